@@ -1,0 +1,3 @@
+//! Life signs of the device itself.
+
+pub mod v1;

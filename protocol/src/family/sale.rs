@@ -1,0 +1,3 @@
+//! Completed retail transactions (POSLog: RetailTransaction).
+
+pub mod v1;

@@ -1,0 +1,3 @@
+//! Movements, counts and reservations of stock (POSLog: InventoryControlTransaction; GS1 EPCIS).
+
+pub mod v1;
