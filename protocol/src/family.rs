@@ -92,7 +92,14 @@ pub mod text {
     /// Free note.
     pub const NOTE: u8 = 6;
     /// All kinds.
-    pub const ALL: [u8; 6] = [RECEIPT, SKU_CODE, TENDER_NAME, TENDER_REFERENCE, DOCUMENT, NOTE];
+    pub const ALL: [u8; 6] = [
+        RECEIPT,
+        SKU_CODE,
+        TENDER_NAME,
+        TENDER_REFERENCE,
+        DOCUMENT,
+        NOTE,
+    ];
 }
 
 /// A 16-byte reference of an event.

@@ -162,8 +162,17 @@ pub mod tender {
     /// Some other means; a text of kind TENDER_NAME says which.
     pub const NAMED: u8 = 255;
     /// Names of the kinds 0 to [`MAX`], as queries show them.
-    pub const NAMES: [&str; 9] =
-        ["", "cash", "card", "gift_card", "voucher", "coupon", "check", "mobile", "account"];
+    pub const NAMES: [&str; 9] = [
+        "",
+        "cash",
+        "card",
+        "gift_card",
+        "voucher",
+        "coupon",
+        "check",
+        "mobile",
+        "account",
+    ];
 }
 
 /// A part of a tender that does not pay for goods: 12 bytes.
