@@ -23,9 +23,16 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Says what to run when the command has not been built.
 pub fn command(name: &str) -> Result<PathBuf> {
     let test = std::env::current_exe().context("path of the running test")?;
-    let profile = test.parent().and_then(Path::parent).context("build folder of the running test")?;
+    let profile = test
+        .parent()
+        .and_then(Path::parent)
+        .context("build folder of the running test")?;
     let path = profile.join(name);
-    ensure!(path.exists(), "{} is not built: run `cargo build --bins` first", path.display());
+    ensure!(
+        path.exists(),
+        "{} is not built: run `cargo build --bins` first",
+        path.display()
+    );
     Ok(path)
 }
 
@@ -80,7 +87,10 @@ impl Engine {
         let ready = data.join("ready.json");
         let log = data.join("engine.log");
         remove_if_there(&ready)?;
-        let complaints = std::fs::OpenOptions::new().create(true).append(true).open(&log)?;
+        let complaints = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&log)?;
         let mut child = Command::new(command("tillstream")?)
             .args(["serve", "--dev", "--data"])
             .arg(data)
@@ -93,7 +103,10 @@ impl Engine {
             .spawn()
             .context("start the engine")?;
         let told = wait_for_ready(&mut child, &ready).with_context(|| {
-            format!("the engine said:\n{}", std::fs::read_to_string(&log).unwrap_or_default())
+            format!(
+                "the engine said:\n{}",
+                std::fs::read_to_string(&log).unwrap_or_default()
+            )
         });
         let told = match told {
             Ok(told) => told,
@@ -103,7 +116,9 @@ impl Engine {
             }
         };
         let text = |key: &str| {
-            told.get(key).and_then(Value::as_str).with_context(|| format!("no {key} in {told}"))
+            told.get(key)
+                .and_then(Value::as_str)
+                .with_context(|| format!("no {key} in {told}"))
         };
         Ok(Self {
             quic: text("quic")?.parse().context("address in the ready file")?,
@@ -130,11 +145,21 @@ impl Engine {
     /// When it does not end in time or ends with an error.
     pub fn stop(mut self) -> Result<()> {
         let id = self.child.id().to_string();
-        ensure!(Command::new("kill").args(["-TERM", &id]).status()?.success(), "kill -TERM {id}");
+        ensure!(
+            Command::new("kill")
+                .args(["-TERM", &id])
+                .status()?
+                .success(),
+            "kill -TERM {id}"
+        );
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
             if let Some(status) = self.child.try_wait()? {
-                ensure!(status.success(), "the engine ended with {status}\n{}", self.log());
+                ensure!(
+                    status.success(),
+                    "the engine ended with {status}\n{}",
+                    self.log()
+                );
                 return Ok(());
             }
             pause();
