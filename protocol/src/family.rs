@@ -66,6 +66,7 @@ pub const WHOLE_EVENT: u16 = u16::MAX;
 
 /// A text of an event; its bytes follow those of the text before it in the batch's `text` vector.
 #[derive(Archive, Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[rkyv(derive(Clone, Copy, Debug))]
 pub struct Text {
     /// Index of the event in the frame.
     pub event: u16,
@@ -92,11 +93,19 @@ pub mod text {
     /// Free note.
     pub const NOTE: u8 = 6;
     /// All kinds.
-    pub const ALL: [u8; 6] = [RECEIPT, SKU_CODE, TENDER_NAME, TENDER_REFERENCE, DOCUMENT, NOTE];
+    pub const ALL: [u8; 6] = [
+        RECEIPT,
+        SKU_CODE,
+        TENDER_NAME,
+        TENDER_REFERENCE,
+        DOCUMENT,
+        NOTE,
+    ];
 }
 
 /// A 16-byte reference of an event.
 #[derive(Archive, Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[rkyv(derive(Clone, Copy, Debug))]
 pub struct Reference {
     /// Index of the event in the frame.
     pub event: u16,

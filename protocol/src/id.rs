@@ -58,7 +58,10 @@ macro_rules! number_id {
     };
 }
 
-#[expect(clippy::as_conversions, reason = "u32 to u64 widens; From is not const")]
+#[expect(
+    clippy::as_conversions,
+    reason = "u32 to u64 widens; From is not const"
+)]
 const fn u64_of(number: u32) -> u64 {
     number as u64
 }
@@ -196,7 +199,12 @@ impl Seq {
     /// Returns [`IdError`] for 0 and for numbers above [`Self::MAX`].
     pub const fn new(number: u64) -> Result<Self, IdError> {
         if number == 0 || number > Self::MAX.0 {
-            return Err(IdError { what: "sequence number", value: number, min: 1, max: Self::MAX.0 });
+            return Err(IdError {
+                what: "sequence number",
+                value: number,
+                min: 1,
+                max: Self::MAX.0,
+            });
         }
         Ok(Self(number))
     }

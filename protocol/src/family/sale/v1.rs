@@ -38,6 +38,7 @@ pub struct Batch {
 
 /// The header of a transaction: 34 bytes.
 #[derive(Archive, Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[rkyv(derive(Clone, Copy, Debug))]
 pub struct Sale {
     /// When it was completed by the till's clock, in us since 1970-01-01 UTC.
     pub at: i64,
@@ -89,6 +90,7 @@ pub mod flag {
 
 /// One line: 32 bytes.
 #[derive(Archive, Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[rkyv(derive(Clone, Copy, Debug))]
 pub struct Line {
     /// What was sold.
     pub sku: u64,
@@ -128,6 +130,7 @@ pub mod line_flag {
 
 /// A means of payment: 10 bytes.
 #[derive(Archive, Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[rkyv(derive(Clone, Copy, Debug))]
 pub struct Tender {
     /// What was handed over in minor units, tip, change and cashback included; negative where money went back.
     pub amount: i64,
@@ -162,12 +165,22 @@ pub mod tender {
     /// Some other means; a text of kind TENDER_NAME says which.
     pub const NAMED: u8 = 255;
     /// Names of the kinds 0 to [`MAX`], as queries show them.
-    pub const NAMES: [&str; 9] =
-        ["", "cash", "card", "gift_card", "voucher", "coupon", "check", "mobile", "account"];
+    pub const NAMES: [&str; 9] = [
+        "",
+        "cash",
+        "card",
+        "gift_card",
+        "voucher",
+        "coupon",
+        "check",
+        "mobile",
+        "account",
+    ];
 }
 
 /// A part of a tender that does not pay for goods: 12 bytes.
 #[derive(Archive, Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[rkyv(derive(Clone, Copy, Debug))]
 pub struct TenderExtra {
     /// Index of the event in the frame.
     pub event: u16,
@@ -193,6 +206,7 @@ pub mod extra {
 
 /// A tax: 22 bytes.
 #[derive(Archive, Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[rkyv(derive(Clone, Copy, Debug))]
 pub struct Tax {
     /// Minor units.
     pub amount: i64,
@@ -214,6 +228,7 @@ pub struct Tax {
 /// apportioned to its lines is one entry per line with a common `group`. With
 /// [`WHOLE_EVENT`](crate::family::WHOLE_EVENT) it is not in any line and counts towards what is due.
 #[derive(Archive, Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[rkyv(derive(Clone, Copy, Debug))]
 pub struct Adjustment {
     /// Minor units; negative lowers the price.
     pub amount: i64,
@@ -255,6 +270,7 @@ pub mod adjustment {
 
 /// The unit price of a line with a decimal scale of its own (fuel at 1.459): 14 bytes.
 #[derive(Archive, Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[rkyv(derive(Clone, Copy, Debug))]
 pub struct UnitPrice {
     /// Index of the event in the frame.
     pub event: u16,
