@@ -7,4 +7,8 @@
 pub mod disk;
 pub mod journal;
 
+mod index;
+
+pub mod facts;
+
 mod num;
