@@ -8,6 +8,7 @@ use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
+use fjall::Readable as _;
 use till_storage::pack::{Key, Row};
 use till_storage::views::{StoreError, Visit};
 
@@ -92,7 +93,9 @@ impl EmbeddedViews {
         visit: Visit<'_, K, R>,
     ) -> Result<(), StoreError> {
         self.with(|open| {
-            for guard in open.table(R::TABLE).range(first..=last) {
+            // A range of the table itself would see writes as they happen, in the middle of a flush too.
+            let snapshot = open.db.snapshot();
+            for guard in snapshot.range(open.table(R::TABLE), first..=last) {
                 let pair = guard.into_inner();
                 let (key, row) = pair.map_err(|error| failed(R::TABLE.name(), &error))?;
                 let key = K::from_key(&key).ok_or_else(|| not_read::<R>("key"))?;
