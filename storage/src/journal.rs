@@ -21,11 +21,12 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use till_core::Record;
+use till_core::{Record, RecordHead};
 
 pub use base::{BaseError, read_base, write_base};
 pub use committer::{Appender, CommitConfig, CommitError, Committer, Durable, QueueError, Sink};
 pub use format::{ENTRY_BYTES_MAX, ENTRY_PREFIX_BYTES, GROUP_HEADER_BYTES, SEGMENT_HEADER_BYTES};
+pub(crate) use loss::range_of;
 pub use prepared::{Prepared, TooLarge};
 pub use read::{ReadError, Records};
 pub use recover::{Cut, Damage, Lost, OpenError, Opened};
@@ -196,6 +197,14 @@ impl Journal {
     /// bytes are not those that were written.
     pub fn read(&self, lsn: Lsn) -> Result<Record, ReadError> {
         read::read(&self.shared, lsn)
+    }
+
+    /// The head of the record at a place, without its payload. Only the lengths of the entry are checked.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn read_head(&self, lsn: Lsn) -> Result<RecordHead, ReadError> {
+        read::read_head(&self.shared, lsn)
     }
 
     /// All records from a place on, up to what is durable now, in order.

@@ -7,6 +7,10 @@
 pub mod disk;
 pub mod journal;
 
+mod index;
+
+pub mod facts;
+
 pub mod conformance;
 pub mod memory;
 pub mod pack;

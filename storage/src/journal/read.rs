@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use thiserror::Error;
-use till_core::Record;
+use till_core::{Record, RecordHead};
 
 use super::format::{
     ENTRY_PREFIX_BYTES, Entries, EntryPrefix, GROUP_HEADER_BYTES, SEGMENT_HEADER_BYTES, record_of,
 };
+use super::prepared::FRONT_BYTES;
 use super::scan::{Found, Group, Window, group_at};
 use super::{Lsn, Segment, Shared, lock, segment_name};
 use crate::disk::DiskFile;
@@ -82,24 +83,53 @@ impl FileCache {
 
 /// The record whose entry begins at a place.
 pub(crate) fn read(shared: &Shared, lsn: Lsn) -> Result<Record, ReadError> {
-    let (segment, end) = shared.segment_at(lsn).ok_or(ReadError::NotThere(lsn))?;
-    let offset = lsn.since(segment.start);
-    if offset < SEGMENT_HEADER_BYTES + GROUP_HEADER_BYTES {
-        return Err(ReadError::NotThere(lsn));
+    let front = Front::read(shared, lsn)?;
+    let mut bytes = vec![0_u8; size32(front.prefix.bytes)];
+    let read = front
+        .file
+        .read_at(&mut bytes, lsn.since(front.segment.start));
+    let read = read.map_err(|cause| ReadError::Io { at: lsn, cause })?;
+    if read < bytes.len() || !front.prefix.proves(&bytes) {
+        return Err(damaged(&front.segment, lsn));
     }
-    let io = |cause| ReadError::Io { at: lsn, cause };
-    let file = shared.file(segment.start).map_err(io)?;
-    let mut front = [0_u8; ENTRY_PREFIX_BYTES];
-    let read = file.read_at(&mut front, offset).map_err(io)?;
-    let prefix = EntryPrefix::decode(&front[..read], end.since(lsn))
-        .filter(|prefix| !prefix.is_hole())
-        .ok_or_else(|| damaged(&segment, lsn))?;
-    let mut bytes = vec![0_u8; size32(prefix.bytes)];
-    let read = file.read_at(&mut bytes, offset).map_err(io)?;
-    if read < bytes.len() || !prefix.proves(&bytes) {
-        return Err(damaged(&segment, lsn));
+    record_of(&Bytes::from(bytes), &front.prefix).ok_or(ReadError::Newer(lsn))
+}
+
+/// The head of the record whose entry begins at a place.
+pub(crate) fn read_head(shared: &Shared, lsn: Lsn) -> Result<RecordHead, ReadError> {
+    let front = Front::read(shared, lsn)?;
+    RecordHead::decode(&front.bytes[ENTRY_PREFIX_BYTES..]).map_err(|_| ReadError::Newer(lsn))
+}
+
+// What stands before the payload of an entry.
+struct Front {
+    segment: Segment,
+    file: Arc<dyn DiskFile>,
+    prefix: EntryPrefix,
+    bytes: [u8; FRONT_BYTES],
+}
+
+impl Front {
+    fn read(shared: &Shared, lsn: Lsn) -> Result<Self, ReadError> {
+        let (segment, end) = shared.segment_at(lsn).ok_or(ReadError::NotThere(lsn))?;
+        let offset = lsn.since(segment.start);
+        if offset < SEGMENT_HEADER_BYTES + GROUP_HEADER_BYTES {
+            return Err(ReadError::NotThere(lsn));
+        }
+        let io = |cause| ReadError::Io { at: lsn, cause };
+        let file = shared.file(segment.start).map_err(io)?;
+        let mut bytes = [0_u8; FRONT_BYTES];
+        let read = file.read_at(&mut bytes, offset).map_err(io)?;
+        let prefix = EntryPrefix::decode(&bytes[..read], end.since(lsn))
+            .filter(|prefix| !prefix.is_hole())
+            .ok_or_else(|| damaged(&segment, lsn))?;
+        Ok(Self {
+            segment,
+            file,
+            prefix,
+            bytes,
+        })
     }
-    record_of(&Bytes::from(bytes), &prefix).ok_or(ReadError::Newer(lsn))
 }
 
 fn damaged(segment: &Segment, at: Lsn) -> ReadError {
