@@ -11,4 +11,9 @@ mod index;
 
 pub mod facts;
 
+pub mod conformance;
+pub mod memory;
+pub mod pack;
+pub mod views;
+
 mod num;
