@@ -16,4 +16,8 @@ pub mod memory;
 pub mod pack;
 pub mod views;
 
+pub mod base;
+pub mod query;
+pub mod rebuild;
+
 mod num;
