@@ -11,4 +11,6 @@ mod index;
 
 pub mod facts;
 
+pub mod doctor;
+
 mod num;
