@@ -331,32 +331,40 @@ impl Facts {
         segment: Segment,
         end: Lsn,
     ) -> Result<bool, FactsError> {
-        let opened = self.open_index(segment, end);
-        let built = match &opened {
-            Ok(_) => false,
+        let opened = self
+            .open_index(segment, end)
+            .and_then(|index| self.made_ready(state, index));
+        let (built, index, retries) = match opened {
+            Ok((index, retries)) => (false, index, retries),
             Err(fault) => {
                 if !matches!(fault, IndexFault::Missing) {
                     let segment = segment_name(segment.start);
                     tracing::warn!(segment, %fault, "index is built again");
                 }
-                true
+                let index = self.build(state, segment, end)?;
+                let ready = self.made_ready(state, index);
+                let (index, retries) = ready.map_err(|fault| useless(segment.start, &fault))?;
+                (true, index, retries)
             }
         };
-        let mut index = match opened {
-            Ok(index) => index,
-            Err(_) => self.build(state, segment, end)?,
-        };
-        let budget = self.config.filter_bytes.saturating_sub(state.filter_bytes);
-        let loaded = index.load_filter(&self.cache, budget);
-        state.filter_bytes += loaded.map_err(|fault| useless(segment.start, &fault))?;
-        let retries = index.retries(&self.cache);
-        let retries = retries.map_err(|fault| useless(segment.start, &fault))?;
         for place in places_of(segment.start, retries) {
             let record = self.journal.read(place)?;
             note_retry(state, &record);
         }
         state.sealed.insert(segment.start, Arc::new(index));
         Ok(built)
+    }
+
+    // Loads of an index what is always at hand, and names its retries.
+    fn made_ready(
+        &self,
+        state: &mut State,
+        mut index: IndexFile,
+    ) -> Result<(IndexFile, Vec<u32>), IndexFault> {
+        let budget = self.config.filter_bytes.saturating_sub(state.filter_bytes);
+        state.filter_bytes += index.load_filter(&self.cache, budget)?;
+        let retries = index.retries(&self.cache)?;
+        Ok((index, retries))
     }
 
     fn open_index(&self, segment: Segment, end: Lsn) -> Result<IndexFile, IndexFault> {
