@@ -4,6 +4,7 @@
 //! through an index in memory that is extended to the durable end whenever it is asked. Nothing is found that is not
 //! durable.
 
+mod found;
 mod record;
 
 use std::collections::BTreeMap;
@@ -11,13 +12,13 @@ use std::io;
 use std::sync::{Arc, Mutex};
 
 use hashbrown::HashMap;
-use thiserror::Error;
 use till_core::{RecordKind, Verdict};
 
 use crate::index::keys::keys_of;
 use crate::index::{Builder, IndexFault, IndexFile, PageCache, hour_of, receipt_hash, write_index};
-use crate::journal::{Journal, Lsn, ReadError, Segment, index_name, lock, range_of, segment_name};
+use crate::journal::{Journal, Lsn, Segment, index_name, lock, range_of, segment_name};
 
+pub use found::{FactsError, FactsFound};
 pub use record::{Fact, FactEvent, Fate};
 
 /// Settings of [`Facts`].
@@ -36,31 +37,6 @@ impl Default for FactsConfig {
             filter_bytes: 32 << 20,
         }
     }
-}
-
-/// Why facts could not be looked up.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum FactsError {
-    /// The journal could not be read.
-    #[error(transparent)]
-    Read(#[from] ReadError),
-    /// A batch that this software does not understand.
-    #[error("batch at position {at} cannot be understood ({cause}): written by a newer version?")]
-    Newer {
-        /// Its place.
-        at: Lsn,
-        /// What is not understood.
-        cause: String,
-    },
-    /// An index could not be written or read, and building it again did not help.
-    #[error("index of {segment} is of no use: {cause}")]
-    Index {
-        /// The segment's file.
-        segment: String,
-        /// What is wrong.
-        cause: String,
-    },
 }
 
 /// The facts of a journal. Shared by reference; every method may be called from any thread.
@@ -469,35 +445,6 @@ fn useless(start: Lsn, fault: &IndexFault) -> FactsError {
     FactsError::Index {
         segment: segment_name(start),
         cause: fault.to_string(),
-    }
-}
-
-/// Records that were found, read one by one. Ends with the first error.
-#[derive(Debug)]
-pub struct FactsFound<'a> {
-    facts: &'a Facts,
-    places: Places,
-    next: usize,
-}
-
-impl FactsFound<'_> {
-    /// The places of the records.
-    pub fn places(&self) -> &[Lsn] {
-        &self.places
-    }
-}
-
-impl Iterator for FactsFound<'_> {
-    type Item = Result<Fact, FactsError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let place = *self.places.get(self.next)?;
-        self.next += 1;
-        let fact = self.facts.fact(place);
-        if fact.is_err() {
-            self.next = self.places.len();
-        }
-        Some(fact)
     }
 }
 
