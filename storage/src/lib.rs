@@ -19,5 +19,6 @@ pub mod views;
 pub mod base;
 pub mod query;
 pub mod rebuild;
+pub mod doctor;
 
 mod num;
