@@ -141,6 +141,11 @@ impl Engine {
         usage(self.child.id())
     }
 
+    /// Whether the process still runs.
+    pub fn is_alive(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
     /// Kills it at once, as a power cut would.
     ///
     /// # Errors

@@ -41,6 +41,15 @@ pub struct Catalogue {
 impl Catalogue {
     /// The catalogue of a seed. `skus` below 1 counts as 1.
     pub fn new(seed: u64, skus: u32) -> Self {
+        Self::numbered(seed, skus, 0)
+    }
+
+    /// A few goods that only this rude device has.
+    pub(crate) fn rude(seed: u64, device: u32) -> Self {
+        Self::numbered(seed, 20, 1_000_000_000 + u64::from(device) * 100)
+    }
+
+    fn numbered(seed: u64, skus: u32, first: u64) -> Self {
         let mut dice = Dice::new(seed ^ 0xca7a_1065);
         let mut sum = 0.0;
         let mut weights = Vec::new();
@@ -48,7 +57,7 @@ impl Catalogue {
         for rank in 1..=u64::from(skus.max(1)) {
             sum += to_f64(rank).powf(-SHARPNESS);
             weights.push(sum);
-            items.push(item(&mut dice, rank));
+            items.push(item(&mut dice, first + rank));
         }
         let places = items.iter().enumerate().map(|(place, item)| (item.id, place)).collect();
         Self { items, weights, places }
