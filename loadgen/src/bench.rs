@@ -16,6 +16,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 
 pub use self::flow::Plan;
+pub(crate) use self::flow::now_us;
 pub use self::report::BenchReport;
 use crate::admin::Admin;
 use crate::engine::{self, Engine, EngineOptions, EngineStarter, Ready, Usage, to_f64};

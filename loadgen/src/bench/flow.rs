@@ -11,9 +11,9 @@ use anyhow::{Context as _, Result, bail};
 use hdrhistogram::Histogram;
 use indicatif::{ProgressBar, ProgressStyle};
 use quinn::{Connection, SendStream};
-use till_protocol::family::stock;
-use till_protocol::id::{StoreId, TerminalId, TillId};
-use till_protocol::reply::Reply;
+use till_protocol::family::{Family, stock};
+use till_protocol::id::{Seq, StoreId, TerminalId, TillId};
+use till_protocol::reply::Message;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -211,14 +211,14 @@ pub(super) async fn run(
 }
 
 async fn greet(connection: &Connection, terminal: TerminalId, plan: &Plan) -> Result<Session> {
-    let (send, replies, welcome) = wire::greet(connection, terminal, 0, now_us()).await?;
+    let (send, replies, welcome) = wire::greet(connection, terminal, None, now_us()).await?;
     Ok(Session {
         send,
         replies,
-        next_seq: welcome.next_seq,
+        next_seq: welcome.next_seq.get(),
         window: plan.in_flight.min(welcome.credit_frames.max(1)),
         sent: Sent {
-            epoch: welcome.epoch,
+            epoch: welcome.epoch.get(),
             sent: vec![0; plan.templates.len()],
             ..Sent::default()
         },
@@ -235,7 +235,7 @@ async fn name_skus(session: &mut Session, catalogue: &Catalogue) -> Result<()> {
                 push_move(movement, code.as_deref(), &mut batch);
             }
         }
-        session.send.write_chunk(wire::stock_frame(&batch, session.next_seq)?).await?;
+        session.send.write_chunk(wire::frame(Family::Stock, chunk.len(), session.next_seq, &wire::stock_payload(&batch)?)?).await?;
         session.next_seq += u64::try_from(chunk.len())?;
     }
     let last = session.next_seq - 1;
@@ -343,9 +343,11 @@ async fn sending(
 async fn acked(replies: &mut Replies) -> Result<u64> {
     loop {
         match replies.next().await? {
-            Some(Reply::Ack(ack)) if ack.refusals.is_empty() => return Ok(ack.committed),
-            Some(Reply::Ack(ack)) => bail!("{} events were refused: {:?}", ack.refusals.len(), ack.refusals.first()),
-            Some(Reply::Slow(slow)) => tracing::debug!(slow.wait_ms, "the engine asks for a pause"),
+            Some(Message::Ack(ack)) if ack.refusals.is_empty() => {
+                return Ok(ack.committed.map_or(0, Seq::get));
+            }
+            Some(Message::Ack(ack)) => bail!("{} events were refused: {:?}", ack.refusals.len(), ack.refusals.first()),
+            Some(Message::Slow(slow)) => tracing::debug!(slow.wait_ms, "the engine asks for a pause"),
             Some(other) => bail!("the engine said {other:?}"),
             None => bail!("the engine ended the stream"),
         }

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use quinn::{Connection, Endpoint, SendStream};
-use till_protocol::id::{StoreId, TerminalId, TillId};
-use till_protocol::reply::Reply;
+use till_protocol::id::{Epoch, Seq, StoreId, TerminalId, TillId};
+use till_protocol::reply::Message;
 use tokio::time::{sleep, timeout};
 
 use super::{RUDE_TILL, Yard};
@@ -139,25 +139,26 @@ impl Device {
         let (endpoint, connection) = wire::connect(config.addr, &config.identity).await?;
         let lie = if self.dice.in_1000(200) { self.dice.between(-3, 3) * 86_400_000_000 } else { 0 };
         let clock = now_us() + lie;
-        let greeting = wire::greet(&connection, self.terminal, self.epoch, clock);
+        let greeting = wire::greet(&connection, self.terminal, Epoch::new(self.epoch).ok(), clock);
         let (send, replies, welcome) = timeout(ANSWER_MAX, greeting).await??;
-        if self.epoch != 0 && self.epoch != welcome.epoch {
+        let (epoch, next) = (welcome.epoch.get(), welcome.next_seq.get());
+        if self.epoch != 0 && self.epoch != epoch {
             self.complaints.push(format!(
                 "rude terminal {} asked for epoch {} and was given {}",
-                self.terminal, self.epoch, welcome.epoch
+                self.terminal, self.epoch, epoch
             ));
         }
-        self.epoch = welcome.epoch;
+        self.epoch = epoch;
         // What the engine no longer asks for is durable.
-        if welcome.next_seq < self.first {
+        if next < self.first {
             self.complaints.push(format!(
                 "rude terminal {}: event {} was acknowledged and the engine asks for {}",
                 self.terminal,
                 self.first - 1,
-                welcome.next_seq
+                next
             ));
         }
-        self.acknowledged(welcome.next_seq.saturating_sub(1), yard);
+        self.acknowledged(next.saturating_sub(1), yard);
         Ok(Line { endpoint, connection, send, replies })
     }
 
@@ -195,9 +196,9 @@ impl Device {
     async fn settled(&mut self, line: &mut Line, yard: &Yard) -> Result<()> {
         while !self.said.is_empty() {
             match timeout(ANSWER_MAX, line.replies.next()).await?? {
-                Some(Reply::Ack(ack)) => {
-                    for refusal in &ack.refusals {
-                        let (seq, reason) = wire::refusal(refusal);
+                Some(Message::Ack(ack)) => {
+                    for (seq, reason) in &ack.refusals {
+                        let seq = seq.get();
                         let place = seq.checked_sub(self.first).and_then(|at| usize::try_from(at).ok());
                         let said = place.and_then(|at| self.said.get(at));
                         if reason.is_refusal() && said.is_some_and(|said| said.fate != Fate::Refused) {
@@ -207,15 +208,15 @@ impl Device {
                             ));
                         }
                     }
-                    self.acknowledged(ack.committed, yard);
+                    self.acknowledged(ack.committed.map_or(0, Seq::get), yard);
                 }
-                Some(Reply::Nack(nack)) => {
-                    let frames = self.frames(nack.expected)?;
+                Some(Message::Nack(nack)) => {
+                    let frames = self.frames(nack.expected.get())?;
                     for frame in frames {
                         line.send.write_chunk(frame).await?;
                     }
                 }
-                Some(Reply::Slow(slow)) => sleep(Duration::from_millis(slow.wait_ms.into())).await,
+                Some(Message::Slow(slow)) => sleep(Duration::from_millis(slow.wait_ms.into())).await,
                 Some(other) => bail!("{other:?}"),
                 None => bail!("the stream ended"),
             }
@@ -235,7 +236,7 @@ impl Device {
                     ));
                     bail!("no answer to {what}");
                 }
-                Ok(Ok(Some(Reply::Ack(_)))) => {}
+                Ok(Ok(Some(Message::Ack(_)))) => {}
                 Ok(Ok(Some(_) | None) | Err(_)) => break,
             }
         }

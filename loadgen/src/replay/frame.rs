@@ -3,6 +3,7 @@
 use anyhow::Result;
 use bytes::Bytes;
 use hashbrown::HashSet;
+use till_protocol::family::Family;
 use till_protocol::family::sale::v1::{
     self as sale, Adjustment, Line, Sale, Tax, Tender, adjustment, kind, line_kind, tender,
 };
@@ -68,7 +69,9 @@ impl Builder {
     pub(super) fn seal(&mut self, first_seq: u64) -> Result<(Bytes, Vec<u64>)> {
         let batch = std::mem::take(&mut self.batch);
         let named = self.named.drain().collect();
-        Ok((wire::sale_frame(&batch, first_seq)?, named))
+        let payload = wire::sale_payload(&batch)?;
+        let frame = wire::frame(Family::Sale, batch.sales.len(), first_seq, &payload)?;
+        Ok((frame, named))
     }
 }
 

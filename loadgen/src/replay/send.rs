@@ -9,11 +9,10 @@ use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
 use hashbrown::{HashMap, HashSet};
 use indicatif::{ProgressBar, ProgressStyle};
-use till_client::deadletter::NoDeadLetters;
-use till_client::identity::Identity;
-use till_client::link::{Happening, Link, LinkConfig, Observer, Progress, Terminal, TerminalConfig};
-use till_client::outbox::{MemoryConfig, MemoryOutbox};
-use till_client::session::{End, Notice};
+use till_client::{
+    End, Happening, Identity, Link, LinkConfig, MemoryConfig, MemoryOutbox, NoDeadLetters, Notice,
+    Observer, Progress, Terminal, TerminalConfig,
+};
 use till_protocol::id::{StoreId, TerminalId, TillId};
 use tokio::sync::{mpsc, watch};
 
