@@ -85,9 +85,18 @@ struct Rows<T> {
 impl Admin {
     /// The admin port with this base URL.
     pub fn new(base: &str) -> Self {
-        let config = ureq::Agent::config_builder().timeout_global(Some(ANSWER_MAX)).build();
-        let base = if base.contains("://") { base.to_owned() } else { format!("http://{base}") };
-        Self { agent: config.into(), base: base.trim_end_matches('/').to_owned() }
+        let config = ureq::Agent::config_builder()
+            .timeout_global(Some(ANSWER_MAX))
+            .build();
+        let base = if base.contains("://") {
+            base.to_owned()
+        } else {
+            format!("http://{base}")
+        };
+        Self {
+            agent: config.into(),
+            base: base.trim_end_matches('/').to_owned(),
+        }
     }
 
     /// The base URL.
@@ -97,7 +106,10 @@ impl Admin {
 
     /// Whether the engine says that it takes events.
     pub fn is_ready(&self) -> bool {
-        self.agent.get(format!("{}/readyz", self.base)).call().is_ok()
+        self.agent
+            .get(format!("{}/readyz", self.base))
+            .call()
+            .is_ok()
     }
 
     /// Waits until every question sees everything that is acknowledged now.
@@ -106,7 +118,10 @@ impl Admin {
     /// Fails when the engine cannot be asked or cannot flush.
     pub fn flush(&self) -> Result<()> {
         let url = format!("{}/api/v1/flush", self.base);
-        self.agent.post(&url).send_empty().with_context(|| format!("could not flush: {url}"))?;
+        self.agent
+            .post(&url)
+            .send_empty()
+            .with_context(|| format!("could not flush: {url}"))?;
         Ok(())
     }
 
@@ -163,11 +178,16 @@ impl Admin {
 
     fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
         let url = format!("{}{path}", self.base);
-        let mut answer =
-            self.agent.get(&url).call().with_context(|| format!("could not ask {url}"))?;
+        let mut answer = self
+            .agent
+            .get(&url)
+            .call()
+            .with_context(|| format!("could not ask {url}"))?;
         let body = answer.body_mut().with_config().limit(ANSWER_BYTES_MAX);
         // Read from bytes: sums beyond 64 bits survive only without the detour over a tree of values.
-        let bytes = body.read_to_vec().with_context(|| format!("{url} broke off"))?;
+        let bytes = body
+            .read_to_vec()
+            .with_context(|| format!("{url} broke off"))?;
         serde_json::from_slice(&bytes).with_context(|| format!("{url} answered in another form"))
     }
 }
@@ -195,7 +215,9 @@ fn stock_row(row: &Value) -> Result<StockRow> {
 /// # Errors
 /// Fails when the text is no number with at most five decimals.
 pub fn quantity(text: &str) -> Result<i128> {
-    let (sign, digits) = text.strip_prefix('-').map_or((1, text), |digits| (-1, digits));
+    let (sign, digits) = text
+        .strip_prefix('-')
+        .map_or((1, text), |digits| (-1, digits));
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
     let decimals = usize::from(Quantity::DECIMALS);
     if fraction.len() > decimals {
@@ -216,8 +238,13 @@ fn terminal_row(row: &Value) -> Result<TerminalRow> {
             .and_then(|number| u32::try_from(number).ok())
             .with_context(|| format!("a terminal row without {name}: {row}"))
     };
-    let net = found("net_minor").and_then(Value::as_number).map(ToString::to_string);
-    let epochs = row.get("epochs").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let net = found("net_minor")
+        .and_then(Value::as_number)
+        .map(ToString::to_string);
+    let epochs = row
+        .get("epochs")
+        .and_then(Value::as_array)
+        .map_or(&[][..], Vec::as_slice);
     Ok(TerminalRow {
         store: small("store")?,
         terminal: small("terminal")?,
@@ -233,7 +260,10 @@ fn terminal_row(row: &Value) -> Result<TerminalRow> {
 
 fn epoch(value: &Value) -> Result<(u32, u64)> {
     let number = |name: &str| {
-        value.get(name).and_then(Value::as_u64).with_context(|| format!("an epoch without {name}"))
+        value
+            .get(name)
+            .and_then(Value::as_u64)
+            .with_context(|| format!("an epoch without {name}"))
     };
     Ok((u32::try_from(number("epoch")?)?, number("next_seq")?))
 }
@@ -257,7 +287,12 @@ mod tests {
 
     #[test]
     fn quantities_keep_every_decimal() {
-        for (text, raw) in [("0", 0), ("12.5", 1_250_000), ("-0.00001", -1), ("-3", -300_000)] {
+        for (text, raw) in [
+            ("0", 0),
+            ("12.5", 1_250_000),
+            ("-0.00001", -1),
+            ("-3", -300_000),
+        ] {
             assert_eq!(quantity(text).unwrap(), raw, "{text}");
         }
         assert!(quantity("1.000001").is_err() && quantity("x").is_err());

@@ -92,7 +92,10 @@ pub fn run(config: &BenchConfig, starter: &dyn EngineStarter) -> Result<BenchRep
     let mut own = None;
     let ready = match &config.engine {
         None => {
-            let options = EngineOptions { data: data.clone(), ..EngineOptions::default() };
+            let options = EngineOptions {
+                data: data.clone(),
+                ..EngineOptions::default()
+            };
             let engine = Engine::start(starter, &options)?;
             let mut ready = engine.ready().clone();
             if ready.identity.as_os_str().is_empty() {
@@ -113,7 +116,8 @@ pub fn run(config: &BenchConfig, starter: &dyn EngineStarter) -> Result<BenchRep
 /// The folder whose file system is measured, and what is to be removed at the end.
 fn folder(config: &BenchConfig) -> Result<(PathBuf, Scratch)> {
     if let Some(data) = &config.data {
-        std::fs::create_dir_all(data).with_context(|| format!("could not make {}", data.display()))?;
+        std::fs::create_dir_all(data)
+            .with_context(|| format!("could not make {}", data.display()))?;
         return Ok((data.clone(), Scratch(None)));
     }
     // Not in the system's folder for temporary files: that one may live in memory, where a sync costs nothing.
@@ -126,14 +130,21 @@ fn folder(config: &BenchConfig) -> Result<(PathBuf, Scratch)> {
 pub(crate) fn running(quic: SocketAddr, identity: &Path, admin: Option<&str>) -> Result<Ready> {
     let beside = engine::beside(identity);
     let pid = beside.as_ref().map_or(0, |ready| ready.pid);
-    let admin = admin.map(str::to_owned).or_else(|| beside.map(|ready| ready.admin));
+    let admin = admin
+        .map(str::to_owned)
+        .or_else(|| beside.map(|ready| ready.admin));
     let admin = admin.with_context(|| {
         format!(
             "could not find the admin port of the engine at {quic}: no engine.json lies near {}; say --admin URL",
             identity.display()
         )
     })?;
-    Ok(Ready { quic, admin, identity: identity.to_owned(), pid })
+    Ok(Ready {
+        quic,
+        admin,
+        identity: identity.to_owned(),
+        pid,
+    })
 }
 
 fn measured(config: &BenchConfig, ready: &Ready, data: &Path) -> Result<BenchReport> {
@@ -141,7 +152,9 @@ fn measured(config: &BenchConfig, ready: &Ready, data: &Path) -> Result<BenchRep
     let catalogue = Catalogue::new(config.seed, config.skus);
     let plan = Plan::new(config, &catalogue)?;
     let baseline = Baseline::read(&admin, &plan.stores(), true)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let (before, mut at_start) = (Journal::read(&admin), Usage::default());
     let flow = runtime.block_on(flow::run(&plan, ready, &catalogue, || {
         at_start = engine::usage(ready.pid).unwrap_or_default();
@@ -200,9 +213,15 @@ struct Journal {
 impl Journal {
     fn read(admin: &Admin) -> Self {
         let status = admin.status().unwrap_or_default();
-        let number =
-            |name: &str| status.pointer(&format!("/journal/{name}")).and_then(serde_json::Value::as_u64);
-        Self { durable: number("durable").unwrap_or(0), groups: number("groups").unwrap_or(0) }
+        let number = |name: &str| {
+            status
+                .pointer(&format!("/journal/{name}"))
+                .and_then(serde_json::Value::as_u64)
+        };
+        Self {
+            durable: number("durable").unwrap_or(0),
+            groups: number("groups").unwrap_or(0),
+        }
     }
 }
 
@@ -223,7 +242,10 @@ impl flow::Flow {
                 let times = i128::from(*times);
                 book.sums.add(&template.sums, times);
                 for (sku, quantity) in &template.moved {
-                    book.stock.entry(*sku).or_default().moved_before_counts(quantity * times);
+                    book.stock
+                        .entry(*sku)
+                        .or_default()
+                        .moved_before_counts(quantity * times);
                 }
             }
         }
@@ -247,6 +269,7 @@ impl flow::Flow {
 
 /// A length of time for a schedule of frames.
 fn due(frame: u64, frame_events: u32, rate: u64) -> Duration {
-    let nanos = u128::from(frame) * u128::from(frame_events) * 1_000_000_000 / u128::from(rate.max(1));
+    let nanos =
+        u128::from(frame) * u128::from(frame_events) * 1_000_000_000 / u128::from(rate.max(1));
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }

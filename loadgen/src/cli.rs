@@ -184,7 +184,9 @@ pub fn main(args: impl IntoIterator<Item = OsString>, starter: &dyn EngineStarte
 
 fn bench(args: Bench, starter: &dyn EngineStarter) -> Result<bool> {
     if !args.spawn && args.engine.addr.is_none() {
-        bail!("say --spawn to start an engine, or --addr HOST:PORT --identity PATH for one that runs");
+        bail!(
+            "say --spawn to start an engine, or --addr HOST:PORT --identity PATH for one that runs"
+        );
     }
     let engine = args.engine.running()?;
     let config = BenchConfig {
@@ -207,9 +209,15 @@ fn bench(args: Bench, starter: &dyn EngineStarter) -> Result<bool> {
 
 fn replay(args: Replay, starter: &dyn EngineStarter) -> Result<bool> {
     let target = match (args.engine.running()?, args.data) {
-        (Some((addr, identity, admin)), _) => Target::Running { addr, identity, admin },
+        (Some((addr, identity, admin)), _) => Target::Running {
+            addr,
+            identity,
+            admin,
+        },
         (None, Some(data)) => Target::Spawn { data },
-        (None, None) => bail!("say --spawn --data DIR to start an engine, or --addr HOST:PORT --identity PATH"),
+        (None, None) => {
+            bail!("say --spawn --data DIR to start an engine, or --addr HOST:PORT --identity PATH")
+        }
     };
     let config = ReplayConfig {
         file: args.file,
@@ -235,7 +243,9 @@ fn replay(args: Replay, starter: &dyn EngineStarter) -> Result<bool> {
 
 fn fleet(args: Fleet) -> Result<bool> {
     let Some((addr, identity, admin)) = args.engine.running()? else {
-        bail!("say --addr HOST:PORT --identity PATH; `tillstream serve --dev --data DIR` starts an engine");
+        bail!(
+            "say --addr HOST:PORT --identity PATH; `tillstream serve --dev --data DIR` starts an engine"
+        );
     };
     let config = FleetConfig {
         admin,
@@ -259,7 +269,10 @@ impl Engine {
         let (Some(addr), Some(identity)) = (&self.addr, &self.identity) else {
             return Ok(None);
         };
-        let found = addr.to_socket_addrs().with_context(|| format!("{addr} is no address"))?.next();
+        let found = addr
+            .to_socket_addrs()
+            .with_context(|| format!("{addr} is no address"))?
+            .next();
         let found = found.with_context(|| format!("{addr} has no address"))?;
         Ok(Some((found, identity.clone(), self.admin.clone())))
     }
@@ -269,10 +282,18 @@ fn finish<T: Serialize + Display>(report: &T, json: bool, differences: &[String]
     for difference in differences.iter().take(crate::oracle::DIFFERENCES_SHOWN) {
         say(&format!("different: {difference}"));
     }
-    if let Some(more) = differences.len().checked_sub(crate::oracle::DIFFERENCES_SHOWN).filter(|more| *more > 0) {
+    if let Some(more) = differences
+        .len()
+        .checked_sub(crate::oracle::DIFFERENCES_SHOWN)
+        .filter(|more| *more > 0)
+    {
         say(&format!("and {more} more differences"));
     }
-    let text = if json { serde_json::to_string(report)? } else { report.to_string() };
+    let text = if json {
+        serde_json::to_string(report)?
+    } else {
+        report.to_string()
+    };
     let mut out = io::stdout().lock();
     writeln!(out, "{text}").context("could not write the result")?;
     out.flush().context("could not write the result")
@@ -292,7 +313,11 @@ fn length(text: &str) -> Result<Duration, String> {
         _ => (text, 1),
     };
     let number: u64 = digits.parse().map_err(|_| hint())?;
-    number.checked_mul(factor).filter(|s| *s > 0).map(Duration::from_secs).ok_or_else(hint)
+    number
+        .checked_mul(factor)
+        .filter(|s| *s > 0)
+        .map(Duration::from_secs)
+        .ok_or_else(hint)
 }
 
 #[cfg(test)]

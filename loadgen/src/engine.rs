@@ -89,14 +89,17 @@ impl Engine {
     /// # Errors
     /// Fails when the process cannot be started, ends before it accepts, or takes longer than five minutes.
     pub fn start(starter: &dyn EngineStarter, options: &EngineOptions) -> Result<Self> {
-        fs::create_dir_all(&options.data)
-            .with_context(|| format!("could not make the data folder {}", options.data.display()))?;
+        fs::create_dir_all(&options.data).with_context(|| {
+            format!("could not make the data folder {}", options.data.display())
+        })?;
         let ready_file = options.data.join("ready.json");
         if ready_file.exists() {
             fs::remove_file(&ready_file).context("could not remove an old ready file")?;
         }
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut command = starter.command().context("could not find the engine's program")?;
+        let mut command = starter
+            .command()
+            .context("could not find the engine's program")?;
         command
             .args(["serve", "--dev", "--until-stdin-closes"])
             .arg("--data")
@@ -120,7 +123,10 @@ impl Engine {
             child.kill().ok();
             child.wait().ok();
         }
-        Ok(Self { child, ready: ready? })
+        Ok(Self {
+            child,
+            ready: ready?,
+        })
     }
 
     /// Where it is reached.

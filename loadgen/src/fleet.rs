@@ -180,8 +180,10 @@ pub fn run(config: &FleetConfig, on_live: &mut dyn FnMut(&Live)) -> Result<Fleet
     config.check()?;
     let ready = running(config.addr, &config.identity, config.admin.as_deref())?;
     let admin = Admin::new(&ready.admin);
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
     let identity = Identity::read(&config.identity)?;
     let mut chain = runtime.block_on(honest::Chain::open(config, &identity))?;
     let stores: Vec<u32> = (1..=config.stores).collect();
@@ -193,7 +195,12 @@ pub fn run(config: &FleetConfig, on_live: &mut dyn FnMut(&Live)) -> Result<Fleet
     drop(chain);
     drop(runtime);
     let answers = running(config.addr, &config.identity, config.admin.as_deref())?;
-    settle(&yard, &Admin::new(&answers.admin), &baseline, (outcome, elapsed_s))
+    settle(
+        &yard,
+        &Admin::new(&answers.admin),
+        &baseline,
+        (outcome, elapsed_s),
+    )
 }
 
 /// What devices report at the end, by (store, till).
@@ -240,13 +247,17 @@ async fn trade(
                     outcome.expected.insert(till, expected);
                     outcome.complaints.extend(complaints);
                 }
-                Err(error) => outcome.complaints.push(format!("a rude device broke: {error}")),
+                Err(error) => outcome
+                    .complaints
+                    .push(format!("a rude device broke: {error}")),
             }
         }
     });
     if end.await.is_err() {
         let seconds = SETTLE_MAX.as_secs();
-        outcome.complaints.push(format!("not everything was acknowledged {seconds} s after the last event"));
+        outcome.complaints.push(format!(
+            "not everything was acknowledged {seconds} s after the last event"
+        ));
     }
     on_live(&yard.live(&mut since));
     Ok(outcome)
@@ -273,7 +284,11 @@ fn settle(
             found.duplicates += row.duplicates.saturating_sub(before.duplicates);
         }
     }
-    let acked: u64 = outcome.expected.values().map(|one| one.applied + one.quarantined).sum();
+    let acked: u64 = outcome
+        .expected
+        .values()
+        .map(|one| one.applied + one.quarantined)
+        .sum();
     let mut complaints = outcome.complaints;
     complaints.extend(differences.iter().map(ToString::to_string));
     if acked != found.applied + found.quarantined {

@@ -54,13 +54,20 @@ impl Sums {
             return sums;
         }
         sums.transactions = 1;
-        for line in event.lines.iter().filter(|line| line.kind != line_kind::VOID) {
+        for line in event
+            .lines
+            .iter()
+            .filter(|line| line.kind != line_kind::VOID)
+        {
             sums.lines += 1;
             sums.quantity += i128::from(line.quantity);
             sums.net += i128::from(line.amount);
         }
         sums.tax = event.taxes.iter().map(|tax| i128::from(tax.amount)).sum();
-        let discounts = event.adjustments.iter().filter(|a| a.kind <= adjustment::DISCOUNT_MAX);
+        let discounts = event
+            .adjustments
+            .iter()
+            .filter(|a| a.kind <= adjustment::DISCOUNT_MAX);
         sums.discount = -discounts.map(|a| i128::from(a.amount)).sum::<i128>();
         sums
     }
@@ -131,20 +138,30 @@ pub struct Difference {
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: expected {}, found {}", self.what, self.expected, self.found)
+        write!(
+            f,
+            "{}: expected {}, found {}",
+            self.what, self.expected, self.found
+        )
     }
 }
 
 /// The first differences as lines of text, and how many more there are.
 pub fn describe(differences: &[Difference]) -> String {
-    let mut text: String =
-        differences.iter().take(DIFFERENCES_SHOWN).map(|one| format!("  {one}\n")).collect();
-    if let Some(more) = differences.len().checked_sub(DIFFERENCES_SHOWN).filter(|more| *more > 0) {
+    let mut text: String = differences
+        .iter()
+        .take(DIFFERENCES_SHOWN)
+        .map(|one| format!("  {one}\n"))
+        .collect();
+    if let Some(more) = differences
+        .len()
+        .checked_sub(DIFFERENCES_SHOWN)
+        .filter(|more| *more > 0)
+    {
         text.push_str(&format!("  and {more} more\n"));
     }
     text
 }
-
 
 #[cfg(test)]
 mod tests;

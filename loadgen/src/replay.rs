@@ -96,9 +96,16 @@ pub fn run(
     let started = Instant::now();
     let mut own = None;
     let ready = match &config.target {
-        Target::Running { addr, identity, admin } => running(*addr, identity, admin.as_deref())?,
+        Target::Running {
+            addr,
+            identity,
+            admin,
+        } => running(*addr, identity, admin.as_deref())?,
         Target::Spawn { data } => {
-            let options = EngineOptions { data: data.clone(), ..EngineOptions::default() };
+            let options = EngineOptions {
+                data: data.clone(),
+                ..EngineOptions::default()
+            };
             let engine = Engine::start(starter, &options)?;
             let mut ready = engine.ready().clone();
             if ready.identity.as_os_str().is_empty() {
@@ -144,7 +151,9 @@ pub(crate) struct Reader {
 
 impl std::fmt::Debug for Reader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Reader").field("counts", &self.counts).finish_non_exhaustive()
+        f.debug_struct("Reader")
+            .field("counts", &self.counts)
+            .finish_non_exhaustive()
     }
 }
 
@@ -169,7 +178,10 @@ impl Reader {
         match rows.next(&mut row)? {
             Next::Row => {}
             Next::Broken(why) => bail!("line 1, the header: {why}"),
-            Next::End => bail!("the file is empty; it needs the header {}", COLUMNS.join(",")),
+            Next::End => bail!(
+                "the file is empty; it needs the header {}",
+                COLUMNS.join(",")
+            ),
         }
         let columns = Columns::read(&row, decimals)?;
         Ok(Self {
@@ -189,7 +201,10 @@ impl Reader {
     }
 
     /// Takes the next row: the receipts that are complete with it, or `None` behind the last.
-    pub(crate) fn step(&mut self, on_skip: &mut dyn FnMut(u64, &str)) -> Result<Option<Vec<Receipt>>> {
+    pub(crate) fn step(
+        &mut self,
+        on_skip: &mut dyn FnMut(u64, &str),
+    ) -> Result<Option<Vec<Receipt>>> {
         if self.ended {
             return Ok(None);
         }
@@ -206,7 +221,8 @@ impl Reader {
             }
             Next::Broken(why) => {
                 self.counts.rows_read += 1;
-                self.grouper.bad(line, bad(&self.columns, &self.row, why), &mut self.out);
+                self.grouper
+                    .bad(line, bad(&self.columns, &self.row, why), &mut self.out);
             }
             Next::Row => {
                 self.counts.rows_read += 1;

@@ -145,7 +145,13 @@ pub fn frame(family: Family, count: usize, first_seq: u64, payload: &[u8]) -> Re
         "{bytes} bytes in one frame of at most {FRAME_BYTES_MAX}"
     );
     let count = u32::try_from(count)?;
-    Ok(encode_frame(family.number(), VERSION, count, first_seq, payload))
+    Ok(encode_frame(
+        family.number(),
+        VERSION,
+        count,
+        first_seq,
+        payload,
+    ))
 }
 
 /// Writes the header of a frame in front of a payload that lies behind it already.
@@ -168,7 +174,11 @@ pub fn write_header(
     };
     header.crc = header.crc_of(payload);
     let bytes = header.encode();
-    ensure!(head.len() == bytes.len(), "a header has {} bytes", bytes.len());
+    ensure!(
+        head.len() == bytes.len(),
+        "a header has {} bytes",
+        bytes.len()
+    );
     head.copy_from_slice(&bytes);
     Ok(())
 }

@@ -21,7 +21,11 @@ const TIME_MAX: Duration = Duration::from_secs(10);
 /// Fails when the file cannot be written.
 pub fn raw_mb_s(folder: &Path, group_bytes: usize, bytes: u64) -> Result<f64> {
     let path = folder.join("raw-disk.tmp");
-    let result = measure(&path, group_bytes.max(4_096), bytes.clamp(64 << 20, BYTES_MAX));
+    let result = measure(
+        &path,
+        group_bytes.max(4_096),
+        bytes.clamp(64 << 20, BYTES_MAX),
+    );
     fs::remove_file(&path).ok();
     result.with_context(|| format!("could not measure the disk with {}", path.display()))
 }
@@ -31,7 +35,9 @@ fn measure(path: &Path, group_bytes: usize, bytes: u64) -> Result<f64> {
     // As the journal does: the size is settled before the first write, so that a sync moves data only.
     fallocate(&file, FallocateFlags::empty(), 0, bytes)?;
     file.sync_all()?;
-    let group: Vec<u8> = (0..group_bytes).map(|at| u8::try_from(at % 251).unwrap_or(0)).collect();
+    let group: Vec<u8> = (0..group_bytes)
+        .map(|at| u8::try_from(at % 251).unwrap_or(0))
+        .collect();
     let (start, mut written) = (Instant::now(), 0_u64);
     while written < bytes && start.elapsed() < TIME_MAX {
         file.write_all(&group)?;

@@ -71,7 +71,10 @@ impl Plan {
         let terminals = (0..count)
             .map(|index| {
                 let stores = config.stores.max(1);
-                Ok(TerminalId::new(StoreId::new(1 + index % stores)?, TillId::new(1 + index / stores)?))
+                Ok(TerminalId::new(
+                    StoreId::new(1 + index % stores)?,
+                    TillId::new(1 + index / stores)?,
+                ))
             })
             .collect::<Result<Vec<_>>>()?;
         let frame_bytes = bytes / templates.len().max(1);
@@ -101,7 +104,10 @@ impl Plan {
         self.terminals.len()
     }
 
-    #[expect(clippy::indexing_slicing, reason = "only asked with places of the plan's own terminals")]
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "only asked with places of the plan's own terminals"
+    )]
     pub(super) fn terminal(&self, index: usize) -> TerminalId {
         self.terminals[index]
     }
@@ -160,7 +166,9 @@ pub(super) async fn run(
     }
     let mut sessions = Vec::new();
     for (index, terminal) in plan.terminals.iter().enumerate() {
-        let link = links.get(index % plan.connections).context("no connection")?;
+        let link = links
+            .get(index % plan.connections)
+            .context("no connection")?;
         sessions.push(greet(&link.1, *terminal, plan).await?);
     }
     if let Some(first) = sessions.first_mut() {
@@ -235,7 +243,15 @@ async fn name_skus(session: &mut Session, catalogue: &Catalogue) -> Result<()> {
                 push_move(movement, code.as_deref(), &mut batch);
             }
         }
-        session.send.write_chunk(wire::frame(Family::Stock, chunk.len(), session.next_seq, &wire::stock_payload(&batch)?)?).await?;
+        session
+            .send
+            .write_chunk(wire::frame(
+                Family::Stock,
+                chunk.len(),
+                session.next_seq,
+                &wire::stock_payload(&batch)?,
+            )?)
+            .await?;
         session.next_seq += u64::try_from(chunk.len())?;
     }
     let last = session.next_seq - 1;
@@ -247,14 +263,25 @@ async fn name_skus(session: &mut Session, catalogue: &Catalogue) -> Result<()> {
 
 /// Sends until the shared work is done and everything of its own is acknowledged.
 async fn terminal(shared: &Arc<Shared>, session: Session) -> Result<(Sent, Histogram<u64>, u64)> {
-    let Session { send, mut replies, next_seq, window, sent } = session;
+    let Session {
+        send,
+        mut replies,
+        next_seq,
+        window,
+        sent,
+    } = session;
     let window = Arc::new(Semaphore::new(usize::try_from(window)?));
     // Last event of each frame in flight, and when the frame was due.
     let in_flight: Arc<Mutex<VecDeque<(u64, Instant)>>> = Arc::default();
     let sender = {
-        let (shared, window, in_flight) =
-            (Arc::clone(shared), Arc::clone(&window), Arc::clone(&in_flight));
-        tokio::spawn(async move { sending(&shared, &window, &in_flight, (send, next_seq, sent)).await })
+        let (shared, window, in_flight) = (
+            Arc::clone(shared),
+            Arc::clone(&window),
+            Arc::clone(&in_flight),
+        );
+        tokio::spawn(
+            async move { sending(&shared, &window, &in_flight, (send, next_seq, sent)).await },
+        )
     };
     let mut latency = histogram()?;
     let mut finished = false;
@@ -284,7 +311,10 @@ async fn terminal(shared: &Arc<Shared>, session: Session) -> Result<(Sent, Histo
                 }
             }
         }
-        let is_empty = in_flight.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
+        let is_empty = in_flight
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_empty();
         if let Some((mut send, sent, bytes)) = result.take_if(|_| is_empty) {
             // The engine may have closed the stream already; nothing more is to be said.
             send.finish().ok();
@@ -317,7 +347,10 @@ async fn sending(
         }
         window.acquire().await?.forget();
         let turn = usize::try_from(frame)?;
-        let is_sale = SALE_TURNS.get(turn % SALE_TURNS.len()).copied().unwrap_or(true);
+        let is_sale = SALE_TURNS
+            .get(turn % SALE_TURNS.len())
+            .copied()
+            .unwrap_or(true);
         let place = turn / 2 % pairs * 2 + usize::from(!is_sale);
         let Some(template) = shared.templates.get(place) else {
             bail!("no template {place}");
@@ -334,7 +367,9 @@ async fn sending(
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push_back((next_seq - 1, due_at.unwrap_or_else(Instant::now)));
-        send.write_chunk(made).await.context("the engine closed a stream")?;
+        send.write_chunk(made)
+            .await
+            .context("the engine closed a stream")?;
         shared.bar.inc(events);
     }
 }
@@ -346,8 +381,14 @@ async fn acked(replies: &mut Replies) -> Result<u64> {
             Some(Message::Ack(ack)) if ack.refusals.is_empty() => {
                 return Ok(ack.committed.map_or(0, Seq::get));
             }
-            Some(Message::Ack(ack)) => bail!("{} events were refused: {:?}", ack.refusals.len(), ack.refusals.first()),
-            Some(Message::Slow(slow)) => tracing::debug!(slow.wait_ms, "the engine asks for a pause"),
+            Some(Message::Ack(ack)) => bail!(
+                "{} events were refused: {:?}",
+                ack.refusals.len(),
+                ack.refusals.first()
+            ),
+            Some(Message::Slow(slow)) => {
+                tracing::debug!(slow.wait_ms, "the engine asks for a pause")
+            }
             Some(other) => bail!("the engine said {other:?}"),
             None => bail!("the engine ended the stream"),
         }
@@ -363,7 +404,9 @@ fn bar(plan: &Plan) -> ProgressBar {
         return ProgressBar::hidden();
     }
     let bar = ProgressBar::new(plan.frames * u64::from(plan.frame_events));
-    let style = ProgressStyle::with_template("{bar:40} {human_pos}/{human_len} events, {per_sec}, {eta} left");
+    let style = ProgressStyle::with_template(
+        "{bar:40} {human_pos}/{human_len} events, {per_sec}, {eta} left",
+    );
     if let Ok(style) = style {
         bar.set_style(style);
     }

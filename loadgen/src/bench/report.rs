@@ -100,7 +100,11 @@ impl fmt::Display for BenchReport {
             "  engine: {:.2} s CPU, {:.0} MiB; client: {:.2} s CPU",
             self.engine_cpu_s, self.engine_rss_mb, self.client_cpu_s
         )?;
-        let verdict = if self.reconciled { "equal to what was acknowledged" } else { "DIFFERENT" };
+        let verdict = if self.reconciled {
+            "equal to what was acknowledged"
+        } else {
+            "DIFFERENT"
+        };
         write!(f, "  sales, stock and terminals in the engine: {verdict}")
     }
 }

@@ -80,7 +80,13 @@ impl Template {
             });
         }
         let payload = wire::stock_payload(&batch)?;
-        Self::of(Family::Stock, events, payload, MOVE_BYTES, (Sums::default(), moved))
+        Self::of(
+            Family::Stock,
+            events,
+            payload,
+            MOVE_BYTES,
+            (Sums::default(), moved),
+        )
     }
 
     fn of(
@@ -101,7 +107,15 @@ impl Template {
                 "the archive's records do not lie {stride} bytes apart"
             );
         }
-        Ok(Self { family, events, payload, first, stride, sums, moved })
+        Ok(Self {
+            family,
+            events,
+            payload,
+            first,
+            stride,
+            sums,
+            moved,
+        })
     }
 
     /// Number of its events.
@@ -126,8 +140,9 @@ impl Template {
         let records = payload.get_mut(self.first..).unwrap_or_default();
         let is_sale = matches!(self.family, Family::Sale);
         let events = i64::from(self.events);
-        for ((at, number), record) in
-            (at_us..at_us + events).zip(receipt..).zip(records.chunks_mut(self.stride))
+        for ((at, number), record) in (at_us..at_us + events)
+            .zip(receipt..)
+            .zip(records.chunks_mut(self.stride))
         {
             if let Some(place) = record.first_chunk_mut() {
                 *place = at.to_le_bytes();
@@ -146,7 +161,11 @@ fn three_lines(dice: &mut Dice, catalogue: &Catalogue, at: i64) -> SaleEvent {
     let lines: Vec<Line> = (0..LINES)
         .map(|_| {
             let item = catalogue.pick(dice);
-            let pieces = if dice.in_1000(150) { dice.between(2, 6) } else { 1 };
+            let pieces = if dice.in_1000(150) {
+                dice.between(2, 6)
+            } else {
+                1
+            };
             Line {
                 sku: item.id,
                 quantity: pieces * 100_000,
@@ -159,11 +178,25 @@ fn three_lines(dice: &mut Dice, catalogue: &Catalogue, at: i64) -> SaleEvent {
         })
         .collect();
     let due = lines.iter().map(|line| line.amount).sum();
-    let kind = if dice.in_1000(350) { tender::CASH } else { tender::CARD };
+    let kind = if dice.in_1000(350) {
+        tender::CASH
+    } else {
+        tender::CARD
+    };
     SaleEvent {
-        sale: Sale { at, receipt: 1, operator: 1, kind: kind::SALE, ..Sale::default() },
+        sale: Sale {
+            at,
+            receipt: 1,
+            operator: 1,
+            kind: kind::SALE,
+            ..Sale::default()
+        },
         lines,
-        tenders: vec![Tender { amount: due, kind, flags: 0 }],
+        tenders: vec![Tender {
+            amount: due,
+            kind,
+            flags: 0,
+        }],
         ..SaleEvent::default()
     }
 }
@@ -197,8 +230,14 @@ mod tests {
         let verified = Verified::check(frame, &ScreenKey::new([7; 32])).unwrap();
         assert!(verified.refusals().is_empty(), "{:?}", verified.refusals());
         match verified.view() {
-            View::Sale(batch) => batch.events().map(|event| event.sale.at.to_native()).collect(),
-            View::Stock(batch) => batch.events().map(|event| event.record.at.to_native()).collect(),
+            View::Sale(batch) => batch
+                .events()
+                .map(|event| event.sale.at.to_native())
+                .collect(),
+            View::Stock(batch) => batch
+                .events()
+                .map(|event| event.record.at.to_native())
+                .collect(),
             View::Sensor(_) | View::Device(_) => Vec::new(),
         }
     }

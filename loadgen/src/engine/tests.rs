@@ -21,7 +21,10 @@ fn an_engine_that_ends_at_once_is_reported_and_reaped() {
         }
     }
     let folder = tempfile::tempdir().unwrap();
-    let options = EngineOptions { data: folder.path().to_owned(), ..EngineOptions::default() };
+    let options = EngineOptions {
+        data: folder.path().to_owned(),
+        ..EngineOptions::default()
+    };
     let error = Engine::start(&Broken, &options).unwrap_err().to_string();
     assert!(error.contains("before it accepted"), "{error}");
 }
@@ -34,5 +37,8 @@ fn the_engine_of_an_identity_is_found_beside_its_keys() {
     let text = r#"{"quic":"127.0.0.1:4433","admin":"http://127.0.0.1:8080","pid":7}"#;
     fs::write(folder.path().join("engine.json"), text).unwrap();
     let ready = beside(&pki.join("device.pem")).unwrap();
-    assert_eq!((ready.pid, ready.admin.as_str()), (7, "http://127.0.0.1:8080"));
+    assert_eq!(
+        (ready.pid, ready.admin.as_str()),
+        (7, "http://127.0.0.1:8080")
+    );
 }

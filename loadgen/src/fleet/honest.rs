@@ -89,14 +89,24 @@ impl Chain {
                 ids.push(TerminalId::new(StoreId::new(store)?, TillId::new(till)?));
             }
         }
-        let due = ids.iter().map(|id| (id.to_u64(), Mutex::default())).collect();
-        let clocks = Arc::new(Clocks { yard: OnceLock::new(), due });
+        let due = ids
+            .iter()
+            .map(|id| (id.to_u64(), Mutex::default()))
+            .collect();
+        let clocks = Arc::new(Clocks {
+            yard: OnceLock::new(),
+            due,
+        });
         let mut tills = Vec::new();
         for (place, id) in ids.into_iter().enumerate() {
             let link = links.get(place % links.len()).context("no link")?;
             tills.push(join(config, link, id, &clocks)?);
         }
-        let chain = Self { links, tills, clocks };
+        let chain = Self {
+            links,
+            tills,
+            clocks,
+        };
         for till in chain.tills.iter().filter(|till| till.before > 0) {
             tokio::time::timeout(LEFTOVERS_MAX, till.terminal.flush())
                 .await
@@ -129,11 +139,16 @@ impl Chain {
         for till in &self.tills {
             let name = (till.store, till.till);
             if let Err(error) = till.terminal.flush().await {
-                outcome.complaints.push(format!("terminal {}-{}: {error}", name.0, name.1));
+                outcome
+                    .complaints
+                    .push(format!("terminal {}-{}: {error}", name.0, name.1));
             }
             let progress = *till.terminal.committed().borrow();
             let expected = Expected {
-                epoch: progress.standing.epoch.map_or(0, till_protocol::id::Epoch::get),
+                epoch: progress
+                    .standing
+                    .epoch
+                    .map_or(0, till_protocol::id::Epoch::get),
                 next_seq: progress.standing.last + 1,
                 applied: progress.totals.appended - till.before,
                 ..Expected::default()
@@ -152,7 +167,12 @@ impl Chain {
 fn trade_of(store: u32, yard: &Yard) -> StoreTrade {
     // Receipt numbers go on where an earlier run on the same day stopped, as they would at a till.
     let first = u64::try_from(now_us() / 1_000_000).unwrap_or(0) % 100_000_000 * 1_000;
-    StoreTrade::new(yard.config.seed, (store, yard.config.terminals), &yard.catalogue, first)
+    StoreTrade::new(
+        yard.config.seed,
+        (store, yard.config.terminals),
+        &yard.catalogue,
+        first,
+    )
 }
 
 fn join(config: &FleetConfig, link: &Link, id: TerminalId, clocks: &Arc<Clocks>) -> Result<Till> {
@@ -173,7 +193,12 @@ fn join(config: &FleetConfig, link: &Link, id: TerminalId, clocks: &Arc<Clocks>)
             link.terminal(settings, outbox, Box::new(letters))
         }
     };
-    Ok(Till { store: id.store().get(), till: id.till().get(), terminal, before })
+    Ok(Till {
+        store: id.store().get(),
+        till: id.till().get(),
+        terminal,
+        before,
+    })
 }
 
 /// A till of a store and the events that it makes in one tick.
@@ -187,7 +212,11 @@ struct Lane {
 
 impl Lane {
     fn new(terminal: &Terminal) -> Self {
-        Self { terminal: terminal.clone(), events: Vec::new(), offline_until: None }
+        Self {
+            terminal: terminal.clone(),
+            events: Vec::new(),
+            offline_until: None,
+        }
     }
 }
 
@@ -237,7 +266,9 @@ impl Counter {
             book.take(&event);
         }
         self.yard.sent.fetch_add(1, Ordering::Relaxed);
-        let lane = usize::try_from(till).ok().and_then(|till| self.lanes.get_mut(till));
+        let lane = usize::try_from(till)
+            .ok()
+            .and_then(|till| self.lanes.get_mut(till));
         if let Some(lane) = lane {
             lane.events.push(event);
         }

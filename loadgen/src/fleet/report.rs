@@ -68,15 +68,15 @@ impl fmt::Display for FleetReport {
         writeln!(
             f,
             "  {} acknowledged: {} applied, {} quarantined; {} came again, {} refused",
-            self.events_acked,
-            self.events_applied,
-            self.quarantined,
-            self.duplicates,
-            self.refused
+            self.events_acked, self.events_applied, self.quarantined, self.duplicates, self.refused
         )?;
         let sales = till_protocol::money::format_decimal_wide(self.sales_total_minor, 2);
         writeln!(f, "  net sales {sales}")?;
-        let verdict = if self.reconciled { "equal to what was acknowledged" } else { "DIFFERENT" };
+        let verdict = if self.reconciled {
+            "equal to what was acknowledged"
+        } else {
+            "DIFFERENT"
+        };
         write!(f, "  sales, stock and terminals in the engine: {verdict}")
     }
 }

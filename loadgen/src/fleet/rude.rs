@@ -88,10 +88,7 @@ impl Device {
     }
 
     /// Misbehaves until the run is over, then settles what is open.
-    pub(super) async fn run(
-        mut self,
-        yard: Arc<Yard>,
-    ) -> ((u32, u32), Expected, Vec<String>) {
+    pub(super) async fn run(mut self, yard: Arc<Yard>) -> ((u32, u32), Expected, Vec<String>) {
         let mut line = None;
         let mut give_up = None;
         loop {
@@ -121,7 +118,10 @@ impl Device {
                 }
             }
             let (low, high) = PAUSE_MS;
-            sleep(Duration::from_millis(self.dice.between(low, high).unsigned_abs())).await;
+            sleep(Duration::from_millis(
+                self.dice.between(low, high).unsigned_abs(),
+            ))
+            .await;
         }
         if let Some(open) = line {
             open.connection.close(0_u32.into(), b"done");
@@ -137,9 +137,18 @@ impl Device {
     async fn greet(&mut self, yard: &Yard) -> Result<Line> {
         let config = &yard.config;
         let (endpoint, connection) = wire::connect(config.addr, &config.identity).await?;
-        let lie = if self.dice.in_1000(200) { self.dice.between(-3, 3) * 86_400_000_000 } else { 0 };
+        let lie = if self.dice.in_1000(200) {
+            self.dice.between(-3, 3) * 86_400_000_000
+        } else {
+            0
+        };
         let clock = now_us() + lie;
-        let greeting = wire::greet(&connection, self.terminal, Epoch::new(self.epoch).ok(), clock);
+        let greeting = wire::greet(
+            &connection,
+            self.terminal,
+            Epoch::new(self.epoch).ok(),
+            clock,
+        );
         let (send, replies, welcome) = timeout(ANSWER_MAX, greeting).await??;
         let (epoch, next) = (welcome.epoch.get(), welcome.next_seq.get());
         if self.epoch != 0 && self.epoch != epoch {
@@ -159,7 +168,12 @@ impl Device {
             ));
         }
         self.acknowledged(next.saturating_sub(1), yard);
-        Ok(Line { endpoint, connection, send, replies })
+        Ok(Line {
+            endpoint,
+            connection,
+            send,
+            replies,
+        })
     }
 
     /// Everything up to a sequence number is durable: it has met its fate.
@@ -199,9 +213,13 @@ impl Device {
                 Some(Message::Ack(ack)) => {
                     for (seq, reason) in &ack.refusals {
                         let seq = seq.get();
-                        let place = seq.checked_sub(self.first).and_then(|at| usize::try_from(at).ok());
+                        let place = seq
+                            .checked_sub(self.first)
+                            .and_then(|at| usize::try_from(at).ok());
                         let said = place.and_then(|at| self.said.get(at));
-                        if reason.is_refusal() && said.is_some_and(|said| said.fate != Fate::Refused) {
+                        if reason.is_refusal()
+                            && said.is_some_and(|said| said.fate != Fate::Refused)
+                        {
                             self.complaints.push(format!(
                                 "rude terminal {}: good event {seq} was refused: {reason}",
                                 self.terminal
@@ -216,7 +234,9 @@ impl Device {
                         line.send.write_chunk(frame).await?;
                     }
                 }
-                Some(Message::Slow(slow)) => sleep(Duration::from_millis(slow.wait_ms.into())).await,
+                Some(Message::Slow(slow)) => {
+                    sleep(Duration::from_millis(slow.wait_ms.into())).await
+                }
                 Some(other) => bail!("{other:?}"),
                 None => bail!("the stream ended"),
             }
@@ -247,7 +267,12 @@ impl Device {
     /// Everything that is said and not acknowledged, from a sequence number on, as frames.
     fn frames(&self, from: u64) -> Result<Vec<bytes::Bytes>> {
         let skip = usize::try_from(from.saturating_sub(self.first)).context("too far ahead")?;
-        let events: Vec<Event> = self.said.iter().skip(skip).map(|said| said.event.clone()).collect();
+        let events: Vec<Event> = self
+            .said
+            .iter()
+            .skip(skip)
+            .map(|said| said.event.clone())
+            .collect();
         let frames = wire::frames(&events, from.max(self.first))?;
         Ok(frames.into_iter().map(|(frame, _)| frame).collect())
     }

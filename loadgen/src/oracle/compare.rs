@@ -43,19 +43,28 @@ impl Baseline {
         admin.flush()?;
         let sales = sales_by_store(admin)?;
         let known = admin.terminals(None)?;
-        let mut baseline = Self { sales, ..Self::default() };
+        let mut baseline = Self {
+            sales,
+            ..Self::default()
+        };
         for store in stores.iter().filter(|_| with_stock) {
             if known.iter().any(|row| row.store == *store) {
                 baseline.stock.insert(*store, levels(admin.stock(*store)?));
             }
         }
-        baseline.terminals = known.into_iter().map(|row| ((row.store, row.terminal), row)).collect();
+        baseline.terminals = known
+            .into_iter()
+            .map(|row| ((row.store, row.terminal), row))
+            .collect();
         Ok(baseline)
     }
 
     /// How a terminal stood.
     pub fn terminal(&self, store: u32, terminal: u32) -> TerminalRow {
-        self.terminals.get(&(store, terminal)).cloned().unwrap_or_default()
+        self.terminals
+            .get(&(store, terminal))
+            .cloned()
+            .unwrap_or_default()
     }
 
     /// What was sold in a store.
@@ -80,12 +89,23 @@ pub fn compare(
     for (store, book) in books {
         let mut found = sales.get(store).copied().unwrap_or_default();
         found.add(&baseline.sales(*store), -1);
-        sums(&format!("sales of store {store}"), &book.sums, &found, &mut out);
+        sums(
+            &format!("sales of store {store}"),
+            &book.sums,
+            &found,
+            &mut out,
+        );
         if book.stock.is_empty() {
             continue;
         }
         let before = baseline.stock.get(store);
-        stock(*store, book, before, &levels(admin.stock(*store)?), &mut out);
+        stock(
+            *store,
+            book,
+            before,
+            &levels(admin.stock(*store)?),
+            &mut out,
+        );
     }
     for row in admin.terminals(None)? {
         if let Some(expected) = terminals.get(&(row.store, row.terminal)) {
@@ -95,7 +115,9 @@ pub fn compare(
     }
     let known = admin.terminals(None)?;
     for ((store, till), expected) in terminals {
-        let is_known = known.iter().any(|row| (row.store, row.terminal) == (*store, *till));
+        let is_known = known
+            .iter()
+            .any(|row| (row.store, row.terminal) == (*store, *till));
         if !is_known && expected.next_seq > 1 {
             out.push(Difference {
                 what: format!("terminal {store}-{till}"),
@@ -128,7 +150,9 @@ pub fn sales_by_store(admin: &Admin) -> Result<BTreeMap<u32, Sums>> {
 }
 
 fn levels(rows: Vec<StockRow>) -> HashMap<u64, (i128, i128)> {
-    rows.into_iter().map(|row| (sku_id(&row.sku), (row.quantity, row.reserved))).collect()
+    rows.into_iter()
+        .map(|row| (sku_id(&row.sku), (row.quantity, row.reserved)))
+        .collect()
 }
 
 /// The id of a SKU as queries show it: its code, or `#` and 16 hexadecimal digits where it has none.
@@ -162,29 +186,70 @@ fn stock(
     out: &mut Vec<Difference>,
 ) {
     for (sku, level) in &book.stock {
-        let before = before.and_then(|rows| rows.get(sku)).copied().unwrap_or_default();
+        let before = before
+            .and_then(|rows| rows.get(sku))
+            .copied()
+            .unwrap_or_default();
         let (quantity, reserved) = found.get(sku).copied().unwrap_or_default();
         let name = SkuId::from_u64(*sku);
-        differ(|| format!("stock of {name} in store {store}"), level.quantity(before.0), quantity, out);
+        differ(
+            || format!("stock of {name} in store {store}"),
+            level.quantity(before.0),
+            quantity,
+            out,
+        );
         let aside = before.1 + level.reserved;
-        differ(|| format!("reserved of {name} in store {store}"), aside, reserved, out);
+        differ(
+            || format!("reserved of {name} in store {store}"),
+            aside,
+            reserved,
+            out,
+        );
     }
 }
 
-fn terminal(row: &TerminalRow, before: &TerminalRow, expected: &Expected, out: &mut Vec<Difference>) {
+fn terminal(
+    row: &TerminalRow,
+    before: &TerminalRow,
+    expected: &Expected,
+    out: &mut Vec<Difference>,
+) {
     let name = format!("terminal {}-{}", row.store, row.terminal);
-    let epoch = row.epochs.iter().find(|(epoch, _)| *epoch == expected.epoch);
+    let epoch = row
+        .epochs
+        .iter()
+        .find(|(epoch, _)| *epoch == expected.epoch);
     let next = epoch.map_or(1, |(_, next)| *next);
     let wanted = expected.next_seq.max(1);
-    differ(|| format!("next_seq of epoch {} of {name}", expected.epoch), wanted, next, out);
+    differ(
+        || format!("next_seq of epoch {} of {name}", expected.epoch),
+        wanted,
+        next,
+        out,
+    );
     let counts = [
         ("applied", expected.applied, row.applied, before.applied),
-        ("duplicates", expected.duplicates, row.duplicates, before.duplicates),
+        (
+            "duplicates",
+            expected.duplicates,
+            row.duplicates,
+            before.duplicates,
+        ),
         ("refused", expected.refused, row.refused, before.refused),
-        ("quarantined", expected.quarantined, row.quarantined, before.quarantined),
+        (
+            "quarantined",
+            expected.quarantined,
+            row.quarantined,
+            before.quarantined,
+        ),
     ];
     for (what, expected, found, before) in counts {
-        differ(|| format!("{what} events of {name}"), expected, found.saturating_sub(before), out);
+        differ(
+            || format!("{what} events of {name}"),
+            expected,
+            found.saturating_sub(before),
+            out,
+        );
     }
 }
 

@@ -18,12 +18,20 @@ impl Level {
     /// The level in 1e-5 units, where it was `before` when the oracle began.
     pub fn quantity(&self, before: i128) -> i128 {
         let base = self.counted.map_or(before, |(_, quantity)| quantity);
-        base + self.folded + self.recent.iter().map(|(_, quantity)| quantity).sum::<i128>()
+        base + self.folded
+            + self
+                .recent
+                .iter()
+                .map(|(_, quantity)| quantity)
+                .sum::<i128>()
     }
 
     /// A movement at a time.
     pub fn moved(&mut self, at_us: i64, quantity: i128) {
-        if self.counted.is_some_and(|(counted_at, _)| at_us < counted_at) {
+        if self
+            .counted
+            .is_some_and(|(counted_at, _)| at_us < counted_at)
+        {
             return;
         }
         self.recent.push((at_us, quantity));

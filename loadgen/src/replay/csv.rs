@@ -97,7 +97,13 @@ impl<R: Read> Rows<R> {
     /// Returns the source's error.
     pub fn new(source: R) -> io::Result<Self> {
         let buffer = Vec::with_capacity(2 * CHUNK);
-        let mut rows = Self { source, buffer, start: 0, at_end: false, line: 1 };
+        let mut rows = Self {
+            source,
+            buffer,
+            start: 0,
+            at_end: false,
+            line: 1,
+        };
         rows.fill()?;
         if rows.buffer.starts_with(BOM) {
             rows.start = BOM.len();
@@ -116,7 +122,9 @@ impl<R: Read> Rows<R> {
             if rest.is_empty() && self.at_end {
                 return Ok(Next::End);
             }
-            let near = rest.get(..rest.len().min(ROW_BYTES_MAX + 2)).unwrap_or(rest);
+            let near = rest
+                .get(..rest.len().min(ROW_BYTES_MAX + 2))
+                .unwrap_or(rest);
             let (bytes, next) = match scan(near, row) {
                 Scan::More if !self.at_end && rest.len() <= ROW_BYTES_MAX => {
                     self.fill()?;
@@ -143,7 +151,10 @@ impl<R: Read> Rows<R> {
     }
 
     fn take(&mut self, bytes: usize) {
-        let taken = self.buffer.get(self.start..self.start + bytes).unwrap_or_default();
+        let taken = self
+            .buffer
+            .get(self.start..self.start + bytes)
+            .unwrap_or_default();
         let breaks = taken.iter().filter(|byte| **byte == b'\n').count();
         self.line += u64::try_from(breaks).unwrap_or(u64::MAX);
         self.start += bytes;
@@ -171,19 +182,29 @@ impl<R: Read> Rows<R> {
         self.start = 0;
         let wanted = u64::try_from(CHUNK).unwrap_or(u64::MAX);
         let before = self.buffer.len();
-        self.source.by_ref().take(wanted).read_to_end(&mut self.buffer)?;
+        self.source
+            .by_ref()
+            .take(wanted)
+            .read_to_end(&mut self.buffer)?;
         self.at_end = self.buffer.len() == before;
         Ok(())
     }
 }
 
 const fn too_long(rest: usize) -> &'static str {
-    if rest > ROW_BYTES_MAX { "a quote is not closed, or the row is longer than 64 KiB" } else { "a quote is not closed" }
+    if rest > ROW_BYTES_MAX {
+        "a quote is not closed, or the row is longer than 64 KiB"
+    } else {
+        "a quote is not closed"
+    }
 }
 
 /// Bytes of the first line with its break; 0 when there is no break.
 fn first_line(bytes: &[u8]) -> usize {
-    bytes.iter().position(|byte| *byte == b'\n').map_or(0, |at| at + 1)
+    bytes
+        .iter()
+        .position(|byte| *byte == b'\n')
+        .map_or(0, |at| at + 1)
 }
 
 /// At the end of the file the last row needs no line break, but its quotes must be closed.
@@ -224,7 +245,11 @@ fn scan(bytes: &[u8], row: &mut Row) -> Scan {
             };
             let field = rest.get(..len).unwrap_or_default();
             let is_last = rest.get(len) == Some(&b'\n');
-            let field = if is_last { field.strip_suffix(b"\r").unwrap_or(field) } else { field };
+            let field = if is_last {
+                field.strip_suffix(b"\r").unwrap_or(field)
+            } else {
+                field
+            };
             row.bytes.extend_from_slice(field);
             at += len;
         }

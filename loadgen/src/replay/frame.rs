@@ -97,25 +97,45 @@ pub(super) fn event(receipt: &Receipt) -> SaleEvent {
             quantity: line.quantity,
             amount: line.amount,
             category: 0,
-            kind: if line.quantity < 0 { line_kind::RETURN } else { line_kind::SALE },
+            kind: if line.quantity < 0 {
+                line_kind::RETURN
+            } else {
+                line_kind::SALE
+            },
             unit: unit::UNSTATED,
             flags: 0,
         });
         if line.discount != 0 {
             let amount = line.discount.checked_neg().unwrap_or(i64::MAX);
             let kind = adjustment::DISCOUNT;
-            event.adjustments.push(Adjustment { amount, line: place, group: 0, kind, reserved: 0 });
+            event.adjustments.push(Adjustment {
+                amount,
+                line: place,
+                group: 0,
+                kind,
+                reserved: 0,
+            });
         }
         if line.tax != 0 {
-            event.taxes.push(Tax { amount: line.tax, line: place, ..Tax::default() });
+            event.taxes.push(Tax {
+                amount: line.tax,
+                line: place,
+                ..Tax::default()
+            });
         }
     }
     let tenders = receipt.tenders().unwrap_or_default();
     for (place, (name, amount)) in (0_u8..).zip(tenders) {
         // Verbatim: only a text that is exactly the name of a kind becomes that kind.
         let known = tender::NAMES.iter().position(|known| *known == name);
-        let kind = known.and_then(|kind| u8::try_from(kind).ok()).unwrap_or(tender::NAMED);
-        event.tenders.push(Tender { amount, kind, flags: 0 });
+        let kind = known
+            .and_then(|kind| u8::try_from(kind).ok())
+            .unwrap_or(tender::NAMED);
+        event.tenders.push(Tender {
+            amount,
+            kind,
+            flags: 0,
+        });
         if kind == tender::NAMED {
             event.tender_names.push((place, name.to_owned()));
         }
@@ -124,7 +144,11 @@ pub(super) fn event(receipt: &Receipt) -> SaleEvent {
 }
 
 fn kind_of(receipt: &Receipt) -> u8 {
-    let returns = receipt.lines.iter().filter(|line| line.quantity < 0).count();
+    let returns = receipt
+        .lines
+        .iter()
+        .filter(|line| line.quantity < 0)
+        .count();
     match returns {
         0 => kind::SALE,
         all if all == receipt.lines.len() => kind::RETURN,
@@ -135,5 +159,7 @@ fn kind_of(receipt: &Receipt) -> u8 {
 /// A receipt that is written as a plain number travels as one: digits without leading zeros, at most 12.
 fn plain_number(text: &str) -> Option<u64> {
     let is_plain = !text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit());
-    text.parse().ok().filter(|number| is_plain && (1..=RECEIPT_MAX).contains(number))
+    text.parse()
+        .ok()
+        .filter(|number| is_plain && (1..=RECEIPT_MAX).contains(number))
 }

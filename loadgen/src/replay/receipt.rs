@@ -43,8 +43,15 @@ pub enum Outcome {
 
 #[derive(Debug)]
 enum Open {
-    Good { receipt: Receipt, rows: u64, stray: Option<u64> },
-    Bad { partial: Partial, line: u64 },
+    Good {
+        receipt: Receipt,
+        rows: u64,
+        stray: Option<u64>,
+    },
+    Bad {
+        partial: Partial,
+        line: u64,
+    },
 }
 
 /// Gathers rows. It keeps the 16-byte names of all receipts seen, and the rows of one.
@@ -58,15 +65,27 @@ impl Grouper {
     /// Takes a good row.
     pub fn good(&mut self, line: u64, row: Good, out: &mut Vec<Outcome>) {
         match self.open.take() {
-            Some(Open::Good { receipt, rows, stray: Some(bad) }) if receipt.key == row.key => {
+            Some(Open::Good {
+                receipt,
+                rows,
+                stray: Some(bad),
+            }) if receipt.key == row.key => {
                 out.push(whole(&receipt, rows, bad));
                 out.push(sibling(line, bad));
                 let partial = Partial::from(&receipt.key);
                 self.open = Some(Open::Bad { partial, line: bad });
             }
-            Some(Open::Good { mut receipt, rows, stray: None }) if receipt.key == row.key => {
+            Some(Open::Good {
+                mut receipt,
+                rows,
+                stray: None,
+            }) if receipt.key == row.key => {
                 receipt.take(row);
-                self.open = Some(Open::Good { receipt, rows: rows + 1, stray: None });
+                self.open = Some(Open::Good {
+                    receipt,
+                    rows: rows + 1,
+                    stray: None,
+                });
             }
             Some(Open::Bad { partial, line: bad }) if partial.may_be(&row.key) => {
                 self.seen.insert(event_id(&row.key));
@@ -84,7 +103,11 @@ impl Grouper {
     /// Takes a bad row.
     pub fn bad(&mut self, line: u64, row: Bad, out: &mut Vec<Outcome>) {
         let Bad { reason, partial } = row;
-        out.push(Outcome::Skipped { line, rows: 1, reason });
+        out.push(Outcome::Skipped {
+            line,
+            rows: 1,
+            reason,
+        });
         let is_stray = partial.receipt.is_none();
         match self.open.take() {
             Some(Open::Good { receipt, rows, .. }) if partial.may_be(&receipt.key) => {
@@ -93,13 +116,27 @@ impl Grouper {
                 self.open = Some(Open::Bad { partial, line });
             }
             // Nobody can say which receipt it belongs to: the one around it, if it goes on behind it.
-            Some(Open::Good { receipt, rows, stray }) if is_stray => {
+            Some(Open::Good {
+                receipt,
+                rows,
+                stray,
+            }) if is_stray => {
                 let stray = stray.or(Some(line));
-                self.open = Some(Open::Good { receipt, rows, stray });
+                self.open = Some(Open::Good {
+                    receipt,
+                    rows,
+                    stray,
+                });
             }
             Some(open @ Open::Bad { .. }) if is_stray => self.open = Some(open),
-            Some(Open::Bad { partial: first, line: bad }) if first.may_be_with(&partial) => {
-                self.open = Some(Open::Bad { partial: first, line: bad });
+            Some(Open::Bad {
+                partial: first,
+                line: bad,
+            }) if first.may_be_with(&partial) => {
+                self.open = Some(Open::Bad {
+                    partial: first,
+                    line: bad,
+                });
             }
             other => {
                 close(other, out);
@@ -116,7 +153,12 @@ impl Grouper {
     fn begin(&mut self, line: u64, row: Good, out: &mut Vec<Outcome>) {
         let id = event_id(&row.key);
         if !self.seen.insert(id) {
-            let Key { store, terminal, date, receipt } = &row.key;
+            let Key {
+                store,
+                terminal,
+                date,
+                receipt,
+            } = &row.key;
             out.push(Outcome::Skipped {
                 line,
                 rows: 1,
@@ -136,7 +178,11 @@ impl Grouper {
             lines: vec![row.line],
             customer: row.customer,
         };
-        self.open = Some(Open::Good { receipt, rows: 1, stray: None });
+        self.open = Some(Open::Good {
+            receipt,
+            rows: 1,
+            stray: None,
+        });
     }
 }
 
@@ -181,21 +227,29 @@ impl Receipt {
         }
         match self.tenders() {
             None => Some("its tenders add up to more than 64 bits hold".to_owned()),
-            Some(tenders) if tenders.len() > usize::from(TENDERS_PER_SALE_MAX) => {
-                Some(format!("{} tenders of at most {TENDERS_PER_SALE_MAX}", tenders.len()))
-            }
+            Some(tenders) if tenders.len() > usize::from(TENDERS_PER_SALE_MAX) => Some(format!(
+                "{} tenders of at most {TENDERS_PER_SALE_MAX}",
+                tenders.len()
+            )),
             Some(_) => None,
         }
     }
 }
 
 fn close(open: Option<Open>, out: &mut Vec<Outcome>) {
-    let Some(Open::Good { mut receipt, rows, .. }) = open else {
+    let Some(Open::Good {
+        mut receipt, rows, ..
+    }) = open
+    else {
         return;
     };
     if let Some(reason) = receipt.flaw() {
         let reason = format!("receipt {} skipped: {reason}", receipt.key.receipt);
-        out.push(Outcome::Skipped { line: receipt.first_line, rows, reason });
+        out.push(Outcome::Skipped {
+            line: receipt.first_line,
+            rows,
+            reason,
+        });
         return;
     }
     receipt.lines.sort_unstable();
@@ -203,14 +257,24 @@ fn close(open: Option<Open>, out: &mut Vec<Outcome>) {
 }
 
 fn whole(receipt: &Receipt, rows: u64, bad: u64) -> Outcome {
-    let reason =
-        format!("receipt {} skipped whole, as line {bad} of it is bad", receipt.key.receipt);
-    Outcome::Skipped { line: receipt.first_line, rows, reason }
+    let reason = format!(
+        "receipt {} skipped whole, as line {bad} of it is bad",
+        receipt.key.receipt
+    );
+    Outcome::Skipped {
+        line: receipt.first_line,
+        rows,
+        reason,
+    }
 }
 
 fn sibling(line: u64, bad: u64) -> Outcome {
     let reason = format!("skipped with its receipt, as line {bad} is bad");
-    Outcome::Skipped { line, rows: 1, reason }
+    Outcome::Skipped {
+        line,
+        rows: 1,
+        reason,
+    }
 }
 
 /// The lasting name of a receipt: the first 16 bytes of SHA-256 over store, terminal, date as written and receipt, each

@@ -46,7 +46,9 @@ impl fmt::Display for ReplayReport {
             "{} rows read, {} skipped, {} receipts over {net} {} in {:.1} s",
             self.rows_read, self.rows_skipped, self.receipts, self.currency, self.elapsed_s
         )?;
-        let new = self.events_acked.saturating_sub(self.duplicates + self.conflicts);
+        let new = self
+            .events_acked
+            .saturating_sub(self.duplicates + self.conflicts);
         writeln!(
             f,
             "  {} acknowledged: {new} new, {} known before, {} in conflict with what is known",
@@ -55,7 +57,11 @@ impl fmt::Display for ReplayReport {
         if self.refused > 0 {
             writeln!(f, "  {} refused", self.refused)?;
         }
-        let verdict = if self.reconciled { "exactly by what is new" } else { "OTHERWISE THAN EXPECTED" };
+        let verdict = if self.reconciled {
+            "exactly by what is new"
+        } else {
+            "OTHERWISE THAN EXPECTED"
+        };
         write!(f, "  the engine's sums changed {verdict}")
     }
 }

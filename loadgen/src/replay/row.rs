@@ -106,8 +106,12 @@ impl Columns {
     /// # Errors
     /// Fails when a column is missing or comes twice; the message names it.
     pub fn read(header: &Row, decimals: u8) -> Result<Self> {
-        let mut columns =
-            Self { at: [None; COLUMNS.len()], fields: header.len(), decimals, ignored: Vec::new() };
+        let mut columns = Self {
+            at: [None; COLUMNS.len()],
+            fields: header.len(),
+            decimals,
+            ignored: Vec::new(),
+        };
         for index in 0..header.len() {
             let Some(name) = header.text(index) else {
                 bail!("the header is not UTF-8");
@@ -130,7 +134,11 @@ impl Columns {
             .map(|(name, _)| *name)
             .collect();
         if !missing.is_empty() {
-            bail!("the header lacks {}; it needs {}", missing.join(", "), COLUMNS.join(","));
+            bail!(
+                "the header lacks {}; it needs {}",
+                missing.join(", "),
+                COLUMNS.join(",")
+            );
         }
         Ok(columns)
     }
@@ -140,7 +148,10 @@ impl Columns {
     /// # Errors
     /// Returns the first reason why the row cannot be taken.
     pub fn parse(&self, row: &Row) -> Result<Good, Bad> {
-        self.good(row).map_err(|reason| Bad { reason, partial: self.partial(row) })
+        self.good(row).map_err(|reason| Bad {
+            reason,
+            partial: self.partial(row),
+        })
     }
 
     /// What can be read of the key of a broken row.
@@ -149,18 +160,27 @@ impl Columns {
         Partial {
             store: written(0).and_then(|text| number("", text).ok()),
             terminal: written(1).and_then(|text| number("", text).ok()),
-            receipt: written(2).filter(|text| short("", text).is_ok()).map(str::to_owned),
-            date: written(3).and_then(|text| text.trim().get(..10)).map(str::to_owned),
+            receipt: written(2)
+                .filter(|text| short("", text).is_ok())
+                .map(str::to_owned),
+            date: written(3)
+                .and_then(|text| text.trim().get(..10))
+                .map(str::to_owned),
         }
     }
 
     fn good(&self, row: &Row) -> Result<Good, String> {
         if row.len() != self.fields {
-            return Err(format!("{} fields where the header has {}", row.len(), self.fields));
+            return Err(format!(
+                "{} fields where the header has {}",
+                row.len(),
+                self.fields
+            ));
         }
         let text = |column: usize| self.field(row, column);
         let at = text(3)?.trim();
-        let (at_us, offset_min) = rfc3339(at).map_err(|why| format!("occurred_at {at:?}: {why}"))?;
+        let (at_us, offset_min) =
+            rfc3339(at).map_err(|why| format!("occurred_at {at:?}: {why}"))?;
         let money = |column: usize| self.amount(row, column, self.decimals);
         let line = Line {
             sku: short("sku", text(4)?)?.to_owned(),
@@ -204,7 +224,9 @@ impl Columns {
             return Ok(0);
         }
         let why = |error: DecimalError| format!("{name} {text:?}: {error}");
-        let written = text.split_once('.').map_or(0, |(_, fraction)| fraction.len());
+        let written = text
+            .split_once('.')
+            .map_or(0, |(_, fraction)| fraction.len());
         let value = parse_decimal(text, decimals).map_err(why)?;
         // Zeros too: a file with more decimals than the currency was not written in that currency.
         if written > usize::from(decimals) {
@@ -218,8 +240,13 @@ impl Partial {
     /// Whether a bad row with this key may belong to the receipt.
     pub fn may_be(&self, key: &Key) -> bool {
         let agrees = self.store.is_none_or(|store| store == key.store)
-            && self.terminal.is_none_or(|terminal| terminal == key.terminal)
-            && self.date.as_ref().is_none_or(|date| *date == key.date || !is_date(date));
+            && self
+                .terminal
+                .is_none_or(|terminal| terminal == key.terminal)
+            && self
+                .date
+                .as_ref()
+                .is_none_or(|date| *date == key.date || !is_date(date));
         agrees && self.receipt.as_ref() == Some(&key.receipt)
     }
 
@@ -264,7 +291,10 @@ fn short<'a>(name: &str, text: &'a str) -> Result<&'a str, String> {
 
 fn within<'a>(name: &str, text: &'a str) -> Result<&'a str, String> {
     if text.len() > usize::from(TEXT_BYTES_MAX) {
-        return Err(format!("{name} has {} bytes of at most {TEXT_BYTES_MAX}", text.len()));
+        return Err(format!(
+            "{name} has {} bytes of at most {TEXT_BYTES_MAX}",
+            text.len()
+        ));
     }
     Ok(text)
 }
@@ -298,7 +328,11 @@ pub fn rfc3339(text: &str) -> Result<(i64, i16), &'static str> {
         return Err(FORM);
     }
     let date: jiff::civil::Date = date.parse().map_err(|_| "there is no such day")?;
-    let days = i64::from(date.duration_since(jiff::civil::Date::constant(1970, 1, 1)).as_hours() / 24);
+    let days = i64::from(
+        date.duration_since(jiff::civil::Date::constant(1970, 1, 1))
+            .as_hours()
+            / 24,
+    );
     let (hour, minute) = (two(11).ok_or(FORM)?, two(14).ok_or(FORM)?);
     let second = two(17).ok_or(FORM)?;
     if hour > 23 || minute > 59 || second > 60 {
@@ -338,7 +372,10 @@ fn offset(zone: &str) -> Result<i16, &'static str> {
         [b'-', ..] => -1,
         _ => return Err(NONE),
     };
-    let (hours, minutes) = zone.get(1..).and_then(|text| text.split_once(':')).ok_or(NONE)?;
+    let (hours, minutes) = zone
+        .get(1..)
+        .and_then(|text| text.split_once(':'))
+        .ok_or(NONE)?;
     let number = |text: &str| -> Option<i16> {
         let digits = text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_digit());
         text.parse().ok().filter(|_| digits)

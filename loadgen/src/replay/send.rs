@@ -62,7 +62,12 @@ impl<'a> Keeper<'a> {
     ) -> Self {
         let own = own.map(|(engine, mut options)| {
             options.listen = Some(ready.quic);
-            options.admin = ready.admin.trim_start_matches("http://").trim_end_matches('/').parse().ok();
+            options.admin = ready
+                .admin
+                .trim_start_matches("http://")
+                .trim_end_matches('/')
+                .parse()
+                .ok();
             (engine, options)
         });
         Self { own, starter }
@@ -104,7 +109,10 @@ impl Observer for News {
             }
             // Reasons below 40 are about what this device is and says: trying again changes nothing.
             Happening::Ended(End::Bye { reason, text }) if reason.code() < 29 => {
-                let words = format!("terminal {terminal} is turned away: {reason}; {} {text}", reason.sentence());
+                let words = format!(
+                    "terminal {terminal} is turned away: {reason}; {} {text}",
+                    reason.sentence()
+                );
                 locked(&self.fatal).get_or_insert(words);
             }
             Happening::Lost(_) => {
@@ -138,10 +146,15 @@ pub(super) fn send(
 ) -> Result<Sent> {
     let mut reader = Reader::open(config)?;
     if !reader.ignored().is_empty() {
-        tracing::warn!(columns = reader.ignored().join(","), "these columns are ignored");
+        tracing::warn!(
+            columns = reader.ignored().join(","),
+            "these columns are ignored"
+        );
     }
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()?;
     let news = Arc::new(News::default());
     let named = Named::default();
     let (queue, frames) = mpsc::channel(QUEUE_FRAMES);
@@ -150,7 +163,14 @@ pub(super) fn send(
         Router::new(config, ready, &news, &named)?
     };
     let router = runtime.spawn(router.run(frames));
-    let mut feed = Feed { queue, builders: HashMap::new(), waiting: 0, named, news, tills: BTreeMap::new() };
+    let mut feed = Feed {
+        queue,
+        builders: HashMap::new(),
+        waiting: 0,
+        named,
+        news,
+        tills: BTreeMap::new(),
+    };
     let bar = bar(config);
     while let Some(receipts) = reader.step(on_skip)? {
         for receipt in receipts {
@@ -159,7 +179,9 @@ pub(super) fn send(
         bar.set_position(reader.counts.rows_read);
     }
     feed.seal_all(keeper)?;
-    let Feed { queue, news, tills, .. } = feed;
+    let Feed {
+        queue, news, tills, ..
+    } = feed;
     drop(queue);
     let acked = runtime.block_on(async {
         let mut router = router;
@@ -227,7 +249,9 @@ impl Feed {
     fn seal_all(&mut self, keeper: &mut Keeper<'_>) -> Result<()> {
         let mut tills: Vec<Till> = self.builders.keys().copied().collect();
         tills.sort_unstable();
-        tills.into_iter().try_for_each(|till| self.seal(till, keeper))
+        tills
+            .into_iter()
+            .try_for_each(|till| self.seal(till, keeper))
     }
 
     fn seal(&mut self, till: Till, keeper: &mut Keeper<'_>) -> Result<()> {
@@ -314,7 +338,11 @@ impl Router {
         self.land(FLIGHT_BYTES_MAX).await?;
         let Outgoing { till, frame, names } = outgoing;
         if !self.open.contains_key(&till) && self.open.len() >= OPEN_MAX {
-            let idle = self.open.iter().min_by_key(|(_, open)| open.used).map(|(till, _)| *till);
+            let idle = self
+                .open
+                .iter()
+                .min_by_key(|(_, open)| open.used)
+                .map(|(till, _)| *till);
             if let Some(idle) = idle {
                 self.close(idle).await?;
             }
@@ -327,7 +355,12 @@ impl Router {
         let bytes = frame.len();
         let number = terminal.send_frame(frame).await?;
         self.bytes += bytes;
-        self.flights.push_back(Flight { progress, number, bytes, names });
+        self.flights.push_back(Flight {
+            progress,
+            number,
+            bytes,
+            names,
+        });
         Ok(())
     }
 
@@ -343,7 +376,11 @@ impl Router {
             let outbox = MemoryOutbox::new(MemoryConfig::default());
             let terminal = link.terminal(config, Box::new(outbox), Box::new(NoDeadLetters));
             let progress = terminal.committed();
-            Open { terminal, progress, used: 0 }
+            Open {
+                terminal,
+                progress,
+                used: 0,
+            }
         }))
     }
 
@@ -356,7 +393,10 @@ impl Router {
                 self.flights.push_front(first);
                 return Ok(());
             }
-            first.progress.wait_for(|progress| progress.totals.committed >= number).await?;
+            first
+                .progress
+                .wait_for(|progress| progress.totals.committed >= number)
+                .await?;
             self.bytes -= first.bytes;
             locked(&self.named).extend(first.names);
         }
@@ -380,7 +420,9 @@ fn bar(config: &ReplayConfig) -> ProgressBar {
         return ProgressBar::hidden();
     }
     let bar = ProgressBar::new_spinner();
-    if let Ok(style) = ProgressStyle::with_template("{spinner} {human_pos} rows, {per_sec}, {elapsed}") {
+    if let Ok(style) =
+        ProgressStyle::with_template("{spinner} {human_pos} rows, {per_sec}, {elapsed}")
+    {
         bar.set_style(style);
     }
     bar

@@ -42,7 +42,10 @@ pub(super) fn settle(
         u64::try_from(ours.map(part).sum::<i128>()).unwrap_or(0)
     };
     if !differences.is_empty() {
-        tracing::error!("the engine differs from the file:\n{}", describe(&differences));
+        tracing::error!(
+            "the engine differs from the file:\n{}",
+            describe(&differences)
+        );
     }
     Ok(ReplayReport {
         rows_read: sent.counts.rows_read,
@@ -79,7 +82,11 @@ fn differences(
     let mut out = Vec::new();
     let mut differ = |what: String, expected: i128, found: i128| {
         if expected != found {
-            out.push(Difference { what, expected: expected.to_string(), found: found.to_string() });
+            out.push(Difference {
+                what,
+                expected: expected.to_string(),
+                found: found.to_string(),
+            });
         }
     };
     // Of each store: what its tills sent, what of it is new, and whether all or nothing of it was.
@@ -126,12 +133,34 @@ mod tests {
     use super::*;
 
     fn case(applied: i128, duplicates: i128, net: i128) -> Vec<Difference> {
-        let sums = Sums { transactions: 2, lines: 3, net: 50, ..Sums::default() };
-        let sent = Sent { tills: BTreeMap::from([((1, 1), sums)]), ..Sent::default() };
-        let added = Added { applied, duplicates, quarantined: 0, net };
+        let sums = Sums {
+            transactions: 2,
+            lines: 3,
+            net: 50,
+            ..Sums::default()
+        };
+        let sent = Sent {
+            tills: BTreeMap::from([((1, 1), sums)]),
+            ..Sent::default()
+        };
+        let added = Added {
+            applied,
+            duplicates,
+            quarantined: 0,
+            net,
+        };
         let lines = if applied == 2 { 3 } else { applied };
-        let rose = Sums { transactions: applied, lines, net, ..Sums::default() };
-        differences(&sent, &BTreeMap::from([((1, 1), added)]), &BTreeMap::from([(1, rose)]))
+        let rose = Sums {
+            transactions: applied,
+            lines,
+            net,
+            ..Sums::default()
+        };
+        differences(
+            &sent,
+            &BTreeMap::from([((1, 1), added)]),
+            &BTreeMap::from([(1, rose)]),
+        )
     }
 
     #[test]

@@ -26,7 +26,11 @@ pub(super) fn basket(dice: &mut Dice, catalogue: &Catalogue, at: i64, receipt: u
         },
         ..SaleEvent::default()
     };
-    let lines = if is_return { 1 } else { 1 + dice.below(3) + dice.below(4) };
+    let lines = if is_return {
+        1
+    } else {
+        1 + dice.below(3) + dice.below(4)
+    };
     for _ in 0..lines {
         let item = catalogue.pick(dice);
         line(dice, item, is_return, &mut event);
@@ -49,7 +53,14 @@ pub(super) fn basket(dice: &mut Dice, catalogue: &Catalogue, at: i64, receipt: u
 fn line(dice: &mut Dice, item: &Item, is_return: bool, event: &mut SaleEvent) {
     let quantity = match item.unit {
         unit::KILOGRAM => dice.between(50, 2_500) * (Quantity::ONE.raw() / 1_000),
-        _ => Quantity::ONE.raw() * if dice.in_1000(150) { dice.between(2, 6) } else { 1 },
+        _ => {
+            Quantity::ONE.raw()
+                * if dice.in_1000(150) {
+                    dice.between(2, 6)
+                } else {
+                    1
+                }
+        }
     };
     let place = u16::try_from(event.lines.len()).unwrap_or(WHOLE_EVENT);
     let full = item.price * quantity / Quantity::ONE.raw();
@@ -80,7 +91,11 @@ fn line(dice: &mut Dice, item: &Item, is_return: bool, event: &mut SaleEvent) {
         quantity: sign * quantity,
         amount,
         category: item.category,
-        kind: if is_return { line_kind::RETURN } else { line_kind::SALE },
+        kind: if is_return {
+            line_kind::RETURN
+        } else {
+            line_kind::SALE
+        },
         unit: item.unit,
         flags: 0,
     });
@@ -97,19 +112,33 @@ fn strike_out(event: &mut SaleEvent) {
         line.amount = 0;
     }
     event.taxes.retain(|tax| tax.line != place);
-    event.adjustments.retain(|adjustment| adjustment.line != place);
+    event
+        .adjustments
+        .retain(|adjustment| adjustment.line != place);
 }
 
 fn due(event: &SaleEvent) -> i64 {
     let lines: i64 = event.lines.iter().map(|line| line.amount).sum();
-    let taxes: i64 = event.taxes.iter().filter(|tax| tax.inclusive == 0).map(|tax| tax.amount).sum();
-    let whole = event.adjustments.iter().filter(|adjustment| adjustment.line == WHOLE_EVENT);
+    let taxes: i64 = event
+        .taxes
+        .iter()
+        .filter(|tax| tax.inclusive == 0)
+        .map(|tax| tax.amount)
+        .sum();
+    let whole = event
+        .adjustments
+        .iter()
+        .filter(|adjustment| adjustment.line == WHOLE_EVENT);
     lines + taxes + whole.map(|adjustment| adjustment.amount).sum::<i64>()
 }
 
 fn pay(dice: &mut Dice, event: &mut SaleEvent) {
     let due_now = due(event);
-    let one = |amount, kind| Tender { amount, kind, flags: 0 };
+    let one = |amount, kind| Tender {
+        amount,
+        kind,
+        flags: 0,
+    };
     match dice.below(100) {
         // Cash: rounded to 5, paid with a note, change given.
         0..35 if due_now > 0 => {
@@ -123,7 +152,9 @@ fn pay(dice: &mut Dice, event: &mut SaleEvent) {
                     reserved: 0,
                 });
             }
-            let note = [500, 1_000, 2_000, 5_000].into_iter().find(|note| *note >= rounded);
+            let note = [500, 1_000, 2_000, 5_000]
+                .into_iter()
+                .find(|note| *note >= rounded);
             let given = note.unwrap_or(rounded);
             event.tenders.push(one(given, tender::CASH));
             if given > rounded {
@@ -137,7 +168,10 @@ fn pay(dice: &mut Dice, event: &mut SaleEvent) {
         }
         42..47 => {
             event.tenders.push(one(due_now, tender::NAMED));
-            let name = NAMED.get(dice.index(NAMED.len())).copied().unwrap_or("Voucher");
+            let name = NAMED
+                .get(dice.index(NAMED.len()))
+                .copied()
+                .unwrap_or("Voucher");
             event.tender_names.push((0, name.to_owned()));
         }
         47..52 if due_now > 0 => {

@@ -59,13 +59,23 @@ impl Catalogue {
             weights.push(sum);
             items.push(item(&mut dice, first + rank));
         }
-        let places = items.iter().enumerate().map(|(place, item)| (item.id, place)).collect();
-        Self { items, weights, places }
+        let places = items
+            .iter()
+            .enumerate()
+            .map(|(place, item)| (item.id, place))
+            .collect();
+        Self {
+            items,
+            weights,
+            places,
+        }
     }
 
     /// The item with an id.
     pub fn by_id(&self, id: u64) -> Option<&Item> {
-        self.places.get(&id).and_then(|place| self.items.get(*place))
+        self.places
+            .get(&id)
+            .and_then(|place| self.items.get(*place))
     }
 
     /// All items, hottest first.
@@ -86,7 +96,10 @@ impl Catalogue {
         self.at(dice.index(self.items.len()))
     }
 
-    #[expect(clippy::indexing_slicing, reason = "a catalogue is never empty and the place is cut to it")]
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "a catalogue is never empty and the place is cut to it"
+    )]
     fn at(&self, index: usize) -> &Item {
         &self.items[index.min(self.items.len() - 1)]
     }
@@ -105,7 +118,11 @@ fn item(dice: &mut Dice, rank: u64) -> Item {
         price,
         category,
         rate: RATES.get(dice.index(RATES.len())).copied().unwrap_or(0),
-        unit: if dice.in_1000(120) { unit::KILOGRAM } else { unit::EACH },
+        unit: if dice.in_1000(120) {
+            unit::KILOGRAM
+        } else {
+            unit::EACH
+        },
     }
 }
 

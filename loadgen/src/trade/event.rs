@@ -1,10 +1,12 @@
 //! One event of the trade, in the shapes of the wire.
 
+use till_protocol::family::device::v1::Sign;
 use till_protocol::family::sale::v1::{self as sale, Adjustment, Line, Sale, Tax, Tender};
 use till_protocol::family::sensor::v1::Reading;
-use till_protocol::family::device::v1::Sign;
 use till_protocol::family::stock::v1::Move;
-use till_protocol::family::{Family, Reference, Text, WHOLE_EVENT, device, reference, sensor, stock, text};
+use till_protocol::family::{
+    Family, Reference, Text, WHOLE_EVENT, device, reference, sensor, stock, text,
+};
 
 /// A completed transaction.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -72,9 +74,19 @@ fn short(len: usize) -> u16 {
     u16::try_from(len).unwrap_or(u16::MAX)
 }
 
-fn push_text(texts: &mut Vec<Text>, bytes: &mut Vec<u8>, (event, item, kind): (u16, u16, u8), text: &str) {
+fn push_text(
+    texts: &mut Vec<Text>,
+    bytes: &mut Vec<u8>,
+    (event, item, kind): (u16, u16, u8),
+    text: &str,
+) {
     let len = u8::try_from(text.len()).unwrap_or(u8::MAX);
-    texts.push(Text { event, item, kind, len });
+    texts.push(Text {
+        event,
+        item,
+        kind,
+        len,
+    });
     bytes.extend_from_slice(text.as_bytes());
 }
 
@@ -93,16 +105,26 @@ impl SaleEvent {
         batch.tenders.extend_from_slice(&self.tenders);
         batch.taxes.extend_from_slice(&self.taxes);
         batch.adjustments.extend_from_slice(&self.adjustments);
-        batch.extras.extend(self.extras.iter().map(|(tender, kind, amount)| sale::TenderExtra {
-            event,
-            tender: *tender,
-            kind: *kind,
-            amount: *amount,
-        }));
-        for (kind, value) in
-            [(reference::EVENT_ID, self.event_id), (reference::CUSTOMER, self.customer)]
-        {
-            batch.refs.extend(value.map(|value| Reference { event, kind, reserved: 0, value }));
+        batch.extras.extend(
+            self.extras
+                .iter()
+                .map(|(tender, kind, amount)| sale::TenderExtra {
+                    event,
+                    tender: *tender,
+                    kind: *kind,
+                    amount: *amount,
+                }),
+        );
+        for (kind, value) in [
+            (reference::EVENT_ID, self.event_id),
+            (reference::CUSTOMER, self.customer),
+        ] {
+            batch.refs.extend(value.map(|value| Reference {
+                event,
+                kind,
+                reserved: 0,
+                value,
+            }));
         }
         let (texts, bytes) = (&mut batch.texts, &mut batch.text);
         if let Some(receipt) = &self.receipt {
@@ -112,7 +134,12 @@ impl SaleEvent {
             push_text(texts, bytes, (event, *line, text::SKU_CODE), code);
         }
         for (tender, name) in &self.tender_names {
-            push_text(texts, bytes, (event, u16::from(*tender), text::TENDER_NAME), name);
+            push_text(
+                texts,
+                bytes,
+                (event, u16::from(*tender), text::TENDER_NAME),
+                name,
+            );
         }
     }
 }
@@ -122,7 +149,12 @@ pub fn push_move(movement: &Move, code: Option<&str>, batch: &mut stock::v1::Bat
     let event = short(batch.moves.len());
     batch.moves.push(*movement);
     if let Some(code) = code {
-        push_text(&mut batch.texts, &mut batch.text, (event, WHOLE_EVENT, text::SKU_CODE), code);
+        push_text(
+            &mut batch.texts,
+            &mut batch.text,
+            (event, WHOLE_EVENT, text::SKU_CODE),
+            code,
+        );
     }
 }
 

@@ -37,7 +37,12 @@ pub struct StoreTrade {
 
 impl StoreTrade {
     /// The trade of a store with so many tills; receipts begin behind `first_receipt`.
-    pub fn new(seed: u64, (store, tills): (u32, u32), catalogue: &Arc<Catalogue>, first_receipt: u64) -> Self {
+    pub fn new(
+        seed: u64,
+        (store, tills): (u32, u32),
+        catalogue: &Arc<Catalogue>,
+        first_receipt: u64,
+    ) -> Self {
         let dice = Dice::new(seed.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ u64::from(store));
         let tills = tills.max(1);
         Self {
@@ -78,7 +83,10 @@ impl StoreTrade {
 
     /// A till has a new session and names SKUs again before their first use.
     pub fn forget_names(&mut self, till: u32) {
-        if let Some(named) = usize::try_from(till).ok().and_then(|till| self.named.get_mut(till)) {
+        if let Some(named) = usize::try_from(till)
+            .ok()
+            .and_then(|till| self.named.get_mut(till))
+        {
             named.clear();
         }
     }
@@ -102,7 +110,9 @@ impl StoreTrade {
                 if named.insert(line.sku) {
                     let code = catalogue.by_id(line.sku);
                     let place = u16::try_from(place).unwrap_or(0);
-                    event.codes.extend(code.map(|item| (place, item.code.clone())));
+                    event
+                        .codes
+                        .extend(code.map(|item| (place, item.code.clone())));
                 }
             }
         }
@@ -123,7 +133,18 @@ impl StoreTrade {
             92..96 => return self.reserve(till, at, item),
             _ => return self.release(till, at, item),
         };
-        self.moved(till, Move { at, sku: item.id, quantity, kind, unit: item.unit, ..Move::default() }, item)
+        self.moved(
+            till,
+            Move {
+                at,
+                sku: item.id,
+                quantity,
+                kind,
+                unit: item.unit,
+                ..Move::default()
+            },
+            item,
+        )
     }
 
     fn reserve(&mut self, till: usize, at: i64, item: &Item) -> Event {
@@ -146,7 +167,14 @@ impl StoreTrade {
             return self.reserve(till, at, item);
         }
         let (sku, quantity, unit) = self.reserved.swap_remove(0);
-        let movement = Move { at, sku, quantity, kind: kind::RELEASED, unit, ..Move::default() };
+        let movement = Move {
+            at,
+            sku,
+            quantity,
+            kind: kind::RELEASED,
+            unit,
+            ..Move::default()
+        };
         let catalogue = Arc::clone(&self.catalogue);
         let item = catalogue.by_id(sku).unwrap_or(item);
         self.moved(till, movement, item)
@@ -156,18 +184,31 @@ impl StoreTrade {
         let catalogue = Arc::clone(&self.catalogue);
         let item = catalogue.any(&mut self.dice);
         // One count in five is sent late.
-        let back = if self.dice.in_1000(200) { self.dice.between(0, LATE_MAX_US - 1) } else { 0 };
+        let back = if self.dice.in_1000(200) {
+            self.dice.between(0, LATE_MAX_US - 1)
+        } else {
+            0
+        };
         let at = ((now_us - back) | 1).max(self.last_count_us - LATE_MAX_US);
         let at = if at == self.last_count_us { at + 2 } else { at };
         self.last_count_us = self.last_count_us.max(at);
         let quantity = Quantity::ONE.raw() * self.dice.between(0, 200);
-        let movement =
-            Move { at, sku: item.id, quantity, kind: kind::COUNTED, unit: item.unit, ..Move::default() };
+        let movement = Move {
+            at,
+            sku: item.id,
+            quantity,
+            kind: kind::COUNTED,
+            unit: item.unit,
+            ..Move::default()
+        };
         self.moved(till, movement, item)
     }
 
     fn moved(&mut self, till: usize, movement: Move, item: &Item) -> Event {
-        let is_new = self.named.get_mut(till).is_some_and(|named| named.insert(movement.sku));
+        let is_new = self
+            .named
+            .get_mut(till)
+            .is_some_and(|named| named.insert(movement.sku));
         Event::Move(movement, is_new.then(|| item.code.clone()))
     }
 
@@ -177,18 +218,43 @@ impl StoreTrade {
         let is_shelf = self.dice.in_1000(600);
         let sensor = u32::try_from(self.dice.below(64)).unwrap_or(0) + 1;
         let (kind, unit, value) = if is_shelf {
-            (reading_kind::MASS, unit::GRAM, self.dice.between(0, 40_000_000))
+            (
+                reading_kind::MASS,
+                unit::GRAM,
+                self.dice.between(0, 40_000_000),
+            )
         } else {
-            (reading_kind::TEMPERATURE, unit::CELSIUS, self.dice.between(-24_000, 9_000))
+            (
+                reading_kind::TEMPERATURE,
+                unit::CELSIUS,
+                self.dice.between(-24_000, 9_000),
+            )
         };
-        let sku = if is_shelf { catalogue.pick(&mut self.dice).id } else { 0 };
-        Event::Reading(Reading { at, sku, value, sensor, kind, unit, ..Reading::default() })
+        let sku = if is_shelf {
+            catalogue.pick(&mut self.dice).id
+        } else {
+            0
+        };
+        Event::Reading(Reading {
+            at,
+            sku,
+            value,
+            sensor,
+            kind,
+            unit,
+            ..Reading::default()
+        })
     }
 
     fn sign(&mut self, now_us: i64) -> Event {
         let at = self.tick(now_us);
         let uptime_ms = u64::try_from(at / 1_000).unwrap_or(0) % 86_400_000;
-        Event::Sign(Sign { at, kind: sign_kind::HEARTBEAT, uptime_ms, ..Sign::default() })
+        Event::Sign(Sign {
+            at,
+            kind: sign_kind::HEARTBEAT,
+            uptime_ms,
+            ..Sign::default()
+        })
     }
 }
 

@@ -120,7 +120,10 @@ impl Device {
     /// One event id three times: the same content again, and other content under it.
     async fn same_name(&mut self, mut line: Line, yard: &Yard) -> Result<Option<Line>> {
         let mut id = [0; 16];
-        for (to, from) in id.iter_mut().zip(self.dice.roll().to_le_bytes().iter().cycle()) {
+        for (to, from) in id
+            .iter_mut()
+            .zip(self.dice.roll().to_le_bytes().iter().cycle())
+        {
             *to = *from;
         }
         let first = loop {
@@ -161,7 +164,11 @@ impl Device {
     /// Bytes that are no frame: the engine ends the stream, and nothing of them counts.
     async fn broken(&mut self, mut line: Line, yard: &Yard) -> Result<Option<Line>> {
         self.say(yard, Fate::Applied, |_| {});
-        let good = self.frames(self.first)?.into_iter().next().unwrap_or_default();
+        let good = self
+            .frames(self.first)?
+            .into_iter()
+            .next()
+            .unwrap_or_default();
         let mut bytes = BytesMut::from(&good[..]);
         let what = match self.dice.below(5) {
             0 => {

@@ -52,7 +52,10 @@ fn lines_are_counted_as_an_editor_counts_them() {
 fn an_open_quote_costs_its_own_line_only() {
     let rows = read(b"a,b\n\"x,2\n3,4\n5,6\n");
     assert_eq!(rows[1], (2, Err("a quote is not closed")));
-    assert_eq!(rows[2..], [(3, fields(&["3", "4"])), (4, fields(&["5", "6"]))]);
+    assert_eq!(
+        rows[2..],
+        [(3, fields(&["3", "4"])), (4, fields(&["5", "6"]))]
+    );
     let mut long = b"\"x,2\n".to_vec();
     long.extend(b"3,4\n".repeat(400_000));
     let rows = read(&long);
@@ -74,7 +77,11 @@ fn a_line_without_end_is_skipped_in_bounded_memory() {
     let mut rows = Rows::new(&text[..]).unwrap();
     let mut row = Row::default();
     assert!(matches!(rows.next(&mut row).unwrap(), Next::Broken(_)));
-    assert!(rows.buffer.capacity() <= 4 * CHUNK, "{}", rows.buffer.capacity());
+    assert!(
+        rows.buffer.capacity() <= 4 * CHUNK,
+        "{}",
+        rows.buffer.capacity()
+    );
     assert_eq!(rows.next(&mut row).unwrap(), Next::Row);
     assert_eq!((row.line(), row.text(1)), (2, Some("d")));
 }
@@ -85,5 +92,8 @@ fn rows_across_the_edges_of_chunks_stay_whole() {
     let text = line.repeat(100_000);
     let rows = read(text.as_bytes());
     assert_eq!(rows.len(), 100_000);
-    assert!(rows.iter().all(|(_, row)| *row == fields(&["12345", "quoted \"text\"", "zzz"])));
+    assert!(
+        rows.iter()
+            .all(|(_, row)| *row == fields(&["12345", "quoted \"text\"", "zzz"]))
+    );
 }
