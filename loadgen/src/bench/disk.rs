@@ -19,7 +19,7 @@ const TIME_MAX: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// Fails when the file cannot be written.
-pub fn raw_mb_s(folder: &Path, group_bytes: usize, bytes: u64) -> Result<f64> {
+pub(super) fn raw_mb_s(folder: &Path, group_bytes: usize, bytes: u64) -> Result<f64> {
     let path = folder.join("raw-disk.tmp");
     let result = measure(
         &path,

@@ -19,7 +19,7 @@ const LINES: usize = 3;
 
 /// A frame's payload with the places that change, and what its events come to.
 #[derive(Debug)]
-pub struct Template {
+pub(super) struct Template {
     family: Family,
     events: u32,
     payload: Vec<u8>,
@@ -37,7 +37,7 @@ impl Template {
     ///
     /// # Errors
     /// Fails when the archive has another layout than SPEC.md says.
-    pub fn sales(dice: &mut Dice, catalogue: &Catalogue, events: u32) -> Result<Self> {
+    pub(super) fn sales(dice: &mut Dice, catalogue: &Catalogue, events: u32) -> Result<Self> {
         let mut batch = sale::v1::Batch::default();
         let mut sums = Sums::default();
         let mut moved: HashMap<u64, i128> = HashMap::new();
@@ -57,7 +57,7 @@ impl Template {
     ///
     /// # Errors
     /// See [`Self::sales`].
-    pub fn moves(dice: &mut Dice, catalogue: &Catalogue, events: u32) -> Result<Self> {
+    pub(super) fn moves(dice: &mut Dice, catalogue: &Catalogue, events: u32) -> Result<Self> {
         let mut batch = stock::v1::Batch::default();
         let mut moved: HashMap<u64, i128> = HashMap::new();
         for index in 0..i64::from(events) {
@@ -119,12 +119,12 @@ impl Template {
     }
 
     /// Number of its events.
-    pub const fn events(&self) -> u32 {
+    pub(super) const fn events(&self) -> u32 {
         self.events
     }
 
     /// Bytes of its frame.
-    pub const fn bytes(&self) -> usize {
+    pub(super) const fn bytes(&self) -> usize {
         till_protocol::header::HEADER_BYTES + self.payload.len()
     }
 
@@ -132,7 +132,7 @@ impl Template {
     ///
     /// # Errors
     /// Fails when it is no valid frame, which its own making excludes.
-    pub fn frame(&self, first_seq: u64, at_us: i64, receipt: u64) -> Result<Bytes> {
+    pub(super) fn frame(&self, first_seq: u64, at_us: i64, receipt: u64) -> Result<Bytes> {
         let mut out = BytesMut::with_capacity(self.bytes());
         out.resize(till_protocol::header::HEADER_BYTES, 0);
         out.extend_from_slice(&self.payload);

@@ -291,7 +291,7 @@ pub fn event_id(key: &Key) -> [u8; 16] {
 }
 
 /// An opaque reference for a person: what it stands for never leaves this machine.
-pub fn person(text: &str) -> [u8; 16] {
+pub(super) fn person(text: &str) -> [u8; 16] {
     let mut hash = Sha256::new();
     hash.update(b"customer\0");
     hash.update(text.as_bytes());
