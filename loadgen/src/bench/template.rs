@@ -118,11 +118,6 @@ impl Template {
         })
     }
 
-    /// Number of its events.
-    pub(super) const fn events(&self) -> u32 {
-        self.events
-    }
-
     /// Bytes of its frame.
     pub(super) const fn bytes(&self) -> usize {
         till_protocol::header::HEADER_BYTES + self.payload.len()

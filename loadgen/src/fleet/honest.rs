@@ -44,11 +44,14 @@ struct Till {
     before: u64,
 }
 
+/// Frames in flight: number of the last event, when it was due, how many events.
+type Due = VecDeque<(u64, Instant, u64)>;
+
 /// When the events in flight were due, by terminal.
 #[derive(Debug, Default)]
 struct Clocks {
     yard: OnceLock<Arc<Yard>>,
-    due: HashMap<u64, Mutex<VecDeque<(u64, Instant, u64)>>>,
+    due: HashMap<u64, Mutex<Due>>,
 }
 
 impl Observer for Clocks {
@@ -177,7 +180,8 @@ fn trade_of(store: u32, yard: &Yard) -> StoreTrade {
 
 fn join(config: &FleetConfig, link: &Link, id: TerminalId, clocks: &Arc<Clocks>) -> Result<Till> {
     let mut settings = TerminalConfig::new(id);
-    settings.observer = Some(Arc::clone(clocks) as Arc<dyn Observer>);
+    let observer: Arc<dyn Observer> = Arc::<Clocks>::clone(clocks);
+    settings.observer = Some(observer);
     let (outbox, before): (Box<dyn Outbox>, u64);
     let terminal = match &config.outbox {
         None => {

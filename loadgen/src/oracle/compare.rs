@@ -253,7 +253,7 @@ fn terminal(
     }
 }
 
-fn differ<T: PartialEq + ToString>(
+fn differ<T: Copy + PartialEq + ToString>(
     what: impl FnOnce() -> String,
     expected: T,
     found: T,

@@ -52,7 +52,7 @@ fn a_level_is_the_same_in_whatever_order_its_events_arrive() {
             }
         }
         assert_eq!(
-            *wanted.get_or_insert(level.quantity(0)),
+            *wanted.get_or_insert_with(|| level.quantity(0)),
             level.quantity(0),
             "turn {turn}"
         );

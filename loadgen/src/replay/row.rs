@@ -328,11 +328,8 @@ pub fn rfc3339(text: &str) -> Result<(i64, i16), &'static str> {
         return Err(FORM);
     }
     let date: jiff::civil::Date = date.parse().map_err(|_| "there is no such day")?;
-    let days = i64::from(
-        date.duration_since(jiff::civil::Date::constant(1970, 1, 1))
-            .as_hours()
-            / 24,
-    );
+    let epoch = jiff::civil::Date::constant(1970, 1, 1);
+    let days = date.duration_since(epoch).as_hours() / 24;
     let (hour, minute) = (two(11).ok_or(FORM)?, two(14).ok_or(FORM)?);
     let second = two(17).ok_or(FORM)?;
     if hour > 23 || minute > 59 || second > 60 {

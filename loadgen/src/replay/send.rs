@@ -372,7 +372,8 @@ impl Router {
             let mut config = TerminalConfig::new(id);
             config.session.currency = self.currency;
             config.session.zone.clone_from(&self.zone);
-            config.observer = Some(Arc::clone(&self.news) as Arc<dyn Observer>);
+            let observer: Arc<dyn Observer> = Arc::<News>::clone(&self.news);
+            config.observer = Some(observer);
             let outbox = MemoryOutbox::new(MemoryConfig::default());
             let terminal = link.terminal(config, Box::new(outbox), Box::new(NoDeadLetters));
             let progress = terminal.committed();

@@ -39,7 +39,7 @@ pub struct SaleEvent {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Event {
     /// A transaction.
-    Sale(SaleEvent),
+    Sale(Box<SaleEvent>),
     /// A movement or count of stock, with the code of its SKU where it is used for the first time.
     Move(Move, Option<String>),
     /// What a sensor read.

@@ -116,7 +116,7 @@ impl StoreTrade {
                 }
             }
         }
-        Event::Sale(event)
+        Event::Sale(Box::new(event))
     }
 
     fn movement(&mut self, till: usize, now_us: i64) -> Event {
