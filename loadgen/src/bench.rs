@@ -6,7 +6,7 @@
 mod disk;
 mod flow;
 mod report;
-mod template;
+pub(crate) mod template;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -3,6 +3,7 @@
 //! Events are due by a schedule, whatever the engine does (open loop). An honest device's event counts from the moment
 //! that it is in the device's outbox: at the end every one of them must be acknowledged and be in the engine's sums.
 
+mod bulk;
 mod honest;
 mod report;
 mod rude;
@@ -110,6 +111,7 @@ pub(crate) struct Yard {
     catalogue: Arc<Catalogue>,
     start: Instant,
     books: Vec<Mutex<StoreBook>>,
+    bulk: Option<bulk::Bulk>,
     latency: Mutex<Histogram<u64>>,
     sent: AtomicU64,
     acked: AtomicU64,
@@ -128,6 +130,9 @@ impl Yard {
             catalogue: Arc::new(Catalogue::new(config.seed, config.skus)),
             start: Instant::now(),
             books: (0..config.stores).map(|_| Mutex::default()).collect(),
+            bulk: (config.rate > bulk::BY_HAND_MAX)
+                .then(|| bulk::Bulk::new(config.seed, config.stores, config.skus))
+                .transpose()?,
             latency: Mutex::new(Histogram::new_with_bounds(1, 3_600_000_000, 3)?),
             sent: AtomicU64::new(0),
             acked: AtomicU64::new(0),
@@ -215,7 +220,7 @@ async fn trade(
     chain: &mut honest::Chain,
     on_live: &mut dyn FnMut(&Live),
 ) -> Result<Outcome> {
-    let mut stores = chain.start(yard);
+    let mut stores = chain.start(yard).await?;
     let mut rude = JoinSet::new();
     let devices = yard.config.rude_devices();
     for number in 0..devices {
@@ -271,7 +276,11 @@ fn settle(
 ) -> Result<FleetReport> {
     let mut books = BTreeMap::new();
     for (store, book) in (1..).zip(&yard.books) {
-        books.insert(store, locked(book).clone());
+        let mut book = locked(book).clone();
+        if let Some(bulk) = &yard.bulk {
+            bulk.settle(store, &mut book);
+        }
+        books.insert(store, book);
     }
     let mut found = Expected::default();
     let differences = oracle::compare(admin, baseline, &books, &outcome.expected)?;

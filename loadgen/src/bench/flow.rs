@@ -1,16 +1,15 @@
 //! The sending itself: terminals on connections, each with a window of frames.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, bail};
 use hdrhistogram::Histogram;
 use indicatif::{ProgressBar, ProgressStyle};
-use quinn::{Connection, SendStream};
+use quinn::{Connection, Endpoint, SendStream};
 use till_protocol::family::{Family, stock};
 use till_protocol::id::{Seq, StoreId, TerminalId, TillId};
 use till_protocol::reply::Message;
@@ -142,6 +141,8 @@ struct Shared {
     frames: u64,
     frame_events: u32,
     rate: Option<u64>,
+    /// In an open loop: one for each frame that is due and not taken.
+    tickets: Semaphore,
     start: Instant,
     bar: ProgressBar,
 }
@@ -160,20 +161,7 @@ pub(super) async fn run(
     catalogue: &Catalogue,
     about_to_start: impl FnOnce(),
 ) -> Result<Flow> {
-    let mut links = Vec::new();
-    for _ in 0..plan.connections {
-        links.push(wire::connect(ready.quic, &ready.identity).await?);
-    }
-    let mut sessions = Vec::new();
-    for (index, terminal) in plan.terminals.iter().enumerate() {
-        let link = links
-            .get(index % plan.connections)
-            .context("no connection")?;
-        sessions.push(greet(&link.1, *terminal, plan).await?);
-    }
-    if let Some(first) = sessions.first_mut() {
-        name_skus(first, catalogue).await?;
-    }
+    let (links, sessions) = open(plan, ready, catalogue).await?;
     about_to_start();
     let client = usage(std::process::id()).unwrap_or_default();
     let shared = Arc::new(Shared {
@@ -182,8 +170,14 @@ pub(super) async fn run(
         frames: plan.frames,
         frame_events: plan.frame_events,
         rate: plan.rate,
+        tickets: Semaphore::new(0),
         start: Instant::now(),
         bar: bar(plan),
+    });
+    let senders = sessions.len();
+    let pacer = plan.rate.map(|rate| {
+        let shared = Arc::clone(&shared);
+        thread::spawn(move || pace(&shared, rate, senders))
     });
     let mut tasks = JoinSet::new();
     for (index, session) in sessions.into_iter().enumerate() {
@@ -209,6 +203,9 @@ pub(super) async fn run(
         }
     }
     flow.elapsed = shared.start.elapsed();
+    if pacer.is_some_and(|pacer| pacer.join().is_err()) {
+        bail!("the pacer broke");
+    }
     flow.client_cpu_s = usage(std::process::id()).unwrap_or_default().cpu_s - client.cpu_s;
     shared.bar.finish_and_clear();
     for (endpoint, connection) in links {
@@ -216,6 +213,29 @@ pub(super) async fn run(
         endpoint.wait_idle().await;
     }
     Ok(flow)
+}
+
+/// All connections and streams, and the name of every SKU.
+async fn open(
+    plan: &Plan,
+    ready: &Ready,
+    catalogue: &Catalogue,
+) -> Result<(Vec<(Endpoint, Connection)>, Vec<Session>)> {
+    let mut links = Vec::new();
+    for _ in 0..plan.connections {
+        links.push(wire::connect(ready.quic, &ready.identity).await?);
+    }
+    let mut sessions = Vec::new();
+    for (index, terminal) in plan.terminals.iter().enumerate() {
+        let link = links
+            .get(index % plan.connections)
+            .context("no connection")?;
+        sessions.push(greet(&link.1, *terminal, plan).await?);
+    }
+    if let Some(first) = sessions.first_mut() {
+        name_skus(first, catalogue).await?;
+    }
+    Ok((links, sessions))
 }
 
 async fn greet(connection: &Connection, terminal: TerminalId, plan: &Plan) -> Result<Session> {
@@ -335,16 +355,16 @@ async fn sending(
     let pairs = shared.templates.len() / 2;
     let (mut bytes, mut at_us) = (0, now_us());
     loop {
+        if shared.rate.is_some() {
+            shared.tickets.acquire().await?.forget();
+        }
         let frame = shared.next_frame.fetch_add(1, Ordering::Relaxed);
         if frame >= shared.frames {
             return Ok((send, sent, bytes));
         }
-        let mut due_at = None;
-        if let Some(rate) = shared.rate {
-            let at = shared.start + due(frame, shared.frame_events, rate);
-            tokio::time::sleep_until(at.into()).await;
-            due_at = Some(at);
-        }
+        let due_at = shared
+            .rate
+            .map(|rate| shared.start + due(frame, shared.frame_events, rate));
         window.acquire().await?.forget();
         let turn = usize::try_from(frame)?;
         let is_sale = SALE_TURNS
@@ -372,6 +392,20 @@ async fn sending(
             .context("the engine closed a stream")?;
         shared.bar.inc(events);
     }
+}
+
+/// Hands out a ticket whenever a frame is due. A thread of its own: the runtime's timer counts whole milliseconds.
+fn pace(shared: &Shared, rate: u64, senders: usize) {
+    for frame in 0..shared.frames {
+        let at = shared.start + due(frame, shared.frame_events, rate);
+        let wait = at.saturating_duration_since(Instant::now());
+        if !wait.is_zero() {
+            thread::sleep(wait);
+        }
+        shared.tickets.add_permits(1);
+    }
+    // One more for each sender, so that all of them see that nothing is left.
+    shared.tickets.add_permits(senders);
 }
 
 /// Waits for the next ack; refusals are an error, as nothing here is refusable.

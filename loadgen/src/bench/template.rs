@@ -19,7 +19,7 @@ const LINES: usize = 3;
 
 /// A frame's payload with the places that change, and what its events come to.
 #[derive(Debug)]
-pub(super) struct Template {
+pub(crate) struct Template {
     family: Family,
     events: u32,
     payload: Vec<u8>,
@@ -37,7 +37,7 @@ impl Template {
     ///
     /// # Errors
     /// Fails when the archive has another layout than SPEC.md says.
-    pub(super) fn sales(dice: &mut Dice, catalogue: &Catalogue, events: u32) -> Result<Self> {
+    pub(crate) fn sales(dice: &mut Dice, catalogue: &Catalogue, events: u32) -> Result<Self> {
         let mut batch = sale::v1::Batch::default();
         let mut sums = Sums::default();
         let mut moved: HashMap<u64, i128> = HashMap::new();
@@ -57,7 +57,7 @@ impl Template {
     ///
     /// # Errors
     /// See [`Self::sales`].
-    pub(super) fn moves(dice: &mut Dice, catalogue: &Catalogue, events: u32) -> Result<Self> {
+    pub(crate) fn moves(dice: &mut Dice, catalogue: &Catalogue, events: u32) -> Result<Self> {
         let mut batch = stock::v1::Batch::default();
         let mut moved: HashMap<u64, i128> = HashMap::new();
         for index in 0..i64::from(events) {
@@ -119,7 +119,7 @@ impl Template {
     }
 
     /// Bytes of its frame.
-    pub(super) const fn bytes(&self) -> usize {
+    pub(crate) const fn bytes(&self) -> usize {
         till_protocol::header::HEADER_BYTES + self.payload.len()
     }
 
@@ -127,7 +127,7 @@ impl Template {
     ///
     /// # Errors
     /// Fails when it is no valid frame, which its own making excludes.
-    pub(super) fn frame(&self, first_seq: u64, at_us: i64, receipt: u64) -> Result<Bytes> {
+    pub(crate) fn frame(&self, first_seq: u64, at_us: i64, receipt: u64) -> Result<Bytes> {
         let mut out = BytesMut::with_capacity(self.bytes());
         out.resize(till_protocol::header::HEADER_BYTES, 0);
         out.extend_from_slice(&self.payload);
@@ -197,7 +197,7 @@ fn three_lines(dice: &mut Dice, catalogue: &Catalogue, at: i64) -> SaleEvent {
 }
 
 /// Events that give each of `skus` its name: an opening delivery of it.
-pub(super) fn naming(catalogue: &Catalogue, at_us: i64) -> Vec<Event> {
+pub(crate) fn naming(catalogue: &Catalogue, at_us: i64) -> Vec<Event> {
     let opening = |(index, item): (usize, &crate::trade::Item)| {
         let movement = stock::v1::Move {
             at: at_us + i64::try_from(index).unwrap_or(0),

@@ -14,6 +14,7 @@ use till_client::{
 use till_protocol::id::{StoreId, TerminalId, TillId};
 use tokio::task::JoinSet;
 
+use super::bulk::{BY_HAND_MAX, Bulk};
 use super::{FleetConfig, Outcome, Yard, locked};
 use crate::bench::now_us;
 use crate::engine::to_f64;
@@ -119,8 +120,14 @@ impl Chain {
     }
 
     /// Starts the trade of all stores.
-    pub(super) fn start(&self, yard: &Arc<Yard>) -> JoinSet<Result<()>> {
+    ///
+    /// # Errors
+    /// Fails when the goods of the bulk trade cannot be named.
+    pub(super) async fn start(&self, yard: &Arc<Yard>) -> Result<JoinSet<Result<()>>> {
         self.clocks.yard.set(Arc::clone(yard)).ok();
+        if let (Some(bulk), Some(first)) = (&yard.bulk, self.tills.first()) {
+            name_bulk(yard, bulk, first).await?;
+        }
         let mut stores = JoinSet::new();
         for store in 1..=yard.config.stores {
             let tills = self.tills.iter().filter(|till| till.store == store);
@@ -131,10 +138,11 @@ impl Chain {
                 trade: trade_of(store, yard),
                 dice: Dice::new(yard.config.seed ^ u64::from(store) << 20),
                 lanes,
+                turn: usize::try_from(store)?,
             };
             drop(stores.spawn(counter.run()));
         }
-        stores
+        Ok(stores)
     }
 
     /// Waits until everything is committed, and says how far each terminal came.
@@ -205,6 +213,24 @@ fn join(config: &FleetConfig, link: &Link, id: TerminalId, clocks: &Arc<Clocks>)
     })
 }
 
+/// One terminal names the goods of the bulk trade for all.
+async fn name_bulk(yard: &Yard, bulk: &Bulk, first: &Till) -> Result<()> {
+    let events = bulk.names(now_us());
+    for part in events.chunks(256) {
+        for event in part {
+            if let Some(mut book) = yard.book(first.store) {
+                book.take(event);
+            }
+        }
+        for (frame, count) in wire::frames(part, first.terminal.next_seq())? {
+            first.terminal.send_frame(frame).await?;
+            yard.sent.fetch_add(count, Ordering::Relaxed);
+            yard.acked.fetch_add(count, Ordering::Relaxed);
+        }
+    }
+    Ok(first.terminal.flush().await?)
+}
+
 /// A till of a store and the events that it makes in one tick.
 #[derive(Debug)]
 struct Lane {
@@ -232,21 +258,31 @@ struct Counter {
     trade: StoreTrade,
     dice: Dice,
     lanes: Vec<Lane>,
+    /// Frames of bulk trade so far.
+    turn: usize,
 }
 
 impl Counter {
     async fn run(mut self) -> Result<()> {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-        let (mut owed, mut last) = (self.dice.unit(), self.yard.start);
+        let all = self.yard.config.rate;
+        let by_hand = to_f64(all.min(BY_HAND_MAX)) / to_f64(all);
+        let (mut owed, mut owed_bulk, mut last) = (self.dice.unit(), 0.0, Instant::now());
         while !self.yard.is_over() {
             tick.tick().await;
             let now = Instant::now();
-            owed += self.rate() * (now - last).as_secs_f64();
+            let due = self.rate() * (now - last).as_secs_f64();
+            owed += due * by_hand;
+            owed_bulk += due * (1.0 - by_hand);
             last = now;
             while owed >= 1.0 {
                 owed -= 1.0;
                 self.make();
+            }
+            while owed_bulk >= to_f64(Bulk::frame_events()) {
+                owed_bulk -= to_f64(Bulk::frame_events());
+                self.send_bulk(now).await?;
             }
             self.wander(now);
             self.hand_over(now, false).await?;
@@ -276,6 +312,30 @@ impl Counter {
         if let Some(lane) = lane {
             lane.events.push(event);
         }
+    }
+
+    async fn send_bulk(&mut self, now: Instant) -> Result<()> {
+        self.turn += 1;
+        let lanes = self.lanes.len().max(1);
+        let (Some(bulk), Some(lane)) = (&self.yard.bulk, self.lanes.get(self.turn % lanes)) else {
+            return Ok(());
+        };
+        let store = self.trade.store();
+        let made = {
+            let mut book = self.yard.book(store);
+            let place = (lane.terminal.next_seq(), now_us());
+            bulk.frame((store, self.turn), place, book.as_deref_mut())?
+        };
+        let Some(frame) = made else {
+            return Ok(());
+        };
+        let events = Bulk::frame_events();
+        self.yard.sent.fetch_add(events, Ordering::Relaxed);
+        let number = lane.terminal.send_frame(frame).await?;
+        if let Some(due) = self.clocks.due.get(&lane.terminal.id().to_u64()) {
+            locked(due).push_back((number, now, events));
+        }
+        Ok(())
     }
 
     /// Now and then a till loses its network for some seconds.

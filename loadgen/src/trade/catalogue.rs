@@ -49,6 +49,11 @@ impl Catalogue {
         Self::numbered(seed, 20, 1_000_000_000 + u64::from(device) * 100)
     }
 
+    /// Goods that are traded in bulk and never counted.
+    pub(crate) fn bulk(seed: u64, skus: u32) -> Self {
+        Self::numbered(seed, skus, 2_000_000_000)
+    }
+
     fn numbered(seed: u64, skus: u32, first: u64) -> Self {
         let mut dice = Dice::new(seed ^ 0xca7a_1065);
         let mut sum = 0.0;
