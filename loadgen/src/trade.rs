@@ -12,6 +12,7 @@ mod store;
 pub use self::catalogue::{Catalogue, Item};
 pub use self::dice::Dice;
 pub use self::event::{Event, SaleEvent, push_move, push_reading, push_sign};
+pub(crate) use self::store::LATE_MAX_US;
 pub use self::store::{StoreTrade, daily_curve};
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
 //! A level: the last count by event time, and the movements after it.
 
+use crate::trade::LATE_MAX_US;
+
 /// Movements older than this, by event time, are folded into a sum: no count reaches back that far.
-const HORIZON_US: i64 = 600_000_000;
+const HORIZON_US: i64 = 2 * LATE_MAX_US;
 const FOLD_AT: usize = 256;
 
 /// The expected stock of one SKU in one store.
@@ -10,6 +12,8 @@ pub struct Level {
     counted: Option<(i64, i128)>,
     folded: i128,
     recent: Vec<(i64, i128)>,
+    /// How many of them are looked through next: twice what was left, so that each is looked at few times.
+    fold_at: usize,
     /// Set aside, in 1e-5 units.
     pub reserved: i128,
 }
@@ -35,7 +39,7 @@ impl Level {
             return;
         }
         self.recent.push((at_us, quantity));
-        if self.recent.len() >= FOLD_AT {
+        if self.recent.len() >= self.fold_at.max(FOLD_AT) {
             self.fold();
         }
     }
@@ -65,5 +69,6 @@ impl Level {
             }
             is_recent
         });
+        self.fold_at = 2 * self.recent.len();
     }
 }

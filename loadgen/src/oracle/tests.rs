@@ -198,3 +198,18 @@ fn each_planted_difference_is_found_and_named() {
         );
     }
 }
+
+#[test]
+fn long_runs_are_folded_without_a_change_of_the_level() {
+    let mut level = Level::default();
+    for at in 0..100_000_i64 {
+        level.moved(at * 10_000, 1);
+    }
+    assert_eq!(level.quantity(0), 100_000);
+    level.counted(999_000_001, 7);
+    assert_eq!(
+        level.quantity(0),
+        7 + 99,
+        "movements of the last second come after the count"
+    );
+}

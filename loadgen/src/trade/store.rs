@@ -14,7 +14,7 @@ use super::dice::Dice;
 use super::event::Event;
 
 /// How far back a count may reach that is sent late, in us.
-pub(crate) const LATE_MAX_US: i64 = 60_000_000;
+pub(crate) const LATE_MAX_US: i64 = 20_000_000;
 
 /// The trade of one store.
 ///
