@@ -148,7 +148,8 @@ pub fn part(frame: &Bytes, skip: u32, take: u32) -> Result<Bytes, FrameError> {
 /// # Errors
 /// Returns [`FrameError`] when the payload can't be read, or there is no such event.
 pub fn mark(frame: &Bytes, index: u32) -> Result<u64, FrameError> {
-    let frame = Frame::decode(frame.clone()).map_err(|error| FrameError::Header(error.to_string()))?;
+    let frame =
+        Frame::decode(frame.clone()).map_err(|error| FrameError::Header(error.to_string()))?;
     let count = frame.header.count;
     if index >= count {
         return Err(FrameError::Index { count, index });

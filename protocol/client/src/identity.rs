@@ -53,7 +53,9 @@ pub enum IdentityError {
     #[error("the identity is not PEM: {0:?}")]
     Pem(pem::Error),
     /// A part is missing.
-    #[error("the identity holds {certificates} certificates; it needs the CA's, then the device's, then the device's key")]
+    #[error(
+        "the identity holds {certificates} certificates; it needs the CA's, then the device's, then the device's key"
+    )]
     Incomplete {
         /// How many certificates there are.
         certificates: usize,

@@ -253,4 +253,3 @@ fn clock() -> DeviceTime {
 fn jitter() -> SmallRng {
     SmallRng::seed_from_u64(RandomState::new().build_hasher().finish())
 }
-

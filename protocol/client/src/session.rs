@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use thiserror::Error;
 use till_protocol::code::Reason;
-use till_protocol::id::{Epoch, TerminalId};
 use till_protocol::currency::Currency;
 use till_protocol::family::Family;
+use till_protocol::id::{Epoch, TerminalId};
 use till_protocol::reply::{Hello, Message};
 use till_protocol::time::{DeviceTime, Timestamp};
 
@@ -180,7 +180,9 @@ enum Phase {
     /// No stream.
     Apart,
     /// Hello is out; `renew` when it asked for a new epoch.
-    Greeting { renew: bool },
+    Greeting {
+        renew: bool,
+    },
     /// The outbox and the engine differ: events are compared.
     Checking(meet::Comparison),
     Live,
@@ -201,11 +203,7 @@ pub struct Totals {
 
 impl Session {
     /// A session without a stream.
-    pub fn new(
-        config: SessionConfig,
-        outbox: Box<dyn Outbox>,
-        dead: Box<dyn DeadLetters>,
-    ) -> Self {
+    pub fn new(config: SessionConfig, outbox: Box<dyn Outbox>, dead: Box<dyn DeadLetters>) -> Self {
         let standing = outbox.standing();
         Self {
             config,

@@ -1,8 +1,8 @@
 //! Frames for tests.
 
 use bytes::Bytes;
-use till_protocol::codec::encode_frame;
 use rkyv::rancor;
+use till_protocol::codec::encode_frame;
 use till_protocol::family::{Reference, Text, WHOLE_EVENT, stock, text};
 
 /// A frame of `count` movements at `first`; `salt` makes them differ from those of other frames.

@@ -86,7 +86,14 @@ fn the_code_of_a_sku_is_told_once_until_names_are_forgotten() {
 fn an_event_that_would_be_refused_is_not_taken_and_harms_no_other() {
     let mut batcher = Batcher::new(16);
     batcher.push(&delivery(1)).unwrap();
-    let bad = Event::Stock(Move { kind: 99, ..Move::default() }, &[], &[]);
+    let bad = Event::Stock(
+        Move {
+            kind: 99,
+            ..Move::default()
+        },
+        &[],
+        &[],
+    );
     assert_eq!(
         batcher.push(&bad),
         Err(BuildError::Refused(Reason::UnknownKind))

@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use rkyv::rancor;
 use rkyv::util::AlignedVec;
-use till_protocol::header::FrameHeader;
 use till_protocol::family::{Family, Reference, Text, device, sale, sensor, stock};
+use till_protocol::header::FrameHeader;
 
 use super::FrameError;
 
@@ -24,7 +24,11 @@ fn open(head: &FrameHeader, payload: &[u8]) -> Result<Batch, FrameError> {
         (Some(Family::Stock), 1) => rkyv::from_bytes(payload).map(Batch::Stock),
         (Some(Family::Sensor), 1) => rkyv::from_bytes(payload).map(Batch::Sensor),
         (Some(Family::Device), 1) => rkyv::from_bytes(payload).map(Batch::Device),
-        _ => return Err(FrameError::Header("its family or version is not known here".into())),
+        _ => {
+            return Err(FrameError::Header(
+                "its family or version is not known here".into(),
+            ));
+        }
     };
     let batch = read.map_err(|error| unreadable(head, error.to_string()))?;
     let events = match &batch {
@@ -103,7 +107,11 @@ struct Cut {
 
 impl Cut {
     fn of<T: Clone>(self, all: &[T]) -> Vec<T> {
-        all.iter().skip(self.skip).take(self.take).cloned().collect()
+        all.iter()
+            .skip(self.skip)
+            .take(self.take)
+            .cloned()
+            .collect()
     }
 
     /// The new index of an event that is kept.
@@ -153,7 +161,11 @@ impl Cut {
             lines: batch.lines.get(lines).unwrap_or_default().to_vec(),
             tenders: batch.tenders.get(tenders).unwrap_or_default().to_vec(),
             taxes: batch.taxes.get(taxes).unwrap_or_default().to_vec(),
-            adjustments: batch.adjustments.get(adjustments).unwrap_or_default().to_vec(),
+            adjustments: batch
+                .adjustments
+                .get(adjustments)
+                .unwrap_or_default()
+                .to_vec(),
             extras: batch
                 .extras
                 .iter()
