@@ -230,7 +230,10 @@ impl DeadLetters for DeadLetterFile {
         let mut text = serde_json::to_vec(&line).map_err(|error| io(error.into()))?;
         text.push(b'\n');
         let before = self.file.metadata().map_err(io)?.len();
-        let written = self.file.write_all(&text).and_then(|()| self.file.sync_data());
+        let written = self
+            .file
+            .write_all(&text)
+            .and_then(|()| self.file.sync_data());
         if let Err(source) = written {
             // A half-written line must not run into the next one.
             self.file.set_len(before).map_err(io)?;

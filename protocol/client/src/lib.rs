@@ -15,13 +15,12 @@ mod identity;
 mod link;
 mod outbox;
 mod session;
-mod wire;
 
 #[cfg(test)]
 mod testing;
 
 pub use backoff::Backoff;
-pub use batch::{EventError, Queued};
+pub use batch::Event;
 pub use deadletter::{
     Cause, DeadLetter, DeadLetterError, DeadLetterFile, DeadLetters, MemoryDeadLetters,
     NoDeadLetters,
@@ -33,7 +32,7 @@ pub use link::{
     Terminal, TerminalConfig,
 };
 pub use outbox::{
-    DiskConfig, DiskOutbox, MemoryConfig, MemoryOutbox, Outbox, OutboxError, Standing, Stored, Sync,
-    SyncDone, SyncJob,
+    DiskConfig, DiskOutbox, MemoryConfig, MemoryOutbox, Outbox, OutboxError, Standing, Stored,
+    Sync, SyncDone, SyncJob,
 };
 pub use session::{End, Notice, Session, SessionConfig, SessionError, Totals};

@@ -14,17 +14,27 @@ fn letter(seq: u64) -> DeadLetter {
 fn a_dead_letter_survives_a_restart_with_its_reason_in_words() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("dead.jsonl");
-    DeadLetterFile::open(&path).unwrap().put(&letter(3)).unwrap();
+    DeadLetterFile::open(&path)
+        .unwrap()
+        .put(&letter(3))
+        .unwrap();
     let file = DeadLetterFile::open(&path).unwrap();
     assert_eq!(file.letters().unwrap(), [letter(3)]);
-    assert!(fs::read_to_string(&path).unwrap().contains("refused: bad time"));
+    assert!(
+        fs::read_to_string(&path)
+            .unwrap()
+            .contains("refused: bad time")
+    );
 }
 
 #[test]
 fn the_same_event_is_kept_once_also_over_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("dead.jsonl");
-    DeadLetterFile::open(&path).unwrap().put(&letter(3)).unwrap();
+    DeadLetterFile::open(&path)
+        .unwrap()
+        .put(&letter(3))
+        .unwrap();
     let mut file = DeadLetterFile::open(&path).unwrap();
     file.put(&letter(3)).unwrap();
     file.put(&letter(4)).unwrap();
@@ -72,5 +82,11 @@ fn resend_hands_every_letter_over_before_the_file_forgets_it() {
     });
     assert_eq!(resent.unwrap(), 2);
     assert_eq!(sent, [1, 2]);
-    assert!(DeadLetterFile::open(&path).unwrap().letters().unwrap().is_empty());
+    assert!(
+        DeadLetterFile::open(&path)
+            .unwrap()
+            .letters()
+            .unwrap()
+            .is_empty()
+    );
 }

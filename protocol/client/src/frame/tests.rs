@@ -12,7 +12,11 @@ fn a_part_of_a_frame_carries_the_same_events() {
         let of_part = single(&part, index).unwrap();
         assert_eq!(of_part, single(&whole, index + 1).unwrap());
         let note = format!("note 3/{}", index + 1);
-        assert!(of_part.windows(note.len()).any(|bytes| bytes == note.as_bytes()));
+        assert!(
+            of_part
+                .windows(note.len())
+                .any(|bytes| bytes == note.as_bytes())
+        );
     }
 }
 
@@ -35,6 +39,9 @@ fn a_flipped_bit_is_noticed_wherever_it_is() {
 #[test]
 fn an_event_that_is_not_there_is_an_error() {
     let frame = frame_of_moves(1, 2, 3);
-    assert_eq!(mark(&frame, 2), Err(FrameError::Index { count: 2, index: 2 }));
+    assert_eq!(
+        mark(&frame, 2),
+        Err(FrameError::Index { count: 2, index: 2 })
+    );
     assert!(part(&frame, 1, 2).is_err());
 }

@@ -3,7 +3,9 @@
 //! A folder per terminal holds one generation (`gen-N`) of numbered files; a new epoch is a new generation, written beside
 //! the old one and put in its place by one rename. Files only ever grow at their end.
 
-use std::collections::VecDeque;
+mod generation;
+mod open;
+
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,8 +13,10 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use till_protocol::id::{Epoch, TerminalId};
 
+use self::generation::{Entry, Generation, Segment};
+use self::open::{lock, tidy};
 use super::files::Files;
-use super::segment::{self, Record, Start, Stop};
+use super::segment::{self, Start};
 use super::{Outbox, OutboxError, Standing, Stored, Sync, SyncDone, SyncJob};
 use crate::frame;
 
@@ -50,43 +54,6 @@ pub struct DiskOutbox {
     committed: u64,
     poisoned: bool,
     life: Generation,
-}
-
-/// The files of one epoch.
-#[derive(Debug)]
-struct Generation {
-    number: u64,
-    files: VecDeque<Segment>,
-    frames: VecDeque<Entry>,
-    last: u64,
-    durable: u64,
-    pending_bytes: u64,
-}
-
-#[derive(Debug)]
-struct Segment {
-    path: PathBuf,
-    writer: Arc<File>,
-    reader: Option<File>,
-    last: u64,
-    len: u64,
-    synced: u64,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Entry {
-    first: u64,
-    count: u32,
-    /// Which file, counted from the first of the generation's files that still exist.
-    file: u64,
-    offset: u64,
-    len: u64,
-}
-
-impl Entry {
-    fn last(&self) -> u64 {
-        self.first + u64::from(self.count) - 1
-    }
 }
 
 impl DiskOutbox {
@@ -137,114 +104,6 @@ impl DiskOutbox {
 
     fn dir(&self) -> PathBuf {
         self.folder.join(name_of(self.life.number))
-    }
-
-    fn load(&mut self) -> Result<(), OutboxError> {
-        let dir = self.dir();
-        let names = self.files.list(&dir)?;
-        for (at, name) in names.iter().enumerate() {
-            let path = dir.join(name);
-            let bytes = Bytes::from(self.files.read(&path)?);
-            let (records, stop) = segment::read(&bytes);
-            let last_file = at + 1 == names.len();
-            match stop {
-                None => {}
-                Some(Stop::Torn(_)) if last_file => {}
-                Some(Stop::Torn(offset) | Stop::Damaged(offset)) => {
-                    return Err(OutboxError::Damaged { path, offset });
-                }
-            }
-            if records.is_empty() && last_file && at > 0 {
-                // The crash came before the file's first record: no frame was ever in it.
-                self.files.remove(&path)?;
-                continue;
-            }
-            self.load_file(&path, records, bytes.len(), stop)?;
-        }
-        if self.life.files.is_empty() {
-            return Err(OutboxError::Damaged {
-                path: dir,
-                offset: 0,
-            });
-        }
-        self.life.durable = self.life.last;
-        self.committed = self.committed.min(self.life.last);
-        self.life.count_pending(self.committed);
-        Ok(())
-    }
-
-    fn load_file(
-        &mut self,
-        path: &Path,
-        records: Vec<Record>,
-        len: usize,
-        stop: Option<Stop>,
-    ) -> Result<(), OutboxError> {
-        let damaged = |offset| OutboxError::Damaged {
-            path: path.to_owned(),
-            offset,
-        };
-        let file = u64::try_from(self.life.files.len()).unwrap_or(u64::MAX);
-        for (at, record) in records.into_iter().enumerate() {
-            match record {
-                Record::Start(start) if at == 0 => self.begin_file(path, &start)?,
-                Record::Frame { bytes, offset } if at > 0 => {
-                    let (first, count) =
-                        frame::range(&bytes).map_err(|source| OutboxError::Frame {
-                            seq: self.life.last + 1,
-                            source,
-                        })?;
-                    if first != self.life.last + 1 {
-                        return Err(damaged(offset));
-                    }
-                    let len = frame::length(&bytes);
-                    self.life.push(file, offset, len, first, count);
-                }
-                Record::Committed(upto) if at > 0 => self.committed = self.committed.max(upto),
-                Record::Start(_) | Record::Frame { .. } | Record::Committed(_) => {
-                    return Err(damaged(0));
-                }
-            }
-        }
-        let writer = self.files.open_append(path)?;
-        let mut length = u64::try_from(len).unwrap_or(u64::MAX);
-        if let Some(Stop::Torn(offset)) = stop {
-            tracing::warn!(path = %path.display(), offset, "cut the torn tail of the outbox");
-            self.files.truncate(&writer, path, offset)?;
-            length = offset;
-        }
-        // What survived in the page cache alone is not yet durable; later code trusts that it is.
-        self.files.sync(&writer, path)?;
-        self.life.files.push_back(Segment {
-            path: path.to_owned(),
-            writer: Arc::new(writer),
-            reader: None,
-            last: self.life.last,
-            len: length,
-            synced: length,
-        });
-        Ok(())
-    }
-
-    fn begin_file(&mut self, path: &Path, start: &Start) -> Result<(), OutboxError> {
-        if start.terminal != self.terminal {
-            return Err(OutboxError::Foreign {
-                path: self.folder.clone(),
-                found: start.terminal,
-                expected: self.terminal,
-            });
-        }
-        if self.life.files.is_empty() {
-            self.epoch = Epoch::new(start.epoch).ok();
-            self.life.last = start.first.saturating_sub(1);
-        } else if start.first != self.life.last + 1 {
-            return Err(OutboxError::Damaged {
-                path: path.to_owned(),
-                offset: 0,
-            });
-        }
-        self.committed = self.committed.max(start.committed);
-        Ok(())
     }
 
     /// Writes a generation beside the current one and puts it in its place by one rename.
@@ -448,10 +307,7 @@ impl Outbox for DiskOutbox {
     }
 
     fn frame_of(&mut self, seq: u64) -> Result<Option<Stored>, OutboxError> {
-        let at = self
-            .life
-            .frames
-            .partition_point(|entry| entry.last() < seq);
+        let at = self.life.frames.partition_point(|entry| entry.last() < seq);
         match self.life.frames.get(at).copied() {
             Some(entry) if entry.first <= seq => self.read(entry).map(Some),
             _ => Ok(None),
@@ -549,100 +405,6 @@ impl Outbox for DiskOutbox {
         }
         Ok(())
     }
-}
-
-impl Generation {
-    fn empty(number: u64) -> Self {
-        Self {
-            number,
-            files: VecDeque::new(),
-            frames: VecDeque::new(),
-            last: 0,
-            durable: 0,
-            pending_bytes: 0,
-        }
-    }
-
-    fn push(&mut self, file: u64, offset: u64, len: u64, first: u64, count: u32) {
-        let entry = Entry {
-            first,
-            count,
-            file,
-            offset,
-            len,
-        };
-        self.last = entry.last();
-        self.frames.push_back(entry);
-    }
-
-    /// Forgets the first file, whose last event was `last`.
-    fn forget_front(&mut self, last: u64) {
-        while self.frames.front().is_some_and(|entry| entry.last() <= last) {
-            self.frames.pop_front();
-        }
-        for entry in &mut self.frames {
-            entry.file = entry.file.saturating_sub(1);
-        }
-    }
-
-    /// Takes the frames that are now committed out of the count.
-    fn leave_backlog(&mut self, before: u64, upto: u64) {
-        let from = self.frames.partition_point(|entry| entry.last() <= before);
-        let done: u64 = self
-            .frames
-            .range(from..)
-            .take_while(|entry| entry.last() <= upto)
-            .map(|entry| entry.len)
-            .sum();
-        self.pending_bytes = self.pending_bytes.saturating_sub(done);
-    }
-
-    fn count_pending(&mut self, committed: u64) {
-        let from = self.frames.partition_point(|entry| entry.last() <= committed);
-        self.pending_bytes = self.frames.range(from..).map(|entry| entry.len).sum();
-    }
-}
-
-fn lock(folder: &Path) -> Result<File, OutboxError> {
-    let path = folder.join("LOCK");
-    let io = |source| OutboxError::Io {
-        what: "lock",
-        path: path.clone(),
-        source,
-    };
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(io)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(OutboxError::Locked {
-            path: folder.to_owned(),
-        }),
-        Err(std::fs::TryLockError::Error(source)) => Err(io(source)),
-    }
-}
-
-/// Removes what a crash left half-made or half-removed, and returns the number of the generation that counts.
-fn tidy(files: &Files, folder: &Path) -> Result<Vec<u64>, OutboxError> {
-    let mut numbers = Vec::new();
-    for name in files.list(folder)? {
-        let Some(rest) = name.strip_prefix("gen-") else {
-            continue;
-        };
-        match rest.parse::<u64>() {
-            Ok(number) => numbers.push(number),
-            Err(_) => files.remove_dir(&folder.join(&name))?,
-        }
-    }
-    numbers.sort_unstable();
-    let newest = numbers.pop();
-    for number in numbers {
-        files.remove_dir(&folder.join(name_of(number)))?;
-    }
-    Ok(newest.into_iter().collect())
 }
 
 fn name_of(generation: u64) -> String {

@@ -67,12 +67,7 @@ impl Files {
         self.run("open", path, || OpenOptions::new().append(true).open(path))
     }
 
-    pub(super) fn append(
-        &self,
-        file: &File,
-        path: &Path,
-        bytes: &[u8],
-    ) -> Result<(), OutboxError> {
+    pub(super) fn append(&self, file: &File, path: &Path, bytes: &[u8]) -> Result<(), OutboxError> {
         self.run("write", path, || {
             let mut file = file;
             file.write_all(bytes)

@@ -107,11 +107,20 @@ fn a_new_epoch_renumbers_from_one_and_cuts_a_frame_in_two() {
         assert_eq!((standing.epoch, standing.last), (Some(Epoch::FIRST), 7));
         assert_eq!((standing.durable, standing.committed), (7, 0));
         let kept = contents(outbox);
-        let ranges: Vec<_> = kept.iter().map(|stored| (stored.first, stored.count)).collect();
+        let ranges: Vec<_> = kept
+            .iter()
+            .map(|stored| (stored.first, stored.count))
+            .collect();
         assert_eq!(ranges, [(1, 1), (2, 2), (4, 2), (6, 2)]);
         // The second event of the frame at 3 carried the number 4.
-        assert_eq!(frame::mark(&kept[0].bytes, 0), frame::mark(&frame_of_moves(3, 2, 3), 1));
-        assert_eq!(frame::mark(&kept[3].bytes, 1), frame::mark(&frame_of_moves(9, 2, 9), 1));
+        assert_eq!(
+            frame::mark(&kept[0].bytes, 0),
+            frame::mark(&frame_of_moves(3, 2, 3), 1)
+        );
+        assert_eq!(
+            frame::mark(&kept[3].bytes, 1),
+            frame::mark(&frame_of_moves(9, 2, 9), 1)
+        );
     });
 }
 
@@ -158,13 +167,14 @@ fn a_second_process_is_kept_out() {
 fn another_terminal_is_kept_out() {
     let dir = tempfile::tempdir().unwrap();
     drop(open(dir.path()));
-    let other = till_protocol::id::TerminalId::new(StoreId::new(7).unwrap(), TillId::new(2).unwrap());
+    let other =
+        till_protocol::id::TerminalId::new(StoreId::new(7).unwrap(), TillId::new(2).unwrap());
     let opened = DiskOutbox::open(dir.path(), other, config());
     assert!(matches!(opened, Err(OutboxError::Foreign { .. })));
 }
 
 /// The only generation's last file.
-fn last_file(folder: &Path) -> std::path::PathBuf {
+fn last_file(folder: &Path) -> PathBuf {
     let generation = fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().path())
@@ -199,7 +209,12 @@ fn a_tail_torn_at_any_byte_is_cut_and_the_frames_before_it_stay() {
             }
             fs::write(&path, &torn).unwrap();
             let mut outbox = open(dir.path());
-            assert_eq!(outbox.standing().last, 4, "cut at {cut} of {} ({garbage}), {kept} kept", bytes.len());
+            assert_eq!(
+                outbox.standing().last,
+                4,
+                "cut at {cut} of {} ({garbage}), {kept} kept",
+                bytes.len()
+            );
             fill(&mut outbox, 1);
             drop(outbox);
             assert_eq!(open(dir.path()).standing().last, 6, "cut at {cut}");
@@ -237,9 +252,9 @@ fn a_day(folder: &Path, steps: i64) -> (u64, Option<bool>) {
         steps: Some(Arc::new(AtomicI64::new(steps))),
     };
     let (mut durable, mut renewed) = (0, None);
-    let mut day = || -> Result<(), OutboxError> {
+    let day = || -> Result<(), OutboxError> {
         let mut outbox = DiskOutbox::open_with(files, folder, TERMINAL, config())?;
-        let mut round = |outbox: &mut DiskOutbox, durable: &mut u64| {
+        let round = |outbox: &mut DiskOutbox, durable: &mut u64| {
             for _ in 0..4 {
                 let first = outbox.standing().last + 1;
                 outbox.append(frame_of_moves(first, 2, first), 2)?;

@@ -4,178 +4,16 @@ use std::sync::{Arc, Mutex};
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 use till_protocol::codec::Frame;
-use till_protocol::id::{StoreId, TillId};
 
+mod model;
+
+use self::model::{Engine, Shared, SharedDead, length_of, seq, terminal};
 use super::*;
-use crate::deadletter::MemoryDeadLetters;
-use crate::outbox::{MemoryConfig, MemoryOutbox, Stored, Sync, SyncDone, SyncJob};
+use crate::outbox::{MemoryConfig, MemoryOutbox};
 use crate::testing::frame_of_moves;
-use crate::wire::{Ack, Check, Checked, Hello, Nack, Welcome};
-
-/// An outbox that a test can look into, copy and put back.
-#[derive(Clone, Debug, Default)]
-struct Shared(Arc<Mutex<MemoryOutbox>>);
-
-impl Outbox for Shared {
-    fn standing(&self) -> Standing {
-        self.0.lock().unwrap().standing()
-    }
-    fn has_room(&self) -> bool {
-        true
-    }
-    fn sync_policy(&self) -> Sync {
-        Sync::Group
-    }
-    fn survives_crash(&self) -> bool {
-        false
-    }
-    fn append(&mut self, frame: Bytes, count: u32) -> Result<(), OutboxError> {
-        self.0.lock().unwrap().append(frame, count)
-    }
-    fn frame_of(&mut self, seq: u64) -> Result<Option<Stored>, OutboxError> {
-        self.0.lock().unwrap().frame_of(seq)
-    }
-    fn commit(&mut self, upto: u64) -> Result<(), OutboxError> {
-        self.0.lock().unwrap().commit(upto)
-    }
-    fn begin_epoch(&mut self, epoch: Epoch, from: u64) -> Result<(), OutboxError> {
-        self.0.lock().unwrap().begin_epoch(epoch, from)
-    }
-    fn sync_job(&mut self) -> Option<SyncJob> {
-        None
-    }
-    fn synced(&mut self, _done: SyncDone) -> Result<(), OutboxError> {
-        Ok(())
-    }
-}
-
-#[derive(Clone, Debug, Default)]
-struct SharedDead(Arc<Mutex<MemoryDeadLetters>>);
-
-impl DeadLetters for SharedDead {
-    fn put(&mut self, letter: &DeadLetter) -> Result<(), DeadLetterError> {
-        self.0.lock().unwrap().put(letter)
-    }
-}
-
-impl SharedDead {
-    fn marks(&self) -> BTreeSet<u64> {
-        let dead = self.0.lock().unwrap();
-        let letters = dead.letters().iter();
-        letters.map(|letter| frame::mark(&letter.frame, 0).unwrap()).collect()
-    }
-}
-
-fn terminal() -> TerminalId {
-    TerminalId::new(StoreId::new(7).unwrap(), TillId::new(1).unwrap())
-}
-
-/// The smallest engine: one terminal's epochs as lists of marks.
-#[derive(Debug, Default)]
-struct Engine {
-    epochs: BTreeMap<u32, Vec<u64>>,
-    /// What took effect, in order.
-    applied: Vec<u64>,
-    /// Marks that are refused.
-    refuses: BTreeSet<u64>,
-    committed: u64,
-    epoch: u32,
-    /// Events below this number can't be looked up any more, in any epoch.
-    retained_from: u64,
-}
-
-impl Engine {
-    fn hear(&mut self, bytes: &Bytes, say: &mut VecDeque<Bytes>) {
-        let heard = Frame::decode(bytes.clone()).unwrap();
-        let replies = match (heard.header.family, heard.header.version) {
-            (0, 1) => vec![self.greet(&Hello::decode(&heard))],
-            (0, 2) => vec![self.check(&Check::decode(&heard))],
-            (0, _) => Vec::new(),
-            _ => vec![self.take(bytes, heard.header.first_seq, heard.header.count)],
-        };
-        say.extend(replies.iter().map(Reply::encode));
-    }
-
-    fn greet(&mut self, hello: &Hello) -> Reply {
-        let latest = self.epochs.keys().last().copied().unwrap_or(0);
-        self.epoch = if hello.epoch == 0 { latest + 1 } else { hello.epoch };
-        let known = self.epochs.get(&self.epoch).cloned().unwrap_or_default();
-        self.committed = self.committed.min(length_of(&known));
-        Reply::Welcome(Welcome {
-            terminal: hello.terminal,
-            epoch: self.epoch,
-            latest_epoch: latest,
-            next_seq: length_of(&known) + 1,
-            mark: known.last().copied().unwrap_or(0),
-            credit_frames: 4,
-            flags: u32::from(self.epoch < latest),
-            ..Welcome::default()
-        })
-    }
-
-    fn check(&self, check: &Check) -> Reply {
-        let own = self.epochs.get(&check.epoch).cloned().unwrap_or_default();
-        let at = usize::try_from(check.first_seq - 1).unwrap();
-        let looked_up = |seq: u64| seq >= self.retained_from;
-        let seqs = (check.first_seq..).take(check.marks.len());
-        let known = seqs.clone().filter(|seq| looked_up(*seq)).count();
-        let matched = check
-            .marks
-            .iter()
-            .zip(own.iter().skip(at))
-            .zip(seqs)
-            .take_while(|((theirs, ours), seq)| theirs == ours && looked_up(*seq))
-            .count();
-        Reply::Checked(Checked {
-            epoch: check.epoch,
-            first_seq: check.first_seq,
-            matched: u16::try_from(matched).unwrap(),
-            known: u16::try_from(known).unwrap(),
-        })
-    }
-
-    fn take(&mut self, frame: &Bytes, first: u64, count: u32) -> Reply {
-        let epoch = self.epochs.entry(self.epoch).or_default();
-        if first > length_of(epoch) + 1 {
-            return Reply::Nack(Nack {
-                expected: length_of(epoch) + 1,
-            });
-        }
-        let mut refusals = Vec::new();
-        for (index, seq) in (0..count).zip(first..) {
-            let mark = frame::mark(frame, index).unwrap();
-            let refused = self.refuses.contains(&mark);
-            if refused {
-                refusals.push((seq, Reason::BadTime));
-            }
-            if seq == length_of(epoch) + 1 {
-                epoch.push(mark);
-                if !refused {
-                    self.applied.push(mark);
-                }
-            }
-        }
-        Reply::Ack(Ack {
-            journalled: length_of(epoch),
-            committed: self.committed,
-            refusals,
-        })
-    }
-
-    fn commit(&mut self) -> Option<Reply> {
-        let journalled = length_of(self.epochs.get(&self.epoch)?);
-        self.committed = journalled;
-        Some(Reply::Ack(Ack {
-            journalled,
-            committed: journalled,
-            refusals: Vec::new(),
-        }))
-    }
-}
-
-fn length_of<T>(list: &[T]) -> u64 {
-    u64::try_from(list.len()).unwrap()
-}
+use till_protocol::id::Seq;
+use till_protocol::reply::{Ack, Message, Nack, Slow};
+use till_protocol::time::DeviceTime;
 
 /// A device, an engine, and a line between them that breaks.
 struct World {
@@ -248,7 +86,7 @@ impl World {
     /// Moves at most one message each way. Returns whether anything moved.
     fn pump(&mut self) -> bool {
         if !self.connected {
-            self.session.connected(0);
+            self.session.connected(DeviceTime::default());
             self.connected = true;
         }
         self.now += Duration::from_millis(100);
@@ -261,7 +99,7 @@ impl World {
             moved = true;
         }
         if let Some(bytes) = self.down.pop_front() {
-            let reply = Reply::decode(&Frame::decode(bytes).unwrap()).unwrap();
+            let reply = Message::decode(&Frame::decode(bytes).unwrap()).unwrap();
             let ended = self.session.handle(self.now, reply).unwrap();
             self.session.notices().for_each(drop);
             if ended.is_some() {
@@ -291,12 +129,18 @@ impl World {
     fn assert_once_and_in_order(&self, seed: u64) {
         let mut seen = BTreeSet::new();
         for mark in &self.engine.applied {
-            assert!(seen.insert(*mark), "seed {seed}: an event took effect twice");
+            assert!(
+                seen.insert(*mark),
+                "seed {seed}: an event took effect twice"
+            );
         }
         let places: BTreeMap<u64, usize> = self.made.iter().copied().zip(0..).collect();
         for (epoch, marks) in &self.engine.epochs {
             let order: Vec<usize> = marks.iter().map(|mark| places[mark]).collect();
-            assert!(order.is_sorted(), "seed {seed}: epoch {epoch} is out of order");
+            assert!(
+                order.is_sorted(),
+                "seed {seed}: epoch {epoch} is out of order"
+            );
         }
     }
 
@@ -444,7 +288,9 @@ fn a_gap_is_answered_once_and_again_only_when_nothing_moves() {
     let expected = frame::range(&frames[0]).unwrap().0;
     out.clear();
     for _ in 0..2 {
-        let nack = Reply::Nack(Nack { expected });
+        let nack = Message::Nack(Nack {
+            expected: seq(expected),
+        });
         world.session.handle(world.now, nack).unwrap();
     }
     world.session.transmit(world.now, &mut out, 8).unwrap();
@@ -463,9 +309,9 @@ fn an_engine_that_acknowledges_what_was_never_sent_is_not_believed() {
     world.make_events();
     world.settle();
     let last = world.session.standing().last;
-    let ack = Reply::Ack(Ack {
-        journalled: last + 1,
-        committed: last + 1,
+    let ack = Message::Ack(Ack {
+        journalled: Seq::new(last + 1).ok(),
+        committed: Seq::new(last + 1).ok(),
         refusals: Vec::new(),
     });
     let believed = world.session.handle(world.now, ack);
@@ -478,7 +324,7 @@ fn a_pause_that_the_engine_asked_for_is_kept() {
     world.make_events();
     world.settle();
     world.make_events();
-    let slow = Reply::Slow(crate::wire::Slow { wait_ms: 250 });
+    let slow = Message::Slow(Slow { wait_ms: 250 });
     world.session.handle(world.now, slow).unwrap();
     let mut out = Vec::new();
     world.session.transmit(world.now, &mut out, 8).unwrap();
