@@ -13,6 +13,7 @@ use till_client::{
     End, Happening, Identity, Link, LinkConfig, MemoryConfig, MemoryOutbox, NoDeadLetters, Notice,
     Observer, Progress, Terminal, TerminalConfig,
 };
+use till_protocol::code::Reason;
 use till_protocol::id::{StoreId, TerminalId, TillId};
 use tokio::sync::{mpsc, watch};
 
@@ -107,8 +108,7 @@ impl Observer for News {
                     tracing::warn!(%terminal, seq, %reason, count, "refused");
                 }
             }
-            // Reasons below 40 are about what this device is and says: trying again changes nothing.
-            Happening::Ended(End::Bye { reason, text }) if reason.code() < 29 => {
+            Happening::Ended(End::Bye { reason, text }) if is_final(*reason) => {
                 let words = format!(
                     "terminal {terminal} is turned away: {reason}; {} {text}",
                     reason.sentence()
@@ -123,6 +123,23 @@ impl Observer for News {
             _ => {}
         }
     }
+}
+
+/// Whether a reason is about what this terminal is and says of itself: trying again changes nothing.
+const fn is_final(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::Unsupported
+            | Reason::BadHello
+            | Reason::ForeignTerminal
+            | Reason::UnknownTerminal
+            | Reason::Revoked
+            | Reason::CurrencyMismatch
+            | Reason::ZoneMismatch
+            | Reason::UnknownZone
+            | Reason::UnknownCurrency
+            | Reason::UnregisteredStore
+    )
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
