@@ -14,6 +14,7 @@ use till_client::{
     Observer, Progress, Terminal, TerminalConfig,
 };
 use till_protocol::code::Reason;
+use till_protocol::currency::Currency;
 use till_protocol::id::{StoreId, TerminalId, TillId};
 use tokio::sync::{mpsc, watch};
 
@@ -307,7 +308,7 @@ struct Flight {
 struct Router {
     links: Vec<Link>,
     zone: String,
-    currency: u16,
+    currency: Currency,
     news: Arc<News>,
     named: Named,
     open: HashMap<Till, Open>,
@@ -326,7 +327,7 @@ impl Router {
         Ok(Self {
             links,
             zone: config.zone.clone(),
-            currency: config.currency.numeric(),
+            currency: config.currency,
             news: Arc::clone(news),
             named: Arc::clone(named),
             open: HashMap::new(),
@@ -387,7 +388,7 @@ impl Router {
         let link = self.links.get(place).context("no link")?;
         Ok(self.open.entry(till).or_insert_with(|| {
             let mut config = TerminalConfig::new(id);
-            config.session.currency = self.currency;
+            config.session.currency = Some(self.currency);
             config.session.zone.clone_from(&self.zone);
             let observer: Arc<dyn Observer> = Arc::<News>::clone(&self.news);
             config.observer = Some(observer);
