@@ -17,8 +17,8 @@ pub mod pack;
 pub mod views;
 
 pub mod base;
+pub mod doctor;
 pub mod query;
 pub mod rebuild;
-pub mod doctor;
 
 mod num;

@@ -80,11 +80,23 @@ impl Answers {
         shards: usize,
         durable: Arc<AtomicU64>,
     ) -> Self {
-        Self { flushes, published, last: vec![Lsn::new(0); shards], durable }
+        Self {
+            flushes,
+            published,
+            last: vec![Lsn::new(0); shards],
+            durable,
+        }
     }
 
     fn answer(&self, owed: Owed) {
-        let Owed { session, upto, refusals, events, received, permit } = owed;
+        let Owed {
+            session,
+            upto,
+            refusals,
+            events,
+            received,
+            permit,
+        } = owed;
         session.durable(upto, refusals);
         self.published.acked(events, received.elapsed());
         drop(permit);

@@ -145,7 +145,9 @@ pub(crate) fn lock(dir: &Path) -> Result<File, DataError> {
             let text = std::fs::read_to_string(dir.join("engine.json")).unwrap_or_default();
             Err(DataError::Locked {
                 dir: dir.to_path_buf(),
-                holder: Holder { text: text.trim().to_owned() },
+                holder: Holder {
+                    text: text.trim().to_owned(),
+                },
             })
         }
         Err(std::fs::TryLockError::Error(cause)) => Err(io_error("lock", &path)(cause)),
@@ -182,7 +184,11 @@ fn rows(
     rebuild(journal, facts, &views, &mut |at: Lsn| {
         records += 1;
         if records.is_multiple_of(PROGRESS_EVERY) {
-            tracing::info!(records, percent = at.get().saturating_mul(100).div_euclid(end), "rebuilding rows");
+            tracing::info!(
+                records,
+                percent = at.get().saturating_mul(100).div_euclid(end),
+                "rebuilding rows"
+            );
         }
     })?;
     tracing::info!(records, "rows are rebuilt");
@@ -206,7 +212,11 @@ fn move_aside(dir: &Path, path: &Path) -> Result<PathBuf, DataError> {
 }
 
 /// Applies the records above the rows' checkpoint.
-pub(crate) fn replay(journal: &Journal, views: &dyn Views, facts: &Facts) -> Result<u64, DataError> {
+pub(crate) fn replay(
+    journal: &Journal,
+    views: &dyn Views,
+    facts: &Facts,
+) -> Result<u64, DataError> {
     let end = journal.end();
     let from = Lsn::new(views.checkpoint().map_err(FoldError::from)?);
     if from >= end {
@@ -231,8 +241,11 @@ pub(crate) fn put_in_place(path: &Path, bytes: &[u8], secret: bool) -> Result<()
     if secret {
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     }
-    let mut file = options.open(&temporary).map_err(io_error("make", &temporary))?;
-    file.write_all(bytes).map_err(io_error("write", &temporary))?;
+    let mut file = options
+        .open(&temporary)
+        .map_err(io_error("make", &temporary))?;
+    file.write_all(bytes)
+        .map_err(io_error("write", &temporary))?;
     file.sync_all().map_err(io_error("sync", &temporary))?;
     std::fs::rename(&temporary, path).map_err(io_error("put in place", path))
 }

@@ -85,7 +85,9 @@ impl Shared {
 
     pub(crate) fn number_of(&self, id: ActorId) -> Option<usize> {
         let actors = self.actors.read();
-        actors.iter().position(|actor| actor.as_ref().is_some_and(|actor| actor.get_id() == id))
+        actors
+            .iter()
+            .position(|actor| actor.as_ref().is_some_and(|actor| actor.get_id() == id))
     }
 
     /// Actors (SKUs and sums) that a shard keeps in memory when they are clean.
@@ -96,7 +98,9 @@ impl Shared {
     /// Asks every shard that is not at it already for its changed rows.
     pub(crate) fn ask_for_rows(&self) {
         for (shard, flushing) in self.flushing.iter().enumerate() {
-            let Some(actor) = self.actor(shard) else { continue };
+            let Some(actor) = self.actor(shard) else {
+                continue;
+            };
             if !flushing.swap(true, Ordering::AcqRel) && actor.cast(Message::Flush).is_err() {
                 flushing.store(false, Ordering::Release);
             }
@@ -109,12 +113,15 @@ impl Shared {
             flushing.store(false, Ordering::Release);
         }
         self.set_crowded(shard, false);
-        self.checkpoint.send_modify(|reached| *reached = checkpoint.max(*reached));
+        self.checkpoint
+            .send_modify(|reached| *reached = checkpoint.max(*reached));
     }
 
     /// Whether rows of a shard are on their way to the views.
     pub(crate) fn is_flushing(&self, shard: usize) -> bool {
-        self.flushing.get(shard).is_some_and(|flushing| flushing.load(Ordering::Acquire))
+        self.flushing
+            .get(shard)
+            .is_some_and(|flushing| flushing.load(Ordering::Acquire))
     }
 
     /// A shard has as many changed rows as it may have: nothing more is admitted until a flush is through.
@@ -125,7 +132,9 @@ impl Shared {
     }
 
     pub(crate) fn is_crowded(&self, shard: usize) -> bool {
-        self.crowded.get(shard).is_some_and(|crowded| crowded.load(Ordering::Acquire))
+        self.crowded
+            .get(shard)
+            .is_some_and(|crowded| crowded.load(Ordering::Acquire))
     }
 
     /// Everything below it is in the views.
@@ -140,7 +149,9 @@ impl Shared {
     pub(crate) fn set_views_full(&self, is_full: bool) {
         if self.views_full.swap(is_full, Ordering::AcqRel) != is_full {
             if is_full {
-                tracing::error!("the disk is full: rows wait, and nothing more is taken until there is room");
+                tracing::error!(
+                    "the disk is full: rows wait, and nothing more is taken until there is room"
+                );
                 self.problem("the disk is full; rows wait for room");
             } else {
                 tracing::info!("there is room again; rows are written");

@@ -16,25 +16,30 @@ use crate::shard_actor::Message;
 const FULL_RETRY: Duration = Duration::from_millis(250);
 
 /// Starts the thread. It ends when the committer, which holds the other end of `flushes`, is gone.
-pub(crate) fn start(shared: Arc<Shared>, flushes: Receiver<Flush>) -> std::io::Result<JoinHandle<()>> {
+pub(crate) fn start(
+    shared: Arc<Shared>,
+    flushes: Receiver<Flush>,
+) -> std::io::Result<JoinHandle<()>> {
     let mut reached = vec![Lsn::new(shared.checkpoint()); shared.shards()];
-    std::thread::Builder::new().name("flush".to_owned()).spawn(move || {
-        for Flush { shard, dirty, end } in &flushes {
-            if let Some(place) = reached.get_mut(shard) {
-                *place = end;
+    std::thread::Builder::new()
+        .name("flush".to_owned())
+        .spawn(move || {
+            for Flush { shard, dirty, end } in &flushes {
+                if let Some(place) = reached.get_mut(shard) {
+                    *place = end;
+                }
+                let generation = dirty.generation;
+                let mut batch = FlushBatch::from(*dirty);
+                let checkpoint = reached.iter().min().copied().unwrap_or(end);
+                batch.checkpoint = Some(checkpoint.get());
+                write(&shared, &batch);
+                shared.flushed(shard, checkpoint.get());
+                if let Some(actor) = shared.actor(shard) {
+                    // A shard that is being restarted takes its rows from the views.
+                    let _gone = actor.cast(Message::Flushed(generation));
+                }
             }
-            let generation = dirty.generation;
-            let mut batch = FlushBatch::from(*dirty);
-            let checkpoint = reached.iter().min().copied().unwrap_or(end);
-            batch.checkpoint = Some(checkpoint.get());
-            write(&shared, &batch);
-            shared.flushed(shard, checkpoint.get());
-            if let Some(actor) = shared.actor(shard) {
-                // A shard that is being restarted takes its rows from the views.
-                let _gone = actor.cast(Message::Flushed(generation));
-            }
-        }
-    })
+        })
 }
 
 /// Writes rows; waits for room while the disk is full.

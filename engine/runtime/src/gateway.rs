@@ -50,11 +50,20 @@ pub(crate) fn open(shared: Arc<Shared>, pki: &Pki) -> Result<Gateway, GatewayErr
     let failed = |cause: String| GatewayError { address, cause };
     let mut server = quinn::ServerConfig::with_crypto(pki.server());
     server.transport_config(Arc::new(transport(&shared)));
-    server.max_incoming(1_024).incoming_buffer_size(32 << 10).incoming_buffer_size_total(16 << 20);
+    server
+        .max_incoming(1_024)
+        .incoming_buffer_size(32 << 10)
+        .incoming_buffer_size_total(16 << 20);
     let endpoint = Endpoint::server(server, address).map_err(|error| failed(error.to_string()))?;
-    let address = endpoint.local_addr().map_err(|error| failed(error.to_string()))?;
+    let address = endpoint
+        .local_addr()
+        .map_err(|error| failed(error.to_string()))?;
     let accepting = tokio::spawn(accept(shared, endpoint.clone()));
-    Ok(Gateway { endpoint, address, accepting })
+    Ok(Gateway {
+        endpoint,
+        address,
+        accepting,
+    })
 }
 
 impl Gateway {
@@ -71,7 +80,10 @@ impl Gateway {
 
     /// Ends what is still open.
     pub(crate) async fn close(&self) {
-        self.endpoint.close(VarInt::from_u32(u32::from(Reason::Draining.code())), b"draining");
+        self.endpoint.close(
+            VarInt::from_u32(u32::from(Reason::Draining.code())),
+            b"draining",
+        );
         let _slow_device = tokio::time::timeout(GOODBYE_MAX, self.endpoint.wait_idle()).await;
     }
 }

@@ -9,14 +9,14 @@
 pub mod config;
 pub mod pki;
 
-mod gateway; // bytes become frames, frames become batches with a permit
-mod session; // what is to be said to a device
-mod shard_actor; // batches meet their shard
 mod commit; // records become durable
 mod flush; // durable rows reach the views
+mod gateway; // bytes become frames, frames become batches with a permit
 mod names;
+mod published;
 mod registry; // stores that are known before their tills speak
-mod published; // figures that others may read at any time
+mod session; // what is to be said to a device
+mod shard_actor; // batches meet their shard // figures that others may read at any time
 
 mod data; // the folder: lock, journal, rows, recovery
 mod engine;

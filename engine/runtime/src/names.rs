@@ -19,7 +19,10 @@ pub(crate) struct NodeNames {
 
 impl NodeNames {
     pub(crate) fn new(views: Arc<dyn Views>) -> Self {
-        Self { views, claimed: RwLock::new(HashMap::new()) }
+        Self {
+            views,
+            claimed: RwLock::new(HashMap::new()),
+        }
     }
 
     /// The name of an id, also one that has not been flushed yet.
@@ -33,7 +36,13 @@ impl NodeNames {
 
 impl Names for NodeNames {
     fn claim(&self, space: Space, id: u64, name: &str) -> Result<Claim, RowsError> {
-        let verdict = |known: &str| if known == name { Claim::Known } else { Claim::Collision };
+        let verdict = |known: &str| {
+            if known == name {
+                Claim::Known
+            } else {
+                Claim::Collision
+            }
+        };
         if let Some(known) = self.claimed.read().get(&(space, id)) {
             return Ok(verdict(known));
         }
@@ -44,7 +53,11 @@ impl Names for NodeNames {
         }
         let known = stored.as_deref().unwrap_or(name);
         claimed.insert((space, id), known.into());
-        Ok(if stored.is_some() { verdict(known) } else { Claim::New })
+        Ok(if stored.is_some() {
+            verdict(known)
+        } else {
+            Claim::New
+        })
     }
 
     fn known(&self, space: Space, id: u64) -> Result<bool, RowsError> {

@@ -7,7 +7,9 @@ use till_core::{Outcome, QuarantineKey, Record, Shard, ShardConfig};
 use till_embedded::EmbeddedViews;
 use till_protocol::time::Timestamp;
 use till_storage::facts::Facts;
-use till_storage::journal::{CommitConfig, CommitError, Committer, Durable, JournalConfig, Lsn, Prepared, Sink};
+use till_storage::journal::{
+    CommitConfig, CommitError, Committer, Durable, JournalConfig, Lsn, Prepared, Sink,
+};
 use till_storage::rebuild::FactRows;
 use till_storage::views::Views;
 
@@ -49,7 +51,9 @@ impl Offline {
     /// # Errors
     /// [`DataError::Locked`] when an engine has it open: ask that one. Others as for a start.
     pub fn open(dir: &Path) -> Result<Self, DataError> {
-        Ok(Self { data: Data::open(dir, JournalConfig::default())? })
+        Ok(Self {
+            data: Data::open(dir, JournalConfig::default())?,
+        })
     }
 
     /// Opens a folder with rows made anew from base and journal; the old ones are moved aside.
@@ -86,7 +90,14 @@ impl Offline {
     /// # Errors
     /// Says in words what could not be read or written.
     pub fn retry_quarantine(self) -> Result<RetryReport, String> {
-        let Data { lock, journal, writer, views, facts, .. } = self.data;
+        let Data {
+            lock,
+            journal,
+            writer,
+            views,
+            facts,
+            ..
+        } = self.data;
         let names = NodeNames::new(std::sync::Arc::<EmbeddedViews>::clone(&views));
         let mut shard = Shard::new(ShardConfig::default());
         let mut report = RetryReport::default();
@@ -98,9 +109,14 @@ impl Offline {
             let decided = shard.retry(Timestamp::from_us(now_us()), key, &original, &rows, &names);
             let decided = match decided {
                 Ok(record) => {
-                    let applied = record.verdicts.iter().any(|v| v.outcome == Outcome::Applied);
+                    let applied = record
+                        .verdicts
+                        .iter()
+                        .any(|v| v.outcome == Outcome::Applied);
                     let entry = Prepared::new(&record).map_err(words)?;
-                    appender.append(entry, ()).map_err(|error| error.to_string())?;
+                    appender
+                        .append(entry, ())
+                        .map_err(|error| error.to_string())?;
                     Ok(applied)
                 }
                 Err(error) => Err(error.to_string()),

@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use quinn::crypto::rustls::QuicServerConfig;
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
 };
 use rustls::RootCertStore;
 use rustls::crypto::aws_lc_rs;
@@ -76,7 +76,10 @@ impl Pki {
             make_missing(&dir)?;
         }
         let server = server_config(&dir)?;
-        Ok(Self { dir, server: Arc::new(server) })
+        Ok(Self {
+            dir,
+            server: Arc::new(server),
+        })
     }
 
     /// PEM file of an identity that may speak for every terminal: authority, certificate, key.
@@ -105,11 +108,18 @@ pub(crate) fn random() -> [u8; 32] {
 }
 
 fn make_missing(dir: &Path) -> Result<(), PkiError> {
-    fs::create_dir_all(dir).map_err(|cause| PkiError::Io { doing: "make", path: dir.to_path_buf(), cause })?;
+    fs::create_dir_all(dir).map_err(|cause| PkiError::Io {
+        doing: "make",
+        path: dir.to_path_buf(),
+        cause,
+    })?;
     let (ca_file, ca_key_file) = (dir.join("ca.pem"), dir.join("ca.key"));
     let bad = |path: &Path| {
         let path = path.to_path_buf();
-        move |error: rcgen::Error| PkiError::Bad { path, cause: error.to_string() }
+        move |error: rcgen::Error| PkiError::Bad {
+            path,
+            cause: error.to_string(),
+        }
     };
     if !ca_file.exists() {
         let key = KeyPair::generate().map_err(bad(&ca_key_file))?;
@@ -130,13 +140,21 @@ fn make_missing(dir: &Path) -> Result<(), PkiError> {
         put_in_place(&server, format!("{certificate}{key}").as_bytes(), true)?;
     }
     if !identity.exists() {
-        let (certificate, key) = issue(&issuer, device_params("till://*")).map_err(bad(&identity))?;
-        put_in_place(&identity, format!("{ca_pem}{certificate}{key}").as_bytes(), true)?;
+        let (certificate, key) =
+            issue(&issuer, device_params("till://*")).map_err(bad(&identity))?;
+        put_in_place(
+            &identity,
+            format!("{ca_pem}{certificate}{key}").as_bytes(),
+            true,
+        )?;
     }
     Ok(())
 }
 
-fn issue(issuer: &Issuer<'_, KeyPair>, params: Result<CertificateParams, rcgen::Error>) -> Result<(String, String), rcgen::Error> {
+fn issue(
+    issuer: &Issuer<'_, KeyPair>,
+    params: Result<CertificateParams, rcgen::Error>,
+) -> Result<(String, String), rcgen::Error> {
     let key = KeyPair::generate()?;
     let certificate = params?.signed_by(&key, issuer)?;
     Ok((certificate.pem(), key.serialize_pem()))
@@ -174,15 +192,21 @@ fn device_params(speaks_for: &str) -> Result<CertificateParams, rcgen::Error> {
 
 fn server_config(dir: &Path) -> Result<QuicServerConfig, PkiError> {
     let (ca, server) = (dir.join("ca.pem"), dir.join("server.pem"));
-    let bad = |path: &Path, cause: String| PkiError::Bad { path: path.to_path_buf(), cause };
+    let bad = |path: &Path, cause: String| PkiError::Bad {
+        path: path.to_path_buf(),
+        cause,
+    };
     let mut roots = RootCertStore::empty();
     for certificate in certificates(&ca)? {
-        roots.add(certificate).map_err(|error| bad(&ca, error.to_string()))?;
+        roots
+            .add(certificate)
+            .map_err(|error| bad(&ca, error.to_string()))?;
     }
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-        .build()
-        .map_err(|error| bad(&ca, error.to_string()))?;
+    let verifier =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+            .build()
+            .map_err(|error| bad(&ca, error.to_string()))?;
     let key = PrivateKeyDer::from_pem_slice(read(&server)?.as_bytes())
         .map_err(|error| bad(&server, error.to_string()))?;
     let mut tls = rustls::ServerConfig::builder_with_provider(provider)
@@ -199,15 +223,25 @@ fn server_config(dir: &Path) -> Result<QuicServerConfig, PkiError> {
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, PkiError> {
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(read(path)?.as_bytes()).collect();
-    let found = found.map_err(|error| PkiError::Bad { path: path.to_path_buf(), cause: error.to_string() })?;
+    let found = found.map_err(|error| PkiError::Bad {
+        path: path.to_path_buf(),
+        cause: error.to_string(),
+    })?;
     if found.is_empty() {
-        return Err(PkiError::Bad { path: path.to_path_buf(), cause: "holds no certificate".to_owned() });
+        return Err(PkiError::Bad {
+            path: path.to_path_buf(),
+            cause: "holds no certificate".to_owned(),
+        });
     }
     Ok(found)
 }
 
 fn read(path: &Path) -> Result<String, PkiError> {
-    fs::read_to_string(path).map_err(|cause| PkiError::Io { doing: "read", path: path.to_path_buf(), cause })
+    fs::read_to_string(path).map_err(|cause| PkiError::Io {
+        doing: "read",
+        path: path.to_path_buf(),
+        cause,
+    })
 }
 
 /// The terminals that a certificate may speak for.
@@ -222,7 +256,9 @@ impl Speaks {
     /// Reads the URIs of a device's certificate. URIs of other kinds, and certificates that cannot be read, give nothing.
     pub fn of_certificate(der: &[u8]) -> Self {
         let mut speaks = Self::default();
-        let Ok((_, certificate)) = X509Certificate::from_der(der) else { return speaks };
+        let Ok((_, certificate)) = X509Certificate::from_der(der) else {
+            return speaks;
+        };
         for extension in certificate.extensions() {
             if let ParsedExtension::SubjectAlternativeName(names) = extension.parsed_extension() {
                 for name in &names.general_names {
@@ -241,16 +277,30 @@ impl Speaks {
     }
 
     fn add(&mut self, uri: &str) {
-        let Some(place) = uri.strip_prefix("till://") else { return };
+        let Some(place) = uri.strip_prefix("till://") else {
+            return;
+        };
         if place == "*" {
             self.all = true;
             return;
         }
-        let Some((store, till)) = place.split_once('/') else { return };
-        let Some(store) = store.parse().ok().and_then(|number| StoreId::new(number).ok()) else { return };
+        let Some((store, till)) = place.split_once('/') else {
+            return;
+        };
+        let Some(store) = store
+            .parse()
+            .ok()
+            .and_then(|number| StoreId::new(number).ok())
+        else {
+            return;
+        };
         if till == "*" {
             self.stores.push(store);
-        } else if let Some(till) = till.parse().ok().and_then(|number| TillId::new(number).ok()) {
+        } else if let Some(till) = till
+            .parse()
+            .ok()
+            .and_then(|number| TillId::new(number).ok())
+        {
             self.terminals.push(TerminalId::new(store, till));
         }
     }

@@ -190,7 +190,11 @@ impl Published {
             ack_us: load(&self.ack_us),
             ack_buckets: bounds.zip(self.buckets.iter().map(load)).collect(),
             refused_sessions: self.refused_sessions.lock().clone(),
-            shards: self.shards.iter().map(|shown| shown.lock().figures()).collect(),
+            shards: self
+                .shards
+                .iter()
+                .map(|shown| shown.lock().figures())
+                .collect(),
         }
     }
 }
@@ -213,8 +217,11 @@ impl Shown {
     }
 
     fn figures(&self) -> ShardFigures {
-        let mut hot: Vec<HotKey> =
-            self.hot.iter().map(|&(terminal, events)| HotKey { terminal, events }).collect();
+        let mut hot: Vec<HotKey> = self
+            .hot
+            .iter()
+            .map(|&(terminal, events)| HotKey { terminal, events })
+            .collect();
         hot.sort_unstable_by_key(|key| std::cmp::Reverse(key.events));
         ShardFigures {
             counters: self.counters,

@@ -61,7 +61,8 @@ impl Session {
     /// The session ends, for a reason. The first reason stands.
     pub(crate) fn end(&self, reason: Reason) {
         let _first_stands =
-            self.over.compare_exchange(0, reason.code(), Ordering::AcqRel, Ordering::Acquire);
+            self.over
+                .compare_exchange(0, reason.code(), Ordering::AcqRel, Ordering::Acquire);
         self.news.notify_one();
     }
 
@@ -90,7 +91,11 @@ impl Session {
             *said = upto;
             let upto = Seq::new(upto).ok();
             // On one machine what is journalled is committed.
-            return Some(Message::Ack(Ack { journalled: upto, committed: upto, refusals }));
+            return Some(Message::Ack(Ack {
+                journalled: upto,
+                committed: upto,
+                refusals,
+            }));
         }
         let expected = Seq::new(self.gap.swap(0, Ordering::AcqRel)).ok()?;
         Some(Message::Nack(Nack { expected }))

@@ -7,8 +7,8 @@ use std::time::Instant;
 use hashbrown::HashMap;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use till_core::{
-    Greeting, Handled, Hello, HelloError, Names as _, QuarantineKey, Record, RegisterError, RowsError, SessionKey,
-    Shard,
+    Greeting, Handled, Hello, HelloError, Names as _, QuarantineKey, Record, RegisterError,
+    RowsError, SessionKey, Shard,
 };
 use till_protocol::code::Reason;
 use till_protocol::id::{Epoch, Seq, StoreId, TerminalId};
@@ -38,7 +38,11 @@ pub(crate) struct Admitted {
 #[derive(Debug)]
 pub(crate) enum Batch {
     Events(Box<Verified>),
-    Unreadable { first_seq: Seq, count: u32, reason: Reason },
+    Unreadable {
+        first_seq: Seq,
+        count: u32,
+        reason: Reason,
+    },
 }
 
 /// A Hello on its way to the shard of its store.
@@ -54,17 +58,29 @@ pub(crate) struct Greet {
 #[derive(Debug)]
 pub(crate) enum Message {
     /// A session wants to start.
-    Greet(Greet, RpcReplyPort<Result<(Greeting, Arc<Session>), HelloError>>),
+    Greet(
+        Greet,
+        RpcReplyPort<Result<(Greeting, Arc<Session>), HelloError>>,
+    ),
     /// A batch.
     Batch(Admitted),
     /// Stores of the registry file.
-    Register(StoreId, u16, String, RpcReplyPort<Result<(), RegisterError>>),
+    Register(
+        StoreId,
+        u16,
+        String,
+        RpcReplyPort<Result<(), RegisterError>>,
+    ),
     /// Take the changed rows and send them on their way.
     Flush,
     /// Rows of this take, and of all before it, are in the views.
     Flushed(u32),
     /// Decide a quarantined event again.
-    Retry(QuarantineKey, Box<Record>, RpcReplyPort<Result<bool, String>>),
+    Retry(
+        QuarantineKey,
+        Box<Record>,
+        RpcReplyPort<Result<bool, String>>,
+    ),
 }
 
 /// The actor: constants of one shard.
@@ -95,7 +111,12 @@ impl Actor for ShardActor {
         _myself: ActorRef<Message>,
         (shard, journal): Self::Arguments,
     ) -> Result<State, ActorProcessingErr> {
-        Ok(State { shard, journal, newest: HashMap::new(), sessions: 0 })
+        Ok(State {
+            shard,
+            journal,
+            newest: HashMap::new(),
+            sessions: 0,
+        })
     }
 
     async fn handle(
@@ -111,7 +132,8 @@ impl Actor for ShardActor {
                 let _hung_up = port.send(self.greet(state, &greet));
             }
             Message::Register(store, currency, zone, port) => {
-                let done = self.register(state, Timestamp::from_us(now_us()), store, currency, &zone);
+                let done =
+                    self.register(state, Timestamp::from_us(now_us()), store, currency, &zone);
                 let _gave_up = port.send(done);
             }
             Message::Flush => self.flush(state),
@@ -129,7 +151,13 @@ impl Actor for ShardActor {
 
 impl ShardActor {
     fn batch(&self, state: &mut State, admitted: Admitted) {
-        let Admitted { session, batch, now, received, permit } = admitted;
+        let Admitted {
+            session,
+            batch,
+            now,
+            received,
+            permit,
+        } = admitted;
         if state.newest.get(&session.key.terminal) != Some(&session.generation) {
             session.end(Reason::Superseded);
             return;
@@ -142,9 +170,11 @@ impl ShardActor {
             Batch::Events(batch) => {
                 shard.handle_batch(now, session.key, batch, rows, self.shared.names.as_ref())
             }
-            Batch::Unreadable { first_seq, count, reason } => {
-                shard.handle_unreadable(now, session.key, *first_seq, *count, *reason, rows)
-            }
+            Batch::Unreadable {
+                first_seq,
+                count,
+                reason,
+            } => shard.handle_unreadable(now, session.key, *first_seq, *count, *reason, rows),
         });
         let owed = |upto, refusals| Owed {
             session: Arc::clone(&session),
@@ -155,11 +185,24 @@ impl ShardActor {
             permit,
         };
         match handled {
-            Ok(Handled::Journal { record, upto, refusals, .. }) => {
-                self.journal(state, &record, |shard| Companion::Batch { shard, owed: owed(upto, refusals) });
+            Ok(Handled::Journal {
+                record,
+                upto,
+                refusals,
+                ..
+            }) => {
+                self.journal(state, &record, |shard| Companion::Batch {
+                    shard,
+                    owed: owed(upto, refusals),
+                });
             }
             Ok(Handled::Known { upto }) => {
-                self.queue(state.journal.marker(Companion::Known(owed(upto, Vec::new()))).is_ok());
+                self.queue(
+                    state
+                        .journal
+                        .marker(Companion::Known(owed(upto, Vec::new())))
+                        .is_ok(),
+                );
             }
             Ok(Handled::Gap { expected }) => {
                 Published::add(&self.shared.published.gaps, 1);
@@ -193,11 +236,13 @@ impl ShardActor {
             zone: &said.zone,
         };
         let store = said.terminal.store();
-        let mut greeting = self.with_rows(state, |shard, rows| shard.hello(greet.now, &hello, rows));
+        let mut greeting =
+            self.with_rows(state, |shard, rows| shard.hello(greet.now, &hello, rows));
         if let (Err(HelloError::Refused(Reason::UnregisteredStore)), Some((currency, zone))) =
             (&greeting, &greet.register)
         {
-            self.register(state, greet.now, store, *currency, zone).map_err(refused)?;
+            self.register(state, greet.now, store, *currency, zone)
+                .map_err(refused)?;
             greeting = self.with_rows(state, |shard, rows| shard.hello(greet.now, &hello, rows));
         }
         let greeting = greeting?;
@@ -219,8 +264,9 @@ impl ShardActor {
         currency: u16,
         zone: &str,
     ) -> Result<(), RegisterError> {
-        let record = self
-            .with_rows(state, |shard, rows| shard.register_store(now, store, currency, zone, rows))?;
+        let record = self.with_rows(state, |shard, rows| {
+            shard.register_store(now, store, currency, zone, rows)
+        })?;
         if let Some(record) = record {
             tracing::info!(%store, currency, zone, "store registered");
             self.journal(state, &record, |shard| Companion::Quiet { shard });
@@ -228,11 +274,22 @@ impl ShardActor {
         Ok(())
     }
 
-    fn retry(&self, state: &mut State, key: QuarantineKey, original: &Record) -> Result<bool, String> {
+    fn retry(
+        &self,
+        state: &mut State,
+        key: QuarantineKey,
+        original: &Record,
+    ) -> Result<bool, String> {
         let names = Arc::clone(&self.shared.names);
         let record = self
             .with_rows(state, |shard, rows| {
-                shard.retry(Timestamp::from_us(now_us()), key, original, rows, names.as_ref())
+                shard.retry(
+                    Timestamp::from_us(now_us()),
+                    key,
+                    original,
+                    rows,
+                    names.as_ref(),
+                )
             })
             .map_err(|error| error.to_string())?;
         let applied = record
@@ -250,10 +307,17 @@ impl ShardActor {
             shown.actors = wide(state.shard.actors());
             shown.terminals = wide(state.shard.terminals());
             shown.dirty_rows = wide(dirty.rows());
-            shown.violations =
-                state.shard.violations().iter().map(|(id, count)| (id.name(), count)).collect();
+            shown.violations = state
+                .shard
+                .violations()
+                .iter()
+                .map(|(id, count)| (id.name(), count))
+                .collect();
         });
-        let rows = Companion::Rows { shard: self.number, dirty };
+        let rows = Companion::Rows {
+            shard: self.number,
+            dirty,
+        };
         self.queue(state.journal.marker(rows).is_ok());
     }
 
@@ -271,11 +335,18 @@ impl ShardActor {
 
     fn queue(&self, taken: bool) {
         if !taken {
-            tracing::warn!(shard = self.number, "the journal is closed; what was not acknowledged is sent again");
+            tracing::warn!(
+                shard = self.number,
+                "the journal is closed; what was not acknowledged is sent again"
+            );
         }
     }
 
-    fn with_rows<R>(&self, state: &mut State, work: impl FnOnce(&mut Shard, &FactRows<'_>) -> R) -> R {
+    fn with_rows<R>(
+        &self,
+        state: &mut State,
+        work: impl FnOnce(&mut Shard, &FactRows<'_>) -> R,
+    ) -> R {
         let journal = &state.journal;
         let settle = || {
             let (done, waiter) = crossbeam::channel::bounded(1);
@@ -283,7 +354,8 @@ impl ShardActor {
                 let _closed = waiter.recv();
             }
         };
-        let rows = FactRows::new(self.shared.views.as_ref(), self.shared.facts.as_ref()).settled_by(&settle);
+        let rows = FactRows::new(self.shared.views.as_ref(), self.shared.facts.as_ref())
+            .settled_by(&settle);
         work(&mut state.shard, &rows)
     }
 }
@@ -302,7 +374,10 @@ fn refused(error: RegisterError) -> HelloError {
 /// The time, as the shell hands it down.
 pub(crate) fn now_us() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.ok().and_then(|since| i64::try_from(since.as_micros()).ok()).unwrap_or(0)
+    since
+        .ok()
+        .and_then(|since| i64::try_from(since.as_micros()).ok())
+        .unwrap_or(0)
 }
 
 fn wide(number: usize) -> u64 {

@@ -85,14 +85,24 @@ impl Actor for Supervisor {
             .is_some_and(|last| last.elapsed() < PATIENCE);
         tracing::error!(shard = number, %error, again, "a shard failed");
         if again {
-            self.shared.published.show(number, |shown| shown.parked = true);
-            tracing::error!(shard = number, "it failed twice in a minute and is parked; its stores are not served");
+            self.shared
+                .published
+                .show(number, |shown| shown.parked = true);
+            tracing::error!(
+                shard = number,
+                "it failed twice in a minute and is parked; its stores are not served"
+            );
             return Ok(());
         }
         match self.revive(&myself, number).await {
-            Ok(()) => self.shared.published.show(number, |shown| shown.restarts += 1),
+            Ok(()) => self
+                .shared
+                .published
+                .show(number, |shown| shown.restarts += 1),
             Err(error) => {
-                self.shared.published.show(number, |shown| shown.parked = true);
+                self.shared
+                    .published
+                    .show(number, |shown| shown.parked = true);
                 tracing::error!(shard = number, %error, "it could not be brought back and is parked");
             }
         }
@@ -102,12 +112,21 @@ impl Actor for Supervisor {
 
 impl Supervisor {
     async fn spawn(&self, myself: &ActorRef<Order>, number: usize) -> Result<(), String> {
-        let shard = Shard::new(ShardConfig { actors_max: self.shared.actors_max() });
-        let actor = ShardActor { number, shared: Arc::clone(&self.shared) };
-        let (actor, _task) =
-            Actor::spawn_linked(None, actor, (shard, self.journal.clone()), myself.get_cell())
-                .await
-                .map_err(|error| error.to_string())?;
+        let shard = Shard::new(ShardConfig {
+            actors_max: self.shared.actors_max(),
+        });
+        let actor = ShardActor {
+            number,
+            shared: Arc::clone(&self.shared),
+        };
+        let (actor, _task) = Actor::spawn_linked(
+            None,
+            actor,
+            (shard, self.journal.clone()),
+            myself.get_cell(),
+        )
+        .await
+        .map_err(|error| error.to_string())?;
         self.shared.set_actor(number, Some(actor));
         Ok(())
     }
@@ -126,7 +145,11 @@ impl Supervisor {
 
 /// What the shard had given to the journal becomes durable, what it had given to the flush is written, and the rest is
 /// applied from the journal.
-fn catch_up(shared: &Shared, journal: &Appender<Companion>, number: usize) -> Result<(), FoldError> {
+fn catch_up(
+    shared: &Shared,
+    journal: &Appender<Companion>,
+    number: usize,
+) -> Result<(), FoldError> {
     let (done, waiter) = crossbeam::channel::bounded(1);
     if journal.marker(Companion::Waiter(done)).is_ok() {
         let _closed = waiter.recv();
@@ -136,7 +159,11 @@ fn catch_up(shared: &Shared, journal: &Appender<Companion>, number: usize) -> Re
     }
     let end = shared.facts.journal().end();
     let from = Lsn::new(shared.views.checkpoint()?);
-    let mut fold = Fold::new(shared.views.as_ref(), shared.facts.as_ref(), ShardConfig::default());
+    let mut fold = Fold::new(
+        shared.views.as_ref(),
+        shared.facts.as_ref(),
+        ShardConfig::default(),
+    );
     for item in shared.facts.journal().records_between(from, end) {
         let (lsn, record) = item?;
         if store_of(&record.head).is_some_and(|store| shared.route(store) == number) {

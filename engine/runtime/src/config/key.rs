@@ -78,7 +78,10 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         name: "network.connections_max",
-        kind: Kind::Number { min: 1, max: 100_000 },
+        kind: Kind::Number {
+            min: 1,
+            max: 100_000,
+        },
         default: "4096",
         unit: "connections",
         about: "Connections at a time; more are refused until one ends.",
@@ -150,7 +153,10 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         name: "engine.memory_bytes",
-        kind: Kind::Bytes { min: 256 * MIB, max: 1_024 * GIB },
+        kind: Kind::Bytes {
+            min: 256 * MIB,
+            max: 1_024 * GIB,
+        },
         default: "2GiB",
         unit: "bytes",
         about: "Bound for everything the engine keeps in memory; windows, permits, buffers and caches come off first, actors get the rest.",
@@ -158,7 +164,10 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         name: "engine.permits_frames",
-        kind: Kind::Number { min: 16, max: 65_536 },
+        kind: Kind::Number {
+            min: 16,
+            max: 65_536,
+        },
         default: "2048",
         unit: "frames",
         about: "Frames that one shard may hold between admission and durability; at the bound devices wait.",
@@ -166,7 +175,10 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         name: "engine.permits_bytes",
-        kind: Kind::Bytes { min: 4 * MIB, max: 4 * GIB },
+        kind: Kind::Bytes {
+            min: 4 * MIB,
+            max: 4 * GIB,
+        },
         default: "64MiB",
         unit: "bytes",
         about: "Bytes of frames that all shards together may hold between admission and durability.",
@@ -174,7 +186,10 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         name: "engine.gather_bytes",
-        kind: Kind::Bytes { min: 4 * MIB, max: 4 * GIB },
+        kind: Kind::Bytes {
+            min: 4 * MIB,
+            max: 4 * GIB,
+        },
         default: "64MiB",
         unit: "bytes",
         about: "Bytes of unfinished frames above 64 KiB that all streams together may hold.",
@@ -206,7 +221,10 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         name: "journal.reserve_bytes",
-        kind: Kind::Bytes { min: 0, max: 16 * GIB },
+        kind: Kind::Bytes {
+            min: 0,
+            max: 16 * GIB,
+        },
         default: "64MiB",
         unit: "bytes",
         about: "Disk space set aside, which is freed when the disk is full so that flush and indexes can finish.",
@@ -222,7 +240,10 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         name: "journal.linger_us",
-        kind: Kind::Number { min: 0, max: 100_000 },
+        kind: Kind::Number {
+            min: 0,
+            max: 100_000,
+        },
         default: "0",
         unit: "microseconds",
         about: "Time that a group of frames waits for company; 0 lets it form while the sync before it runs.",
@@ -230,7 +251,10 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         name: "flush.interval_ms",
-        kind: Kind::Number { min: 10, max: 60_000 },
+        kind: Kind::Number {
+            min: 10,
+            max: 60_000,
+        },
         default: "250",
         unit: "milliseconds",
         about: "Time between two flushes of changed rows; queries flush first, so they never wait for it.",
@@ -238,7 +262,10 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         name: "flush.dirty_rows_max",
-        kind: Kind::Number { min: 10_000, max: 100_000_000 },
+        kind: Kind::Number {
+            min: 10_000,
+            max: 100_000_000,
+        },
         default: "1000000",
         unit: "rows",
         about: "Changed rows that may wait for the disk; at the bound devices are slowed.",

@@ -332,7 +332,11 @@ impl<'a> Reader<'a> {
                 return None;
             };
             let number: u64 = text.parse().ok()?;
-            (min..=max).contains(&number).then_some(number)?.try_into().ok()
+            (min..=max)
+                .contains(&number)
+                .then_some(number)?
+                .try_into()
+                .ok()
         })
     }
 

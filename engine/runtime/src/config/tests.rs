@@ -27,14 +27,27 @@ fn the_defaults_with_an_own_authority_are_right() {
 
 #[test]
 fn the_reference_file_has_every_key_with_its_default() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/config/tillstream.toml");
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../deploy/config/tillstream.toml"
+    );
     let file = std::fs::read_to_string(path).unwrap();
-    assert_eq!(file, reference(), "write what `reference()` gives to {path}");
+    assert_eq!(
+        file,
+        reference(),
+        "write what `reference()` gives to {path}"
+    );
     // With the comment signs off, the file says what the defaults say.
     let on: String = file
         .lines()
         .map(|line| match line.strip_prefix("# ") {
-            Some(rest) if rest.split_once(" = ").is_some_and(|(k, _)| !k.contains(' ')) => rest,
+            Some(rest)
+                if rest
+                    .split_once(" = ")
+                    .is_some_and(|(k, _)| !k.contains(' ')) =>
+            {
+                rest
+            }
             _ => line,
         })
         .fold(String::new(), |text, line| text + line + "\n");
@@ -75,19 +88,40 @@ fn an_unknown_key_is_an_error_that_names_the_nearest() {
 #[test]
 fn a_value_of_the_wrong_kind_or_range_names_key_origin_and_range() {
     for (toml, part) in [
-        ("[flush]\ninterval_ms = 5\n", "flush.interval_ms = 5 in till.toml: must be a number from 10 to 60000"),
-        ("[flush]\ninterval_ms = \"250\"\n", "flush.interval_ms = \"250\" in till.toml"),
-        ("[engine]\nshards = 0\n", "engine.shards = 0 in till.toml: must be auto or a number from 1 to 1024"),
-        ("[engine]\nmemory_bytes = \"2GB\"\n", "engine.memory_bytes = 2GB in till.toml: must be a size"),
+        (
+            "[flush]\ninterval_ms = 5\n",
+            "flush.interval_ms = 5 in till.toml: must be a number from 10 to 60000",
+        ),
+        (
+            "[flush]\ninterval_ms = \"250\"\n",
+            "flush.interval_ms = \"250\" in till.toml",
+        ),
+        (
+            "[engine]\nshards = 0\n",
+            "engine.shards = 0 in till.toml: must be auto or a number from 1 to 1024",
+        ),
+        (
+            "[engine]\nmemory_bytes = \"2GB\"\n",
+            "engine.memory_bytes = 2GB in till.toml: must be a size",
+        ),
         ("[journal]\ndurability = \"maybe\"\n", "must be disk or os"),
-        ("[registry]\ncurrency = \"XXQ\"\n", "registry.currency = XXQ"),
-        ("[registry]\ntime_zone = \"Mars/Phobos\"\n", "registry.time_zone = Mars/Phobos"),
+        (
+            "[registry]\ncurrency = \"XXQ\"\n",
+            "registry.currency = XXQ",
+        ),
+        (
+            "[registry]\ntime_zone = \"Mars/Phobos\"\n",
+            "registry.time_zone = Mars/Phobos",
+        ),
         ("[network]\nlisten = \"nowhere\"\n", "must be an address"),
         ("[network]\nlisten = [1]\n", "network.listen = [1]"),
         ("not toml", "till.toml is not TOML"),
     ] {
         let found = errors(&raw(toml));
-        assert!(found.iter().any(|text| text.contains(part)), "{toml}: {found:?}");
+        assert!(
+            found.iter().any(|text| text.contains(part)),
+            "{toml}: {found:?}"
+        );
     }
 }
 
@@ -100,7 +134,10 @@ fn flags_win_over_the_environment_and_that_over_the_file() {
     let config = raw.parse().unwrap();
     assert_eq!((config.shards, config.drain_timeout.as_secs()), (4, 7));
     let explained = raw.explain();
-    let row = explained.iter().find(|row| row.0 == "engine.shards").unwrap();
+    let row = explained
+        .iter()
+        .find(|row| row.0 == "engine.shards")
+        .unwrap();
     assert_eq!(row.2, Origin::Flag("--shards".to_owned()));
 }
 
@@ -108,12 +145,25 @@ fn flags_win_over_the_environment_and_that_over_the_file() {
 fn contradictions_name_both_settings() {
     let without = RawConfig::new();
     let found = errors(&without);
-    assert!(found.iter().any(|t| t.starts_with("pki.ca (from the default) contradicts pki.dev")));
-    assert!(found.iter().any(|t| t.contains("no store could ever be taken in")));
+    assert!(
+        found
+            .iter()
+            .any(|t| t.starts_with("pki.ca (from the default) contradicts pki.dev"))
+    );
+    assert!(
+        found
+            .iter()
+            .any(|t| t.contains("no store could ever be taken in"))
+    );
     let found = errors(&raw("[pki]\nca = \"ca.pem\"\n"));
     assert!(found[0].contains("pki.ca (from till.toml) contradicts pki.dev (from flag --dev)"));
     let found = errors(&raw("[engine]\nmemory_bytes = \"256MiB\"\n"));
-    assert!(found[0].contains("leave no room for 100000 actors"), "{found:?}");
-    let found = errors(&raw("[network]\nlisten = \"127.0.0.1:9\"\n[admin]\nlisten = \"127.0.0.1:9\"\n"));
+    assert!(
+        found[0].contains("leave no room for 100000 actors"),
+        "{found:?}"
+    );
+    let found = errors(&raw(
+        "[network]\nlisten = \"127.0.0.1:9\"\n[admin]\nlisten = \"127.0.0.1:9\"\n",
+    ));
     assert!(found[0].contains("different ports"), "{found:?}");
 }

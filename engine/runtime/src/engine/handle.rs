@@ -123,7 +123,11 @@ impl Handle {
 
     /// The committer's counters.
     pub fn commit(&self) -> Option<CommitSummary> {
-        self.shared.commit.lock().as_ref().map(|stats| stats.summary())
+        self.shared
+            .commit
+            .lock()
+            .as_ref()
+            .map(|stats| stats.summary())
     }
 
     /// Where the durable journal ends.
@@ -159,9 +163,21 @@ impl Handle {
         catch_up(&self.shared)
     }
 
-g())?
+    /// Decides every quarantined event again.
+    ///
+    /// # Errors
+    /// Says in words what could not be read.
+    pub async fn retry_quarantine(&self) -> Result<RetryReport, String> {
+        let mut report = RetryReport::default();
+        for key in entries(self.shared.views.as_ref())? {
+            let record = original(&self.shared.facts, &key)?;
+            let store = till_protocol::id::TerminalId::from_u64(key.terminal)
+                .map_err(|error| error.to_string())?
                 .store();
-            let actor = self.shared.actor(self.shared.route(store)).ok_or("the store's shard is parked")?;
+            let actor = self
+                .shared
+                .actor(self.shared.route(store))
+                .ok_or("the store's shard is parked")?;
             let decided = ractor::call!(actor, Message::Retry, key, Box::new(record));
             report.count(decided.map_err(|error| error.to_string())?);
         }
@@ -174,9 +190,20 @@ g())?
     /// # Errors
     /// [`CommitError`] when the journal could not be closed; what was acknowledged is durable all the same.
     pub async fn drain(&self) -> Result<(), CommitError> {
-        let Some(running) = self.running.lock().take() else { return Ok(()) };
-        let Running { shared, committer, flusher, supervisor, workers, gateway, background, lock, .. } =
-            running;
+        let Some(running) = self.running.lock().take() else {
+            return Ok(());
+        };
+        let Running {
+            shared,
+            committer,
+            flusher,
+            supervisor,
+            workers,
+            gateway,
+            background,
+            lock,
+            ..
+        } = running;
         shared.draining.store(true, Ordering::Release);
         shared.drained.notify_waiters();
         gateway.stop_accepting(Reason::Draining).await;
@@ -214,7 +241,11 @@ g())?
 async fn settle(shared: &Shared) {
     let deadline = Instant::now() + SETTLE_MAX;
     let all = shared.permits_each();
-    while shared.permits.iter().any(|permits| permits.available_permits() < all) {
+    while shared
+        .permits
+        .iter()
+        .any(|permits| permits.available_permits() < all)
+    {
         if Instant::now() > deadline {
             tracing::warn!("batches were not answered in time; their devices send them again");
             return;

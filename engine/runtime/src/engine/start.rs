@@ -67,7 +67,10 @@ impl Runtime {
         let journal = journal_config(&config);
         let data = tokio::task::spawn_blocking(move || Data::open(&dir, journal))
             .await
-            .map_err(|error| StartError::Thread { what: "the journal", cause: error.to_string() })??;
+            .map_err(|error| StartError::Thread {
+                what: "the journal",
+                cause: error.to_string(),
+            })??;
         let pki = Pki::open(&config)?;
         let screen = screen_key(&config)?;
         let (shared, parts) = Parts::new(config, data, screen);
@@ -79,11 +82,17 @@ impl Runtime {
             Arc::clone(&shared.durable),
         );
         let queue_max = shared.permits_each() * shared.shards() + 1_024;
-        let commit = CommitConfig { queue_max, ..CommitConfig::default() };
+        let commit = CommitConfig {
+            queue_max,
+            ..CommitConfig::default()
+        };
         let committer = Committer::start(parts.writer, commit, answers)?;
         *shared.commit.lock() = Some(committer.stats());
-        let flusher = flush::start(Arc::clone(&shared), to_flush)
-            .map_err(|error| StartError::Thread { what: "the flush", cause: error.to_string() })?;
+        let flusher =
+            flush::start(Arc::clone(&shared), to_flush).map_err(|error| StartError::Thread {
+                what: "the flush",
+                cause: error.to_string(),
+            })?;
         let workers = shard_threads(shared.shards())?;
         let supervisor = start_shards(&shared, &committer, &workers).await?;
         register(&shared).await?;
@@ -130,7 +139,9 @@ impl Parts {
             drained: Notify::new(),
             gather: Arc::new(Semaphore::new(gather)),
             permits_each: permits,
-            permits: (0..shards).map(|_| Arc::new(Semaphore::new(permits))).collect(),
+            permits: (0..shards)
+                .map(|_| Arc::new(Semaphore::new(permits)))
+                .collect(),
             actors: RwLock::new(vec![None; shards]),
             flushing: (0..shards).map(|_| AtomicBool::new(false)).collect(),
             crowded: (0..shards).map(|_| AtomicBool::new(false)).collect(),
@@ -139,7 +150,11 @@ impl Parts {
             problems: Mutex::default(),
             config,
         };
-        let parts = Self { writer: data.writer, report: data.report, lock: data.lock };
+        let parts = Self {
+            writer: data.writer,
+            report: data.report,
+            lock: data.lock,
+        };
         (Arc::new(shared), parts)
     }
 }
@@ -153,7 +168,10 @@ fn screen_key(config: &Config) -> Result<ScreenKey, DataError> {
             Err(bytes) => Err(DataError::Io {
                 doing: "use",
                 path,
-                cause: io::Error::other(format!("{} bytes instead of 32; restore it from a backup", bytes.len())),
+                cause: io::Error::other(format!(
+                    "{} bytes instead of 32; restore it from a backup",
+                    bytes.len()
+                )),
             }),
         },
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -161,7 +179,11 @@ fn screen_key(config: &Config) -> Result<ScreenKey, DataError> {
             put_in_place(&path, &key, true)?;
             Ok(ScreenKey::new(key))
         }
-        Err(cause) => Err(DataError::Io { doing: "read", path, cause }),
+        Err(cause) => Err(DataError::Io {
+            doing: "read",
+            path,
+            cause,
+        }),
     }
 }
 
@@ -172,7 +194,10 @@ fn shard_threads(shards: usize) -> Result<tokio::runtime::Runtime, StartError> {
         .thread_name("till-shard")
         .enable_time()
         .build()
-        .map_err(|error| StartError::Thread { what: "the shards", cause: error.to_string() })
+        .map_err(|error| StartError::Thread {
+            what: "the shards",
+            cause: error.to_string(),
+        })
 }
 
 async fn start_shards(
@@ -180,8 +205,14 @@ async fn start_shards(
     committer: &Committer<Companion>,
     workers: &tokio::runtime::Runtime,
 ) -> Result<ActorRef<Order>, StartError> {
-    let failed = |cause: String| StartError::Thread { what: "the shards", cause };
-    let supervisor = Supervisor { shared: Arc::clone(shared), journal: committer.appender() };
+    let failed = |cause: String| StartError::Thread {
+        what: "the shards",
+        cause,
+    };
+    let supervisor = Supervisor {
+        shared: Arc::clone(shared),
+        journal: committer.appender(),
+    };
     let (supervisor, _task) = workers
         .spawn(Actor::spawn(None, supervisor, ()))
         .await
@@ -208,12 +239,22 @@ fn journal_config(config: &Config) -> JournalConfig {
 
 /// Registers the stores of the registry file.
 async fn register(shared: &Shared) -> Result<(), StartError> {
-    let Some(file) = &shared.config.registry.file else { return Ok(()) };
+    let Some(file) = &shared.config.registry.file else {
+        return Ok(());
+    };
     for (store, entry) in registry::read(file).map_err(StartError::Registry)? {
-        let Some(actor) = shared.actor(shared.route(store)) else { continue };
-        ractor::call!(actor, Message::Register, store, entry.currency.number(), entry.zone)
-            .map_err(|error| StartError::Registry(error.to_string()))?
-            .map_err(|error| StartError::Registry(error.to_string()))?;
+        let Some(actor) = shared.actor(shared.route(store)) else {
+            continue;
+        };
+        ractor::call!(
+            actor,
+            Message::Register,
+            store,
+            entry.currency.number(),
+            entry.zone
+        )
+        .map_err(|error| StartError::Registry(error.to_string()))?
+        .map_err(|error| StartError::Registry(error.to_string()))?;
     }
     Ok(())
 }
@@ -239,7 +280,9 @@ fn background(shared: &Arc<Shared>) -> Vec<tokio::task::JoinHandle<()>> {
             let facts = Arc::clone(&indexes.facts);
             match tokio::task::spawn_blocking(move || facts.catch_up()).await {
                 Ok(Ok(_)) => {}
-                Ok(Err(error)) => tracing::warn!(%error, "an index could not be built; it is tried again"),
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, "an index could not be built; it is tried again")
+                }
                 Err(error) => tracing::error!(%error, "building indexes failed"),
             }
         }

@@ -11,7 +11,6 @@ use till_protocol::id::{Epoch, Seq};
 use till_protocol::limits::{FRAME_BYTES_MAX, FRAME_EVENTS_MAX};
 use till_protocol::reply::{Bye, Check, Checked, Hello, Welcome, welcome_flag};
 use till_protocol::time::Timestamp;
-use till_protocol::verified::Verified;
 
 use crate::engine::Shared;
 use crate::pki::Speaks;
@@ -34,7 +33,8 @@ pub(super) async fn greet(
     if !speaks.may(hello.terminal) {
         return Err(Bye::new(Reason::ForeignTerminal));
     }
-    let speaks_known = |(family, version): &(u8, u8)| Family::from_u8(*family).is_some() && *version == 1;
+    let speaks_known =
+        |(family, version): &(u8, u8)| Family::from_u8(*family).is_some() && *version == 1;
     if hello.versions.is_empty() || !hello.versions.iter().all(speaks_known) {
         return Err(Bye::new(Reason::Unsupported));
     }
@@ -43,16 +43,28 @@ pub(super) async fn greet(
     let registry = &shared.config.registry;
     let register = registry.auto_register.then(|| {
         let currency = hello.currency.unwrap_or(registry.currency);
-        let zone = if hello.zone.is_empty() { registry.zone.clone() } else { hello.zone.clone() };
+        let zone = if hello.zone.is_empty() {
+            registry.zone.clone()
+        } else {
+            hello.zone.clone()
+        };
         (currency.number(), zone)
     });
-    let actor = shared.actor(shared.route(terminal.store())).ok_or_else(|| Bye::new(Reason::Busy))?;
-    let greet = Greet { hello, now, register };
+    let actor = shared
+        .actor(shared.route(terminal.store()))
+        .ok_or_else(|| Bye::new(Reason::Busy))?;
+    let greet = Greet {
+        hello,
+        now,
+        register,
+    };
     let answer = actor
         .call(|port| Message::Greet(greet, port), None)
         .await
         .map_err(|_stopped| Bye::new(Reason::Busy))?;
-    let CallResult::Success(answer) = answer else { return Err(Bye::new(Reason::Internal)) };
+    let CallResult::Success(answer) = answer else {
+        return Err(Bye::new(Reason::Internal));
+    };
     match answer {
         Ok((greeting, session)) => Ok((session, welcome(terminal, &greeting, now))),
         Err(HelloError::Refused(reason)) => Err(Bye::new(reason)),
@@ -92,13 +104,21 @@ fn welcome(
 
 /// Compares a device's marks with the events that the journal holds. Blocks: the facts are read from disk.
 pub(super) fn compare(shared: &Shared, session: &Session, check: &Check) -> Checked {
-    let mut checked =
-        Checked { epoch: check.epoch, first_seq: check.first_seq, matched: 0, known: 0 };
+    let mut checked = Checked {
+        epoch: check.epoch,
+        first_seq: check.first_seq,
+        matched: 0,
+        known: 0,
+    };
     let terminal = session.key.terminal.to_u64();
     let count = u64::try_from(check.marks.len()).unwrap_or(0);
     let last = check.first_seq.plus(count.saturating_sub(1));
-    let found =
-        shared.facts.by_terminal(terminal, check.epoch.get(), check.first_seq.get(), last.get());
+    let found = shared.facts.by_terminal(
+        terminal,
+        check.epoch.get(),
+        check.first_seq.get(),
+        last.get(),
+    );
     let found = match found {
         Ok(found) => found,
         Err(error) => {
@@ -115,7 +135,9 @@ pub(super) fn compare(shared: &Shared, session: &Session, check: &Check) -> Chec
     }
     let known = marks.iter().take_while(|mark| mark.is_some()).count();
     let pairs = marks.iter().zip(&check.marks);
-    let matched = pairs.take_while(|(ours, theirs)| **ours == Some(**theirs)).count();
+    let matched = pairs
+        .take_while(|(ours, theirs)| **ours == Some(**theirs))
+        .count();
     checked.known = u16::try_from(known).unwrap_or(u16::MAX);
     checked.matched = u16::try_from(matched).unwrap_or(u16::MAX);
     checked
@@ -125,10 +147,12 @@ pub(super) fn compare(shared: &Shared, session: &Session, check: &Check) -> Chec
 /// known, and like no other.
 fn note(fact: &till_storage::facts::Fact, first: u64, marks: &mut [Option<u64>]) {
     let head = &fact.record.head;
-    let batch = till_storage::rebuild::frame_of(&fact.record)
-        .and_then(|frame| Verified::from_journal(frame).ok());
+    let batch = fact.verified().ok().flatten();
     for index in head.skip..head.count {
-        let place = fact.seq(index).checked_sub(first).and_then(|at| usize::try_from(at).ok());
+        let place = fact
+            .seq(index)
+            .checked_sub(first)
+            .and_then(|at| usize::try_from(at).ok());
         if let Some(slot) = place.and_then(|at| marks.get_mut(at)) {
             *slot = Some(batch.as_ref().map_or(0, |batch| batch.mark(index)));
         }

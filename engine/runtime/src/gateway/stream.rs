@@ -59,7 +59,11 @@ pub(super) async fn serve(
             return say_bye(&mut send, bye).await;
         }
     };
-    if send.write_chunk(Message::Welcome(welcome).encode()).await.is_err() {
+    if send
+        .write_chunk(Message::Welcome(welcome).encode())
+        .await
+        .is_err()
+    {
         return;
     }
     let (replies, to_say) = tokio::sync::mpsc::channel(4);
@@ -128,7 +132,11 @@ async fn admit(shared: &Arc<Shared>, session: &Arc<Session>, frame: Frame) -> Re
     let first_seq = Seq::new(frame.header.first_seq).map_err(|_| Bye::new(Reason::BadHeader))?;
     let batch = match Verified::check(frame, &shared.screen) {
         Ok(verified) => Batch::Events(Box::new(verified)),
-        Err(unreadable) => Batch::Unreadable { first_seq, count, reason: unreadable.reason() },
+        Err(unreadable) => Batch::Unreadable {
+            first_seq,
+            count,
+            reason: unreadable.reason(),
+        },
     };
     let shard = shared.route(session.key.terminal.store());
     let permit = permit(shared, shard, bytes).await?;
@@ -140,8 +148,12 @@ async fn admit(shared: &Arc<Shared>, session: &Arc<Session>, frame: Frame) -> Re
         received: Instant::now(),
         permit,
     };
-    let actor = shared.actor(shard).ok_or_else(|| Bye::new(Reason::Internal))?;
-    actor.cast(ShardMessage::Batch(admitted)).map_err(|_stopped| Bye::new(Reason::Internal))
+    let actor = shared
+        .actor(shard)
+        .ok_or_else(|| Bye::new(Reason::Internal))?;
+    actor
+        .cast(ShardMessage::Batch(admitted))
+        .map_err(|_stopped| Bye::new(Reason::Internal))
 }
 
 /// Waits until the shard has room for so many bytes. While it waits the stream is not read, and QUIC slows the device.
@@ -149,7 +161,10 @@ async fn permit(shared: &Shared, shard: usize, bytes: usize) -> Result<OwnedSema
     while shared.is_crowded(shard) {
         tokio::time::sleep(CROWDED_WAIT).await;
     }
-    let permits = shared.permits.get(shard).ok_or_else(|| Bye::new(Reason::Internal))?;
+    let permits = shared
+        .permits
+        .get(shard)
+        .ok_or_else(|| Bye::new(Reason::Internal))?;
     let units = u32::try_from(1 + bytes.div_ceil(1_024)).unwrap_or(u32::MAX);
     if let Ok(permit) = Arc::clone(permits).try_acquire_many_owned(units) {
         return Ok(permit);
@@ -241,14 +256,21 @@ struct Frames {
 
 impl Frames {
     fn new(shared: Arc<Shared>, receive: RecvStream) -> Self {
-        Self { shared, receive, decoder: FrameDecoder::new(), gathering: None }
+        Self {
+            shared,
+            receive,
+            decoder: FrameDecoder::new(),
+            gathering: None,
+        }
     }
 
     /// The next frame; `None` at the end of the stream.
     async fn next(&mut self) -> Result<Option<Frame>, Bye> {
         loop {
-            if let Some(frame) =
-                self.decoder.next().map_err(|error| bye(error.reason(), &error.to_string()))?
+            if let Some(frame) = self
+                .decoder
+                .next()
+                .map_err(|error| bye(error.reason(), &error.to_string()))?
             {
                 self.gathering = None;
                 return Ok(Some(frame));
@@ -265,14 +287,20 @@ impl Frames {
                 reading.await
             };
             let Ok(Some(count)) = read else {
-                return if begun { Err(Bye::new(Reason::Truncated)) } else { Ok(None) };
+                return if begun {
+                    Err(Bye::new(Reason::Truncated))
+                } else {
+                    Ok(None)
+                };
             };
             for chunk in chunks.into_iter().take(count) {
                 self.decoder.push(chunk);
             }
             if self.gathering.is_none() && self.decoder.held() > GATHER_FREE_BYTES {
                 let most = u32::try_from(1_024 + 64).unwrap_or(u32::MAX);
-                let room = Arc::clone(&self.shared.gather).acquire_many_owned(most).await;
+                let room = Arc::clone(&self.shared.gather)
+                    .acquire_many_owned(most)
+                    .await;
                 self.gathering = room.ok();
             }
         }

@@ -24,8 +24,19 @@ fn a_certificate_speaks_for_the_terminals_that_it_names_and_no_others() {
 
 #[test]
 fn uris_that_name_no_terminal_give_nothing() {
-    for uri in ["till://", "till://0/1", "till://x/1", "till://1/", "http://*", "till://1", "till://**"] {
+    for uri in [
+        "till://",
+        "till://0/1",
+        "till://x/1",
+        "till://1/",
+        "http://*",
+        "till://1",
+        "till://**",
+    ] {
         assert_eq!(speaks(&[uri]), Speaks::default(), "{uri}");
     }
-    assert_eq!(Speaks::of_certificate(b"not a certificate"), Speaks::default());
+    assert_eq!(
+        Speaks::of_certificate(b"not a certificate"),
+        Speaks::default()
+    );
 }
