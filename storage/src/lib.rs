@@ -17,7 +17,12 @@ pub mod pack;
 pub mod views;
 
 pub mod base;
+pub mod names;
+
 pub mod query;
 pub mod rebuild;
 
 mod num;
+
+#[cfg(test)]
+mod world;
