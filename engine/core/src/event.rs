@@ -1,7 +1,8 @@
 //! Events of every family, one after another, with what they have in common; and which of them a record made effective.
 
 use till_protocol::code::Reason;
-use till_protocol::family::{sale, stock};
+use till_protocol::digest;
+use till_protocol::family::{Family, sale, stock};
 use till_protocol::id::EventId;
 use till_protocol::view::{DeviceEvent, SaleEvent, SensorEvent, StockEvent, Texts, View};
 
@@ -40,6 +41,16 @@ impl<'a> Event<'a> {
             Self::Stock(event) => event.event_id(),
             Self::Sensor(event) => event.event_id(),
             Self::Device(event) => event.event_id(),
+        }
+    }
+
+    /// Hash of all that it says (SPEC.md): two events with one event id are the same when this is equal.
+    pub fn content(&self) -> u64 {
+        match self {
+            Self::Sale(event) => digest::sale_content(event),
+            Self::Stock(event) => digest::event_content(Family::Stock, event),
+            Self::Sensor(event) => digest::event_content(Family::Sensor, event),
+            Self::Device(event) => digest::event_content(Family::Device, event),
         }
     }
 

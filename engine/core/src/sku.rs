@@ -156,11 +156,6 @@ impl Level {
         effect
     }
 
-    /// Whether [`Self::recompute`] would un-park.
-    pub(crate) fn would_fit(&self, moved: i128) -> bool {
-        fits(self.counted_quantity(), moved)
-    }
-
     fn set_moved(&mut self, moved: i128) -> Effect {
         let counted = self.counted_quantity();
         let level = i64::try_from(moved).ok().and_then(|moved| {

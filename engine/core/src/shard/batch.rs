@@ -4,7 +4,6 @@ use std::mem;
 
 use bytes::Bytes;
 use till_protocol::code::Reason;
-use till_protocol::digest;
 use till_protocol::id::{Seq, TerminalId};
 use till_protocol::time::Timestamp;
 use till_protocol::verified::Verified;
@@ -59,7 +58,7 @@ impl Shard {
         let view = batch.view();
         let scope = self.scope(session.terminal, session.epoch.get(), u64::MAX, rows);
         let decided = self.decide(now, session, batch, span, &scope, names)?;
-        let head = head(session, span, now, digest::mark(&view, span.count - 1));
+        let head = head(session, span, now, batch.mark(span.count.saturating_sub(1)));
         let record = self.record_of(head, &batch.frame().payload, decided);
         self.settle(&record, Some(&view), &scope);
         self.count_live(&record);
@@ -189,7 +188,6 @@ impl Shard {
             session,
             refusals,
             masked: batch.masked(),
-            view,
             names,
             event_ids: &self.event_ids,
             named: mem::take(&mut self.plan.named),
@@ -293,7 +291,7 @@ impl Shard {
                         terminal: head.terminal,
                         epoch: head.epoch,
                         seq: head.first_seq + u64::from(index),
-                        content: digest::content_hash(view, index),
+                        content: event.content(),
                     };
                     self.event_ids.insert(&id, row, self.actors.generation);
                 }

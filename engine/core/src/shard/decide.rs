@@ -1,9 +1,7 @@
 //! The verdict on one event: refused, known, set aside, or taken with its flags. In this order; the first that holds wins.
 
 use till_protocol::code::Reason;
-use till_protocol::digest;
 use till_protocol::time::Timestamp;
-use till_protocol::view::View;
 
 use super::SessionKey;
 use super::ids::EventIds;
@@ -21,7 +19,6 @@ pub(super) struct Decider<'d> {
     pub(super) session: SessionKey,
     pub(super) refusals: &'d [(u32, Reason)],
     pub(super) masked: &'d [u32],
-    pub(super) view: View<'d>,
     pub(super) names: &'d dyn Names,
     pub(super) event_ids: &'d EventIds,
     /// SKUs that the batch names, sorted.
@@ -83,7 +80,7 @@ impl Decider<'_> {
             return Ok(Some((Outcome::Refused, Some(reason))));
         }
         if let Some(id) = event.event_id() {
-            let content = digest::content_hash(&self.view, index);
+            let content = event.content();
             let own = EventIdRow {
                 terminal: scope.terminal,
                 epoch: scope.epoch,

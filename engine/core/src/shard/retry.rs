@@ -159,7 +159,6 @@ impl Shard {
             },
             refusals: &[],
             masked: &masked,
-            view,
             names,
             event_ids: &self.event_ids,
             named: std::mem::take(&mut self.plan.named),
