@@ -1,5 +1,7 @@
 //! A small engine for tests: one shard, facts in a list, rows in memory.
 
+mod trade;
+
 use std::sync::Arc;
 
 use till_core::{Handled, Record, RecordKind, SessionKey, Shard, ShardConfig};
@@ -20,6 +22,8 @@ use crate::names::NameBook;
 use crate::query::{FactReader, Sources, VisitFact};
 use crate::rebuild::FactRows;
 use crate::views::{FlushBatch, StoreError, Views};
+
+pub(crate) use trade::Trade;
 
 /// 2026-11-21 00:00 UTC.
 pub(crate) const MIDNIGHT_US: i64 = 20_778 * 86_400_000_000;
@@ -83,7 +87,12 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new() -> Self {
-        let views = Arc::new(MemoryViews::new());
+        Self::over(MemoryViews::new())
+    }
+
+    /// An engine that starts on these rows.
+    pub(crate) fn over(views: MemoryViews) -> Self {
+        let views = Arc::new(views);
         Self {
             shard: Shard::new(ShardConfig::default()),
             names: NameBook::new(views.clone()),
@@ -135,6 +144,23 @@ impl World {
         Some(record)
     }
 
+    /// Sends the frame of a record again, with its own sequence numbers. Gives what would be journalled.
+    pub(crate) fn resend(&mut self, record: &Record) -> Option<Record> {
+        let head = &record.head;
+        if head.kind != RecordKind::Batch {
+            return None;
+        }
+        let payload = record.payload.clone();
+        let frame = Frame::new(
+            head.family,
+            head.version,
+            head.count,
+            head.first_seq,
+            payload,
+        );
+        self.send(TerminalId::from_u64(head.terminal).unwrap(), frame.unwrap())
+    }
+
     pub(crate) fn sell(&mut self, terminal: TerminalId, parts: &SaleParts<'_>) -> Option<Record> {
         let mut builder = SaleBuilder::new();
         builder.push(parts).unwrap();
@@ -142,7 +168,12 @@ impl World {
         self.send(terminal, builder.finish_frame(seq).unwrap())
     }
 
-    pub(crate) fn stock(&mut self, terminal: TerminalId, record: &Move, code: &str) -> Option<Record> {
+    pub(crate) fn stock(
+        &mut self,
+        terminal: TerminalId,
+        record: &Move,
+        code: &str,
+    ) -> Option<Record> {
         let mut builder = StockBuilder::new();
         let name = TextView {
             item: WHOLE_EVENT,
