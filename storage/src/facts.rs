@@ -45,6 +45,14 @@ pub enum FactsError {
     /// The journal could not be read.
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// A batch that this software does not understand.
+    #[error("batch at position {at} cannot be understood ({cause}): written by a newer version?")]
+    Newer {
+        /// Its place.
+        at: Lsn,
+        /// What is not understood.
+        cause: String,
+    },
     /// An index could not be written or read, and building it again did not help.
     #[error("index of {segment} is of no use: {cause}")]
     Index {
@@ -115,7 +123,7 @@ impl Facts {
         let mut events = Vec::new();
         for place in places {
             let fact = Arc::new(self.fact(place)?);
-            record::with_receipt(&fact, receipt, &mut events);
+            record::add_with_receipt(&fact, receipt, &mut events)?;
         }
         Ok(events)
     }
@@ -426,7 +434,9 @@ impl Facts {
             if record.head.kind == RecordKind::Retry {
                 note_retry(state, &record);
             }
-            builder.add(lsn, &record, &keys_of(&record));
+            let keys = keys_of(&record);
+            let keys = keys.map_err(|cause| FactsError::Newer { at: lsn, cause })?;
+            builder.add(lsn, &record, &keys);
             builder.upto = lsn.plus(1);
         }
         builder.upto = end;
@@ -482,3 +492,6 @@ impl Iterator for FactsFound<'_> {
         Some(fact)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -295,6 +295,17 @@ pub(crate) fn parse_segment_name(name: &str) -> Option<Lsn> {
     plain.then(|| digits.parse().ok().map(Lsn::new))?
 }
 
+/// What the doctor needs of the journal's inside.
+pub(crate) mod doctoring {
+    pub(crate) use super::format::{
+        Entries, EntryPrefix, FileKind, GROUP_HEADER_BYTES as GROUP_HEADER, GroupHeader,
+        SegmentHeader, entries_crc,
+    };
+    pub(crate) use super::loss::Ledger;
+    pub(crate) use super::recover::{Folder, read_header, written_end};
+    pub(crate) use super::scan::{Piece, pieces};
+}
+
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]

@@ -22,6 +22,8 @@ pub mod names;
 pub mod query;
 pub mod rebuild;
 
+pub mod doctor;
+
 mod num;
 
 #[cfg(test)]
