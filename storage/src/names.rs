@@ -97,7 +97,7 @@ mod tests {
     #[test]
     fn a_claim_holds_before_and_after_it_is_flushed() {
         let views = Arc::new(MemoryViews::new());
-        let book = NameBook::new(views.clone());
+        let book = NameBook::new(Arc::<MemoryViews>::clone(&views));
         assert_eq!(book.claim(Space::Sku, 1, "a").unwrap(), Claim::New);
         assert_eq!(book.claim(Space::Sku, 1, "a").unwrap(), Claim::Known);
         assert_eq!(book.claim(Space::Sku, 1, "b").unwrap(), Claim::Collision);

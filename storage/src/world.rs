@@ -95,7 +95,7 @@ impl World {
         let views = Arc::new(views);
         Self {
             shard: Shard::new(ShardConfig::default()),
-            names: NameBook::new(views.clone()),
+            names: NameBook::new(Arc::<MemoryViews>::clone(&views)),
             views,
             log: Log::default(),
             now_us: MIDNIGHT_US + 86_400_000_000,

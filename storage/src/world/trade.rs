@@ -127,28 +127,7 @@ impl World {
                 ..Tender::default()
             })
             .collect();
-        let mut texts: Vec<TextView<'_>> = (0_u16..)
-            .zip(&codes)
-            .map(|(at, code)| named(at, code))
-            .collect();
-        let mut extras = Vec::new();
-        for (at, one) in (0_u8..).zip(&tenders) {
-            if one.kind == tender::NAMED {
-                texts.push(TextView {
-                    item: u16::from(at),
-                    kind: text::TENDER_NAME,
-                    text: if dice.one_in(2) { "Twint" } else { "cash" },
-                });
-            }
-            if dice.one_in(3) {
-                extras.push(TenderExtra {
-                    tender: at,
-                    kind: extra::CHANGE,
-                    amount: dice.signed(0, 50),
-                    ..TenderExtra::default()
-                });
-            }
-        }
+        let (texts, extras) = sides(dice, &codes, &tenders);
         let id = EventId::from_bytes(u128::from(number).to_le_bytes());
         self.sell(
             terminal,
@@ -165,6 +144,36 @@ impl World {
             },
         );
     }
+}
+
+fn sides<'a>(
+    dice: &mut Dice,
+    codes: &[&'a str],
+    tenders: &[Tender],
+) -> (Vec<TextView<'a>>, Vec<TenderExtra>) {
+    let mut texts: Vec<TextView<'a>> = (0_u16..)
+        .zip(codes)
+        .map(|(at, code)| named(at, code))
+        .collect();
+    let mut extras = Vec::new();
+    for (at, one) in (0_u8..).zip(tenders) {
+        if one.kind == tender::NAMED {
+            texts.push(TextView {
+                item: u16::from(at),
+                kind: text::TENDER_NAME,
+                text: if dice.one_in(2) { "Twint" } else { "cash" },
+            });
+        }
+        if dice.one_in(3) {
+            extras.push(TenderExtra {
+                tender: at,
+                kind: extra::CHANGE,
+                amount: dice.signed(0, 50),
+                ..TenderExtra::default()
+            });
+        }
+    }
+    (texts, extras)
 }
 
 fn random_header(dice: &mut Dice, at: i64) -> Sale {
