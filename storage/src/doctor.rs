@@ -1,6 +1,6 @@
 //! Looks at a journal that does not open, says what is lost, and keeps the rest.
 //!
-//! Works on a journal that nobody has open. [`doctor`] changes nothing. [`salvage`] moves each damaged segment aside,
+//! Works on a journal that nobody has open. [`doctor`] changes nothing. [`salvage`] copies each damaged segment aside,
 //! unchanged, and writes another in its place that holds every entry that is whole, at the place where it was: positions
 //! that rows and devices remember stay right. What is lost becomes a hole, which readers step over.
 
@@ -19,9 +19,11 @@ use crate::journal::doctoring::{
 use crate::journal::{Lost, Lsn, OpenError, SEGMENT_HEADER_BYTES, segment_name};
 use crate::num::{narrow, size, size32, wide};
 
-/// Folder, beside the journal's files, that damaged segments are moved to: a prefix of their names, as the rest of the
-/// journal never reads them.
+/// What the names of copies of damaged segments end in. The journal never reads them.
 pub const ASIDE_SUFFIX: &str = "damaged";
+
+/// Bytes copied at once.
+const COPY_BYTES: usize = 1 << 20;
 
 /// What is wrong with one stretch of a segment.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -53,7 +55,7 @@ pub struct Report {
     pub missing: Vec<(Lsn, Lsn)>,
     /// Events that are lost, as far as they can be told.
     pub lost: Vec<Lost>,
-    /// Files that [`salvage`] has moved aside.
+    /// Copies of damaged segments that [`salvage`] has put aside.
     pub moved: Vec<PathBuf>,
 }
 
@@ -91,7 +93,7 @@ pub fn doctor(disk: &dyn Disk, dir: &Path) -> Result<Report, DoctorError> {
     Ok(Patient::examine(disk, dir)?.report)
 }
 
-/// Moves damaged segments aside and writes what is whole of them in their place. A journal that is sound is left alone.
+/// Puts damaged segments aside and writes what is whole of them in their place. A journal that is sound is left alone.
 /// The report is that of before.
 ///
 /// # Errors
@@ -227,7 +229,9 @@ impl<'a> Patient<'a> {
         let mut failure = None;
         pieces(from.as_ref(), old.start, old.salt, old.end, |piece| {
             let written = copy(to.as_ref(), old.start, salt, &piece);
-            failure = failure.take().or(written.err());
+            if let (None, Err(cause)) = (&failure, written) {
+                failure = Some(cause);
+            }
         })
         .map_err(io)?;
         if let Some(cause) = failure {
@@ -235,7 +239,9 @@ impl<'a> Patient<'a> {
         }
         to.sync().map_err(io)?;
         let aside = self.aside(&path);
-        self.disk.rename(&path, &aside).map_err(io)?;
+        // A copy, so that a crash at any moment leaves the old segment or the new one under its name.
+        copy_file(self.disk, from.as_ref(), &aside).map_err(io)?;
+        self.disk.sync_dir(self.dir).map_err(io)?;
         self.disk.rename(&fresh, &path).map_err(io)?;
         self.disk.sync_dir(self.dir).map_err(io)?;
         self.report.moved.push(aside);
@@ -355,6 +361,21 @@ fn whole_entries(body: &[u8]) -> BTreeMap<usize, EntryPrefix> {
         }
     }
     found
+}
+
+// Copies a file whole, and syncs the copy.
+fn copy_file(disk: &dyn Disk, from: &dyn DiskFile, to: &Path) -> io::Result<()> {
+    let to = disk.create(to)?;
+    let mut buffer = vec![0; COPY_BYTES];
+    let mut at = 0;
+    loop {
+        let read = from.read_at(&mut buffer, at)?;
+        if read == 0 {
+            return to.sync();
+        }
+        to.write_at(&[IoSlice::new(&buffer[..read])], at)?;
+        at += wide(read);
+    }
 }
 
 // Copies a stretch of a segment to its place in another file; what is not whole becomes holes.
