@@ -1,3 +1,5 @@
+mod rebuild;
+
 use std::fs;
 
 use till_storage::conformance::{self, Fixture, filled, sample};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use till_core::{Handled, Record, SessionKey, Shard, ShardConfig};
-use till_embedded::{EmbeddedConfig, EmbeddedViews};
+
 use till_protocol::builder::{SaleBuilder, SaleParts, sku_code};
 use till_protocol::card::ScreenKey;
 use till_protocol::family::sale::v1::{Line, Sale, Tender, kind, line_kind, tender};
@@ -20,6 +20,8 @@ use till_storage::memory::MemoryViews;
 use till_storage::names::NameBook;
 use till_storage::rebuild::{FactRows, rebuild};
 use till_storage::views::{FlushBatch, Views};
+
+use crate::{EmbeddedConfig, EmbeddedViews};
 
 const NOW_US: i64 = 1_795_219_200_000_000;
 const CODES: [&str; 5] = ["milk", "bread", "eggs", "tea", "rice"];
