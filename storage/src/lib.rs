@@ -20,5 +20,11 @@ pub mod base;
 pub mod doctor;
 pub mod query;
 pub mod rebuild;
+pub mod names;
+
+
 
 mod num;
+
+#[cfg(test)]
+mod world;

@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use till_core::{
-    Claim, EventIdRow, Handled, MoveKey, Names, RollupKey, RollupRow, Rows, RowsError, SessionKey,
-    Shard, ShardConfig, SkuRow, Space, StoreRow, TerminalRow,
+    Claim, EventIdRow, MoveKey, Names, RollupKey, RollupRow, Rows, RowsError, SessionKey, Shard,
+    ShardConfig, SkuRow, Space, StoreRow, TerminalRow,
 };
 use till_protocol::builder::{SaleBuilder, SaleParts, StockBuilder};
 use till_protocol::family::sale::v1::{Line, Sale, Tender};
@@ -124,7 +124,7 @@ fn frame(dice: &mut Dice, skus: u64, seq: u64, is_sale: bool) -> Option<Verified
     reason = "an example that prints what it measured"
 )]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    for skus in [1_000_u64, 50_000, 1_000_000] {
+    for skus in skus_asked() {
         let mut dice = Dice(7);
         let mut shard = Shard::new(ShardConfig::default());
         let store = StoreId::new(1)?;
@@ -144,20 +144,38 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             let _handled = shard.handle_batch(now, session, batch, &Empty, &Empty)?;
         }
         let _dirty = shard.take_dirty();
-        let start = Instant::now();
-        let mut events = 0;
-        for batch in timed {
-            let handled = shard.handle_batch(now, session, batch, &Empty, &Empty)?;
-            events += u128::from(EVENTS) * u128::from(matches!(handled, Handled::Journal { .. }));
+        // Other work on the machine only ever adds time: the fastest stretch is nearest to the truth.
+        let mut fastest_ns = u128::MAX;
+        let mut spent_ns = 0;
+        for stretch in timed.chunks(100) {
+            let start = Instant::now();
+            for batch in stretch {
+                let _handled = shard.handle_batch(now, session, batch, &Empty, &Empty)?;
+            }
+            let ns = start.elapsed().as_nanos();
+            fastest_ns = fastest_ns.min(ns / (100 * u128::from(EVENTS)));
+            spent_ns += ns;
         }
-        let spent = start.elapsed();
+        let mean_ns = spent_ns / (4_000 * u128::from(EVENTS));
         let start = Instant::now();
         let rows = shard.take_dirty().rows();
         println!(
-            "{skus} SKUs: {} ns/event, {rows} rows taken in {} us",
-            spent.as_nanos() / events.max(1),
+            "{skus} SKUs: {fastest_ns} ns/event at best, {mean_ns} on average; {rows} rows taken in {} us",
             start.elapsed().as_micros()
         );
     }
     Ok(())
+}
+
+/// How many SKUs to spread the events over: from the command line, or three sizes.
+fn skus_asked() -> Vec<u64> {
+    let asked: Vec<u64> = std::env::args()
+        .skip(1)
+        .filter_map(|text| text.parse().ok())
+        .collect();
+    if asked.is_empty() {
+        vec![1_000, 50_000, 1_000_000]
+    } else {
+        asked
+    }
 }

@@ -57,7 +57,7 @@ impl Shard {
         };
         let view = batch.view();
         let scope = self.scope(session.terminal, session.epoch.get(), u64::MAX, rows);
-        let decided = self.decide(now, session, batch, span, &scope, names)?;
+        let decided = self.decide((now, session), batch, span, &scope, names)?;
         let head = head(session, span, now, batch.mark(span.count.saturating_sub(1)));
         let record = self.record_of(head, &batch.frame().payload, decided);
         self.settle(&record, Some(&view), &scope);
@@ -70,6 +70,10 @@ impl Shard {
     ///
     /// # Errors
     /// Returns [`RowsError`] when a row could not be read. Nothing has changed then.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what the frame's header says, and who sent it"
+    )]
     pub fn handle_unreadable(
         &mut self,
         now: Timestamp,
@@ -165,8 +169,7 @@ impl Shard {
     // Verdicts on all events from `span.skip` on; the changes are in the plan.
     fn decide(
         &mut self,
-        now: Timestamp,
-        session: SessionKey,
+        (now, session): (Timestamp, SessionKey),
         batch: &Verified,
         span: Span,
         scope: &Scope<'_>,

@@ -7,7 +7,7 @@ use till_protocol::family::stock::v1::{Move, kind};
 
 use super::memory::Memory;
 use super::world::{Basket, HOUR, NOW, ONE, World, line, movement, sales, stock, terminal};
-use crate::{Dim, MoveKey, RollupRow, Totals};
+use crate::{Dim, RollupRow, Totals};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -161,7 +161,7 @@ fn check_money(state: &Memory) {
 // Levels against the definition: the last count by key, and all movements after it.
 fn check_stock(world: &World, state: &Memory) {
     for ((store, sku), row) in &state.skus {
-        let (base, counted) = row.counted.unwrap_or((MoveKey::default(), 0));
+        let (base, counted) = row.counted.unwrap_or_default();
         let moved: i128 = world
             .rows
             .moves

@@ -1,0 +1,1 @@
+//! SPEC.md and the code say the same.
