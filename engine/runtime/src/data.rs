@@ -1,7 +1,7 @@
 //! The data folder: its lock, its journal, its rows, and bringing the rows to the journal's end.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -231,23 +231,6 @@ pub(crate) fn replay(
     }
     fold.finish(end)?;
     Ok(records)
-}
-
-/// Writes a file so that readers see the old or the new one, whole.
-pub(crate) fn put_in_place(path: &Path, bytes: &[u8], secret: bool) -> Result<(), DataError> {
-    let temporary = path.with_extension("new");
-    let mut options = OpenOptions::new();
-    options.create(true).truncate(true).write(true);
-    if secret {
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    }
-    let mut file = options
-        .open(&temporary)
-        .map_err(io_error("make", &temporary))?;
-    file.write_all(bytes)
-        .map_err(io_error("write", &temporary))?;
-    file.sync_all().map_err(io_error("sync", &temporary))?;
-    std::fs::rename(&temporary, path).map_err(io_error("put in place", path))
 }
 
 pub(crate) fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DataError {

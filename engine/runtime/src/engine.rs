@@ -14,10 +14,10 @@ use till_protocol::card::ScreenKey;
 use till_protocol::id::{StoreId, first_u64_of_sha256};
 use till_storage::facts::Facts;
 use till_storage::journal::CommitStats;
+use till_storage::names::NameBook;
 use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::config::Config;
-use crate::names::NodeNames;
 use crate::published::Published;
 use crate::shard_actor::Message;
 
@@ -31,7 +31,7 @@ const PROBLEMS_MAX: usize = 20;
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) config: Config,
-    pub(crate) names: Arc<NodeNames>,
+    pub(crate) names: Arc<NameBook>,
     pub(crate) views: Arc<EmbeddedViews>,
     pub(crate) facts: Arc<Facts>,
     pub(crate) published: Arc<Published>,
@@ -46,6 +46,7 @@ pub(crate) struct Shared {
     pub(crate) gather: Arc<Semaphore>,
     /// Permits of each shard, in KiB of admitted batches.
     pub(crate) permits: Vec<Arc<Semaphore>>,
+    permits_each: usize,
     actors: RwLock<Vec<Option<ActorRef<Message>>>>,
     flushing: Vec<AtomicBool>,
     crowded: Vec<AtomicBool>,
@@ -140,10 +141,6 @@ impl Shared {
     /// Everything below it is in the views.
     pub(crate) fn checkpoint(&self) -> u64 {
         *self.checkpoint.borrow()
-    }
-
-    pub(crate) fn watch_checkpoint(&self) -> watch::Receiver<u64> {
-        self.checkpoint.subscribe()
     }
 
     pub(crate) fn set_views_full(&self, is_full: bool) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crossbeam::channel::Receiver;
 use till_storage::journal::Lsn;
-use till_storage::views::{FlushBatch, StoreError};
+use till_storage::views::{FlushBatch, StoreError, Views as _};
 
 use crate::commit::Flush;
 use crate::engine::Shared;

@@ -15,6 +15,7 @@ use till_protocol::code::Reason;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
+use crate::config::{NARROW_WINDOW_BYTES, WIDE_WINDOW_BYTES};
 use crate::engine::Shared;
 use crate::pki::{Pki, Speaks};
 use crate::published::Published;
@@ -48,7 +49,8 @@ pub(crate) struct Gateway {
 pub(crate) fn open(shared: Arc<Shared>, pki: &Pki) -> Result<Gateway, GatewayError> {
     let address = shared.config.listen;
     let failed = |cause: String| GatewayError { address, cause };
-    let mut server = quinn::ServerConfig::with_crypto(pki.server());
+    let tls = pki.tls().map_err(|error| failed(error.to_string()))?;
+    let mut server = quinn::ServerConfig::with_crypto(Arc::new(tls));
     server.transport_config(Arc::new(transport(&shared)));
     server
         .max_incoming(1_024)
@@ -95,7 +97,7 @@ fn transport(shared: &Shared) -> TransportConfig {
     transport
         .max_concurrent_bidi_streams(VarInt::from_u32(config.network.streams_max))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
-        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
+        .stream_receive_window(VarInt::from_u32(WIDE_WINDOW_BYTES))
         .receive_window(VarInt::from_u32(NARROW_WINDOW_BYTES))
         .send_window(u64::from(NARROW_WINDOW_BYTES))
         .datagram_receive_buffer_size(None)

@@ -7,12 +7,11 @@
 //! The modules stand in the order in which data meets them.
 
 pub mod config;
-pub mod pki;
+mod pki;
 
 mod commit; // records become durable
 mod flush; // durable rows reach the views
 mod gateway; // bytes become frames, frames become batches with a permit
-mod names;
 mod published;
 mod registry; // stores that are known before their tills speak
 mod session; // what is to be said to a device

@@ -10,11 +10,11 @@ use till_storage::facts::Facts;
 use till_storage::journal::{
     CommitConfig, CommitError, Committer, Durable, JournalConfig, Lsn, Prepared, Sink,
 };
+use till_storage::names::NameBook;
 use till_storage::rebuild::FactRows;
 use till_storage::views::Views;
 
 use crate::data::{Data, DataError, StartReport};
-use crate::names::NodeNames;
 use crate::shard_actor::now_us;
 
 /// What a retry of the quarantine did.
@@ -98,7 +98,7 @@ impl Offline {
             facts,
             ..
         } = self.data;
-        let names = NodeNames::new(std::sync::Arc::<EmbeddedViews>::clone(&views));
+        let names = NameBook::new(std::sync::Arc::<EmbeddedViews>::clone(&views));
         let mut shard = Shard::new(ShardConfig::default());
         let mut report = RetryReport::default();
         let committer = Committer::start(writer, CommitConfig::default(), Quiet).map_err(words)?;

@@ -55,7 +55,7 @@ fn entry(number: &str, store: Store) -> Result<(StoreId, Entry), String> {
         .and_then(|number| {
             StoreId::new(number).map_err(|error| format!("stores.{number}: {error}"))
         })?;
-    let currency = Currency::from_code(&store.currency).ok_or_else(|| {
+    let currency = Currency::from_code(&store.currency).map_err(|_| {
         format!(
             "stores.{number}.currency: {} is not in ISO 4217",
             store.currency

@@ -7,8 +7,8 @@ use std::time::Instant;
 use hashbrown::HashMap;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use till_core::{
-    Greeting, Handled, Hello, HelloError, Names as _, QuarantineKey, Record, RegisterError,
-    RowsError, SessionKey, Shard,
+    Greeting, Handled, Hello, HelloError, QuarantineKey, Record, RegisterError,
+    SessionKey, Shard,
 };
 use till_protocol::code::Reason;
 use till_protocol::id::{Epoch, Seq, StoreId, TerminalId};
@@ -232,7 +232,7 @@ impl ShardActor {
             terminal: said.terminal,
             epoch: said.epoch.map_or(0, Epoch::get),
             clock: said.clock,
-            currency: said.currency.map_or(0, |currency| currency.number()),
+            currency: said.currency.map_or(0, |currency| currency.numeric()),
             zone: &said.zone,
         };
         let store = said.terminal.store();
@@ -311,7 +311,7 @@ impl ShardActor {
                 .shard
                 .violations()
                 .iter()
-                .map(|(id, count)| (id.name(), count))
+                .map(|(id, count)| (id.id(), count))
                 .collect();
         });
         let rows = Companion::Rows {
@@ -366,7 +366,12 @@ fn refused(error: RegisterError) -> HelloError {
         RegisterError::Rows(error) => HelloError::Rows(error),
         other => {
             tracing::warn!(error = %other, "store not registered");
-            HelloError::Refused(other.reason())
+            HelloError::Refused(match other {
+                RegisterError::Currency { .. } => Reason::CurrencyMismatch,
+                RegisterError::Zone { .. } => Reason::ZoneMismatch,
+                RegisterError::UnknownCurrency(_) => Reason::UnknownCurrency,
+                _ => Reason::UnknownZone,
+            })
         }
     }
 }

@@ -8,6 +8,7 @@ use till_core::{Shard, ShardConfig};
 use till_storage::base::FoldError;
 use till_storage::journal::{Appender, Lsn};
 use till_storage::rebuild::{Fold, store_of};
+use till_storage::views::Views as _;
 
 use crate::commit::Companion;
 use crate::engine::Shared;

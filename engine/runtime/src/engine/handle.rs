@@ -53,7 +53,7 @@ pub(super) struct Running {
     pub(super) workers: tokio::runtime::Runtime,
     pub(super) gateway: Gateway,
     pub(super) background: Vec<tokio::task::JoinHandle<()>>,
-    pub(super) identity: PathBuf,
+    pub(super) identity: Option<PathBuf>,
     pub(super) report: StartReport,
     pub(super) lock: std::fs::File,
 }
@@ -63,7 +63,7 @@ pub(super) struct Running {
 pub struct Handle {
     shared: Arc<Shared>,
     quic: SocketAddr,
-    identity: PathBuf,
+    identity: Option<PathBuf>,
     report: StartReport,
     running: Mutex<Option<Running>>,
 }
@@ -84,9 +84,9 @@ impl Handle {
         self.quic
     }
 
-    /// PEM file of an identity that may speak for every terminal.
-    pub fn identity(&self) -> &Path {
-        &self.identity
+    /// PEM file of an identity that may speak for every terminal; an engine with certificates of its own has none.
+    pub fn identity(&self) -> Option<&Path> {
+        self.identity.as_deref()
     }
 
     /// What the start found.

@@ -1,6 +1,5 @@
 //! The start: folder, rows, committer, flush, shards, gateway; in the order in which each needs the one before.
 
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
@@ -9,16 +8,16 @@ use ractor::{Actor, ActorRef};
 use thiserror::Error;
 use till_protocol::card::ScreenKey;
 use till_storage::journal::{CommitConfig, CommitError, Committer, JournalConfig};
+use till_storage::names::NameBook;
 use till_storage::views::Views;
 use tokio::sync::{Notify, Semaphore, watch};
 
 use super::{Handle, Shared};
 use crate::commit::{Answers, Companion};
 use crate::config::Config;
-use crate::data::{Data, DataError, put_in_place};
+use crate::data::{Data, DataError};
 use crate::gateway::{self, GatewayError};
-use crate::names::NodeNames;
-use crate::pki::{Pki, PkiError};
+use crate::pki::{Pki, PkiError, screen_key};
 use crate::published::Published;
 use crate::shard_actor::Message;
 use crate::supervisor::{Order, Supervisor};
@@ -71,8 +70,8 @@ impl Runtime {
                 what: "the journal",
                 cause: error.to_string(),
             })??;
-        let pki = Pki::open(&config)?;
-        let screen = screen_key(&config)?;
+        let pki = Pki::open(&config.pki, &config.data_dir)?;
+        let screen = screen_key(&config.data_dir)?;
         let (shared, parts) = Parts::new(config, data, screen);
         let (flushes, to_flush) = crossbeam::channel::bounded(shared.shards() * 2);
         let answers = Answers::new(
@@ -106,7 +105,7 @@ impl Runtime {
             workers,
             gateway,
             background,
-            identity: pki.identity().to_path_buf(),
+            identity: pki.identity.clone(),
             report: parts.report,
             lock: parts.lock,
         }))
@@ -128,7 +127,7 @@ impl Parts {
         let gather = usize_of(config.gather_bytes >> 10);
         let views: Arc<dyn Views> = Arc::<till_embedded::EmbeddedViews>::clone(&data.views);
         let shared = Shared {
-            names: Arc::new(NodeNames::new(views)),
+            names: Arc::new(NameBook::new(views)),
             views: data.views,
             facts: data.facts,
             published: Arc::new(Published::new(shards)),
@@ -156,34 +155,6 @@ impl Parts {
             lock: data.lock,
         };
         (Arc::new(shared), parts)
-    }
-}
-
-/// The chain's secret for tokens of masked codes: made once.
-fn screen_key(config: &Config) -> Result<ScreenKey, DataError> {
-    let path = config.data_dir.join("chain.key");
-    match std::fs::read(&path) {
-        Ok(bytes) => match <[u8; 32]>::try_from(bytes) {
-            Ok(key) => Ok(ScreenKey::new(key)),
-            Err(bytes) => Err(DataError::Io {
-                doing: "use",
-                path,
-                cause: io::Error::other(format!(
-                    "{} bytes instead of 32; restore it from a backup",
-                    bytes.len()
-                )),
-            }),
-        },
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let key: [u8; 32] = crate::pki::random();
-            put_in_place(&path, &key, true)?;
-            Ok(ScreenKey::new(key))
-        }
-        Err(cause) => Err(DataError::Io {
-            doing: "read",
-            path,
-            cause,
-        }),
     }
 }
 
@@ -250,7 +221,7 @@ async fn register(shared: &Shared) -> Result<(), StartError> {
             actor,
             Message::Register,
             store,
-            entry.currency.number(),
+            entry.currency.numeric(),
             entry.zone
         )
         .map_err(|error| StartError::Registry(error.to_string()))?

@@ -48,7 +48,7 @@ pub(super) async fn greet(
         } else {
             hello.zone.clone()
         };
-        (currency.number(), zone)
+        (currency.numeric(), zone)
     });
     let actor = shared
         .actor(shared.route(terminal.store()))
