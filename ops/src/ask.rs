@@ -133,13 +133,32 @@ pub enum Question {
     Quarantine,
 }
 
-/// Rows and how fresh they are: the one form of every answer.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct Answer {
-    /// The rows, sorted by key.
-    pub rows: Vec<serde_json::Value>,
-    /// What the rows include.
-    pub freshness: serde_json::Value,
+/// Rows and how fresh they are, as JSON: `{"rows":[...],"freshness":{...}}`.
+///
+/// Held as text, because sums may be larger than what a tree of JSON values can hold.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Answer(String);
+
+impl Answer {
+    /// An answer from rows, sorted by key, and what they include.
+    ///
+    /// # Errors
+    /// Returns the error of a row that has no JSON form.
+    pub fn new(
+        rows: &(impl Serialize + ?Sized),
+        freshness: &impl Serialize,
+    ) -> Result<Self, serde_json::Error> {
+        let rows = serde_json::to_string(rows)?;
+        let freshness = serde_json::to_string(freshness)?;
+        Ok(Self(format!(
+            "{{\"rows\":{rows},\"freshness\":{freshness}}}"
+        )))
+    }
+
+    /// The JSON text, one line.
+    pub fn into_json(self) -> String {
+        self.0
+    }
 }
 
 /// A parameter that is wrong.

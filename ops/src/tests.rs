@@ -62,10 +62,9 @@ impl Engine for Still {
     fn answer(&self, question: &Question) -> Result<Answer, EngineError> {
         match question {
             Question::Stock { .. } => Err(EngineError::Failed("rows are gone".to_owned())),
-            question => Ok(Answer {
-                rows: vec![json!(format!("{question:?}"))],
-                freshness: json!({ "applied": 1 }),
-            }),
+            question => {
+                Ok(Answer::new(&[format!("{question:?}")], &json!({ "applied": 1 })).unwrap())
+            }
         }
     }
 

@@ -5,14 +5,22 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::Router;
 use axum::serve::Listener;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::time::{Instant, Sleep, sleep};
 
 use crate::limits::CONNECTIONS_MAX;
+
+/// How long open requests may take once the port is closing.
+const LAST_ANSWER_MAX: Duration = Duration::from_secs(5);
+
+/// How long a connection may be silent before it is closed.
+const SILENCE_MAX: Duration = Duration::from_secs(75);
 
 /// Serves until `until` is over.
 pub(super) async fn serve(
@@ -24,9 +32,19 @@ pub(super) async fn serve(
         listener,
         places: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
     };
-    axum::serve(bounded, app)
-        .with_graceful_shutdown(until)
-        .await
+    let (stopping, stopped) = oneshot::channel();
+    let until = async move {
+        until.await;
+        drop(stopping.send(()));
+    };
+    let served = axum::serve(bounded, app).with_graceful_shutdown(until);
+    tokio::select! {
+        result = served.into_future() => result,
+        () = async {
+            drop(stopped.await);
+            sleep(LAST_ANSWER_MAX).await;
+        } => Ok(()), // a guest who never ends his sentence does not hold up the engine
+    }
 }
 
 struct Bounded {
@@ -43,6 +61,7 @@ impl Listener for Bounded {
         let (stream, address) = Listener::accept(&mut self.listener).await;
         let guest = Guest {
             stream,
+            patience: Box::pin(sleep(SILENCE_MAX)),
             _place: place,
         };
         (guest, address)
@@ -53,10 +72,18 @@ impl Listener for Bounded {
     }
 }
 
-/// A connection that holds its place.
+/// A connection that holds its place, and loses it when it is silent for too long.
 struct Guest {
     stream: TcpStream,
+    patience: Pin<Box<Sleep>>,
     _place: Option<OwnedSemaphorePermit>,
+}
+
+impl Guest {
+    fn heard(&mut self) {
+        let until = Instant::now() + SILENCE_MAX;
+        self.patience.as_mut().reset(until);
+    }
 }
 
 impl AsyncRead for Guest {
@@ -65,7 +92,14 @@ impl AsyncRead for Guest {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        if let Poll::Ready(result) = Pin::new(&mut self.stream).poll_read(cx, buf) {
+            self.heard();
+            return Poll::Ready(result);
+        }
+        self.patience
+            .as_mut()
+            .poll(cx)
+            .map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
@@ -75,7 +109,11 @@ impl AsyncWrite for Guest {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let result = Pin::new(&mut self.stream).poll_write(cx, buf);
+        if result.is_ready() {
+            self.heard();
+        }
+        result
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
