@@ -262,7 +262,10 @@ async fn answer(State(engine): State<Shared>, RawQuery(query): RawQuery, topic: 
     };
     blocking(
         move || engine.answer(&question),
-        |answer| Json(answer).into_response(),
+        |answer| {
+            let kind = [(header::CONTENT_TYPE, "application/json")];
+            (kind, answer.into_json()).into_response()
+        },
     )
     .await
 }
