@@ -32,10 +32,10 @@ pub(super) async fn serve(
         listener,
         places: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
     };
-    let (stopping, stopped) = oneshot::channel();
+    let (stopping, stopped) = oneshot::channel::<()>();
     let until = async move {
         until.await;
-        drop(stopping.send(()));
+        drop(stopping);
     };
     let served = axum::serve(bounded, app).with_graceful_shutdown(until);
     tokio::select! {
