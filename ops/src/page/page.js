@@ -1,7 +1,7 @@
 // Live figures of one engine. Reads only the public JSON API and never writes.
 
 const SAMPLES = 120;
-const STORES_SHOWN = 12;
+const STORES_SHOWN = 10;
 const byId = (id) => document.getElementById(id);
 const whole = new Intl.NumberFormat("en");
 const compact = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
@@ -230,7 +230,8 @@ async function refresh() {
     before = f;
     if (looks % 3 === 0) await showStores(f, new Map(f.sales.map((s) => [s.currency, s.decimals])));
     looks += 1;
-  } catch {
+  } catch (error) {
+    console.warn(error);
     const state = byId("state");
     state.textContent = "no answer";
     state.className = "pill bad";
