@@ -57,34 +57,40 @@ pub enum By {
     Total,
     /// One row for each store.
     Store,
-    /// One row for each store and business day.
+    /// One row for each business day.
     Day,
-    /// One row for each store and hour.
+    /// One row for each hour.
     Hour,
     /// One row for each SKU.
     Sku,
     /// One row for each tender.
     Tender,
+    /// One row for each category.
+    Category,
+    /// One row for each operator.
+    Operator,
 }
 
 impl By {
     /// Every way to split, with its word.
-    pub const ALL: [(&'static str, Self); 6] = [
+    pub const ALL: [(&'static str, Self); 8] = [
         ("total", Self::Total),
         ("store", Self::Store),
         ("day", Self::Day),
         ("hour", Self::Hour),
         ("sku", Self::Sku),
         ("tender", Self::Tender),
+        ("category", Self::Category),
+        ("operator", Self::Operator),
     ];
 }
 
-/// A bound in time: an instant, or the start of a day where the store is.
+/// A bound in time: an instant, compared with the event's own time, or a date, compared with the business day.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum When {
     /// An instant.
     Instant(Timestamp),
-    /// A date of the calendar in the store's time zone.
+    /// A business day.
     Date(Date),
 }
 
@@ -271,7 +277,13 @@ fn sales(given: &Given<'_>) -> Result<Question, ParamError> {
             .iter()
             .find(|(name, _)| *name == word)
             .map(|(_, by)| *by)
-            .ok_or_else(|| bad("by", word, "total, store, day, hour, sku or tender"))?,
+            .ok_or_else(|| {
+                bad(
+                    "by",
+                    word,
+                    "total, store, day, hour, sku, tender, category or operator",
+                )
+            })?,
     };
     let (from, to) = (given.when("from")?, given.when("to")?);
     let backwards = match (from, to) {

@@ -15,11 +15,17 @@ use jiff::SignedDuration;
     after_help = "Start here: `tillstream demo` shows a running chain; `tillstream serve --dev --data DIR` starts an engine for your own."
 )]
 pub(crate) struct Cli {
-    /// How much to log to standard error: error, warn, info, debug, trace, or a filter like till_runtime=debug
-    #[arg(long, global = true, env = "TILLSTREAM_LOG", value_name = "LEVEL")]
+    /// How much to log: error, warn, info, debug, trace, or a filter like till_runtime=debug
+    #[arg(
+        long,
+        global = true,
+        env = "TILLSTREAM_LOG",
+        value_name = "LEVEL",
+        help_heading = "Log"
+    )]
     pub(crate) log: Option<String>,
-    /// Form of the log lines
-    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text, value_name = "FORM")]
+    /// Form of the log lines on standard error
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text, value_name = "text|json", hide_possible_values = true, help_heading = "Log")]
     pub(crate) log_format: LogFormat,
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -28,9 +34,7 @@ pub(crate) struct Cli {
 /// Form of the log lines.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub(crate) enum LogFormat {
-    /// For people.
     Text,
-    /// One JSON object per line.
     Json,
 }
 
@@ -99,7 +103,10 @@ pub(crate) struct ServeArgs {
 }
 
 fn shards(text: &str) -> Result<String, String> {
-    let right = text == "auto" || text.parse::<u32>().is_ok_and(|count| 0 < count && count <= 1024);
+    let right = text == "auto"
+        || text
+            .parse::<u32>()
+            .is_ok_and(|count| 0 < count && count <= 1024);
     right
         .then(|| text.to_owned())
         .ok_or_else(|| "must be `auto` or a number from 1 to 1024".to_owned())
@@ -167,10 +174,10 @@ pub(crate) struct DoctorArgs {
 #[group(required = true, multiple = false)]
 pub(crate) struct SourceArgs {
     /// Data folder; the engine that has it open is asked, or the folder is read
-    #[arg(long, value_name = "DIR", global = true)]
+    #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
     /// Address of a running engine's admin port, like http://127.0.0.1:7881
-    #[arg(long, value_name = "URL", global = true)]
+    #[arg(long, value_name = "URL")]
     pub(crate) addr: Option<String>,
 }
 
@@ -222,10 +229,14 @@ pub(crate) enum MetricsCommand {
 /// Questions. Values are checked where both this command line and the JSON API come through.
 #[derive(Debug, Subcommand)]
 pub(crate) enum QueryCommand {
-    /// Sums of sales, by total, store, day, hour, SKU or tender
+    /// Sums of sales, by total, store, day, hour, SKU, tender, category or operator
     Sales {
         /// What to split by
-        #[arg(long, default_value = "total", value_name = "total|store|day|hour|sku|tender")]
+        #[arg(
+            long,
+            default_value = "total",
+            value_name = "total|store|day|hour|sku|tender"
+        )]
         by: String,
         /// Start, inclusive: a date, or a time with offset
         #[arg(long, value_name = "T")]

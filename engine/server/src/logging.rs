@@ -14,7 +14,12 @@ use crate::args::LogFormat;
 pub(crate) fn start(level: Option<&str>, fallback: &str, format: LogFormat) -> anyhow::Result<()> {
     let filter = EnvFilter::builder()
         .parse(level.unwrap_or(fallback))
-        .with_context(|| format!("log level {:?}: use error, warn, info, debug or trace", level.unwrap_or(fallback)))?;
+        .with_context(|| {
+            format!(
+                "log level {:?}: use error, warn, info, debug or trace",
+                level.unwrap_or(fallback)
+            )
+        })?;
     let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)

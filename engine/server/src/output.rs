@@ -25,7 +25,10 @@ pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
 }
 
 /// Says something to the person at the terminal, apart from results and from the log.
-#[expect(clippy::print_stderr, reason = "the one place where people are told things")]
+#[expect(
+    clippy::print_stderr,
+    reason = "the one place where people are told things"
+)]
 pub(crate) fn tell(text: impl AsRef<str>) {
     eprintln!("{}", text.as_ref());
 }

@@ -32,7 +32,12 @@ fn parts(command: QueryCommand) -> (Topic, Pairs, AskArgs) {
             store,
             ask,
         } => {
-            let pairs = vec![("by", Some(by)), ("from", from), ("to", to), ("store", store)];
+            let pairs = vec![
+                ("by", Some(by)),
+                ("from", from),
+                ("to", to),
+                ("store", store),
+            ];
             (Topic::Sales, pairs, ask)
         }
         QueryCommand::Stock { store, sku, ask } => {
@@ -76,7 +81,9 @@ pub(crate) fn quarantine(command: QuarantineCommand) -> anyhow::Result<()> {
         QuarantineCommand::Retry(ask) => {
             let (applied, left) = Source::find(&ask.source)?.retry_quarantine()?;
             if ask.json {
-                return output::json(&serde_json::json!({ "applied": applied, "quarantined": left }));
+                return output::json(
+                    &serde_json::json!({ "applied": applied, "quarantined": left }),
+                );
             }
             output::line(format!("{applied} applied, {left} still quarantined"))
         }
@@ -95,7 +102,7 @@ fn show(topic: Topic, pairs: &[(String, String)], ask: &AskArgs) -> anyhow::Resu
     if rows.is_empty() {
         output::line(nothing(topic))?;
     } else {
-        for line in table::lines(rows) {
+        for line in readable(topic, rows) {
             output::line(line)?;
         }
     }
@@ -107,6 +114,38 @@ fn show(topic: Topic, pairs: &[(String, String)], ask: &AskArgs) -> anyhow::Resu
     ));
     Ok(())
 }
+
+fn readable(topic: Topic, rows: &[Value]) -> Vec<String> {
+    match topic {
+        Topic::Terminals => table::chosen(rows, TERMINAL_COLUMNS),
+        Topic::Transactions => rows
+            .iter()
+            .filter_map(Value::as_object)
+            .enumerate()
+            .flat_map(|(number, row)| {
+                let gap = (number > 0).then(String::new);
+                gap.into_iter().chain(table::block(row))
+            })
+            .collect(),
+        _ => table::lines(rows),
+    }
+}
+
+/// What people want to know of a terminal; JSON has more.
+const TERMINAL_COLUMNS: &[&str] = &[
+    "store",
+    "terminal",
+    "epoch",
+    "next_seq",
+    "last_seen",
+    "totals.transactions",
+    "totals.net_minor",
+    "currency",
+    "applied",
+    "refused",
+    "quarantined",
+    "flags",
+];
 
 const fn nothing(topic: Topic) -> &'static str {
     match topic {
@@ -128,8 +167,12 @@ fn counted(rows: usize) -> String {
 
 /// What an answer includes, in words.
 fn freshness(freshness: Option<&Value>) -> String {
-    let number = |name: &str| freshness.and_then(|fresh| fresh.get(name)).and_then(Value::as_u64);
-    match (number("applied"), number("durable")) {
+    let number = |name: &str| {
+        freshness
+            .and_then(|fresh| fresh.get(name))
+            .and_then(Value::as_u64)
+    };
+    match (number("applied_lsn"), number("journal_lsn")) {
         (Some(applied), Some(durable)) if applied < durable => format!(
             "includes the journal up to position {applied}; {} bytes that are durable already are not in it yet",
             durable - applied

@@ -10,7 +10,7 @@ use till_protocol::money::format_decimal_wide;
 /// Widest cell; longer ones are cut with an ellipsis.
 const CELL_CHARS_MAX: usize = 48;
 
-/// Rows as lines: a head, and one line for each row.
+/// Rows as lines: a head, and one line for each row, with every field of the rows.
 pub(crate) fn lines(rows: &[Value]) -> Vec<String> {
     let mut columns: Vec<&str> = Vec::new();
     for row in rows.iter().filter_map(Value::as_object) {
@@ -20,12 +20,23 @@ pub(crate) fn lines(rows: &[Value]) -> Vec<String> {
             }
         }
     }
-    let head = columns.iter().map(|name| heading(name)).collect();
-    let mut cells: Vec<Vec<String>> = vec![head];
+    chosen(rows, &columns)
+}
+
+/// Rows as lines with these fields; `totals.net_minor` is a field of a field.
+pub(crate) fn chosen(rows: &[Value], columns: &[&str]) -> Vec<String> {
+    let mut cells: Vec<Vec<String>> = vec![columns.iter().map(|name| heading(name)).collect()];
     let mut right = vec![true; columns.len()];
     for row in rows.iter().filter_map(Value::as_object) {
         let line = columns.iter().zip(&mut right).map(|(name, right)| {
-            let value = row.get(*name).unwrap_or(&Value::Null);
+            let value = name
+                .split('.')
+                .try_fold(None, |outer: Option<&Value>, part| {
+                    let fields = outer.map_or(Some(row), Value::as_object)?;
+                    Some(Some(fields.get(part)?))
+                })
+                .flatten()
+                .unwrap_or(&Value::Null);
             *right &= is_number(name, value);
             cell(name, value, row)
         });
@@ -34,8 +45,56 @@ pub(crate) fn lines(rows: &[Value]) -> Vec<String> {
     aligned(&cells, &right)
 }
 
+/// One row as a block: its fields below one another, lists of things as tables below them.
+pub(crate) fn block(row: &Map<String, Value>) -> Vec<String> {
+    let is_list = |value: &Value| {
+        let items = value.as_array();
+        items.is_some_and(|items| items.first().is_some_and(Value::is_object))
+    };
+    let fields: Vec<Vec<String>> = row
+        .iter()
+        .filter(|(_, value)| !is_list(value))
+        .map(|(name, value)| vec![heading(name), cell(name, value, row)])
+        .collect();
+    let mut out = aligned(&fields, &[false, false]);
+    for (name, value) in row.iter().filter(|(_, value)| is_list(value)) {
+        out.push(format!("{}:", heading(name)));
+        let currency = row.get("currency");
+        let items: Vec<Value> = value
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|item| with_currency(item, currency))
+            .collect();
+        let columns: Vec<&str> = items
+            .first()
+            .and_then(Value::as_object)
+            .into_iter()
+            .flat_map(Map::keys)
+            .map(String::as_str)
+            .filter(|name| *name != "currency")
+            .collect();
+        out.extend(
+            chosen(&items, &columns)
+                .iter()
+                .map(|line| format!("  {line}")),
+        );
+    }
+    out
+}
+
+/// Amounts within a transaction are in its currency.
+fn with_currency(item: &Value, currency: Option<&Value>) -> Value {
+    let mut item = item.clone();
+    if let (Some(fields), Some(currency)) = (item.as_object_mut(), currency) {
+        fields.insert("currency".to_owned(), currency.clone());
+    }
+    item
+}
+
 /// `net_minor` is `net` to people.
 fn heading(name: &str) -> String {
+    let name = name.rsplit_once('.').map_or(name, |(_, last)| last);
     name.strip_suffix("_minor")
         .or_else(|| name.strip_suffix("_us"))
         .unwrap_or(name)
@@ -45,14 +104,18 @@ fn heading(name: &str) -> String {
 fn is_number(name: &str, value: &Value) -> bool {
     match value {
         Value::Null | Value::Number(_) => !name.ends_with("_us"),
-        Value::String(text) => ["quantity", "reserved", "net", "amount"].contains(&name) && text.parse::<f64>().is_ok(),
+        Value::String(text) => {
+            ["quantity", "reserved", "net", "amount"].contains(&name) && text.parse::<f64>().is_ok()
+        }
         Value::Bool(_) | Value::Array(_) | Value::Object(_) => false,
     }
 }
 
 fn cell(name: &str, value: &Value, row: &Map<String, Value>) -> String {
     if name.ends_with("_minor")
-        && let Some(amount) = value.as_i128()
+        && let Some(amount) = value
+            .as_number()
+            .and_then(|number| number.to_string().parse().ok())
     {
         return money(amount, row.get("currency").and_then(Value::as_str));
     }
@@ -117,13 +180,17 @@ fn aligned(cells: &[Vec<String>], right: &[bool]) -> Vec<String> {
     cells
         .iter()
         .map(|line| {
-            let padded = line.iter().zip(&widths).zip(right).map(|((cell, width), right)| {
-                if *right {
-                    format!("{cell:>width$}")
-                } else {
-                    format!("{cell:<width$}")
-                }
-            });
+            let padded = line
+                .iter()
+                .zip(&widths)
+                .zip(right)
+                .map(|((cell, width), right)| {
+                    if *right {
+                        format!("{cell:>width$}")
+                    } else {
+                        format!("{cell:<width$}")
+                    }
+                });
             padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
         })
         .collect()

@@ -8,7 +8,12 @@ use crate::engine::{code, errors, one_line, run};
 fn help_is_a_result_and_nonsense_a_usage_error() {
     assert_eq!(code(&run(&["--help"])), 0);
     assert_eq!(code(&run(&["--version"])), 0);
-    for nonsense in [&["serv"][..], &["serve", "--shards", "many"], &["query", "sales"], &[]] {
+    for nonsense in [
+        &["serv"][..],
+        &["serve", "--shards", "many"],
+        &["query", "sales"],
+        &[],
+    ] {
         let output = run(nonsense);
         assert_eq!(code(&output), 2, "{nonsense:?}: {}", errors(&output));
         assert!(output.stdout.is_empty());
@@ -41,7 +46,11 @@ fn a_folder_that_is_not_there_is_an_error_that_names_it() {
     ] {
         let output = run(&[command, &["--data", "/no/such/folder"]].concat());
         assert_eq!(code(&output), 1, "{command:?}: {}", errors(&output));
-        assert!(errors(&output).contains("/no/such/folder"), "{}", errors(&output));
+        assert!(
+            errors(&output).contains("/no/such/folder"),
+            "{}",
+            errors(&output)
+        );
     }
 }
 

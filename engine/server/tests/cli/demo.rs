@@ -10,7 +10,11 @@ fn a_short_demo_reconciles_and_prints_one_line() {
     let output = run(&["demo", "--duration", "3s", "--json", "--data", data]);
     assert_eq!(code(&output), 0, "{}", errors(&output));
     let line = one_line(&output);
-    let number = |name: &str| line[name].as_u64().unwrap_or_else(|| panic!("{name}: {line}"));
+    let number = |name: &str| {
+        line[name]
+            .as_u64()
+            .unwrap_or_else(|| panic!("{name}: {line}"))
+    };
     assert_eq!(line["reconciled"], Value::Bool(true));
     assert!(number("events_sent") > 0);
     assert_eq!(
@@ -26,7 +30,12 @@ fn a_short_demo_reconciles_and_prints_one_line() {
     let output = run(&["query", "sales", "--data", data, "--by", "total", "--json"]);
     assert_eq!(code(&output), 0, "{}", errors(&output));
     let rows = one_line(&output)["rows"].clone();
-    let net: i64 = rows.as_array().unwrap().iter().map(|row| row["net_minor"].as_i64().unwrap()).sum();
+    let net: i64 = rows
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| row["net_minor"].as_i64().unwrap())
+        .sum();
     assert_eq!(Some(net), line["sales_total_minor"].as_i64());
     let output = run(&["doctor", "--data", data]);
     assert_eq!(code(&output), 0, "{}", errors(&output));

@@ -30,7 +30,12 @@ pub(crate) fn run(args: &[&str]) -> Output {
 /// What a program printed to standard output: exactly one line of JSON.
 pub(crate) fn one_line(output: &Output) -> Value {
     let text = String::from_utf8(output.stdout.clone()).unwrap();
-    assert_eq!(text.matches('\n').count(), 1, "{text:?}\n{}", errors(output));
+    assert_eq!(
+        text.matches('\n').count(),
+        1,
+        "{text:?}\n{}",
+        errors(output)
+    );
     assert!(text.ends_with('\n'));
     serde_json::from_str(&text).unwrap()
 }

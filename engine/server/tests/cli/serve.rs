@@ -46,7 +46,9 @@ fn an_empty_engine_has_no_rows_and_that_is_no_error() {
     let data = dir.path().to_str().unwrap();
     let engine = Running::start(dir.path());
     for source in [["--data", data], ["--addr", engine.ready("admin")]] {
-        let output = run(&["query", "sales", source[0], source[1], "--by", "sku", "--json"]);
+        let output = run(&[
+            "query", "sales", source[0], source[1], "--by", "sku", "--json",
+        ]);
         assert_eq!(code(&output), 0, "{}", errors(&output));
         let answer = one_line(&output);
         assert_eq!(answer["rows"], Value::Array(Vec::new()));
@@ -97,9 +99,20 @@ fn a_busy_default_port_is_replaced_and_a_busy_chosen_one_is_an_error() {
     let data = dirs[2].path().to_str().unwrap();
     let admin = first.ready("admin").trim_start_matches("http://");
     for (flag, address) in [("--listen", first.ready("quic")), ("--admin", admin)] {
-        let other = if flag == "--listen" { "--admin" } else { "--listen" };
+        let other = if flag == "--listen" {
+            "--admin"
+        } else {
+            "--listen"
+        };
         let output = run(&[
-            "serve", "--dev", "--data", data, flag, address, other, "127.0.0.1:0",
+            "serve",
+            "--dev",
+            "--data",
+            data,
+            flag,
+            address,
+            other,
+            "127.0.0.1:0",
         ]);
         assert_eq!(code(&output), 1, "{flag}: {}", errors(&output));
         assert!(errors(&output).contains(address), "{}", errors(&output));
@@ -112,7 +125,14 @@ fn a_second_engine_on_the_same_folder_is_refused() {
     let data = dir.path().to_str().unwrap();
     let _engine = Running::start(dir.path());
     let output = run(&[
-        "serve", "--dev", "--data", data, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0",
+        "serve",
+        "--dev",
+        "--data",
+        data,
+        "--listen",
+        "127.0.0.1:0",
+        "--admin",
+        "127.0.0.1:0",
     ]);
     assert_eq!(code(&output), 1, "{}", errors(&output));
 }
@@ -122,7 +142,10 @@ fn rebuild_and_salvage_refuse_to_run_beside_an_engine() {
     let dir = tempdir().unwrap();
     let data = dir.path().to_str().unwrap();
     let mut engine = Running::start(dir.path());
-    for command in [&["rebuild", "--data", data][..], &["doctor", "--salvage", "--data", data]] {
+    for command in [
+        &["rebuild", "--data", data][..],
+        &["doctor", "--salvage", "--data", data],
+    ] {
         let output = run(command);
         assert_eq!(code(&output), 1, "{}", errors(&output));
         assert!(
@@ -143,11 +166,18 @@ fn a_port_of_udp_that_another_program_has_is_seen_as_busy() {
     let dir = tempdir().unwrap();
     let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let output = tillstream(&["serve", "--dev", "--listen", &address, "--admin", "127.0.0.1:0"])
-        .arg("--data")
-        .arg(dir.path())
-        .output()
-        .unwrap();
+    let output = tillstream(&[
+        "serve",
+        "--dev",
+        "--listen",
+        &address,
+        "--admin",
+        "127.0.0.1:0",
+    ])
+    .arg("--data")
+    .arg(dir.path())
+    .output()
+    .unwrap();
     assert_eq!(code(&output), 1, "{}", errors(&output));
     assert!(errors(&output).contains(&address), "{}", errors(&output));
 }
