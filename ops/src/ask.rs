@@ -306,7 +306,8 @@ fn sales(given: &Given<'_>) -> Result<Question, ParamError> {
     })
 }
 
-const NUMBER: &str = "a whole number from 1 to 4294967295";
+const NUMBER_MAX: u32 = 2_147_483_647;
+const NUMBER: &str = "a whole number from 1 to 2147483647";
 const DATE: &str = "a date like 2026-03-01";
 const WHEN: &str = "a date like 2026-03-01 or a time like 2026-03-01T08:30:00Z";
 
@@ -346,7 +347,7 @@ impl<'a> Given<'a> {
             return Ok(None);
         };
         match text.parse() {
-            Ok(number) if number > 0 => Ok(Some(number)),
+            Ok(number) if (1..=NUMBER_MAX).contains(&number) => Ok(Some(number)),
             _ => Err(bad(name, text, NUMBER)),
         }
     }

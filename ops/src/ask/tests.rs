@@ -64,6 +64,7 @@ fn every_wrong_value_names_its_parameter() {
         (Topic::Sales, &[("by", "week")][..], "by"),
         (Topic::Sales, &[("store", "0")], "store"),
         (Topic::Sales, &[("store", "-1")], "store"),
+        (Topic::Sales, &[("store", "2147483648")], "store"),
         (Topic::Sales, &[("store", "1"), ("store", "2")], "store"),
         (Topic::Sales, &[("to", "tomorrow")], "to"),
         (
