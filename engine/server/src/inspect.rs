@@ -3,6 +3,7 @@
 use serde::Serialize;
 use till_core::{Outcome, Record, RecordKind};
 use till_protocol::code::Reason;
+use till_protocol::family::Family;
 use till_protocol::id::TerminalId;
 use till_storage::journal::{Journal, Lsn};
 
@@ -158,14 +159,10 @@ const fn outcome(outcome: Outcome) -> &'static str {
     }
 }
 
-fn family(family: u8, version: u8) -> String {
-    let name = match family {
-        0 => return "-".to_owned(),
-        1 => "sale",
-        2 => "stock",
-        3 => "sensor",
-        4 => "device",
-        other => return format!("{other} v{version}"),
-    };
-    format!("{name} v{version}")
+fn family(number: u8, version: u8) -> String {
+    match (number, Family::from_u8(number)) {
+        (0, _) => "-".to_owned(),
+        (_, Some(family)) => format!("{} v{version}", family.name()),
+        (_, None) => format!("{number} v{version}"),
+    }
 }
