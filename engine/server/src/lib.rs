@@ -4,6 +4,7 @@
 //! one line; everything else goes to standard error. Commands end with 0 when they did what they were asked, 1 when they
 //! could not, 2 when the command line was wrong.
 
+mod answer; // questions, from rows and facts
 mod args; // the command line
 mod check; // check-config
 mod demo; // a running chain to look at
@@ -13,6 +14,7 @@ mod live; // a running engine behind the admin port
 mod logging; // the log
 mod offline; // a data folder without an engine
 mod output; // standard output
+mod ports; // addresses that may be busy
 mod query; // questions
 mod ready; // where the engine is reached
 mod rebuild; // every derived row again
@@ -49,7 +51,7 @@ pub fn tillload() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|word| word == "serve") {
         return run(std::env::args_os());
     }
-    till_loadgen::cli::main(&till_loadgen::engine::SelfStarter)
+    till_loadgen::cli::main(std::env::args_os(), &till_loadgen::engine::SelfStarter)
 }
 
 fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
@@ -82,7 +84,7 @@ fn command(cli: Cli) -> anyhow::Result<()> {
     logging::start(level.as_deref(), quiet, cli.log_format)?;
     match cli.command {
         Command::Serve(args) => serve::run(*args),
-        Command::Demo(args) => demo::run(args),
+        Command::Demo(args) => demo::run(&args),
         Command::CheckConfig(args) => check::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Rebuild(args) => rebuild::run(&args),
