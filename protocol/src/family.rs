@@ -66,6 +66,7 @@ pub const WHOLE_EVENT: u16 = u16::MAX;
 
 /// A text of an event; its bytes follow those of the text before it in the batch's `text` vector.
 #[derive(Archive, Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[rkyv(derive(Clone, Copy, Debug))]
 pub struct Text {
     /// Index of the event in the frame.
     pub event: u16,
@@ -104,6 +105,7 @@ pub mod text {
 
 /// A 16-byte reference of an event.
 #[derive(Archive, Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[rkyv(derive(Clone, Copy, Debug))]
 pub struct Reference {
     /// Index of the event in the frame.
     pub event: u16,

@@ -2,12 +2,42 @@
 //!
 //! This crate is deterministic: the same inputs give the same outputs, byte for byte. It performs no I/O, reads no clock
 //! and draws no random numbers; callers hand in the time with every input, and [`Rows`] and [`Names`] to look things up.
+//!
+//! A live shard is driven by [`Shard::hello`], [`Shard::handle_batch`] and [`Shard::take_dirty`]; recovery and rebuild
+//! drive the same fold by [`Shard::apply`]. `decide` may refuse and changes nothing; `apply` changes and cannot fail. The
+//! modules stand in the order in which a batch meets them.
 
+#![forbid(unsafe_code)]
+
+pub mod contribution;
+pub mod event;
+pub mod flag;
+pub mod invariant;
+pub mod ledger;
+pub mod zone;
+
+mod counters;
+mod dirty;
+mod hash;
 mod record;
+mod rollup;
 mod row;
+mod shard;
+mod sku;
+mod store;
+mod table;
+mod terminal;
 
+pub use contribution::Contributor;
+pub use counters::Counters;
+pub use dirty::Dirty;
+pub use invariant::{InvariantId, Violations};
 pub use record::{Outcome, Record, RecordError, RecordHead, RecordKind, Verdict};
 pub use row::{
     Claim, Dim, EpochMark, EventIdRow, MoveKey, Names, QuarantineKey, QuarantineRow, RollupKey,
     RollupRow, Rows, RowsError, SkuRow, Space, StoreRow, TerminalRow, Totals,
 };
+pub use shard::{Greeting, Handled, Hello, HelloError, RetryError, SessionKey, Shard, ShardConfig};
+pub use store::{RegisterError, Registration};
+pub use terminal::{EPOCHS_MAX, Window};
+pub use zone::{LocalHour, UnknownZone, Zone};

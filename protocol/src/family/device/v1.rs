@@ -22,6 +22,7 @@ pub struct Batch {
 
 /// A sign of life: 32 bytes.
 #[derive(Archive, Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[rkyv(derive(Clone, Copy, Debug))]
 pub struct Sign {
     /// When, by the device's clock, in us since 1970-01-01 UTC.
     pub at: i64,

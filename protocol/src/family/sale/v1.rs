@@ -38,6 +38,7 @@ pub struct Batch {
 
 /// The header of a transaction: 34 bytes.
 #[derive(Archive, Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[rkyv(derive(Clone, Copy, Debug))]
 pub struct Sale {
     /// When it was completed by the till's clock, in us since 1970-01-01 UTC.
     pub at: i64,
@@ -89,6 +90,7 @@ pub mod flag {
 
 /// One line: 32 bytes.
 #[derive(Archive, Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[rkyv(derive(Clone, Copy, Debug))]
 pub struct Line {
     /// What was sold.
     pub sku: u64,
@@ -128,6 +130,7 @@ pub mod line_flag {
 
 /// A means of payment: 10 bytes.
 #[derive(Archive, Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[rkyv(derive(Clone, Copy, Debug))]
 pub struct Tender {
     /// What was handed over in minor units, tip, change and cashback included; negative where money went back.
     pub amount: i64,
@@ -177,6 +180,7 @@ pub mod tender {
 
 /// A part of a tender that does not pay for goods: 12 bytes.
 #[derive(Archive, Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[rkyv(derive(Clone, Copy, Debug))]
 pub struct TenderExtra {
     /// Index of the event in the frame.
     pub event: u16,
@@ -202,6 +206,7 @@ pub mod extra {
 
 /// A tax: 22 bytes.
 #[derive(Archive, Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[rkyv(derive(Clone, Copy, Debug))]
 pub struct Tax {
     /// Minor units.
     pub amount: i64,
@@ -223,6 +228,7 @@ pub struct Tax {
 /// apportioned to its lines is one entry per line with a common `group`. With
 /// [`WHOLE_EVENT`](crate::family::WHOLE_EVENT) it is not in any line and counts towards what is due.
 #[derive(Archive, Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[rkyv(derive(Clone, Copy, Debug))]
 pub struct Adjustment {
     /// Minor units; negative lowers the price.
     pub amount: i64,
@@ -264,6 +270,7 @@ pub mod adjustment {
 
 /// The unit price of a line with a decimal scale of its own (fuel at 1.459): 14 bytes.
 #[derive(Archive, Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[rkyv(derive(Clone, Copy, Debug))]
 pub struct UnitPrice {
     /// Index of the event in the frame.
     pub event: u16,

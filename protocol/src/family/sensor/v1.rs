@@ -22,6 +22,7 @@ pub struct Batch {
 
 /// What a sensor read: 34 bytes.
 #[derive(Archive, Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[rkyv(derive(Clone, Copy, Debug))]
 pub struct Reading {
     /// When, by the device's clock, in us since 1970-01-01 UTC.
     pub at: i64,

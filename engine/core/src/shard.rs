@@ -1,0 +1,192 @@
+//! A shard: whole stores with all their actors, and the one door to them.
+
+mod actors;
+mod batch;
+mod commit;
+mod decide;
+mod flush;
+mod ids;
+mod names;
+mod plan;
+mod recover;
+mod retry;
+mod session;
+mod tally;
+
+use till_protocol::code::Reason;
+use till_protocol::id::{Epoch, Seq, TerminalId};
+
+use self::actors::Actors;
+use self::ids::EventIds;
+use self::names::NameBook;
+use self::plan::Plan;
+use crate::contribution::Contributor;
+use crate::counters::Counters;
+use crate::hash::Map;
+use crate::invariant::{InvariantId, Violations};
+use crate::record::Record;
+use crate::row::{QuarantineKey, QuarantineRow};
+
+pub use self::retry::RetryError;
+pub use self::session::{Greeting, Hello, HelloError};
+
+/// Settings of a shard. No answer depends on them, only memory and speed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ShardConfig {
+    /// Actors (SKUs and sums) above which clean ones are dropped by [`Shard::passivate`]. One costs about 160 bytes; one
+    /// that was dropped costs a lookup when it is needed again.
+    pub actors_max: usize,
+}
+
+impl Default for ShardConfig {
+    fn default() -> Self {
+        Self {
+            actors_max: 4_000_000,
+        }
+    }
+}
+
+/// Who sends: a terminal in one of its lives, as settled at Hello.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct SessionKey {
+    /// The terminal.
+    pub terminal: TerminalId,
+    /// Its life.
+    pub epoch: Epoch,
+    /// Its clock was found more than a day off (see [`Greeting::clock_suspect`]).
+    pub clock_suspect: bool,
+}
+
+/// What is to be done about a frame.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[must_use]
+pub enum Handled {
+    /// Journal the record; once it is durable, ack up to `upto` and tell the refusals.
+    Journal {
+        /// What to journal. Its effects are in the shard already.
+        record: Record,
+        /// Last sequence number of the frame.
+        upto: Seq,
+        /// Events that were refused.
+        refusals: Vec<(Seq, Reason)>,
+        /// Events that had taken effect before.
+        duplicates: u32,
+    },
+    /// Every event is known: nothing to journal. Ack up to `upto` once all records before are durable.
+    Known {
+        /// Last sequence number that is known in this life.
+        upto: Seq,
+    },
+    /// Events are missing before the frame; it was not taken.
+    Gap {
+        /// The sequence number that comes next.
+        expected: Seq,
+    },
+    /// The terminal has a newer life; the frame was not taken.
+    Closed,
+    /// The store is not registered; the frame was not taken.
+    Unregistered,
+}
+
+/// Whole stores with their terminals, SKUs and sums.
+#[derive(Debug)]
+pub struct Shard {
+    config: ShardConfig,
+    actors: Actors,
+    contributor: Contributor,
+    plan: Plan,
+    collided: Vec<u64>,
+    event_ids: EventIds,
+    names: NameBook,
+    /// Rows of the quarantine that changed since the last take; `None` deletes.
+    quarantine: Map<QuarantineKey, Option<QuarantineRow>>,
+    /// What was taken out of the quarantine since the start.
+    retried: Map<QuarantineKey, ()>,
+    terminals_dirty: Vec<u64>,
+    stores_dirty: Vec<u32>,
+    /// Newest generation whose rows are written.
+    flushed: u32,
+    counters: Counters,
+    violations: Violations,
+}
+
+impl Shard {
+    /// An empty shard. Stores come in with their first record, from `Rows` or by registration.
+    pub fn new(config: ShardConfig) -> Self {
+        Self {
+            config,
+            actors: Actors {
+                generation: 1,
+                ..Actors::default()
+            },
+            contributor: Contributor::default(),
+            plan: Plan::default(),
+            collided: Vec::new(),
+            event_ids: EventIds::default(),
+            names: NameBook::default(),
+            quarantine: Map::default(),
+            retried: Map::default(),
+            terminals_dirty: Vec::new(),
+            stores_dirty: Vec::new(),
+            flushed: 0,
+            counters: Counters::default(),
+            violations: Violations::default(),
+        }
+    }
+
+    /// What was done with events since the start.
+    pub fn counters(&self) -> Counters {
+        Counters {
+            activations: self.actors.activations,
+            ..self.counters
+        }
+    }
+
+    /// Invariants that were found broken since the start.
+    pub fn violations(&mut self) -> &Violations {
+        if !self.counters.adds_up() {
+            self.violations.count(InvariantId::Cnt1);
+        }
+        &self.violations
+    }
+
+    /// SKUs and sums in memory.
+    pub fn actors(&self) -> usize {
+        self.actors.skus.len() + self.actors.rollups.len()
+    }
+
+    /// Terminals in memory.
+    pub fn terminals(&self) -> usize {
+        self.actors.terminals.len()
+    }
+
+    /// Rows that wait for a flush, about.
+    pub fn dirty_rows(&self) -> usize {
+        self.actors.skus.dirty_len()
+            + self.actors.rollups.dirty_len()
+            + self.terminals_dirty.len()
+            + self.stores_dirty.len()
+            + self.event_ids.len()
+            + self.quarantine.len()
+    }
+
+    fn touch_terminal(&mut self, terminal: u64, generation: u32) {
+        if let Some(actor) = self.actors.terminals.get_mut(&terminal) {
+            actor.stamp.generation = generation;
+            if !std::mem::replace(&mut actor.stamp.dirty, true) {
+                self.terminals_dirty.push(terminal);
+            }
+        }
+    }
+
+    fn touch_store(&mut self, store: u32) {
+        if let Some(actor) = self.actors.stores.get_mut(&store)
+            && !std::mem::replace(&mut actor.dirty, true)
+        {
+            self.stores_dirty.push(store);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

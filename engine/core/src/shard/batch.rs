@@ -1,0 +1,394 @@
+//! A batch meets its shard: decide, which may refuse and changes nothing, then apply, which cannot fail.
+
+use std::mem;
+
+use bytes::Bytes;
+use till_protocol::code::Reason;
+use till_protocol::id::{Seq, TerminalId};
+use till_protocol::time::Timestamp;
+use till_protocol::verified::Verified;
+use till_protocol::view::View;
+
+use super::decide::{Decider, refusal_of};
+use super::plan::{Planner, Scope};
+use super::tally::{Tally, compress};
+use super::{Handled, SessionKey, Shard};
+use crate::event::{Event, for_each};
+use crate::hash::Map;
+use crate::record::{Outcome, Record, RecordHead, RecordKind, Verdict};
+use crate::row::{EventIdRow, Names, QuarantineKey, QuarantineRow, Rows, RowsError};
+use crate::terminal::Window;
+
+/// What a frame is called in the sequence of its terminal.
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    family: u8,
+    version: u8,
+    first_seq: u64,
+    count: u32,
+    skip: u32,
+}
+
+impl Shard {
+    /// Decides what a batch means and applies it. The record in the answer is to be journalled before anything is acked;
+    /// until then nothing that this shard says may leave.
+    ///
+    /// # Errors
+    /// Returns [`RowsError`] when a row or name could not be read. Nothing has changed then; the batch may come again.
+    pub fn handle_batch(
+        &mut self,
+        now: Timestamp,
+        session: SessionKey,
+        batch: &Verified,
+        rows: &dyn Rows,
+        names: &dyn Names,
+    ) -> Result<Handled, RowsError> {
+        let header = &batch.frame().header;
+        let mut span = Span {
+            family: header.family,
+            version: header.version,
+            first_seq: header.first_seq,
+            count: header.count,
+            skip: 0,
+        };
+        span.skip = match self.admit(session, span.first_seq, span.count, rows)? {
+            Ok(skip) => skip,
+            Err(handled) => return Ok(handled),
+        };
+        let view = batch.view();
+        let scope = self.scope(session.terminal, session.epoch.get(), u64::MAX, rows);
+        let decided = self.decide(now, session, batch, span, &scope, names)?;
+        let head = head(session, span, now, batch.mark(span.count.saturating_sub(1)));
+        let record = self.record_of(head, &batch.frame().payload, decided);
+        self.settle(&record, Some(&view), &scope);
+        self.count_live(&record);
+        Ok(self.handled(record))
+    }
+
+    /// Takes in a frame whose bytes arrived whole and make no sense: all its events are refused, and their sequence
+    /// numbers are used up.
+    ///
+    /// # Errors
+    /// Returns [`RowsError`] when a row could not be read. Nothing has changed then.
+    pub fn handle_unreadable(
+        &mut self,
+        now: Timestamp,
+        session: SessionKey,
+        first_seq: Seq,
+        count: u32,
+        reason: Reason,
+        rows: &dyn Rows,
+    ) -> Result<Handled, RowsError> {
+        let mut span = Span {
+            family: 0,
+            version: 0,
+            first_seq: first_seq.get(),
+            count,
+            skip: 0,
+        };
+        span.skip = match self.admit(session, span.first_seq, count, rows)? {
+            Ok(skip) => skip,
+            Err(handled) => return Ok(handled),
+        };
+        let verdict = Verdict {
+            index: Verdict::ALL,
+            outcome: Outcome::Refused,
+            reason: reason.code(),
+            flags: 0,
+        };
+        let mut head = head(session, span, now, 0);
+        head.kind = RecordKind::Tombstones;
+        let record = Record {
+            head,
+            payload: Bytes::new(),
+            verdicts: vec![verdict],
+        };
+        let scope = self.scope(session.terminal, session.epoch.get(), u64::MAX, rows);
+        self.settle(&record, None, &scope);
+        self.count_live(&record);
+        Ok(self.handled(record))
+    }
+
+    // How many events of a frame are known already, or the answer to a frame that is not to be taken.
+    fn admit(
+        &mut self,
+        session: SessionKey,
+        first_seq: u64,
+        count: u32,
+        rows: &dyn Rows,
+    ) -> Result<Result<u32, Handled>, RowsError> {
+        if self.actors.store(session.terminal.store(), rows)?.is_none() {
+            return Ok(Err(Handled::Unregistered));
+        }
+        let terminal = self.actors.terminal(session.terminal, rows)?;
+        Ok(
+            match terminal.row.window(session.epoch.get(), first_seq, count) {
+                Window::Next { skip } => Ok(skip),
+                Window::Known { upto } => {
+                    self.counters.received += u64::from(count);
+                    self.counters.duplicate += u64::from(count);
+                    Err(Handled::Known {
+                        upto: Seq::FIRST.plus(upto.saturating_sub(1)),
+                    })
+                }
+                Window::Gap { expected } => {
+                    self.counters.frames_gap += 1;
+                    Err(Handled::Gap {
+                        expected: Seq::FIRST.plus(expected.saturating_sub(1)),
+                    })
+                }
+                Window::Closed => {
+                    self.counters.frames_closed += 1;
+                    Err(Handled::Closed)
+                }
+            },
+        )
+    }
+
+    pub(super) fn scope<'r>(
+        &self,
+        terminal: TerminalId,
+        epoch: u32,
+        position: u64,
+        rows: &'r dyn Rows,
+    ) -> Scope<'r> {
+        Scope {
+            store: terminal.store(),
+            terminal: terminal.to_u64(),
+            epoch,
+            position,
+            stored: self.actors.stored(terminal.store()),
+            rows,
+        }
+    }
+
+    // Verdicts on all events from `span.skip` on; the changes are in the plan.
+    fn decide(
+        &mut self,
+        now: Timestamp,
+        session: SessionKey,
+        batch: &Verified,
+        span: Span,
+        scope: &Scope<'_>,
+        names: &dyn Names,
+    ) -> Result<Vec<Verdict>, RowsError> {
+        let view = batch.view();
+        self.plan.ops.clear();
+        let mut collided = mem::take(&mut self.collided);
+        collided.clear();
+        if let Some(terminal) = self.actors.terminals.get(&scope.terminal) {
+            collided.extend_from_slice(&terminal.collided);
+        }
+        let refusals = batch.refusals();
+        let is_new = |index| index >= span.skip && refusal_of(refusals, index).is_none();
+        self.names.has_new = false;
+        self.claim_names(&view, is_new, names, &mut collided)?;
+        let mut decider = Decider {
+            now,
+            session,
+            refusals,
+            masked: batch.masked(),
+            names,
+            event_ids: &self.event_ids,
+            named: mem::take(&mut self.plan.named),
+            collided,
+            in_batch: Map::default(),
+            verdicts: Vec::new(),
+        };
+        let mut planner = Planner {
+            actors: &mut self.actors,
+            contributor: &mut self.contributor,
+            plan: &mut self.plan,
+        };
+        let result = for_each(&view, |index, event| {
+            if index < span.skip || index >= span.count {
+                return Ok(());
+            }
+            let seq = span.first_seq + u64::from(index);
+            decider.event(&mut planner, scope, &event, index, seq)
+        });
+        let Decider {
+            verdicts,
+            collided,
+            named,
+            ..
+        } = decider;
+        self.plan.named = named;
+        if result.is_ok()
+            && !collided.is_empty()
+            && let Some(terminal) = self.actors.terminals.get_mut(&scope.terminal)
+        {
+            terminal.collided.clone_from(&collided);
+        }
+        self.collided = collided;
+        result.map(|()| verdicts)
+    }
+
+    // Events that are all known by their ids need no payload, unless it brings names.
+    fn record_of(&self, mut head: RecordHead, payload: &Bytes, verdicts: Vec<Verdict>) -> Record {
+        let fresh = head.count - head.skip;
+        let duplicates = verdicts
+            .iter()
+            .filter(|v| v.outcome == Outcome::Duplicate)
+            .count();
+        if u32::try_from(duplicates) == Ok(fresh) && !self.names.has_new {
+            head.kind = RecordKind::Duplicates;
+            let all = Verdict {
+                index: Verdict::ALL,
+                outcome: Outcome::Duplicate,
+                reason: 0,
+                flags: 0,
+            };
+            return Record {
+                head,
+                payload: Bytes::new(),
+                verdicts: vec![all],
+            };
+        }
+        Record {
+            head,
+            payload: payload.clone(),
+            verdicts: compress(verdicts, fresh),
+        }
+    }
+
+    /// Does what a record says: the one fold of live run, recovery and rebuild. The plan holds its changes.
+    pub(super) fn settle(&mut self, record: &Record, view: Option<&View<'_>>, scope: &Scope<'_>) {
+        let head = &record.head;
+        if head.kind == RecordKind::Batch
+            && let Some(view) = view
+        {
+            self.take_names(view, record);
+            self.remember_ids(view, record);
+            self.commit(scope, head.received_at_us);
+        }
+        self.set_aside(record);
+        let tally = Tally::of(record);
+        let end = head.first_seq + u64::from(head.count);
+        let generation = self.actors.generation;
+        if let Some(terminal) = self.actors.terminals.get_mut(&scope.terminal) {
+            let row = &mut terminal.row;
+            row.advance(head.epoch, end, head.mark);
+            row.last_seen_us = row.last_seen_us.max(head.received_at_us);
+            row.applied += tally.applied;
+            row.duplicates += tally.duplicate;
+            row.refused += tally.refused;
+            row.quarantined += tally.quarantined;
+        }
+        self.touch_terminal(scope.terminal, generation);
+        self.touch_store(scope.store.get());
+    }
+
+    fn remember_ids(&mut self, view: &View<'_>, record: &Record) {
+        let head = record.head;
+        let done: Result<(), std::convert::Infallible> =
+            for_each(view, |index, event: Event<'_>| {
+                let Some(id) = event.event_id() else {
+                    return Ok(());
+                };
+                if owns_its_id(record, index) {
+                    let row = EventIdRow {
+                        terminal: head.terminal,
+                        epoch: head.epoch,
+                        seq: head.first_seq + u64::from(index),
+                        content: event.content(),
+                    };
+                    self.event_ids.insert(&id, row, self.actors.generation);
+                }
+                Ok(())
+            });
+        if let Err(never) = done {
+            match never {}
+        }
+    }
+
+    // Events that were set aside get a row each.
+    fn set_aside(&mut self, record: &Record) {
+        let head = &record.head;
+        for index in head.skip..head.count {
+            if record.verdicts.is_empty() {
+                break;
+            }
+            let Some(verdict) = record.verdict(index) else {
+                continue;
+            };
+            if verdict.outcome != Outcome::Quarantined {
+                continue;
+            }
+            let key = QuarantineKey {
+                terminal: head.terminal,
+                epoch: head.epoch,
+                seq: head.first_seq + u64::from(index),
+                line: u16::MAX,
+            };
+            let row = QuarantineRow {
+                reason: verdict.reason,
+                received_at_us: head.received_at_us,
+                position: 0,
+                sku: 0,
+                quantity: 0,
+            };
+            self.quarantine.insert(key, Some(row));
+        }
+    }
+
+    fn count_live(&mut self, record: &Record) {
+        let tally = Tally::of(record);
+        self.counters.received += u64::from(record.head.count);
+        self.counters.duplicate += u64::from(record.head.skip) + tally.duplicate;
+        self.counters.applied += tally.applied;
+        self.counters.refused += tally.refused;
+        self.counters.quarantined += tally.quarantined;
+        self.counters.unbalanced += tally.unbalanced;
+    }
+
+    fn handled(&self, record: Record) -> Handled {
+        let head = &record.head;
+        let mut refusals = Vec::new();
+        for index in head.skip..head.count {
+            if let Some(verdict) = record.verdict(index)
+                && verdict.outcome == Outcome::Refused
+            {
+                let seq = Seq::FIRST.plus(head.first_seq - 1 + u64::from(index));
+                refusals.push((seq, Reason::from_code(verdict.reason)));
+            }
+        }
+        let tally = Tally::of(&record);
+        let duplicates = head
+            .skip
+            .saturating_add(u32::try_from(tally.duplicate).unwrap_or(0));
+        let last = head.first_seq + u64::from(head.count) - 1;
+        Handled::Journal {
+            upto: Seq::FIRST.plus(last - 1),
+            refusals,
+            duplicates,
+            record,
+        }
+    }
+}
+
+fn head(session: SessionKey, span: Span, now: Timestamp, mark: u64) -> RecordHead {
+    RecordHead {
+        kind: RecordKind::Batch,
+        family: span.family,
+        version: span.version,
+        terminal: session.terminal.to_u64(),
+        epoch: session.epoch.get(),
+        first_seq: span.first_seq,
+        count: span.count,
+        skip: span.skip,
+        received_at_us: now.us(),
+        mark,
+    }
+}
+
+// An event id stands for the first durable event that had it. A conflict's id is another event's.
+fn owns_its_id(record: &Record, index: u32) -> bool {
+    match record.outcome(index) {
+        Some((Outcome::Applied, _)) => true,
+        Some((Outcome::Quarantined, _)) => record
+            .verdict(index)
+            .is_none_or(|verdict| verdict.reason != Reason::Conflict.code()),
+        Some((Outcome::Duplicate | Outcome::Refused, _)) | None => false,
+    }
+}

@@ -1,0 +1,187 @@
+//! The verdict on one event: refused, known, set aside, or taken with its flags. In this order; the first that holds wins.
+
+use till_protocol::code::Reason;
+use till_protocol::time::Timestamp;
+
+use super::SessionKey;
+use super::ids::EventIds;
+use super::plan::{Planner, Scope};
+use crate::event::{Event, time_flags};
+use crate::flag;
+use crate::hash::Map;
+use crate::ledger::Balance;
+use crate::record::{Outcome, Verdict};
+use crate::row::{EventIdRow, Names, RowsError, Space};
+
+/// Decides the events of one batch, one after another.
+pub(super) struct Decider<'d> {
+    pub(super) now: Timestamp,
+    pub(super) session: SessionKey,
+    pub(super) refusals: &'d [(u32, Reason)],
+    pub(super) masked: &'d [u32],
+    pub(super) names: &'d dyn Names,
+    pub(super) event_ids: &'d EventIds,
+    /// SKUs that the batch names, sorted.
+    pub(super) named: Vec<u64>,
+    /// Ids whose names collide, sorted.
+    pub(super) collided: Vec<u64>,
+    /// Event ids of this batch.
+    pub(super) in_batch: Map<[u8; 16], EventIdRow>,
+    pub(super) verdicts: Vec<Verdict>,
+}
+
+impl Decider<'_> {
+    /// Decides an event; what takes effect goes into the plan.
+    pub(super) fn event(
+        &mut self,
+        planner: &mut Planner<'_>,
+        scope: &Scope<'_>,
+        event: &Event<'_>,
+        index: u32,
+        seq: u64,
+    ) -> Result<(), RowsError> {
+        if let Some((outcome, reason)) = self.exception(scope, event, index, seq)? {
+            let reason = reason.map_or(0, Reason::code);
+            let flags = self.own_flags(event, index);
+            self.verdicts.push(Verdict {
+                index,
+                outcome,
+                reason,
+                flags,
+            });
+            return Ok(());
+        }
+        let start = planner.event(scope, event, seq, 0)?;
+        let mut flags = self.own_flags(event, index);
+        if self.has_unnamed(planner, start)? {
+            flags |= flag::UNNAMED_SKU;
+        }
+        if flags != 0 {
+            planner.flag(start, flags);
+            self.verdicts.push(Verdict {
+                index,
+                outcome: Outcome::Applied,
+                reason: 0,
+                flags,
+            });
+        }
+        Ok(())
+    }
+
+    // Why an event does not take effect.
+    fn exception(
+        &mut self,
+        scope: &Scope<'_>,
+        event: &Event<'_>,
+        index: u32,
+        seq: u64,
+    ) -> Result<Option<(Outcome, Option<Reason>)>, RowsError> {
+        if let Some(reason) = refusal_of(self.refusals, index) {
+            return Ok(Some((Outcome::Refused, Some(reason))));
+        }
+        if let Some(id) = event.event_id() {
+            let content = event.content();
+            let own = EventIdRow {
+                terminal: scope.terminal,
+                epoch: scope.epoch,
+                seq,
+                content,
+            };
+            let known = match self.in_batch.get(&id.to_bytes()) {
+                Some(row) => Some(*row),
+                None => self.event_ids.find(&id, scope.rows)?,
+            };
+            match known {
+                Some(row)
+                    if (row.terminal, row.epoch, row.seq) == (own.terminal, own.epoch, seq) => {}
+                Some(row) if row.content == content => {
+                    return Ok(Some((Outcome::Duplicate, None)));
+                }
+                Some(_) => {
+                    return Ok(Some((Outcome::Quarantined, Some(Reason::Conflict))));
+                }
+                None => {
+                    self.in_batch.insert(id.to_bytes(), own);
+                }
+            }
+        }
+        Ok(self
+            .collision(event)
+            .map(|reason| (Outcome::Quarantined, Some(reason))))
+    }
+
+    // An event that uses an id of two names is set aside: merging them could not be undone.
+    fn collision(&self, event: &Event<'_>) -> Option<Reason> {
+        if self.collided.is_empty() {
+            return None;
+        }
+        let uses = |id: u64| self.collided.binary_search(&id).is_ok();
+        match event {
+            Event::Sale(sale) => {
+                if sale.lines.iter().any(|line| uses(line.sku.to_native())) {
+                    return Some(Reason::SkuCollision);
+                }
+                let tenders = u16::try_from(sale.tenders.len()).unwrap_or(u16::MAX);
+                (0..tenders)
+                    .any(|tender| uses(sale.tender_key(tender)))
+                    .then_some(Reason::TenderCollision)
+            }
+            Event::Stock(stock) => {
+                uses(stock.record.sku.to_native()).then_some(Reason::SkuCollision)
+            }
+            Event::Sensor(reading) => {
+                uses(reading.record.sku.to_native()).then_some(Reason::SkuCollision)
+            }
+            Event::Device(_) => None,
+        }
+    }
+
+    // Flags that follow from the event, its receipt and its session.
+    fn own_flags(&self, event: &Event<'_>, index: u32) -> u32 {
+        let mut flags = time_flags(event.at_us(), self.now.us());
+        if self.session.clock_suspect {
+            flags |= flag::CLOCK_SUSPECT;
+        }
+        if self.masked.contains(&index) {
+            flags |= flag::CARD_MASKED;
+        }
+        if event.is_training() {
+            flags |= flag::TRAINING;
+        }
+        if let Event::Sale(sale) = event
+            && sale.sale.kind != till_protocol::family::sale::v1::kind::VOID
+            && !Balance::of(sale).is_even()
+        {
+            flags |= flag::UNBALANCED;
+        }
+        flags
+    }
+
+    // A SKU that was used before without the flag has a name; only others are looked up.
+    fn has_unnamed(&self, planner: &Planner<'_>, start: usize) -> Result<bool, RowsError> {
+        for slot in planner.skus_since(start) {
+            let actor = planner.actors.skus.get(slot);
+            if !actor.level.is_unnamed() && !actor.level.is_virgin() {
+                continue;
+            }
+            let sku = actor.key.sku;
+            let is_named =
+                self.named.binary_search(&sku).is_ok() || self.names.known(Space::Sku, sku)?;
+            if !is_named {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// Why the frame's check refused an event.
+pub(super) fn refusal_of(refusals: &[(u32, Reason)], index: u32) -> Option<Reason> {
+    if refusals.is_empty() {
+        return None;
+    }
+    let at = refusals
+        .binary_search_by_key(&index, |(refused, _)| *refused)
+        .ok()?;
+    refusals.get(at).map(|(_, reason)| *reason)
+}

@@ -1,0 +1,180 @@
+//! Rows out: what has changed is taken for a flush, and what is flushed may be dropped from memory.
+
+use till_protocol::id::{SkuId, StoreId, TerminalId};
+
+use super::Shard;
+use super::actors::cell_key;
+use crate::dirty::Dirty;
+use crate::row::Space;
+
+/// Passivation goes down to this part of the budget (in 1/8), so that it does not start again at once.
+const KEPT_EIGHTHS: usize = 7;
+
+impl Shard {
+    /// Takes the rows that have changed since the last take, each once, whole and sorted.
+    ///
+    /// They hold everything that was handled before; write them once the records of all that are durable.
+    pub fn take_dirty(&mut self) -> Dirty {
+        let generation = self.actors.generation;
+        self.actors.generation += 1;
+        let mut dirty = Dirty {
+            generation,
+            ..Dirty::default()
+        };
+        self.take_stores(&mut dirty);
+        self.take_terminals(&mut dirty);
+        self.take_skus(&mut dirty);
+        for slot in self.actors.rollups.take_dirty() {
+            let actor = self.actors.rollups.get(slot);
+            dirty.rollups.push((actor.key, actor.row));
+        }
+        dirty.rollups.sort_unstable_by_key(|(key, _)| *key);
+        dirty.event_ids = self.event_ids.take();
+        dirty.names = std::mem::take(&mut self.names.dirty);
+        dirty.names.sort_unstable_by(|a, b| {
+            (a.0 == Space::Tender, a.1, &a.2).cmp(&(b.0 == Space::Tender, b.1, &b.2))
+        });
+        dirty.quarantine = self.quarantine.drain().collect();
+        dirty.quarantine.sort_unstable_by_key(|(key, _)| *key);
+        dirty
+    }
+
+    fn take_stores(&mut self, dirty: &mut Dirty) {
+        for number in std::mem::take(&mut self.stores_dirty) {
+            let actor = self.actors.stores.get_mut(&number);
+            if let (Some(actor), Ok(store)) = (actor, StoreId::new(number)) {
+                actor.dirty = false;
+                dirty.stores.push((store, actor.row.clone()));
+            }
+        }
+        dirty.stores.sort_unstable_by_key(|(store, _)| *store);
+    }
+
+    fn take_terminals(&mut self, dirty: &mut Dirty) {
+        for number in std::mem::take(&mut self.terminals_dirty) {
+            let actor = self.actors.terminals.get_mut(&number);
+            if let (Some(actor), Ok(terminal)) = (actor, TerminalId::from_u64(number)) {
+                actor.stamp.dirty = false;
+                dirty.terminals.push((terminal, actor.row.clone()));
+            }
+        }
+        dirty
+            .terminals
+            .sort_unstable_by_key(|(terminal, _)| *terminal);
+    }
+
+    fn take_skus(&mut self, dirty: &mut Dirty) {
+        for slot in self.actors.skus.take_dirty() {
+            let actor = self.actors.skus.get_mut(slot);
+            if std::mem::take(&mut actor.level_dirty)
+                && let Ok(store) = StoreId::new(actor.key.store)
+            {
+                let key = (store, SkuId::from_u64(actor.key.sku));
+                dirty.skus.push((key, actor.level.row()));
+            }
+            if std::mem::take(&mut actor.cell_dirty)
+                && let Some(hour) = actor.hour
+            {
+                dirty
+                    .rollups
+                    .push((cell_key(actor.key, hour), actor.cell.row()));
+            }
+        }
+        dirty
+            .skus
+            .sort_unstable_by_key(|((store, sku), _)| (store.get(), sku.get()));
+    }
+
+    /// Says that the rows of a take, and of all takes before it, are written.
+    pub fn flushed(&mut self, generation: u32) {
+        self.flushed = self.flushed.max(generation);
+        self.event_ids.flushed(self.flushed);
+    }
+
+    /// Drops clean actors from memory where there are more than [`actors_max`](super::ShardConfig::actors_max): first
+    /// sums, the oldest hours first, then the SKUs that were not touched for longest. Returns how many were dropped.
+    ///
+    /// Nothing that has not been flushed is dropped; no answer changes.
+    pub fn passivate(&mut self) -> usize {
+        let before = self.actors();
+        if before <= self.config.actors_max {
+            return 0;
+        }
+        let kept = self.config.actors_max.div_euclid(8) * KEPT_EIGHTHS;
+        let mut excess = before.saturating_sub(kept);
+        excess -= self.drop_rollups(excess);
+        self.drop_skus(excess);
+        self.drop_terminals();
+        let dropped = before - self.actors();
+        self.counters.passivations += u64::try_from(dropped).unwrap_or(u64::MAX);
+        dropped
+    }
+
+    fn drop_rollups(&mut self, most: usize) -> usize {
+        let mut clean: Vec<_> = self
+            .actors
+            .rollups
+            .clean(self.flushed)
+            .map(|(slot, actor)| (actor.key.hour_us, actor.key, slot))
+            .collect();
+        clean.sort_unstable();
+        clean.truncate(most);
+        for (hour_us, key, slot) in &clean {
+            self.actors.rollups.remove(*slot);
+            self.now_stored(key.store, Some(*hour_us), false);
+        }
+        clean.len()
+    }
+
+    fn drop_skus(&mut self, most: usize) -> usize {
+        use crate::table::Actor as _;
+        let mut clean: Vec<_> = self
+            .actors
+            .skus
+            .clean(self.flushed)
+            .map(|(slot, actor)| {
+                let hour_us = actor.hour.map(|hour| hour.hour_us);
+                (
+                    actor.stamp().generation,
+                    actor.key.store,
+                    actor.key.sku,
+                    slot,
+                    hour_us,
+                )
+            })
+            .collect();
+        clean.sort_unstable();
+        clean.truncate(most);
+        for (_, store, _, slot, hour_us) in &clean {
+            self.actors.skus.remove(*slot);
+            self.now_stored(*store, *hour_us, true);
+        }
+        clean.len()
+    }
+
+    // Terminals are few and small; they go when SKUs have to go as well.
+    fn drop_terminals(&mut self) {
+        let flushed = self.flushed;
+        let mut dropped: Vec<u64> = self
+            .actors
+            .terminals
+            .extract_if(|_, actor| actor.stamp.is_clean(flushed) && !actor.is_pinned())
+            .map(|(terminal, _)| terminal)
+            .collect();
+        dropped.sort_unstable();
+        for terminal in dropped {
+            let store = u32::try_from(terminal >> 32).unwrap_or(0);
+            if let Some(actor) = self.actors.stores.get_mut(&store) {
+                actor.terminals_stored = true;
+            }
+        }
+    }
+
+    // From now on rows of this store have to be looked up.
+    fn now_stored(&mut self, store: u32, hour_us: Option<i64>, is_sku: bool) {
+        if let Some(actor) = self.actors.stores.get_mut(&store) {
+            actor.hours_stored = actor.hours_stored.max(hour_us.unwrap_or(i64::MIN));
+            actor.skus_stored |= is_sku;
+        }
+    }
+}

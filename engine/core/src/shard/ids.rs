@@ -1,0 +1,51 @@
+//! Event ids that are not flushed yet; the others are looked up.
+
+use till_protocol::id::EventId;
+
+use crate::hash::Map;
+use crate::row::{EventIdRow, Rows, RowsError};
+
+/// Event ids of the events that became durable since the last finished flush.
+#[derive(Debug, Default)]
+pub(crate) struct EventIds {
+    /// With the generation of the take that has them.
+    recent: Map<[u8; 16], (EventIdRow, u32)>,
+    dirty: Vec<[u8; 16]>,
+}
+
+impl EventIds {
+    pub(crate) fn find(
+        &self,
+        id: &EventId,
+        rows: &dyn Rows,
+    ) -> Result<Option<EventIdRow>, RowsError> {
+        match self.recent.get(&id.to_bytes()) {
+            Some((row, _)) => Ok(Some(*row)),
+            None => rows.event_id(id),
+        }
+    }
+
+    pub(crate) fn insert(&mut self, id: &EventId, row: EventIdRow, generation: u32) {
+        self.recent.insert(id.to_bytes(), (row, generation));
+        self.dirty.push(id.to_bytes());
+    }
+
+    /// The rows that were not taken yet, sorted.
+    pub(crate) fn take(&mut self) -> Vec<(EventId, EventIdRow)> {
+        let mut ids = std::mem::take(&mut self.dirty);
+        ids.sort_unstable();
+        ids.dedup();
+        ids.iter()
+            .filter_map(|id| Some((EventId::from_bytes(*id), self.recent.get(id)?.0)))
+            .collect()
+    }
+
+    /// Forgets what a finished flush has written.
+    pub(crate) fn flushed(&mut self, generation: u32) {
+        self.recent.retain(|_, (_, taken)| *taken > generation);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.recent.len()
+    }
+}

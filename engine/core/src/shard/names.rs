@@ -1,0 +1,161 @@
+//! Names: codes of SKUs and names of tenders travel with the events that use them first.
+
+use till_protocol::family::text;
+use till_protocol::id::SkuId;
+use till_protocol::view::{TextView, View, named_tender_key};
+
+use super::Shard;
+use crate::event::{Event, for_each};
+use crate::hash::Map;
+use crate::record::{Outcome, Record};
+use crate::row::{Claim, Names, RowsError, Space};
+
+/// Names that were seen lately, so that a name which every frame repeats is hashed and claimed once.
+const RECENT_MAX: usize = 16_384;
+
+/// What is known of a text.
+#[derive(Clone, Copy, Debug)]
+struct Recent {
+    id: u64,
+    /// It was claimed here, and is ours.
+    ours: bool,
+    /// It is among the rows to flush, or was.
+    written: bool,
+}
+
+/// The names that pass through a shard.
+#[derive(Debug, Default)]
+pub(crate) struct NameBook {
+    skus: Map<String, Recent>,
+    tenders: Map<String, Recent>,
+    pub(crate) dirty: Vec<(Space, u64, String)>,
+    /// A name was claimed that nobody had claimed before.
+    pub(crate) has_new: bool,
+}
+
+impl NameBook {
+    fn recent(&mut self, space: Space, name: &str) -> &mut Recent {
+        let book = match space {
+            Space::Sku => &mut self.skus,
+            Space::Tender => &mut self.tenders,
+        };
+        if book.len() >= RECENT_MAX && !book.contains_key(name) {
+            book.clear();
+        }
+        book.entry_ref(name).or_insert_with(|| Recent {
+            id: id_of(space, name),
+            ours: false,
+            written: false,
+        })
+    }
+
+    /// The id of a name.
+    fn id(&mut self, space: Space, name: &str) -> u64 {
+        self.recent(space, name).id
+    }
+
+    /// Claims a name for its id. `false`: the id has another name.
+    fn claim(&mut self, space: Space, name: &str, names: &dyn Names) -> Result<bool, RowsError> {
+        let recent = self.recent(space, name);
+        if !recent.ours {
+            let claim = names.claim(space, recent.id, name)?;
+            recent.ours = claim != Claim::Collision;
+            self.has_new |= claim == Claim::New;
+            return Ok(claim != Claim::Collision);
+        }
+        Ok(true)
+    }
+
+    /// Puts a name among the rows to flush.
+    fn write(&mut self, space: Space, name: &str) {
+        let recent = self.recent(space, name);
+        if !std::mem::replace(&mut recent.written, true) {
+            let id = recent.id;
+            self.dirty.push((space, id, name.to_owned()));
+        }
+    }
+}
+
+fn id_of(space: Space, name: &str) -> u64 {
+    match space {
+        Space::Sku => SkuId::of_code(name).get(),
+        Space::Tender => named_tender_key(name),
+    }
+}
+
+/// What a text names, if it names something.
+fn space_of(text: &TextView<'_>) -> Option<Space> {
+    match text.kind {
+        text::SKU_CODE if !text.text.is_empty() => Some(Space::Sku),
+        text::TENDER_NAME if !text.text.is_empty() => Some(Space::Tender),
+        _ => None,
+    }
+}
+
+impl Shard {
+    /// Claims what the events of a batch name; leaves the ids whose names collide in `collided`, sorted, and those that
+    /// have a name in `plan.named`.
+    pub(super) fn claim_names(
+        &mut self,
+        view: &View<'_>,
+        counts: impl Fn(u32) -> bool,
+        names: &dyn Names,
+        collided: &mut Vec<u64>,
+    ) -> Result<(), RowsError> {
+        self.plan.named.clear();
+        let (book, named) = (&mut self.names, &mut self.plan.named);
+        for_each(view, |index, event| {
+            if event.texts().is_empty() || !counts(index) {
+                return Ok(());
+            }
+            for text in event.texts() {
+                let Some(space) = space_of(&text) else {
+                    continue;
+                };
+                let ours = book.claim(space, text.text, names)?;
+                let id = book.id(space, text.text);
+                if !ours {
+                    collided.push(id);
+                } else if space == Space::Sku {
+                    named.push(id);
+                }
+            }
+            Ok(())
+        })?;
+        self.plan.named.sort_unstable();
+        collided.sort_unstable();
+        collided.dedup();
+        Ok(())
+    }
+
+    /// Takes the names that a record brings: those of all its events but the refused and those that were set aside. The
+    /// same in a live run and in recovery.
+    pub(super) fn take_names(&mut self, view: &View<'_>, record: &Record) {
+        self.plan.named.clear();
+        let (book, named) = (&mut self.names, &mut self.plan.named);
+        let done: Result<(), std::convert::Infallible> =
+            for_each(view, |index, event: Event<'_>| {
+                if event.texts().is_empty() {
+                    return Ok(());
+                }
+                let outcome = record.outcome(index).map(|(outcome, _)| outcome);
+                if !matches!(outcome, Some(Outcome::Applied | Outcome::Duplicate)) {
+                    return Ok(());
+                }
+                for text in event.texts() {
+                    let Some(space) = space_of(&text) else {
+                        continue;
+                    };
+                    book.write(space, text.text);
+                    if space == Space::Sku {
+                        named.push(book.id(space, text.text));
+                    }
+                }
+                Ok(())
+            });
+        if let Err(never) = done {
+            match never {}
+        }
+        self.plan.named.sort_unstable();
+    }
+}

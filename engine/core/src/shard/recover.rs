@@ -1,0 +1,175 @@
+//! Applying records of the past: recovery and rebuild.
+
+use till_protocol::codec::Frame;
+use till_protocol::id::{StoreId, TerminalId};
+use till_protocol::verified::Verified;
+use till_protocol::view::View;
+
+use super::Shard;
+use super::plan::{Planner, Scope};
+use crate::event::for_each;
+use crate::invariant::InvariantId;
+use crate::record::{Outcome, Record, RecordKind};
+use crate::row::{Rows, RowsError, StoreRow};
+use crate::store::{Registration, StoreActor};
+use crate::terminal::Window;
+
+impl Shard {
+    /// Applies a record of the journal as it was decided: the fold that a live run ends in. Records that the store's rows
+    /// hold already (its `applied` is not below `position`) change nothing.
+    ///
+    /// # Errors
+    /// Returns [`RowsError`] when a row could not be read, or when the record is none that this software could have
+    /// written. Nothing has changed then.
+    pub fn apply(
+        &mut self,
+        position: u64,
+        record: &Record,
+        rows: &dyn Rows,
+    ) -> Result<(), RowsError> {
+        match record.head.kind {
+            RecordKind::StoreRegistered => return self.apply_registration(position, record, rows),
+            RecordKind::SkuAlias | RecordKind::BaseRow => return Ok(()),
+            RecordKind::Batch
+            | RecordKind::Tombstones
+            | RecordKind::Duplicates
+            | RecordKind::Retry => {}
+        }
+        let terminal = TerminalId::from_u64(record.head.terminal)
+            .map_err(|error| unreadable(position, &error.to_string()))?;
+        let store = terminal.store();
+        let Some(actor) = self.actors.store(store, rows)? else {
+            self.violations.count(InvariantId::Rte1);
+            return Err(unreadable(
+                position,
+                &format!("store {store} is not registered before it"),
+            ));
+        };
+        if actor.row.applied >= position {
+            return Ok(());
+        }
+        self.actors.terminal(terminal, rows)?;
+        let scope = self.scope(terminal, record.head.epoch, position, rows);
+        if record.head.kind == RecordKind::Retry {
+            self.apply_retry(record, &scope)?;
+        } else {
+            self.apply_events(position, record, &scope)?;
+        }
+        self.mark_applied(store, position);
+        Ok(())
+    }
+
+    fn apply_events(
+        &mut self,
+        position: u64,
+        record: &Record,
+        scope: &Scope<'_>,
+    ) -> Result<(), RowsError> {
+        let head = &record.head;
+        let window = self
+            .actors
+            .terminals
+            .get(&scope.terminal)
+            .map_or(Window::Next { skip: head.skip }, |actor| {
+                actor.row.window(head.epoch, head.first_seq, head.count)
+            });
+        match window {
+            Window::Next { skip } if skip == head.skip => {}
+            // A salvaged journal has gaps; what is left of it is applied.
+            Window::Gap { .. } => self.violations.count(InvariantId::Seq1),
+            Window::Next { .. } | Window::Known { .. } | Window::Closed => {
+                self.violations.count(InvariantId::Seq2);
+                return Ok(());
+            }
+        }
+        self.plan.ops.clear();
+        if head.kind == RecordKind::Batch {
+            let verified = read_back(position, record)?;
+            let view = verified.view();
+            self.plan_record(&view, record, scope)?;
+            self.settle(record, Some(&view), scope);
+        } else {
+            self.settle(record, None, scope);
+        }
+        self.counters.replayed += u64::from(head.count - head.skip);
+        Ok(())
+    }
+
+    /// Plans the events of a record that took effect.
+    pub(super) fn plan_record(
+        &mut self,
+        view: &View<'_>,
+        record: &Record,
+        scope: &Scope<'_>,
+    ) -> Result<(), RowsError> {
+        let mut planner = Planner {
+            actors: &mut self.actors,
+            contributor: &mut self.contributor,
+            plan: &mut self.plan,
+        };
+        for_each(view, |index, event| {
+            if let Some((Outcome::Applied, flags)) = record.outcome(index) {
+                let seq = record.head.first_seq + u64::from(index);
+                planner.event(scope, &event, seq, flags)?;
+            }
+            Ok(())
+        })
+    }
+
+    fn apply_registration(
+        &mut self,
+        position: u64,
+        record: &Record,
+        rows: &dyn Rows,
+    ) -> Result<(), RowsError> {
+        let number = u32::try_from(record.head.terminal >> 32).unwrap_or(0);
+        let store =
+            StoreId::new(number).map_err(|error| unreadable(position, &error.to_string()))?;
+        if self.actors.store(store, rows)?.is_some() {
+            return Ok(());
+        }
+        let Some(registration) = Registration::decode(&record.payload) else {
+            return Err(unreadable(position, "its registration is cut short"));
+        };
+        let row = StoreRow {
+            currency: registration.currency,
+            zone: registration.zone,
+            registered_at_us: record.head.received_at_us,
+            applied: position,
+            training: crate::row::Totals::default(),
+        };
+        let actor =
+            StoreActor::new(row).map_err(|error| unreadable(position, &error.to_string()))?;
+        self.actors.stores.insert(store.get(), actor);
+        self.touch_store(store.get());
+        Ok(())
+    }
+
+    fn mark_applied(&mut self, store: StoreId, position: u64) {
+        if let Some(actor) = self.actors.stores.get_mut(&store.get()) {
+            actor.row.applied = actor.row.applied.max(position);
+        }
+    }
+}
+
+pub(super) fn unreadable(position: u64, cause: &str) -> RowsError {
+    RowsError {
+        table: "journal",
+        cause: format!("record at {position}: {cause}"),
+    }
+}
+
+/// Reads the events of a record back.
+pub(super) fn read_back(position: u64, record: &Record) -> Result<Verified, RowsError> {
+    let head = &record.head;
+    let payload = record.payload.clone();
+    let frame = Frame::new(
+        head.family,
+        head.version,
+        head.count,
+        head.first_seq,
+        payload,
+    )
+    .map_err(|error| unreadable(position, &error.to_string()))?;
+    Verified::from_journal(frame).map_err(|error| unreadable(position, &error.to_string()))
+}

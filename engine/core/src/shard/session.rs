@@ -1,0 +1,155 @@
+//! The start of a session: who a terminal is, and where it goes on.
+
+use bytes::Bytes;
+use thiserror::Error;
+use till_protocol::code::Reason;
+use till_protocol::id::{Epoch, StoreId, TerminalId};
+use till_protocol::time::{DeviceTime, Timestamp};
+
+use super::Shard;
+use crate::event::CLOCK_SUSPECT_AFTER_US;
+use crate::record::{Record, RecordHead, RecordKind};
+use crate::row::{Rows, RowsError, StoreRow, Totals};
+use crate::store::{RegisterError, Registration, StoreActor};
+
+/// What a device says of itself.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Hello<'a> {
+    /// The terminal that it speaks for.
+    pub terminal: TerminalId,
+    /// Its life; 0 asks for a new one.
+    pub epoch: u32,
+    /// Its clock.
+    pub clock: DeviceTime,
+    /// ISO 4217 number of its currency; 0 = not stated.
+    pub currency: u16,
+    /// IANA name of its time zone; empty = not stated.
+    pub zone: &'a str,
+}
+
+/// Where a terminal goes on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Greeting {
+    /// The life that is spoken of: the one named in the Hello, or the new one.
+    pub epoch: Epoch,
+    /// The newest life that has events; 0 when none has.
+    pub latest_epoch: u32,
+    /// The sequence number that comes next in `epoch`.
+    pub next_seq: u64,
+    /// Mark of the event before it; 0 when there is none or it could not be read.
+    pub mark: u64,
+    /// The life is over: a newer one has events. Take a new one.
+    pub is_closed: bool,
+    /// The device's clock is more than a day off.
+    pub clock_suspect: bool,
+}
+
+/// A session that does not start.
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+#[non_exhaustive]
+pub enum HelloError {
+    /// It is not allowed; the device is told why.
+    #[error("session refused: {0}")]
+    Refused(Reason),
+    /// Rows could not be read; the device may try again.
+    #[error(transparent)]
+    Rows(#[from] RowsError),
+}
+
+impl Shard {
+    /// Greets a terminal of a registered store. A life that is granted becomes real with its first durable event; two
+    /// devices that ask for the same terminal are never granted the same one.
+    ///
+    /// # Errors
+    /// [`HelloError::Refused`] with [`Reason::UnregisteredStore`] for a store that is not registered (register it, then
+    /// greet again), [`Reason::CurrencyMismatch`] and [`Reason::ZoneMismatch`] where the device states others than the
+    /// store has, [`Reason::BadHello`] for an epoch out of range.
+    pub fn hello(
+        &mut self,
+        now: Timestamp,
+        hello: &Hello<'_>,
+        rows: &dyn Rows,
+    ) -> Result<Greeting, HelloError> {
+        let store = hello.terminal.store();
+        let Some(actor) = self.actors.store(store, rows)? else {
+            return Err(HelloError::Refused(Reason::UnregisteredStore));
+        };
+        if hello.currency != 0 && hello.currency != actor.row.currency {
+            return Err(HelloError::Refused(Reason::CurrencyMismatch));
+        }
+        if !hello.zone.is_empty() && hello.zone != actor.row.zone {
+            let spelled = crate::zone::Zone::new(hello.zone)
+                .map_err(|_| HelloError::Refused(Reason::UnknownZone))?;
+            if spelled.name() != actor.row.zone {
+                return Err(HelloError::Refused(Reason::ZoneMismatch));
+            }
+        }
+        let terminal = self.actors.terminal(hello.terminal, rows)?;
+        terminal.collided.clear();
+        let latest_epoch = terminal.row.latest_epoch();
+        let number = match hello.epoch {
+            0 => latest_epoch.max(terminal.granted).saturating_add(1),
+            stated => stated,
+        };
+        let epoch = Epoch::new(number).map_err(|_| HelloError::Refused(Reason::BadHello))?;
+        if hello.epoch == 0 {
+            terminal.granted = number;
+        }
+        let known = terminal.row.epoch(number);
+        let ahead_us = hello.clock.us().saturating_sub(now.us());
+        Ok(Greeting {
+            epoch,
+            latest_epoch,
+            next_seq: known.map_or(1, |mark| mark.next_seq),
+            mark: known.map_or(0, |mark| mark.mark),
+            is_closed: number < latest_epoch,
+            clock_suspect: ahead_us.saturating_abs() > CLOCK_SUSPECT_AFTER_US,
+        })
+    }
+
+    /// Registers a store with its currency and time zone, for good. `None`: it is registered so already.
+    ///
+    /// # Errors
+    /// [`RegisterError`] where it is registered otherwise, or the currency or zone does not exist.
+    pub fn register_store(
+        &mut self,
+        now: Timestamp,
+        store: StoreId,
+        currency: u16,
+        zone: &str,
+        rows: &dyn Rows,
+    ) -> Result<Option<Record>, RegisterError> {
+        let registration = Registration::new(currency, zone)?;
+        if let Some(actor) = self.actors.store(store, rows)? {
+            actor.compare(store, currency, &registration.zone)?;
+            return Ok(None);
+        }
+        let payload = Bytes::from(registration.encode());
+        let actor = StoreActor::new(StoreRow {
+            currency,
+            zone: registration.zone,
+            registered_at_us: now.us(),
+            applied: 0,
+            training: Totals::default(),
+        })?;
+        self.actors.stores.insert(store.get(), actor);
+        self.touch_store(store.get());
+        let head = RecordHead {
+            kind: RecordKind::StoreRegistered,
+            family: 0,
+            version: 0,
+            terminal: u64::from(store.get()) << 32,
+            epoch: 0,
+            first_seq: 0,
+            count: 0,
+            skip: 0,
+            received_at_us: now.us(),
+            mark: 0,
+        };
+        Ok(Some(Record {
+            head,
+            payload,
+            verdicts: Vec::new(),
+        }))
+    }
+}

@@ -1,0 +1,125 @@
+//! The actor of a terminal: its lives, its sequence window, its totals.
+
+use crate::rollup::add_totals;
+use crate::row::{EpochMark, TerminalRow, Totals};
+use crate::table::Stamp;
+
+/// Lives that a terminal's row remembers. A device that changes life more often than this loses only the marks of lives
+/// that are long closed.
+pub const EPOCHS_MAX: usize = 64;
+
+/// Where a frame stands in its terminal's sequence.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Window {
+    /// It begins with the expected event, or before it: the first `skip` events are known.
+    Next {
+        /// Events that took effect before.
+        skip: u32,
+    },
+    /// Every event of it is known.
+    Known {
+        /// The last known sequence number of this life.
+        upto: u64,
+    },
+    /// Events are missing before it.
+    Gap {
+        /// The sequence number that comes next.
+        expected: u64,
+    },
+    /// The terminal has a newer life.
+    Closed,
+}
+
+impl TerminalRow {
+    /// The newest life; 0 when there was none.
+    pub fn latest_epoch(&self) -> u32 {
+        self.epochs.last().map_or(0, |mark| mark.epoch)
+    }
+
+    /// What is known of a life.
+    pub fn epoch(&self, epoch: u32) -> Option<&EpochMark> {
+        self.epochs.iter().rev().find(|mark| mark.epoch == epoch)
+    }
+
+    /// The sequence number that comes next in a life: 1 in one that is new.
+    pub fn next_seq(&self, epoch: u32) -> u64 {
+        self.epoch(epoch).map_or(1, |mark| mark.next_seq)
+    }
+
+    /// Where `count` events from `first_seq` stand.
+    pub fn window(&self, epoch: u32, first_seq: u64, count: u32) -> Window {
+        if epoch < self.latest_epoch() {
+            return Window::Closed;
+        }
+        let expected = self.next_seq(epoch);
+        let end = first_seq.saturating_add(u64::from(count));
+        if expected < first_seq {
+            return Window::Gap { expected };
+        }
+        if end <= expected {
+            return Window::Known { upto: expected - 1 };
+        }
+        let skip = u32::try_from(expected - first_seq).unwrap_or(count);
+        Window::Next { skip }
+    }
+
+    /// Takes a life up to `next_seq`, where it was not there before.
+    pub(crate) fn advance(&mut self, epoch: u32, next_seq: u64, mark: u64) {
+        if let Some(known) = self
+            .epochs
+            .iter_mut()
+            .rev()
+            .find(|mark| mark.epoch == epoch)
+        {
+            if known.next_seq < next_seq {
+                (known.next_seq, known.mark) = (next_seq, mark);
+            }
+            return;
+        }
+        let at = self.epochs.partition_point(|known| known.epoch < epoch);
+        self.epochs.insert(
+            at,
+            EpochMark {
+                epoch,
+                next_seq,
+                mark,
+            },
+        );
+        if self.epochs.len() > EPOCHS_MAX {
+            self.epochs.remove(0);
+        }
+    }
+
+    /// Adds a completed sale of a business day. A newer day begins a new shift; an older one is in the totals alone.
+    pub(crate) fn add_sale(&mut self, day: u16, totals: &Totals) {
+        add_totals(&mut self.totals, totals);
+        if self.shift_day < day {
+            self.shift_day = day;
+            self.shift = Totals::default();
+        }
+        if day == self.shift_day {
+            add_totals(&mut self.shift, totals);
+        }
+    }
+}
+
+/// A terminal in memory.
+#[derive(Debug, Default)]
+pub(crate) struct TerminalActor {
+    pub(crate) row: TerminalRow,
+    pub(crate) stamp: Stamp,
+    /// Newest life that was granted; it is in the row once its first event is.
+    pub(crate) granted: u32,
+    /// SKU ids and tender keys whose names collided in this session, sorted.
+    pub(crate) collided: Vec<u64>,
+}
+
+impl TerminalActor {
+    /// Whether it remembers something that its row does not hold.
+    pub(crate) fn is_pinned(&self) -> bool {
+        self.granted > self.row.latest_epoch() || !self.collided.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,59 @@
+//! Every limit of the wire, once, and how they relate.
+
+/// Largest payload of a frame of events, in bytes. More costs memory per connection; less costs a sync per event.
+pub const FRAME_BYTES_MAX: u32 = 1 << 20;
+/// Most events in one frame.
+pub const FRAME_EVENTS_MAX: u32 = 1_024;
+/// Largest payload of a session message, in bytes.
+pub const SESSION_BYTES_MAX: u32 = 16 * 1_024;
+/// Largest payload of a Hello, in bytes.
+pub const HELLO_BYTES_MAX: u32 = 256;
+/// Most (family, version) pairs in a Hello.
+pub const HELLO_VERSIONS_MAX: usize = 32;
+/// Longest name of a time zone, in bytes.
+pub const ZONE_BYTES_MAX: usize = 64;
+/// Most refusals in one Ack: a frame that is refused whole fits.
+pub const ACK_REFUSALS_MAX: usize = 1_024;
+/// Most marks in one Check.
+pub const CHECK_MARKS_MAX: usize = 512;
+/// Longest text of a Bye and longest address of a Redirect, in bytes.
+pub const NOTICE_BYTES_MAX: usize = 255;
+
+/// Most lines of one sale.
+pub const LINES_PER_SALE_MAX: u16 = 8_192;
+/// Most taxes of one sale.
+pub const TAXES_PER_SALE_MAX: u16 = 8_192;
+/// Most adjustments of one sale.
+pub const ADJUSTMENTS_PER_SALE_MAX: u16 = 8_192;
+/// Most tenders of one sale.
+pub const TENDERS_PER_SALE_MAX: u8 = u8::MAX;
+/// Most texts of one event: one name for each line and one more.
+pub const TEXTS_PER_EVENT_MAX: u32 = 16_384;
+/// Most references of one event.
+pub const REFS_PER_EVENT_MAX: u32 = 16;
+/// Longest text of an event, in bytes of UTF-8.
+pub const TEXT_BYTES_MAX: u8 = 64;
+/// Largest receipt number: 12 digits, so that it can never be a card number.
+pub const RECEIPT_MAX: u64 = 999_999_999_999;
+/// Most decimals of a unit price.
+pub const PRICE_SCALE_MAX: u8 = 9;
+/// Largest distance of a local clock from UTC, in minutes.
+pub const OFFSET_MIN_MAX: i16 = 18 * 60;
+/// Latest time of an event: the end of day 65,534 (2149-06-05), in us since 1970-01-01 UTC. The earliest is 0.
+pub const TIME_US_MAX: i64 = 65_535 * 86_400_000_000 - 1;
+
+// A frame that is refused event by event is answered by one Ack.
+const _: () = assert!(FRAME_EVENTS_MAX == 1_024 && ACK_REFUSALS_MAX == 1_024);
+// The longest Ack, Check and Hello fit a session message.
+const _: () = assert!(18 + ACK_REFUSALS_MAX * 12 <= 16 * 1_024);
+const _: () = assert!(14 + CHECK_MARKS_MAX * 8 <= 16 * 1_024);
+const _: () = assert!(SESSION_BYTES_MAX == 16 * 1_024);
+const _: () = assert!(26 + HELLO_VERSIONS_MAX * 2 + ZONE_BYTES_MAX <= 256);
+const _: () = assert!(HELLO_BYTES_MAX == 256);
+// The largest sale fits a frame beside its root: lines of 32, taxes of 22, adjustments of 14 and tenders of 10 bytes.
+const _: () = assert!(34 + 8_192 * (32 + 22 + 14) + 255 * 10 + 80 <= 1 << 20);
+const _: () = assert!(LINES_PER_SALE_MAX == 8_192 && FRAME_BYTES_MAX == 1 << 20);
+// Each line can be named.
+const _: () = assert!(LINES_PER_SALE_MAX < 16_384 && TEXTS_PER_EVENT_MAX == 16_384);
+// An index of an event and of a line is never WHOLE_EVENT.
+const _: () = assert!(LINES_PER_SALE_MAX < u16::MAX);

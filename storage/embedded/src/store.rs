@@ -1,0 +1,177 @@
+//! The rows in fjall.
+
+mod rows;
+mod views;
+mod write;
+
+use std::fmt;
+use std::ops::ControlFlow;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+
+use fjall::Readable as _;
+use till_storage::pack::{Key, Row};
+use till_storage::views::{StoreError, Visit};
+
+use crate::config::EmbeddedConfig;
+use crate::error::{Class, OpenError, class};
+use crate::tables::{CHECKPOINT, FORMAT, FORMAT_NOW, Open};
+
+/// Derived rows in an embedded LSM tree. Calls block: make them on threads of their own, never on a runtime's.
+pub struct EmbeddedViews {
+    config: EmbeddedConfig,
+    // Empty only after a reopening that failed.
+    open: RwLock<Option<Open>>,
+    idle: write::Idle,
+}
+
+impl fmt::Debug for EmbeddedViews {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EmbeddedViews")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
+impl EmbeddedViews {
+    /// Opens the rows in `config.dir`, or makes an empty store there.
+    ///
+    /// # Errors
+    /// [`OpenError::Damaged`] when the folder holds something that does not read as it was written; the caller moves
+    /// it aside and rebuilds. Whether the rows fit the journal is asked with
+    /// [`check_base`](till_storage::views::check_base).
+    pub fn open(config: EmbeddedConfig) -> Result<Self, OpenError> {
+        let open = open(&config)?;
+        Ok(Self {
+            config,
+            open: RwLock::new(Some(open)),
+            idle: write::Idle::default(),
+        })
+    }
+
+    /// Bytes on disk, fjall's journal included.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the folder cannot be looked at.
+    pub fn disk_bytes(&self) -> Result<u64, StoreError> {
+        self.with(|open| open.db.disk_space().map_err(|error| failed("rows", &error)))
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Option<Open>> {
+        self.open.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&Open) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        match self.read().as_ref() {
+            Some(open) => work(open),
+            None => Err(StoreError::Failed {
+                table: "rows",
+                cause: "closed since a reopening failed; reopen".to_owned(),
+            }),
+        }
+    }
+
+    fn reopen_in_place(&self) -> Result<(), StoreError> {
+        let mut slot = self.open.write().unwrap_or_else(PoisonError::into_inner);
+        // The old handles hold the lock file and must go first.
+        drop(slot.take());
+        *slot = Some(open(&self.config)?);
+        Ok(())
+    }
+
+    fn get<R: Row>(&self, key: &impl Key) -> Result<Option<R>, StoreError> {
+        self.with(|open| {
+            let bytes = open.table(R::TABLE).get(key.to_key());
+            let bytes = bytes.map_err(|error| failed(R::TABLE.name(), &error))?;
+            bytes.map(|bytes| unpack(&bytes)).transpose()
+        })
+    }
+
+    fn scan<K: Key, R: Row>(
+        &self,
+        first: &[u8],
+        last: &[u8],
+        visit: Visit<'_, K, R>,
+    ) -> Result<(), StoreError> {
+        self.with(|open| {
+            // A range of the table itself would see writes as they happen, in the middle of a flush too.
+            let snapshot = open.db.snapshot();
+            for guard in snapshot.range(open.table(R::TABLE), first..=last) {
+                let pair = guard.into_inner();
+                let (key, row) = pair.map_err(|error| failed(R::TABLE.name(), &error))?;
+                let key = K::from_key(&key).ok_or_else(|| not_read::<R>("key"))?;
+                if let ControlFlow::Break(()) = visit(key, unpack(&row)?) {
+                    break;
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Bytes after every key of every table: no key is longer.
+const AFTER: [u8; 32] = [0xff; 32];
+
+fn open(config: &EmbeddedConfig) -> Result<Open, OpenError> {
+    let wrong = |error: fjall::Error| OpenError::new(config.dir.clone(), &error);
+    let open = Open::new(config).map_err(wrong)?;
+    let damaged = |cause: String| OpenError::Damaged {
+        dir: config.dir.clone(),
+        cause,
+    };
+    match open.marks.get(FORMAT).map_err(wrong)?.as_deref() {
+        Some([FORMAT_NOW]) => {}
+        Some(other) => {
+            return Err(damaged(format!(
+                "rows are of format {other:?}, not {FORMAT_NOW}"
+            )));
+        }
+        None => {
+            for keyspace in open.keyspaces() {
+                if !keyspace.is_empty().map_err(wrong)? {
+                    return Err(damaged(format!(
+                        "{:?} has rows and no format",
+                        keyspace.name()
+                    )));
+                }
+            }
+            open.marks.insert(FORMAT, [FORMAT_NOW]).map_err(wrong)?;
+        }
+    }
+    checkpoint(&open).map_err(|error| damaged(error.to_string()))?;
+    Ok(open)
+}
+
+fn checkpoint(open: &Open) -> Result<u64, StoreError> {
+    let bytes = open.marks.get(CHECKPOINT);
+    let Some(bytes) = bytes.map_err(|error| failed("marks", &error))? else {
+        return Ok(0);
+    };
+    let bytes = <[u8; 8]>::try_from(&*bytes).map_err(|_| StoreError::Damaged {
+        table: "marks",
+        cause: format!("checkpoint of {} bytes instead of 8", bytes.len()),
+    })?;
+    Ok(u64::from_le_bytes(bytes))
+}
+
+fn unpack<R: Row>(bytes: &[u8]) -> Result<R, StoreError> {
+    R::unpack(bytes).ok_or_else(|| not_read::<R>("row"))
+}
+
+fn not_read<R: Row>(what: &str) -> StoreError {
+    StoreError::Damaged {
+        table: R::TABLE.name(),
+        cause: format!("a {what} is not of this version"),
+    }
+}
+
+fn failed(table: &'static str, error: &fjall::Error) -> StoreError {
+    let cause = error.to_string();
+    match class(error) {
+        Class::Full => StoreError::Full { cause },
+        Class::Damaged => StoreError::Damaged { table, cause },
+        Class::Io | Class::Locked | Class::Poisoned => StoreError::Failed { table, cause },
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,123 @@
+//! The base: every row that later answers need of segments that are dropped, as records in the journal's own format.
+//!
+//! [`fold`] computes it from the base before and the segments that go, by the same `apply` as everything else;
+//! [`retain`] writes it, synced and renamed, before it drops a segment. [`load`] puts its rows into empty views.
+
+mod codec;
+mod error;
+mod scan;
+
+use std::path::Path;
+
+use till_core::{Record, ShardConfig};
+
+pub use error::FoldError;
+
+use crate::disk::Disk;
+use crate::facts::Facts;
+use crate::journal::{Journal, Lsn, read_base, write_base};
+use crate::rebuild::{Fold, Progress};
+use crate::views::{FlushBatch, Views};
+
+/// Rows of one flush while a base is loaded.
+const ROWS_PER_FLUSH: usize = 10_000;
+
+/// Puts the rows of a base's records into views, and their checkpoint to `lsn`. The views must be empty.
+///
+/// # Errors
+/// [`FoldError`] when a record is no row of a base, or the views cannot be written.
+pub fn load(
+    views: &dyn Views,
+    lsn: Lsn,
+    records: impl IntoIterator<Item = Result<Record, crate::journal::BaseError>>,
+) -> Result<(), FoldError> {
+    let mut flush = FlushBatch::default();
+    for record in records {
+        codec::decode(&record?, &mut flush)?;
+        if flush.rows() >= ROWS_PER_FLUSH {
+            views.write(&std::mem::take(&mut flush))?;
+        }
+    }
+    flush.checkpoint = Some(lsn.get());
+    views.write(&flush)?;
+    Ok(())
+}
+
+/// Puts the newest base of a folder into empty views, and gives its position; 0 without a base.
+///
+/// # Errors
+/// [`FoldError`] when the base is damaged or the views cannot be written.
+pub fn load_newest(disk: &dyn Disk, dir: &Path, views: &dyn Views) -> Result<Lsn, FoldError> {
+    match read_base(disk, dir)? {
+        Some((lsn, records)) => {
+            load(views, lsn, records)?;
+            Ok(lsn)
+        }
+        None => Ok(Lsn::ZERO),
+    }
+}
+
+/// Brings empty `scratch` views to the state at `upto`: the base before, and then every record up to there.
+///
+/// Rows in memory take about 200 bytes each ([`MemoryViews`](crate::memory::MemoryViews)); hand in views on disk where
+/// that is too much.
+///
+/// # Errors
+/// [`FoldError`]; the journal is unchanged.
+pub fn fold(
+    journal: &Journal,
+    facts: &Facts,
+    scratch: &dyn Views,
+    upto: Lsn,
+    progress: Progress<'_>,
+) -> Result<(), FoldError> {
+    let from = load_newest(journal.disk().as_ref(), journal.dir(), scratch)?;
+    let mut fold = Fold::new(scratch, facts, ShardConfig::default());
+    for item in journal.records_between(from, upto) {
+        let (lsn, record) = item?;
+        fold.apply(lsn, &record)?;
+        progress(lsn);
+    }
+    fold.finish(upto)?;
+    Ok(())
+}
+
+/// Drops the sealed segments whose every record was received before `received_before_us`, after a base that stands in for
+/// them is on disk. Gives the position that the facts start at from now on; `None` when nothing was old enough.
+///
+/// Only a run of segments at the front goes. `scratch` are empty views, see [`fold`].
+///
+/// # Errors
+/// [`FoldError`]; what was not dropped is whole, and the base before stays until a newer one is synced.
+pub fn retain(
+    journal: &Journal,
+    facts: &Facts,
+    scratch: &dyn Views,
+    received_before_us: i64,
+    progress: Progress<'_>,
+) -> Result<Option<Lsn>, FoldError> {
+    let segments = facts.received()?;
+    let old = segments
+        .iter()
+        .take_while(|(_, _, newest_us)| *newest_us < received_before_us);
+    let Some((_, upto, _)) = old.last() else {
+        return Ok(None);
+    };
+    fold(journal, facts, scratch, *upto, progress)?;
+    write(journal, scratch, *upto)?;
+    journal.drop_before(*upto)?;
+    Ok(Some(*upto))
+}
+
+/// Writes the rows of views as the base at `lsn`. They must hold exactly the records below it.
+///
+/// # Errors
+/// [`FoldError`]; the base before stays.
+pub fn write(journal: &Journal, views: &dyn Views, lsn: Lsn) -> Result<(), FoldError> {
+    let records = scan::records(views)?;
+    write_base(journal.disk().as_ref(), journal.dir(), lsn, records)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,38 @@
+//! What can go wrong while rows are folded from records.
+
+use thiserror::Error;
+use till_core::RowsError;
+
+use crate::facts::FactsError;
+use crate::journal::{BaseError, DropError, ReadError};
+use crate::views::StoreError;
+
+/// Why rows could not be folded.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum FoldError {
+    /// A record of the base is no row of this version.
+    #[error("a record of the base is not of this version ({cause}); use a newer tillstream")]
+    Row {
+        /// What does not fit.
+        cause: String,
+    },
+    /// A record could not be applied.
+    #[error(transparent)]
+    Apply(#[from] RowsError),
+    /// The rows could not be read or written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The journal could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The facts could not be read.
+    #[error(transparent)]
+    Facts(#[from] FactsError),
+    /// The base could not be read or written.
+    #[error(transparent)]
+    Base(#[from] BaseError),
+    /// Segments could not be dropped; the base that stands in for them is there.
+    #[error(transparent)]
+    Drop(#[from] DropError),
+}

@@ -1,0 +1,59 @@
+//! One suite that every store of rows passes, so that it may stand in for every other.
+//!
+//! A check panics where a store breaks its promise; it is called from tests.
+
+mod order;
+mod rows;
+mod samples;
+
+use crate::views::{StoreError, Views};
+
+pub use samples::{Sample, filled, sample};
+
+/// A store under test.
+pub trait Fixture {
+    /// The store.
+    fn views(&self) -> &dyn Views;
+    /// Closes it and opens it again, as after an orderly stop.
+    fn restart(&mut self);
+}
+
+/// A promise and the check of it, on an empty store.
+pub type Check = (&'static str, fn(&mut dyn Fixture) -> Result<(), StoreError>);
+
+/// All checks, by what they promise.
+pub const CHECKS: [Check; 14] = [
+    ("an_empty_store_has_nothing", rows::empty),
+    ("every_row_reads_as_it_was_written", rows::every_row),
+    ("the_last_write_of_a_row_stands", rows::last_write),
+    ("the_later_row_of_one_flush_stands", rows::later_row),
+    ("the_same_flush_twice_changes_nothing", rows::twice),
+    ("extremes_are_kept", rows::extremes),
+    ("a_large_flush_is_kept_whole", rows::large),
+    ("a_released_quarantine_row_is_gone", rows::quarantine),
+    ("the_checkpoint_never_goes_back", rows::checkpoint),
+    ("rows_and_checkpoint_outlive_a_restart", rows::restart),
+    ("reopening_in_place_loses_nothing", rows::reopen),
+    ("scans_go_in_key_order", order::scans),
+    (
+        "scans_keep_to_their_range_and_stop_when_told",
+        order::ranges,
+    ),
+    ("a_flush_is_seen_whole_or_not_at_all", order::atomic),
+];
+
+/// Runs every check on a store of its own. Prints the promise before each, so that the last one printed is the broken one.
+///
+/// # Errors
+/// [`StoreError`] when a store failed.
+pub fn run<F: Fixture>(mut fresh: impl FnMut() -> F) -> Result<(), StoreError> {
+    for (promise, check) in CHECKS {
+        tracing::info!(promise, "conformance");
+        let mut fixture = fresh();
+        check(&mut fixture).map_err(|error| StoreError::Failed {
+            table: promise,
+            cause: error.to_string(),
+        })?;
+    }
+    Ok(())
+}

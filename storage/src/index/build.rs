@@ -1,0 +1,129 @@
+//! Gathers the index of a segment, entry by entry. Answers for the segment that is still being written.
+
+use std::collections::BTreeMap;
+
+use till_core::{Record, RecordHead, RecordKind};
+
+use super::keys::Keys;
+use super::{Filter, hour_of};
+use crate::journal::Lsn;
+use crate::journal::range_of;
+use crate::num::narrow;
+
+/// The index of a segment as it grows.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Builder {
+    pub(crate) start: Lsn,
+    /// Everything before this place is in.
+    pub(crate) upto: Lsn,
+    pub(crate) hours: BTreeMap<(u32, i32), Vec<u32>>,
+    pub(crate) terminals: BTreeMap<(u64, u32), Run>,
+    pub(crate) receipts: Vec<(u32, u32)>,
+    pub(crate) retries: Vec<u32>,
+    pub(crate) records: u32,
+    pub(crate) first_at_us: i64,
+    pub(crate) last_at_us: i64,
+    pub(crate) received_us: i64,
+}
+
+/// Records of one life of a terminal in a segment.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Run {
+    pub(crate) first: u64,
+    pub(crate) last: u64,
+    pub(crate) entries: Vec<u32>,
+}
+
+impl Builder {
+    pub(crate) const fn new(start: Lsn) -> Self {
+        Self {
+            start,
+            upto: start,
+            hours: BTreeMap::new(),
+            terminals: BTreeMap::new(),
+            receipts: Vec::new(),
+            retries: Vec::new(),
+            records: 0,
+            first_at_us: i64::MAX,
+            last_at_us: i64::MIN,
+            received_us: i64::MIN,
+        }
+    }
+
+    /// Takes a record in. Records come in the order of the journal.
+    pub(crate) fn add(&mut self, lsn: Lsn, record: &Record, keys: &Keys) {
+        let offset = u32::try_from(lsn.since(self.start)).unwrap_or(u32::MAX);
+        self.records += 1;
+        self.received_us = self.received_us.max(record.head.received_at_us);
+        self.add_sequence(offset, &record.head);
+        let store = u32::try_from(record.head.terminal >> 32).unwrap_or(u32::MAX);
+        for at_us in &keys.at_us {
+            self.first_at_us = self.first_at_us.min(*at_us);
+            self.last_at_us = self.last_at_us.max(*at_us);
+            let entries = self.hours.entry((store, hour_of(*at_us))).or_default();
+            if entries.last() != Some(&offset) {
+                entries.push(offset);
+            }
+        }
+        for receipt in &keys.receipts {
+            if self.receipts.last() != Some(&(*receipt, offset)) {
+                self.receipts.push((*receipt, offset));
+            }
+        }
+    }
+
+    fn add_sequence(&mut self, offset: u32, head: &RecordHead) {
+        if head.kind == RecordKind::Retry {
+            self.retries.push(offset);
+        }
+        if let Some((first, last)) = range_of(head) {
+            let run = self
+                .terminals
+                .entry((head.terminal, head.epoch))
+                .or_insert_with(|| Run {
+                    first,
+                    ..Run::default()
+                });
+            run.first = run.first.min(first);
+            run.last = run.last.max(last);
+            run.entries.push(offset);
+        }
+    }
+
+    /// Entries with events of a store in hours from `from` to `to`, both included.
+    pub(crate) fn store_hours(&self, store: u32, from: i32, to: i32) -> Vec<u32> {
+        let mut found = Vec::new();
+        if from <= to {
+            for (_, entries) in self.hours.range((store, from)..=(store, to)) {
+                found.extend_from_slice(entries);
+            }
+        }
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+
+    /// Entries of one life of a terminal, if any of them may lie between two sequence numbers.
+    pub(crate) fn terminal(&self, terminal: u64, epoch: u32, first: u64, last: u64) -> &[u32] {
+        match self.terminals.get(&(terminal, epoch)) {
+            Some(run) if run.first <= last && first <= run.last => &run.entries,
+            _ => &[],
+        }
+    }
+
+    /// Entries with a receipt of this hash.
+    pub(crate) fn receipt(&self, hash: u32) -> Vec<u32> {
+        let hits = self.receipts.iter().filter(|(one, _)| *one == hash);
+        hits.map(|(_, offset)| *offset).collect()
+    }
+
+    /// The receipts as the file has them, with the filter over them.
+    pub(crate) fn sorted_receipts(&self) -> (Vec<(u32, u32)>, Filter) {
+        let mut sorted = self.receipts.clone();
+        sorted.sort_unstable();
+        sorted.dedup();
+        let filter = Filter::of(sorted.iter().map(|(hash, _)| *hash));
+        debug_assert!(narrow(sorted.len()) < u32::MAX);
+        (sorted, filter)
+    }
+}

@@ -1,0 +1,454 @@
+//! Group commit: one thread writes what has gathered while the sync before it ran.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
+use thiserror::Error;
+
+use super::writer::WriteError;
+use super::{CommitStats, Lsn, Prepared, State, Writer};
+
+/// Proof that every record that begins before a place survives a loss of power. Only the committer makes it.
+#[derive(Debug)]
+#[must_use]
+pub struct Durable {
+    through: Lsn,
+}
+
+impl Durable {
+    /// Every record that begins before this place is durable.
+    pub const fn through(&self) -> Lsn {
+        self.through
+    }
+}
+
+/// Who is told what has become durable. Called on the committer's thread, which writes nothing meanwhile: hand on, do not
+/// work.
+pub trait Sink<T>: Send {
+    /// The group is durable: each record's place with its companion, in the order of the queue. Markers have the durable
+    /// end as their place. What is left in `group` is dropped.
+    fn durable(&mut self, durable: &Durable, group: &mut Vec<(Lsn, T)>);
+
+    /// A write or sync failed, and what is on the disk is in doubt: end the process without another ack.
+    fn poisoned(&mut self, error: &CommitError);
+}
+
+/// Settings of a committer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct CommitConfig {
+    /// Records and markers that may wait; a sender waits beyond it.
+    pub queue_max: usize,
+    /// Records of one group.
+    pub group_records_max: usize,
+    /// Bytes after which a group takes no further record.
+    pub group_bytes_max: usize,
+    /// Time that a group waits for company, in us. 0 lets it form while the sync before it runs.
+    pub linger_us: u32,
+    /// Time between two looks for room on a full disk, in ms.
+    pub full_retry_ms: u32,
+}
+
+impl Default for CommitConfig {
+    fn default() -> Self {
+        Self {
+            queue_max: 16_384,
+            group_records_max: 4_096,
+            group_bytes_max: 4 << 20,
+            linger_us: 0,
+            full_retry_ms: 250,
+        }
+    }
+}
+
+/// Why a journal takes nothing more.
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+#[non_exhaustive]
+pub enum CommitError {
+    /// A write or sync failed.
+    #[error(
+        "journal is poisoned since position {since}: {cause}; end the process and start it again"
+    )]
+    Poisoned {
+        /// The first place that is in doubt.
+        since: Lsn,
+        /// What failed.
+        cause: String,
+    },
+    /// The disk was full when the journal was closed: the records that waited were never acknowledged.
+    #[error("disk is full: {waiting} records were not written; their senders still have them")]
+    Full {
+        /// Records that waited.
+        waiting: usize,
+    },
+    /// The thread could not be started, or it panicked.
+    #[error("thread of the journal failed: {0}")]
+    Thread(String),
+}
+
+/// What could not be queued, given back.
+#[derive(Debug, Eq, Error, PartialEq)]
+#[non_exhaustive]
+pub enum QueueError<T> {
+    /// As much waits as may wait.
+    #[error("journal's queue is full")]
+    Busy(T),
+    /// The committer was closed or is poisoned.
+    #[error("journal takes nothing more")]
+    Closed(T),
+}
+
+#[derive(Debug)]
+struct Item<T> {
+    entry: Option<Prepared>,
+    companion: T,
+}
+
+/// Puts records into the queue of a committer. Clones share the queue.
+#[derive(Debug)]
+pub struct Appender<T> {
+    queue: Sender<Item<T>>,
+}
+
+impl<T> Clone for Appender<T> {
+    fn clone(&self) -> Self {
+        Self {
+            queue: self.queue.clone(),
+        }
+    }
+}
+
+impl<T> Appender<T> {
+    /// Queues a record; waits while the queue is full.
+    ///
+    /// # Errors
+    /// [`QueueError::Closed`] gives the companion back.
+    pub fn append(&self, entry: Prepared, companion: T) -> Result<(), QueueError<T>> {
+        self.send(Some(entry), companion)
+    }
+
+    /// Queues something without a record: it is handed on when everything queued before it is durable.
+    ///
+    /// # Errors
+    /// [`QueueError::Closed`] gives the companion back.
+    pub fn marker(&self, companion: T) -> Result<(), QueueError<T>> {
+        self.send(None, companion)
+    }
+
+    /// Queues a record if there is room in the queue.
+    ///
+    /// # Errors
+    /// [`QueueError::Busy`] and [`QueueError::Closed`] give the companion back.
+    pub fn try_append(&self, entry: Prepared, companion: T) -> Result<(), QueueError<T>> {
+        self.try_send(Some(entry), companion)
+    }
+
+    /// Queues a marker if there is room in the queue.
+    ///
+    /// # Errors
+    /// [`QueueError::Busy`] and [`QueueError::Closed`] give the companion back.
+    pub fn try_marker(&self, companion: T) -> Result<(), QueueError<T>> {
+        self.try_send(None, companion)
+    }
+
+    /// Records and markers that wait.
+    pub fn waiting(&self) -> usize {
+        self.queue.len()
+    }
+
+    fn send(&self, entry: Option<Prepared>, companion: T) -> Result<(), QueueError<T>> {
+        self.queue
+            .send(Item { entry, companion })
+            .map_err(|error| QueueError::Closed(error.0.companion))
+    }
+
+    fn try_send(&self, entry: Option<Prepared>, companion: T) -> Result<(), QueueError<T>> {
+        self.queue
+            .try_send(Item { entry, companion })
+            .map_err(|error| match error {
+                TrySendError::Full(item) => QueueError::Busy(item.companion),
+                TrySendError::Disconnected(item) => QueueError::Closed(item.companion),
+            })
+    }
+}
+
+/// The thread that makes records durable, and the way to it.
+#[derive(Debug)]
+pub struct Committer<T> {
+    appender: Appender<T>,
+    stats: Arc<CommitStats>,
+    stop: Sender<()>,
+    thread: JoinHandle<Result<(), CommitError>>,
+}
+
+impl<T: Send + 'static> Committer<T> {
+    /// Starts the thread. `writer` comes from [`Opened`](super::Opened).
+    ///
+    /// # Errors
+    /// [`CommitError::Thread`] when the system gives no thread.
+    pub fn start(
+        writer: Writer,
+        config: CommitConfig,
+        sink: impl Sink<T> + 'static,
+    ) -> Result<Self, CommitError> {
+        let (queue, items) = bounded(config.queue_max.max(1));
+        let (stop, stopped) = bounded(1);
+        let stats = Arc::new(CommitStats::default());
+        let work = Work {
+            writer,
+            config,
+            sink,
+            items,
+            stopped,
+            stats: Arc::clone(&stats),
+            group: Group::default(),
+        };
+        let thread = std::thread::Builder::new()
+            .name("journal".to_owned())
+            .spawn(move || work.run())
+            .map_err(|error| CommitError::Thread(error.to_string()))?;
+        Ok(Self {
+            appender: Appender { queue },
+            stats,
+            stop,
+            thread,
+        })
+    }
+
+    /// A way to queue records from another thread.
+    pub fn appender(&self) -> Appender<T> {
+        self.appender.clone()
+    }
+
+    /// The counters and the state.
+    pub fn stats(&self) -> Arc<CommitStats> {
+        Arc::clone(&self.stats)
+    }
+
+    /// Makes everything queued so far durable, writes the closing mark, and ends the thread. What is queued later is
+    /// dropped: stop the senders first.
+    ///
+    /// # Errors
+    /// [`CommitError::Full`] when there was no room, [`CommitError::Poisoned`] when the journal had failed.
+    pub fn close(self) -> Result<(), CommitError> {
+        let Self {
+            appender,
+            stop,
+            thread,
+            ..
+        } = self;
+        drop(appender);
+        // The thread may have ended by itself; its result tells.
+        let _ended = stop.send(());
+        thread
+            .join()
+            .map_err(|_panic| CommitError::Thread("it panicked".to_owned()))?
+    }
+}
+
+#[derive(Debug)]
+struct Group<T> {
+    items: Vec<Item<T>>,
+    bytes: usize,
+    records: usize,
+}
+
+impl<T> Default for Group<T> {
+    fn default() -> Self {
+        Self {
+            items: Vec::new(),
+            bytes: 0,
+            records: 0,
+        }
+    }
+}
+
+struct Work<T, S> {
+    writer: Writer,
+    config: CommitConfig,
+    sink: S,
+    items: Receiver<Item<T>>,
+    stopped: Receiver<()>,
+    stats: Arc<CommitStats>,
+    group: Group<T>,
+}
+
+impl<T, S: Sink<T>> Work<T, S> {
+    fn run(mut self) -> Result<(), CommitError> {
+        let mut places = Vec::new();
+        let mut done = Vec::new();
+        let mut stopping = false;
+        loop {
+            if !stopping {
+                stopping = !self.wait_for_first();
+            }
+            self.collect(stopping);
+            if self.group.items.is_empty() {
+                if stopping {
+                    return self.finish();
+                }
+                continue;
+            }
+            if let Err(error) = self.commit(&mut places) {
+                return Err(self.fail(error));
+            }
+            self.hand_on(&mut places, &mut done);
+        }
+    }
+
+    // Waits for the first item of a group. False when it is time to stop.
+    fn wait_for_first(&mut self) -> bool {
+        crossbeam::channel::select! {
+            recv(self.items) -> item => match item {
+                Ok(item) => {
+                    self.group.add(item);
+                    true
+                }
+                Err(_) => false,
+            },
+            recv(self.stopped) -> _ => false,
+        }
+    }
+
+    // Adds what has gathered, and what comes within the linger.
+    fn collect(&mut self, stopping: bool) {
+        self.take_waiting();
+        if self.config.linger_us == 0 || stopping {
+            return;
+        }
+        let until = Instant::now() + Duration::from_micros(u64::from(self.config.linger_us));
+        while self.group.has_room(&self.config) {
+            match self.items.recv_deadline(until) {
+                Ok(item) => self.group.add(item),
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn take_waiting(&mut self) {
+        while self.group.has_room(&self.config) {
+            match self.items.try_recv() {
+                Ok(item) => self.group.add(item),
+                Err(_) => return,
+            }
+        }
+    }
+
+    // Tries until the group is durable, or the disk stays full until the end.
+    fn commit(&mut self, places: &mut Vec<Lsn>) -> Result<(), CommitError> {
+        let items = &self.group.items;
+        let entries: Vec<&Prepared> = items.iter().filter_map(|i| i.entry.as_ref()).collect();
+        if entries.is_empty() {
+            return Ok(());
+        }
+        loop {
+            places.clear();
+            let since = self.writer.at();
+            match self.writer.commit(&entries, places, &self.stats) {
+                Ok(_) => {
+                    if self.stats.state() == State::Full {
+                        tracing::info!("there is room on the disk again: the journal goes on");
+                        self.stats.set_state(State::Running);
+                    }
+                    return Ok(());
+                }
+                Err(WriteError::Full { bytes }) => {
+                    if self.stats.state() != State::Full {
+                        tracing::error!(
+                            bytes,
+                            "disk is full: nothing is acknowledged until there is room"
+                        );
+                        self.stats.set_state(State::Full);
+                        self.stats.count_full();
+                    }
+                    self.writer.free_reserve();
+                    wait_for_room(&mut self.writer, &self.stopped, bytes, self.config).map_err(
+                        |()| CommitError::Full {
+                            waiting: entries.len() + self.items.len(),
+                        },
+                    )?;
+                }
+                Err(error @ WriteError::Broken { .. }) => {
+                    let cause = error.to_string();
+                    return Err(CommitError::Poisoned { since, cause });
+                }
+            }
+        }
+    }
+
+    fn hand_on(&mut self, places: &mut Vec<Lsn>, done: &mut Vec<(Lsn, T)>) {
+        let through = self.writer.at();
+        let mut places = places.drain(..);
+        for item in self.group.items.drain(..) {
+            let place = match item.entry {
+                Some(_) => places.next().unwrap_or(through),
+                None => through,
+            };
+            done.push((place, item.companion));
+        }
+        self.group.bytes = 0;
+        self.group.records = 0;
+        self.sink.durable(&Durable { through }, done);
+        done.clear();
+    }
+
+    fn fail(&mut self, error: CommitError) -> CommitError {
+        if matches!(error, CommitError::Poisoned { .. }) {
+            self.stats.set_state(State::Poisoned);
+            tracing::error!(%error, "the journal has failed");
+            self.sink.poisoned(&error);
+        }
+        error
+    }
+
+    fn finish(mut self) -> Result<(), CommitError> {
+        let since = self.writer.at();
+        match self.writer.mark(true) {
+            Ok(()) => {}
+            Err(WriteError::Full { .. }) => {
+                tracing::warn!("disk is full: the journal ends without its closing mark");
+            }
+            Err(error @ WriteError::Broken { .. }) => {
+                let cause = error.to_string();
+                return Err(self.fail(CommitError::Poisoned { since, cause }));
+            }
+        }
+        self.stats.set_state(State::Closed);
+        Ok(())
+    }
+}
+
+// Returns when another try is worth it; an error when it is time to stop.
+fn wait_for_room(
+    writer: &mut Writer,
+    stopped: &Receiver<()>,
+    bytes: u64,
+    config: CommitConfig,
+) -> Result<(), ()> {
+    let pause = Duration::from_millis(u64::from(config.full_retry_ms.max(1)));
+    loop {
+        match stopped.recv_timeout(pause) {
+            Err(RecvTimeoutError::Timeout) => {}
+            Ok(()) | Err(RecvTimeoutError::Disconnected) => return Err(()),
+        }
+        if writer.has_room_again(bytes) {
+            return Ok(());
+        }
+    }
+}
+
+impl<T> Group<T> {
+    fn add(&mut self, item: Item<T>) {
+        if let Some(entry) = &item.entry {
+            self.bytes += entry.bytes();
+            self.records += 1;
+        }
+        self.items.push(item);
+    }
+
+    fn has_room(&self, config: &CommitConfig) -> bool {
+        // Markers count too, so that they never hold a group open.
+        self.items.len() < config.group_records_max.max(1) && self.bytes < config.group_bytes_max
+    }
+}

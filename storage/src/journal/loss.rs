@@ -1,0 +1,142 @@
+//! Says whose events lie in damaged bytes.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use till_core::{RecordHead, RecordKind};
+
+use super::format::{Entries, GROUP_HEADER_BYTES};
+use super::scan::Piece;
+use crate::num::{size, size32};
+
+/// Events that the journal held and does not give back.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Lost {
+    /// The terminal as u64, its store in the upper 32 bits.
+    pub terminal: u64,
+    /// Its life.
+    pub epoch: u32,
+    /// First sequence number that is lost.
+    pub first: u64,
+    /// Last sequence number that is lost.
+    pub last: u64,
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (store, till) = (self.terminal >> 32, self.terminal & u64::from(u32::MAX));
+        let Self {
+            epoch, first, last, ..
+        } = self;
+        write!(
+            f,
+            "terminal {store}-{till} epoch {epoch} seq {first} to {last}"
+        )
+    }
+}
+
+/// Ranges of sequence numbers by terminal and epoch, as they are met from the front of the journal to its end.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    seen: BTreeMap<(u64, u32), Vec<(u64, u64)>>,
+    suspects: Vec<Lost>,
+}
+
+impl Ledger {
+    /// Takes in a stretch of a segment.
+    pub(crate) fn add(&mut self, piece: &Piece) {
+        match piece {
+            Piece::Whole(group) => self.add_entries(&group.body),
+            Piece::Damaged { bytes, .. } => {
+                if let Some(body) = bytes.get(size(GROUP_HEADER_BYTES)..) {
+                    self.add_entries(body);
+                }
+            }
+        }
+    }
+
+    fn add_entries(&mut self, body: &[u8]) {
+        let mut entries = Entries::new(body);
+        while let Some((_, prefix, entry)) = entries.step() {
+            if prefix.is_hole() {
+                continue;
+            }
+            let head = entry.get(super::ENTRY_PREFIX_BYTES..);
+            let Some(Ok(head)) = head.map(RecordHead::decode) else {
+                continue;
+            };
+            let Some((first, last)) = range_of(&head) else {
+                continue;
+            };
+            if prefix.proves(entry) {
+                self.saw(head.terminal, head.epoch, first, last);
+            } else if size32(prefix.bytes) == entry.len() {
+                self.suspects.push(Lost {
+                    terminal: head.terminal,
+                    epoch: head.epoch,
+                    first,
+                    last,
+                });
+            }
+        }
+    }
+
+    fn saw(&mut self, terminal: u64, epoch: u32, first: u64, last: u64) {
+        let ranges = self.seen.entry((terminal, epoch)).or_default();
+        match ranges.last_mut() {
+            Some((_, end)) if first <= end.saturating_add(1) => *end = last.max(*end),
+            _ => ranges.push((first, last)),
+        }
+    }
+
+    /// What is lost: the gaps between what is there, and readable heads of entries that are not whole.
+    pub(crate) fn lost(mut self) -> Vec<Lost> {
+        let mut lost = Vec::new();
+        for ((terminal, epoch), ranges) in &self.seen {
+            for pair in ranges.windows(2) {
+                let [(_, before), (after, _)] = pair else {
+                    continue;
+                };
+                lost.push(Lost {
+                    terminal: *terminal,
+                    epoch: *epoch,
+                    first: before + 1,
+                    last: after - 1,
+                });
+            }
+        }
+        for suspect in std::mem::take(&mut self.suspects) {
+            let known = lost.iter().any(|gap| gap.covers(&suspect));
+            let ranges = self.seen.get(&(suspect.terminal, suspect.epoch));
+            let there = ranges.is_some_and(|ranges| {
+                let mut ranges = ranges.iter();
+                ranges.any(|(first, last)| *first <= suspect.first && suspect.last <= *last)
+            });
+            if !known && !there {
+                lost.push(suspect);
+            }
+        }
+        lost.sort_unstable();
+        lost
+    }
+}
+
+impl Lost {
+    fn covers(&self, other: &Self) -> bool {
+        self.terminal == other.terminal
+            && self.epoch == other.epoch
+            && self.first <= other.first
+            && other.last <= self.last
+    }
+}
+
+/// The sequence numbers that a record carries forward; `None` for records that carry none.
+pub(crate) fn range_of(head: &RecordHead) -> Option<(u64, u64)> {
+    let carries = matches!(
+        head.kind,
+        RecordKind::Batch | RecordKind::Tombstones | RecordKind::Duplicates
+    );
+    let first = head.first_seq.checked_add(u64::from(head.skip))?;
+    let last = head.first_seq.checked_add(u64::from(head.count))?;
+    (carries && first < last).then(|| (first, last - 1))
+}

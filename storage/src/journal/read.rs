@@ -1,0 +1,310 @@
+//! Reads records back: one by its place, or all from a place on.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use thiserror::Error;
+use till_core::{Record, RecordHead};
+
+use super::format::{
+    ENTRY_PREFIX_BYTES, Entries, EntryPrefix, GROUP_HEADER_BYTES, SEGMENT_HEADER_BYTES, record_of,
+};
+use super::prepared::FRONT_BYTES;
+use super::scan::{Found, Group, Window, group_at};
+use super::{Lsn, Segment, Shared, lock, segment_name};
+use crate::disk::DiskFile;
+use crate::num::{size32, wide};
+
+/// Segments whose files stay open between two reads.
+const OPEN_FILES_MAX: usize = 32;
+
+/// Why a record could not be read.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// No durable record begins there.
+    #[error("no durable record begins at position {0}")]
+    NotThere(Lsn),
+    /// The bytes are not those that were written.
+    #[error(
+        "journal is damaged at position {at} (offset {offset} of {segment}); stop the engine and run `tillstream doctor`"
+    )]
+    Damaged {
+        /// The place.
+        at: Lsn,
+        /// The segment's file.
+        segment: String,
+        /// Offset in the file.
+        offset: u64,
+    },
+    /// The record is of a kind that this software does not know.
+    #[error("record at position {0} was written by a newer version")]
+    Newer(Lsn),
+    /// The file could not be read.
+    #[error("could not read position {at}: {cause}")]
+    Io {
+        /// The place.
+        at: Lsn,
+        /// What the file system said.
+        cause: io::Error,
+    },
+}
+
+/// The files of the segments that were read last.
+#[derive(Debug, Default)]
+pub(crate) struct FileCache {
+    files: Mutex<VecDeque<(Lsn, Arc<dyn DiskFile>)>>,
+}
+
+impl FileCache {
+    pub(crate) fn get(
+        &self,
+        segment: Lsn,
+        open: impl FnOnce() -> io::Result<Box<dyn DiskFile>>,
+    ) -> io::Result<Arc<dyn DiskFile>> {
+        let mut files = lock(&self.files);
+        if let Some((_, file)) = files.iter().find(|(start, _)| *start == segment) {
+            return Ok(Arc::clone(file));
+        }
+        let file: Arc<dyn DiskFile> = Arc::from(open()?);
+        if files.len() >= OPEN_FILES_MAX {
+            files.pop_front();
+        }
+        files.push_back((segment, Arc::clone(&file)));
+        Ok(file)
+    }
+
+    pub(crate) fn forget(&self, segment: Lsn) {
+        lock(&self.files).retain(|(start, _)| *start != segment);
+    }
+}
+
+/// The record whose entry begins at a place.
+pub(crate) fn read(shared: &Shared, lsn: Lsn) -> Result<Record, ReadError> {
+    let front = Front::read(shared, lsn)?;
+    let mut bytes = vec![0_u8; size32(front.prefix.bytes)];
+    let read = front
+        .file
+        .read_at(&mut bytes, lsn.since(front.segment.start));
+    let read = read.map_err(|cause| ReadError::Io { at: lsn, cause })?;
+    if read < bytes.len() || !front.prefix.proves(&bytes) {
+        return Err(damaged(&front.segment, lsn));
+    }
+    record_of(&Bytes::from(bytes), &front.prefix).ok_or(ReadError::Newer(lsn))
+}
+
+/// The head of the record whose entry begins at a place.
+pub(crate) fn read_head(shared: &Shared, lsn: Lsn) -> Result<RecordHead, ReadError> {
+    let front = Front::read(shared, lsn)?;
+    RecordHead::decode(&front.bytes[ENTRY_PREFIX_BYTES..]).map_err(|_| ReadError::Newer(lsn))
+}
+
+// What stands before the payload of an entry.
+struct Front {
+    segment: Segment,
+    file: Arc<dyn DiskFile>,
+    prefix: EntryPrefix,
+    bytes: [u8; FRONT_BYTES],
+}
+
+impl Front {
+    fn read(shared: &Shared, lsn: Lsn) -> Result<Self, ReadError> {
+        let (segment, end) = shared.segment_at(lsn).ok_or(ReadError::NotThere(lsn))?;
+        let offset = lsn.since(segment.start);
+        if offset < SEGMENT_HEADER_BYTES + GROUP_HEADER_BYTES {
+            return Err(ReadError::NotThere(lsn));
+        }
+        let io = |cause| ReadError::Io { at: lsn, cause };
+        let file = shared.file(segment.start).map_err(io)?;
+        let mut bytes = [0_u8; FRONT_BYTES];
+        let read = file.read_at(&mut bytes, offset).map_err(io)?;
+        let prefix = EntryPrefix::decode(&bytes[..read], end.since(lsn))
+            .filter(|prefix| !prefix.is_hole())
+            .ok_or_else(|| damaged(&segment, lsn))?;
+        Ok(Self {
+            segment,
+            file,
+            prefix,
+            bytes,
+        })
+    }
+}
+
+fn damaged(segment: &Segment, at: Lsn) -> ReadError {
+    ReadError::Damaged {
+        at,
+        segment: segment_name(segment.start),
+        offset: at.since(segment.start),
+    }
+}
+
+/// Records in the order of the journal, each with its place. Ends after the first error.
+#[derive(Debug)]
+pub struct Records {
+    shared: Arc<Shared>,
+    from: Lsn,
+    to: Lsn,
+    // Place of the next group.
+    next: Option<Lsn>,
+    body: Bytes,
+    body_at: Lsn,
+    at: usize,
+    reader: Option<Reader>,
+}
+
+#[derive(Debug)]
+struct Reader {
+    segment: Segment,
+    end: Lsn,
+    file: Arc<dyn DiskFile>,
+    // The bytes that were read ahead.
+    ahead: Bytes,
+    ahead_at: u64,
+}
+
+impl Records {
+    pub(crate) fn new(shared: Arc<Shared>, from: Lsn, to: Lsn) -> Self {
+        let next = if from < to {
+            let segments = shared.segments();
+            let after = segments.partition_point(|segment| segment.start <= from);
+            segments
+                .get(after.saturating_sub(1))
+                .map(|segment| segment.start.plus(SEGMENT_HEADER_BYTES))
+        } else {
+            None
+        };
+        Self {
+            shared,
+            from,
+            to,
+            next,
+            body: Bytes::new(),
+            body_at: Lsn::ZERO,
+            at: 0,
+            reader: None,
+        }
+    }
+
+    fn fail(&mut self, error: ReadError) -> Option<Result<(Lsn, Record), ReadError>> {
+        self.next = None;
+        self.body = Bytes::new();
+        self.at = 0;
+        Some(Err(error))
+    }
+
+    // The next entry of the group at hand that is asked for.
+    fn entry(&mut self) -> Option<Result<(Lsn, Record), ReadError>> {
+        while self.at < self.body.len() {
+            let rest = self.body.slice(self.at..);
+            let place = self.body_at.plus(wide(self.at));
+            // The group was checked as a whole, so the prefix is right.
+            let prefix = EntryPrefix::decode(&rest, wide(rest.len()))?;
+            self.at += size32(prefix.bytes);
+            if place >= self.to {
+                self.next = None;
+                self.body = Bytes::new();
+                return None;
+            }
+            if place < self.from || prefix.is_hole() {
+                continue;
+            }
+            return Some(match record_of(&rest, &prefix) {
+                Some(record) => Ok((place, record)),
+                None => return self.fail(ReadError::Newer(place)),
+            });
+        }
+        None
+    }
+
+    // Reads the group at `place`. False at the end of what is asked for.
+    fn load(&mut self, place: Lsn) -> Result<bool, ReadError> {
+        let io = |cause| ReadError::Io { at: place, cause };
+        let stale = self
+            .reader
+            .as_ref()
+            .is_none_or(|reader| place >= reader.end);
+        if stale {
+            let Some((segment, end)) = self.shared.segment_at(place) else {
+                return Ok(false);
+            };
+            let place = place.max(segment.start.plus(SEGMENT_HEADER_BYTES));
+            self.next = Some(place);
+            self.reader = Some(Reader {
+                segment,
+                end: end.min(self.to),
+                file: self.shared.file(segment.start).map_err(io)?,
+                ahead: Bytes::new(),
+                ahead_at: 0,
+            });
+            if place >= end {
+                return Ok(place < self.to);
+            }
+        }
+        let (Some(reader), Some(place)) = (self.reader.as_mut(), self.next) else {
+            return Ok(false);
+        };
+        if place >= self.to {
+            return Ok(false);
+        }
+        let Some(group) = reader.group(place).map_err(io)? else {
+            return Err(damaged(&reader.segment, place));
+        };
+        self.next = Some(group.head.end());
+        self.body_at = place.plus(GROUP_HEADER_BYTES);
+        self.body = group.body;
+        self.at = 0;
+        Ok(true)
+    }
+}
+
+impl Reader {
+    fn group(&mut self, place: Lsn) -> io::Result<Option<Group>> {
+        let mut window = Window::resume(self.file.as_ref(), self.ahead_at, self.ahead.clone());
+        let found = group_at(
+            &mut window,
+            self.segment.start,
+            Some(self.segment.salt),
+            place,
+        )?;
+        (self.ahead_at, self.ahead) = window.into_parts();
+        Ok(match found {
+            Found::Group(group) => Some(group),
+            Found::Nothing(_) => None,
+        })
+    }
+}
+
+impl Iterator for Records {
+    type Item = Result<(Lsn, Record), ReadError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(item) = self.entry() {
+                return Some(item);
+            }
+            let place = self.next.filter(|place| *place < self.to)?;
+            match self.load(place) {
+                Ok(true) => {}
+                Ok(false) => {
+                    self.next = None;
+                    return None;
+                }
+                Err(error) => return self.fail(error),
+            }
+        }
+    }
+}
+
+/// All records of a group's body that was checked; `None` when one is of a kind that is not known.
+pub(crate) fn records_of(body: &Bytes) -> Option<Vec<Record>> {
+    let mut entries = Entries::new(body);
+    let mut records = Vec::new();
+    while let Some((at, prefix, _)) = entries.step() {
+        if !prefix.is_hole() {
+            records.push(record_of(&body.slice(at..), &prefix)?);
+        }
+    }
+    Some(records)
+}

@@ -1,0 +1,605 @@
+//! Opens a journal after whatever ended it, and trusts nothing that it has not checked.
+
+use std::fmt;
+use std::io;
+use std::io::IoSlice;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use thiserror::Error;
+
+use super::format::{FileKind, GroupHeader, HeaderFault, SEGMENT_HEADER_BYTES, SegmentHeader};
+use super::loss::Ledger;
+pub use super::loss::Lost;
+use super::scan::{Scan, first_written, next_group, pieces, scan};
+use super::writer::{Tail, WriteError, make_segment};
+use super::{
+    BaseError, Journal, JournalConfig, Lsn, Segment, Shared, Writer, base, lock,
+    parse_segment_name, read, segment_name,
+};
+use crate::disk::{Disk, DiskFile};
+use crate::num::{size, wide};
+
+/// What [`Journal::open`] gives.
+#[derive(Debug)]
+pub struct Opened {
+    /// For reading.
+    pub journal: Journal,
+    /// For appending, to be given to a [`Committer`](super::Committer).
+    pub writer: Writer,
+    /// The last group, where a crash had torn it: it was never acknowledged.
+    pub cut: Option<Cut>,
+    /// Where the log ends now. Rows that claim to have applied more were written for another journal, or it has lost its
+    /// end: do not go on then.
+    pub end: Lsn,
+    /// Whether the journal was closed in good order.
+    pub closed_cleanly: bool,
+    /// Whether the journal was empty: no record was ever written to it.
+    pub is_new: bool,
+}
+
+/// A torn group that was cut off the end of the journal.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Cut {
+    /// Place of the group.
+    pub at: Lsn,
+    /// The segment's file.
+    pub segment: String,
+    /// Bytes from there to the last one that was written.
+    pub bytes: u64,
+}
+
+/// Damage below the last group.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Damage {
+    /// The segment's file.
+    pub segment: String,
+    /// Offset in it of the first group that is not whole.
+    pub offset: u64,
+    /// Place of that group.
+    pub at: Lsn,
+    /// How the damage is known from a torn end.
+    pub proof: String,
+    /// Events that are lost, as far as they can be told.
+    pub lost: Vec<Lost>,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            segment,
+            offset,
+            at,
+            proof,
+            lost,
+        } = self;
+        write!(
+            f,
+            "journal is damaged in {segment} at offset {offset} (position {at}): {proof}; "
+        )?;
+        if lost.is_empty() {
+            f.write_str("no event is known to be lost")?;
+        } else {
+            f.write_str("lost: ")?;
+            for (number, one) in lost.iter().take(20).enumerate() {
+                let comma = if number == 0 { "" } else { ", " };
+                write!(f, "{comma}{one}")?;
+            }
+            if lost.len() > 20 {
+                write!(f, " and {} more ranges", lost.len() - 20)?;
+            }
+        }
+        f.write_str(
+            "; restore the file from a copy, or run `tillstream doctor --salvage`, which moves it aside and keeps the rest",
+        )
+    }
+}
+
+/// Why a journal does not open.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// A setting is out of range.
+    #[error("{key} is {value}, outside {min} to {max}")]
+    Config {
+        /// The setting.
+        key: &'static str,
+        /// Its value.
+        value: u64,
+        /// Smallest value.
+        min: u64,
+        /// Largest value.
+        max: u64,
+    },
+    /// Acknowledged bytes are not what was written.
+    #[error("{0}")]
+    Damaged(Box<Damage>),
+    /// A segment is not there.
+    #[error(
+        "journal lacks the segment that begins at position {from} (the next one begins at {to}); restore {from:020}.till, or run `tillstream doctor --salvage`"
+    )]
+    Missing {
+        /// Where the missing segment begins.
+        from: u64,
+        /// Where the next one begins.
+        to: u64,
+    },
+    /// A file in the folder is no segment.
+    #[error("{0} is no segment of a journal; move it out of the folder")]
+    Foreign(PathBuf),
+    /// A segment's name and its content disagree.
+    #[error("{file} holds the segment of position {holds}; give it back its own name")]
+    Misplaced {
+        /// The file.
+        file: PathBuf,
+        /// Where its content says that it begins.
+        holds: Lsn,
+    },
+    /// A segment of another journal.
+    #[error("{0} belongs to another journal; move it out of the folder")]
+    OtherLog(PathBuf),
+    /// Written by software that is newer than this.
+    #[error(
+        "{file} has version {version} of the layout, this software reads version 1; use a newer tillstream"
+    )]
+    Newer {
+        /// The file.
+        file: PathBuf,
+        /// Its version.
+        version: u32,
+    },
+    /// The base is not whole.
+    #[error(transparent)]
+    Base(#[from] BaseError),
+    /// No room for the first segment.
+    #[error("disk is full: no room for {bytes} bytes in {dir}")]
+    Full {
+        /// Bytes wanted.
+        bytes: u64,
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// The file system refused.
+    #[error("{doing} {path} failed: {cause}")]
+    Io {
+        /// What was tried.
+        doing: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the file system said.
+        cause: io::Error,
+    },
+}
+
+pub(crate) fn open(
+    disk: Arc<dyn Disk>,
+    dir: &Path,
+    config: JournalConfig,
+) -> Result<Opened, OpenError> {
+    check_config(&config)?;
+    let made = disk.make_dir(dir);
+    made.map_err(|cause| failed("making the folder", dir, cause))?;
+    let folder = Folder::read(disk.as_ref(), dir)?;
+    for leftover in &folder.leftovers {
+        let removed = disk.remove(leftover);
+        removed.map_err(|cause| failed("removing", leftover, cause))?;
+    }
+    let base = base::newest(disk.as_ref(), dir, &folder.bases)?;
+    let mut headers = folder.headers(disk.as_ref(), dir)?;
+    check_front(&headers, base)?;
+    let is_empty = headers.is_empty();
+    let log = headers.first().map_or_else(|| disk.salt(), |head| head.log);
+    if is_empty {
+        headers.push(SegmentHeader {
+            kind: FileKind::Segment,
+            start: Lsn::ZERO,
+            log,
+            salt: disk.salt(),
+            key: 0,
+        });
+    }
+    let shared = Arc::new(new_shared(disk, dir, log, base, &headers));
+    if is_empty {
+        make_first(&shared, &headers, &config)?;
+    }
+    let scans = verify(&shared, &headers, config.verify_threads)?;
+    finish(&shared, config, &headers, &scans)
+}
+
+fn check_config(config: &JournalConfig) -> Result<(), OpenError> {
+    let (min, max) = (
+        JournalConfig::SEGMENT_BYTES_MIN,
+        JournalConfig::SEGMENT_BYTES_MAX,
+    );
+    if config.segment_bytes < min || config.segment_bytes > max {
+        return Err(OpenError::Config {
+            key: "segment_bytes",
+            value: config.segment_bytes,
+            min,
+            max,
+        });
+    }
+    Ok(())
+}
+
+fn failed(doing: &'static str, path: &Path, cause: io::Error) -> OpenError {
+    OpenError::Io {
+        doing,
+        path: path.to_path_buf(),
+        cause,
+    }
+}
+
+/// The files of a journal's folder, by what their names say.
+#[derive(Debug, Default)]
+pub(crate) struct Folder {
+    pub(crate) segments: Vec<Lsn>,
+    pub(crate) bases: Vec<Lsn>,
+    pub(crate) leftovers: Vec<PathBuf>,
+}
+
+impl Folder {
+    pub(crate) fn read(disk: &dyn Disk, dir: &Path) -> Result<Self, OpenError> {
+        let listed = disk.list(dir);
+        let names = listed.map_err(|cause| failed("listing", dir, cause))?;
+        let mut folder = Self::default();
+        for name in names {
+            if let Some(start) = parse_segment_name(&name) {
+                folder.segments.push(start);
+            } else if let Some(position) = base::parse_name(&name) {
+                folder.bases.push(position);
+            } else if name.ends_with(".new") {
+                folder.leftovers.push(dir.join(name));
+            } else if name.ends_with(".till") {
+                return Err(OpenError::Foreign(dir.join(name)));
+            }
+        }
+        folder.segments.sort_unstable();
+        folder.bases.sort_unstable();
+        Ok(folder)
+    }
+
+    fn headers(&self, disk: &dyn Disk, dir: &Path) -> Result<Vec<SegmentHeader>, OpenError> {
+        let mut headers: Vec<SegmentHeader> = Vec::with_capacity(self.segments.len());
+        for start in &self.segments {
+            let path = dir.join(segment_name(*start));
+            let header = read_header(disk, &path, *start)?;
+            if header.kind != FileKind::Segment {
+                return Err(OpenError::Foreign(path));
+            }
+            if header.start != *start {
+                let holds = header.start;
+                return Err(OpenError::Misplaced { file: path, holds });
+            }
+            if headers.first().is_some_and(|first| first.log != header.log) {
+                return Err(OpenError::OtherLog(path));
+            }
+            headers.push(header);
+        }
+        Ok(headers)
+    }
+}
+
+/// Reads the header of a file.
+pub(crate) fn read_header(
+    disk: &dyn Disk,
+    path: &Path,
+    start: Lsn,
+) -> Result<SegmentHeader, OpenError> {
+    let mut bytes = [0_u8; 64];
+    let file = disk.open(path);
+    let file = file.map_err(|cause| failed("opening", path, cause))?;
+    let read = file.read_at(&mut bytes, 0);
+    let read = read.map_err(|cause| failed("reading", path, cause))?;
+    SegmentHeader::decode(&bytes[..read]).map_err(|fault| match fault {
+        HeaderFault::Foreign => OpenError::Foreign(path.to_path_buf()),
+        HeaderFault::Newer(version) => OpenError::Newer {
+            file: path.to_path_buf(),
+            version,
+        },
+        HeaderFault::Damaged => OpenError::Damaged(Box::new(Damage {
+            segment: segment_name(start),
+            offset: 0,
+            at: start,
+            proof: "the header of the segment is broken".to_owned(),
+            lost: Vec::new(),
+        })),
+    })
+}
+
+// The log begins at 0, or where the base ends.
+fn check_front(headers: &[SegmentHeader], base: Option<Lsn>) -> Result<(), OpenError> {
+    let from = base.unwrap_or(Lsn::ZERO);
+    match headers.first() {
+        Some(first) if first.start > from => Err(OpenError::Missing {
+            from: from.get(),
+            to: first.start.get(),
+        }),
+        None if base.is_some() => Err(OpenError::Missing {
+            from: from.get(),
+            to: from.get(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn new_shared(
+    disk: Arc<dyn Disk>,
+    dir: &Path,
+    log: u64,
+    base: Option<Lsn>,
+    headers: &[SegmentHeader],
+) -> Shared {
+    let ends = headers.iter().skip(1).map(|next| Some(next.start));
+    let segments = headers.iter().zip(ends.chain([None]));
+    let segments = segments.map(|(head, end)| Segment {
+        start: head.start,
+        salt: head.salt,
+        end,
+    });
+    Shared {
+        disk,
+        dir: dir.to_path_buf(),
+        log,
+        durable: AtomicU64::new(0),
+        segments: Mutex::new(segments.collect()),
+        base: Mutex::new(base),
+        files: read::FileCache::default(),
+    }
+}
+
+fn make_first(
+    shared: &Shared,
+    headers: &[SegmentHeader],
+    config: &JournalConfig,
+) -> Result<(), OpenError> {
+    let Some(segment) = shared.segments().first().copied() else {
+        return Ok(());
+    };
+    debug_assert_eq!(headers.len(), 1);
+    make_segment(shared, segment, config.segment_bytes).map_err(|cause| {
+        if crate::disk::is_full(&cause) {
+            OpenError::Full {
+                bytes: config.segment_bytes,
+                dir: shared.dir.clone(),
+            }
+        } else {
+            failed("beginning the journal in", &shared.dir, cause)
+        }
+    })
+}
+
+// Scans every segment, on several threads where there are several.
+fn verify(
+    shared: &Shared,
+    headers: &[SegmentHeader],
+    threads: usize,
+) -> Result<Vec<Scan>, OpenError> {
+    let next = AtomicUsize::new(0);
+    let results: Mutex<Vec<Option<Result<Scan, OpenError>>>> =
+        Mutex::new(headers.iter().map(|_| None).collect());
+    std::thread::scope(|scope| {
+        for _ in 0..threads.clamp(1, headers.len().max(1)) {
+            scope.spawn(|| {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(header) = headers.get(number) else {
+                        return;
+                    };
+                    let limit = headers.get(number + 1).map(|after| after.start);
+                    let result = verify_one(shared, header, limit);
+                    if let Some(slot) = lock(&results).get_mut(number) {
+                        *slot = Some(result);
+                    }
+                }
+            });
+        }
+    });
+    let results = results.into_inner();
+    let results = results.unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut scans = Vec::with_capacity(results.len());
+    for (number, result) in results.into_iter().enumerate() {
+        let Some(scan) = result.transpose()? else {
+            continue;
+        };
+        if let Some(limit) = headers.get(number + 1).map(|after| after.start)
+            && scan.end != limit
+        {
+            return Err(inner_damage(
+                shared,
+                headers,
+                &headers[number],
+                &scan,
+                limit,
+            ));
+        }
+        scans.push(scan);
+    }
+    Ok(scans)
+}
+
+fn verify_one(
+    shared: &Shared,
+    header: &SegmentHeader,
+    limit: Option<Lsn>,
+) -> Result<Scan, OpenError> {
+    let path = shared.dir.join(segment_name(header.start));
+    let opened = shared.disk.open(&path);
+    let file = opened.map_err(|cause| failed("opening", &path, cause))?;
+    scan(file.as_ref(), header.start, header.salt, limit)
+        .map_err(|cause| failed("reading", &path, cause))
+}
+
+// A segment that another one follows ends too early or too late.
+fn inner_damage(
+    shared: &Shared,
+    headers: &[SegmentHeader],
+    header: &SegmentHeader,
+    scan: &Scan,
+    limit: Lsn,
+) -> OpenError {
+    let written = shared
+        .file(header.start)
+        .and_then(|file| first_written(file.as_ref(), header.start, scan.end));
+    if scan.end < limit && matches!(written, Ok(None)) {
+        return OpenError::Missing {
+            from: scan.end.get(),
+            to: limit.get(),
+        };
+    }
+    let proof = format!("the segment that begins at {limit} was written after it");
+    damage(shared, headers, header, scan.end, proof)
+}
+
+// Names what is lost; reads the whole journal for that.
+fn damage(
+    shared: &Shared,
+    headers: &[SegmentHeader],
+    header: &SegmentHeader,
+    at: Lsn,
+    proof: String,
+) -> OpenError {
+    let mut ledger = Ledger::default();
+    for (number, one) in headers.iter().enumerate() {
+        let next = headers.get(number + 1).map(|after| after.start);
+        let walked = shared.file(one.start).and_then(|file| {
+            let limit = match next {
+                Some(limit) => limit,
+                None => written_end(file.as_ref(), one.start)?,
+            };
+            let show = |piece| ledger.add(&piece);
+            pieces(file.as_ref(), one.start, Some(one.salt), limit, show)
+        });
+        if let Err(error) = walked {
+            tracing::warn!(%error, segment = segment_name(one.start), "could not look for what is lost");
+        }
+    }
+    OpenError::Damaged(Box::new(Damage {
+        segment: segment_name(header.start),
+        offset: at.since(header.start),
+        at,
+        proof,
+        lost: ledger.lost(),
+    }))
+}
+
+/// The place behind the last byte of a file that is not zero.
+pub(crate) fn written_end(file: &dyn DiskFile, start: Lsn) -> io::Result<Lsn> {
+    const STEP: usize = 1 << 20;
+    let mut end = file.size()?;
+    let mut buffer = vec![0_u8; STEP];
+    while end > 0 {
+        let step = size(end).min(STEP);
+        let from = end - wide(step);
+        let read = file.read_at(&mut buffer[..step], from)?;
+        if let Some(last) = buffer[..read].iter().rposition(|byte| *byte != 0) {
+            return Ok(start.plus(from + wide(last) + 1));
+        }
+        end = from;
+    }
+    Ok(start)
+}
+
+// Settles the end of the last segment, and makes it durable before anything relies on it.
+fn finish(
+    shared: &Arc<Shared>,
+    config: JournalConfig,
+    headers: &[SegmentHeader],
+    scans: &[Scan],
+) -> Result<Opened, OpenError> {
+    let (Some(header), Some(scan)) = (headers.last(), scans.last()) else {
+        return Err(OpenError::Missing { from: 0, to: 0 });
+    };
+    let path = shared.dir.join(segment_name(header.start));
+    let io = |cause| failed("settling the end of", &path, cause);
+    let file = shared.file(header.start).map_err(io)?;
+    let end = written_end(file.as_ref(), header.start).map_err(io)?;
+    let mut cut = None;
+    if end > scan.end {
+        if let Some(proof) = proof_of_damage(file.as_ref(), header, scan, end).map_err(io)? {
+            return Err(damage(shared, headers, header, scan.end, proof));
+        }
+        let torn = Cut {
+            at: scan.end,
+            segment: segment_name(header.start),
+            bytes: end.since(scan.end),
+        };
+        tracing::warn!(
+            position = %torn.at, segment = torn.segment, bytes = torn.bytes,
+            "the last group was torn by a crash and is cut off; it was never acknowledged"
+        );
+        file.truncate(scan.end.since(header.start)).map_err(io)?;
+        cut = Some(torn);
+    }
+    rewrite(file.as_ref(), header, scan.last.as_ref()).map_err(io)?;
+    shared.set_durable(scan.end);
+    let tail = Tail {
+        segment: Segment {
+            start: header.start,
+            salt: header.salt,
+            end: None,
+        },
+        at: scan.end,
+        ends_with_mark: scan.last.is_none_or(|last| last.entries == 0),
+    };
+    let mut writer = Writer::resume(Arc::clone(shared), config, tail).map_err(io)?;
+    match writer.mark(false) {
+        Ok(()) => {}
+        Err(WriteError::Full { .. }) => {
+            tracing::warn!("disk is full: the journal opens without its opening mark");
+        }
+        Err(WriteError::Broken { cause, .. }) => return Err(io(cause)),
+    }
+    let first = headers.first().map_or(Lsn::ZERO, |first| first.start);
+    Ok(Opened {
+        journal: Journal {
+            shared: Arc::clone(shared),
+        },
+        end: writer.at(),
+        writer,
+        cut,
+        closed_cleanly: scan.last.is_some_and(|last| last.closing),
+        is_new: first == Lsn::ZERO && headers.len() == 1 && scan.last.is_none(),
+    })
+}
+
+// What shows that the group at the end of the scan was followed by another one, and so was durable once.
+fn proof_of_damage(
+    file: &dyn DiskFile,
+    header: &SegmentHeader,
+    scan: &Scan,
+    end: Lsn,
+) -> io::Result<Option<String>> {
+    if let Some(later) = next_group(file, header.start, Some(header.salt), scan.end.plus(1))?
+        && later.durable_before > scan.end
+    {
+        let at = later.lsn;
+        return Ok(Some(format!("the group at {at} was written after it")));
+    }
+    Ok(match scan.broken {
+        Some(broken) if broken.end() < end => {
+            let after = broken.end();
+            Some(format!(
+                "bytes behind its end at {after} were written after it"
+            ))
+        }
+        _ => None,
+    })
+}
+
+// Writes the last group once more and syncs it: after a failed sync its bytes may be in memory alone.
+fn rewrite(
+    file: &dyn DiskFile,
+    header: &SegmentHeader,
+    last: Option<&GroupHeader>,
+) -> io::Result<()> {
+    let (from, to) = match last {
+        Some(last) => (last.lsn.since(header.start), last.end().since(header.start)),
+        None => (0, SEGMENT_HEADER_BYTES),
+    };
+    let mut bytes = vec![0; size(to - from)];
+    let read = file.read_at(&mut bytes, from)?;
+    file.write_at(&[IoSlice::new(&bytes[..read])], from)?;
+    file.sync()
+}

@@ -1,0 +1,176 @@
+//! Sales over a span, summed by what is asked for.
+//!
+//! Whole hours come from the sums; an hour that lies across a bound is summed again from its facts, by the same function
+//! that made the sums.
+
+mod edge;
+mod row;
+mod span;
+
+use std::collections::BTreeMap;
+use std::ops::{ControlFlow, RangeInclusive};
+
+use jiff::tz::TimeZone;
+use till_core::{Dim, RollupKey, StoreRow, Totals};
+use till_protocol::id::StoreId;
+
+use super::{Answer, Bound, By, IncompleteHour, Sources, text};
+use crate::views::StoreError;
+
+pub use row::SalesRow;
+use span::Span;
+
+/// Which sales to sum, and by what.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct SalesQuery {
+    /// Where the span starts, inclusive.
+    pub from: Option<Bound>,
+    /// Where it ends, exclusive.
+    pub to: Option<Bound>,
+    /// What to sum by.
+    pub by: By,
+    /// Of one store; `None` for all.
+    pub store: Option<StoreId>,
+}
+
+/// What a row of the answer stands for, before ids become names.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum Group {
+    Total,
+    Store(u32),
+    Day(u16),
+    /// Start of the hour and the store's offset in seconds.
+    Hour(i64, i32),
+    /// A SKU, tender, category or operator.
+    Key(u64),
+}
+
+/// Sums by group and currency.
+type Sums = BTreeMap<(Group, u16), Totals>;
+
+/// Attempts to see a store between two flushes, where the answer needs rows and facts of one state.
+const ATTEMPTS: u32 = 8;
+
+const fn dim_of(by: By) -> Dim {
+    match by {
+        By::Total | By::Store | By::Day | By::Hour => Dim::Store,
+        By::Sku => Dim::Sku,
+        By::Tender => Dim::Tender,
+        By::Category => Dim::Category,
+        By::Operator => Dim::Operator,
+    }
+}
+
+/// Sales, summed: one row for every key and currency that has a sale, sorted by key.
+///
+/// # Errors
+/// [`StoreError`] when rows or facts cannot be read.
+pub fn sales(sources: &Sources<'_>, query: &SalesQuery) -> Result<Answer<SalesRow>, StoreError> {
+    let mut freshness = sources.freshness()?;
+    let span = Span::of(query);
+    let mut sums = Sums::new();
+    let mut stores: Vec<(StoreId, StoreRow)> = Vec::new();
+    match query.store {
+        Some(store) => stores.extend(sources.views.store(store)?.map(|row| (store, row))),
+        None => sources.views.stores(&mut |store, row| {
+            stores.push((store, row));
+            ControlFlow::Continue(())
+        })?,
+    }
+    for (store, row) in stores {
+        let part = of_store(sources, query.by, &span, store, row)?;
+        for (key, totals) in part.sums {
+            add(sums.entry(key).or_default(), &totals);
+        }
+        freshness.incomplete_hours.extend(part.incomplete);
+    }
+    Ok(Answer {
+        rows: row::rows(sources.views, query.by, sums)?,
+        freshness,
+    })
+}
+
+/// What one store adds to an answer.
+struct Part {
+    by: By,
+    store: StoreId,
+    currency: u16,
+    zone: TimeZone,
+    sums: Sums,
+    incomplete: Vec<IncompleteHour>,
+}
+
+impl Part {
+    fn add(&mut self, key: &RollupKey, totals: &Totals) {
+        if totals.lines == 0 && totals.transactions == 0 {
+            return;
+        }
+        let group = match self.by {
+            By::Total => Group::Total,
+            By::Store => Group::Store(key.store),
+            By::Day => Group::Day(key.day),
+            By::Hour => Group::Hour(key.hour_us, text::offset_s(&self.zone, key.hour_us)),
+            By::Sku | By::Tender | By::Category | By::Operator => Group::Key(key.key),
+        };
+        add(self.sums.entry((group, self.currency)).or_default(), totals);
+    }
+
+    // Adds the sums of whole hours on business days.
+    fn add_days(
+        &mut self,
+        sources: &Sources<'_>,
+        span: &Span,
+        days: &RangeInclusive<u16>,
+    ) -> Result<(), StoreError> {
+        let (store, dim) = (self.store, dim_of(self.by));
+        sources
+            .views
+            .rollups(store, dim, days.clone(), &mut |key, row| {
+                if span.has_whole(key.hour_us) {
+                    self.add(&key, &row.totals);
+                }
+                ControlFlow::Continue(())
+            })
+    }
+}
+
+fn of_store(
+    sources: &Sources<'_>,
+    by: By,
+    span: &Span,
+    store: StoreId,
+    mut row: StoreRow,
+) -> Result<Part, StoreError> {
+    let mut attempt = 1;
+    loop {
+        let mut part = Part {
+            by,
+            store,
+            currency: row.currency,
+            zone: text::zone(&row.zone),
+            sums: Sums::new(),
+            incomplete: Vec::new(),
+        };
+        if !span.has_instants() {
+            part.add_days(sources, span, &span.days)?;
+            return Ok(part);
+        }
+        edge::add_span(&mut part, sources, span, &row)?;
+        let after = sources.views.store(store)?.unwrap_or_else(|| row.clone());
+        // A flush came between the sums and the facts: they are of two states.
+        if after.applied == row.applied || attempt == ATTEMPTS {
+            return Ok(part);
+        }
+        row = after;
+        attempt += 1;
+    }
+}
+
+fn add(sum: &mut Totals, part: &Totals) {
+    sum.transactions += part.transactions;
+    sum.lines += part.lines;
+    sum.quantity += part.quantity;
+    sum.net += part.net;
+    sum.discount += part.discount;
+    sum.tax += part.tax;
+}

@@ -1,0 +1,200 @@
+//! Rows together with facts, as a shard wants them.
+
+use std::fmt;
+use std::ops::ControlFlow;
+
+use till_core::contribution::{movement_of, movements_of_sale};
+use till_core::event::Event;
+use till_core::{
+    Dim, EventIdRow, LocalHour, MoveKey, Outcome, RollupKey, RollupRow, Rows, RowsError, SkuRow,
+    StoreRow, TerminalRow, Zone,
+};
+use till_protocol::id::{EventId, SkuId, StoreId, TerminalId};
+
+use crate::facts::Fact;
+use crate::query::{FactReader, each_event};
+use crate::views::{StoreError, Views};
+
+/// Business days before that of a count in which movements after it are looked for where their facts were dropped.
+const DAYS_BEHIND: u16 = 7;
+
+/// Views and facts: everything that [`Rows`] asks for.
+///
+/// `moved_after` is answered from the facts of the store since the count's hour. Facts that retention dropped are made up
+/// for by the sums of the hours after the count's; of the count's own hour, dropped movements count as before it. Cost:
+/// reading the store's records since the count.
+pub struct FactRows<'a> {
+    views: &'a dyn Views,
+    facts: &'a dyn FactReader,
+    settle: Option<&'a (dyn Fn() + Sync)>,
+}
+
+impl fmt::Debug for FactRows<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FactRows").finish_non_exhaustive()
+    }
+}
+
+impl<'a> FactRows<'a> {
+    /// Rows and facts of one journal.
+    pub const fn new(views: &'a dyn Views, facts: &'a dyn FactReader) -> Self {
+        Self {
+            views,
+            facts,
+            settle: None,
+        }
+    }
+
+    /// For a live shard: `settle` returns once everything that the shard gave to the journal before is durable, so that
+    /// the facts have it. Called before facts are read.
+    #[must_use]
+    pub fn settled_by(mut self, settle: &'a (dyn Fn() + Sync)) -> Self {
+        self.settle = Some(settle);
+        self
+    }
+
+    /// The views alone.
+    pub fn views(&self) -> &'a dyn Views {
+        self.views
+    }
+}
+
+// Sums of movements of one SKU after a key.
+struct Wanted {
+    sku: u64,
+    after: MoveKey,
+}
+
+impl Wanted {
+    // The movements of a fact after the key, of events whose time passes `when`.
+    fn of_fact(&self, fact: &Fact, mut when: impl FnMut(i64) -> bool) -> Result<i128, StoreError> {
+        let head = &fact.record.head;
+        let mut sum = 0_i128;
+        each_event(fact, |event, fate, index| {
+            if fate.outcome != Outcome::Applied || !when(event.at_us()) {
+                return Ok(());
+            }
+            let key = |line| MoveKey {
+                at_us: event.at_us(),
+                epoch: head.epoch,
+                seq: fact.seq(index),
+                terminal: head.terminal,
+                line,
+            };
+            match event {
+                Event::Sale(sale) => movements_of_sale(&sale, |line, sku, quantity| {
+                    if sku == self.sku && key(line) > self.after {
+                        sum += quantity;
+                    }
+                }),
+                Event::Stock(stock) if stock.record.sku.to_native() == self.sku => {
+                    let moved = movement_of(&stock).filter(|_| key(0) > self.after);
+                    sum += moved.unwrap_or(0);
+                }
+                Event::Stock(_) | Event::Sensor(_) | Event::Device(_) => {}
+            }
+            Ok(())
+        })?;
+        Ok(sum)
+    }
+}
+
+impl FactRows<'_> {
+    fn movements(
+        &self,
+        store: StoreId,
+        sku: SkuId,
+        after: MoveKey,
+        before: u64,
+    ) -> Result<i128, StoreError> {
+        if let Some(settle) = self.settle {
+            settle();
+        }
+        let wanted = Wanted {
+            sku: sku.get(),
+            after,
+        };
+        let row = self.views.store(store)?;
+        let stored = row.as_ref().map_or(0, |row| row.applied);
+        let mut zone = zone_of(row.as_ref())?;
+        let own = zone.local(after.at_us);
+        let dropped = self.facts.start() > 0;
+        let mut sum = 0_i128;
+        self.facts
+            .of_hours(store, after.at_us, i64::MAX, &mut |fact| {
+                let position = fact.lsn.get();
+                if position >= before {
+                    return Ok(());
+                }
+                if !dropped || position > stored {
+                    sum += wanted.of_fact(fact, |_| true)?;
+                    return Ok(());
+                }
+                // The sums of the hours after have it, but for the count's own hour.
+                sum += wanted.of_fact(fact, |at_us| zone.local(at_us).hour_us == own.hour_us)?;
+                Ok(())
+            })?;
+        if dropped {
+            sum += self.of_later_hours(store, sku, own)?;
+        }
+        Ok(sum)
+    }
+
+    fn of_later_hours(
+        &self,
+        store: StoreId,
+        sku: SkuId,
+        own: LocalHour,
+    ) -> Result<i128, StoreError> {
+        let mut sum = 0_i128;
+        let days = own.day.saturating_sub(DAYS_BEHIND)..=u16::MAX;
+        self.views.rollups(store, Dim::Sku, days, &mut |key, row| {
+            if key.key == sku.get() && key.hour_us > own.hour_us {
+                sum += row.moved;
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok(sum)
+    }
+}
+
+fn zone_of(store: Option<&StoreRow>) -> Result<Zone, StoreError> {
+    Zone::new(store.map_or("UTC", |store| store.zone.as_str())).map_err(|error| {
+        StoreError::Damaged {
+            table: "stores",
+            cause: error.to_string(),
+        }
+    })
+}
+
+impl Rows for FactRows<'_> {
+    fn store(&self, store: StoreId) -> Result<Option<StoreRow>, RowsError> {
+        self.views.store(store)
+    }
+
+    fn terminal(&self, terminal: TerminalId) -> Result<Option<TerminalRow>, RowsError> {
+        self.views.terminal(terminal)
+    }
+
+    fn sku(&self, store: StoreId, sku: SkuId) -> Result<Option<SkuRow>, RowsError> {
+        self.views.sku(store, sku)
+    }
+
+    fn rollup(&self, key: &RollupKey) -> Result<Option<RollupRow>, RowsError> {
+        self.views.rollup(key)
+    }
+
+    fn event_id(&self, id: &EventId) -> Result<Option<EventIdRow>, RowsError> {
+        self.views.event_id(id)
+    }
+
+    fn moved_after(
+        &self,
+        store: StoreId,
+        sku: SkuId,
+        after: MoveKey,
+        before: u64,
+    ) -> Result<i128, RowsError> {
+        Ok(self.movements(store, sku, after, before)?)
+    }
+}

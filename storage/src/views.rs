@@ -1,0 +1,184 @@
+//! The boundary to stores of derived rows: what every one of them can do.
+//!
+//! Rows are views of the journal. They are absolute, so that writing one twice changes nothing, and every call of
+//! [`Views::write`] says up to which journal position its rows hold every record. A store of rows never has to be
+//! durable on its own: what it loses is applied again from the journal, as long as it lost a suffix of whole calls.
+
+mod error;
+mod flush;
+
+use std::ops::{ControlFlow, RangeInclusive};
+
+use till_core::{
+    Dim, EventIdRow, MoveKey, QuarantineKey, QuarantineRow, RollupKey, RollupRow, Rows, RowsError,
+    SkuRow, Space, StoreRow, TerminalRow,
+};
+use till_protocol::id::{EventId, SkuId, StoreId, TerminalId};
+
+pub use error::StoreError;
+pub use flush::FlushBatch;
+
+/// What a scan does with a row: go on, or stop the scan (which is no error).
+pub type Visit<'a, K, R> = &'a mut dyn FnMut(K, R) -> ControlFlow<()>;
+
+/// A store of derived rows.
+///
+/// All scans stream in rising key order, from one state of the store: a call of [`Self::write`] that runs meanwhile
+/// is seen as a whole or not at all.
+pub trait Views: Rows + Send + Sync {
+    /// Writes a flush: all of it or nothing, seen by every read that starts after the call returned.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`] and [`StoreError::Full`]: the flush is there as a whole or not at all, and since rows are
+    /// absolute the same call may be made again, after [`Self::reopen`]. [`StoreError::Damaged`]: rebuild the store.
+    fn write(&self, flush: &FlushBatch) -> Result<(), StoreError>;
+
+    /// Journal position that the flushes so far reported: the rows hold every record that ends at or before it.
+    /// 0 for an empty store.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the rows cannot be read, as do all reads of this trait.
+    fn checkpoint(&self) -> Result<u64, StoreError>;
+
+    /// Makes everything that was written survive a power cut.
+    ///
+    /// # Errors
+    /// [`StoreError::Full`] when there is no room; [`StoreError::Failed`] otherwise.
+    fn sync(&self) -> Result<(), StoreError>;
+
+    /// Opens the store again in place after [`StoreError::Full`]. What was written before is still there.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it cannot be opened (still no room, or damaged).
+    fn reopen(&self) -> Result<(), StoreError>;
+
+    /// All stores by number.
+    ///
+    /// # Errors
+    /// See [`Self::checkpoint`].
+    fn stores(&self, visit: Visit<'_, StoreId, StoreRow>) -> Result<(), StoreError>;
+
+    /// The terminals of a store by till.
+    ///
+    /// # Errors
+    /// See [`Self::checkpoint`].
+    fn terminals(
+        &self,
+        store: StoreId,
+        visit: Visit<'_, TerminalId, TerminalRow>,
+    ) -> Result<(), StoreError>;
+
+    /// The SKUs of a store by id, from `from` on (inclusive).
+    ///
+    /// # Errors
+    /// See [`Self::checkpoint`].
+    fn skus(
+        &self,
+        store: StoreId,
+        from: SkuId,
+        visit: Visit<'_, SkuId, SkuRow>,
+    ) -> Result<(), StoreError>;
+
+    /// The sums of a store in one dimension over business days, by day, then hour, then key.
+    ///
+    /// # Errors
+    /// See [`Self::checkpoint`].
+    fn rollups(
+        &self,
+        store: StoreId,
+        dim: Dim,
+        days: RangeInclusive<u16>,
+        visit: Visit<'_, RollupKey, RollupRow>,
+    ) -> Result<(), StoreError>;
+
+    /// Everything in quarantine by terminal, epoch, sequence number and line.
+    ///
+    /// # Errors
+    /// See [`Self::checkpoint`].
+    fn quarantine(&self, visit: Visit<'_, QuarantineKey, QuarantineRow>) -> Result<(), StoreError>;
+
+    /// The name of an id.
+    ///
+    /// # Errors
+    /// See [`Self::checkpoint`].
+    fn name(&self, space: Space, id: u64) -> Result<Option<String>, StoreError>;
+
+    /// All names by space and id.
+    ///
+    /// # Errors
+    /// See [`Self::checkpoint`].
+    fn names(&self, visit: Visit<'_, (Space, u64), String>) -> Result<(), StoreError>;
+
+    /// All event ids by their bytes.
+    ///
+    /// # Errors
+    /// See [`Self::checkpoint`].
+    fn event_ids(&self, visit: Visit<'_, EventId, EventIdRow>) -> Result<(), StoreError>;
+
+    /// How many event ids there are. Counts them one by one where the store keeps no count: for reports and tests.
+    ///
+    /// # Errors
+    /// See [`Self::checkpoint`].
+    fn event_id_count(&self) -> Result<u64, StoreError> {
+        let mut count = 0;
+        self.event_ids(&mut |_, _| {
+            count += 1;
+            ControlFlow::Continue(())
+        })?;
+        Ok(count)
+    }
+
+    /// The quarantine row of one event or line.
+    ///
+    /// # Errors
+    /// See [`Self::checkpoint`].
+    fn quarantined(&self, key: &QuarantineKey) -> Result<Option<QuarantineRow>, StoreError>;
+}
+
+/// The answer of a bare store of rows to [`Rows::moved_after`]: an error, because only facts know single movements.
+/// A shard is given rows together with facts.
+///
+/// # Errors
+/// Always [`RowsError`].
+pub fn without_facts(
+    store: StoreId,
+    sku: SkuId,
+    _after: MoveKey,
+    _before: u64,
+) -> Result<i128, RowsError> {
+    Err(RowsError {
+        table: "facts",
+        cause: format!("movements of SKU {sku} in store {store} asked of rows without facts"),
+    })
+}
+
+/// What a start does with rows that it found.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Fit {
+    /// They fit the journal: apply what is above them.
+    Good,
+    /// They end below the base, so that records between are gone from the journal: move them aside and rebuild.
+    OlderThanBase,
+    /// They hold records that the journal does not (a restored journal, or foreign rows): move aside and rebuild.
+    NewerThanJournal,
+}
+
+/// Whether rows fit a journal that reaches from the end of the base (`base`, 0 without one) to `end`.
+///
+/// # Errors
+/// [`StoreError`] when the rows cannot be read.
+pub fn check_base(views: &dyn Views, base: u64, end: u64) -> Result<Fit, StoreError> {
+    let mut reach = views.checkpoint()?;
+    if reach < base {
+        return Ok(Fit::OlderThanBase);
+    }
+    views.stores(&mut |_, row| {
+        reach = reach.max(row.applied);
+        ControlFlow::Continue(())
+    })?;
+    Ok(if reach > end {
+        Fit::NewerThanJournal
+    } else {
+        Fit::Good
+    })
+}
