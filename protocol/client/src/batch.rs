@@ -3,291 +3,175 @@
 use std::collections::HashSet;
 
 use bytes::Bytes;
-use rkyv::rancor;
-use thiserror::Error;
-use till_protocol::codec::encode_frame;
-use till_protocol::family::{Family, Reference, Text, device, sale, sensor, stock, text};
-use till_protocol::id::SkuId;
-use till_protocol::limits::{FRAME_BYTES_MAX, FRAME_EVENTS_MAX};
+use till_protocol::builder::{
+    BuildError, DeviceBuilder, SaleBuilder, SaleParts, SensorBuilder, StockBuilder,
+};
+use till_protocol::family::device::v1::Sign;
+use till_protocol::family::sensor::v1::Reading;
+use till_protocol::family::stock::v1::Move;
+use till_protocol::family::{Family, Reference, text};
+use till_protocol::id::{Seq, SkuId};
+use till_protocol::limits::FRAME_EVENTS_MAX;
+use till_protocol::view::TextView;
 
 /// Most SKU names that are remembered as told; then all are told again. Bounds the memory at a few MiB.
 const NAMES_MAX: usize = 100_000;
-/// Payload above which no further event is put into a frame. An estimate from the records, as the archive is made later.
+/// Payload above which no further event is put into a frame: syncs and answers then stay short.
 const FRAME_BYTES_GOOD: usize = 256 << 10;
 
-/// An event that waits for its frame: a batch that holds it alone.
+/// An event to be sent, borrowed from who made it.
 ///
-/// It carries the code of each SKU that it uses, as a text of kind `SKU_CODE`. Codes that this session has told already are
-/// left out of the frame.
-#[derive(Clone, Debug)]
-pub enum Queued {
+/// It carries the code of each SKU that it uses, as a text of kind `SKU_CODE`. Codes that were told already are left out of
+/// the frame.
+#[derive(Clone, Copy, Debug)]
+pub enum Event<'a> {
     /// A completed transaction.
-    Sale(Box<sale::v1::Batch>),
-    /// A movement, count or reservation.
-    Stock(Box<stock::v1::Batch>),
-    /// A reading.
-    Sensor(Box<sensor::v1::Batch>),
-    /// A sign of life.
-    Device(Box<device::v1::Batch>),
+    Sale(SaleParts<'a>),
+    /// A movement, count or reservation, with its references and texts.
+    Stock(Move, &'a [Reference], &'a [TextView<'a>]),
+    /// A reading, with its references and texts.
+    Sensor(Reading, &'a [Reference], &'a [TextView<'a>]),
+    /// A sign of life, with its references and texts.
+    Device(Sign, &'a [Reference], &'a [TextView<'a>]),
 }
 
-/// Why an event can't be sent.
-#[derive(Clone, Debug, Eq, Error, PartialEq)]
-#[non_exhaustive]
-pub enum EventError {
-    /// Not exactly one event.
-    #[error("an event is sent alone; this batch holds {0}")]
-    NotOne(usize),
-    /// The event is larger than a frame.
-    #[error("the event needs {bytes} bytes, a frame holds {max}")]
-    TooLarge {
-        /// What it needs.
-        bytes: usize,
-        /// What there is.
-        max: u32,
-    },
-    /// The archive can't be made.
-    #[error("the event can't be archived: {0}")]
-    Archive(String),
-}
-
-macro_rules! queued {
-    ($($batch:ty => $variant:ident),*) => {$(
-        impl From<$batch> for Queued {
-            fn from(batch: $batch) -> Self {
-                Self::$variant(Box::new(batch))
-            }
-        }
-    )*};
-}
-
-queued! {
-    sale::v1::Batch => Sale,
-    stock::v1::Batch => Stock,
-    sensor::v1::Batch => Sensor,
-    device::v1::Batch => Device
-}
-
-impl Queued {
-    fn family(&self) -> Family {
+impl<'a> Event<'a> {
+    const fn family(&self) -> Family {
         match self {
             Self::Sale(_) => Family::Sale,
-            Self::Stock(_) => Family::Stock,
-            Self::Sensor(_) => Family::Sensor,
-            Self::Device(_) => Family::Device,
+            Self::Stock(..) => Family::Stock,
+            Self::Sensor(..) => Family::Sensor,
+            Self::Device(..) => Family::Device,
         }
     }
 
-    fn events(&self) -> usize {
+    const fn texts(&self) -> &'a [TextView<'a>] {
         match self {
-            Self::Sale(batch) => batch.sales.len(),
-            Self::Stock(batch) => batch.moves.len(),
-            Self::Sensor(batch) => batch.readings.len(),
-            Self::Device(batch) => batch.signs.len(),
-        }
-    }
-
-    /// About the bytes that it takes in an archive.
-    fn bytes(&self) -> usize {
-        let sides = |refs: &[Reference], texts: &[Text], text: &[u8]| {
-            refs.len() * 20 + texts.len() * 6 + text.len()
-        };
-        match self {
-            Self::Sale(batch) => {
-                batch.sales.len() * 34
-                    + batch.lines.len() * 32
-                    + batch.tenders.len() * 10
-                    + batch.taxes.len() * 22
-                    + batch.adjustments.len() * 14
-                    + batch.extras.len() * 12
-                    + batch.prices.len() * 14
-                    + sides(&batch.refs, &batch.texts, &batch.text)
+            Self::Sale(parts) => parts.texts,
+            Self::Stock(_, _, texts) | Self::Sensor(_, _, texts) | Self::Device(_, _, texts) => {
+                texts
             }
-            Self::Stock(batch) => 32 + sides(&batch.refs, &batch.texts, &batch.text),
-            Self::Sensor(batch) => 34 + sides(&batch.refs, &batch.texts, &batch.text),
-            Self::Device(batch) => 32 + sides(&batch.refs, &batch.texts, &batch.text),
         }
     }
 
-    fn sides(&mut self) -> Sides<'_> {
+    const fn with_texts<'b>(self, texts: &'b [TextView<'b>]) -> Event<'b>
+    where
+        'a: 'b,
+    {
         match self {
-            Self::Sale(batch) => Sides {
-                refs: &mut batch.refs,
-                texts: &mut batch.texts,
-                text: &mut batch.text,
-            },
-            Self::Stock(batch) => Sides {
-                refs: &mut batch.refs,
-                texts: &mut batch.texts,
-                text: &mut batch.text,
-            },
-            Self::Sensor(batch) => Sides {
-                refs: &mut batch.refs,
-                texts: &mut batch.texts,
-                text: &mut batch.text,
-            },
-            Self::Device(batch) => Sides {
-                refs: &mut batch.refs,
-                texts: &mut batch.texts,
-                text: &mut batch.text,
-            },
+            Self::Sale(parts) => Event::Sale(SaleParts { texts, ..parts }),
+            Self::Stock(record, refs, _) => Event::Stock(record, refs, texts),
+            Self::Sensor(record, refs, _) => Event::Sensor(record, refs, texts),
+            Self::Device(record, refs, _) => Event::Device(record, refs, texts),
         }
-    }
-
-    /// Gives the event its place in a batch.
-    fn place(&mut self, index: u16) {
-        let sides = self.sides();
-        sides.refs.iter_mut().for_each(|entry| entry.event = index);
-        sides.texts.iter_mut().for_each(|entry| entry.event = index);
-        if let Self::Sale(batch) = self {
-            batch.extras.iter_mut().for_each(|entry| entry.event = index);
-            batch.prices.iter_mut().for_each(|entry| entry.event = index);
-        }
-    }
-
-    /// Puts another event of the same family behind those that are here.
-    fn join(&mut self, mut other: Self) {
-        match (&mut *self, &mut other) {
-            (Self::Sale(batch), Self::Sale(more)) => {
-                batch.sales.append(&mut more.sales);
-                batch.lines.append(&mut more.lines);
-                batch.tenders.append(&mut more.tenders);
-                batch.taxes.append(&mut more.taxes);
-                batch.adjustments.append(&mut more.adjustments);
-                batch.extras.append(&mut more.extras);
-                batch.prices.append(&mut more.prices);
-            }
-            (Self::Stock(batch), Self::Stock(more)) => batch.moves.append(&mut more.moves),
-            (Self::Sensor(batch), Self::Sensor(more)) => batch.readings.append(&mut more.readings),
-            (Self::Device(batch), Self::Device(more)) => batch.signs.append(&mut more.signs),
-            // The caller begins a new batch where the family changes.
-            _ => return,
-        }
-        let (to, from) = (self.sides(), other.sides());
-        to.refs.append(from.refs);
-        to.texts.append(from.texts);
-        to.text.append(from.text);
-    }
-
-    fn archive(&self) -> Result<Vec<u8>, EventError> {
-        match self {
-            Self::Sale(batch) => rkyv::to_bytes::<rancor::Error>(batch.as_ref()),
-            Self::Stock(batch) => rkyv::to_bytes(batch.as_ref()),
-            Self::Sensor(batch) => rkyv::to_bytes(batch.as_ref()),
-            Self::Device(batch) => rkyv::to_bytes(batch.as_ref()),
-        }
-        .map(rkyv::util::AlignedVec::into_vec)
-        .map_err(|error| EventError::Archive(error.to_string()))
     }
 }
 
-struct Sides<'a> {
-    refs: &'a mut Vec<Reference>,
-    texts: &'a mut Vec<Text>,
-    text: &'a mut Vec<u8>,
+/// The buffers of each family; only one of them holds events at a time.
+#[derive(Debug, Default)]
+struct Builders {
+    sale: SaleBuilder,
+    stock: StockBuilder,
+    sensor: SensorBuilder,
+    device: DeviceBuilder,
 }
 
-impl Sides<'_> {
-    /// Leaves out the codes of SKUs that are known.
-    fn leave_out_names(&mut self, told: &mut HashSet<SkuId>) {
-        let (mut kept, mut bytes, mut at) = (Vec::new(), Vec::new(), 0);
-        for entry in self.texts.drain(..) {
-            let end = at + usize::from(entry.len);
-            let words = self.text.get(at..end).unwrap_or_default();
-            at = end;
-            let code = std::str::from_utf8(words).ok();
-            let known = entry.kind == text::SKU_CODE
-                && code.is_some_and(|code| !told.insert(SkuId::of_code(code)));
-            if !known {
-                bytes.extend_from_slice(words);
-                kept.push(entry);
-            }
+impl Builders {
+    fn push(&mut self, event: &Event<'_>) -> Result<u32, BuildError> {
+        match event {
+            Event::Sale(parts) => self.sale.push(parts),
+            Event::Stock(record, refs, texts) => self.stock.push(record, refs, texts),
+            Event::Sensor(record, refs, texts) => self.sensor.push(record, refs, texts),
+            Event::Device(record, refs, texts) => self.device.push(record, refs, texts),
         }
-        *self.texts = kept;
-        *self.text = bytes;
+    }
+
+    fn finish(&mut self, family: Family, first: Seq) -> Result<Bytes, BuildError> {
+        match family {
+            Family::Sale => self.sale.finish(first),
+            Family::Stock => self.stock.finish(first),
+            Family::Sensor => self.sensor.finish(first),
+            Family::Device => self.device.finish(first),
+        }
+    }
+
+    fn held(&self, family: Family) -> (u32, usize) {
+        match family {
+            Family::Sale => (self.sale.len(), self.sale.payload_bytes()),
+            Family::Stock => (self.stock.len(), self.stock.payload_bytes()),
+            Family::Sensor => (self.sensor.len(), self.sensor.payload_bytes()),
+            Family::Device => (self.device.len(), self.device.payload_bytes()),
+        }
     }
 }
 
 /// Groups events into frames, in order, one family at a time.
 #[derive(Debug)]
 pub(crate) struct Batcher {
-    frame_events: usize,
-    open: Option<Queued>,
-    count: usize,
-    bytes: usize,
+    frame_events: u32,
+    builders: Builders,
+    open: Option<Family>,
     told: HashSet<SkuId>,
 }
 
 impl Batcher {
     pub(crate) fn new(frame_events: u32) -> Self {
-        let frame_events = frame_events.clamp(1, FRAME_EVENTS_MAX);
         Self {
-            frame_events: usize::try_from(frame_events).unwrap_or(1),
+            frame_events: frame_events.clamp(1, FRAME_EVENTS_MAX),
+            builders: Builders::default(),
             open: None,
-            count: 0,
-            bytes: 0,
             told: HashSet::new(),
         }
     }
 
-    /// Takes an event. Returns the frame that had to be closed before it, which starts at `first`.
-    pub(crate) fn push(
-        &mut self,
-        mut event: Queued,
-        first: u64,
-    ) -> Result<Option<Bytes>, EventError> {
-        let (events, bytes) = (event.events(), event.bytes());
-        if events != 1 {
-            return Err(EventError::NotOne(events));
-        }
-        // 1 KiB for the archive's root and alignment.
-        if bytes + 1_024 > usize::try_from(FRAME_BYTES_MAX).unwrap_or(usize::MAX) {
-            return Err(EventError::TooLarge {
-                bytes,
-                max: FRAME_BYTES_MAX,
-            });
-        }
-        let other = |open: &Queued| open.family() != event.family();
-        let full = self.open.as_ref().is_some_and(other)
-            || self.count >= self.frame_events
-            || self.bytes + bytes > FRAME_BYTES_GOOD;
-        let closed = if full { self.seal(first)? } else { None };
+    /// Whether this event has to wait until the frame before it is closed with [`Batcher::seal`].
+    pub(crate) fn must_seal_for(&self, event: &Event<'_>) -> bool {
+        self.open.is_some_and(|open| open != event.family()) || self.is_full()
+    }
+
+    /// Takes an event; on an error nothing has changed, and after [`BuildError::Full`] it fits the next frame.
+    pub(crate) fn push(&mut self, event: &Event<'_>) -> Result<(), BuildError> {
         if self.told.len() >= NAMES_MAX {
             self.told.clear();
         }
-        event.sides().leave_out_names(&mut self.told);
-        event.place(u16::try_from(self.count).unwrap_or(u16::MAX));
-        match &mut self.open {
-            Some(open) => open.join(event),
-            None => self.open = Some(event),
+        let mut telling = Vec::new();
+        let mut texts = Vec::new();
+        for entry in event.texts() {
+            let id = (entry.kind == text::SKU_CODE).then(|| SkuId::of_code(entry.text));
+            if id.is_none_or(|id| !self.told.contains(&id)) {
+                texts.push(*entry);
+                telling.extend(id);
+            }
         }
-        self.count += 1;
-        self.bytes += bytes;
-        Ok(closed)
+        self.builders.push(&event.with_texts(&texts))?;
+        self.open = Some(event.family());
+        self.told.extend(telling);
+        Ok(())
     }
 
     /// Closes the frame that is being filled; it starts at `first`.
-    pub(crate) fn seal(&mut self, first: u64) -> Result<Option<Bytes>, EventError> {
-        let Some(open) = &self.open else {
+    pub(crate) fn seal(&mut self, first: u64) -> Result<Option<Bytes>, BuildError> {
+        let Some(family) = self.open else {
             return Ok(None);
         };
-        let payload = open.archive()?;
-        let count = u32::try_from(self.count).unwrap_or(u32::MAX);
-        let frame = encode_frame(open.family().number(), 1, count, first, &payload);
+        let first = Seq::new(first).map_err(|_| BuildError::SeqRange(Seq::MAX))?;
+        let frame = self.builders.finish(family, first)?;
         self.open = None;
-        self.count = 0;
-        self.bytes = 0;
         Ok(Some(frame))
     }
 
     /// Whether a frame's worth of events waits.
     pub(crate) fn is_full(&self) -> bool {
-        self.count >= self.frame_events
+        self.open.is_some_and(|open| {
+            let (events, bytes) = self.builders.held(open);
+            events >= self.frame_events || bytes >= FRAME_BYTES_GOOD
+        })
     }
 
     /// Events that wait.
     pub(crate) fn events(&self) -> u64 {
-        u64::try_from(self.count).unwrap_or(u64::MAX)
+        let waiting = self.open.map_or(0, |open| self.builders.held(open).0);
+        u64::from(waiting)
     }
 
     /// Tells all names again.

@@ -2,14 +2,14 @@
 
 mod slice;
 
-use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use thiserror::Error;
-use till_protocol::limits::FRAME_EVENTS_MAX;
+use till_protocol::codec::{Frame, encode_frame};
+use till_protocol::family::Family;
+use till_protocol::header::{FrameHeader, HEADER_BYTES};
+use till_protocol::verified::Verified;
 
 use crate::outbox::{OutboxError, Stored};
-
-/// Bytes of a frame header.
-pub const HEADER_BYTES: usize = 32;
 
 /// Why bytes are not a frame of events.
 #[derive(Clone, Debug, Error, Eq, PartialEq)]
@@ -17,7 +17,7 @@ pub const HEADER_BYTES: usize = 32;
 pub enum FrameError {
     /// The header is not that of a frame of events.
     #[error("not a frame of events: {0}")]
-    Header(&'static str),
+    Header(String),
     /// The payload is not what the header announces.
     #[error("the payload can't be read as {family} events: {what}")]
     Payload {
@@ -42,48 +42,26 @@ pub enum FrameError {
 /// Returns [`FrameError`] when the bytes are not one whole frame of events with the right checksum.
 pub fn range(frame: &[u8]) -> Result<(u64, u32), FrameError> {
     let head = head(frame)?;
-    Ok((head.first, head.count))
+    Ok((head.first_seq, head.count))
 }
 
-struct Head {
-    family: u8,
-    version: u8,
-    count: u32,
-    first: u64,
-}
-
-fn head(frame: &[u8]) -> Result<Head, FrameError> {
-    let Some((mut fields, payload)) = frame.split_at_checked(HEADER_BYTES) else {
-        return Err(FrameError::Header("shorter than a header"));
+fn head(frame: &[u8]) -> Result<FrameHeader, FrameError> {
+    let Some((head, payload)) = frame.split_first_chunk::<HEADER_BYTES>() else {
+        return Err(FrameError::Header("it is shorter than a header".into()));
     };
-    if fields.get(..4) != Some(b"TILL".as_slice()) {
-        return Err(FrameError::Header("it does not start with TILL"));
+    let head = FrameHeader::decode(head).map_err(|error| FrameError::Header(error.to_string()))?;
+    if head.is_session() {
+        return Err(FrameError::Header("it is a session message".into()));
     }
-    fields.advance(4);
-    let (family, version, _flags) = (fields.get_u8(), fields.get_u8(), fields.get_u16_le());
-    let (length, count, first) = (fields.get_u32_le(), fields.get_u32_le(), fields.get_u64_le());
-    let (_reserved, crc) = (fields.get_u32_le(), fields.get_u32_le());
-    if usize::try_from(length) != Ok(payload.len()) {
-        return Err(FrameError::Header("its length is not that of its payload"));
+    if usize::try_from(head.length) != Ok(payload.len()) {
+        return Err(FrameError::Header(
+            "its length is not that of its payload".into(),
+        ));
     }
-    if family == 0 || count == 0 || count > FRAME_EVENTS_MAX {
-        return Err(FrameError::Header("it carries no events, or too many"));
+    if head.crc != head.crc_of(payload) {
+        return Err(FrameError::Header("its checksum is wrong".into()));
     }
-    if crc != crc_of(frame) {
-        return Err(FrameError::Header("its checksum is wrong"));
-    }
-    Ok(Head {
-        family,
-        version,
-        count,
-        first,
-    })
-}
-
-fn crc_of(frame: &[u8]) -> u32 {
-    let head = frame.get(..28).unwrap_or_default();
-    let payload = frame.get(HEADER_BYTES..).unwrap_or_default();
-    crc32c::crc32c_append(crc32c::crc32c(head), payload)
+    Ok(head)
 }
 
 /// The length of a frame as a number of bytes.
@@ -109,15 +87,13 @@ pub(crate) fn expect_first(frame: &[u8], expected: u64, count: u32) -> Result<()
 /// # Errors
 /// Returns [`FrameError`] when the bytes are not one whole frame of events.
 pub fn renumbered(frame: &[u8], first: u64) -> Result<Bytes, FrameError> {
-    head(frame)?;
-    let mut moved = BytesMut::from(frame);
-    if let Some(mut field) = moved.get_mut(16..24) {
-        field.put_u64_le(first);
-    }
-    let crc = crc_of(&moved);
-    if let Some(mut field) = moved.get_mut(28..32) {
-        field.put_u32_le(crc);
-    }
+    let mut head = head(frame)?;
+    let payload = payload_of(frame);
+    head.first_seq = first;
+    head.crc = head.crc_of(payload);
+    let mut moved = BytesMut::with_capacity(frame.len());
+    moved.extend_from_slice(&head.encode());
+    moved.extend_from_slice(payload);
     Ok(moved.freeze())
 }
 
@@ -163,43 +139,32 @@ pub fn part(frame: &Bytes, skip: u32, take: u32) -> Result<Bytes, FrameError> {
         });
     }
     let payload = slice::part(&head, payload_of(frame), skip, take)?;
-    Ok(assemble(head.family, head.version, take, 1, &payload))
+    Ok(encode_frame(head.family, head.version, take, 1, &payload))
 }
 
-/// The mark of an event: what device and engine compare to know that they mean the same one.
+/// The mark of an event: what device and engine compare to know that they mean the same one. 0 when it has none, because
+/// it breaks a rule of the wire.
 ///
 /// # Errors
 /// Returns [`FrameError`] when the payload can't be read, or there is no such event.
 pub fn mark(frame: &Bytes, index: u32) -> Result<u64, FrameError> {
-    let head = head(frame)?;
-    if index >= head.count {
-        return Err(FrameError::Index {
-            count: head.count,
-            index,
-        });
+    let frame = Frame::decode(frame.clone()).map_err(|error| FrameError::Header(error.to_string()))?;
+    let count = frame.header.count;
+    if index >= count {
+        return Err(FrameError::Index { count, index });
     }
-    slice::mark(&head, payload_of(frame), index)
+    let family = frame.header.family().map_or("unknown", Family::name);
+    match Verified::from_journal(frame) {
+        Ok(verified) => Ok(verified.mark(index)),
+        Err(unreadable) => Err(FrameError::Payload {
+            family,
+            what: unreadable.error.to_string(),
+        }),
+    }
 }
 
 fn payload_of(frame: &[u8]) -> &[u8] {
     frame.get(HEADER_BYTES..).unwrap_or_default()
-}
-
-/// A frame from its parts.
-pub(crate) fn assemble(family: u8, version: u8, count: u32, first: u64, payload: &[u8]) -> Bytes {
-    let mut frame = BytesMut::with_capacity(HEADER_BYTES + payload.len());
-    frame.put_slice(b"TILL");
-    frame.put_u8(family);
-    frame.put_u8(version);
-    frame.put_u16_le(0);
-    frame.put_u32_le(u32::try_from(payload.len()).unwrap_or(u32::MAX));
-    frame.put_u32_le(count);
-    frame.put_u64_le(first);
-    frame.put_u32_le(0);
-    let crc = crc32c::crc32c_append(crc32c::crc32c(&frame), payload);
-    frame.put_u32_le(crc);
-    frame.put_slice(payload);
-    frame.freeze()
 }
 
 #[cfg(test)]

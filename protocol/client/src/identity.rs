@@ -15,8 +15,7 @@ use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use thiserror::Error;
 
-/// The protocol's name in the TLS handshake.
-pub const ALPN: &[u8] = b"till/1";
+pub use till_protocol::reply::ALPN;
 /// The name that every engine's certificate carries, whatever its address.
 pub const SERVER_NAME: &str = "tillstream";
 

@@ -15,13 +15,12 @@ mod identity;
 mod link;
 mod outbox;
 mod session;
-mod wire;
 
 #[cfg(test)]
 mod testing;
 
 pub use backoff::Backoff;
-pub use batch::{EventError, Queued};
+pub use batch::Event;
 pub use deadletter::{
     Cause, DeadLetter, DeadLetterError, DeadLetterFile, DeadLetters, MemoryDeadLetters,
     NoDeadLetters,

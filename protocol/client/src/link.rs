@@ -21,6 +21,7 @@ use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 use thiserror::Error;
 use till_protocol::id::TerminalId;
+use till_protocol::time::DeviceTime;
 use tokio::sync::watch;
 
 use self::node::Node;
@@ -241,13 +242,11 @@ impl LinkShared {
     }
 }
 
-/// The device's clock in us since 1970-01-01 UTC.
-fn clock_us() -> i64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .ok()
-        .and_then(|since| i64::try_from(since.as_micros()).ok())
-        .unwrap_or(0)
+/// The device's clock.
+fn clock() -> DeviceTime {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let us = since.map_or(0, |since| since.as_micros());
+    DeviceTime::from_us(i64::try_from(us).unwrap_or(0))
 }
 
 /// Randomness for jitter; the standard library seeds its hasher from the system.

@@ -15,7 +15,10 @@ use bytes::Bytes;
 use thiserror::Error;
 use till_protocol::code::Reason;
 use till_protocol::id::{Epoch, TerminalId};
-use crate::wire::{Hello, Reply};
+use till_protocol::currency::Currency;
+use till_protocol::family::Family;
+use till_protocol::reply::{Hello, Message};
+use till_protocol::time::{DeviceTime, Timestamp};
 
 use crate::deadletter::{Cause, DeadLetter, DeadLetterError, DeadLetters};
 use crate::frame::{self, FrameError};
@@ -26,8 +29,8 @@ use crate::outbox::{Outbox, OutboxError, Standing};
 pub struct SessionConfig {
     /// Which terminal it is.
     pub terminal: TerminalId,
-    /// ISO 4217 number of its store's currency; 0 = not stated.
-    pub currency: u16,
+    /// The currency of its store, for the store's first Hello.
+    pub currency: Option<Currency>,
     /// IANA name of its store's time zone; empty = not stated.
     pub zone: String,
     /// Most frames in flight, if the engine allows more.
@@ -42,7 +45,7 @@ impl SessionConfig {
     pub const fn new(terminal: TerminalId) -> Self {
         Self {
             terminal,
-            currency: 0,
+            currency: None,
             zone: String::new(),
             window_frames: 1_024,
             repeat_unacknowledged: false,
@@ -60,8 +63,8 @@ pub enum Notice {
         epoch: Epoch,
         /// The sequence number that is sent next.
         next: u64,
-        /// The engine's clock, in us since 1970-01-01 UTC.
-        time_us: i64,
+        /// The engine's clock.
+        time: Timestamp,
         /// The engine finds the device's clock too far off.
         clock_suspect: bool,
     },
@@ -223,23 +226,26 @@ impl Session {
         }
     }
 
-    /// A new stream stands. `clock_us` is the device's clock in us since 1970-01-01 UTC.
-    pub fn connected(&mut self, clock_us: i64) {
+    /// A new stream stands. `clock` is what the device takes for the time.
+    pub fn connected(&mut self, clock: DeviceTime) {
         self.disconnected();
         let standing = self.outbox.standing();
         let epoch = match self.renew_from {
-            None => standing.epoch.map_or(0, Epoch::get),
-            Some(_) => 0,
+            None => standing.epoch,
+            Some(_) => None,
         };
-        let hello = Hello::of_device(
-            self.config.terminal,
+        let hello = Hello {
+            versions: Family::ALL.map(|family| (family.number(), 1)).to_vec(),
+            terminal: self.config.terminal,
             epoch,
-            clock_us,
-            self.config.currency,
-            &self.config.zone,
-        );
+            clock,
+            currency: self.config.currency,
+            zone: self.config.zone.clone(),
+        };
         self.control.push_back(hello.encode());
-        self.phase = Phase::Greeting { renew: epoch == 0 };
+        self.phase = Phase::Greeting {
+            renew: epoch.is_none(),
+        };
     }
 
     /// The stream is gone. What was not acknowledged is sent again over the next one.
@@ -255,20 +261,25 @@ impl Session {
     ///
     /// # Errors
     /// Returns [`SessionError`] when the stream must be given up; the outbox is unharmed.
-    pub fn handle(&mut self, now: Instant, reply: Reply) -> Result<Option<End>, SessionError> {
-        match reply {
-            Reply::Redirect(redirect) => return Ok(Some(End::Redirect(redirect.address))),
-            Reply::Bye(bye) => {
+    pub fn handle(&mut self, now: Instant, message: Message) -> Result<Option<End>, SessionError> {
+        match message {
+            Message::Redirect(redirect) => return Ok(Some(End::Redirect(redirect.address))),
+            Message::Bye(bye) => {
                 return Ok(Some(End::Bye {
                     reason: bye.reason,
                     text: bye.text,
                 }));
             }
-            Reply::Welcome(welcome) => return self.handle_welcome(&welcome),
-            Reply::Checked(checked) => return self.handle_checked(&checked),
-            Reply::Ack(ack) => self.handle_ack(&ack)?,
-            Reply::Nack(nack) => self.handle_nack(now, nack.expected)?,
-            Reply::Slow(slow) => {
+            Message::Welcome(welcome) => return self.handle_welcome(&welcome),
+            Message::Checked(checked) => return self.handle_checked(&checked),
+            Message::Ack(ack) => self.handle_ack(&ack)?,
+            Message::Nack(nack) => self.handle_nack(now, nack.expected.get())?,
+            Message::Hello(_) | Message::Check(_) | Message::Goodbye => {
+                return Err(SessionError::Protocol {
+                    what: "a device's message",
+                });
+            }
+            Message::Slow(slow) => {
                 let wait = Duration::from_millis(u64::from(slow.wait_ms));
                 self.paused_until = Some(now + wait);
                 self.notices.push_back(Notice::Slow { wait });

@@ -1,10 +1,9 @@
 //! Frames for tests.
 
 use bytes::Bytes;
+use till_protocol::codec::encode_frame;
 use rkyv::rancor;
 use till_protocol::family::{Reference, Text, WHOLE_EVENT, stock, text};
-
-use crate::frame::assemble;
 
 /// A frame of `count` movements at `first`; `salt` makes them differ from those of other frames.
 pub(crate) fn frame_of_moves(first: u64, count: u32, salt: u64) -> Bytes {
@@ -13,6 +12,7 @@ pub(crate) fn frame_of_moves(first: u64, count: u32, salt: u64) -> Bytes {
         batch.moves.push(stock::v1::Move {
             at: i64::try_from(salt).unwrap() * 1_000 + i64::from(index),
             sku: 7,
+            unit: 1,
             quantity: 100_000,
             kind: stock::v1::kind::RECEIVED,
             ..stock::v1::Move::default()
@@ -33,5 +33,5 @@ pub(crate) fn frame_of_moves(first: u64, count: u32, salt: u64) -> Bytes {
         batch.text.extend_from_slice(note.as_bytes());
     }
     let payload = rkyv::to_bytes::<rancor::Error>(&batch).unwrap();
-    assemble(4, 1, count, first, &payload)
+    encode_frame(4, 1, count, first, &payload)
 }

@@ -1,84 +1,76 @@
-use till_protocol::family::WHOLE_EVENT;
+use till_protocol::builder::{sku_code, whole_text};
+use till_protocol::code::Reason;
+use till_protocol::family::{sale, stock};
 
 use super::*;
 use crate::frame;
 
-fn receipt(code: &str, at: i64) -> Queued {
-    let sku = SkuId::of_code(code).get();
-    sale::v1::Batch {
-        sales: vec![sale::v1::Sale {
-            at,
-            lines: 1,
-            tenders: 1,
-            kind: sale::v1::kind::SALE,
-            ..sale::v1::Sale::default()
-        }],
-        lines: vec![sale::v1::Line {
-            sku,
-            amount: at,
-            ..sale::v1::Line::default()
-        }],
-        tenders: vec![sale::v1::Tender::default()],
-        texts: vec![
-            Text {
-                event: 0,
-                item: 0,
-                kind: text::SKU_CODE,
-                len: u8::try_from(code.len()).unwrap(),
-            },
-            Text {
-                event: 0,
-                item: WHOLE_EVENT,
-                kind: text::NOTE,
-                len: 4,
-            },
-        ],
-        text: format!("{code}note").into_bytes(),
-        ..sale::v1::Batch::default()
-    }
-    .into()
+fn sign(at: i64) -> Event<'static> {
+    let sign = Sign {
+        at,
+        kind: till_protocol::family::device::v1::kind::HEARTBEAT,
+        ..Sign::default()
+    };
+    Event::Device(sign, &[], &[])
 }
 
-fn sign(at: i64) -> Queued {
-    device::v1::Batch {
-        signs: vec![device::v1::Sign {
-            at,
-            ..device::v1::Sign::default()
-        }],
-        ..device::v1::Batch::default()
-    }
-    .into()
+fn delivery(at: i64) -> Event<'static> {
+    let record = Move {
+        at,
+        sku: 1,
+        kind: stock::v1::kind::RECEIVED,
+        ..Move::default()
+    };
+    Event::Stock(record, &[], &[])
 }
 
-fn ranges(batcher: &mut Batcher, events: Vec<Queued>) -> Vec<(u8, u64, u32)> {
+fn ranges(batcher: &mut Batcher, events: &[Event<'_>]) -> Vec<(u8, u64, u32)> {
     let (mut next, mut frames) = (1, Vec::new());
+    let mut close = |batcher: &mut Batcher| {
+        if let Some(bytes) = batcher.seal(next).unwrap() {
+            let (first, count) = frame::range(&bytes).unwrap();
+            frames.push((bytes[4], first, count));
+            next += u64::from(count);
+        }
+    };
     for event in events {
-        frames.extend(batcher.push(event, next).unwrap());
-        next = 1 + frames.iter().map(|frame| u64::from(frame::range(frame).unwrap().1)).sum::<u64>();
+        if batcher.must_seal_for(event) {
+            close(batcher);
+        }
+        batcher.push(event).unwrap();
     }
-    frames.extend(batcher.seal(next).unwrap());
+    close(batcher);
     frames
-        .iter()
-        .map(|bytes| {
-            let (first, count) = frame::range(bytes).unwrap();
-            (bytes[4], first, count)
-        })
-        .collect()
 }
 
 #[test]
 fn events_keep_their_order_and_a_frame_holds_one_family() {
     let mut batcher = Batcher::new(2);
-    let events = vec![receipt("a", 1), receipt("a", 2), receipt("b", 3), sign(4), receipt("a", 5)];
-    let frames = ranges(&mut batcher, events);
-    assert_eq!(frames, [(1, 1, 2), (1, 3, 1), (9, 4, 1), (1, 5, 1)]);
+    let events = [delivery(1), delivery(2), delivery(3), sign(4), delivery(5)];
+    let frames = ranges(&mut batcher, &events);
+    assert_eq!(frames, [(4, 1, 2), (4, 3, 1), (9, 4, 1), (4, 5, 1)]);
 }
 
 #[test]
 fn the_code_of_a_sku_is_told_once_until_names_are_forgotten() {
     let mut batcher = Batcher::new(16);
+    let lines = [sale::v1::Line {
+        sku: SkuId::of_code("4006381333931").get(),
+        kind: sale::v1::line_kind::SALE,
+        ..sale::v1::Line::default()
+    }];
+    let texts = [sku_code(0, "4006381333931"), whole_text(text::NOTE, "note")];
+    let sale = Event::Sale(SaleParts {
+        sale: sale::v1::Sale {
+            kind: sale::v1::kind::SALE,
+            ..sale::v1::Sale::default()
+        },
+        lines: &lines,
+        texts: &texts,
+        ..SaleParts::default()
+    });
     let told = |batcher: &mut Batcher| {
-        batcher.push(receipt("4006381333931", 1), 1).unwrap();
+        batcher.push(&sale).unwrap();
         let frame = batcher.seal(1).unwrap().unwrap();
         let tells = |words: &[u8]| frame.windows(words.len()).any(|bytes| bytes == words);
         assert!(tells(b"note"));
@@ -91,25 +83,13 @@ fn the_code_of_a_sku_is_told_once_until_names_are_forgotten() {
 }
 
 #[test]
-fn an_event_has_the_same_mark_alone_and_in_company() {
+fn an_event_that_would_be_refused_is_not_taken_and_harms_no_other() {
     let mut batcher = Batcher::new(16);
-    for at in 1..4 {
-        batcher.push(receipt("a", at), 1).unwrap();
-    }
-    let together = batcher.seal(1).unwrap().unwrap();
-    for (index, at) in (0..3).zip(1..4) {
-        batcher.push(receipt("a", at), 1).unwrap();
-        let alone = batcher.seal(1).unwrap().unwrap();
-        assert_eq!(frame::mark(&together, index), frame::mark(&alone, 0));
-    }
-}
-
-#[test]
-fn two_events_in_one_batch_are_not_one_event() {
-    let mut batcher = Batcher::new(16);
-    let two = device::v1::Batch {
-        signs: vec![device::v1::Sign::default(); 2],
-        ..device::v1::Batch::default()
-    };
-    assert_eq!(batcher.push(two.into(), 1), Err(EventError::NotOne(2)));
+    batcher.push(&delivery(1)).unwrap();
+    let bad = Event::Stock(Move { kind: 99, ..Move::default() }, &[], &[]);
+    assert_eq!(
+        batcher.push(&bad),
+        Err(BuildError::Refused(Reason::UnknownKind))
+    );
+    assert_eq!(batcher.events(), 1);
 }

@@ -4,10 +4,10 @@ use std::ops::Range;
 
 use rkyv::rancor;
 use rkyv::util::AlignedVec;
+use till_protocol::header::FrameHeader;
 use till_protocol::family::{Family, Reference, Text, device, sale, sensor, stock};
-use till_protocol::id::first_u64_of_sha256;
 
-use super::{FrameError, Head};
+use super::FrameError;
 
 /// The owned form of any batch.
 enum Batch {
@@ -17,14 +17,14 @@ enum Batch {
     Device(device::v1::Batch),
 }
 
-fn open(head: &Head, payload: &[u8]) -> Result<Batch, FrameError> {
+fn open(head: &FrameHeader, payload: &[u8]) -> Result<Batch, FrameError> {
     let read = match (Family::from_u8(head.family), head.version) {
         (Some(Family::Sale), 1) => rkyv::from_bytes::<sale::v1::Batch, rancor::Error>(payload)
             .map(|batch| Batch::Sale(Box::new(batch))),
         (Some(Family::Stock), 1) => rkyv::from_bytes(payload).map(Batch::Stock),
         (Some(Family::Sensor), 1) => rkyv::from_bytes(payload).map(Batch::Sensor),
         (Some(Family::Device), 1) => rkyv::from_bytes(payload).map(Batch::Device),
-        _ => return Err(FrameError::Header("its family or version is not known here")),
+        _ => return Err(FrameError::Header("its family or version is not known here".into())),
     };
     let batch = read.map_err(|error| unreadable(head, error.to_string()))?;
     let events = match &batch {
@@ -39,7 +39,7 @@ fn open(head: &Head, payload: &[u8]) -> Result<Batch, FrameError> {
     Ok(batch)
 }
 
-fn unreadable(head: &Head, what: String) -> FrameError {
+fn unreadable(head: &FrameHeader, what: String) -> FrameError {
     FrameError::Payload {
         family: Family::from_u8(head.family).map_or("unknown", Family::name),
         what,
@@ -48,7 +48,7 @@ fn unreadable(head: &Head, what: String) -> FrameError {
 
 /// The payload of a frame with events `skip` to `skip + take` alone.
 pub(super) fn part(
-    head: &Head,
+    head: &FrameHeader,
     payload: &[u8],
     skip: u32,
     take: u32,
@@ -88,50 +88,6 @@ pub(super) fn part(
         }
     }
     .map_err(|error: rancor::Error| unreadable(head, error.to_string()))
-}
-
-/// The mark of an event: the short hash over family, version, the core record as archived (a movement's and a reading's
-/// SKU left out), and the sums of a sale.
-pub(super) fn mark(head: &Head, payload: &[u8], at: u32) -> Result<u64, FrameError> {
-    let at = index(at);
-    let record = match open(head, payload)? {
-        Batch::Sale(batch) => {
-            let cut = Cut { skip: at, take: 1 }.sales(&batch);
-            let lines: i128 = cut.lines.iter().map(|line| i128::from(line.amount)).sum();
-            let tenders: i128 = cut
-                .tenders
-                .iter()
-                .map(|tender| i128::from(tender.amount))
-                .sum();
-            let mut record = archived(cut.sales.first())?;
-            record.extend_from_slice(&lines.to_le_bytes());
-            record.extend_from_slice(&tenders.to_le_bytes());
-            record
-        }
-        Batch::Stock(batch) => {
-            let record = batch.moves.get(at).map(|found| stock::v1::Move { sku: 0, ..*found });
-            archived(record.as_ref())?
-        }
-        Batch::Sensor(batch) => {
-            let record = batch
-                .readings
-                .get(at)
-                .map(|found| sensor::v1::Reading { sku: 0, ..*found });
-            archived(record.as_ref())?
-        }
-        Batch::Device(batch) => archived(batch.signs.get(at))?,
-    };
-    Ok(first_u64_of_sha256(&[&[head.family, head.version], &record]))
-}
-
-/// The bytes of a flat record in an archive.
-fn archived<T>(record: Option<&T>) -> Result<AlignedVec, FrameError>
-where
-    T: for<'a> rkyv::Serialize<rkyv::api::high::HighSerializer<AlignedVec, rkyv::ser::allocator::ArenaHandle<'a>, rancor::Error>>,
-{
-    record
-        .and_then(|record| rkyv::to_bytes::<rancor::Error>(record).ok())
-        .ok_or(FrameError::Header("an event is missing from it"))
 }
 
 fn index(number: u32) -> usize {

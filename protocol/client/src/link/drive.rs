@@ -8,12 +8,12 @@ use quinn::{Connection, RecvStream, SendStream};
 use thiserror::Error;
 use till_protocol::codec::FrameDecoder;
 use till_protocol::header::WireError;
-use crate::wire::Reply;
+use till_protocol::reply::{Message, MessageError};
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, sleep_until, timeout};
 
 use super::terminal::{Inner, SendError, State};
-use super::{Happening, LinkShared, clock_us, jitter};
+use super::{Happening, LinkShared, clock, jitter};
 use crate::session::{End, Notice, SessionError};
 
 /// Most bytes that are taken from a stream in one step.
@@ -35,6 +35,8 @@ enum StreamError {
     Read(#[from] quinn::ReadError),
     #[error("the engine's bytes: {0}")]
     Wire(#[from] WireError),
+    #[error("the engine's message: {0}")]
+    Message(#[from] MessageError),
     #[error(transparent)]
     Session(#[from] SessionError),
     #[error(transparent)]
@@ -134,7 +136,7 @@ async fn converse(link: &Arc<LinkShared>, inner: &Inner) {
 /// One stream from Hello to its end; `None` when this side has closed it.
 async fn stream(connection: &Connection, inner: &Inner) -> Result<Option<End>, StreamError> {
     let (mut send, mut recv) = connection.open_bi().await?;
-    inner.with(|state| state.session.connected(clock_us()));
+    inner.with(|state| state.session.connected(clock()));
     let mut closing = inner.closing.subscribe();
     let ended = tokio::select! {
         ended = write(&mut send, inner) => ended.map(Some),
@@ -207,11 +209,11 @@ fn take(
 ) -> Result<Option<End>, StreamError> {
     let mut ended = Ok(None);
     while matches!(ended, Ok(None)) {
-        let reply = match decoder.next()? {
-            Some(frame) => Reply::decode(&frame)?,
+        let message = match decoder.next()? {
+            Some(frame) => Message::decode(&frame)?,
             None => break,
         };
-        ended = state.session.handle(Instant::now(), reply);
+        ended = state.session.handle(Instant::now(), message);
     }
     let before = notices.len();
     notices.extend(state.session.notices());

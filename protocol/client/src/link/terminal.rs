@@ -6,11 +6,17 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use thiserror::Error;
+use till_protocol::builder::{BuildError, SaleParts};
+use till_protocol::family::Reference;
+use till_protocol::family::device::v1::Sign;
+use till_protocol::family::sensor::v1::Reading;
+use till_protocol::family::stock::v1::Move;
 use till_protocol::id::TerminalId;
+use till_protocol::view::TextView;
 use tokio::sync::{Notify, watch};
 
 use super::{Happening, LinkShared, Observer, TerminalConfig, drive};
-use crate::batch::{Batcher, EventError, Queued};
+use crate::batch::{Batcher, Event};
 use crate::outbox::{Standing, Sync, SyncJob};
 use crate::session::{Session, SessionError, Totals};
 
@@ -40,7 +46,7 @@ pub enum SendError {
     Session(#[from] SessionError),
     /// The event can't be put into a frame.
     #[error(transparent)]
-    Event(#[from] EventError),
+    Event(#[from] BuildError),
 }
 
 /// A terminal on a link. Clones are the same terminal; when the last one is dropped, it leaves the link.
@@ -108,9 +114,16 @@ impl State {
         Ok(())
     }
 
-    fn push(&mut self, event: Queued) -> Result<(), SendError> {
-        if let Some(frame) = self.batcher.push(event, self.session.next_seq())? {
-            self.session.append(frame)?;
+    fn push(&mut self, event: &Event<'_>) -> Result<(), SendError> {
+        if self.batcher.must_seal_for(event) {
+            self.seal()?;
+        }
+        if let Err(error) = self.batcher.push(event) {
+            if error != BuildError::Full {
+                return Err(error.into());
+            }
+            self.seal()?;
+            self.batcher.push(event)?;
         }
         if self.batcher.is_full() {
             self.seal()?;
@@ -239,15 +252,55 @@ impl Terminal {
     ///
     /// # Errors
     /// Returns [`SendError`] when the event breaks a limit, or the terminal or its outbox is closed or has failed.
-    pub async fn send(&self, event: impl Into<Queued> + Send) -> Result<u64, SendError> {
-        let mut event = Some(event.into());
-        self.add(move |state| {
-            match event.take() {
-                Some(event) => state.push(event),
-                None => Ok(()),
-            }
-        })
-        .await
+    pub async fn send(&self, event: Event<'_>) -> Result<u64, SendError> {
+        self.add(|state| state.push(&event)).await
+    }
+
+    /// Sends a sale (see [`Terminal::send`]).
+    ///
+    /// # Errors
+    /// As [`Terminal::send`].
+    pub async fn sale(&self, parts: &SaleParts<'_>) -> Result<u64, SendError> {
+        self.send(Event::Sale(*parts)).await
+    }
+
+    /// Sends a stock event (see [`Terminal::send`]).
+    ///
+    /// # Errors
+    /// As [`Terminal::send`].
+    pub async fn stock(
+        &self,
+        record: Move,
+        refs: &[Reference],
+        texts: &[TextView<'_>],
+    ) -> Result<u64, SendError> {
+        self.send(Event::Stock(record, refs, texts)).await
+    }
+
+    /// Sends a reading (see [`Terminal::send`]).
+    ///
+    /// # Errors
+    /// As [`Terminal::send`].
+    pub async fn sensor(
+        &self,
+        record: Reading,
+        refs: &[Reference],
+        texts: &[TextView<'_>],
+    ) -> Result<u64, SendError> {
+        self.send(Event::Sensor(record, refs, texts)).await
+    }
+
+    /// Sends a sign of life (see [`Terminal::send`]).
+    ///
+    /// # Errors
+    /// As [`Terminal::send`].
+    pub async fn device(
+        &self,
+        record: Sign,
+        refs: &[Reference],
+        texts: &[TextView<'_>],
+    ) -> Result<u64, SendError> {
+        self.send(Event::Device(record, refs, texts)).await
     }
 
     /// Sends a frame of events as it is, without copying it when it starts at [`Terminal::next_seq`]; else it gets

@@ -164,7 +164,7 @@ fn another_terminal_is_kept_out() {
 }
 
 /// The only generation's last file.
-fn last_file(folder: &Path) -> std::path::PathBuf {
+fn last_file(folder: &Path) -> PathBuf {
     let generation = fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().path())
@@ -237,9 +237,9 @@ fn a_day(folder: &Path, steps: i64) -> (u64, Option<bool>) {
         steps: Some(Arc::new(AtomicI64::new(steps))),
     };
     let (mut durable, mut renewed) = (0, None);
-    let mut day = || -> Result<(), OutboxError> {
+    let day = || -> Result<(), OutboxError> {
         let mut outbox = DiskOutbox::open_with(files, folder, TERMINAL, config())?;
-        let mut round = |outbox: &mut DiskOutbox, durable: &mut u64| {
+        let round = |outbox: &mut DiskOutbox, durable: &mut u64| {
             for _ in 0..4 {
                 let first = outbox.standing().last + 1;
                 outbox.append(frame_of_moves(first, 2, first), 2)?;

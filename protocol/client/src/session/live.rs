@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use crate::wire::{Ack, goodbye};
+use till_protocol::id::Seq;
+use till_protocol::reply::{Ack, Message};
 
 use super::{Notice, Phase, Session, SessionError};
 use crate::deadletter::Cause;
@@ -61,7 +62,7 @@ impl Session {
     /// Says goodbye: the engine ends the stream after what it has taken.
     pub fn leave(&mut self) {
         if !matches!(self.phase, Phase::Apart) {
-            self.control.push_back(goodbye());
+            self.control.push_back(Message::Goodbye.encode());
         }
     }
 
@@ -77,20 +78,23 @@ impl Session {
         let (true, Some(epoch)) = (matches!(self.phase, Phase::Live), standing.epoch) else {
             return Err(SessionError::Protocol { what: "an Ack" });
         };
-        if ack.journalled > standing.last || ack.committed > ack.journalled {
+        let journalled = ack.journalled.map_or(0, Seq::get);
+        let upto = ack.committed.map_or(0, Seq::get);
+        if journalled > standing.last || upto > journalled {
             return Err(SessionError::Protocol {
                 what: "an Ack of what was never sent",
             });
         }
         let mut refusals = Vec::new();
-        for (seq, reason) in ack.refusals.iter().copied() {
+        for (seq, reason) in &ack.refusals {
+            let (seq, reason) = (seq.get(), *reason);
             // An Ack that is repeated names them again.
-            if seq > standing.committed && seq <= ack.journalled && self.refused.insert(seq) {
+            if seq > standing.committed && seq <= journalled && self.refused.insert(seq) {
                 self.bury(seq, Cause::Refused(reason))?;
                 refusals.push((seq, reason));
             }
         }
-        self.journalled = self.journalled.max(ack.journalled);
+        self.journalled = self.journalled.max(journalled);
         while self
             .in_flight
             .front()
@@ -107,7 +111,7 @@ impl Session {
         {
             self.gap = None;
         }
-        self.outbox.commit(ack.committed)?;
+        self.outbox.commit(upto)?;
         let committed = self.outbox.standing().committed;
         self.refused = self.refused.split_off(&(committed + 1));
         self.notices.push_back(Notice::Acked {

@@ -3,9 +3,10 @@
 //! Where they don't, each event that waits is looked for at the engine: under its own number, and at the start of each
 //! later epoch, where this device put it if the outbox is an image from before that epoch.
 
-use till_protocol::id::Epoch;
+use till_protocol::id::{Epoch, Seq};
 use till_protocol::limits::CHECK_MARKS_MAX;
-use crate::wire::{Check, Checked, Welcome};
+use till_protocol::reply::{Check, Checked, Welcome, welcome_flag};
+use till_protocol::time::Timestamp;
 
 use super::{End, Notice, Phase, Session, SessionError};
 use crate::deadletter::Cause;
@@ -19,11 +20,10 @@ impl Session {
         let Phase::Greeting { renew } = self.phase else {
             return Err(SessionError::Protocol { what: "a Welcome" });
         };
-        let epoch = Epoch::new(welcome.epoch).map_err(|_| SessionError::Protocol {
-            what: "a Welcome without an epoch",
-        })?;
+        let epoch = welcome.epoch;
+        let clock_suspect = welcome.flags & welcome_flag::CLOCK_SUSPECT != 0;
         let own = self.outbox.standing().epoch;
-        if welcome.terminal != self.config.terminal.to_u64() || (!renew && own != Some(epoch)) {
+        if welcome.terminal != self.config.terminal || (!renew && own != Some(epoch)) {
             return Err(SessionError::Protocol {
                 what: "another session's Welcome",
             });
@@ -31,41 +31,42 @@ impl Session {
         let window = welcome.credit_frames.min(self.config.window_frames).max(1);
         self.credit = usize::try_from(window).unwrap_or(usize::MAX);
         if renew {
-            if welcome.next_seq != 1 || own >= Some(epoch) {
+            if welcome.next_seq != Seq::FIRST || own >= Some(epoch) {
                 return Err(SessionError::Protocol {
                     what: "an epoch that is not new",
                 });
             }
             let standing = self.outbox.standing();
-            if own.is_none() && standing.last > 0 && welcome.latest_epoch > 0 {
+            if own.is_none() && standing.last > 0 && welcome.latest_epoch < epoch {
                 // An outbox that never met the engine, of a terminal that did: it may be an image of a device that
                 // has sent these events since.
                 return self.next_epoch(Comparison {
                     epoch: 0,
-                    latest: welcome.latest_epoch,
+                    latest: welcome.latest_epoch.get(),
                     from: standing.committed + 1,
                     to: standing.last,
                     shift: 0,
                     asked: 0,
-                    granted: Some((epoch, welcome.time_us, welcome.clock_suspect())),
+                    granted: Some((epoch, welcome.time, clock_suspect)),
+                    marks_max: CHECK_MARKS_MAX,
                 });
             }
             self.begin_epoch(own, epoch)?;
         } else if !self.agrees(welcome)? {
             return self.diverged(welcome);
         } else {
-            self.take_up(welcome.next_seq);
+            self.take_up(welcome.next_seq.get());
         }
-        self.go_live(epoch, welcome.time_us, welcome.clock_suspect());
+        self.go_live(epoch, welcome.time, clock_suspect);
         Ok(None)
     }
 
-    fn go_live(&mut self, epoch: Epoch, time_us: i64, clock_suspect: bool) {
+    fn go_live(&mut self, epoch: Epoch, time: Timestamp, clock_suspect: bool) {
         self.phase = Phase::Live;
         self.notices.push_back(Notice::Live {
             epoch,
             next: self.cursor,
-            time_us,
+            time,
             clock_suspect,
         });
     }
@@ -98,20 +99,16 @@ impl Session {
     /// Whether the engine's last event of this epoch is the one that stands in the outbox.
     fn agrees(&mut self, welcome: &Welcome) -> Result<bool, SessionError> {
         let standing = self.outbox.standing();
-        let last = welcome
-            .next_seq
-            .checked_sub(1)
-            .ok_or(SessionError::Protocol {
-                what: "a next number of 0",
-            })?;
-        if welcome.closed() || last > standing.last || last < standing.committed {
+        let last = welcome.next_seq.get() - 1;
+        if welcome.is_closed() || last > standing.last || last < standing.committed {
             return Ok(false);
         }
         if last == 0 || welcome.mark == 0 {
             // The engine has nothing, or its last event is a tombstone without a mark: the numbers have to do.
             return Ok(true);
         }
-        Ok(self.mark(last)? == Some(welcome.mark))
+        let own = self.mark(last)?;
+        Ok(own == Some(welcome.mark) || own == Some(0))
     }
 
     fn mark(&mut self, seq: u64) -> Result<Option<u64>, SessionError> {
@@ -127,13 +124,14 @@ impl Session {
     fn diverged(&mut self, welcome: &Welcome) -> Result<Option<End>, SessionError> {
         let standing = self.outbox.standing();
         self.compare(Comparison {
-            epoch: welcome.epoch,
-            latest: welcome.latest_epoch,
+            epoch: welcome.epoch.get(),
+            latest: welcome.latest_epoch.get(),
             from: standing.committed + 1,
-            to: standing.last.min(welcome.next_seq - 1),
+            to: standing.last.min(welcome.next_seq.get() - 1),
             shift: 0,
             asked: 0,
             granted: None,
+            marks_max: CHECK_MARKS_MAX,
         })
     }
 
@@ -141,7 +139,7 @@ impl Session {
     fn compare(&mut self, mut comparison: Comparison) -> Result<Option<End>, SessionError> {
         let mut marks = Vec::new();
         let mut seq = comparison.from;
-        while marks.len() < CHECK_MARKS_MAX && seq <= comparison.to {
+        while marks.len() < comparison.marks_max && seq <= comparison.to {
             marks.push(self.mark(seq)?.unwrap_or(0));
             seq += 1;
         }
@@ -149,9 +147,15 @@ impl Session {
             return self.next_epoch(comparison);
         }
         comparison.asked = u16::try_from(marks.len()).unwrap_or(u16::MAX);
+        let (Ok(epoch), Ok(first_seq)) = (
+            Epoch::new(comparison.epoch),
+            Seq::new(comparison.from - comparison.shift),
+        ) else {
+            return self.next_epoch(comparison);
+        };
         let check = Check {
-            epoch: comparison.epoch,
-            first_seq: comparison.from - comparison.shift,
+            epoch,
+            first_seq,
             marks,
         };
         self.control.push_back(check.encode());
@@ -169,11 +173,11 @@ impl Session {
             return self.compare(comparison);
         }
         self.renew_from = Some(comparison.from);
-        let Some((epoch, time_us, clock_suspect)) = comparison.granted else {
+        let Some((epoch, time, clock_suspect)) = comparison.granted else {
             return Ok(Some(End::Renew));
         };
         self.begin_epoch(None, epoch)?;
-        self.go_live(epoch, time_us, clock_suspect);
+        self.go_live(epoch, time, clock_suspect);
         Ok(None)
     }
 
@@ -186,8 +190,8 @@ impl Session {
         };
         let asked = comparison.asked;
         let (matched, known) = (checked.matched, checked.known);
-        if checked.epoch != comparison.epoch
-            || checked.first_seq != comparison.from - comparison.shift
+        if checked.epoch.get() != comparison.epoch
+            || checked.first_seq.get() != comparison.from - comparison.shift
             || matched > asked
             || known > asked
         {
@@ -196,6 +200,7 @@ impl Session {
             });
         }
         comparison.from += u64::from(matched);
+        comparison.marks_max = CHECK_MARKS_MAX;
         if matched == asked {
             return self.compare(comparison);
         }
@@ -204,16 +209,16 @@ impl Session {
             // The first event that the engine has not, or has otherwise.
             return self.next_epoch(comparison);
         }
-        if matched == 0 {
-            // Retention drops the oldest first: these the engine can't compare any more, the later ones it can.
-            let unknown = u64::from(asked - known);
-            for seq in comparison.from..comparison.from + unknown {
-                self.bury(seq, Cause::Unknown)?;
-                self.notices
-                    .extend(own.map(|epoch| Notice::Unknown { epoch, seq }));
-            }
-            comparison.from += unknown;
+        if asked > 1 {
+            // Some could not be compared; whether the next one could, its own question tells.
+            comparison.marks_max = 1;
+            return self.compare(comparison);
         }
+        let seq = comparison.from;
+        self.bury(seq, Cause::Unknown)?;
+        self.notices
+            .extend(own.map(|epoch| Notice::Unknown { epoch, seq }));
+        comparison.from += 1;
         self.compare(comparison)
     }
 }
@@ -234,5 +239,7 @@ pub(super) struct Comparison {
     /// How many marks the open question holds.
     asked: u16,
     /// The epoch that begins on this stream when all is compared, with the Welcome's clock, if it was asked for.
-    granted: Option<(Epoch, i64, bool)>,
+    granted: Option<(Epoch, Timestamp, bool)>,
+    /// Most marks in the next question.
+    marks_max: usize,
 }

@@ -10,7 +10,9 @@ use super::*;
 use crate::deadletter::MemoryDeadLetters;
 use crate::outbox::{MemoryConfig, MemoryOutbox, Stored, Sync, SyncDone, SyncJob};
 use crate::testing::frame_of_moves;
-use crate::wire::{Ack, Check, Checked, Hello, Nack, Welcome};
+use till_protocol::id::Seq;
+use till_protocol::reply::{Ack, Check, Checked, Hello, Message, Nack, Slow, Welcome, welcome_flag};
+use till_protocol::time::{DeviceTime, Timestamp};
 
 /// An outbox that a test can look into, copy and put back.
 #[derive(Clone, Debug, Default)]
@@ -87,37 +89,39 @@ struct Engine {
 impl Engine {
     fn hear(&mut self, bytes: &Bytes, say: &mut VecDeque<Bytes>) {
         let heard = Frame::decode(bytes.clone()).unwrap();
-        let replies = match (heard.header.family, heard.header.version) {
-            (0, 1) => vec![self.greet(&Hello::decode(&heard))],
-            (0, 2) => vec![self.check(&Check::decode(&heard))],
-            (0, _) => Vec::new(),
-            _ => vec![self.take(bytes, heard.header.first_seq, heard.header.count)],
+        let reply = match Message::decode(&heard) {
+            Ok(Message::Hello(hello)) => self.greet(&hello),
+            Ok(Message::Check(check)) => self.check(&check),
+            Ok(_) => return,
+            Err(_) => self.take(bytes, heard.header.first_seq, heard.header.count),
         };
-        say.extend(replies.iter().map(Reply::encode));
+        say.push_back(reply.encode());
     }
 
-    fn greet(&mut self, hello: &Hello) -> Reply {
+    fn greet(&mut self, hello: &Hello) -> Message {
         let latest = self.epochs.keys().last().copied().unwrap_or(0);
-        self.epoch = if hello.epoch == 0 { latest + 1 } else { hello.epoch };
+        self.epoch = hello.epoch.map_or(latest + 1, Epoch::get);
         let known = self.epochs.get(&self.epoch).cloned().unwrap_or_default();
         self.committed = self.committed.min(length_of(&known));
-        Reply::Welcome(Welcome {
+        Message::Welcome(Welcome {
             terminal: hello.terminal,
-            epoch: self.epoch,
-            latest_epoch: latest,
-            next_seq: length_of(&known) + 1,
+            epoch: Epoch::new(self.epoch).unwrap(),
+            latest_epoch: Epoch::new(latest.max(1)).unwrap(),
+            next_seq: seq(length_of(&known) + 1),
             mark: known.last().copied().unwrap_or(0),
             credit_frames: 4,
-            flags: u32::from(self.epoch < latest),
-            ..Welcome::default()
+            frame_bytes_max: 1 << 20,
+            frame_events_max: 1_024,
+            time: Timestamp::default(),
+            flags: if self.epoch < latest { welcome_flag::CLOSED } else { 0 },
         })
     }
 
-    fn check(&self, check: &Check) -> Reply {
-        let own = self.epochs.get(&check.epoch).cloned().unwrap_or_default();
-        let at = usize::try_from(check.first_seq - 1).unwrap();
+    fn check(&self, check: &Check) -> Message {
+        let own = self.epochs.get(&check.epoch.get()).cloned().unwrap_or_default();
+        let at = usize::try_from(check.first_seq.get() - 1).unwrap();
         let looked_up = |seq: u64| seq >= self.retained_from;
-        let seqs = (check.first_seq..).take(check.marks.len());
+        let seqs = (check.first_seq.get()..).take(check.marks.len());
         let known = seqs.clone().filter(|seq| looked_up(*seq)).count();
         let matched = check
             .marks
@@ -126,7 +130,7 @@ impl Engine {
             .zip(seqs)
             .take_while(|((theirs, ours), seq)| theirs == ours && looked_up(*seq))
             .count();
-        Reply::Checked(Checked {
+        Message::Checked(Checked {
             epoch: check.epoch,
             first_seq: check.first_seq,
             matched: u16::try_from(matched).unwrap(),
@@ -134,11 +138,11 @@ impl Engine {
         })
     }
 
-    fn take(&mut self, frame: &Bytes, first: u64, count: u32) -> Reply {
+    fn take(&mut self, frame: &Bytes, first: u64, count: u32) -> Message {
         let epoch = self.epochs.entry(self.epoch).or_default();
         if first > length_of(epoch) + 1 {
-            return Reply::Nack(Nack {
-                expected: length_of(epoch) + 1,
+            return Message::Nack(Nack {
+                expected: seq(length_of(epoch) + 1),
             });
         }
         let mut refusals = Vec::new();
@@ -146,7 +150,7 @@ impl Engine {
             let mark = frame::mark(frame, index).unwrap();
             let refused = self.refuses.contains(&mark);
             if refused {
-                refusals.push((seq, Reason::BadTime));
+                refusals.push((Seq::new(seq).unwrap(), Reason::BadTime));
             }
             if seq == length_of(epoch) + 1 {
                 epoch.push(mark);
@@ -155,22 +159,26 @@ impl Engine {
                 }
             }
         }
-        Reply::Ack(Ack {
-            journalled: length_of(epoch),
-            committed: self.committed,
+        Message::Ack(Ack {
+            journalled: Seq::new(length_of(epoch)).ok(),
+            committed: Seq::new(self.committed).ok(),
             refusals,
         })
     }
 
-    fn commit(&mut self) -> Option<Reply> {
+    fn commit(&mut self) -> Option<Message> {
         let journalled = length_of(self.epochs.get(&self.epoch)?);
         self.committed = journalled;
-        Some(Reply::Ack(Ack {
-            journalled,
-            committed: journalled,
+        Some(Message::Ack(Ack {
+            journalled: Seq::new(journalled).ok(),
+            committed: Seq::new(journalled).ok(),
             refusals: Vec::new(),
         }))
     }
+}
+
+fn seq(number: u64) -> Seq {
+    Seq::new(number).unwrap()
 }
 
 fn length_of<T>(list: &[T]) -> u64 {
@@ -248,7 +256,7 @@ impl World {
     /// Moves at most one message each way. Returns whether anything moved.
     fn pump(&mut self) -> bool {
         if !self.connected {
-            self.session.connected(0);
+            self.session.connected(DeviceTime::default());
             self.connected = true;
         }
         self.now += Duration::from_millis(100);
@@ -261,7 +269,7 @@ impl World {
             moved = true;
         }
         if let Some(bytes) = self.down.pop_front() {
-            let reply = Reply::decode(&Frame::decode(bytes).unwrap()).unwrap();
+            let reply = Message::decode(&Frame::decode(bytes).unwrap()).unwrap();
             let ended = self.session.handle(self.now, reply).unwrap();
             self.session.notices().for_each(drop);
             if ended.is_some() {
@@ -444,7 +452,7 @@ fn a_gap_is_answered_once_and_again_only_when_nothing_moves() {
     let expected = frame::range(&frames[0]).unwrap().0;
     out.clear();
     for _ in 0..2 {
-        let nack = Reply::Nack(Nack { expected });
+        let nack = Message::Nack(Nack { expected: seq(expected) });
         world.session.handle(world.now, nack).unwrap();
     }
     world.session.transmit(world.now, &mut out, 8).unwrap();
@@ -463,9 +471,9 @@ fn an_engine_that_acknowledges_what_was_never_sent_is_not_believed() {
     world.make_events();
     world.settle();
     let last = world.session.standing().last;
-    let ack = Reply::Ack(Ack {
-        journalled: last + 1,
-        committed: last + 1,
+    let ack = Message::Ack(Ack {
+        journalled: Seq::new(last + 1).ok(),
+        committed: Seq::new(last + 1).ok(),
         refusals: Vec::new(),
     });
     let believed = world.session.handle(world.now, ack);
@@ -478,7 +486,7 @@ fn a_pause_that_the_engine_asked_for_is_kept() {
     world.make_events();
     world.settle();
     world.make_events();
-    let slow = Reply::Slow(crate::wire::Slow { wait_ms: 250 });
+    let slow = Message::Slow(Slow { wait_ms: 250 });
     world.session.handle(world.now, slow).unwrap();
     let mut out = Vec::new();
     world.session.transmit(world.now, &mut out, 8).unwrap();
