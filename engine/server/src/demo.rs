@@ -5,7 +5,6 @@
 
 use std::fs;
 use std::io::{self, IsTerminal, Write};
-use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -8,15 +8,15 @@ use serde::{Deserialize, Serialize};
 
 /// Where an engine that accepts is reached.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct Ready {
+pub(crate) struct Ready {
     /// Address for devices.
-    pub quic: String,
+    pub(crate) quic: String,
     /// URL of the admin port.
-    pub admin: String,
+    pub(crate) admin: String,
     /// PEM file (CA, certificate, key) that may speak for every terminal.
-    pub identity: String,
+    pub(crate) identity: String,
     /// Process of the engine.
-    pub pid: u32,
+    pub(crate) pid: u32,
 }
 
 impl Ready {
@@ -24,7 +24,7 @@ impl Ready {
     ///
     /// # Errors
     /// Returns an error that names the file when it cannot be written.
-    pub fn write(&self, path: &Path) -> anyhow::Result<()> {
+    pub(crate) fn write(&self, path: &Path) -> anyhow::Result<()> {
         let mut beside = path.as_os_str().to_owned();
         beside.push(format!(".{}.tmp", self.pid));
         let text = serde_json::to_string(self).context("ready file")?;
@@ -37,7 +37,7 @@ impl Ready {
     ///
     /// # Errors
     /// Returns an error that names the file when it cannot be read or is not one of ours.
-    pub fn read(path: &Path) -> anyhow::Result<Option<Self>> {
+    pub(crate) fn read(path: &Path) -> anyhow::Result<Option<Self>> {
         let text = match fs::read_to_string(path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use serde_json::Value;
-use till_ops::{Engine, Question, Topic, query_string};
+use till_ops::{Question, Topic, query_string};
 use ureq::Agent;
 
 use crate::Usage;
