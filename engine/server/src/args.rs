@@ -45,7 +45,7 @@ pub(crate) enum Command {
     /// Show a running engine with a simulated chain
     Demo(DemoArgs),
     /// Check the configuration that `serve` would run with, and show it
-    CheckConfig(Box<ServeArgs>),
+    CheckConfig(Box<CheckArgs>),
     /// Examine a data folder and say in words what state it is in
     Doctor(DoctorArgs),
     /// Make every derived row again from the journal (the engine must be stopped)
@@ -100,6 +100,18 @@ pub(crate) struct ServeArgs {
     /// Drain and stop when standard input is closed, so that the engine ends with what started it
     #[arg(long)]
     pub(crate) until_stdin_closes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    #[command(flatten)]
+    pub(crate) serve: ServeArgs,
+    /// Print a configuration file with every setting, its default and its cost, and check nothing
+    #[arg(long)]
+    pub(crate) reference: bool,
+    /// Print one JSON line to standard output
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 fn shards(text: &str) -> Result<String, String> {

@@ -9,10 +9,10 @@ use till_ops::Port;
 use crate::output::tell;
 
 /// Where devices reach an engine that was told nothing else.
-pub(crate) const QUIC_PORT: u16 = 7879;
+pub(crate) const QUIC_PORT: u16 = 7880;
 
 /// Where people reach an engine that was told nothing else.
-pub(crate) const ADMIN_PORT: u16 = 7880;
+pub(crate) const ADMIN_PORT: u16 = 7881;
 
 /// The default on this machine only.
 const fn local(port: u16) -> SocketAddr {

@@ -62,15 +62,15 @@ fn a_configuration_error_names_the_key() {
     let path = file.to_str().unwrap();
     let check = |text: &str, more: &[&str]| {
         fs::write(&file, text).unwrap();
-        run(&[&["check-config", "--config", path, "--data", data], more].concat())
+        run(&[&["check-config", "--dev", "--config", path, "--data", data], more].concat())
     };
     let output = check("", &[]);
     assert_eq!(code(&output), 0, "{}", errors(&output));
     for (text, more, key) in [
-        ("durabilty = \"disk\"\n", &[][..], "durabilty"),
-        ("shards = 0\n", &[], "shards"),
-        ("time_zone = \"Mars/Olympus\"\n", &[], "time_zone"),
-        ("", &["--currency", "XYW"], "currency"),
+        ("[journal]\ndurabilty = \"disk\"\n", &[][..], "journal.durability"),
+        ("[engine]\nshards = 0\n", &[], "engine.shards"),
+        ("[registry]\ntime_zone = \"Mars/Olympus\"\n", &[], "registry.time_zone"),
+        ("", &["--currency", "XYW"], "registry.currency"),
     ] {
         let output = check(text, more);
         assert_eq!(code(&output), 1, "{text}: {}", errors(&output));
