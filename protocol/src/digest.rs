@@ -202,6 +202,3 @@ fn sides(bytes: &mut Vec<u8>, refs: &[ArchivedReference], texts: &Texts<'_>) {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

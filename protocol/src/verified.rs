@@ -78,10 +78,6 @@ impl Verified {
     ///
     /// # Errors
     /// [`Unreadable`] when the payload is no archive of the family, or its vectors contradict each other or the header.
-    #[expect(
-        clippy::result_large_err,
-        reason = "gives the frame back; rare, and short-lived"
-    )]
     pub fn check(frame: Frame, key: &ScreenKey) -> Result<Self, Unreadable> {
         let mut verified = Self::from_journal(frame)?;
         let found = screen::screen(&verified.view(), &verified.frame.payload, key);
@@ -97,10 +93,6 @@ impl Verified {
     ///
     /// # Errors
     /// As [`Self::check`].
-    #[expect(
-        clippy::result_large_err,
-        reason = "gives the frame back; rare, and short-lived"
-    )]
     pub fn from_journal(frame: Frame) -> Result<Self, Unreadable> {
         match Self::family_of(&frame) {
             Ok(family) => {
@@ -195,6 +187,3 @@ impl Verified {
         digest::mark(&self.view(), index).unwrap_or(0)
     }
 }
-
-#[cfg(test)]
-mod tests;

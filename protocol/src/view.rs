@@ -72,6 +72,3 @@ pub fn event_id(refs: &[ArchivedReference]) -> Option<EventId> {
         .find(|reference| reference.kind == crate::family::reference::EVENT_ID)
         .map(|reference| EventId::from_bytes(reference.value))
 }
-
-#[cfg(test)]
-mod tests;

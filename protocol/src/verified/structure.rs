@@ -79,7 +79,7 @@ pub(super) fn check(family: Family, count: u32, payload: &[u8]) -> Result<(), St
                 count,
                 payload,
                 &batch.moves,
-                Tail::of(&batch.refs, &batch.texts, &batch.text),
+                &Tail::of(&batch.refs, &batch.texts, &batch.text),
             )
         }
         Family::Sensor => {
@@ -88,7 +88,7 @@ pub(super) fn check(family: Family, count: u32, payload: &[u8]) -> Result<(), St
                 count,
                 payload,
                 &batch.readings,
-                Tail::of(&batch.refs, &batch.texts, &batch.text),
+                &Tail::of(&batch.refs, &batch.texts, &batch.text),
             )
         }
         Family::Device => {
@@ -97,7 +97,7 @@ pub(super) fn check(family: Family, count: u32, payload: &[u8]) -> Result<(), St
                 count,
                 payload,
                 &batch.signs,
-                Tail::of(&batch.refs, &batch.texts, &batch.text),
+                &Tail::of(&batch.refs, &batch.texts, &batch.text),
             )
         }
     }
@@ -233,7 +233,7 @@ fn flat<R>(
     count: u32,
     payload: &[u8],
     records: &ArchivedVec<R>,
-    tail: Tail<'_>,
+    tail: &Tail<'_>,
 ) -> Result<(), StructureError> {
     Placement::new(payload)
         .then(records)
