@@ -64,3 +64,9 @@ fn a_sum_that_leaves_the_small_cell_is_not_lost() {
     };
     assert_eq!(Part::new(&wide).row(), wide);
 }
+
+#[test]
+fn an_actor_stays_small() {
+    assert!(size_of::<SkuActor>() <= 176, "{}", size_of::<SkuActor>());
+    assert!(size_of::<crate::rollup::RollupActor>() <= 160);
+}
