@@ -13,7 +13,7 @@ use super::decide::{Decider, refusal_of};
 use super::plan::{Planner, Scope};
 use super::tally::{Tally, compress};
 use super::{Handled, SessionKey, Shard};
-use crate::event::{Event, for_each};
+use crate::event::{Event, Sides, for_each};
 use crate::hash::Map;
 use crate::record::{Outcome, Record, RecordHead, RecordKind, Verdict};
 use crate::row::{EventIdRow, Names, QuarantineKey, QuarantineRow, Rows, RowsError};
@@ -185,7 +185,10 @@ impl Shard {
         let refusals = batch.refusals();
         let is_new = |index| index >= span.skip && refusal_of(refusals, index).is_none();
         self.names.has_new = false;
-        self.claim_names(&view, is_new, names, &mut collided)?;
+        self.plan.named.clear();
+        if Sides::of(&view).texts {
+            self.claim_names(&view, is_new, names, &mut collided)?;
+        }
         let mut decider = Decider {
             now,
             session,
@@ -261,8 +264,14 @@ impl Shard {
         if head.kind == RecordKind::Batch
             && let Some(view) = view
         {
-            self.take_names(view, record);
-            self.remember_ids(view, record);
+            let sides = Sides::of(view);
+            self.plan.named.clear();
+            if sides.texts {
+                self.take_names(view, record);
+            }
+            if sides.refs {
+                self.remember_ids(view, record);
+            }
             self.commit(scope, head.received_at_us);
         }
         self.set_aside(record);

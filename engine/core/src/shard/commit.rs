@@ -6,7 +6,7 @@ use super::Shard;
 use super::plan::{Op, Plan, Scope};
 use crate::flag;
 use crate::rollup::add_totals;
-use crate::row::{MoveKey, QuarantineKey, QuarantineRow};
+use crate::row::{MoveKey, QuarantineKey, QuarantineRow, Totals};
 use crate::sku::{Effect, Level, Part};
 use crate::zone::LocalHour;
 
@@ -19,6 +19,15 @@ struct Current {
     received_at_us: i64,
 }
 
+impl Current {
+    fn of(received_at_us: i64) -> Self {
+        Self {
+            received_at_us,
+            ..Self::default()
+        }
+    }
+}
+
 impl Shard {
     /// Makes the planned changes of a batch or retry.
     pub(super) fn commit(&mut self, scope: &Scope<'_>, received_at_us: i64) {
@@ -27,10 +36,7 @@ impl Shard {
         let mut terminal = found
             .map(|actor| std::mem::take(&mut actor.row))
             .unwrap_or_default();
-        let mut now = Current {
-            received_at_us,
-            ..Current::default()
-        };
+        let mut now = Current::of(received_at_us);
         for (number, op) in plan.ops.iter().enumerate() {
             let key = |line| scope.key(now.at_us, now.seq, line);
             match op {
@@ -39,11 +45,7 @@ impl Shard {
                     terminal.flags |= flags;
                     terminal.last_event_at_us = terminal.last_event_at_us.max(*at_us);
                 }
-                Op::Training { totals } => {
-                    if let Some(store) = self.actors.stores.get_mut(&scope.store.get()) {
-                        add_totals(&mut store.row.training, totals);
-                    }
-                }
+                Op::Training { totals } => self.train(scope, totals),
                 Op::Sum {
                     slot,
                     part,
@@ -98,6 +100,12 @@ impl Shard {
             actor.row = terminal;
         }
         self.plan = plan;
+    }
+
+    fn train(&mut self, scope: &Scope<'_>, totals: &Totals) {
+        if let Some(store) = self.actors.stores.get_mut(&scope.store.get()) {
+            add_totals(&mut store.row.training, totals);
+        }
     }
 
     // A line of a sale, or a movement: the sums of its hour, and the level.

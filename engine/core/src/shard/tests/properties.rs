@@ -23,7 +23,8 @@ enum Step {
         back: u64,
         moves: Vec<Move>,
     },
-    Flush,
+    Take,
+    Write,
 }
 
 fn a_line() -> impl Strategy<Value = till_protocol::family::sale::v1::Line> {
@@ -77,7 +78,8 @@ fn a_step() -> impl Strategy<Value = Step> {
         5 => (whom(), vec(a_move(), 1..6)).prop_map(|((till, life, back), moves)| {
             Step::Stock { till, life, back, moves }
         }),
-        3 => Just(Step::Flush),
+        3 => Just(Step::Take),
+        3 => Just(Step::Write),
     ]
 }
 
@@ -86,8 +88,12 @@ fn drive(world: &mut World, steps: &[Step]) {
     let mut lives: BTreeMap<u32, (u32, u64)> = BTreeMap::new();
     for step in steps {
         let (till, life, back) = match step {
-            Step::Flush => {
-                world.flush();
+            Step::Take => {
+                world.take();
+                continue;
+            }
+            Step::Write => {
+                world.write();
                 continue;
             }
             Step::Sales {
@@ -110,7 +116,7 @@ fn drive(world: &mut World, steps: &[Step]) {
         let frame = match step {
             Step::Sales { baskets, .. } => sales(first, baskets),
             Step::Stock { moves, .. } => stock(first, moves),
-            Step::Flush => continue,
+            Step::Take | Step::Write => continue,
         };
         let end = first + u64::from(frame.header.count);
         let epoch = *epoch;

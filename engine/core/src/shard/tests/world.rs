@@ -11,7 +11,7 @@ use till_protocol::time::Timestamp;
 use till_protocol::verified::Verified;
 
 use super::memory::{Memory, MemoryNames};
-use crate::{Handled, Record, SessionKey, Shard, ShardConfig};
+use crate::{Dirty, Handled, Record, SessionKey, Shard, ShardConfig};
 
 /// 2026-03-02 10:00 UTC, a Monday.
 pub(super) const NOW: i64 = 1_772_445_600_000_000;
@@ -25,6 +25,8 @@ pub(super) struct World {
     pub(super) names: MemoryNames,
     pub(super) journal: Vec<Record>,
     pub(super) now: i64,
+    /// A flush that is under way: taken and not written yet.
+    pub(super) under_way: Option<Dirty>,
 }
 
 impl World {
@@ -40,6 +42,7 @@ impl World {
             names: MemoryNames::default(),
             journal: Vec::new(),
             now: NOW,
+            under_way: None,
         };
         let registered = world
             .shard
@@ -100,13 +103,28 @@ impl World {
         self.rows.learn(position, record);
     }
 
-    pub(super) fn flush(&mut self) {
+    /// Begins a flush; what is sent before [`Self::write`] finds neither rows nor a clean actor.
+    pub(super) fn take(&mut self) {
+        self.write();
         let mut dirty = self.shard.take_dirty();
         dirty.set_applied(self.position());
-        let generation = dirty.generation;
-        self.rows.write(dirty);
-        self.shard.flushed(generation);
+        self.under_way = Some(dirty);
         self.shard.passivate();
+    }
+
+    /// Ends the flush that is under way.
+    pub(super) fn write(&mut self) {
+        if let Some(dirty) = self.under_way.take() {
+            let generation = dirty.generation;
+            self.rows.write(dirty);
+            self.shard.flushed(generation);
+            self.shard.passivate();
+        }
+    }
+
+    pub(super) fn flush(&mut self) {
+        self.take();
+        self.write();
     }
 
     /// All rows after a flush.
