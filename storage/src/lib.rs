@@ -18,11 +18,9 @@ pub mod views;
 
 pub mod base;
 pub mod doctor;
+pub mod names;
 pub mod query;
 pub mod rebuild;
-pub mod names;
-
-
 
 mod num;
 

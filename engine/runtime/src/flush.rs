@@ -10,6 +10,7 @@ use till_storage::views::{FlushBatch, StoreError, Views as _};
 
 use crate::commit::Flush;
 use crate::engine::Shared;
+use crate::published::Published;
 use crate::shard_actor::Message;
 
 /// Time between two looks for room on a full disk.
@@ -33,6 +34,10 @@ pub(crate) fn start(
                 let checkpoint = reached.iter().min().copied().unwrap_or(end);
                 batch.checkpoint = Some(checkpoint.get());
                 write(&shared, &batch);
+                Published::add(
+                    &shared.published.rows,
+                    u64::try_from(batch.rows()).unwrap_or(0),
+                );
                 shared.flushed(shard, checkpoint.get());
                 if let Some(actor) = shared.actor(shard) {
                     // A shard that is being restarted takes its rows from the views.

@@ -33,6 +33,7 @@ pub(crate) struct Published {
     pub(crate) bytes: AtomicU64,
     received: AtomicU64,
     acked: AtomicU64,
+    pub(crate) rows: AtomicU64,
     ack_us: AtomicU64,
     acks: AtomicU64,
     buckets: [AtomicU64; ACK_BUCKETS_US.len() + 1],
@@ -46,6 +47,7 @@ pub(crate) struct Shown {
     pub(crate) counters: Counters,
     pub(crate) actors: u64,
     pub(crate) terminals: u64,
+    pub(crate) stores: u64,
     pub(crate) dirty_rows: u64,
     pub(crate) violations: Vec<(&'static str, u64)>,
     pub(crate) restarts: u64,
@@ -72,6 +74,8 @@ pub struct ShardFigures {
     pub actors: u64,
     /// Terminals in memory.
     pub terminals: u64,
+    /// Stores that sent events since the start.
+    pub stores: u64,
     /// Rows that wait for a flush.
     pub dirty_rows: u64,
     /// Invariants that were found broken, by id, and how often.
@@ -107,6 +111,8 @@ pub struct Figures {
     pub received: u64,
     /// Events that were acknowledged, duplicates and refusals included.
     pub acked: u64,
+    /// Rows that were written to the views.
+    pub rows_written: u64,
     /// Acknowledged frames.
     pub acks: u64,
     /// Sum of the times from admission to acknowledgement, in us.
@@ -130,6 +136,7 @@ impl Published {
             bytes: AtomicU64::new(0),
             received: AtomicU64::new(0),
             acked: AtomicU64::new(0),
+            rows: AtomicU64::new(0),
             ack_us: AtomicU64::new(0),
             acks: AtomicU64::new(0),
             buckets: [const { AtomicU64::new(0) }; ACK_BUCKETS_US.len() + 1],
@@ -186,6 +193,7 @@ impl Published {
             bytes: load(&self.bytes),
             received: load(&self.received),
             acked: load(&self.acked),
+            rows_written: load(&self.rows),
             acks: load(&self.acks),
             ack_us: load(&self.ack_us),
             ack_buckets: bounds.zip(self.buckets.iter().map(load)).collect(),
@@ -227,6 +235,7 @@ impl Shown {
             counters: self.counters,
             actors: self.actors,
             terminals: self.terminals,
+            stores: self.stores,
             dirty_rows: self.dirty_rows,
             violations: self.violations.clone(),
             restarts: self.restarts,

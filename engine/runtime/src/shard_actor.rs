@@ -7,8 +7,7 @@ use std::time::Instant;
 use hashbrown::HashMap;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use till_core::{
-    Greeting, Handled, Hello, HelloError, QuarantineKey, Record, RegisterError,
-    SessionKey, Shard,
+    Greeting, Handled, Hello, HelloError, QuarantineKey, Record, RegisterError, SessionKey, Shard,
 };
 use till_protocol::code::Reason;
 use till_protocol::id::{Epoch, Seq, StoreId, TerminalId};

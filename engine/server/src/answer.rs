@@ -92,7 +92,10 @@ fn shown<R: Serialize>(
     Answer::new(&answer.rows, &answer.freshness).map_err(failed)
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err takes")]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the shape that map_err takes"
+)]
 fn failed(error: impl ToString) -> EngineError {
     EngineError::Failed(error.to_string())
 }

@@ -74,20 +74,37 @@ fn raw(args: &ServeArgs) -> RawConfig {
         raw.file(file);
     }
     // A name or value that is no Unicode is none of ours.
-    raw.environment(std::env::vars_os().filter_map(|(name, value)| {
-        Some((name.into_string().ok()?, value.into_string().ok()?))
-    }));
+    raw.environment(
+        std::env::vars_os().filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        }),
+    );
     if args.dev {
         raw.set("pki.dev", "true", "--dev");
         raw.set("registry.auto_register", "true", "--dev");
     }
-    let data = args.data.as_ref().map(|dir| dir.to_string_lossy().into_owned());
+    let data = args
+        .data
+        .as_ref()
+        .map(|dir| dir.to_string_lossy().into_owned());
     for (key, value, flag) in [
         ("data.dir", data, "--data"),
-        ("network.listen", args.listen.map(|at| at.to_string()), "--listen"),
-        ("admin.listen", args.admin.map(|at| at.to_string()), "--admin"),
+        (
+            "network.listen",
+            args.listen.map(|at| at.to_string()),
+            "--listen",
+        ),
+        (
+            "admin.listen",
+            args.admin.map(|at| at.to_string()),
+            "--admin",
+        ),
         ("engine.shards", args.shards.clone(), "--shards"),
-        ("journal.durability", args.durability.clone(), "--durability"),
+        (
+            "journal.durability",
+            args.durability.clone(),
+            "--durability",
+        ),
         ("registry.time_zone", args.time_zone.clone(), "--time-zone"),
         ("registry.currency", args.currency.clone(), "--currency"),
     ] {

@@ -68,7 +68,12 @@ fn introduce(args: &DemoArgs, admin: &str, folder: &DataFolder) {
     };
     let end = args.duration.map_or_else(
         || "Ctrl-C ends the demo.".to_owned(),
-        |time| format!("The demo ends after {} s; Ctrl-C ends it earlier.", time.as_secs_f64()),
+        |time| {
+            format!(
+                "The demo ends after {} s; Ctrl-C ends it earlier.",
+                time.as_secs_f64()
+            )
+        },
     );
     tell(format!(
         "A chain of {stores} stores x {terminals} terminals makes about {rate} events/s and sends them over QUIC.\n\

@@ -71,7 +71,10 @@ pub(crate) fn run(args: &JournalArgs) -> anyhow::Result<()> {
 }
 
 fn print(rows: &[impl Serialize]) -> anyhow::Result<()> {
-    let rows: Vec<_> = rows.iter().map(serde_json::to_value).collect::<Result<_, _>>()?;
+    let rows: Vec<_> = rows
+        .iter()
+        .map(serde_json::to_value)
+        .collect::<Result<_, _>>()?;
     table::lines(&rows).iter().try_for_each(output::line)
 }
 
@@ -130,9 +133,13 @@ fn row(position: Lsn, record: &Record) -> RecordRow {
                     0 => String::new(),
                     code => format!(" {}", Reason::from_code(code)),
                 };
-                format!("{which} {}{reason} {}", outcome(verdict.outcome), flags.join("+"))
-                    .trim_end()
-                    .to_owned()
+                format!(
+                    "{which} {}{reason} {}",
+                    outcome(verdict.outcome),
+                    flags.join("+")
+                )
+                .trim_end()
+                .to_owned()
             })
             .collect(),
     }

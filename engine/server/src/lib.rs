@@ -48,7 +48,10 @@ pub fn tillstream() -> ExitCode {
 
 /// Runs the `tillload` command with the arguments of this process. `tillload serve` is the engine that it starts itself.
 pub fn tillload() -> ExitCode {
-    if std::env::args_os().nth(1).is_some_and(|word| word == "serve") {
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|word| word == "serve")
+    {
         return run(std::env::args_os());
     }
     till_loadgen::cli::main(std::env::args_os(), &till_loadgen::engine::SelfStarter)

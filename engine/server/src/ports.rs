@@ -52,7 +52,9 @@ pub(crate) fn quic(chosen: Option<SocketAddr>) -> anyhow::Result<SocketAddr> {
     if UdpSocket::bind(local(QUIC_PORT)).is_ok() {
         return Ok(local(QUIC_PORT));
     }
-    tell(format!("the usual port for devices {QUIC_PORT} is busy; taking a free one"));
+    tell(format!(
+        "the usual port for devices {QUIC_PORT} is busy; taking a free one"
+    ));
     Ok(local(0))
 }
 

@@ -59,7 +59,9 @@ impl Source {
     pub(crate) fn ask(&self, topic: Topic, pairs: &[(String, String)]) -> anyhow::Result<String> {
         let question = Question::parse(topic, pairs).map_err(|error| Usage(error.to_string()))?;
         match self {
-            Self::Running(engine) => engine.get(&format!("/api/v1/{}?{}", topic.word(), query_string(pairs))),
+            Self::Running(engine) => {
+                engine.get(&format!("/api/v1/{}?{}", topic.word(), query_string(pairs)))
+            }
             Self::Folder(dir) => Ok(Folder::open(dir)?.answer(&question)?.into_json()),
         }
     }
@@ -71,7 +73,8 @@ impl Source {
     pub(crate) fn retry_quarantine(&self) -> anyhow::Result<(u64, u64)> {
         match self {
             Self::Running(engine) => {
-                let answer: Value = serde_json::from_str(&engine.post("/api/v1/quarantine/retry")?)?;
+                let answer: Value =
+                    serde_json::from_str(&engine.post("/api/v1/quarantine/retry")?)?;
                 let number = |name: &str| answer.get(name).and_then(Value::as_u64);
                 number("applied")
                     .zip(number("quarantined"))
@@ -137,9 +140,11 @@ impl Running {
         self.text(answer)
     }
 
-    fn text(&self, answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> anyhow::Result<String> {
-        let mut answer =
-            answer.with_context(|| format!("no engine answers at {}", self.url))?;
+    fn text(
+        &self,
+        answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+    ) -> anyhow::Result<String> {
+        let mut answer = answer.with_context(|| format!("no engine answers at {}", self.url))?;
         let status = answer.status();
         let text = answer
             .body_mut()

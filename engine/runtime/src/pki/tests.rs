@@ -12,7 +12,10 @@ fn authority_and_identity_are_made_once_and_kept_to_the_owner() {
     let first = Pki::open(&PkiConfig::Dev, dir.path()).unwrap();
     let identity = first.identity.unwrap();
     let text = fs::read(&identity).unwrap();
-    assert_eq!(fs::metadata(&identity).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(
+        fs::metadata(&identity).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
     let again = Pki::open(&PkiConfig::Dev, dir.path()).unwrap();
     again.tls().unwrap();
     assert_eq!(fs::read(again.identity.unwrap()).unwrap(), text);

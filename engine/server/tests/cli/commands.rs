@@ -62,14 +62,26 @@ fn a_configuration_error_names_the_key() {
     let path = file.to_str().unwrap();
     let check = |text: &str, more: &[&str]| {
         fs::write(&file, text).unwrap();
-        run(&[&["check-config", "--dev", "--config", path, "--data", data], more].concat())
+        run(&[
+            &["check-config", "--dev", "--config", path, "--data", data],
+            more,
+        ]
+        .concat())
     };
     let output = check("", &[]);
     assert_eq!(code(&output), 0, "{}", errors(&output));
     for (text, more, key) in [
-        ("[journal]\ndurabilty = \"disk\"\n", &[][..], "journal.durability"),
+        (
+            "[journal]\ndurabilty = \"disk\"\n",
+            &[][..],
+            "journal.durability",
+        ),
         ("[engine]\nshards = 0\n", &[], "engine.shards"),
-        ("[registry]\ntime_zone = \"Mars/Olympus\"\n", &[], "registry.time_zone"),
+        (
+            "[registry]\ntime_zone = \"Mars/Olympus\"\n",
+            &[],
+            "registry.time_zone",
+        ),
         ("", &["--currency", "XYW"], "registry.currency"),
     ] {
         let output = check(text, more);
