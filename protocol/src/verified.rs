@@ -1,6 +1,6 @@
 //! The only door to archived bytes.
 //!
-//! [`Verified::check`] looks at a frame once: its shape ([`structure`]), the rules of each event ([`rules`](crate::verified)),
+//! [`Verified::check`] looks at a frame once: its shape (`structure`), the rules of each event (`rules`),
 //! and card numbers ([`card`](crate::card)). What it returns may be read without checking again. A broken shape makes the
 //! whole frame [`Unreadable`]; a broken rule refuses that event alone.
 
