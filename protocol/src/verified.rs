@@ -1,6 +1,6 @@
 //! The only door to archived bytes.
 //!
-//! [`Verified::check`] looks at a frame once: its shape ([`structure`]), the rules of each event ([`rules`](crate::verified)),
+//! [`Verified::check`] looks at a frame once: its shape (`structure`), the rules of each event (`rules`),
 //! and card numbers ([`card`](crate::card)). What it returns may be read without checking again. A broken shape makes the
 //! whole frame [`Unreadable`]; a broken rule refuses that event alone.
 
@@ -80,7 +80,12 @@ impl Verified {
     /// [`Unreadable`] when the payload is no archive of the family, or its vectors contradict each other or the header.
     pub fn check(frame: Frame, key: &ScreenKey) -> Result<Self, Unreadable> {
         let mut verified = Self::from_journal(frame)?;
-        let found = screen::screen(&verified.view(), &verified.frame.payload, key);
+        let found = screen::screen(
+            &verified.view(),
+            !verified.refusals.is_empty(),
+            &verified.frame.payload,
+            key,
+        );
         if let Some(found) = found {
             verified.frame = found.apply(verified.frame);
             verified.masked = found.masked;

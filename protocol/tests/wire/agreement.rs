@@ -2,11 +2,13 @@
 
 use bytes::Bytes;
 use proptest::prelude::*;
+use rkyv::rancor::Failure;
 use till_protocol::codec::Frame;
+use till_protocol::family::{Text, WHOLE_EVENT, text};
 use till_protocol::safe;
 use till_protocol::verified::Verified;
 
-use crate::samples::{any_frame, rebuild};
+use crate::samples::{KEY, any_frame, any_plain_sales, rebuild};
 
 /// The frame with another payload, its length and checksum right.
 fn with_payload(frame: &Frame, payload: Vec<u8>) -> Frame {
@@ -78,6 +80,27 @@ proptest! {
         }
         let taken = compare(&with_payload(&frame, payload))?;
         prop_assert!(!taken, "a payload has one shape only");
+    }
+
+    #[test]
+    fn a_rule_is_the_same_with_and_without_rare_fields(
+        frame in any_plain_sales(),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3),
+    ) {
+        let mut payload = frame.payload.to_vec();
+        for (at, byte) in changes {
+            let at = at.index(payload.len() - 80);
+            payload[at] = byte;
+        }
+        let plain = with_payload(&frame, payload);
+        if let Ok(safe::Batch::Sale(mut batch)) = safe::decode(&plain.header, &plain.payload) {
+            batch.texts.push(Text { event: 0, item: WHOLE_EVENT, kind: text::NOTE, len: 1 });
+            batch.text.push(b'n');
+            let noted = with_payload(&frame, rkyv::to_bytes::<Failure>(&batch).unwrap().to_vec());
+            let (plain, noted) = (Verified::check(plain, &KEY).unwrap(), Verified::check(noted, &KEY).unwrap());
+            prop_assert_eq!(plain.refusals(), noted.refusals());
+            prop_assert_eq!(plain.masked(), noted.masked());
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Marks and content hashes: what changes them, and what must not.
 
+use proptest::prelude::*;
 use till_protocol::builder::{
     SaleBuilder, SaleParts, StockBuilder, event_id, sku_code, whole_text,
 };
@@ -10,7 +11,7 @@ use till_protocol::family::{stock, text};
 use till_protocol::id::EventId;
 use till_protocol::verified::Verified;
 
-use crate::samples::{KEY, count_of_milk, sale_full, seq, small_sale};
+use crate::samples::{KEY, any_frame, count_of_milk, sale_full, seq, small_sale};
 
 fn alone(parts: &SaleParts<'_>) -> Verified {
     let mut builder = SaleBuilder::new();
@@ -129,4 +130,15 @@ fn a_refused_event_has_no_mark() {
     let verified = Verified::check(Frame::new(1, 1, 2, 1, payload.into()).unwrap(), &KEY).unwrap();
     assert_eq!(verified.mark(0), 0);
     assert_ne!(verified.mark(1), 0);
+}
+
+proptest! {
+    #[test]
+    fn one_mark_is_that_of_all_marks(frame in any_frame()) {
+        let verified = Verified::from_journal(frame).unwrap();
+        let view = verified.view();
+        for (index, expected) in (0..).zip(marks(&view)) {
+            prop_assert_eq!(mark(&view, index), Some(expected));
+        }
+    }
 }

@@ -3,7 +3,7 @@
 mod arbitrary;
 mod rebuild;
 
-pub(crate) use self::arbitrary::any_frame;
+pub(crate) use self::arbitrary::{any_frame, any_plain_sales};
 pub(crate) use self::rebuild::rebuild;
 
 use till_protocol::builder::{

@@ -105,6 +105,25 @@ impl AnySale {
     }
 }
 
+/// Arbitrary sales without extras, prices, references and texts.
+pub(crate) fn any_plain_sales() -> impl Strategy<Value = Frame> {
+    prop::collection::vec(any_sale(), 1..5).prop_map(|sales| {
+        let mut builder = SaleBuilder::new();
+        for any in &sales {
+            let parts = SaleParts {
+                sale: any.sale,
+                lines: &any.lines,
+                tenders: &any.tenders,
+                taxes: &any.taxes,
+                adjustments: &any.adjustments,
+                ..SaleParts::default()
+            };
+            builder.push(&parts).unwrap();
+        }
+        builder.finish_frame(seq(5)).unwrap()
+    })
+}
+
 /// An arbitrary right frame of any family.
 pub(crate) fn any_frame() -> impl Strategy<Value = Frame> {
     let sales = prop::collection::vec(any_sale(), 1..5).prop_map(|sales| {
