@@ -17,7 +17,7 @@ use till_protocol::time::Timestamp;
 use till_protocol::verified::Verified;
 
 /// A CA, a server and a device certificate.
-pub struct Pki {
+pub(crate) struct Pki {
     ca: CertificateDer<'static>,
     server: CertificateDer<'static>,
     server_key: Vec<u8>,
@@ -25,7 +25,7 @@ pub struct Pki {
 }
 
 impl Pki {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let ca_key = rcgen::KeyPair::generate().unwrap();
         let mut ca = rcgen::CertificateParams::new(Vec::new()).unwrap();
         ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
@@ -69,7 +69,7 @@ impl Pki {
 
 /// What an engine remembers and how it misbehaves.
 #[derive(Debug, Default)]
-pub struct Journal {
+pub(crate) struct Journal {
     /// Marks by terminal and epoch.
     pub lives: BTreeMap<(u64, u32), Vec<u64>>,
     /// (terminal, mark) in the order of taking effect.
@@ -87,17 +87,24 @@ pub struct Journal {
     pub redirect: Option<String>,
 }
 
-pub type Memory = Arc<Mutex<Journal>>;
+pub(crate) type Memory = Arc<Mutex<Journal>>;
 
-pub struct Engine {
+pub(crate) struct Engine {
     pub address: SocketAddr,
     endpoint: Endpoint,
 }
 
 impl Engine {
-    pub fn start(pki: &Pki, memory: &Memory, port: u16) -> Self {
+    pub(crate) async fn start(pki: &Pki, memory: &Memory, port: u16) -> Self {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let endpoint = Endpoint::server(pki.server_config(), address).unwrap();
+        let endpoint = loop {
+            // The endpoint before this one lets go of its port when its last task has ended.
+            match Endpoint::server(pki.server_config(), address) {
+                Ok(endpoint) => break endpoint,
+                Err(_) if port != 0 => tokio::task::yield_now().await,
+                Err(error) => panic!("{error}"),
+            }
+        };
         let (accepting, memory) = (endpoint.clone(), Arc::clone(memory));
         drop(tokio::spawn(async move {
             while let Some(incoming) = accepting.accept().await {
@@ -113,7 +120,7 @@ impl Engine {
     }
 
     /// Dies without a word to the devices' streams.
-    pub async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.endpoint.close(0_u32.into(), b"crash");
         self.endpoint.wait_idle().await;
     }
