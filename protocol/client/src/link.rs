@@ -253,3 +253,6 @@ fn clock() -> DeviceTime {
 fn jitter() -> SmallRng {
     SmallRng::seed_from_u64(RandomState::new().build_hasher().finish())
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,18 +1,17 @@
 //! Devices and an engine over real QUIC on one machine.
 
-#[path = "loopback/engine.rs"]
 mod engine;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use till_client::{
+use crate::{
     Backoff, DeadLetter, DeadLetterError, DeadLetters, DiskConfig, DiskOutbox, Happening, Link,
     LinkConfig, MemoryConfig, MemoryOutbox, NoDeadLetters, Notice, Observer, SendError, Sync,
     Terminal, TerminalConfig,
 };
+use bytes::Bytes;
 use till_protocol::builder::{BuildError, StockBuilder, sku_code};
 use till_protocol::code::Reason;
 use till_protocol::codec::encode_frame;
@@ -72,10 +71,8 @@ fn assert_applied(memory: &Memory, terminals: u32, events: usize) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_terminals_share_one_connection_and_lose_nothing_to_cut_streams_and_echoes() {
     let (pki, memory) = (Pki::new(), Memory::default());
-    {
-        let mut journal = memory.lock().unwrap();
-        (journal.cut_every, journal.echo) = (7, true);
-    }
+    memory.lock().unwrap().cut_every = 7;
+    memory.lock().unwrap().echo = true;
     let engine = Engine::start(&pki, &memory, 0).await;
     let link = Link::open(config(&pki, &[&engine])).unwrap();
     let terminals: Vec<_> = (1..=8).map(|till| memory_terminal(&link, till)).collect();
@@ -170,7 +167,10 @@ impl DeadLetters for Kept {
 }
 
 #[derive(Debug, Default)]
-struct Watching(Mutex<Vec<(u64, u64, Vec<(u64, Reason)>)>>);
+struct Watching(Mutex<Vec<Seen>>);
+
+/// Journalled, committed, refused.
+type Seen = (u64, u64, Vec<(u64, Reason)>);
 
 impl Observer for Watching {
     fn happened(&self, _terminal: TerminalId, _at: Instant, what: &Happening<'_>) {
@@ -330,7 +330,7 @@ async fn an_event_that_the_wire_forbids_is_the_senders_error_and_harms_no_other(
     engine.stop().await;
 }
 
-/// How fast ready frames go through. By hand: `cargo test --release -p till-client --test loopback -- --ignored --nocapture`.
+/// How fast ready frames go through. By hand: `cargo test --release -p till-client link -- --ignored --nocapture`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement"]
 async fn throughput_of_ready_frames() {

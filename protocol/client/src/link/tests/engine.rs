@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
+use crate::{ALPN, Identity, SERVER_NAME};
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{Connection, Endpoint, RecvStream, SendStream, ServerConfig};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::WebPkiClientVerifier;
-use till_client::{ALPN, Identity, SERVER_NAME};
 use till_protocol::code::Reason;
 use till_protocol::codec::{Frame, FrameDecoder};
 use till_protocol::id::{Epoch, Seq};
@@ -17,15 +17,15 @@ use till_protocol::time::Timestamp;
 use till_protocol::verified::Verified;
 
 /// A CA, a server and a device certificate.
-pub(crate) struct Pki {
+pub(super) struct Pki {
     ca: CertificateDer<'static>,
     server: CertificateDer<'static>,
     server_key: Vec<u8>,
-    pub identity: Identity,
+    pub(super) identity: Identity,
 }
 
 impl Pki {
-    pub(crate) fn new() -> Self {
+    pub(super) fn new() -> Self {
         let ca_key = rcgen::KeyPair::generate().unwrap();
         let mut ca = rcgen::CertificateParams::new(Vec::new()).unwrap();
         ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
@@ -69,33 +69,33 @@ impl Pki {
 
 /// What an engine remembers and how it misbehaves.
 #[derive(Debug, Default)]
-pub(crate) struct Journal {
+pub(super) struct Journal {
     /// Marks by terminal and epoch.
-    pub lives: BTreeMap<(u64, u32), Vec<u64>>,
+    pub(super) lives: BTreeMap<(u64, u32), Vec<u64>>,
     /// (terminal, mark) in the order of taking effect.
-    pub applied: Vec<(u64, u64)>,
-    pub frames: u64,
-    pub duplicates: u64,
+    pub(super) applied: Vec<(u64, u64)>,
+    pub(super) frames: u64,
+    pub(super) duplicates: u64,
     /// Sequence numbers that are refused.
-    pub refuses: BTreeSet<u64>,
+    pub(super) refuses: BTreeSet<u64>,
     /// Each so many frames the stream is cut before the answer.
-    pub cut_every: u64,
+    pub(super) cut_every: u64,
     /// Each acknowledgement is said twice.
-    pub echo: bool,
+    pub(super) echo: bool,
     /// Frames are only counted and acknowledged.
-    pub blind: bool,
-    pub redirect: Option<String>,
+    pub(super) blind: bool,
+    pub(super) redirect: Option<String>,
 }
 
-pub(crate) type Memory = Arc<Mutex<Journal>>;
+pub(super) type Memory = Arc<Mutex<Journal>>;
 
-pub(crate) struct Engine {
-    pub address: SocketAddr,
+pub(super) struct Engine {
+    pub(super) address: SocketAddr,
     endpoint: Endpoint,
 }
 
 impl Engine {
-    pub(crate) async fn start(pki: &Pki, memory: &Memory, port: u16) -> Self {
+    pub(super) async fn start(pki: &Pki, memory: &Memory, port: u16) -> Self {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let endpoint = loop {
             // The endpoint before this one lets go of its port when its last task has ended.
@@ -120,7 +120,7 @@ impl Engine {
     }
 
     /// Dies without a word to the devices' streams.
-    pub(crate) async fn stop(self) {
+    pub(super) async fn stop(self) {
         self.endpoint.close(0_u32.into(), b"crash");
         self.endpoint.wait_idle().await;
     }
