@@ -191,10 +191,11 @@ async fn read(recv: &mut RecvStream, inner: &Inner) -> Result<End, StreamError> 
         });
         // The wish for the disk and for the window: an answer may have opened both.
         inner.wake.notify_one();
-        inner.publish();
         for notice in notices.drain(..) {
             inner.tell(&Happening::Notice(&notice, totals));
         }
+        // After the observer: who waits for a flush then finds that the observer has seen it all.
+        inner.publish();
         if let Some(end) = ended? {
             return Ok(end);
         }
