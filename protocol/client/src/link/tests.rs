@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::{
     Backoff, DeadLetter, DeadLetterError, DeadLetters, DiskConfig, DiskOutbox, Happening, Link,
     LinkConfig, MemoryConfig, MemoryOutbox, NoDeadLetters, Notice, Observer, SendError, Sync,
-    Terminal, TerminalConfig,
+    Terminal, TerminalConfig, Tuning,
 };
 use bytes::Bytes;
 use till_protocol::builder::{BuildError, StockBuilder, sku_code};
@@ -42,6 +42,10 @@ fn config(pki: &Pki, addresses: &[&Engine]) -> LinkConfig {
         addresses: addresses.collect(),
         backoff: Backoff::new(Duration::from_millis(1), Duration::from_millis(20)),
         connect_timeout: Duration::from_millis(500),
+        tuning: Tuning {
+            silence: Duration::from_millis(200),
+            ..Tuning::default()
+        },
         ..LinkConfig::new("", pki.identity.clone())
     }
 }

@@ -63,7 +63,13 @@ impl Pki {
             .with_single_cert(vec![self.server.clone()], key)
             .unwrap();
         tls.alpn_protocols = vec![ALPN.to_vec()];
-        ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).unwrap()))
+        let mut config =
+            ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).unwrap()));
+        // Devices that gave up in the middle of a handshake hold up the end of an endpoint for no longer than this.
+        let idle = quinn::IdleTimeout::from(quinn::VarInt::from_u32(1_000));
+        let transport = Arc::get_mut(&mut config.transport).unwrap();
+        transport.max_idle_timeout(Some(idle));
+        config
     }
 }
 
