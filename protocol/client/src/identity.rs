@@ -136,6 +136,10 @@ pub struct Tuning {
     pub keep_alive: Duration,
     /// Silence after which a connection counts as lost, in ms.
     pub idle_ms: u32,
+    /// How long nothing at all may come back for what was sent before the connection counts as lost. A living engine
+    /// acknowledges packets within a round trip however busy it is, so this can be far shorter than `idle_ms`; it is the
+    /// time that an engine's sudden death costs.
+    pub silence: Duration,
 }
 
 impl Default for Tuning {
@@ -146,6 +150,7 @@ impl Default for Tuning {
             stream_receive_window: 64 << 10,
             keep_alive: Duration::from_secs(10),
             idle_ms: 30_000,
+            silence: Duration::from_secs(3),
         }
     }
 }

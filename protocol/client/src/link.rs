@@ -23,6 +23,7 @@ use thiserror::Error;
 use till_protocol::id::TerminalId;
 use till_protocol::time::DeviceTime;
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use self::node::Node;
 pub use self::raw::{RawError, RawStream};
@@ -33,6 +34,8 @@ use crate::identity::{Identity, IdentityError, Tuning};
 use crate::outbox::Outbox;
 use crate::session::{End, Notice, Session, SessionConfig, Totals};
 
+/// Longest wait for an engine's farewell.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// Most engines that a link remembers from redirects.
 const NODES_MAX: usize = 64;
 
@@ -217,7 +220,10 @@ impl Link {
     pub async fn close(&self) {
         self.shared.closed.send_replace(true);
         self.shared.endpoint.close(0_u32.into(), b"closed");
-        self.shared.endpoint.wait_idle().await;
+        // Half-made connections would hold this up for as long as their timeouts are.
+        timeout(FAREWELL, self.shared.endpoint.wait_idle())
+            .await
+            .ok();
     }
 }
 
@@ -253,3 +259,6 @@ fn clock() -> DeviceTime {
 fn jitter() -> SmallRng {
     SmallRng::seed_from_u64(RandomState::new().build_hasher().finish())
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! The task of one terminal: keeps its outbox synced and its stream up.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use quinn::{Connection, RecvStream, SendStream};
@@ -13,7 +13,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{sleep, sleep_until, timeout};
 
 use super::terminal::{Inner, SendError, State};
-use super::{Happening, LinkShared, clock, jitter};
+use super::{FAREWELL, Happening, LinkShared, clock, jitter};
 use crate::session::{End, Notice, SessionError};
 
 /// Most bytes that are taken from a stream in one step.
@@ -21,8 +21,6 @@ pub(super) const READ_BYTES: usize = 64 << 10;
 /// Most pieces that are handed to QUIC in one step: enough that small frames share packets, and little enough that an
 /// answer is looked at soon.
 const PIECES_MAX: usize = 64;
-/// Longest wait for the engine's farewell.
-const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Why a stream was lost.
 #[derive(Debug, Error)]
@@ -191,10 +189,11 @@ async fn read(recv: &mut RecvStream, inner: &Inner) -> Result<End, StreamError> 
         });
         // The wish for the disk and for the window: an answer may have opened both.
         inner.wake.notify_one();
-        inner.publish();
         for notice in notices.drain(..) {
             inner.tell(&Happening::Notice(&notice, totals));
         }
+        // After the observer: who waits for a flush then finds that the observer has seen it all.
+        inner.publish();
         if let Some(end) = ended? {
             return Ok(end);
         }

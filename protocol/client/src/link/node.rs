@@ -5,11 +5,11 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use quinn::{Connection, Endpoint};
+use quinn::{Connection, ConnectionError, Endpoint};
 use thiserror::Error;
 use tokio::net::lookup_host;
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, interval, sleep, timeout};
 
 use super::{LinkShared, jitter};
 use crate::identity::SERVER_NAME;
@@ -32,7 +32,7 @@ enum DialError {
     #[error(transparent)]
     Connect(#[from] quinn::ConnectError),
     #[error(transparent)]
-    Connection(#[from] quinn::ConnectionError),
+    Connection(#[from] ConnectionError),
     #[error("no answer")]
     Silent,
 }
@@ -82,10 +82,11 @@ impl Node {
             match dial(&shared, address).await {
                 Ok(connection) => {
                     tracing::debug!(address, "connected");
+                    let silence = shared.config.tuning.silence;
                     drop(shared);
                     self.connection.send_replace(Some(connection.clone()));
-                    let since = tokio::time::Instant::now();
-                    let why = connection.closed().await;
+                    let since = Instant::now();
+                    let why = watch_over(&connection, silence).await;
                     self.connection.send_replace(None);
                     tracing::debug!(address, %why, "connection lost");
                     // The engine that was there a moment ago is the one that will most likely be there again.
@@ -101,6 +102,30 @@ impl Node {
             tokio::select! {
                 () = sleep(backoff.next(&mut rng)) => {}
                 _ = closed.wait_for(|closed| *closed) => return,
+            }
+        }
+    }
+}
+
+/// Waits for the end of a connection, and ends it when what is sent falls on deaf ears.
+async fn watch_over(connection: &Connection, silence: Duration) -> ConnectionError {
+    let mut ticks = interval((silence / 4).max(Duration::from_millis(10)));
+    let closed = connection.closed();
+    tokio::pin!(closed);
+    let (mut heard, mut sent, mut silent_since) = (0, 0, None);
+    loop {
+        tokio::select! {
+            why = &mut closed => return why,
+            _ = ticks.tick() => {}
+        }
+        let stats = connection.stats();
+        if stats.udp_rx.datagrams != heard {
+            (heard, sent) = (stats.udp_rx.datagrams, stats.udp_tx.datagrams);
+            silent_since = None;
+        } else if stats.udp_tx.datagrams > sent {
+            let since = *silent_since.get_or_insert_with(Instant::now);
+            if since.elapsed() >= silence {
+                connection.close(0_u32.into(), b"no answer");
             }
         }
     }

@@ -102,9 +102,6 @@ impl Session {
         {
             self.in_flight.pop_front();
         }
-        if self.cursor <= self.journalled {
-            self.cursor = self.journalled + 1;
-        }
         if self
             .gap
             .is_some_and(|(expected, _)| expected <= self.journalled)
@@ -113,6 +110,8 @@ impl Session {
         }
         self.outbox.commit(upto)?;
         let committed = self.outbox.standing().committed;
+        // What is committed has left the outbox; there is nothing to repeat of it.
+        self.cursor = self.cursor.max(committed + 1);
         self.refused = self.refused.split_off(&(committed + 1));
         self.notices.push_back(Notice::Acked {
             epoch,

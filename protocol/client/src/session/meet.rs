@@ -88,12 +88,16 @@ impl Session {
     /// Goes on where the engine stands.
     fn take_up(&mut self, next: u64) {
         let acknowledged = self.journalled.max(self.outbox.standing().committed);
-        self.cursor = if self.config.repeat_unacknowledged {
-            next.min(acknowledged + 1)
-        } else {
-            self.journalled = acknowledged.max(next - 1);
-            next
-        };
+        if self.config.repeat_unacknowledged {
+            self.cursor = next.min(acknowledged + 1);
+            return;
+        }
+        self.journalled = acknowledged.max(next - 1);
+        let standing = self.outbox.standing();
+        // An engine acknowledges frames. Where none is left to send and the last answer was lost, the last one is
+        // said again: the engine knows it, and answers.
+        let unanswered = next > standing.last && standing.committed < standing.last;
+        self.cursor = if unanswered { standing.last } else { next };
     }
 
     /// Whether the engine's last event of this epoch is the one that stands in the outbox.

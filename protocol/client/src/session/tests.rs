@@ -334,3 +334,20 @@ fn a_pause_that_the_engine_asked_for_is_kept() {
     world.session.transmit(until, &mut out, 8).unwrap();
     assert_eq!(out.len(), 1);
 }
+
+#[test]
+fn a_last_answer_that_was_lost_is_asked_for_again() {
+    let mut world = World::new(7, false);
+    world.make_events();
+    while world.engine.applied.len() < world.made.len() {
+        world.pump();
+    }
+    world.engine.commit();
+    world.cut();
+    for _ in 0..20 {
+        world.pump();
+    }
+    let standing = world.session.standing();
+    assert_eq!(standing.committed, standing.last);
+    world.assert_once_and_in_order(7);
+}

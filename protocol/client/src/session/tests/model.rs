@@ -148,6 +148,8 @@ impl Engine {
     }
 
     fn take(&mut self, frame: &Bytes, first: u64, count: u32) -> Message {
+        let latest = self.epochs.keys().last().copied().unwrap_or(0);
+        assert!(self.epoch >= latest, "events came under a closed epoch");
         let epoch = self.epochs.entry(self.epoch).or_default();
         if first > length_of(epoch) + 1 {
             return Message::Nack(Nack {

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
+use crate::{ALPN, Identity, SERVER_NAME};
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{Connection, Endpoint, RecvStream, SendStream, ServerConfig};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::WebPkiClientVerifier;
-use till_client::{ALPN, Identity, SERVER_NAME};
 use till_protocol::code::Reason;
 use till_protocol::codec::{Frame, FrameDecoder};
 use till_protocol::id::{Epoch, Seq};
@@ -17,15 +17,15 @@ use till_protocol::time::Timestamp;
 use till_protocol::verified::Verified;
 
 /// A CA, a server and a device certificate.
-pub struct Pki {
+pub(super) struct Pki {
     ca: CertificateDer<'static>,
     server: CertificateDer<'static>,
     server_key: Vec<u8>,
-    pub identity: Identity,
+    pub(super) identity: Identity,
 }
 
 impl Pki {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         let ca_key = rcgen::KeyPair::generate().unwrap();
         let mut ca = rcgen::CertificateParams::new(Vec::new()).unwrap();
         ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
@@ -63,41 +63,54 @@ impl Pki {
             .with_single_cert(vec![self.server.clone()], key)
             .unwrap();
         tls.alpn_protocols = vec![ALPN.to_vec()];
-        ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).unwrap()))
+        let mut config =
+            ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).unwrap()));
+        // Devices that gave up in the middle of a handshake hold up the end of an endpoint for no longer than this.
+        let idle = quinn::IdleTimeout::from(quinn::VarInt::from_u32(1_000));
+        let transport = Arc::get_mut(&mut config.transport).unwrap();
+        transport.max_idle_timeout(Some(idle));
+        config
     }
 }
 
 /// What an engine remembers and how it misbehaves.
 #[derive(Debug, Default)]
-pub struct Journal {
+pub(super) struct Journal {
     /// Marks by terminal and epoch.
-    pub lives: BTreeMap<(u64, u32), Vec<u64>>,
+    pub(super) lives: BTreeMap<(u64, u32), Vec<u64>>,
     /// (terminal, mark) in the order of taking effect.
-    pub applied: Vec<(u64, u64)>,
-    pub frames: u64,
-    pub duplicates: u64,
+    pub(super) applied: Vec<(u64, u64)>,
+    pub(super) frames: u64,
+    pub(super) duplicates: u64,
     /// Sequence numbers that are refused.
-    pub refuses: BTreeSet<u64>,
+    pub(super) refuses: BTreeSet<u64>,
     /// Each so many frames the stream is cut before the answer.
-    pub cut_every: u64,
+    pub(super) cut_every: u64,
     /// Each acknowledgement is said twice.
-    pub echo: bool,
+    pub(super) echo: bool,
     /// Frames are only counted and acknowledged.
-    pub blind: bool,
-    pub redirect: Option<String>,
+    pub(super) blind: bool,
+    pub(super) redirect: Option<String>,
 }
 
-pub type Memory = Arc<Mutex<Journal>>;
+pub(super) type Memory = Arc<Mutex<Journal>>;
 
-pub struct Engine {
-    pub address: SocketAddr,
+pub(super) struct Engine {
+    pub(super) address: SocketAddr,
     endpoint: Endpoint,
 }
 
 impl Engine {
-    pub fn start(pki: &Pki, memory: &Memory, port: u16) -> Self {
+    pub(super) async fn start(pki: &Pki, memory: &Memory, port: u16) -> Self {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let endpoint = Endpoint::server(pki.server_config(), address).unwrap();
+        let endpoint = loop {
+            // The endpoint before this one lets go of its port when its last task has ended.
+            match Endpoint::server(pki.server_config(), address) {
+                Ok(endpoint) => break endpoint,
+                Err(_) if port != 0 => tokio::task::yield_now().await,
+                Err(error) => panic!("{error}"),
+            }
+        };
         let (accepting, memory) = (endpoint.clone(), Arc::clone(memory));
         drop(tokio::spawn(async move {
             while let Some(incoming) = accepting.accept().await {
@@ -113,7 +126,7 @@ impl Engine {
     }
 
     /// Dies without a word to the devices' streams.
-    pub async fn stop(self) {
+    pub(super) async fn stop(self) {
         self.endpoint.close(0_u32.into(), b"crash");
         self.endpoint.wait_idle().await;
     }
