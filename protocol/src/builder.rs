@@ -205,6 +205,3 @@ fn frame_of(bytes: Bytes) -> Result<Frame, BuildError> {
     // What was just assembled has a right header.
     Frame::decode(bytes).map_err(|_| BuildError::Empty)
 }
-
-#[cfg(test)]
-mod tests;

@@ -82,7 +82,7 @@ pub fn is_gs1(text: &str) -> bool {
         .zip(weights)
         .map(|(digit, weight)| u32::from(digit - b'0') * weight)
         .sum();
-    sum % 10 == 0
+    sum.is_multiple_of(10)
 }
 
 /// A token for a code that holds card data; `None` when it holds none, or is a GS1 number.

@@ -109,7 +109,7 @@ pub mod text {
 pub struct Reference {
     /// Index of the event in the frame.
     pub event: u16,
-    /// What it refers to: one of [`reference`].
+    /// What it refers to: one of [`reference`](mod@reference).
     pub kind: u8,
     /// Zero.
     pub reserved: u8,

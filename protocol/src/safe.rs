@@ -71,6 +71,7 @@ pub fn decode(header: &FrameHeader, payload: &[u8]) -> Result<Batch, SafeError> 
     }
 }
 
+type Tail = (Vec<Reference>, Vec<Text>, Vec<u8>);
 type Flat<R> = (Vec<R>, Vec<Reference>, Vec<Text>, Vec<u8>);
 
 fn flat<R: Layout>(count: usize, payload: &[u8]) -> Result<Flat<R>, SafeError> {
@@ -188,7 +189,7 @@ impl<'a> Root<'a> {
             .collect())
     }
 
-    fn tail(&mut self, count: usize) -> Result<(Vec<Reference>, Vec<Text>, Vec<u8>), SafeError> {
+    fn tail(&mut self, count: usize) -> Result<Tail, SafeError> {
         let refs: Vec<Reference> = self.vector()?;
         let texts: Vec<Text> = self.vector()?;
         let text = self.slice(1)?.to_vec();
@@ -200,6 +201,3 @@ impl<'a> Root<'a> {
         Ok((refs, texts, text))
     }
 }
-
-#[cfg(test)]
-mod tests;

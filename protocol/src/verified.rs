@@ -1,6 +1,6 @@
 //! The only door to archived bytes.
 //!
-//! [`Verified::check`] looks at a frame once: its shape ([`structure`]), the rules of each event ([`rules`](crate::verified)),
+//! [`Verified::check`] looks at a frame once: its shape (`structure`), the rules of each event (`rules`),
 //! and card numbers ([`card`](crate::card)). What it returns may be read without checking again. A broken shape makes the
 //! whole frame [`Unreadable`]; a broken rule refuses that event alone.
 
@@ -78,13 +78,14 @@ impl Verified {
     ///
     /// # Errors
     /// [`Unreadable`] when the payload is no archive of the family, or its vectors contradict each other or the header.
-    #[expect(
-        clippy::result_large_err,
-        reason = "gives the frame back; rare, and short-lived"
-    )]
     pub fn check(frame: Frame, key: &ScreenKey) -> Result<Self, Unreadable> {
         let mut verified = Self::from_journal(frame)?;
-        let found = screen::screen(&verified.view(), &verified.frame.payload, key);
+        let found = screen::screen(
+            &verified.view(),
+            !verified.refusals.is_empty(),
+            &verified.frame.payload,
+            key,
+        );
         if let Some(found) = found {
             verified.frame = found.apply(verified.frame);
             verified.masked = found.masked;
@@ -97,10 +98,6 @@ impl Verified {
     ///
     /// # Errors
     /// As [`Self::check`].
-    #[expect(
-        clippy::result_large_err,
-        reason = "gives the frame back; rare, and short-lived"
-    )]
     pub fn from_journal(frame: Frame) -> Result<Self, Unreadable> {
         match Self::family_of(&frame) {
             Ok(family) => {
@@ -195,6 +192,3 @@ impl Verified {
         digest::mark(&self.view(), index).unwrap_or(0)
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -6,8 +6,8 @@
 mod events;
 mod sale;
 
-pub(crate) use self::events::Sides;
 pub use self::events::{Event, Events, EventsView, TextView, Texts};
+pub(crate) use self::events::{Sides, take};
 pub use self::sale::{SaleEvent, SaleEvents, SaleView, named_tender_key};
 
 use crate::family::{ArchivedReference, Family, device, sensor, stock};
@@ -72,6 +72,3 @@ pub fn event_id(refs: &[ArchivedReference]) -> Option<EventId> {
         .find(|reference| reference.kind == crate::family::reference::EVENT_ID)
         .map(|reference| EventId::from_bytes(reference.value))
 }
-
-#[cfg(test)]
-mod tests;

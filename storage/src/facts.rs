@@ -4,6 +4,7 @@
 //! through an index in memory that is extended to the durable end whenever it is asked. Nothing is found that is not
 //! durable.
 
+mod found;
 mod record;
 
 use std::collections::BTreeMap;
@@ -11,13 +12,13 @@ use std::io;
 use std::sync::{Arc, Mutex};
 
 use hashbrown::HashMap;
-use thiserror::Error;
 use till_core::{RecordKind, Verdict};
 
 use crate::index::keys::keys_of;
 use crate::index::{Builder, IndexFault, IndexFile, PageCache, hour_of, receipt_hash, write_index};
-use crate::journal::{Journal, Lsn, ReadError, Segment, index_name, lock, range_of, segment_name};
+use crate::journal::{Journal, Lsn, Segment, index_name, lock, range_of, segment_name};
 
+pub use found::{FactsError, FactsFound};
 pub use record::{Fact, FactEvent, Fate};
 
 /// Settings of [`Facts`].
@@ -36,23 +37,6 @@ impl Default for FactsConfig {
             filter_bytes: 32 << 20,
         }
     }
-}
-
-/// Why facts could not be looked up.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum FactsError {
-    /// The journal could not be read.
-    #[error(transparent)]
-    Read(#[from] ReadError),
-    /// An index could not be written or read, and building it again did not help.
-    #[error("index of {segment} is of no use: {cause}")]
-    Index {
-        /// The segment's file.
-        segment: String,
-        /// What is wrong.
-        cause: String,
-    },
 }
 
 /// The facts of a journal. Shared by reference; every method may be called from any thread.
@@ -115,7 +99,7 @@ impl Facts {
         let mut events = Vec::new();
         for place in places {
             let fact = Arc::new(self.fact(place)?);
-            record::with_receipt(&fact, receipt, &mut events);
+            record::add_with_receipt(&fact, receipt, &mut events)?;
         }
         Ok(events)
     }
@@ -323,32 +307,40 @@ impl Facts {
         segment: Segment,
         end: Lsn,
     ) -> Result<bool, FactsError> {
-        let opened = self.open_index(segment, end);
-        let built = match &opened {
-            Ok(_) => false,
+        let opened = self
+            .open_index(segment, end)
+            .and_then(|index| self.made_ready(state, index));
+        let (built, index, retries) = match opened {
+            Ok((index, retries)) => (false, index, retries),
             Err(fault) => {
                 if !matches!(fault, IndexFault::Missing) {
                     let segment = segment_name(segment.start);
                     tracing::warn!(segment, %fault, "index is built again");
                 }
-                true
+                let index = self.build(state, segment, end)?;
+                let ready = self.made_ready(state, index);
+                let (index, retries) = ready.map_err(|fault| useless(segment.start, &fault))?;
+                (true, index, retries)
             }
         };
-        let mut index = match opened {
-            Ok(index) => index,
-            Err(_) => self.build(state, segment, end)?,
-        };
-        let budget = self.config.filter_bytes.saturating_sub(state.filter_bytes);
-        let loaded = index.load_filter(&self.cache, budget);
-        state.filter_bytes += loaded.map_err(|fault| useless(segment.start, &fault))?;
-        let retries = index.retries(&self.cache);
-        let retries = retries.map_err(|fault| useless(segment.start, &fault))?;
         for place in places_of(segment.start, retries) {
             let record = self.journal.read(place)?;
             note_retry(state, &record);
         }
         state.sealed.insert(segment.start, Arc::new(index));
         Ok(built)
+    }
+
+    // Loads of an index what is always at hand, and names its retries.
+    fn made_ready(
+        &self,
+        state: &mut State,
+        mut index: IndexFile,
+    ) -> Result<(IndexFile, Vec<u32>), IndexFault> {
+        let budget = self.config.filter_bytes.saturating_sub(state.filter_bytes);
+        state.filter_bytes += index.load_filter(&self.cache, budget)?;
+        let retries = index.retries(&self.cache)?;
+        Ok((index, retries))
     }
 
     fn open_index(&self, segment: Segment, end: Lsn) -> Result<IndexFile, IndexFault> {
@@ -426,7 +418,9 @@ impl Facts {
             if record.head.kind == RecordKind::Retry {
                 note_retry(state, &record);
             }
-            builder.add(lsn, &record, &keys_of(&record));
+            let keys = keys_of(&record);
+            let keys = keys.map_err(|cause| FactsError::Newer { at: lsn, cause })?;
+            builder.add(lsn, &record, &keys);
             builder.upto = lsn.plus(1);
         }
         builder.upto = end;
@@ -454,31 +448,5 @@ fn useless(start: Lsn, fault: &IndexFault) -> FactsError {
     }
 }
 
-/// Records that were found, read one by one. Ends with the first error.
-#[derive(Debug)]
-pub struct FactsFound<'a> {
-    facts: &'a Facts,
-    places: Places,
-    next: usize,
-}
-
-impl FactsFound<'_> {
-    /// The places of the records.
-    pub fn places(&self) -> &[Lsn] {
-        &self.places
-    }
-}
-
-impl Iterator for FactsFound<'_> {
-    type Item = Result<Fact, FactsError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let place = *self.places.get(self.next)?;
-        self.next += 1;
-        let fact = self.facts.fact(place);
-        if fact.is_err() {
-            self.next = self.places.len();
-        }
-        Some(fact)
-    }
-}
+#[cfg(test)]
+mod tests;

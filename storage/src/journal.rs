@@ -26,10 +26,11 @@ use till_core::{Record, RecordHead};
 pub use base::{BaseError, read_base, write_base};
 pub use committer::{Appender, CommitConfig, CommitError, Committer, Durable, QueueError, Sink};
 pub use format::{ENTRY_BYTES_MAX, ENTRY_PREFIX_BYTES, GROUP_HEADER_BYTES, SEGMENT_HEADER_BYTES};
+pub use loss::Lost;
 pub(crate) use loss::range_of;
 pub use prepared::{Prepared, TooLarge};
 pub use read::{ReadError, Records};
-pub use recover::{Cut, Damage, Lost, OpenError, Opened};
+pub use recover::{Cut, Damage, OpenError, Opened};
 pub use retain::{DropError, SegmentInfo};
 pub use stats::{CommitStats, CommitSummary, SYNC_BUCKETS_US, State};
 pub use writer::Writer;
@@ -293,6 +294,17 @@ pub(crate) fn parse_segment_name(name: &str) -> Option<Lsn> {
     let digits = name.strip_suffix(".till")?;
     let plain = digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit());
     plain.then(|| digits.parse().ok().map(Lsn::new))?
+}
+
+/// What the doctor needs of the journal's inside.
+pub(crate) mod doctoring {
+    pub(crate) use super::format::{
+        Entries, EntryPrefix, FileKind, GROUP_HEADER_BYTES as GROUP_HEADER, GroupHeader,
+        SegmentHeader, entries_crc,
+    };
+    pub(crate) use super::loss::Ledger;
+    pub(crate) use super::recover::{Folder, read_header, written_end};
+    pub(crate) use super::scan::{Piece, pieces};
 }
 
 #[cfg(test)]

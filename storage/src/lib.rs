@@ -17,7 +17,14 @@ pub mod pack;
 pub mod views;
 
 pub mod base;
+pub mod names;
+
 pub mod query;
 pub mod rebuild;
 
+pub mod doctor;
+
 mod num;
+
+#[cfg(test)]
+mod world;

@@ -107,6 +107,37 @@ impl<'a> Event<'a> {
     }
 }
 
+/// What rare things the events of a frame have, so that passes over them can be left out.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Sides {
+    pub(crate) texts: bool,
+    pub(crate) refs: bool,
+}
+
+impl Sides {
+    pub(crate) fn of(view: &View<'_>) -> Self {
+        fn of_all<'a, R: 'a>(
+            events: impl Iterator<Item = till_protocol::view::Event<'a, R>>,
+        ) -> Sides {
+            let mut sides = Sides::default();
+            for event in events {
+                sides.texts |= !event.texts.is_empty();
+                sides.refs |= !event.refs.is_empty();
+            }
+            sides
+        }
+        match view {
+            View::Sale(sales) => Self {
+                texts: !sales.batch().texts.is_empty(),
+                refs: !sales.batch().refs.is_empty(),
+            },
+            View::Stock(batch) => of_all(batch.events()),
+            View::Sensor(batch) => of_all(batch.events()),
+            View::Device(batch) => of_all(batch.events()),
+        }
+    }
+}
+
 /// Gives each event of a frame to `each`, in order, with its index.
 ///
 /// # Errors

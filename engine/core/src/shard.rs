@@ -33,7 +33,7 @@ pub use self::session::{Greeting, Hello, HelloError};
 /// Settings of a shard. No answer depends on them, only memory and speed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ShardConfig {
-    /// Actors (SKUs and sums) above which clean ones are dropped by [`Shard::passivate`]. One costs about 160 bytes; one
+    /// Actors (SKUs and sums) above which clean ones are dropped by [`Shard::passivate`]. One costs below 200 bytes; one
     /// that was dropped costs a lookup when it is needed again.
     pub actors_max: usize,
 }

@@ -231,8 +231,7 @@ impl Cell {
 
     /// The sum, if it still fits.
     #[inline]
-    pub(crate) fn plus(&self, part: &RollupRow) -> Option<Self> {
-        let part = Self::from_row(part)?;
+    pub(crate) fn plus(&self, part: &Self) -> Option<Self> {
         Some(Self {
             transactions: self.transactions.checked_add(part.transactions)?,
             lines: self.lines.checked_add(part.lines)?,
@@ -243,6 +242,49 @@ impl Cell {
             returns_net: self.returns_net.checked_add(part.returns_net)?,
             moved: self.moved.checked_add(part.moved)?,
         })
+    }
+}
+
+/// What an event adds to a sum, in few bytes unless it is huge.
+#[derive(Clone, Debug)]
+pub(crate) enum Part {
+    Small(Cell),
+    Wide(Box<RollupRow>),
+}
+
+impl Part {
+    #[inline]
+    pub(crate) fn new(row: &RollupRow) -> Self {
+        Cell::from_row(row).map_or_else(|| Self::Wide(Box::new(*row)), Self::Small)
+    }
+
+    /// A movement of stock alone.
+    pub(crate) fn moving(quantity: i128) -> Self {
+        match i64::try_from(quantity) {
+            Ok(moved) => Self::Small(Cell {
+                moved,
+                ..Cell::default()
+            }),
+            Err(_) => Self::new(&RollupRow {
+                moved: quantity,
+                ..RollupRow::default()
+            }),
+        }
+    }
+
+    pub(crate) fn row(&self) -> RollupRow {
+        match self {
+            Self::Small(cell) => cell.row(),
+            Self::Wide(row) => **row,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn moved(&self) -> i128 {
+        match self {
+            Self::Small(cell) => i128::from(cell.moved),
+            Self::Wide(row) => row.moved,
+        }
     }
 }
 

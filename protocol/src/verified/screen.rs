@@ -38,7 +38,17 @@ impl Found {
 }
 
 /// Looks at every text, reference and receipt number; `None` when nothing has to change, as nearly always.
-pub(super) fn screen(view: &View<'_>, payload: &Bytes, key: &ScreenKey) -> Option<Found> {
+///
+/// `refused` says that some event is refused: only then may a receipt number be too long.
+pub(super) fn screen(
+    view: &View<'_>,
+    refused: bool,
+    payload: &Bytes,
+    key: &ScreenKey,
+) -> Option<Found> {
+    if !refused && !has_sides(view) {
+        return None;
+    }
     let mut screen = Screen {
         base: payload.as_ptr().addr(),
         key,
@@ -69,6 +79,15 @@ pub(super) fn screen(view: &View<'_>, payload: &Bytes, key: &ScreenKey) -> Optio
     }
     screen.rename(view);
     Some(screen.found)
+}
+
+fn has_sides(view: &View<'_>) -> bool {
+    match view {
+        View::Sale(sales) => !sales.batch().texts.is_empty() || !sales.batch().refs.is_empty(),
+        View::Stock(view) => view.sides.any(),
+        View::Sensor(view) => view.sides.any(),
+        View::Device(view) => view.sides.any(),
+    }
 }
 
 struct Screen<'a> {

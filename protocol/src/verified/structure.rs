@@ -79,7 +79,7 @@ pub(super) fn check(family: Family, count: u32, payload: &[u8]) -> Result<(), St
                 count,
                 payload,
                 &batch.moves,
-                Tail::of(&batch.refs, &batch.texts, &batch.text),
+                &Tail::of(&batch.refs, &batch.texts, &batch.text),
             )
         }
         Family::Sensor => {
@@ -88,7 +88,7 @@ pub(super) fn check(family: Family, count: u32, payload: &[u8]) -> Result<(), St
                 count,
                 payload,
                 &batch.readings,
-                Tail::of(&batch.refs, &batch.texts, &batch.text),
+                &Tail::of(&batch.refs, &batch.texts, &batch.text),
             )
         }
         Family::Device => {
@@ -97,7 +97,7 @@ pub(super) fn check(family: Family, count: u32, payload: &[u8]) -> Result<(), St
                 count,
                 payload,
                 &batch.signs,
-                Tail::of(&batch.refs, &batch.texts, &batch.text),
+                &Tail::of(&batch.refs, &batch.texts, &batch.text),
             )
         }
     }
@@ -199,7 +199,8 @@ impl<'a> Tail<'a> {
     }
 }
 
-// Walks along the payload, vector by vector.
+// Walks along the payload, vector by vector. rkyv's own validator happens to force this order too; that is its affair, and
+// this check is ours: no byte may lie where no one looks.
 struct Placement {
     at: usize,
     right: bool,
@@ -233,7 +234,7 @@ fn flat<R>(
     count: u32,
     payload: &[u8],
     records: &ArchivedVec<R>,
-    tail: Tail<'_>,
+    tail: &Tail<'_>,
 ) -> Result<(), StructureError> {
     Placement::new(payload)
         .then(records)

@@ -112,6 +112,10 @@ pub(crate) struct Sides<'a> {
 }
 
 impl<'a> Sides<'a> {
+    pub(crate) const fn any(&self) -> bool {
+        !self.refs.is_empty() || !self.texts.is_empty()
+    }
+
     pub(crate) fn take(&mut self, index: u16) -> (&'a [ArchivedReference], Texts<'a>) {
         let refs = take_event(&mut self.refs, index, |entry| entry.event.to_native());
         let entries = take_event(&mut self.texts, index, |entry| entry.event.to_native());

@@ -161,7 +161,10 @@ impl StdFile {
                 at += wide(step);
             }
         }
-        debug_assert_eq!(size(at - offset), slices.iter().map(|s| s.len()).sum());
+        debug_assert_eq!(
+            size(at - offset),
+            slices.iter().map(|s| s.len()).sum::<usize>()
+        );
         Ok(())
     }
 }

@@ -4,7 +4,11 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 use till_core::{Outcome, Record, Verdict};
+use till_protocol::verified::Verified;
+use till_protocol::view::View;
 
+use super::FactsError;
+use crate::index::keys::{verified_of, with_receipt};
 use crate::journal::Lsn;
 
 /// What became of an event, retries included.
@@ -63,6 +67,18 @@ impl Fact {
         }
     }
 
+    /// The events of the record, to be read in place; `None` for a record without a payload of events.
+    ///
+    /// # Errors
+    /// [`FactsError::Newer`] when this software does not understand them.
+    pub fn verified(&self) -> Result<Option<Verified>, FactsError> {
+        let verified = verified_of(&self.record).transpose();
+        verified.map_err(|cause| FactsError::Newer {
+            at: self.lsn,
+            cause,
+        })
+    }
+
     /// What became of an event of the record.
     pub fn fate(&self, index: u32) -> Fate {
         if index < self.record.head.skip {
@@ -107,4 +123,23 @@ impl Fact {
 }
 
 /// Adds the events of a record that have this receipt.
-pub(crate) fn with_receipt(_fact: &Arc<Fact>, _receipt: &str, _events: &mut Vec<FactEvent>) {}
+pub(crate) fn add_with_receipt(
+    fact: &Arc<Fact>,
+    receipt: &str,
+    events: &mut Vec<FactEvent>,
+) -> Result<(), FactsError> {
+    let Some(verified) = fact.verified()? else {
+        return Ok(());
+    };
+    if let View::Sale(view) = verified.view() {
+        for event in view.events() {
+            if with_receipt(&event, |text| text == receipt) == Some(true) {
+                events.push(FactEvent {
+                    fact: Arc::clone(fact),
+                    index: event.index,
+                });
+            }
+        }
+    }
+    Ok(())
+}

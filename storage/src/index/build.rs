@@ -114,7 +114,9 @@ impl Builder {
     /// Entries with a receipt of this hash.
     pub(crate) fn receipt(&self, hash: u32) -> Vec<u32> {
         let hits = self.receipts.iter().filter(|(one, _)| *one == hash);
-        hits.map(|(_, offset)| *offset).collect()
+        let mut found: Vec<u32> = hits.map(|(_, offset)| *offset).collect();
+        found.dedup();
+        found
     }
 
     /// The receipts as the file has them, with the filter over them.

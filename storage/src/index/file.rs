@@ -57,10 +57,13 @@ pub(crate) struct Header {
     retries: u32,
 }
 
+// Start of the segment, number of the page.
+type PageKey = (u64, u64);
+
 /// Pages of indexes that were read last, shared by all of them.
 #[derive(Debug)]
 pub(crate) struct PageCache {
-    pages: Mutex<HashMap<(u64, u64), Arc<[u8]>>>,
+    pages: Mutex<HashMap<PageKey, Arc<[u8]>>>,
     pages_max: usize,
 }
 

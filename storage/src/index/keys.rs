@@ -1,17 +1,83 @@
 //! What of a record the index holds.
 
-use till_core::Record;
+use till_core::{Record, RecordKind};
+use till_protocol::codec::Frame;
+use till_protocol::family::text;
+use till_protocol::header::FrameHeader;
+use till_protocol::verified::Verified;
+use till_protocol::view::{SaleEvent, View};
+
+use super::receipt_hash;
+use crate::num::narrow;
 
 /// Times and receipts of the events of a record.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Keys {
     /// Event times in us, one per event.
     pub(crate) at_us: Vec<i64>,
-    /// Hashes of receipts, without repeats next to each other.
+    /// Hashes of receipts.
     pub(crate) receipts: Vec<u32>,
 }
 
+/// The events of a record, checked once more; `None` when it has none. An error says that this software does not
+/// understand what it once took, so it is older than the one that wrote it.
+pub(crate) fn verified_of(record: &Record) -> Option<Result<Verified, String>> {
+    let head = &record.head;
+    if head.kind != RecordKind::Batch {
+        return None;
+    }
+    let frame = Frame {
+        header: FrameHeader {
+            family: head.family,
+            version: head.version,
+            length: narrow(record.payload.len()),
+            count: head.count,
+            first_seq: head.first_seq,
+            // The entry's own checksum has been compared already.
+            crc: 0,
+        },
+        payload: record.payload.clone(),
+    };
+    Some(Verified::from_journal(frame).map_err(|unreadable| unreadable.error.to_string()))
+}
+
 /// Reads the keys of a record's events. Records without events have none.
-pub(crate) fn keys_of(_record: &Record) -> Keys {
-    Keys::default()
+pub(crate) fn keys_of(record: &Record) -> Result<Keys, String> {
+    let mut keys = Keys::default();
+    let Some(verified) = verified_of(record).transpose()? else {
+        return Ok(keys);
+    };
+    match verified.view() {
+        View::Sale(view) => {
+            for event in view.events() {
+                keys.at_us.push(event.sale.at.to_native());
+                let hash = with_receipt(&event, |receipt| receipt_hash(receipt.as_bytes()));
+                keys.receipts.extend(hash);
+            }
+        }
+        View::Stock(view) => {
+            let times = view.records().iter().map(|one| one.at.to_native());
+            keys.at_us.extend(times);
+        }
+        View::Sensor(view) => {
+            let times = view.records().iter().map(|one| one.at.to_native());
+            keys.at_us.extend(times);
+        }
+        View::Device(view) => {
+            let times = view.records().iter().map(|one| one.at.to_native());
+            keys.at_us.extend(times);
+        }
+    }
+    Ok(keys)
+}
+
+/// Shows the receipt of a sale: its text, else its number in decimal. `None` for a sale without one.
+pub(crate) fn with_receipt<R>(event: &SaleEvent<'_>, show: impl FnOnce(&str) -> R) -> Option<R> {
+    if let Some(receipt) = event.texts.find(text::RECEIPT) {
+        return Some(show(receipt));
+    }
+    match event.sale.receipt.to_native() {
+        0 => None,
+        number => Some(show(&number.to_string())),
+    }
 }

@@ -241,6 +241,8 @@ impl<T: Send + 'static> Committer<T> {
         drop(appender);
         // The thread may have ended by itself; its result tells.
         let _ended = stop.send(());
+        // Gone, it stops the thread a second time where the thread waits for room.
+        drop(stop);
         thread
             .join()
             .map_err(|_panic| CommitError::Thread("it panicked".to_owned()))?

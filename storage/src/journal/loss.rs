@@ -20,18 +20,22 @@ pub struct Lost {
     pub first: u64,
     /// Last sequence number that is lost.
     pub last: u64,
+    /// Whether its neighbours prove it. If not, it is what the damaged head of a record says, which may be wrong itself.
+    pub certain: bool,
 }
 
 impl fmt::Display for Lost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (store, till) = (self.terminal >> 32, self.terminal & u64::from(u32::MAX));
-        let Self {
-            epoch, first, last, ..
-        } = self;
         write!(
             f,
-            "terminal {store}-{till} epoch {epoch} seq {first} to {last}"
-        )
+            "terminal {store}-{till} epoch {} seq {} to {}",
+            self.epoch, self.first, self.last
+        )?;
+        if !self.certain {
+            f.write_str(" (read from a damaged head)")?;
+        }
+        Ok(())
     }
 }
 
@@ -76,6 +80,7 @@ impl Ledger {
                     epoch: head.epoch,
                     first,
                     last,
+                    certain: false,
                 });
             }
         }
@@ -102,6 +107,7 @@ impl Ledger {
                     epoch: *epoch,
                     first: before + 1,
                     last: after - 1,
+                    certain: true,
                 });
             }
         }

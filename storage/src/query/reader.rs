@@ -59,10 +59,12 @@ fn failed(error: &FactsError) -> StoreError {
             table: "journal",
             cause,
         },
-        FactsError::Read(_) | FactsError::Index { .. } => StoreError::Failed {
-            table: "facts",
-            cause,
-        },
+        FactsError::Read(_) | FactsError::Index { .. } | FactsError::Newer { .. } => {
+            StoreError::Failed {
+                table: "facts",
+                cause,
+            }
+        }
     }
 }
 

@@ -178,18 +178,16 @@ pub fn terminals(
     let freshness = sources.freshness()?;
     let store = sources.views.store(query.store)?;
     let mut rows = Vec::new();
-    let mut take = |id: TerminalId, row: TerminalRow| {
-        rows.push(terminal_state(store.as_ref(), id, &row));
-        ControlFlow::Continue(())
-    };
     match query.terminal {
         Some(till) => {
             let id = TerminalId::new(query.store, till);
-            if let Some(row) = sources.views.terminal(id)? {
-                let _ = take(id, row);
-            }
+            let row = sources.views.terminal(id)?;
+            rows.extend(row.map(|row| terminal_state(store.as_ref(), id, &row)));
         }
-        None => sources.views.terminals(query.store, &mut take)?,
+        None => sources.views.terminals(query.store, &mut |id, row| {
+            rows.push(terminal_state(store.as_ref(), id, &row));
+            ControlFlow::Continue(())
+        })?,
     }
     Ok(Answer { rows, freshness })
 }

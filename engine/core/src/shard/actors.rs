@@ -4,8 +4,8 @@ use till_protocol::id::{SkuId, StoreId, TerminalId};
 
 use crate::hash::Map;
 use crate::rollup::RollupActor;
-use crate::row::{Dim, RollupKey, RollupRow, Rows, RowsError};
-use crate::sku::{Cell, SkuActor, SkuKey};
+use crate::row::{Dim, MoveKey, RollupKey, RollupRow, Rows, RowsError};
+use crate::sku::{Cell, Effect, Part, SkuActor, SkuKey};
 use crate::store::StoreActor;
 use crate::table::{Stamp, Table};
 use crate::terminal::TerminalActor;
@@ -207,12 +207,13 @@ impl Actors {
     }
 
     /// Adds to the sums of a SKU's hour, which [`Self::cell`] has brought in.
-    #[inline]
-    pub(crate) fn add_to_cell(&mut self, slot: u32, hour: LocalHour, part: &RollupRow) {
+    pub(crate) fn add_to_cell(&mut self, slot: u32, hour: LocalHour, part: &Part) {
         let generation = self.generation;
         let actor = self.skus.get_mut(slot);
         if actor.hour == Some(hour) {
-            if let Some(cell) = actor.cell.plus(part) {
+            if let Part::Small(small) = part
+                && let Some(cell) = actor.cell.plus(small)
+            {
                 actor.cell = cell;
                 actor.cell_dirty = true;
                 self.skus.touch(slot, generation);
@@ -225,7 +226,35 @@ impl Actors {
             self.rollups
                 .insert(RollupActor::new(key, RollupRow::default()), generation)
         });
-        self.add_to_sum(to, part);
+        self.add_to_sum(to, &part.row());
+    }
+
+    /// A movement of goods that needs nothing but its SKU's actor: the sums of its newest hour, and a level with a name.
+    /// `None`: it needs more, and nothing has changed.
+    #[inline]
+    pub(crate) fn move_here(
+        &mut self,
+        (slot, hour, unit): (u32, LocalHour, u8),
+        part: &Part,
+        key: MoveKey,
+    ) -> Option<Effect> {
+        let Part::Small(small) = part else {
+            return None;
+        };
+        let actor = self.skus.get_mut(slot);
+        if actor.hour != Some(hour) || actor.level.is_unnamed() {
+            return None;
+        }
+        actor.cell = actor.cell.plus(small)?;
+        actor.cell_dirty = true;
+        let moved = part.moved();
+        let mut effect = Effect::Done;
+        if moved != 0 {
+            actor.level_dirty = true;
+            effect = actor.level.movement(key, moved, unit);
+        }
+        self.skus.touch(slot, self.generation);
+        Some(effect)
     }
 
     /// Adds to a sum that has been brought in.

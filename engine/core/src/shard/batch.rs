@@ -13,7 +13,7 @@ use super::decide::{Decider, refusal_of};
 use super::plan::{Planner, Scope};
 use super::tally::{Tally, compress};
 use super::{Handled, SessionKey, Shard};
-use crate::event::{Event, for_each};
+use crate::event::{Event, Sides, for_each};
 use crate::hash::Map;
 use crate::record::{Outcome, Record, RecordHead, RecordKind, Verdict};
 use crate::row::{EventIdRow, Names, QuarantineKey, QuarantineRow, Rows, RowsError};
@@ -57,7 +57,7 @@ impl Shard {
         };
         let view = batch.view();
         let scope = self.scope(session.terminal, session.epoch.get(), u64::MAX, rows);
-        let decided = self.decide(now, session, batch, span, &scope, names)?;
+        let decided = self.decide((now, session), batch, span, &scope, names)?;
         let head = head(session, span, now, batch.mark(span.count.saturating_sub(1)));
         let record = self.record_of(head, &batch.frame().payload, decided);
         self.settle(&record, Some(&view), &scope);
@@ -70,6 +70,10 @@ impl Shard {
     ///
     /// # Errors
     /// Returns [`RowsError`] when a row could not be read. Nothing has changed then.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what the frame's header says, and who sent it"
+    )]
     pub fn handle_unreadable(
         &mut self,
         now: Timestamp,
@@ -165,8 +169,7 @@ impl Shard {
     // Verdicts on all events from `span.skip` on; the changes are in the plan.
     fn decide(
         &mut self,
-        now: Timestamp,
-        session: SessionKey,
+        (now, session): (Timestamp, SessionKey),
         batch: &Verified,
         span: Span,
         scope: &Scope<'_>,
@@ -182,7 +185,10 @@ impl Shard {
         let refusals = batch.refusals();
         let is_new = |index| index >= span.skip && refusal_of(refusals, index).is_none();
         self.names.has_new = false;
-        self.claim_names(&view, is_new, names, &mut collided)?;
+        self.plan.named.clear();
+        if Sides::of(&view).texts {
+            self.claim_names(&view, is_new, names, &mut collided)?;
+        }
         let mut decider = Decider {
             now,
             session,
@@ -258,8 +264,14 @@ impl Shard {
         if head.kind == RecordKind::Batch
             && let Some(view) = view
         {
-            self.take_names(view, record);
-            self.remember_ids(view, record);
+            let sides = Sides::of(view);
+            self.plan.named.clear();
+            if sides.texts {
+                self.take_names(view, record);
+            }
+            if sides.refs {
+                self.remember_ids(view, record);
+            }
             self.commit(scope, head.received_at_us);
         }
         self.set_aside(record);

@@ -6,51 +6,57 @@ use super::Shard;
 use super::plan::{Op, Plan, Scope};
 use crate::flag;
 use crate::rollup::add_totals;
-use crate::row::{MoveKey, QuarantineKey, QuarantineRow, RollupRow};
-use crate::sku::{Effect, Level};
-use crate::terminal::TerminalActor;
+use crate::row::{MoveKey, QuarantineKey, QuarantineRow, Totals};
+use crate::sku::{Effect, Level, Part};
+use crate::zone::LocalHour;
 
 /// The event whose changes are being made.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct Current {
     seq: u64,
     at_us: i64,
     flags: u32,
+    received_at_us: i64,
+}
+
+impl Current {
+    fn of(received_at_us: i64) -> Self {
+        Self {
+            received_at_us,
+            ..Self::default()
+        }
+    }
 }
 
 impl Shard {
     /// Makes the planned changes of a batch or retry.
     pub(super) fn commit(&mut self, scope: &Scope<'_>, received_at_us: i64) {
         let plan = std::mem::take(&mut self.plan);
-        let mut now = Current {
-            seq: 0,
-            at_us: 0,
-            flags: 0,
-        };
-        let mut newest_us = i64::MIN;
-        let mut flags_seen = 0;
+        let found = self.actors.terminals.get_mut(&scope.terminal);
+        let mut terminal = found
+            .map(|actor| std::mem::take(&mut actor.row))
+            .unwrap_or_default();
+        let mut now = Current::of(received_at_us);
         for (number, op) in plan.ops.iter().enumerate() {
+            let key = |line| scope.key(now.at_us, now.seq, line);
             match op {
                 Op::Event { seq, at_us, flags } => {
-                    now = Current {
-                        seq: *seq,
-                        at_us: *at_us,
-                        flags: *flags,
-                    };
-                    newest_us = newest_us.max(*at_us);
-                    flags_seen |= flags;
+                    (now.seq, now.at_us, now.flags) = (*seq, *at_us, *flags);
+                    terminal.flags |= flags;
+                    terminal.last_event_at_us = terminal.last_event_at_us.max(*at_us);
                 }
-                Op::Sale { day, totals } => {
-                    if let Some(terminal) = self.terminal_of(scope) {
-                        terminal.row.add_sale(*day, totals);
+                Op::Training { totals } => self.train(scope, totals),
+                Op::Sum {
+                    slot,
+                    part,
+                    sale_of,
+                } => {
+                    let part = part.row();
+                    self.actors.add_to_sum(*slot, &part);
+                    if let Some(day) = sale_of {
+                        terminal.add_sale(*day, &part.totals);
                     }
                 }
-                Op::Training { totals } => {
-                    if let Some(store) = self.actors.stores.get_mut(&scope.store.get()) {
-                        add_totals(&mut store.row.training, totals);
-                    }
-                }
-                Op::Sum { slot, part } => self.actors.add_to_sum(*slot, part),
                 Op::Line {
                     slot,
                     hour,
@@ -58,12 +64,7 @@ impl Shard {
                     unit,
                     part,
                 } => {
-                    self.rename(*slot, now.flags, &plan);
-                    self.actors.add_to_cell(*slot, *hour, part);
-                    if part.moved != 0 {
-                        let key = scope.key(now.at_us, now.seq, *line);
-                        self.moved(*slot, key, part.moved, *unit, received_at_us);
-                    }
+                    self.goods(&plan, now, (*slot, *hour, *unit), part, key(*line));
                 }
                 Op::Move {
                     slot,
@@ -71,14 +72,8 @@ impl Shard {
                     unit,
                     quantity,
                 } => {
-                    self.rename(*slot, now.flags, &plan);
-                    let part = RollupRow {
-                        moved: *quantity,
-                        ..RollupRow::default()
-                    };
-                    self.actors.add_to_cell(*slot, *hour, &part);
-                    let key = scope.key(now.at_us, now.seq, 0);
-                    self.moved(*slot, key, *quantity, *unit, received_at_us);
+                    let part = Part::moving(*quantity);
+                    self.goods(&plan, now, (*slot, *hour, *unit), &part, key(0));
                 }
                 Op::Count {
                     slot,
@@ -86,36 +81,56 @@ impl Shard {
                     quantity,
                     stored,
                 } => {
-                    self.rename(*slot, now.flags, &plan);
-                    let key = scope.key(now.at_us, now.seq, 0);
                     let before = plan.ops.iter().take(number);
-                    let moved = stored.saturating_add(moved_in_batch(before, scope, *slot, key));
+                    let moved = moved_in_batch(before, scope, *slot, key(0));
+                    let moved = stored.saturating_add(moved);
+                    self.rename(*slot, now.flags, &plan);
                     let effect =
-                        self.level(*slot, |level| level.count(key, *quantity, moved, *unit));
-                    self.wait(effect, *slot, key, i128::from(*quantity), received_at_us);
+                        self.level(*slot, |level| level.count(key(0), *quantity, moved, *unit));
+                    self.wait(effect, *slot, key(0), i128::from(*quantity), received_at_us);
                 }
                 Op::Reserve { slot, unit, change } => {
                     self.rename(*slot, now.flags, &plan);
-                    let key = scope.key(now.at_us, now.seq, 0);
                     let effect = self.level(*slot, |level| level.reserve(*change, *unit));
-                    self.wait(effect, *slot, key, *change, received_at_us);
+                    self.wait(effect, *slot, key(0), *change, received_at_us);
                 }
             }
         }
-        if let Some(terminal) = self.terminal_of(scope) {
-            terminal.row.flags |= flags_seen;
-            terminal.row.last_event_at_us = terminal.row.last_event_at_us.max(newest_us);
+        if let Some(actor) = self.actors.terminals.get_mut(&scope.terminal) {
+            actor.row = terminal;
         }
         self.plan = plan;
     }
 
-    pub(super) fn terminal_of(&mut self, scope: &Scope<'_>) -> Option<&mut TerminalActor> {
-        self.actors.terminals.get_mut(&scope.terminal)
+    fn train(&mut self, scope: &Scope<'_>, totals: &Totals) {
+        if let Some(store) = self.actors.stores.get_mut(&scope.store.get()) {
+            add_totals(&mut store.row.training, totals);
+        }
     }
 
-    fn moved(&mut self, slot: u32, key: MoveKey, quantity: i128, unit: u8, received_at_us: i64) {
-        let effect = self.level(slot, |level| level.movement(key, quantity, unit));
-        self.wait(effect, slot, key, quantity, received_at_us);
+    // A line of a sale, or a movement: the sums of its hour, and the level.
+    #[inline]
+    fn goods(
+        &mut self,
+        plan: &Plan,
+        now: Current,
+        place: (u32, LocalHour, u8),
+        part: &Part,
+        key: MoveKey,
+    ) {
+        let (slot, hour, unit) = place;
+        let moved = part.moved();
+        if now.flags & flag::UNNAMED_SKU == 0
+            && let Some(effect) = self.actors.move_here(place, part, key)
+        {
+            return self.wait(effect, slot, key, moved, now.received_at_us);
+        }
+        self.rename(slot, now.flags, plan);
+        self.actors.add_to_cell(slot, hour, part);
+        if moved != 0 {
+            let effect = self.level(slot, |level| level.movement(key, moved, unit));
+            self.wait(effect, slot, key, moved, now.received_at_us);
+        }
     }
 
     /// Changes the level of a SKU.
@@ -204,7 +219,7 @@ fn moved_in_batch<'p>(
                 line,
                 part,
                 ..
-            } if *other == slot => (*line, part.moved),
+            } if *other == slot => (*line, part.moved()),
             Op::Move {
                 slot: other,
                 quantity,

@@ -13,7 +13,8 @@ const KEPT_EIGHTHS: usize = 7;
 impl Shard {
     /// Takes the rows that have changed since the last take, each once, whole and sorted.
     ///
-    /// They hold everything that was handled before; write them once the records of all that are durable.
+    /// They hold everything that was handled before; write them once the records of all that are durable. The shard gives
+    /// them out once: where writing fails, write the same ones again.
     pub fn take_dirty(&mut self) -> Dirty {
         let generation = self.actors.generation;
         self.actors.generation += 1;

@@ -8,8 +8,8 @@ use super::actors::{Actors, Stored};
 use crate::contribution::{Contributor, movement_of};
 use crate::event::Event;
 use crate::ledger;
-use crate::row::{Dim, MoveKey, RollupRow, Rows, RowsError, Totals};
-use crate::sku::SkuKey;
+use crate::row::{Dim, MoveKey, Rows, RowsError, Totals};
+use crate::sku::{Part, SkuKey};
 use crate::zone::LocalHour;
 
 /// One change. Those of an event follow its [`Op::Event`].
@@ -17,19 +17,22 @@ use crate::zone::LocalHour;
 pub(crate) enum Op {
     /// An event that takes effect.
     Event { seq: u64, at_us: i64, flags: u32 },
-    /// A completed sale, for the terminal's totals.
-    Sale { day: u16, totals: Totals },
     /// A training sale.
     Training { totals: Totals },
     /// A part of a sum by store, category, tender or operator.
-    Sum { slot: u32, part: RollupRow },
-    /// A line of a sale: a part of its SKU's sums, and a movement of stock where `part.moved` is not 0.
+    Sum {
+        slot: u32,
+        part: Part,
+        /// Its business day, where it is the sum of a sale by store: the terminal's totals take it too.
+        sale_of: Option<u16>,
+    },
+    /// A line of a sale: a part of its SKU's sums, and a movement of stock where its part moves some.
     Line {
         slot: u32,
         hour: LocalHour,
         line: u16,
         unit: u8,
-        part: RollupRow,
+        part: Part,
     },
     /// A movement of stock.
     Move {
@@ -133,13 +136,13 @@ impl Planner<'_> {
             .of_sale(scope.store, local, sale, &mut |key, part, line| {
                 let Some(line) = line else {
                     let slot = actors.rollup(key, scope.stored, scope.rows)?;
-                    if key.dim == Dim::Store {
-                        ops.push(Op::Sale {
-                            day: key.day,
-                            totals: part.totals,
-                        });
-                    }
-                    ops.push(Op::Sum { slot, part: *part });
+                    let sale_of = (key.dim == Dim::Store).then_some(key.day);
+                    let part = Part::new(part);
+                    ops.push(Op::Sum {
+                        slot,
+                        part,
+                        sale_of,
+                    });
                     return Ok(());
                 };
                 let hour = LocalHour {
@@ -157,7 +160,7 @@ impl Planner<'_> {
                     hour,
                     line,
                     unit,
-                    part: *part,
+                    part: Part::new(part),
                 });
                 Ok(())
             })
@@ -252,9 +255,7 @@ impl Op {
             | Self::Move { slot, .. }
             | Self::Count { slot, .. }
             | Self::Reserve { slot, .. } => Some(*slot),
-            Self::Event { .. } | Self::Sale { .. } | Self::Training { .. } | Self::Sum { .. } => {
-                None
-            }
+            Self::Event { .. } | Self::Training { .. } | Self::Sum { .. } => None,
         }
     }
 }

@@ -1,1 +1,8 @@
+//! Stories about shards, told against a store of rows in memory.
 
+mod counting;
+mod memory;
+mod properties;
+mod quarantine;
+mod sequence;
+mod world;

@@ -1,1 +1,72 @@
+use super::*;
 
+fn key(at_us: i64) -> MoveKey {
+    MoveKey {
+        at_us,
+        epoch: 1,
+        seq: 1,
+        terminal: 1 << 32 | 1,
+        line: 0,
+    }
+}
+
+#[test]
+fn a_row_becomes_a_level_and_back() {
+    let mut level = Level::default();
+    assert_eq!(level.count(key(5), 10, 0, 2), Effect::Done);
+    assert_eq!(level.movement(key(6), -12, 2), Effect::Done);
+    assert_eq!(level.reserve(4, 2), Effect::Done);
+    let row = level.row();
+    assert_eq!(
+        (row.moved, row.reserved, row.as_of_us, row.unit),
+        (-12, 4, 6, 2)
+    );
+    assert_eq!(row.flags, flag::sku::NEGATIVE);
+    assert_eq!(Level::from_row(&row).row(), row);
+}
+
+#[test]
+fn a_reservation_out_of_range_waits_and_parks_nothing() {
+    let mut level = Level::default();
+    assert_eq!(level.reserve(i128::from(i64::MAX), 1), Effect::Done);
+    assert_eq!(level.reserve(1, 1), Effect::Waits);
+    assert!(!level.is_parked());
+    assert_eq!(level.row().reserved, i64::MAX);
+}
+
+#[test]
+fn a_parked_level_keeps_what_it_knew() {
+    let mut level = Level::default();
+    assert_eq!(
+        level.movement(key(1), i128::from(i64::MAX), 1),
+        Effect::Done
+    );
+    assert_eq!(level.movement(key(2), 1, 1), Effect::Waits);
+    assert_eq!(level.movement(key(3), -1, 1), Effect::Waits);
+    assert_eq!(level.row().moved, i64::MAX);
+    assert_eq!(level.recompute(i128::from(i64::MAX) + 1), Effect::Waits);
+    assert_eq!(level.recompute(i128::from(i64::MAX)), Effect::Done);
+    assert!(!level.is_parked());
+}
+
+#[test]
+fn a_sum_that_leaves_the_small_cell_is_not_lost() {
+    let huge = RollupRow {
+        moved: i128::from(i64::MAX),
+        ..RollupRow::default()
+    };
+    let cell = Cell::from_row(&huge).unwrap();
+    assert_eq!(cell.row(), huge);
+    assert_eq!(cell.plus(&cell), None);
+    let wide = RollupRow {
+        moved: i128::from(i64::MAX) + 1,
+        ..RollupRow::default()
+    };
+    assert_eq!(Part::new(&wide).row(), wide);
+}
+
+#[test]
+fn an_actor_stays_small() {
+    assert!(size_of::<SkuActor>() <= 176, "{}", size_of::<SkuActor>());
+    assert!(size_of::<crate::rollup::RollupActor>() <= 160);
+}

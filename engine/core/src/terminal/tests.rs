@@ -1,1 +1,38 @@
+use super::*;
 
+#[test]
+fn a_terminal_remembers_its_newest_lives() {
+    let mut row = TerminalRow::default();
+    for epoch in 1..=100 {
+        row.advance(epoch, 5, 7);
+    }
+    assert_eq!(row.epochs.len(), EPOCHS_MAX);
+    assert_eq!(row.latest_epoch(), 100);
+    assert_eq!(row.window(100, 5, 1), Window::Next { skip: 0 });
+    assert_eq!(row.window(3, 1, 1), Window::Closed);
+}
+
+#[test]
+fn a_mark_never_goes_back() {
+    let mut row = TerminalRow::default();
+    row.advance(1, 9, 90);
+    row.advance(1, 4, 40);
+    assert_eq!(
+        row.epoch(1).map(|mark| (mark.next_seq, mark.mark)),
+        Some((9, 90))
+    );
+}
+
+#[test]
+fn a_shift_sums_up_the_latest_business_day() {
+    let mut row = TerminalRow::default();
+    let sale = Totals {
+        transactions: 1,
+        net: 10,
+        ..Totals::default()
+    };
+    for day in [5, 6, 5, 6] {
+        row.add_sale(day, &sale);
+    }
+    assert_eq!((row.shift_day, row.shift.net, row.totals.net), (6, 20, 40));
+}

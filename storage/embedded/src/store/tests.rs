@@ -1,9 +1,12 @@
+mod rebuild;
+
 use std::fs;
 
 use till_storage::conformance::{self, Fixture, filled, sample};
 use till_storage::views::{FlushBatch, StoreError, Views};
 
 use super::EmbeddedViews;
+use crate::tables::Open;
 use crate::{EmbeddedConfig, OpenError};
 
 struct Embedded {
@@ -35,6 +38,11 @@ impl Fixture for Embedded {
         drop(self.views.take());
         self.views = Some(EmbeddedViews::open(config(&self.dir)).unwrap());
     }
+}
+
+// Writes past the store's back.
+fn behind(views: &EmbeddedViews, work: impl FnOnce(&Open) -> Result<(), fjall::Error>) {
+    work(views.read().as_ref().unwrap()).unwrap();
 }
 
 #[test]
@@ -84,12 +92,9 @@ fn a_flipped_byte_in_a_synced_flush_is_reported_and_not_skipped() {
 #[test]
 fn rows_of_another_format_are_damage() {
     let mut embedded = Embedded::new();
-    {
-        let views = embedded.views.take().unwrap();
-        let slot = views.read();
-        let open = slot.as_ref().unwrap();
-        open.marks.insert(crate::tables::FORMAT, [9]).unwrap();
-    }
+    let views = embedded.views.take().unwrap();
+    behind(&views, |open| open.marks.insert(crate::tables::FORMAT, [9]));
+    drop(views);
     let opened = EmbeddedViews::open(config(&embedded.dir));
     assert!(
         matches!(opened, Err(OpenError::Damaged { .. })),
@@ -102,12 +107,10 @@ fn a_row_of_a_newer_schema_is_damage_and_never_guessed() {
     let embedded = Embedded::new();
     embedded.views().write(&sample(1).unwrap()).unwrap();
     let views = embedded.views.as_ref().unwrap();
-    {
-        let slot = views.read();
-        let open = slot.as_ref().unwrap();
+    behind(views, |open| {
         let table = open.table(till_storage::pack::Table::Stores);
-        table.insert([0, 0, 0, 1], [2, 1, 1]).unwrap();
-    }
+        table.insert([0, 0, 0, 1], [2, 1, 1])
+    });
     let found = views.stores(&mut |_, _| std::ops::ControlFlow::Continue(()));
     assert!(
         matches!(found, Err(StoreError::Damaged { .. })),
@@ -131,4 +134,49 @@ fn what_was_written_is_there_after_many_memtables_and_reopenings() {
         }
     }
     assert_eq!(filled(&views).unwrap().rows, all);
+}
+
+/// Run it on a file system of its own, about 100 MiB large:
+/// `mount -t tmpfs -o size=100m none DIR && TILL_SMALL_DISK=DIR cargo test -p till-embedded -- --ignored`.
+#[test]
+#[ignore = "needs a small file system, named by TILL_SMALL_DISK"]
+fn a_full_disk_is_said_and_room_brings_everything_back() {
+    let small = std::path::PathBuf::from(std::env::var("TILL_SMALL_DISK").unwrap());
+    let ballast = small.join("ballast");
+    fs::write(&ballast, vec![1_u8; 60 << 20]).unwrap();
+    let mut config = EmbeddedConfig::new(small.join("views"));
+    config.memtable_bytes = 2 << 20;
+    let views = EmbeddedViews::open(config.clone()).unwrap();
+    let mut written = 0;
+    let full = loop {
+        let mut flush = sample(written + 1).unwrap();
+        flush.names[0].2 = format!("{written} ").repeat(20_000);
+        match views.write(&flush) {
+            Ok(()) => written += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(full, StoreError::Full { .. }), "{full:?}");
+    let again = views.write(&sample(written + 1).unwrap());
+    assert!(matches!(again, Err(StoreError::Full { .. })), "{again:?}");
+    fs::remove_file(&ballast).unwrap();
+    views.reopen().unwrap();
+    let check = |views: &EmbeddedViews| {
+        for n in 1..=written {
+            let expected = sample(n).unwrap();
+            let name = views.name(till_core::Space::Sku, u64::from(n)).unwrap();
+            assert_eq!(
+                name,
+                Some(format!("{} ", n - 1).repeat(20_000)),
+                "flush {n}"
+            );
+            let (store, row) = &expected.stores[0];
+            let found = till_core::Rows::store(views, *store).unwrap();
+            assert_eq!(found.as_ref(), Some(row), "flush {n}");
+        }
+    };
+    check(&views);
+    views.write(&sample(written + 1).unwrap()).unwrap();
+    drop(views);
+    check(&EmbeddedViews::open(config).unwrap());
 }

@@ -68,7 +68,7 @@ impl EmbeddedViews {
 
     fn write_out_idle(&self, open: &Open) -> Result<(), StoreError> {
         let flushes = self.idle.flushes.fetch_add(1, Ordering::Relaxed);
-        if flushes % LOOK_AT_JOURNAL != 0 {
+        if !flushes.is_multiple_of(LOOK_AT_JOURNAL) {
             return Ok(());
         }
         let bytes = open.db.journal_disk_space();

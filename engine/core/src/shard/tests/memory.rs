@@ -1,0 +1,188 @@
+//! The model: rows, facts and names in memory.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use till_protocol::id::{EventId, SkuId, StoreId, TerminalId};
+
+use crate::contribution::{movement_of, movements_of_sale};
+use crate::event::{Event, for_each};
+use crate::shard::recover::read_back;
+use crate::{
+    Claim, Dirty, EventIdRow, MoveKey, Names, Outcome, QuarantineKey, QuarantineRow, Record,
+    RecordKind, RollupKey, RollupRow, Rows, RowsError, SkuRow, Space, StoreRow, TerminalRow,
+};
+
+/// Rows as a flush leaves them, and the movements of the journal.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Memory {
+    pub(super) stores: BTreeMap<u32, StoreRow>,
+    pub(super) terminals: BTreeMap<u64, TerminalRow>,
+    pub(super) skus: BTreeMap<(u32, u64), SkuRow>,
+    pub(super) rollups: BTreeMap<RollupKey, RollupRow>,
+    pub(super) event_ids: BTreeMap<[u8; 16], EventIdRow>,
+    pub(super) names: BTreeMap<(bool, u64), String>,
+    pub(super) quarantine: BTreeMap<QuarantineKey, QuarantineRow>,
+    pub(super) moves: Vec<(u64, u32, u64, MoveKey, i128)>,
+}
+
+impl Memory {
+    pub(super) fn write(&mut self, dirty: Dirty) {
+        self.stores
+            .extend(dirty.stores.into_iter().map(|(k, v)| (k.get(), v)));
+        self.terminals
+            .extend(dirty.terminals.into_iter().map(|(k, v)| (k.to_u64(), v)));
+        let skus = dirty.skus.into_iter();
+        self.skus
+            .extend(skus.map(|((store, sku), v)| ((store.get(), sku.get()), v)));
+        self.rollups.extend(dirty.rollups);
+        self.event_ids
+            .extend(dirty.event_ids.into_iter().map(|(k, v)| (k.to_bytes(), v)));
+        let names = dirty.names.into_iter();
+        self.names
+            .extend(names.map(|(space, id, name)| ((space == Space::Tender, id), name)));
+        for (key, row) in dirty.quarantine {
+            match row {
+                Some(row) => self.quarantine.insert(key, row),
+                None => self.quarantine.remove(&key),
+            };
+        }
+    }
+
+    /// Adds the movements of a record that has been journalled.
+    pub(super) fn learn(&mut self, position: u64, record: &Record) {
+        if !matches!(record.head.kind, RecordKind::Batch | RecordKind::Retry) {
+            return;
+        }
+        let head = record.head;
+        let store = u32::try_from(head.terminal >> 32).unwrap();
+        let verified = read_back(position, record).unwrap();
+        let moves = &mut self.moves;
+        let done: Result<(), ()> = for_each(&verified.view(), |index, event| {
+            if record.outcome(index).map(|(outcome, _)| outcome) != Some(Outcome::Applied) {
+                return Ok(());
+            }
+            let key = |line| MoveKey {
+                at_us: event.at_us(),
+                epoch: head.epoch,
+                seq: head.first_seq + u64::from(index),
+                terminal: head.terminal,
+                line,
+            };
+            match &event {
+                Event::Sale(sale) => movements_of_sale(sale, |line, sku, quantity| {
+                    moves.push((position, store, sku, key(line), quantity));
+                }),
+                Event::Stock(stock) => {
+                    let sku = stock.record.sku.to_native();
+                    moves.extend(movement_of(stock).map(|q| (position, store, sku, key(0), q)));
+                }
+                Event::Sensor(_) | Event::Device(_) => {}
+            }
+            Ok(())
+        });
+        done.unwrap();
+    }
+
+    /// All but the journal positions, which a replay sees and a live run does not, and rows that say nothing.
+    pub(super) fn comparable(&self) -> Self {
+        let mut copy = self.clone();
+        copy.moves.clear();
+        copy.stores.values_mut().for_each(|row| row.applied = 0);
+        copy
+    }
+}
+
+impl Rows for Memory {
+    fn store(&self, store: StoreId) -> Result<Option<StoreRow>, RowsError> {
+        Ok(self.stores.get(&store.get()).cloned())
+    }
+
+    fn terminal(&self, terminal: TerminalId) -> Result<Option<TerminalRow>, RowsError> {
+        Ok(self.terminals.get(&terminal.to_u64()).cloned())
+    }
+
+    fn sku(&self, store: StoreId, sku: SkuId) -> Result<Option<SkuRow>, RowsError> {
+        Ok(self.skus.get(&(store.get(), sku.get())).copied())
+    }
+
+    fn rollup(&self, key: &RollupKey) -> Result<Option<RollupRow>, RowsError> {
+        Ok(self.rollups.get(key).copied())
+    }
+
+    fn event_id(&self, id: &EventId) -> Result<Option<EventIdRow>, RowsError> {
+        Ok(self.event_ids.get(&id.to_bytes()).copied())
+    }
+
+    fn moved_after(
+        &self,
+        store: StoreId,
+        sku: SkuId,
+        after: MoveKey,
+        before: u64,
+    ) -> Result<i128, RowsError> {
+        let found = self.moves.iter().filter(|(position, s, k, key, _)| {
+            *position < before && (*s, *k) == (store.get(), sku.get()) && *key > after
+        });
+        Ok(found.map(|entry| entry.4).sum())
+    }
+}
+
+/// Rows that cannot be read.
+#[derive(Debug)]
+pub(super) struct Broken;
+
+impl Rows for Broken {
+    fn store(&self, _: StoreId) -> Result<Option<StoreRow>, RowsError> {
+        Err(broken())
+    }
+    fn terminal(&self, _: TerminalId) -> Result<Option<TerminalRow>, RowsError> {
+        Err(broken())
+    }
+    fn sku(&self, _: StoreId, _: SkuId) -> Result<Option<SkuRow>, RowsError> {
+        Err(broken())
+    }
+    fn rollup(&self, _: &RollupKey) -> Result<Option<RollupRow>, RowsError> {
+        Err(broken())
+    }
+    fn event_id(&self, _: &EventId) -> Result<Option<EventIdRow>, RowsError> {
+        Err(broken())
+    }
+    fn moved_after(&self, _: StoreId, _: SkuId, _: MoveKey, _: u64) -> Result<i128, RowsError> {
+        Err(broken())
+    }
+}
+
+fn broken() -> RowsError {
+    RowsError {
+        table: "test",
+        cause: "broken on purpose".to_owned(),
+    }
+}
+
+/// Names of a node.
+#[derive(Debug, Default)]
+pub(super) struct MemoryNames(pub(super) Mutex<BTreeMap<(bool, u64), String>>);
+
+impl Names for MemoryNames {
+    fn claim(&self, space: Space, id: u64, name: &str) -> Result<Claim, RowsError> {
+        let mut names = self.0.lock().unwrap();
+        let known = names.get(&(space == Space::Tender, id)).cloned();
+        Ok(match known {
+            Some(known) if known == name => Claim::Known,
+            Some(_) => Claim::Collision,
+            None => {
+                names.insert((space == Space::Tender, id), name.to_owned());
+                Claim::New
+            }
+        })
+    }
+
+    fn known(&self, space: Space, id: u64) -> Result<bool, RowsError> {
+        Ok(self
+            .0
+            .lock()
+            .unwrap()
+            .contains_key(&(space == Space::Tender, id)))
+    }
+}

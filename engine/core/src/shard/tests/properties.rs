@@ -1,0 +1,211 @@
+use std::collections::BTreeMap;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use till_protocol::family::sale::v1::{Tender, flag as sale_flag, kind as sale_kind};
+use till_protocol::family::stock::v1::{Move, kind};
+
+use super::memory::Memory;
+use super::world::{Basket, HOUR, NOW, ONE, World, line, movement, sales, stock, terminal};
+use crate::{Dim, RollupRow, Totals};
+
+#[derive(Clone, Debug)]
+enum Step {
+    Sales {
+        till: u32,
+        life: u32,
+        back: u64,
+        baskets: Vec<Basket>,
+    },
+    Stock {
+        till: u32,
+        life: u32,
+        back: u64,
+        moves: Vec<Move>,
+    },
+    Take,
+    Write,
+}
+
+fn a_line() -> impl Strategy<Value = till_protocol::family::sale::v1::Line> {
+    (1_u64..5, -2_i64..4, 0_i64..500)
+        .prop_map(|(sku, pieces, price)| line(sku, pieces * ONE, pieces.signum() * price))
+}
+
+fn a_basket() -> impl Strategy<Value = Basket> {
+    let money = (
+        vec((0_u8..3, -50_i64..300), 0..4),
+        prop::option::weighted(0.3, 0_u8..6),
+    );
+    (0_i64..6, 0_u8..12, vec(a_line(), 0..6), money).prop_map(|(hour, odd, lines, (paid, id))| {
+        let tenders = paid
+            .into_iter()
+            .map(|(kind, amount)| Tender {
+                amount,
+                kind,
+                flags: 0,
+            })
+            .collect();
+        Basket {
+            at: NOW + hour * HOUR / 2,
+            kind: if odd == 0 {
+                sale_kind::VOID
+            } else {
+                sale_kind::SALE
+            },
+            flags: if odd == 1 { sale_flag::TRAINING } else { 0 },
+            day: if odd == 2 { 20_500 } else { 0 },
+            lines,
+            tenders,
+            id,
+            codes: Vec::new(),
+        }
+    })
+}
+
+fn a_move() -> impl Strategy<Value = Move> {
+    (1_u8..=kind::MAX, 1_u64..5, 0_i64..20, 0_i64..6).prop_map(|(kind, sku, pieces, hour)| {
+        movement(kind, sku, pieces * ONE, NOW + hour * HOUR / 2)
+    })
+}
+
+fn a_step() -> impl Strategy<Value = Step> {
+    let whom = || (1_u32..4, 0_u32..30, 0_u64..5);
+    prop_oneof![
+        5 => (whom(), vec(a_basket(), 1..5)).prop_map(|((till, life, back), baskets)| {
+            Step::Sales { till, life, back, baskets }
+        }),
+        5 => (whom(), vec(a_move(), 1..6)).prop_map(|((till, life, back), moves)| {
+            Step::Stock { till, life, back, moves }
+        }),
+        3 => Just(Step::Take),
+        3 => Just(Step::Write),
+    ]
+}
+
+/// Sends the steps as tills would: mostly the next frame, at times one that overlaps, has a gap or a new life.
+fn drive(world: &mut World, steps: &[Step]) {
+    let mut lives: BTreeMap<u32, (u32, u64)> = BTreeMap::new();
+    for step in steps {
+        let (till, life, back) = match step {
+            Step::Take => {
+                world.take();
+                continue;
+            }
+            Step::Write => {
+                world.write();
+                continue;
+            }
+            Step::Sales {
+                till, life, back, ..
+            }
+            | Step::Stock {
+                till, life, back, ..
+            } => (*till, *life, *back),
+        };
+        let (epoch, next) = lives.entry(till).or_insert((1, 1));
+        if life == 0 {
+            (*epoch, *next) = (*epoch + 1, 1);
+        }
+        // 0 to 2: next; 3: overlaps by two; 4: a gap of one.
+        let first = match back {
+            3 => next.saturating_sub(2).max(1),
+            4 => *next + 1,
+            _ => *next,
+        };
+        let frame = match step {
+            Step::Sales { baskets, .. } => sales(first, baskets),
+            Step::Stock { moves, .. } => stock(first, moves),
+            Step::Take | Step::Write => continue,
+        };
+        let end = first + u64::from(frame.header.count);
+        let epoch = *epoch;
+        if back != 4 {
+            *next = end.max(*next);
+        }
+        drop(world.send(till, epoch, frame));
+    }
+}
+
+fn check_counts(world: &mut World, state: &Memory) {
+    let counters = world.shard.counters();
+    assert!(counters.adds_up(), "{counters:?}");
+    for till in 1..4 {
+        let Some(row) = state.terminals.get(&terminal(till).to_u64()) else {
+            continue;
+        };
+        let known: u64 = row.epochs.iter().map(|mark| mark.next_seq - 1).sum();
+        assert_eq!(
+            known,
+            row.applied + row.duplicates + row.refused + row.quarantined
+        );
+    }
+    assert!(world.shard.violations().is_empty());
+}
+
+fn check_money(state: &Memory) {
+    let sum = |dim| {
+        let mut sum = RollupRow::default();
+        state
+            .rollups
+            .iter()
+            .filter(|(key, _)| key.dim == dim)
+            .for_each(|(_, row)| sum.add(row));
+        Totals {
+            transactions: 0,
+            ..sum.totals
+        }
+    };
+    let store = sum(Dim::Store);
+    for dim in [Dim::Sku, Dim::Category, Dim::Tender, Dim::Operator] {
+        assert_eq!(sum(dim), store, "{dim:?}");
+    }
+    let terminals: i128 = state.terminals.values().map(|row| row.totals.net).sum();
+    assert_eq!(terminals, store.net);
+}
+
+// Levels against the definition: the last count by key, and all movements after it.
+fn check_stock(world: &World, state: &Memory) {
+    for ((store, sku), row) in &state.skus {
+        let (base, counted) = row.counted.unwrap_or_default();
+        let moved: i128 = world
+            .rows
+            .moves
+            .iter()
+            .filter(|(_, s, k, key, _)| (s, k) == (store, sku) && *key > base)
+            .map(|entry| entry.4)
+            .sum();
+        assert_eq!(
+            i128::from(counted) + i128::from(row.moved),
+            i128::from(counted) + moved
+        );
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_replay_gives_the_state_of_the_live_run_and_everything_adds_up(
+        steps in vec(a_step(), 1..25),
+    ) {
+        let mut world = World::new();
+        drive(&mut world, &steps);
+        let state = world.state();
+        check_counts(&mut world, &state);
+        check_money(&state);
+        check_stock(&world, &state);
+        let replayed = World::replay(&world.journal).state();
+        prop_assert_eq!(replayed, state);
+    }
+
+    #[test]
+    fn forgetting_what_is_flushed_changes_no_answer(steps in vec(a_step(), 1..25)) {
+        let mut roomy = World::new();
+        drive(&mut roomy, &steps);
+        let mut tight = World::with_budget(0);
+        drive(&mut tight, &steps);
+        prop_assert_eq!(&tight.journal, &roomy.journal);
+        prop_assert_eq!(tight.state(), roomy.state());
+    }
+}

@@ -1,0 +1,151 @@
+use till_protocol::code::Reason;
+use till_protocol::family::stock::v1::kind;
+use till_protocol::time::Timestamp;
+
+use super::world::{
+    MINUTE, NOW, ONE, World, basket, movement, record_of, sales, sku_of, stock, terminal,
+};
+use crate::{Handled, Outcome, QuarantineKey, RecordKind, RetryError, flag};
+
+fn key(till: u32, seq: u64, line: u16) -> QuarantineKey {
+    QuarantineKey {
+        terminal: terminal(till).to_u64(),
+        epoch: 1,
+        seq,
+        line,
+    }
+}
+
+#[test]
+fn the_same_event_id_and_content_is_a_duplicate_also_after_a_flush() {
+    let mut world = World::new();
+    let mut sale = basket(NOW, &[(1, 100)]);
+    sale.id = Some(9);
+    let twice = [sale.clone(), sale.clone()];
+    let record = record_of(world.send(1, 1, sales(1, &twice)));
+    assert_eq!(record.outcome(1).unwrap().0, Outcome::Duplicate);
+    for till in [2, 3] {
+        let handled = world.send(till, 1, sales(1, std::slice::from_ref(&sale)));
+        let Handled::Journal {
+            record, duplicates, ..
+        } = handled
+        else {
+            panic!()
+        };
+        assert_eq!((record.head.kind, duplicates), (RecordKind::Duplicates, 1));
+        assert!(record.payload.is_empty());
+        world.flush();
+    }
+    let state = world.state();
+    assert_eq!(state.terminals[&terminal(1).to_u64()].totals.net, 100);
+    assert_eq!(state.terminals[&terminal(2).to_u64()].duplicates, 1);
+    world.check_replay();
+}
+
+#[test]
+fn the_same_event_id_with_other_content_is_set_aside_as_a_conflict() {
+    let mut world = World::new();
+    let mut sale = basket(NOW, &[(1, 100)]);
+    sale.id = Some(9);
+    let mut other = basket(NOW, &[(1, 200)]);
+    other.id = Some(9);
+    record_of(world.send(1, 1, sales(1, &[sale])));
+    let record = record_of(world.send(1, 1, sales(2, &[other])));
+    assert_eq!(record.outcome(0).unwrap().0, Outcome::Quarantined);
+    let state = world.state();
+    assert_eq!(
+        state.quarantine[&key(1, 2, u16::MAX)].reason,
+        Reason::Conflict.code()
+    );
+    assert_eq!(state.terminals[&terminal(1).to_u64()].totals.net, 100);
+    let again = world.shard.retry(
+        Timestamp::from_us(NOW),
+        key(1, 2, u16::MAX),
+        &record,
+        &world.rows,
+        &world.names,
+    );
+    assert_eq!(again, Err(RetryError::Still(Reason::Conflict)));
+    world.check_replay();
+}
+
+#[test]
+fn an_id_with_two_names_is_never_merged_and_can_be_retried() {
+    let mut world = World::new();
+    let sku = sku_of("MILK-1");
+    world
+        .names
+        .0
+        .lock()
+        .unwrap()
+        .insert((false, sku), "BREAD".to_owned());
+    let mut named = basket(NOW, &[(sku, 100)]);
+    named.codes = vec![(0, "MILK-1")];
+    let plain = basket(NOW, &[(sku, 100), (2, 7)]);
+    let record = record_of(world.send(1, 1, sales(1, &[plain.clone(), named])));
+    for index in 0..2 {
+        assert_eq!(record.outcome(index).unwrap().0, Outcome::Quarantined);
+    }
+    // A later frame of the session uses the id without naming it.
+    let later = record_of(world.send(1, 1, sales(3, &[plain])));
+    assert_eq!(later.outcome(0).unwrap().0, Outcome::Quarantined);
+    assert!(world.state().skus.is_empty());
+    world
+        .names
+        .0
+        .lock()
+        .unwrap()
+        .insert((false, sku), "MILK-1".to_owned());
+    let now = Timestamp::from_us(NOW + MINUTE);
+    let retried = world
+        .shard
+        .retry(now, key(1, 2, u16::MAX), &record, &world.rows, &world.names)
+        .unwrap();
+    world.keep_record(retried);
+    assert_eq!(
+        world
+            .shard
+            .retry(now, key(1, 2, u16::MAX), &record, &world.rows, &world.names),
+        Err(RetryError::Gone)
+    );
+    let state = world.state();
+    assert_eq!(state.quarantine.len(), 2);
+    assert_eq!(state.terminals[&terminal(1).to_u64()].totals.net, 100);
+    assert!(world.shard.counters().adds_up());
+    world.check_replay();
+}
+
+#[test]
+fn a_level_out_of_range_parks_its_sku_alone_and_a_retry_brings_it_back() {
+    let mut world = World::new();
+    let huge = |sign: i64| movement(kind::ADJUSTED, 1, sign * (i64::MAX - 1), NOW);
+    record_of(world.send(1, 1, stock(1, &[huge(1), huge(1), huge(-1)])));
+    let parked = world.state();
+    assert_ne!(parked.skus[&(1, 1)].flags & flag::sku::PARKED, 0);
+    assert_eq!(parked.quarantine.len(), 2);
+    let record = record_of(world.send(1, 1, sales(4, &[basket(NOW, &[(1, 100), (2, 50)])])));
+    let state = world.state();
+    assert_eq!(state.quarantine[&key(1, 4, 0)].quantity, -ONE);
+    assert_eq!(state.terminals[&terminal(1).to_u64()].totals.net, 150);
+    assert_eq!(world.level(2), -ONE);
+    let now = Timestamp::from_us(NOW + MINUTE);
+    let retried = world
+        .shard
+        .retry(now, key(1, 4, 0), &record, &world.rows, &world.names)
+        .unwrap();
+    world.keep_record(retried);
+    assert_eq!(world.level(1), i64::MAX - 1 - ONE);
+    assert_eq!(world.rows.skus[&(1, 1)].flags & flag::sku::PARKED, 0);
+    // The others are in the level already; their retries only remove them.
+    let first = world.journal[1].clone();
+    for seq in [2, 3] {
+        let retried = world
+            .shard
+            .retry(now, key(1, seq, 0), &first, &world.rows, &world.names)
+            .unwrap();
+        world.keep_record(retried);
+    }
+    assert_eq!(world.level(1), i64::MAX - 1 - ONE);
+    assert!(world.state().quarantine.is_empty());
+    world.check_replay();
+}

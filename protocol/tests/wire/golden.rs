@@ -1,0 +1,74 @@
+//! Golden bytes: what was once sent can be read for ever.
+
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use till_protocol::codec::Frame;
+use till_protocol::safe;
+use till_protocol::verified::Verified;
+
+use crate::samples::{self, KEY, rebuild};
+
+pub(crate) fn read(name: &str) -> Bytes {
+    Bytes::from(
+        std::fs::read(path(name)).unwrap_or_else(|error| panic!("golden file {name}: {error}")),
+    )
+}
+
+fn path(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/golden")
+        .join(format!("{name}.bin"))
+}
+
+#[test]
+fn every_sample_is_written_as_its_golden_bytes() {
+    for (name, frame) in samples::all() {
+        assert_eq!(
+            frame.encode(),
+            read(name),
+            "{name}: a frozen shape has changed; a new shape is a new version"
+        );
+    }
+}
+
+#[test]
+fn golden_bytes_are_read_by_both_decoders_as_the_same_sample() {
+    for (name, sample) in samples::all() {
+        let frame = Frame::decode(read(name)).unwrap();
+        assert_eq!(frame, sample, "{name}");
+        let batch = safe::decode(&frame.header, &frame.payload).unwrap();
+        let verified = Verified::check(frame, &KEY).unwrap();
+        assert_eq!(rebuild(&verified.view()), batch, "{name}");
+        assert_eq!(verified.refusals(), [], "{name}");
+        assert!(
+            verified.masked().is_empty() && verified.renamed().is_empty(),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn golden_payloads_are_what_rkyv_itself_writes() {
+    use rkyv::rancor::Failure;
+    for (name, frame) in samples::all() {
+        let bytes = match safe::decode(&frame.header, &frame.payload).unwrap() {
+            safe::Batch::Sale(batch) => rkyv::to_bytes::<Failure>(&batch),
+            safe::Batch::Stock(batch) => rkyv::to_bytes::<Failure>(&batch),
+            safe::Batch::Sensor(batch) => rkyv::to_bytes::<Failure>(&batch),
+            safe::Batch::Device(batch) => rkyv::to_bytes::<Failure>(&batch),
+        };
+        assert_eq!(&bytes.unwrap()[..], &frame.payload[..], "{name}");
+    }
+}
+
+/// Writes the files: for a new version only. Run with `--ignored`.
+#[test]
+#[ignore = "writes golden files; for a new family or version only"]
+fn write_golden_files_that_do_not_exist() {
+    for (name, frame) in samples::all() {
+        if !path(name).exists() {
+            std::fs::write(path(name), frame.encode()).unwrap();
+        }
+    }
+}

@@ -1,0 +1,444 @@
+//! Looks at a journal that does not open, says what is lost, and keeps the rest.
+//!
+//! Works on a journal that nobody has open. [`doctor`] changes nothing. [`salvage`] copies each damaged segment aside,
+//! unchanged, and writes another in its place that holds every entry that is whole, at the place where it was: positions
+//! that rows and devices remember stay right. What is lost becomes a hole, which readers step over.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::io::IoSlice;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use crate::disk::{Disk, DiskFile};
+use crate::journal::doctoring::{
+    Entries, EntryPrefix, FileKind, Folder, GROUP_HEADER, GroupHeader, Ledger, Piece,
+    SegmentHeader, entries_crc, pieces, read_header, written_end,
+};
+use crate::journal::{Lost, Lsn, OpenError, SEGMENT_HEADER_BYTES, segment_name};
+use crate::num::{narrow, size, size32, wide};
+
+/// What the names of copies of damaged segments end in. The journal never reads them.
+pub const ASIDE_SUFFIX: &str = "damaged";
+
+/// Bytes copied at once.
+const COPY_BYTES: usize = 1 << 20;
+
+/// What is wrong with one stretch of a segment.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Wound {
+    /// The segment's file.
+    pub segment: String,
+    /// Offset in the file.
+    pub offset: u64,
+    /// Bytes up to the next whole group.
+    pub bytes: u64,
+    /// In words.
+    pub what: &'static str,
+}
+
+/// What a journal's folder holds.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Report {
+    /// Segments there are.
+    pub segments: usize,
+    /// Whole groups.
+    pub groups: u64,
+    /// Whole entries, those in damaged groups counted.
+    pub records: u64,
+    /// Damaged stretches below the end.
+    pub wounds: Vec<Wound>,
+    /// The torn group at the end, which the next start cuts; it was never acknowledged.
+    pub torn: Option<Wound>,
+    /// Segments that are not there: their start, and the start of the next one.
+    pub missing: Vec<(Lsn, Lsn)>,
+    /// Events that are lost, as far as they can be told.
+    pub lost: Vec<Lost>,
+    /// Copies of damaged segments that [`salvage`] has put aside.
+    pub moved: Vec<PathBuf>,
+}
+
+/// Why a journal could not be looked at or salvaged.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum DoctorError {
+    /// The folder or a file's name is wrong in a way that only a person can decide.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The file system refused.
+    #[error("{doing} {path} failed: {cause}")]
+    Io {
+        /// What was tried.
+        doing: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the file system said.
+        cause: io::Error,
+    },
+}
+
+impl Report {
+    /// Whether the journal opens as it is.
+    pub const fn is_sound(&self) -> bool {
+        self.wounds.is_empty() && self.missing.is_empty()
+    }
+}
+
+/// Looks at every byte of a journal that nobody has open, and changes nothing.
+///
+/// # Errors
+/// [`DoctorError`]. Damage is no error: it is in the report.
+pub fn doctor(disk: &dyn Disk, dir: &Path) -> Result<Report, DoctorError> {
+    Ok(Patient::examine(disk, dir)?.report)
+}
+
+/// Puts damaged segments aside and writes what is whole of them in their place. A journal that is sound is left alone.
+/// The report is that of before.
+///
+/// # Errors
+/// [`DoctorError`]; each segment is either as it was or replaced whole.
+pub fn salvage(disk: &dyn Disk, dir: &Path) -> Result<Report, DoctorError> {
+    let mut patient = Patient::examine(disk, dir)?;
+    for segment in std::mem::take(&mut patient.segments) {
+        if segment.is_wounded {
+            patient.replace(&segment)?;
+        }
+    }
+    for (from, to) in patient.report.missing.clone() {
+        patient.fill(from, to)?;
+    }
+    Ok(patient.report)
+}
+
+struct Patient<'a> {
+    disk: &'a dyn Disk,
+    dir: &'a Path,
+    log: u64,
+    segments: Vec<Examined>,
+    report: Report,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Examined {
+    start: Lsn,
+    salt: Option<u64>,
+    end: Lsn,
+    is_wounded: bool,
+}
+
+impl<'a> Patient<'a> {
+    fn examine(disk: &'a dyn Disk, dir: &'a Path) -> Result<Self, DoctorError> {
+        let folder = Folder::read(disk, dir)?;
+        let mut patient = Self {
+            disk,
+            dir,
+            log: 0,
+            segments: Vec::new(),
+            report: Report {
+                segments: folder.segments.len(),
+                ..Report::default()
+            },
+        };
+        let mut ledger = Ledger::default();
+        let mut next = folder.segments.iter().skip(1).copied();
+        for start in &folder.segments {
+            patient.examine_one(*start, next.next(), &mut ledger)?;
+        }
+        let base = folder.bases.last().copied().unwrap_or(Lsn::ZERO);
+        match folder.segments.first() {
+            Some(first) if *first > base => patient.report.missing.push((base, *first)),
+            _ => {}
+        }
+        patient.report.missing.sort_unstable();
+        patient.report.lost = ledger.lost();
+        Ok(patient)
+    }
+
+    fn examine_one(
+        &mut self,
+        start: Lsn,
+        next: Option<Lsn>,
+        ledger: &mut Ledger,
+    ) -> Result<(), DoctorError> {
+        let path = self.dir.join(segment_name(start));
+        let io = |cause| failed("reading", &path, cause);
+        let salt = match read_header(self.disk, &path, start) {
+            Ok(header) if header.start == start => {
+                self.log = header.log;
+                Some(header.salt)
+            }
+            Ok(header) => {
+                let holds = header.start;
+                return Err(OpenError::Misplaced { file: path, holds }.into());
+            }
+            Err(OpenError::Damaged(_) | OpenError::Foreign(_)) => None,
+            Err(other) => return Err(other.into()),
+        };
+        let file = self.disk.open(&path).map_err(io)?;
+        let written = written_end(file.as_ref(), start).map_err(io)?;
+        let least = start.plus(SEGMENT_HEADER_BYTES);
+        let limit = next.unwrap_or_else(|| written.max(least));
+        let mut walk = Walk::new(start, ledger);
+        pieces(file.as_ref(), start, salt, limit, |piece| walk.add(&piece)).map_err(io)?;
+        let mut examined = Examined {
+            start,
+            salt,
+            end: limit,
+            is_wounded: salt.is_none(),
+        };
+        if salt.is_none() {
+            walk.wounds.insert(
+                0,
+                walk.wound(start, least, "the segment's header is broken"),
+            );
+        }
+        self.report.groups += walk.groups;
+        self.report.records += walk.records;
+        let mut wounds = std::mem::take(&mut walk.wounds);
+        if let Some((from, to)) = walk.last_damage.filter(|(_, to)| *to == limit) {
+            match next {
+                // A stretch of zeros up to the next segment's start: a segment between them is gone.
+                Some(limit) if written <= from => {
+                    wounds.pop();
+                    self.report.missing.push((from, limit));
+                    examined.end = from;
+                }
+                None if salt.is_some() && !walk.last_is_proved => {
+                    self.report.torn = wounds.pop();
+                    examined.end = from;
+                }
+                _ => debug_assert!(from < to, "a wound has bytes"),
+            }
+        }
+        examined.is_wounded |= !wounds.is_empty();
+        self.report.wounds.append(&mut wounds);
+        self.segments.push(examined);
+        Ok(())
+    }
+
+    // Writes a segment with all that is whole of a wounded one, then lets it take its place.
+    fn replace(&mut self, old: &Examined) -> Result<(), DoctorError> {
+        let path = self.dir.join(segment_name(old.start));
+        let io = |cause| failed("salvaging", &path, cause);
+        let from = self.disk.open(&path).map_err(io)?;
+        let salt = self.disk.salt();
+        let fresh = path.with_extension("new");
+        let to = self.disk.create(&fresh).map_err(io)?;
+        self.begin(to.as_ref(), old.start, salt).map_err(io)?;
+        let mut failure = None;
+        pieces(from.as_ref(), old.start, old.salt, old.end, |piece| {
+            let written = copy(to.as_ref(), old.start, salt, &piece);
+            if let (None, Err(cause)) = (&failure, written) {
+                failure = Some(cause);
+            }
+        })
+        .map_err(io)?;
+        if let Some(cause) = failure {
+            return Err(io(cause));
+        }
+        to.sync().map_err(io)?;
+        let aside = self.aside(&path);
+        // A copy, so that a crash at any moment leaves the old segment or the new one under its name.
+        copy_file(self.disk, from.as_ref(), &aside).map_err(io)?;
+        self.disk.sync_dir(self.dir).map_err(io)?;
+        self.disk.rename(&fresh, &path).map_err(io)?;
+        self.disk.sync_dir(self.dir).map_err(io)?;
+        self.report.moved.push(aside);
+        Ok(())
+    }
+
+    // Puts a segment that is one hole in the place of one that is gone.
+    fn fill(&self, from: Lsn, to: Lsn) -> Result<(), DoctorError> {
+        let path = self.dir.join(segment_name(from));
+        let io = |cause| failed("filling in", &path, cause);
+        let fresh = path.with_extension("new");
+        let salt = self.disk.salt();
+        let file = self.disk.create(&fresh).map_err(io)?;
+        self.begin(file.as_ref(), from, salt).map_err(io)?;
+        let hole = Piece::Damaged {
+            from: from.plus(SEGMENT_HEADER_BYTES),
+            to,
+            bytes: bytes::Bytes::new(),
+        };
+        copy(file.as_ref(), from, salt, &hole).map_err(io)?;
+        file.sync().map_err(io)?;
+        self.disk.rename(&fresh, &path).map_err(io)?;
+        self.disk.sync_dir(self.dir).map_err(io)
+    }
+
+    fn begin(&self, file: &dyn DiskFile, start: Lsn, salt: u64) -> io::Result<()> {
+        let header = SegmentHeader {
+            kind: FileKind::Segment,
+            start,
+            log: self.log,
+            salt,
+            key: 0,
+        };
+        file.write_at(&[IoSlice::new(&header.encode())], 0)
+    }
+
+    // A name that no file has yet.
+    fn aside(&self, path: &Path) -> PathBuf {
+        let names = self.disk.list(self.dir).unwrap_or_default();
+        let stem = path.with_extension("");
+        let stem = stem
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        let mut name = format!("{stem}.{ASIDE_SUFFIX}");
+        let mut number = 1;
+        while names.contains(&name) {
+            number += 1;
+            name = format!("{stem}.{ASIDE_SUFFIX}-{number}");
+        }
+        self.dir.join(name)
+    }
+}
+
+// What a walk through one segment has met.
+struct Walk<'a> {
+    start: Lsn,
+    ledger: &'a mut Ledger,
+    groups: u64,
+    records: u64,
+    wounds: Vec<Wound>,
+    last_damage: Option<(Lsn, Lsn)>,
+    last_is_proved: bool,
+}
+
+impl<'a> Walk<'a> {
+    const fn new(start: Lsn, ledger: &'a mut Ledger) -> Self {
+        Self {
+            start,
+            ledger,
+            groups: 0,
+            records: 0,
+            wounds: Vec::new(),
+            last_damage: None,
+            last_is_proved: false,
+        }
+    }
+
+    fn add(&mut self, piece: &Piece) {
+        self.ledger.add(piece);
+        match piece {
+            Piece::Whole(group) => {
+                self.groups += 1;
+                self.records += u64::from(group.head.entries);
+            }
+            Piece::Damaged { from, to, bytes } => {
+                let body = bytes.get(size(GROUP_HEADER)..).unwrap_or_default();
+                self.records += wide(whole_entries(body).len());
+                let what = "no whole group";
+                self.wounds.push(self.wound(*from, *to, what));
+                self.last_damage = Some((*from, *to));
+                // Its own length, where that can be read, ends before other bytes do: something was written behind it.
+                let head = GroupHeader::decode_unproved(bytes, *from);
+                self.last_is_proved = head.is_some_and(|head| head.end() < *to);
+            }
+        }
+    }
+
+    fn wound(&self, from: Lsn, to: Lsn, what: &'static str) -> Wound {
+        Wound {
+            segment: segment_name(self.start),
+            offset: from.since(self.start),
+            bytes: to.since(from),
+            what,
+        }
+    }
+}
+
+// Places, in a damaged group's body, of the entries that are whole.
+fn whole_entries(body: &[u8]) -> BTreeMap<usize, EntryPrefix> {
+    let mut found = BTreeMap::new();
+    let mut entries = Entries::new(body);
+    while let Some((at, prefix, entry)) = entries.step() {
+        if !prefix.is_hole() && prefix.proves(entry) {
+            found.insert(at, prefix);
+        }
+    }
+    found
+}
+
+// Copies a file whole, and syncs the copy.
+fn copy_file(disk: &dyn Disk, from: &dyn DiskFile, to: &Path) -> io::Result<()> {
+    let to = disk.create(to)?;
+    let mut buffer = vec![0; COPY_BYTES];
+    let mut at = 0;
+    loop {
+        let read = from.read_at(&mut buffer, at)?;
+        if read == 0 {
+            return to.sync();
+        }
+        to.write_at(&[IoSlice::new(&buffer[..read])], at)?;
+        at += wide(read);
+    }
+}
+
+// Copies a stretch of a segment to its place in another file; what is not whole becomes holes.
+fn copy(to: &dyn DiskFile, start: Lsn, salt: u64, piece: &Piece) -> io::Result<()> {
+    let (head, body) = match piece {
+        Piece::Whole(group) => (group.head, group.body.to_vec()),
+        Piece::Damaged { from, to, bytes } => mend(*from, *to, bytes),
+    };
+    let header = head.encode(salt);
+    // Only the front of a hole at the end is written: the rest reads as zeros, which nobody looks at.
+    to.write_at(
+        &[IoSlice::new(&header), IoSlice::new(&body)],
+        head.lsn.since(start),
+    )?;
+    let end = head.end().since(start);
+    if to.size()? < end {
+        to.preallocate(end)?;
+    }
+    Ok(())
+}
+
+// A group that fills a damaged stretch: its whole entries where they were, holes between them.
+fn mend(from: Lsn, to: Lsn, bytes: &[u8]) -> (GroupHeader, Vec<u8>) {
+    let room = size(to.since(from).saturating_sub(GROUP_HEADER));
+    let source = bytes.get(size(GROUP_HEADER)..).unwrap_or_default();
+    let mut head = GroupHeader {
+        body_bytes: narrow(room),
+        ..GroupHeader::mark(from, false)
+    };
+    let mut body = Vec::new();
+    let mut at = 0;
+    let mut put = |body: &mut Vec<u8>, prefix: &EntryPrefix, bytes: &[u8]| {
+        head.entries += 1;
+        head.entries_crc = entries_crc(head.entries_crc, prefix);
+        body.extend_from_slice(bytes);
+    };
+    for (place, prefix) in whole_entries(source) {
+        if at < place {
+            let hole = EntryPrefix::hole(narrow(place - at));
+            put(&mut body, &hole, &hole.encode());
+            body.resize(place, 0);
+        }
+        at = place + size32(prefix.bytes);
+        put(
+            &mut body,
+            &prefix,
+            source.get(place..at).unwrap_or_default(),
+        );
+    }
+    if at < room {
+        let hole = EntryPrefix::hole(narrow(room - at));
+        put(&mut body, &hole, &hole.encode());
+    }
+    (head, body)
+}
+
+fn failed(doing: &'static str, path: &Path, cause: io::Error) -> DoctorError {
+    DoctorError::Io {
+        doing,
+        path: path.to_path_buf(),
+        cause,
+    }
+}
+
+#[cfg(test)]
+mod tests;
