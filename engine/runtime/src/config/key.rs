@@ -1,0 +1,439 @@
+//! Every setting, once: its name, what it may be, and what it costs.
+
+/// What a setting may be.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kind {
+    /// A path of the file system; empty where the setting may be left out.
+    Path,
+    /// `HOST:PORT` with a numeric host.
+    Address,
+    /// `auto` or a number from 1.
+    Shards {
+        /// Largest number.
+        max: u64,
+    },
+    /// `forever` or a number of days from 1.
+    Retention,
+    /// A number.
+    Number {
+        /// Smallest.
+        min: u64,
+        /// Largest.
+        max: u64,
+    },
+    /// A number of bytes, or a text like "64MiB".
+    Bytes {
+        /// Smallest.
+        min: u64,
+        /// Largest.
+        max: u64,
+    },
+    /// `true` or `false`.
+    Bool,
+    /// One of some words.
+    Choice(&'static [&'static str]),
+    /// An ISO 4217 code.
+    Currency,
+    /// An IANA name of a time zone.
+    Zone,
+}
+
+/// A setting.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Key {
+    /// `section.key`.
+    pub name: &'static str,
+    /// What it may be.
+    pub kind: Kind,
+    /// Its default, as it would be written.
+    pub default: &'static str,
+    /// What its number counts; empty where it is no number.
+    pub unit: &'static str,
+    /// What it does, in one sentence.
+    pub about: &'static str,
+    /// What more of it costs and buys.
+    pub cost: &'static str,
+}
+
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+/// All settings, in the order of the reference file.
+pub const KEYS: &[Key] = &[
+    Key {
+        name: "data.dir",
+        kind: Kind::Path,
+        default: "tillstream-data",
+        unit: "",
+        about: "Folder that holds the journal, the rows, the keys and the lock; made when it is missing.",
+        cost: "Put it on a disk of its own: acks wait for its syncs.",
+    },
+    Key {
+        name: "network.listen",
+        kind: Kind::Address,
+        default: "127.0.0.1:7880",
+        unit: "",
+        about: "Address for devices (QUIC over UDP); port 0 takes a free one.",
+        cost: "0.0.0.0:7880 opens it to the network; devices need a certificate either way.",
+    },
+    Key {
+        name: "network.connections_max",
+        kind: Kind::Number {
+            min: 1,
+            max: 100_000,
+        },
+        default: "4096",
+        unit: "connections",
+        about: "Connections at a time; more are refused until one ends.",
+        cost: "Each may hold 128 KiB of bytes that were received and not read.",
+    },
+    Key {
+        name: "network.wide_connections",
+        kind: Kind::Number { min: 0, max: 4096 },
+        default: "64",
+        unit: "connections",
+        about: "Connections that get a window of 2 MiB instead of 128 KiB, first come first served.",
+        cost: "2 MiB each at most; a store's agent on a slow line needs the wide window to be fast.",
+    },
+    Key {
+        name: "network.streams_per_connection_max",
+        kind: Kind::Number { min: 1, max: 1_024 },
+        default: "512",
+        unit: "streams",
+        about: "Terminals that one connection may carry at a time.",
+        cost: "About 8 KiB for each idle terminal.",
+    },
+    Key {
+        name: "network.handshakes_max",
+        kind: Kind::Number { min: 1, max: 1_024 },
+        default: "32",
+        unit: "handshakes",
+        about: "TLS handshakes at a time; what comes beyond proves its address first, and waits.",
+        cost: "A handshake takes about 1 ms of CPU, which traffic then lacks.",
+    },
+    Key {
+        name: "network.idle_timeout_s",
+        kind: Kind::Number { min: 5, max: 600 },
+        default: "30",
+        unit: "seconds",
+        about: "A connection that is silent for so long is closed; devices send keep-alives every third of it.",
+        cost: "Longer keeps the memory of dead devices longer.",
+    },
+    Key {
+        name: "network.hello_timeout_s",
+        kind: Kind::Number { min: 1, max: 60 },
+        default: "5",
+        unit: "seconds",
+        about: "Time for a handshake, and for the Hello of a stream.",
+        cost: "Longer gives slow attackers more streams for nothing.",
+    },
+    Key {
+        name: "network.frame_timeout_s",
+        kind: Kind::Number { min: 1, max: 600 },
+        default: "10",
+        unit: "seconds",
+        about: "Time in which a frame that has begun must be complete.",
+        cost: "Longer lets a slow sender hold the memory of a frame longer.",
+    },
+    Key {
+        name: "admin.listen",
+        kind: Kind::Address,
+        default: "127.0.0.1:7881",
+        unit: "",
+        about: "Address of the admin port (HTTP): health, metrics, queries and the page for people.",
+        cost: "It has no sign-in yet: keep it on this machine.",
+    },
+    Key {
+        name: "engine.shards",
+        kind: Kind::Shards { max: 1_024 },
+        default: "auto",
+        unit: "shards",
+        about: "Shard actors that the stores are spread over; auto is one for each core. Changes no answer.",
+        cost: "More than cores buys nothing.",
+    },
+    Key {
+        name: "engine.memory_bytes",
+        kind: Kind::Bytes {
+            min: 256 * MIB,
+            max: 1_024 * GIB,
+        },
+        default: "2GiB",
+        unit: "bytes",
+        about: "Bound for everything the engine keeps in memory; windows, permits, buffers and caches come off first, actors get the rest.",
+        cost: "An actor that does not fit is read back from disk when it is needed.",
+    },
+    Key {
+        name: "engine.permits_frames",
+        kind: Kind::Number {
+            min: 16,
+            max: 65_536,
+        },
+        default: "2048",
+        unit: "frames",
+        about: "Frames that one shard may hold between admission and durability; at the bound devices wait.",
+        cost: "More buys larger commits with many slow devices, and costs ack latency under overload.",
+    },
+    Key {
+        name: "engine.permits_bytes",
+        kind: Kind::Bytes {
+            min: 4 * MIB,
+            max: 4 * GIB,
+        },
+        default: "64MiB",
+        unit: "bytes",
+        about: "Bytes of frames that all shards together may hold between admission and durability.",
+        cost: "Memory, up to this much.",
+    },
+    Key {
+        name: "engine.gather_bytes",
+        kind: Kind::Bytes {
+            min: 4 * MIB,
+            max: 4 * GIB,
+        },
+        default: "64MiB",
+        unit: "bytes",
+        about: "Bytes of unfinished frames above 64 KiB that all streams together may hold.",
+        cost: "Memory, up to this much; senders of large frames wait for each other at the bound.",
+    },
+    Key {
+        name: "engine.drain_timeout_s",
+        kind: Kind::Number { min: 1, max: 3_600 },
+        default: "20",
+        unit: "seconds",
+        about: "Time that a drain gives to devices before it closes their connections.",
+        cost: "What was not acknowledged by then is sent again after the restart.",
+    },
+    Key {
+        name: "journal.durability",
+        kind: Kind::Choice(&["disk", "os"]),
+        default: "disk",
+        unit: "",
+        about: "disk: synced before every ack. os: acks survive a crash of the engine and no loss of power; for comparison only.",
+        cost: "disk costs one sync for each group of frames.",
+    },
+    Key {
+        name: "journal.segment_bytes",
+        kind: Kind::Bytes { min: MIB, max: GIB },
+        default: "64MiB",
+        unit: "bytes",
+        about: "Size of a file of the journal; retention drops whole files.",
+        cost: "Larger files mean fewer indexes to look into and coarser retention.",
+    },
+    Key {
+        name: "journal.reserve_bytes",
+        kind: Kind::Bytes {
+            min: 0,
+            max: 16 * GIB,
+        },
+        default: "64MiB",
+        unit: "bytes",
+        about: "Disk space set aside, which is freed when the disk is full so that flush and indexes can finish.",
+        cost: "Disk space.",
+    },
+    Key {
+        name: "journal.retention_days",
+        kind: Kind::Retention,
+        default: "forever",
+        unit: "days",
+        about: "Time after receipt for which single events can be looked up; sums, levels and names stay for ever.",
+        cost: "Disk space: about 100 bytes for each event.",
+    },
+    Key {
+        name: "journal.linger_us",
+        kind: Kind::Number {
+            min: 0,
+            max: 100_000,
+        },
+        default: "0",
+        unit: "microseconds",
+        about: "Time that a group of frames waits for company; 0 lets it form while the sync before it runs.",
+        cost: "Ack latency, one for one; buys fewer syncs on slow disks.",
+    },
+    Key {
+        name: "flush.interval_ms",
+        kind: Kind::Number {
+            min: 10,
+            max: 60_000,
+        },
+        default: "250",
+        unit: "milliseconds",
+        about: "Time between two flushes of changed rows; queries flush first, so they never wait for it.",
+        cost: "Shorter writes hot rows more often; longer replays more after a crash.",
+    },
+    Key {
+        name: "flush.dirty_rows_max",
+        kind: Kind::Number {
+            min: 10_000,
+            max: 100_000_000,
+        },
+        default: "1000000",
+        unit: "rows",
+        about: "Changed rows that may wait for the disk; at the bound devices are slowed.",
+        cost: "About 200 bytes of memory each.",
+    },
+    Key {
+        name: "registry.auto_register",
+        kind: Kind::Bool,
+        default: "false",
+        unit: "",
+        about: "Whether stores and terminals that are not in the registry file are taken in on first sight.",
+        cost: "true trusts every holder of a certificate with the number of its store.",
+    },
+    Key {
+        name: "registry.file",
+        kind: Kind::Path,
+        default: "",
+        unit: "",
+        about: "File (TOML) that lists stores with currency, time zone and terminals; empty for none.",
+        cost: "Read once, at the start.",
+    },
+    Key {
+        name: "registry.currency",
+        kind: Kind::Currency,
+        default: "USD",
+        unit: "",
+        about: "Currency of a store that is taken in on first sight and states none.",
+        cost: "Fixed for good once the store is registered.",
+    },
+    Key {
+        name: "registry.time_zone",
+        kind: Kind::Zone,
+        default: "UTC",
+        unit: "",
+        about: "Time zone of a store that is taken in on first sight and states none.",
+        cost: "Fixed for good once the store is registered.",
+    },
+    Key {
+        name: "pki.dev",
+        kind: Kind::Bool,
+        default: "false",
+        unit: "",
+        about: "Whether the engine makes its own certificate authority, server certificate and device identity under the data folder.",
+        cost: "The identity may speak for every terminal: for development and single stores.",
+    },
+    Key {
+        name: "pki.ca",
+        kind: Kind::Path,
+        default: "",
+        unit: "",
+        about: "Certificates (PEM) of the authorities that sign devices; needed unless pki.dev is true.",
+        cost: "Several may stand in the file while one replaces another.",
+    },
+    Key {
+        name: "pki.certificate",
+        kind: Kind::Path,
+        default: "",
+        unit: "",
+        about: "The server's certificate chain (PEM); needed unless pki.dev is true.",
+        cost: "ECDSA P-256 keeps the handshake small.",
+    },
+    Key {
+        name: "pki.key",
+        kind: Kind::Path,
+        default: "",
+        unit: "",
+        about: "The server's private key (PEM); needed unless pki.dev is true.",
+        cost: "Readable by the engine's user alone.",
+    },
+];
+
+/// The key with this name.
+pub(super) fn find(name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.name == name)
+}
+
+/// The name that is nearest to one that is not known, where one is near.
+pub(super) fn nearest(name: &str) -> Option<&'static str> {
+    let scored = KEYS.iter().map(|key| {
+        let bare = key.name.split_once('.').map_or(key.name, |(_, bare)| bare);
+        let asked = name.split_once('.').map_or(name, |(_, bare)| bare);
+        let whole = distance(name, key.name);
+        (whole.min(distance(asked, bare) + 1), key.name)
+    });
+    let best = scored.min()?;
+    (best.0 <= 1 + name.len() / 3).then_some(best.1)
+}
+
+// Letters to add, remove or change between two names.
+fn distance(one: &str, other: &str) -> usize {
+    let other: Vec<char> = other.chars().collect();
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (number, letter) in one.chars().enumerate() {
+        let mut diagonal = number;
+        if let Some(first) = row.first_mut() {
+            *first = number + 1;
+        }
+        for (at, against) in other.iter().enumerate() {
+            let above = row.get(at + 1).copied().unwrap_or(usize::MAX);
+            let left = row.get(at).copied().unwrap_or(usize::MAX);
+            let changed = diagonal + usize::from(letter != *against);
+            diagonal = above;
+            if let Some(cell) = row.get_mut(at + 1) {
+                *cell = changed.min(above + 1).min(left + 1);
+            }
+        }
+    }
+    row.last().copied().unwrap_or(usize::MAX)
+}
+
+/// The reference file: every key with its sentence, unit, cost and default.
+pub fn reference() -> String {
+    use std::fmt::Write as _;
+    let mut text = String::from(
+        "# Every setting of tillstream with its default. A setting is taken from a flag, else from the environment\n\
+         # (TILLSTREAM_SECTION__KEY), else from this file, else the default. Unknown keys are errors.\n",
+    );
+    let mut section = "";
+    for key in KEYS {
+        let (group, bare) = key.name.split_once('.').unwrap_or(("", key.name));
+        if group != section {
+            section = group;
+            // Writing to a String cannot fail.
+            let _written = write!(text, "\n[{group}]\n");
+        }
+        let unit = if key.unit.is_empty() {
+            String::new()
+        } else {
+            format!(" In {}.", key.unit)
+        };
+        let _written = writeln!(
+            text,
+            "# {}{unit}\n# {}\n# {bare} = {}\n",
+            key.about,
+            key.cost,
+            key.kind.written(key.default)
+        );
+    }
+    text.truncate(text.trim_end().len());
+    text.push('\n');
+    text
+}
+
+impl Kind {
+    /// What may be written, in words.
+    pub(super) fn allowed(self) -> String {
+        match self {
+            Self::Path => "a path".to_owned(),
+            Self::Address => "an address like 127.0.0.1:7880".to_owned(),
+            Self::Shards { max } => format!("auto or a number from 1 to {max}"),
+            Self::Retention => "forever or a number of days from 1 to 36500".to_owned(),
+            Self::Number { min, max } => format!("a number from {min} to {max}"),
+            Self::Bytes { min, max } => {
+                format!("a size from {min} to {max} bytes, like 67108864 or \"64MiB\"")
+            }
+            Self::Bool => "true or false".to_owned(),
+            Self::Choice(words) => words.join(" or "),
+            Self::Currency => "an ISO 4217 code like USD".to_owned(),
+            Self::Zone => "an IANA time zone like Europe/Vienna".to_owned(),
+        }
+    }
+
+    fn written(self, value: &str) -> String {
+        let bare = matches!(self, Self::Number { .. } | Self::Bool);
+        if bare {
+            value.to_owned()
+        } else {
+            format!("{value:?}")
+        }
+    }
+}

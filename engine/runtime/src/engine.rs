@@ -1,0 +1,67 @@
+//! What all parts of a running engine share.
+
+use std::sync::Arc;
+
+use crossbeam::channel::bounded;
+use till_protocol::card::ScreenKey;
+use till_protocol::id::StoreId;
+use till_storage::facts::Facts;
+use till_storage::journal::{Appender, CommitStats, Journal};
+use till_storage::views::Views;
+use tokio::sync::{Semaphore, watch};
+
+use crate::commit::Companion;
+use crate::config::Config;
+use crate::flush::FlushDoor;
+use crate::metrics::Figures;
+use crate::names::NameBook;
+use crate::registry::Registry;
+use crate::route::{Slot, shard_of};
+
+/// What all parts of a running engine share.
+pub(crate) struct Engine {
+    pub(crate) config: Config,
+    pub(crate) journal: Journal,
+    pub(crate) facts: Arc<Facts>,
+    pub(crate) views: Arc<dyn Views>,
+    pub(crate) appender: Appender<Companion>,
+    pub(crate) commit_stats: Arc<CommitStats>,
+    pub(crate) names: NameBook,
+    pub(crate) registry: Registry,
+    pub(crate) screen: ScreenKey,
+    pub(crate) slots: Vec<Arc<Slot>>,
+    pub(crate) figures: Arc<Figures>,
+    pub(crate) flush: FlushDoor,
+    /// Bytes of unfinished large frames.
+    pub(crate) gather: Semaphore,
+    /// Look-ups for devices that may run at a time.
+    pub(crate) checks: Semaphore,
+    /// True once the engine drains.
+    pub(crate) draining: watch::Sender<bool>,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    /// The shard of a store.
+    pub(crate) fn slot(&self, store: StoreId) -> Option<&Arc<Slot>> {
+        self.slots.get(shard_of(store, self.slots.len()))
+    }
+
+    /// Waits until everything that the caller gave to the journal before is durable. For threads that may block.
+    pub(crate) fn settle(&self) {
+        let (settled, wait) = bounded(1);
+        if self.appender.marker(Companion::Settle(settled)).is_ok() {
+            // An error means that the journal has ended: there is nothing left to wait for.
+            let _ended = wait.recv();
+        }
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        *self.draining.borrow()
+    }
+}

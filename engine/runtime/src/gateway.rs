@@ -1,0 +1,227 @@
+//! The door for devices: QUIC connections are taken in within limits, and each of their streams speaks for one terminal.
+
+pub(crate) mod check;
+pub(crate) mod session;
+pub(crate) mod stream;
+mod transport;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use quinn::{Connection, Endpoint, Incoming, VarInt};
+use rustls::pki_types::CertificateDer;
+use thiserror::Error;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+use tracing::debug;
+
+use crate::config::WIDE_WINDOW_BYTES;
+use crate::engine::Engine;
+use crate::pki::{Pki, PkiError, Speaks};
+
+/// Codes with which connections are closed.
+pub(crate) mod close {
+    use quinn::VarInt;
+
+    /// The engine stops.
+    pub(crate) const DRAINING: VarInt = VarInt::from_u32(1);
+    /// The certificate speaks for nobody.
+    pub(crate) const NOBODY: VarInt = VarInt::from_u32(2);
+}
+
+/// Why the door for devices does not open.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum GatewayError {
+    /// The certificates are of no use.
+    #[error(transparent)]
+    Pki(#[from] PkiError),
+    /// The address is taken or not of this machine.
+    #[error("could not listen on {address} (UDP): {cause}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        cause: std::io::Error,
+    },
+}
+
+/// The open door.
+#[derive(Debug)]
+pub(crate) struct Gateway {
+    endpoint: Endpoint,
+    address: SocketAddr,
+}
+
+impl Gateway {
+    /// Opens the door and takes connections in, on the runtime of the caller.
+    pub(crate) fn open(engine: &Arc<Engine>, pki: &Pki) -> Result<Self, GatewayError> {
+        let address = engine.config.listen;
+        let server = transport::server_config(pki.tls()?, &engine.config);
+        let failed = |cause| GatewayError::Listen { address, cause };
+        let endpoint = Endpoint::server(server, address).map_err(failed)?;
+        let address = endpoint.local_addr().map_err(failed)?;
+        let doorkeeper = Doorkeeper {
+            engine: Arc::clone(engine),
+            handshakes: Arc::new(Semaphore::new(count(engine.config.network.handshakes_max))),
+            wide: Arc::new(Semaphore::new(count(
+                engine.config.network.wide_connections,
+            ))),
+            connections: Arc::new(AtomicU32::new(0)),
+        };
+        let accepting = endpoint.clone();
+        let _accept_loop = tokio::spawn(async move { doorkeeper.run(accepting).await });
+        Ok(Self { endpoint, address })
+    }
+
+    /// Where devices reach the engine.
+    pub(crate) const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Takes no new connection in.
+    pub(crate) fn shut(&self) {
+        self.endpoint.set_server_config(None);
+    }
+
+    /// Closes every connection, and waits until devices were told.
+    pub(crate) async fn close(&self) {
+        self.endpoint.close(close::DRAINING, b"draining");
+        let told = timeout(std::time::Duration::from_secs(2), self.endpoint.wait_idle()).await;
+        if told.is_err() {
+            debug!("some devices did not hear that the engine stops");
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Doorkeeper {
+    engine: Arc<Engine>,
+    handshakes: Arc<Semaphore>,
+    wide: Arc<Semaphore>,
+    connections: Arc<AtomicU32>,
+}
+
+/// Counts a connection as long as it lives.
+struct Counted(Arc<AtomicU32>, Arc<Engine>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+        self.1.figures.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Doorkeeper {
+    async fn run(self, endpoint: Endpoint) {
+        while let Some(incoming) = endpoint.accept().await {
+            let limit = self.engine.config.network.connections_max;
+            if self.engine.is_draining() || self.connections.load(Ordering::Acquire) >= limit {
+                self.engine
+                    .figures
+                    .turned_away
+                    .fetch_add(1, Ordering::Relaxed);
+                incoming.refuse();
+                continue;
+            }
+            let free = Arc::clone(&self.handshakes).try_acquire_owned();
+            let Ok(handshake) = free else {
+                self.wait_outside(incoming);
+                continue;
+            };
+            self.connections.fetch_add(1, Ordering::AcqRel);
+            self.engine
+                .figures
+                .connections
+                .fetch_add(1, Ordering::Relaxed);
+            let counted = Counted(Arc::clone(&self.connections), Arc::clone(&self.engine));
+            let keeper = self.clone();
+            let _connection = tokio::spawn(async move {
+                keeper.welcome(incoming, handshake, counted).await;
+            });
+        }
+    }
+
+    // Too many handshakes at once: whoever has not shown that its address is its own must, the others come again.
+    fn wait_outside(&self, incoming: Incoming) {
+        if incoming.may_retry() && !incoming.remote_address_validated() {
+            if let Err(error) = incoming.retry() {
+                error.into_incoming().ignore();
+            }
+        } else {
+            // The client sends its first packet again; by then there may be room.
+            self.engine
+                .figures
+                .turned_away
+                .fetch_add(1, Ordering::Relaxed);
+            incoming.ignore();
+        }
+    }
+
+    async fn welcome(self, incoming: Incoming, handshake: OwnedSemaphorePermit, counted: Counted) {
+        let deadline = self.engine.config.network.hello_timeout;
+        let remote = incoming.remote_address();
+        let connection = match incoming.accept() {
+            Ok(connecting) => match timeout(deadline, connecting).await {
+                Ok(Ok(connection)) => connection,
+                Ok(Err(error)) => {
+                    debug!(%remote, %error, "handshake failed");
+                    return;
+                }
+                Err(_) => {
+                    debug!(%remote, "handshake took too long");
+                    return;
+                }
+            },
+            Err(error) => {
+                debug!(%remote, %error, "connection refused");
+                return;
+            }
+        };
+        drop(handshake);
+        let speaks = speaks(&connection);
+        if speaks == Speaks::default() {
+            connection.close(close::NOBODY, b"the certificate speaks for no terminal");
+            return;
+        }
+        let wide = Arc::clone(&self.wide).try_acquire_owned().ok();
+        if wide.is_some() {
+            connection.set_receive_window(VarInt::from_u32(WIDE_WINDOW_BYTES));
+        }
+        debug!(%remote, "device connected");
+        serve(&self.engine, &connection, Arc::new(speaks)).await;
+        drop((wide, counted));
+    }
+}
+
+// Streams of a connection until it ends. QUIC bounds how many there are.
+async fn serve(engine: &Arc<Engine>, connection: &Connection, speaks: Arc<Speaks>) {
+    loop {
+        match connection.accept_bi().await {
+            Ok((send, recv)) => {
+                let engine = Arc::clone(engine);
+                let speaks = Arc::clone(&speaks);
+                let _stream = tokio::spawn(async move {
+                    stream::serve(engine, speaks, send, recv).await;
+                });
+            }
+            Err(error) => {
+                debug!(remote = %connection.remote_address(), %error, "device gone");
+                return;
+            }
+        }
+    }
+}
+
+fn speaks(connection: &Connection) -> Speaks {
+    let chain = connection
+        .peer_identity()
+        .and_then(|identity| identity.downcast::<Vec<CertificateDer<'static>>>().ok());
+    let own = chain.as_ref().and_then(|chain| chain.first());
+    own.map_or_else(Speaks::default, |der| Speaks::of_certificate(der))
+}
+
+fn count(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
