@@ -1,0 +1,156 @@
+//! One engine, or several that stand in for each other, and the connection to it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use quinn::{Connection, ConnectionError, Endpoint};
+use thiserror::Error;
+use tokio::net::lookup_host;
+use tokio::sync::watch;
+use tokio::time::{Instant, interval, sleep, timeout};
+
+use super::{LinkShared, jitter};
+use crate::identity::SERVER_NAME;
+
+/// A connection that stood this long was good: the next attempt waits briefly again.
+const GOOD_AFTER: Duration = Duration::from_secs(10);
+
+#[derive(Debug)]
+pub(super) struct Node {
+    addresses: Vec<String>,
+    connection: watch::Sender<Option<Connection>>,
+}
+
+#[derive(Debug, Error)]
+enum DialError {
+    #[error("can't find {0}")]
+    Unknown(String),
+    #[error(transparent)]
+    Lookup(#[from] io::Error),
+    #[error(transparent)]
+    Connect(#[from] quinn::ConnectError),
+    #[error(transparent)]
+    Connection(#[from] ConnectionError),
+    #[error("no answer")]
+    Silent,
+}
+
+impl Node {
+    pub(super) fn new(addresses: Vec<String>) -> Self {
+        Self {
+            addresses,
+            connection: watch::Sender::new(None),
+        }
+    }
+
+    /// Keeps the connection up until the link is closed or dropped.
+    pub(super) fn start(self: &Arc<Self>, link: &Arc<LinkShared>) {
+        let (node, link) = (Arc::clone(self), Arc::downgrade(link));
+        drop(tokio::spawn(async move { node.keep_up(&link).await }));
+    }
+
+    pub(super) fn current(&self) -> Option<Connection> {
+        self.connection.borrow().clone()
+    }
+
+    /// The connection, as soon as there is one; `None` when the link is closed.
+    pub(super) async fn connection(&self, link: &LinkShared) -> Option<Connection> {
+        let mut connection = self.connection.subscribe();
+        let mut closed = link.closed.subscribe();
+        tokio::select! {
+            found = connection.wait_for(Option::is_some) => found.ok().and_then(|found| found.clone()),
+            _ = closed.wait_for(|closed| *closed) => None,
+        }
+    }
+
+    async fn keep_up(&self, link: &Weak<LinkShared>) {
+        let mut rng = jitter();
+        let Some(mut backoff) = link.upgrade().map(|link| link.config.backoff) else {
+            return;
+        };
+        let mut turn = 0_usize;
+        loop {
+            let Some(shared) = link.upgrade().filter(|link| !link.is_closed()) else {
+                return;
+            };
+            let mut closed = shared.closed.subscribe();
+            let address = self.addresses.get(turn % self.addresses.len().max(1));
+            let address = address.map_or("", String::as_str);
+            turn = turn.wrapping_add(1);
+            match dial(&shared, address).await {
+                Ok(connection) => {
+                    tracing::debug!(address, "connected");
+                    let silence = shared.config.tuning.silence;
+                    drop(shared);
+                    self.connection.send_replace(Some(connection.clone()));
+                    let since = Instant::now();
+                    let why = watch_over(&connection, silence).await;
+                    self.connection.send_replace(None);
+                    tracing::debug!(address, %why, "connection lost");
+                    // The engine that was there a moment ago is the one that will most likely be there again.
+                    turn = turn.wrapping_sub(1);
+                    if since.elapsed() >= GOOD_AFTER {
+                        backoff.reset();
+                    }
+                }
+                Err(error) => {
+                    tracing::debug!(address, %error, "can't connect");
+                }
+            }
+            tokio::select! {
+                () = sleep(backoff.next(&mut rng)) => {}
+                _ = closed.wait_for(|closed| *closed) => return,
+            }
+        }
+    }
+}
+
+/// Waits for the end of a connection, and ends it when what is sent falls on deaf ears.
+async fn watch_over(connection: &Connection, silence: Duration) -> ConnectionError {
+    let mut ticks = interval((silence / 4).max(Duration::from_millis(10)));
+    let closed = connection.closed();
+    tokio::pin!(closed);
+    let (mut heard, mut sent, mut silent_since) = (0, 0, None);
+    loop {
+        tokio::select! {
+            why = &mut closed => return why,
+            _ = ticks.tick() => {}
+        }
+        let stats = connection.stats();
+        if stats.udp_rx.datagrams != heard {
+            (heard, sent) = (stats.udp_rx.datagrams, stats.udp_tx.datagrams);
+            silent_since = None;
+        } else if stats.udp_tx.datagrams > sent {
+            let since = *silent_since.get_or_insert_with(Instant::now);
+            if since.elapsed() >= silence {
+                connection.close(0_u32.into(), b"no answer");
+            }
+        }
+    }
+}
+
+async fn dial(link: &LinkShared, address: &str) -> Result<Connection, DialError> {
+    let found = lookup_host(address)
+        .await?
+        .next()
+        .ok_or_else(|| DialError::Unknown(address.to_owned()))?;
+    let to = reachable_from(&link.endpoint, found);
+    let connecting = link
+        .endpoint
+        .connect_with(link.client.clone(), to, SERVER_NAME)?;
+    match timeout(link.config.connect_timeout, connecting).await {
+        Ok(connected) => Ok(connected?),
+        Err(_) => Err(DialError::Silent),
+    }
+}
+
+/// A socket of both families names IPv4 hosts by their mapped addresses.
+fn reachable_from(endpoint: &Endpoint, to: SocketAddr) -> SocketAddr {
+    let six = endpoint.local_addr().is_ok_and(|own| own.is_ipv6());
+    match to {
+        SocketAddr::V4(four) if six => SocketAddr::from((four.ip().to_ipv6_mapped(), four.port())),
+        other => other,
+    }
+}

@@ -1,0 +1,165 @@
+//! Finding out what a crash has left.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use till_protocol::id::Epoch;
+
+use super::generation::Segment;
+use super::{DiskOutbox, Files, OutboxError, name_of};
+use crate::frame;
+use crate::outbox::segment::{self, Record, Start, Stop};
+
+impl DiskOutbox {
+    pub(super) fn load(&mut self) -> Result<(), OutboxError> {
+        let dir = self.dir();
+        let names = self.files.list(&dir)?;
+        for (at, name) in names.iter().enumerate() {
+            let path = dir.join(name);
+            let bytes = Bytes::from(self.files.read(&path)?);
+            let (records, stop) = segment::read(&bytes);
+            let last_file = at + 1 == names.len();
+            match stop {
+                None => {}
+                Some(Stop::Torn(_)) if last_file => {}
+                Some(Stop::Torn(offset) | Stop::Damaged(offset)) => {
+                    return Err(OutboxError::Damaged { path, offset });
+                }
+            }
+            if records.is_empty() && last_file && at > 0 {
+                // The crash came before the file's first record: no frame was ever in it.
+                self.files.remove(&path)?;
+                continue;
+            }
+            self.load_file(&path, records, bytes.len(), stop)?;
+        }
+        if self.life.files.is_empty() {
+            return Err(OutboxError::Damaged {
+                path: dir,
+                offset: 0,
+            });
+        }
+        self.life.durable = self.life.last;
+        self.committed = self.committed.min(self.life.last);
+        self.life.count_pending(self.committed);
+        Ok(())
+    }
+
+    fn load_file(
+        &mut self,
+        path: &Path,
+        records: Vec<Record>,
+        len: usize,
+        stop: Option<Stop>,
+    ) -> Result<(), OutboxError> {
+        let damaged = |offset| OutboxError::Damaged {
+            path: path.to_owned(),
+            offset,
+        };
+        let file = u64::try_from(self.life.files.len()).unwrap_or(u64::MAX);
+        for (at, record) in records.into_iter().enumerate() {
+            match record {
+                Record::Start(start) if at == 0 => self.begin_file(path, &start)?,
+                Record::Frame { bytes, offset } if at > 0 => {
+                    let (first, count) =
+                        frame::range(&bytes).map_err(|source| OutboxError::Frame {
+                            seq: self.life.last + 1,
+                            source,
+                        })?;
+                    if first != self.life.last + 1 {
+                        return Err(damaged(offset));
+                    }
+                    let len = frame::length(&bytes);
+                    self.life.push(file, offset, len, first, count);
+                }
+                Record::Committed(upto) if at > 0 => self.committed = self.committed.max(upto),
+                Record::Start(_) | Record::Frame { .. } | Record::Committed(_) => {
+                    return Err(damaged(0));
+                }
+            }
+        }
+        let writer = self.files.open_append(path)?;
+        let mut length = u64::try_from(len).unwrap_or(u64::MAX);
+        if let Some(Stop::Torn(offset)) = stop {
+            tracing::warn!(path = %path.display(), offset, "cut the torn tail of the outbox");
+            self.files.truncate(&writer, path, offset)?;
+            length = offset;
+        }
+        // What survived in the page cache alone is not yet durable; later code trusts that it is.
+        self.files.sync(&writer, path)?;
+        self.life.files.push_back(Segment {
+            path: path.to_owned(),
+            writer: Arc::new(writer),
+            reader: None,
+            last: self.life.last,
+            len: length,
+            synced: length,
+        });
+        Ok(())
+    }
+
+    fn begin_file(&mut self, path: &Path, start: &Start) -> Result<(), OutboxError> {
+        if start.terminal != self.terminal {
+            return Err(OutboxError::Foreign {
+                path: self.folder.clone(),
+                found: start.terminal,
+                expected: self.terminal,
+            });
+        }
+        if self.life.files.is_empty() {
+            self.epoch = Epoch::new(start.epoch).ok();
+            self.life.last = start.first.saturating_sub(1);
+        } else if start.first != self.life.last + 1 {
+            return Err(OutboxError::Damaged {
+                path: path.to_owned(),
+                offset: 0,
+            });
+        }
+        self.committed = self.committed.max(start.committed);
+        Ok(())
+    }
+}
+
+pub(super) fn lock(folder: &Path) -> Result<File, OutboxError> {
+    let path = folder.join("LOCK");
+    let io = |source| OutboxError::Io {
+        what: "lock",
+        path: path.clone(),
+        source,
+    };
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(io)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(OutboxError::Locked {
+            path: folder.to_owned(),
+        }),
+        Err(std::fs::TryLockError::Error(source)) => Err(io(source)),
+    }
+}
+
+/// Removes what a crash left half-made or half-removed, and returns the number of the generation that counts.
+pub(super) fn tidy(files: &Files, folder: &Path) -> Result<Vec<u64>, OutboxError> {
+    let mut numbers = Vec::new();
+    for name in files.list(folder)? {
+        let Some(rest) = name.strip_prefix("gen-") else {
+            continue;
+        };
+        match rest.parse::<u64>() {
+            Ok(number) => numbers.push(number),
+            Err(_) => files.remove_dir(&folder.join(&name))?,
+        }
+    }
+    numbers.sort_unstable();
+    let newest = numbers.pop();
+    for number in numbers {
+        files.remove_dir(&folder.join(name_of(number)))?;
+    }
+    Ok(newest.into_iter().collect())
+}

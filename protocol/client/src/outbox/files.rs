@@ -1,0 +1,169 @@
+//! Every step that the outbox takes on a file system, so that a test can stop between any two.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+#[cfg(test)]
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use super::OutboxError;
+
+/// The file system as the outbox uses it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Files {
+    /// Steps that are left before everything fails, as after a crash.
+    #[cfg(test)]
+    pub(super) steps: Option<Arc<AtomicI64>>,
+}
+
+impl Files {
+    #[cfg(not(test))]
+    #[expect(
+        clippy::unused_self,
+        clippy::unnecessary_wraps,
+        reason = "a test counts its steps here"
+    )]
+    fn step(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    #[cfg(test)]
+    fn step(&self) -> io::Result<()> {
+        match &self.steps {
+            Some(left) if left.fetch_sub(1, Ordering::Relaxed) <= 0 => {
+                Err(io::Error::other("the device crashed"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn run<T>(
+        &self,
+        what: &'static str,
+        path: &Path,
+        act: impl FnOnce() -> io::Result<T>,
+    ) -> Result<T, OutboxError> {
+        self.step()
+            .and_then(|()| act())
+            .map_err(|source| OutboxError::Io {
+                what,
+                path: path.to_owned(),
+                source,
+            })
+    }
+
+    pub(super) fn create_dir(&self, path: &Path) -> Result<(), OutboxError> {
+        self.run("make folder", path, || fs::create_dir_all(path))
+    }
+
+    pub(super) fn create(&self, path: &Path) -> Result<File, OutboxError> {
+        self.run("make", path, || {
+            OpenOptions::new().append(true).create_new(true).open(path)
+        })
+    }
+
+    pub(super) fn open_append(&self, path: &Path) -> Result<File, OutboxError> {
+        self.run("open", path, || OpenOptions::new().append(true).open(path))
+    }
+
+    pub(super) fn append(&self, file: &File, path: &Path, bytes: &[u8]) -> Result<(), OutboxError> {
+        self.run("write", path, || {
+            let mut file = file;
+            file.write_all(bytes)
+        })
+    }
+
+    pub(super) fn truncate(&self, file: &File, path: &Path, len: u64) -> Result<(), OutboxError> {
+        self.run("cut", path, || file.set_len(len))
+    }
+
+    pub(super) fn sync(&self, file: &File, path: &Path) -> Result<(), OutboxError> {
+        self.run("sync", path, || file.sync_data())
+    }
+
+    pub(super) fn sync_dir(&self, path: &Path) -> Result<(), OutboxError> {
+        self.run("sync folder", path, || {
+            // Folders can't be opened where NTFS keeps its own order of renames.
+            if cfg!(unix) {
+                File::open(path)?.sync_all()?;
+            }
+            Ok(())
+        })
+    }
+
+    pub(super) fn rename(&self, from: &Path, to: &Path) -> Result<(), OutboxError> {
+        self.run("rename", from, || fs::rename(from, to))
+    }
+
+    pub(super) fn remove(&self, path: &Path) -> Result<(), OutboxError> {
+        self.run("remove", path, || fs::remove_file(path))
+    }
+
+    pub(super) fn remove_dir(&self, path: &Path) -> Result<(), OutboxError> {
+        self.run("remove folder", path, || fs::remove_dir_all(path))
+    }
+
+    pub(super) fn read(&self, path: &Path) -> Result<Vec<u8>, OutboxError> {
+        self.run("read", path, || fs::read(path))
+    }
+
+    pub(super) fn read_range(
+        &self,
+        file: &mut File,
+        path: &Path,
+        offset: u64,
+        into: &mut [u8],
+    ) -> Result<(), OutboxError> {
+        self.run("read", path, || {
+            file.seek(SeekFrom::Start(offset))?;
+            file.read_exact(into)
+        })
+    }
+
+    pub(super) fn list(&self, path: &Path) -> Result<Vec<String>, OutboxError> {
+        self.run("list", path, || {
+            let mut names = Vec::new();
+            for entry in fs::read_dir(path)? {
+                names.push(entry?.file_name().to_string_lossy().into_owned());
+            }
+            names.sort_unstable();
+            Ok(names)
+        })
+    }
+}
+
+/// A sync that may be run on another thread while the outbox takes more.
+#[derive(Debug)]
+pub struct SyncJob {
+    pub(super) files: Files,
+    pub(super) file: Arc<File>,
+    pub(super) path: PathBuf,
+    pub(super) generation: u64,
+    pub(super) upto: u64,
+    pub(super) len: u64,
+}
+
+impl SyncJob {
+    /// Syncs. Blocks for as long as the disk takes; give the result to [`Outbox::synced`](super::Outbox::synced).
+    pub fn run(self) -> SyncDone {
+        SyncDone {
+            result: self.files.sync(&self.file, &self.path),
+            path: self.path,
+            generation: self.generation,
+            upto: self.upto,
+            len: self.len,
+        }
+    }
+}
+
+/// What came of a [`SyncJob`].
+#[must_use]
+#[derive(Debug)]
+pub struct SyncDone {
+    pub(super) result: Result<(), OutboxError>,
+    pub(super) path: PathBuf,
+    pub(super) generation: u64,
+    pub(super) upto: u64,
+    pub(super) len: u64,
+}

@@ -1,0 +1,379 @@
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex};
+
+use rand::rngs::SmallRng;
+use rand::{RngExt as _, SeedableRng as _};
+use till_protocol::codec::Frame;
+
+mod model;
+
+use self::model::{Engine, Shared, SharedDead, length_of, seq, terminal};
+use super::*;
+use crate::outbox::{MemoryConfig, MemoryOutbox};
+use crate::testing::frame_of_moves;
+use till_protocol::id::Seq;
+use till_protocol::reply::{Ack, Message, Nack, Slow};
+use till_protocol::time::DeviceTime;
+
+/// A device, an engine, and a line between them that breaks.
+struct World {
+    rng: SmallRng,
+    now: Instant,
+    engine: Engine,
+    outbox: Shared,
+    dead: SharedDead,
+    session: Session,
+    connected: bool,
+    up: VecDeque<Bytes>,
+    down: VecDeque<Bytes>,
+    /// Marks of the events that the device has made, in order.
+    made: Vec<u64>,
+    salt: u64,
+    repeat: bool,
+}
+
+impl World {
+    fn new(seed: u64, repeat: bool) -> Self {
+        let (outbox, dead) = (Shared::default(), SharedDead::default());
+        Self {
+            rng: SmallRng::seed_from_u64(seed),
+            now: Instant::now(),
+            engine: Engine::default(),
+            session: session_on(&outbox, &dead, repeat),
+            outbox,
+            dead,
+            connected: false,
+            up: VecDeque::new(),
+            down: VecDeque::new(),
+            made: Vec::new(),
+            salt: 0,
+            repeat,
+        }
+    }
+
+    fn make_events(&mut self) {
+        self.salt += 1;
+        let count = self.rng.random_range(1..5_u32);
+        let frame = frame_of_moves(self.session.next_seq(), count, self.salt);
+        for index in 0..count {
+            self.made.push(frame::mark(&frame, index).unwrap());
+        }
+        self.session.append(frame).unwrap();
+    }
+
+    fn cut(&mut self) {
+        // What is on its way up may still arrive in part; no answer to it ever does.
+        let arrives = self.rng.random_range(0..=self.up.len());
+        for bytes in self.up.drain(..).take(arrives) {
+            self.engine.hear(&bytes, &mut VecDeque::new());
+        }
+        self.down.clear();
+        self.session.disconnected();
+        self.connected = false;
+    }
+
+    /// The device's disk is replaced by another content.
+    fn restart_with(&mut self, content: MemoryOutbox) {
+        self.cut();
+        self.outbox = Shared(Arc::new(Mutex::new(content)));
+        self.session = session_on(&self.outbox, &self.dead, self.repeat);
+    }
+
+    fn image(&self) -> MemoryOutbox {
+        self.outbox.0.lock().unwrap().clone()
+    }
+
+    /// Moves at most one message each way. Returns whether anything moved.
+    fn pump(&mut self) -> bool {
+        if !self.connected {
+            self.session.connected(DeviceTime::default());
+            self.connected = true;
+        }
+        self.now += Duration::from_millis(100);
+        let mut out = Vec::new();
+        self.session.transmit(self.now, &mut out, 2).unwrap();
+        let mut moved = !out.is_empty();
+        self.up.extend(out);
+        if let Some(bytes) = self.up.pop_front() {
+            self.engine.hear(&bytes, &mut self.down);
+            moved = true;
+        }
+        if let Some(bytes) = self.down.pop_front() {
+            let reply = Message::decode(&Frame::decode(bytes).unwrap()).unwrap();
+            let ended = self.session.handle(self.now, reply).unwrap();
+            self.session.notices().for_each(drop);
+            if ended.is_some() {
+                self.cut();
+            }
+            moved = true;
+        }
+        moved
+    }
+
+    fn settle(&mut self) {
+        for _ in 0..100_000 {
+            let moved = self.pump();
+            if !moved {
+                let standing = self.session.standing();
+                if standing.committed == standing.last {
+                    return;
+                }
+                if let Some(reply) = self.engine.commit() {
+                    self.down.push_back(reply.encode());
+                }
+            }
+        }
+        panic!("does not come to rest: {:?}", self.session);
+    }
+
+    fn assert_once_and_in_order(&self, seed: u64) {
+        let mut seen = BTreeSet::new();
+        for mark in &self.engine.applied {
+            assert!(
+                seen.insert(*mark),
+                "seed {seed}: an event took effect twice"
+            );
+        }
+        let places: BTreeMap<u64, usize> = self.made.iter().copied().zip(0..).collect();
+        for (epoch, marks) in &self.engine.epochs {
+            let order: Vec<usize> = marks.iter().map(|mark| places[mark]).collect();
+            assert!(
+                order.is_sorted(),
+                "seed {seed}: epoch {epoch} is out of order"
+            );
+        }
+    }
+
+    fn assert_nothing_lost(&self, seed: u64) {
+        let applied: BTreeSet<u64> = self.engine.applied.iter().copied().collect();
+        let dead = self.dead.marks();
+        for (at, mark) in self.made.iter().enumerate() {
+            let refused = self.engine.refuses.contains(mark);
+            assert_eq!(applied.contains(mark), !refused, "seed {seed}: event {at}");
+            assert_eq!(dead.contains(mark), refused, "seed {seed}: event {at}");
+        }
+    }
+}
+
+fn session_on(outbox: &Shared, dead: &SharedDead, repeat: bool) -> Session {
+    let config = SessionConfig {
+        repeat_unacknowledged: repeat,
+        ..SessionConfig::new(terminal())
+    };
+    Session::new(config, Box::new(outbox.clone()), Box::new(dead.clone()))
+}
+
+#[test]
+fn a_line_that_breaks_at_random_loses_doubles_and_misorders_nothing() {
+    for seed in 0..200 {
+        let mut world = World::new(seed, true);
+        for _ in 0..300 {
+            match world.rng.random_range(0..20) {
+                0 => world.cut(),
+                1..=3 => {
+                    world.make_events();
+                    if world.rng.random_range(0..4) == 0 {
+                        let last = *world.made.last().unwrap();
+                        world.engine.refuses.insert(last);
+                    }
+                }
+                4 => {
+                    if let Some(reply) = world.engine.commit().filter(|_| world.session.is_live()) {
+                        world.down.push_back(reply.encode());
+                    }
+                }
+                _ => drop(world.pump()),
+            }
+        }
+        world.settle();
+        world.assert_once_and_in_order(seed);
+        world.assert_nothing_lost(seed);
+    }
+}
+
+#[test]
+fn images_put_back_and_disks_lost_at_random_double_and_misorder_nothing() {
+    for seed in 0..300 {
+        let mut world = World::new(seed, seed % 2 == 0);
+        let mut image = world.image();
+        for _ in 0..400 {
+            match world.rng.random_range(0..40) {
+                0 | 1 => world.cut(),
+                2 => image = world.image(),
+                3 => {
+                    let content = image.clone();
+                    world.restart_with(content);
+                }
+                4 if world.rng.random_range(0..4) == 0 => {
+                    world.restart_with(MemoryOutbox::new(MemoryConfig::default()));
+                }
+                5..=10 => {
+                    world.make_events();
+                    if world.rng.random_range(0..6) == 0 {
+                        let last = *world.made.last().unwrap();
+                        world.engine.refuses.insert(last);
+                    }
+                }
+                11 | 12 => {
+                    if let Some(reply) = world.engine.commit().filter(|_| world.session.is_live()) {
+                        world.down.push_back(reply.encode());
+                    }
+                }
+                _ => drop(world.pump()),
+            }
+        }
+        world.settle();
+        world.assert_once_and_in_order(seed);
+    }
+}
+
+#[test]
+fn an_image_of_yesterday_takes_a_new_epoch_and_its_new_sales_arrive() {
+    let mut world = World::new(1, false);
+    world.make_events();
+    world.settle();
+    world.make_events();
+    let yesterday = world.image();
+    world.make_events();
+    world.settle();
+    world.restart_with(yesterday);
+    world.make_events();
+    world.settle();
+    assert_eq!(world.session.standing().epoch, Epoch::new(2).ok());
+    world.assert_once_and_in_order(1);
+    world.assert_nothing_lost(1);
+}
+
+#[test]
+fn a_lost_disk_starts_a_new_life_at_one() {
+    let mut world = World::new(2, false);
+    world.make_events();
+    world.settle();
+    world.restart_with(MemoryOutbox::new(MemoryConfig::default()));
+    world.make_events();
+    world.settle();
+    assert_eq!(world.session.standing().epoch, Epoch::new(2).ok());
+    world.assert_nothing_lost(2);
+}
+
+#[test]
+fn what_retention_dropped_becomes_a_dead_letter_instead_of_a_guess() {
+    let mut world = World::new(3, false);
+    for _ in 0..3 {
+        world.make_events();
+    }
+    let last = world.session.standing().last;
+    let image = world.image();
+    while length_of(&world.engine.applied) < last {
+        world.pump();
+    }
+    world.make_events();
+    world.settle();
+    // The image has no epoch yet; give it the one under which it was sent.
+    let mut image = image;
+    image.begin_epoch(Epoch::FIRST, 1).unwrap();
+    world.engine.retained_from = 3;
+    world.restart_with(image);
+    world.settle();
+    let dead = world.dead.marks();
+    assert_eq!(dead, world.made.iter().take(2).copied().collect());
+    world.assert_once_and_in_order(3);
+}
+
+#[test]
+fn a_gap_is_answered_once_and_again_only_when_nothing_moves() {
+    let mut world = World::new(4, false);
+    world.make_events();
+    world.settle();
+    for _ in 0..3 {
+        world.make_events();
+    }
+    let mut out = Vec::new();
+    world.session.transmit(world.now, &mut out, 8).unwrap();
+    let frames = out.clone();
+    let expected = frame::range(&frames[0]).unwrap().0;
+    out.clear();
+    for _ in 0..2 {
+        let nack = Message::Nack(Nack {
+            expected: seq(expected),
+        });
+        world.session.handle(world.now, nack).unwrap();
+    }
+    world.session.transmit(world.now, &mut out, 8).unwrap();
+    assert_eq!(out, frames);
+    out.clear();
+    world.session.transmit(world.now, &mut out, 8).unwrap();
+    assert!(out.is_empty());
+    let later = world.session.timeout().unwrap();
+    world.session.transmit(later, &mut out, 8).unwrap();
+    assert_eq!(out, frames);
+}
+
+#[test]
+fn an_engine_that_acknowledges_what_was_never_sent_is_not_believed() {
+    let mut world = World::new(5, false);
+    world.make_events();
+    world.settle();
+    let last = world.session.standing().last;
+    let ack = Message::Ack(Ack {
+        journalled: Seq::new(last + 1).ok(),
+        committed: Seq::new(last + 1).ok(),
+        refusals: Vec::new(),
+    });
+    let believed = world.session.handle(world.now, ack);
+    assert!(matches!(believed, Err(SessionError::Protocol { .. })));
+}
+
+#[test]
+fn a_pause_that_the_engine_asked_for_is_kept() {
+    let mut world = World::new(6, false);
+    world.make_events();
+    world.settle();
+    world.make_events();
+    let slow = Message::Slow(Slow { wait_ms: 250 });
+    world.session.handle(world.now, slow).unwrap();
+    let mut out = Vec::new();
+    world.session.transmit(world.now, &mut out, 8).unwrap();
+    assert!(out.is_empty());
+    let until = world.session.timeout().unwrap();
+    assert_eq!(until, world.now + Duration::from_millis(250));
+    world.session.transmit(until, &mut out, 8).unwrap();
+    assert_eq!(out.len(), 1);
+}
+
+#[test]
+fn a_last_answer_that_was_lost_is_asked_for_again() {
+    let mut world = World::new(7, false);
+    world.make_events();
+    while world.engine.applied.len() < world.made.len() {
+        world.pump();
+    }
+    world.engine.commit();
+    world.cut();
+    for _ in 0..20 {
+        world.pump();
+    }
+    let standing = world.session.standing();
+    assert_eq!(standing.committed, standing.last);
+    world.assert_once_and_in_order(7);
+}
+
+#[test]
+fn a_tombstone_of_another_history_swallows_no_event() {
+    let mut world = World::new(8, true);
+    world.make_events();
+    world.settle();
+    world.make_events();
+    let image = world.image();
+    // The disk is lost, and the first event of the next life is refused.
+    world.restart_with(MemoryOutbox::new(MemoryConfig::default()));
+    let lost = world.made.len();
+    world.make_events();
+    world.engine.refuses.insert(world.made[lost]);
+    world.settle();
+    assert_eq!(world.session.standing().epoch, Epoch::new(2).ok());
+    world.restart_with(image);
+    world.settle();
+    world.assert_once_and_in_order(8);
+    world.assert_nothing_lost(8);
+}
