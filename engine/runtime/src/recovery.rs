@@ -14,6 +14,9 @@ use till_storage::journal::{Cut, Journal, JournalConfig, Lsn, OpenError, Writer}
 use till_storage::rebuild::{Fold, rebuild};
 use till_storage::views::{Fit, StoreError, Views, check_base};
 
+/// Longest wait for the last reader of rows of an engine that has ended.
+const LOCKED_FOR: Duration = Duration::from_secs(3);
+
 /// Why a data folder does not open.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -170,7 +173,7 @@ fn views(
     };
     let base = journal.base().map_or(0, Lsn::get);
     let fresh = !dir.exists();
-    let reason = match EmbeddedViews::open(EmbeddedConfig::new(dir)) {
+    let reason = match open_rows(dir) {
         Ok(views) => match check_base(&views, base, end.get()) {
             Ok(Fit::Good) => return Ok((Arc::new(views), None)),
             Ok(Fit::OlderThanBase) if fresh => "there were none".to_owned(),
@@ -189,6 +192,19 @@ fn views(
     move_aside(dir)?;
     let views = EmbeddedViews::open(EmbeddedConfig::new(dir))?;
     Ok((Arc::new(views), Some(reason)))
+}
+
+// The folder is ours, so that whoever has the rows open is on its way out: a reader of an engine of this process.
+fn open_rows(dir: &Path) -> Result<EmbeddedViews, till_embedded::OpenError> {
+    let until = Instant::now() + LOCKED_FOR;
+    loop {
+        match EmbeddedViews::open(EmbeddedConfig::new(dir)) {
+            Err(till_embedded::OpenError::Locked { .. }) if Instant::now() < until => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            other => return other,
+        }
+    }
 }
 
 /// Gives the rows another name, so that new ones can be made. One old copy is kept.

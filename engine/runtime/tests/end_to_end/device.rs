@@ -59,7 +59,7 @@ pub(crate) fn hello(terminal: TerminalId, epoch: u32) -> Hello {
     let now = std::time::SystemTime::now();
     let now = now.duration_since(std::time::UNIX_EPOCH).unwrap();
     Hello {
-        versions: vec![(1, 1), (2, 1), (3, 1), (4, 1)],
+        versions: vec![(1, 1), (4, 1), (5, 1), (9, 1)],
         terminal,
         epoch: Epoch::new(epoch).ok(),
         clock: DeviceTime::from_us(now.as_micros().try_into().unwrap()),

@@ -59,7 +59,7 @@ async fn hostile_bytes_end_their_own_stream_with_a_reason_and_no_other() {
         ("no versions", no_versions.encode(), Reason::BadHello),
         (
             "cut hello",
-            encode_frame(0, 1, 0, 0, b"abc"),
+            encode_frame(0, 1, 0, 0, &[1, 0, 9]),
             Reason::BadHello,
         ),
         ("noise", Bytes::from_static(&[0xa5; 64]), Reason::BadMagic),

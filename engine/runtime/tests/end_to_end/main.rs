@@ -40,11 +40,8 @@ pub(crate) async fn engine(dir: &Path) -> std::sync::Arc<Handle> {
     std::sync::Arc::new(start(dir).await)
 }
 
-const THREADS: &str = "multi_thread";
-
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_acknowledged_is_in_the_answer() {
-    let _ = THREADS;
     let dir = folder();
     let engine = engine(dir.path()).await;
     let connection = connect(&engine).await;
@@ -116,7 +113,7 @@ async fn a_refused_event_is_named_and_the_others_count() {
     // Bytes that are no archive: every event of the frame is refused, and the stream goes on.
     device
         .send(till_protocol::codec::encode_frame(
-            2,
+            4,
             1,
             2,
             4,
@@ -150,7 +147,7 @@ fn hand_made(first: u64, moves: &[till_protocol::family::stock::v1::Move]) -> by
         // Records stand first, 32 bytes each; the kind follows at, sku, quantity and offset.
         payload[index * 32 + 26] = one.kind;
     }
-    till_protocol::codec::encode_frame(2, 1, u32::try_from(moves.len()).unwrap(), first, &payload)
+    till_protocol::codec::encode_frame(4, 1, u32::try_from(moves.len()).unwrap(), first, &payload)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -244,6 +241,7 @@ async fn a_drain_finishes_what_was_sent_and_says_goodbye() {
     draining.await.unwrap().unwrap();
     // A second one has nothing to do.
     engine.drain().await.unwrap();
+    drop(engine);
     let again = start(dir.path()).await;
     let report = again.report();
     assert!(report.closed_cleanly && report.cut.is_none() && report.rebuilt.is_none());
