@@ -147,7 +147,7 @@ function showTiles(f) {
     : f.flush.backlog_bytes ? "on its way to the rows; durable already" : "queries show everything that is durable");
   const share = f.disk.total_bytes ? f.disk.free_bytes / f.disk.total_bytes : 1;
   show("disk", f.disk.full ? "full" : `${bytes(f.disk.free_bytes)} free`, f.disk.full ? "bad" : share < 0.05 ? "warn" : "");
-  show("disk-note", f.disk.full ? "ingestion waits for room; nothing acknowledged is lost" : `journal ${bytes(f.journal.bytes)} in ${whole.format(f.journal.segments)} segments`);
+  show("disk-note", f.disk.full ? "ingestion waits for room; nothing acknowledged is lost" : `journal ${bytes(f.journal.bytes)} in ${f.journal.segments === 1 ? "1 segment" : `${whole.format(f.journal.segments)} segments`}`);
 }
 
 function showBooks(e) {
