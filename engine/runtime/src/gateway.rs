@@ -98,7 +98,7 @@ fn transport(shared: &Shared) -> TransportConfig {
         .max_concurrent_bidi_streams(VarInt::from_u32(config.network.streams_max))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .stream_receive_window(VarInt::from_u32(WIDE_WINDOW_BYTES))
-        .receive_window(VarInt::from_u32(NARROW_WINDOW_BYTES))
+        .receive_window(VarInt::from_u32(WIDE_WINDOW_BYTES))
         .send_window(u64::from(NARROW_WINDOW_BYTES))
         .datagram_receive_buffer_size(None)
         .max_idle_timeout(Some(VarInt::from_u32(30_000).into()));

@@ -334,6 +334,11 @@ impl Session {
         matches!(self.phase, Phase::Live) && self.in_flight.len() < self.credit
     }
 
+    /// Whether the engine has not yet answered the Hello of this stream.
+    pub fn is_greeting(&self) -> bool {
+        matches!(self.phase, Phase::Greeting { .. })
+    }
+
     /// Whether frames flow.
     pub fn is_live(&self) -> bool {
         matches!(self.phase, Phase::Live)

@@ -1,7 +1,7 @@
 //! The task of one terminal: keeps its outbox synced and its stream up.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use quinn::{Connection, RecvStream, SendStream};
@@ -41,6 +41,8 @@ enum StreamError {
     Seal(#[from] SendError),
     #[error("the engine ended the stream without a word")]
     Ended,
+    #[error("the engine did not answer the Hello")]
+    Unanswered,
 }
 
 /// Runs until the terminal or its link is closed.
@@ -94,7 +96,7 @@ async fn converse(link: &Arc<LinkShared>, inner: &Inner) {
                 continue;
             }
         };
-        let ended = stream(&connection, inner).await;
+        let ended = stream(&connection, inner, patience).await;
         let was_live = inner.with(|state| {
             let live = state.session.is_live();
             state.session.disconnected();
@@ -132,13 +134,18 @@ async fn converse(link: &Arc<LinkShared>, inner: &Inner) {
 }
 
 /// One stream from Hello to its end; `None` when this side has closed it.
-async fn stream(connection: &Connection, inner: &Inner) -> Result<Option<End>, StreamError> {
+async fn stream(
+    connection: &Connection,
+    inner: &Inner,
+    patience: Duration,
+) -> Result<Option<End>, StreamError> {
     let (mut send, mut recv) = connection.open_bi().await?;
     inner.with(|state| state.session.connected(clock()));
     let mut closing = inner.closing.subscribe();
     let ended = tokio::select! {
         ended = write(&mut send, inner) => ended.map(Some),
         ended = read(&mut recv, inner) => ended.map(Some),
+        () = unanswered(inner, patience) => Err(StreamError::Unanswered),
         _ = closing.wait_for(|closing| *closing) => Ok(None),
     };
     match &ended {
@@ -148,6 +155,14 @@ async fn stream(connection: &Connection, inner: &Inner) -> Result<Option<End>, S
         Err(_) => drop(send.reset(0_u32.into())),
     }
     ended
+}
+
+/// Ends when the engine has not answered the Hello in time; else never.
+async fn unanswered(inner: &Inner, patience: Duration) {
+    sleep(patience).await;
+    if !inner.with(|state| state.session.is_greeting()) {
+        std::future::pending::<()>().await;
+    }
 }
 
 async fn write(send: &mut SendStream, inner: &Inner) -> Result<End, StreamError> {

@@ -49,6 +49,8 @@ impl Session {
                     asked: 0,
                     granted: Some((epoch, welcome.time, clock_suspect)),
                     marks_max: CHECK_MARKS_MAX,
+                    claimed: None,
+                    foreign: false,
                 });
             }
             self.begin_epoch(own, epoch)?;
@@ -136,6 +138,8 @@ impl Session {
             asked: 0,
             granted: None,
             marks_max: CHECK_MARKS_MAX,
+            claimed: None,
+            foreign: false,
         })
     }
 
@@ -144,7 +148,14 @@ impl Session {
         let mut marks = Vec::new();
         let mut seq = comparison.from;
         while marks.len() < comparison.marks_max && seq <= comparison.to {
-            marks.push(self.mark(seq)?.unwrap_or(0));
+            let mark = self.mark(seq)?.unwrap_or(0);
+            // A mark that is wrong on purpose equals nothing but a tombstone, and is never 0.
+            let asked = if comparison.claimed.is_some() {
+                !mark | 1
+            } else {
+                mark
+            };
+            marks.push(asked);
             seq += 1;
         }
         if marks.is_empty() {
@@ -174,6 +185,7 @@ impl Session {
             comparison.epoch += 1;
             comparison.shift = comparison.from - 1;
             comparison.to = last;
+            comparison.foreign = true;
             return self.compare(comparison);
         }
         self.renew_from = Some(comparison.from);
@@ -202,6 +214,25 @@ impl Session {
             return Err(SessionError::Protocol {
                 what: "the answer to another Check",
             });
+        }
+        if let Some((claimed, all)) = comparison.claimed.take() {
+            comparison.marks_max = CHECK_MARKS_MAX;
+            if matched == asked {
+                // Tombstones alone: this epoch may be that of quite another history.
+                return self.next_epoch(comparison);
+            }
+            comparison.from += u64::from(claimed);
+            return if all {
+                self.compare(comparison)
+            } else {
+                self.next_epoch(comparison)
+            };
+        }
+        let at_start = comparison.from - comparison.shift == 1;
+        if comparison.foreign && at_start && matched > 0 {
+            comparison.claimed = Some((matched, matched == asked));
+            comparison.marks_max = usize::from(matched);
+            return self.compare(comparison);
         }
         comparison.from += u64::from(matched);
         comparison.marks_max = CHECK_MARKS_MAX;
@@ -246,4 +277,9 @@ pub(super) struct Comparison {
     granted: Option<(Epoch, Timestamp, bool)>,
     /// Most marks in the next question.
     marks_max: usize,
+    /// The epoch is not the outbox's own: what stands at its start may be of another history.
+    foreign: bool,
+    /// So many events at the start of a foreign epoch equal ours (and whether all that were asked about). A tombstone has
+    /// no mark and equals everything, so this is asked once more with wrong marks before it is believed.
+    claimed: Option<(u16, bool)>,
 }

@@ -207,7 +207,13 @@ fn images_put_back_and_disks_lost_at_random_double_and_misorder_nothing() {
                 4 if world.rng.random_range(0..4) == 0 => {
                     world.restart_with(MemoryOutbox::new(MemoryConfig::default()));
                 }
-                5..=10 => world.make_events(),
+                5..=10 => {
+                    world.make_events();
+                    if world.rng.random_range(0..6) == 0 {
+                        let last = *world.made.last().unwrap();
+                        world.engine.refuses.insert(last);
+                    }
+                }
                 11 | 12 => {
                     if let Some(reply) = world.engine.commit().filter(|_| world.session.is_live()) {
                         world.down.push_back(reply.encode());
@@ -350,4 +356,24 @@ fn a_last_answer_that_was_lost_is_asked_for_again() {
     let standing = world.session.standing();
     assert_eq!(standing.committed, standing.last);
     world.assert_once_and_in_order(7);
+}
+
+#[test]
+fn a_tombstone_of_another_history_swallows_no_event() {
+    let mut world = World::new(8, true);
+    world.make_events();
+    world.settle();
+    world.make_events();
+    let image = world.image();
+    // The disk is lost, and the first event of the next life is refused.
+    world.restart_with(MemoryOutbox::new(MemoryConfig::default()));
+    let lost = world.made.len();
+    world.make_events();
+    world.engine.refuses.insert(world.made[lost]);
+    world.settle();
+    assert_eq!(world.session.standing().epoch, Epoch::new(2).ok());
+    world.restart_with(image);
+    world.settle();
+    world.assert_once_and_in_order(8);
+    world.assert_nothing_lost(8);
 }

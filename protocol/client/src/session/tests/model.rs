@@ -137,7 +137,9 @@ impl Engine {
             .iter()
             .zip(own.iter().skip(at))
             .zip(seqs)
-            .take_while(|((theirs, ours), seq)| theirs == ours && looked_up(*seq))
+            .take_while(|((theirs, ours), seq)| {
+                (theirs == ours || self.refuses.contains(ours)) && looked_up(*seq)
+            })
             .count();
         Message::Checked(Checked {
             epoch: check.epoch,
