@@ -215,7 +215,7 @@ impl Journal {
         let status = admin.status().unwrap_or_default();
         let number = |name: &str| {
             status
-                .pointer(&format!("/journal/{name}"))
+                .pointer(&format!("/figures/journal/{name}"))
                 .and_then(serde_json::Value::as_u64)
         };
         Self {
