@@ -17,12 +17,10 @@ pub mod pack;
 pub mod views;
 
 pub mod base;
+pub mod doctor;
 pub mod names;
-
 pub mod query;
 pub mod rebuild;
-
-pub mod doctor;
 
 mod num;
 

@@ -85,6 +85,14 @@ impl<'a> Fold<'a> {
         Ok(())
     }
 
+    /// Writes what is left where the fold had the records of some stores only: the views' checkpoint stays.
+    ///
+    /// # Errors
+    /// [`FoldError::Store`].
+    pub fn finish_part(mut self) -> Result<(), FoldError> {
+        self.flush(None)
+    }
+
     fn flush(&mut self, checkpoint: Option<u64>) -> Result<(), FoldError> {
         let dirty = self.shard.take_dirty();
         let generation = dirty.generation;

@@ -230,6 +230,11 @@ impl Handle {
         &self.engine.config
     }
 
+    /// The rows. They may be a flush behind what is durable.
+    pub fn views(&self) -> &dyn Views {
+        self.engine.views.as_ref()
+    }
+
     /// What the start found and did.
     pub const fn report(&self) -> &StartReport {
         &self.report

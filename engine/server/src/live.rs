@@ -1,0 +1,113 @@
+//! A running engine as the admin port sees it, from its start to the end of its drain.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use parking_lot::RwLock;
+use till_ops::{Answer, Engine, EngineError, Figures, Health, Question};
+use till_runtime::{Handle, Query, Reply};
+
+use crate::answer::{Knows, answer};
+
+mod figures;
+mod health;
+
+/// The engine behind the admin port. The port answers before the engine has started and while it drains.
+pub(crate) struct Live {
+    started_at_us: i64,
+    phase: RwLock<Phase>,
+    sums: figures::Sums,
+}
+
+#[derive(Clone)]
+enum Phase {
+    Starting,
+    Running(Arc<Handle>),
+    Draining(Arc<Handle>, i64),
+}
+
+impl Live {
+    /// An engine that is starting.
+    pub(crate) fn starting() -> Self {
+        Self {
+            started_at_us: now_us(),
+            phase: RwLock::new(Phase::Starting),
+            sums: figures::Sums::default(),
+        }
+    }
+
+    /// The engine has started.
+    pub(crate) fn started(&self, engine: Arc<Handle>) {
+        *self.phase.write() = Phase::Running(engine);
+    }
+
+    /// The engine drains.
+    pub(crate) fn draining(&self) {
+        let mut phase = self.phase.write();
+        if let Phase::Running(engine) = &*phase {
+            *phase = Phase::Draining(Arc::clone(engine), now_us());
+        }
+    }
+
+    fn engine(&self) -> Result<Arc<Handle>, EngineError> {
+        match &*self.phase.read() {
+            Phase::Running(engine) | Phase::Draining(engine, _) => Ok(Arc::clone(engine)),
+            Phase::Starting => Err(EngineError::NotRunning(
+                "it is starting and reads the journal; ask again in a moment".to_owned(),
+            )),
+        }
+    }
+}
+
+impl Engine for Live {
+    fn figures(&self) -> Figures {
+        let mut shown = self.engine().map_or_else(
+            |_| Figures::default(),
+            |engine| figures::of(&engine, &self.sums),
+        );
+        shown.now_us = now_us();
+        shown.started_at_us = self.started_at_us;
+        shown
+    }
+
+    fn health(&self) -> Health {
+        match &*self.phase.read() {
+            Phase::Starting => health::starting(self.started_at_us),
+            Phase::Running(engine) => health::running(engine, now_us()),
+            Phase::Draining(_, since_us) => health::draining(*since_us),
+        }
+    }
+
+    fn answer(&self, question: &Question) -> Result<Answer, EngineError> {
+        answer(&Running(self.engine()?), question)
+    }
+
+    fn flush(&self) -> Result<u64, EngineError> {
+        self.engine()?
+            .flush_now()
+            .map_err(|error| EngineError::Failed(error.to_string()))
+    }
+
+    fn retry_quarantine(&self) -> Result<(u64, u64), EngineError> {
+        let retried = self.engine()?.retry_quarantine();
+        let retried = retried.map_err(|error| EngineError::Failed(error.to_string()))?;
+        Ok((retried.applied, retried.quarantined))
+    }
+}
+
+/// A running engine answers from its rows, once they hold everything that is durable.
+struct Running(Arc<Handle>);
+
+impl Knows for Running {
+    fn ask(&self, query: &Query) -> Result<Reply, String> {
+        self.0.query(query).map_err(|error| error.to_string())
+    }
+}
+
+/// The time, in us since 1970-01-01 UTC.
+pub(crate) fn now_us() -> i64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,82 @@
+//! A data folder that no engine has open, as the commands use it.
+
+use std::path::Path;
+
+use anyhow::bail;
+use till_ops::{Answer, Question};
+use till_runtime::{Offline, Query, Reply};
+use till_storage::journal::Journal;
+
+use crate::answer::{Knows, answer};
+use crate::output::tell;
+
+/// An open folder; its lock is held while it is.
+#[derive(Debug)]
+pub(crate) struct Folder(Offline);
+
+impl Folder {
+    /// Opens a folder: recovers the journal and brings the rows to its end, as a start would.
+    ///
+    /// # Errors
+    /// When there is no data in it, an engine has it open, or the journal is damaged; the message says what to do.
+    pub(crate) fn open(dir: &Path) -> anyhow::Result<Self> {
+        must_hold_data(dir)?;
+        Ok(Self(Offline::open(dir)?))
+    }
+
+    /// Opens a folder with all rows made anew from base and journal.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub(crate) fn rebuild(dir: &Path) -> anyhow::Result<Self> {
+        must_hold_data(dir)?;
+        let mut told = 0;
+        let offline = Offline::rebuild(dir, &mut |at, end| {
+            let percent = at.saturating_mul(100).checked_div(end).unwrap_or(100);
+            if percent >= told + 10 {
+                told = percent;
+                tell(format!("{percent} % of the journal"));
+            }
+        })?;
+        Ok(Self(offline))
+    }
+
+    /// Answers a question.
+    ///
+    /// # Errors
+    /// When rows or facts cannot be read.
+    pub(crate) fn answer(&self, question: &Question) -> anyhow::Result<Answer> {
+        Ok(answer(self, question)?)
+    }
+
+    /// Decides the quarantined events again; gives (applied, still quarantined).
+    ///
+    /// # Errors
+    /// When rows or facts cannot be read, or the journal cannot be written.
+    pub(crate) fn retry_quarantine(mut self) -> anyhow::Result<(u64, u64)> {
+        let report = self.0.retry_quarantine()?;
+        Ok((report.applied, report.quarantined))
+    }
+
+    /// The journal.
+    pub(crate) fn journal(&self) -> &Journal {
+        self.0.journal()
+    }
+}
+
+impl Knows for Folder {
+    fn ask(&self, query: &Query) -> Result<Reply, String> {
+        self.0.query(query).map_err(|error| error.to_string())
+    }
+}
+
+/// A folder that was never an engine's would be made into one, and answer every question with nothing.
+fn must_hold_data(dir: &Path) -> anyhow::Result<()> {
+    if !dir.join("journal").is_dir() {
+        bail!(
+            "{} holds no data: it has no folder `journal`",
+            dir.display()
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,34 @@
+//! What goes to standard output: results, and nothing else.
+
+use std::io::{self, Write};
+
+use anyhow::Context;
+use serde::Serialize;
+
+/// Prints one line.
+pub(crate) fn line(text: impl AsRef<str>) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    let result = out
+        .write_all(text.as_ref().as_bytes())
+        .and_then(|()| out.write_all(b"\n"))
+        .and_then(|()| out.flush());
+    match result {
+        // The reader has seen enough: `tillstream query sales ... | head`.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result.context("standard output"),
+    }
+}
+
+/// Prints one line of JSON.
+pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
+    line(serde_json::to_string(value).context("result as JSON")?)
+}
+
+/// Says something to the person at the terminal, apart from results and from the log.
+#[expect(
+    clippy::print_stderr,
+    reason = "the one place where people are told things"
+)]
+pub(crate) fn tell(text: impl AsRef<str>) {
+    eprintln!("{}", text.as_ref());
+}

@@ -1,0 +1,185 @@
+//! `tillstream query` and `tillstream quarantine`: questions, answered as a table or as one line of JSON.
+
+use anyhow::Context;
+use serde_json::Value;
+use till_ops::Topic;
+
+use crate::args::{AskArgs, QuarantineCommand, QueryCommand};
+use crate::source::Source;
+use crate::{output, table};
+
+/// Answers a question.
+///
+/// # Errors
+/// Returns a usage error for a wrong parameter, else what kept the source from answering.
+pub(crate) fn run(command: QueryCommand) -> anyhow::Result<()> {
+    let (topic, pairs, ask) = parts(command);
+    let pairs: Vec<(String, String)> = pairs
+        .into_iter()
+        .filter_map(|(name, value)| Some((name.to_owned(), value?)))
+        .collect();
+    show(topic, &pairs, &ask)
+}
+
+type Pairs = Vec<(&'static str, Option<String>)>;
+
+fn parts(command: QueryCommand) -> (Topic, Pairs, AskArgs) {
+    match command {
+        QueryCommand::Sales {
+            by,
+            from,
+            to,
+            store,
+            ask,
+        } => {
+            let pairs = vec![
+                ("by", Some(by)),
+                ("from", from),
+                ("to", to),
+                ("store", store),
+            ];
+            (Topic::Sales, pairs, ask)
+        }
+        QueryCommand::Stock { store, sku, ask } => {
+            let pairs = vec![("store", Some(store)), ("sku", sku)];
+            (Topic::Stock, pairs, ask)
+        }
+        QueryCommand::Transaction {
+            receipt,
+            store,
+            terminal,
+            day,
+            ask,
+        } => {
+            let pairs = vec![
+                ("receipt", Some(receipt)),
+                ("store", store),
+                ("terminal", terminal),
+                ("day", day),
+            ];
+            (Topic::Transactions, pairs, ask)
+        }
+        QueryCommand::Terminal {
+            store,
+            terminal,
+            ask,
+        } => {
+            let pairs = vec![("store", store), ("terminal", terminal)];
+            (Topic::Terminals, pairs, ask)
+        }
+        QueryCommand::Stores { ask } => (Topic::Stores, Vec::new(), ask),
+    }
+}
+
+/// Shows or retries what is quarantined.
+///
+/// # Errors
+/// Returns what kept the source from answering.
+pub(crate) fn quarantine(command: QuarantineCommand) -> anyhow::Result<()> {
+    match command {
+        QuarantineCommand::List(ask) => show(Topic::Quarantine, &[], &ask),
+        QuarantineCommand::Retry(ask) => {
+            let (applied, left) = Source::find(&ask.source)?.retry_quarantine()?;
+            if ask.json {
+                return output::json(
+                    &serde_json::json!({ "applied": applied, "quarantined": left }),
+                );
+            }
+            output::line(format!("{applied} applied, {left} still quarantined"))
+        }
+    }
+}
+
+fn show(topic: Topic, pairs: &[(String, String)], ask: &AskArgs) -> anyhow::Result<()> {
+    let source = Source::find(&ask.source)?;
+    let text = source.ask(topic, pairs)?;
+    if ask.json {
+        return output::line(text);
+    }
+    let answer: Value = serde_json::from_str(&text).context("answer")?;
+    let rows = answer.get("rows").and_then(Value::as_array);
+    let rows = rows.map_or(&[][..], Vec::as_slice);
+    if rows.is_empty() {
+        output::line(nothing(topic))?;
+    } else {
+        for line in readable(topic, rows) {
+            output::line(line)?;
+        }
+    }
+    output::tell(format!(
+        "{} from {}; {}",
+        counted(rows.len()),
+        source.words(),
+        freshness(answer.get("freshness"))
+    ));
+    Ok(())
+}
+
+fn readable(topic: Topic, rows: &[Value]) -> Vec<String> {
+    match topic {
+        Topic::Terminals => table::chosen(rows, TERMINAL_COLUMNS),
+        Topic::Transactions => rows
+            .iter()
+            .filter_map(Value::as_object)
+            .enumerate()
+            .flat_map(|(number, row)| {
+                let gap = (number > 0).then(String::new);
+                gap.into_iter().chain(table::block(row))
+            })
+            .collect(),
+        _ => table::lines(rows),
+    }
+}
+
+/// What people want to know of a terminal; JSON has more.
+const TERMINAL_COLUMNS: &[&str] = &[
+    "store",
+    "terminal",
+    "epoch",
+    "next_seq",
+    "last_seen",
+    "totals.transactions",
+    "totals.net_minor",
+    "currency",
+    "applied",
+    "refused",
+    "quarantined",
+    "flags",
+];
+
+const fn nothing(topic: Topic) -> &'static str {
+    match topic {
+        Topic::Sales => "nothing was sold in that time",
+        Topic::Stock => "no stock is known there",
+        Topic::Transactions => "no transaction has that receipt number",
+        Topic::Terminals => "no such terminal has sent anything",
+        Topic::Stores => "no store is registered yet",
+        Topic::Quarantine => "nothing is quarantined",
+    }
+}
+
+fn counted(rows: usize) -> String {
+    match rows {
+        1 => "1 row".to_owned(),
+        rows => format!("{rows} rows"),
+    }
+}
+
+/// What an answer includes, in words.
+fn freshness(freshness: Option<&Value>) -> String {
+    let number = |name: &str| {
+        freshness
+            .and_then(|fresh| fresh.get(name))
+            .and_then(Value::as_u64)
+    };
+    match (number("applied_lsn"), number("journal_lsn")) {
+        (Some(applied), Some(durable)) if applied < durable => format!(
+            "includes the journal up to position {applied}; {} bytes that are durable already are not in it yet",
+            durable - applied
+        ),
+        (Some(applied), _) => {
+            format!("includes every acknowledged event (journal position {applied})")
+        }
+        _ => "includes every acknowledged event".to_owned(),
+    }
+}

@@ -1,0 +1,138 @@
+//! `tillstream serve`: the engine, from its arguments to the end of its drain.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use till_ops::{Engine, Port};
+use till_runtime::{Handle, Runtime};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tracing::info;
+
+use crate::args::ServeArgs;
+use crate::check::Chosen;
+use crate::live::Live;
+use crate::ports;
+use crate::ready::Ready;
+use crate::stop::Stop;
+
+/// Runs an engine until it is told to stop.
+///
+/// # Errors
+/// Returns what kept it from starting, or what it could not finish while it drained.
+pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
+    let config = crate::check::config(&args)?;
+    tokio()?.block_on(Box::pin(serve(config, args)))
+}
+
+/// The one runtime of a process: a worker for each core, timers and sockets.
+///
+/// # Errors
+/// Returns what the system says when threads cannot be started.
+pub(crate) fn tokio() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .thread_name("till-io")
+        .enable_all()
+        .build()
+        .context("could not start threads")
+}
+
+async fn serve(chosen: Chosen, args: ServeArgs) -> anyhow::Result<()> {
+    let Chosen {
+        mut config,
+        listen,
+        admin,
+    } = chosen;
+    let mut stop = Stop::listen(args.until_stdin_closes).context("could not watch signals")?;
+    let port = ports::admin(admin).await?;
+    config.listen = ports::quic(listen)?;
+    config.admin = port.address();
+    let dir = config.data_dir.clone();
+    let url = port.url();
+    let live = Arc::new(Live::starting());
+    let admin = Admin::open(port, Arc::<Live>::clone(&live));
+
+    let started = tokio::select! {
+        started = Box::pin(Runtime::start(config)) => started.context("the engine could not start")?,
+        () = stop.first() => return admin.close().await,
+    };
+    let engine = Arc::new(started);
+    live.started(Arc::<Handle>::clone(&engine));
+    let told = announce(&engine, &dir, &url, &args)?;
+
+    stop.first().await;
+    live.draining();
+    let drained = tokio::select! {
+        drained = Box::pin(engine.drain()) => drained.context("the engine did not drain"),
+        () = stop.forced() => {
+            bail!("stopped by a second signal before the drain was over")
+        }
+    };
+    for file in told {
+        // A folder that was taken away meanwhile needs no tidying.
+        drop(std::fs::remove_file(file));
+    }
+    admin.close().await?;
+    drained?;
+    info!("drained; everything acknowledged is durable and in the rows");
+    Ok(())
+}
+
+/// Tells where the engine is: in its folder, in the ready file, and in the log. Gives the files.
+fn announce(
+    engine: &Handle,
+    dir: &Path,
+    url: &str,
+    args: &ServeArgs,
+) -> anyhow::Result<Vec<PathBuf>> {
+    let report = engine.report();
+    info!(
+        replayed = report.replayed,
+        took_ms = report.took.as_millis(),
+        clean = report.closed_cleanly,
+        "the journal is verified and the rows are up to date"
+    );
+    let identity = engine
+        .identity()
+        .map(|path| path.display().to_string())
+        .unwrap_or_default();
+    let ready = Ready {
+        quic: engine.quic_addr().to_string(),
+        admin: url.to_owned(),
+        identity,
+        pid: std::process::id(),
+    };
+    let files: Vec<PathBuf> = args.ready_file.iter().cloned().collect();
+    for file in &files {
+        ready.write(file)?;
+    }
+    info!(quic = ready.quic, admin = url, data = %dir.display(), "devices may connect");
+    Ok(files)
+}
+
+/// The admin port, answering in the background.
+struct Admin {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<std::io::Result<()>>,
+}
+
+impl Admin {
+    fn open(port: Port, engine: Arc<dyn Engine>) -> Self {
+        let (stop, stopped) = oneshot::channel();
+        let until = async {
+            // A sender that is gone means the same.
+            drop(stopped.await);
+        };
+        Self {
+            stop,
+            task: tokio::spawn(till_ops::serve(port, engine, until)),
+        }
+    }
+
+    async fn close(self) -> anyhow::Result<()> {
+        // The task may have ended by itself; its result tells.
+        let _ended = self.stop.send(());
+        self.task.await.context("admin port")?.context("admin port")
+    }
+}

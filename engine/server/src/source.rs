@@ -1,0 +1,166 @@
+//! Where answers come from: the engine that has a data folder open, or the folder itself.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use serde_json::Value;
+use till_ops::{Question, Topic, query_string};
+use ureq::Agent;
+
+use crate::Usage;
+use crate::args::SourceArgs;
+use crate::offline::Folder;
+
+/// Longest wait for an engine's answer; a little longer than the engine gives itself.
+const ANSWER_MAX: Duration = Duration::from_secs(40);
+
+/// Largest answer that is taken: the stock of a large store.
+const ANSWER_BYTES_MAX: u64 = 4 << 30;
+
+/// Where answers come from.
+#[derive(Debug)]
+pub(crate) enum Source {
+    /// A running engine, by the URL of its admin port.
+    Running(Running),
+    /// A data folder that no engine has open.
+    Folder(PathBuf),
+}
+
+/// A running engine.
+#[derive(Debug)]
+pub(crate) struct Running {
+    agent: Agent,
+    url: String,
+}
+
+impl Source {
+    /// Finds the source that the arguments name.
+    ///
+    /// # Errors
+    /// Returns an error when the data folder is not there.
+    pub(crate) fn find(args: &SourceArgs) -> anyhow::Result<Self> {
+        if let Some(url) = &args.addr {
+            return Ok(Self::Running(Running::at(url)));
+        }
+        let Some(dir) = &args.data else {
+            return Err(Usage("give --data DIR or --addr URL".to_owned()).into());
+        };
+        if !dir.is_dir() {
+            bail!("there is no data folder {}", dir.display());
+        }
+        Ok(running(dir).map_or_else(|| Self::Folder(dir.clone()), Self::Running))
+    }
+
+    /// Answers a question as one line of JSON.
+    ///
+    /// # Errors
+    /// Returns [`Usage`] for a wrong parameter, else what kept the source from answering.
+    pub(crate) fn ask(&self, topic: Topic, pairs: &[(String, String)]) -> anyhow::Result<String> {
+        let question = Question::parse(topic, pairs).map_err(|error| Usage(error.to_string()))?;
+        match self {
+            Self::Running(engine) => {
+                engine.get(&format!("/api/v1/{}?{}", topic.word(), query_string(pairs)))
+            }
+            Self::Folder(dir) => Ok(Folder::open(dir)?.answer(&question)?.into_json()),
+        }
+    }
+
+    /// Decides quarantined events again; gives (applied, still quarantined).
+    ///
+    /// # Errors
+    /// Returns what kept the source from doing it.
+    pub(crate) fn retry_quarantine(&self) -> anyhow::Result<(u64, u64)> {
+        match self {
+            Self::Running(engine) => {
+                let answer: Value =
+                    serde_json::from_str(&engine.post("/api/v1/quarantine/retry")?)?;
+                let number = |name: &str| answer.get(name).and_then(Value::as_u64);
+                number("applied")
+                    .zip(number("quarantined"))
+                    .ok_or_else(|| anyhow!("the engine answered {answer}"))
+            }
+            Self::Folder(dir) => Ok(Folder::open(dir)?.retry_quarantine()?),
+        }
+    }
+
+    /// In words, for the line about freshness.
+    pub(crate) fn words(&self) -> String {
+        match self {
+            Self::Running(engine) => format!("the engine at {}", engine.url),
+            Self::Folder(dir) => format!("the folder {} (no engine runs on it)", dir.display()),
+        }
+    }
+}
+
+/// The engine that has the folder open, if one answers.
+pub(crate) fn running(dir: &Path) -> Option<Running> {
+    let text = std::fs::read_to_string(dir.join("engine.json")).ok()?;
+    let named: Value = serde_json::from_str(&text).ok()?;
+    let engine = Running::at(named.get("admin")?.as_str()?);
+    let pid = named.get("pid")?.as_u64()?;
+    // Another program may have the port by now; the engine says which process it is.
+    let status: Value = serde_json::from_str(&engine.get("/api/v1/status").ok()?).ok()?;
+    (status.get("pid")?.as_u64()? == pid).then_some(engine)
+}
+
+impl Running {
+    /// An engine by the address of its admin port.
+    pub(crate) fn at(url: &str) -> Self {
+        let url = url.trim_end_matches('/');
+        let url = if url.contains("://") {
+            url.to_owned()
+        } else {
+            format!("http://{url}")
+        };
+        let agent = Agent::config_builder()
+            .timeout_connect(Some(Duration::from_secs(5)))
+            .timeout_global(Some(ANSWER_MAX))
+            .http_status_as_error(false)
+            .build()
+            .into();
+        Self { agent, url }
+    }
+
+    /// Gets a path.
+    ///
+    /// # Errors
+    /// Returns what kept the engine from answering, in its own words where it gave any.
+    pub(crate) fn get(&self, path: &str) -> anyhow::Result<String> {
+        let answer = self.agent.get(format!("{}{path}", self.url)).call();
+        self.text(answer)
+    }
+
+    /// Posts an empty body to a path.
+    ///
+    /// # Errors
+    /// See [`Self::get`].
+    pub(crate) fn post(&self, path: &str) -> anyhow::Result<String> {
+        let answer = self.agent.post(format!("{}{path}", self.url)).send_empty();
+        self.text(answer)
+    }
+
+    fn text(
+        &self,
+        answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+    ) -> anyhow::Result<String> {
+        let mut answer = answer.with_context(|| format!("no engine answers at {}", self.url))?;
+        let status = answer.status();
+        let text = answer
+            .body_mut()
+            .with_config()
+            .limit(ANSWER_BYTES_MAX)
+            .read_to_string()
+            .with_context(|| format!("answer of {}", self.url))?;
+        if status.is_success() {
+            return Ok(text);
+        }
+        let said: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
+        let message = said.pointer("/error/message").and_then(Value::as_str);
+        let message = message.map_or_else(|| format!("HTTP {status}"), str::to_owned);
+        if status.as_u16() == 400 {
+            return Err(Usage(message).into());
+        }
+        bail!("the engine at {} says: {message}", self.url)
+    }
+}

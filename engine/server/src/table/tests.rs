@@ -1,0 +1,63 @@
+use serde_json::json;
+
+use super::*;
+
+#[test]
+fn columns_are_aligned_and_money_is_in_units_of_its_currency() {
+    let rows = [
+        json!({"store": 1, "sku": "tea", "currency": "USD", "quantity": "12.5", "net_minor": 123_456}),
+        json!({"store": 12, "sku": "green tea", "currency": "JPY", "quantity": "-3", "net_minor": -700}),
+    ];
+    assert_eq!(
+        lines(&rows),
+        [
+            "store  sku        currency  quantity      net",
+            "    1  tea        USD           12.5  1234.56",
+            "   12  green tea  JPY             -3     -700",
+        ]
+    );
+}
+
+#[test]
+fn what_is_not_there_is_a_dash_and_what_is_long_is_cut() {
+    let rows = [json!({"name": "x".repeat(60), "flags": [], "note": null, "seen_us": 0})];
+    let lines = lines(&rows);
+    assert!(lines[1].contains('…'));
+    assert!(lines[1].ends_with("never"), "{lines:?}");
+    assert_eq!(
+        lines[1].matches(" - ").count() + lines[1].matches(" -  ").count() > 0,
+        true
+    );
+}
+
+#[test]
+fn no_rows_are_a_head_without_columns() {
+    assert_eq!(lines(&[]), [""]);
+}
+
+#[test]
+fn fields_of_fields_can_be_chosen() {
+    let rows = [json!({"store": 1, "currency": "USD", "totals": {"net_minor": 1234}, "more": 1})];
+    assert_eq!(
+        chosen(&rows, &["store", "totals.net_minor"]),
+        ["store    net", "    1  12.34"]
+    );
+}
+
+#[test]
+fn a_block_shows_lists_as_tables_in_its_currency() {
+    let row = json!({"receipt": "R1", "currency": "USD", "flags": [],
+        "lines": [{"sku": "tea", "net_minor": 250}, {"sku": "milk", "net_minor": 99}]});
+    assert_eq!(
+        block(row.as_object().unwrap()),
+        [
+            "receipt   R1",
+            "currency  USD",
+            "flags     -",
+            "lines:",
+            "  sku    net",
+            "  tea   2.50",
+            "  milk  0.99",
+        ]
+    );
+}

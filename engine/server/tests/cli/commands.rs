@@ -1,0 +1,102 @@
+use std::fs;
+
+use tempfile::tempdir;
+
+use crate::engine::{code, errors, one_line, run};
+
+#[test]
+fn help_is_a_result_and_nonsense_a_usage_error() {
+    assert_eq!(code(&run(&["--help"])), 0);
+    assert_eq!(code(&run(&["--version"])), 0);
+    for nonsense in [
+        &["serv"][..],
+        &["serve", "--shards", "many"],
+        &["query", "sales"],
+        &[],
+    ] {
+        let output = run(nonsense);
+        assert_eq!(code(&output), 2, "{nonsense:?}: {}", errors(&output));
+        assert!(output.stdout.is_empty());
+    }
+}
+
+#[test]
+fn a_wrong_parameter_is_a_usage_error_that_names_it() {
+    let dir = tempdir().unwrap();
+    let data = dir.path().to_str().unwrap();
+    for (args, name) in [
+        (&["query", "sales", "--by", "week"][..], "by"),
+        (&["query", "sales", "--from", "yesterday"], "from"),
+        (&["query", "stock", "--store", "x"], "store"),
+    ] {
+        let output = run(&[args, &["--data", data]].concat());
+        assert_eq!(code(&output), 2, "{}", errors(&output));
+        assert!(errors(&output).contains(name), "{}", errors(&output));
+        assert!(output.stdout.is_empty());
+    }
+}
+
+#[test]
+fn a_folder_that_is_not_there_is_an_error_that_names_it() {
+    for command in [
+        &["query", "stores"][..],
+        &["rebuild"],
+        &["doctor"],
+        &["inspect", "journal"],
+    ] {
+        let output = run(&[command, &["--data", "/no/such/folder"]].concat());
+        assert_eq!(code(&output), 1, "{command:?}: {}", errors(&output));
+        assert!(
+            errors(&output).contains("/no/such/folder"),
+            "{}",
+            errors(&output)
+        );
+    }
+}
+
+#[test]
+fn a_configuration_error_names_the_key() {
+    let dir = tempdir().unwrap();
+    let file = dir.path().join("tillstream.toml");
+    let data = dir.path().to_str().unwrap();
+    let path = file.to_str().unwrap();
+    let check = |text: &str, more: &[&str]| {
+        fs::write(&file, text).unwrap();
+        run(&[
+            &["check-config", "--dev", "--config", path, "--data", data],
+            more,
+        ]
+        .concat())
+    };
+    let output = check("", &[]);
+    assert_eq!(code(&output), 0, "{}", errors(&output));
+    for (text, more, key) in [
+        (
+            "[journal]\ndurabilty = \"disk\"\n",
+            &[][..],
+            "journal.durability",
+        ),
+        ("[engine]\nshards = 0\n", &[], "engine.shards"),
+        (
+            "[registry]\ntime_zone = \"Mars/Olympus\"\n",
+            &[],
+            "registry.time_zone",
+        ),
+        ("", &["--currency", "XYW"], "registry.currency"),
+    ] {
+        let output = check(text, more);
+        assert_eq!(code(&output), 1, "{text}: {}", errors(&output));
+        assert!(errors(&output).contains(key), "{text}: {}", errors(&output));
+    }
+}
+
+#[test]
+fn metrics_are_listed_with_their_meaning() {
+    let output = run(&["metrics", "list", "--json"]);
+    assert_eq!(code(&output), 0);
+    let rows = one_line(&output)["rows"].clone();
+    assert!(rows.as_array().unwrap().len() > 20);
+    for row in rows.as_array().unwrap() {
+        assert!(row["meaning"].as_str().unwrap().len() > 10, "{row}");
+    }
+}

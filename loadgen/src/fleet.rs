@@ -1,0 +1,321 @@
+//! A simulated chain against a running engine: honest devices that keep what they say, and rude ones that do not behave.
+//!
+//! Events are due by a schedule, whatever the engine does (open loop). An honest device's event counts from the moment
+//! that it is in the device's outbox: at the end every one of them must be acknowledged and be in the engine's sums.
+
+mod bulk;
+mod honest;
+mod report;
+mod rude;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use hdrhistogram::Histogram;
+use till_client::Identity;
+use tokio::task::JoinSet;
+
+pub use self::report::{FleetReport, Live};
+use crate::admin::Admin;
+use crate::bench::running;
+use crate::oracle::{self, Baseline, Expected, StoreBook};
+use crate::trade::Catalogue;
+
+/// Tills of rude devices begin behind this number, so that no honest one is disturbed.
+pub const RUDE_TILL: u32 = 1_000_000;
+/// Longest wait at the end until everything is acknowledged.
+const SETTLE_MAX: Duration = Duration::from_secs(180);
+const LIVE_EVERY: Duration = Duration::from_secs(1);
+
+/// A chain and what it does.
+#[derive(Clone, Debug)]
+pub struct FleetConfig {
+    /// QUIC address of the engine.
+    pub addr: SocketAddr,
+    /// Identity file that speaks for every terminal.
+    pub identity: PathBuf,
+    /// Admin URL of the engine; found beside the identity when `None`.
+    pub admin: Option<String>,
+    /// Number of stores, from store 1.
+    pub stores: u32,
+    /// Honest tills of each store, from till 1.
+    pub terminals: u32,
+    /// SKUs of the chain.
+    pub skus: u32,
+    /// Events per second that are due, all devices together.
+    pub rate: u64,
+    /// How long; until `stop` when `None`.
+    pub duration: Option<Duration>,
+    /// Share of rude devices among all, from 0 to 1.
+    pub rude: f64,
+    /// Folder of durable outboxes; they are in memory when `None`.
+    pub outbox: Option<PathBuf>,
+    /// Seed of the trade.
+    pub seed: u64,
+    /// Set to end the run early, in good order.
+    pub stop: Arc<AtomicBool>,
+}
+
+impl FleetConfig {
+    /// A chain of 50 stores with 6 tills each.
+    pub fn new(addr: SocketAddr, identity: PathBuf) -> Self {
+        Self {
+            addr,
+            identity,
+            admin: None,
+            stores: 50,
+            terminals: 6,
+            skus: 2_000,
+            rate: 5_000,
+            duration: None,
+            rude: 0.0,
+            outbox: None,
+            seed: 1,
+            stop: Arc::default(),
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.stores == 0 || self.terminals == 0 || self.rate == 0 {
+            bail!("stores, terminals and rate must be at least 1");
+        }
+        if self.terminals >= RUDE_TILL {
+            bail!("at most {} terminals a store", RUDE_TILL - 1);
+        }
+        if !(0.0..=1.0).contains(&self.rude) {
+            bail!("rude {} is not a share from 0 to 1", self.rude);
+        }
+        Ok(())
+    }
+
+    /// Number of rude devices.
+    fn rude_devices(&self) -> u32 {
+        let all = f64::from(self.stores) * f64::from(self.terminals);
+        let wanted = (all * self.rude).round();
+        (0..=self.stores.saturating_mul(self.terminals))
+            .rev()
+            .find(|count| f64::from(*count) <= wanted)
+            .unwrap_or(0)
+    }
+}
+
+/// What all devices share.
+#[derive(Debug)]
+pub(crate) struct Yard {
+    config: FleetConfig,
+    catalogue: Arc<Catalogue>,
+    start: Instant,
+    books: Vec<Mutex<StoreBook>>,
+    bulk: Option<bulk::Bulk>,
+    latency: Mutex<Histogram<u64>>,
+    sent: AtomicU64,
+    acked: AtomicU64,
+    repeats: AtomicU64,
+    over: AtomicBool,
+}
+
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Yard {
+    fn new(config: &FleetConfig) -> Result<Self> {
+        Ok(Self {
+            config: config.clone(),
+            catalogue: Arc::new(Catalogue::new(config.seed, config.skus)),
+            start: Instant::now(),
+            books: (0..config.stores).map(|_| Mutex::default()).collect(),
+            bulk: (config.rate > bulk::BY_HAND_MAX)
+                .then(|| bulk::Bulk::new(config.seed, config.stores, config.skus))
+                .transpose()?,
+            latency: Mutex::new(Histogram::new_with_bounds(1, 3_600_000_000, 3)?),
+            sent: AtomicU64::new(0),
+            acked: AtomicU64::new(0),
+            repeats: AtomicU64::new(0),
+            over: AtomicBool::new(false),
+        })
+    }
+
+    /// The book of a store, which is numbered from 1.
+    fn book(&self, store: u32) -> Option<MutexGuard<'_, StoreBook>> {
+        let place = usize::try_from(store.checked_sub(1)?).ok()?;
+        self.books.get(place).map(locked)
+    }
+
+    /// Whether devices should make no new events.
+    fn is_over(&self) -> bool {
+        self.over.load(Ordering::Relaxed)
+    }
+
+    fn live(&self, since: &mut (Instant, u64)) -> Live {
+        let acked = self.acked.load(Ordering::Relaxed);
+        let seconds = since.0.elapsed().as_secs_f64().max(1e-3);
+        let rate = crate::engine::to_f64(acked.saturating_sub(since.1)) / seconds;
+        *since = (Instant::now(), acked);
+        let p99_us = {
+            let mut latency = locked(&self.latency);
+            let p99 = latency.value_at_quantile(0.99);
+            latency.reset();
+            p99
+        };
+        let sent = self.sent.load(Ordering::Relaxed);
+        Live {
+            elapsed: self.start.elapsed(),
+            acked_per_s: rate,
+            acked,
+            p99_us,
+            sales_minor: self.books.iter().map(|book| locked(book).sums.net).sum(),
+            backlog: sent.saturating_sub(acked),
+        }
+    }
+}
+
+/// Runs the chain, then compares the engine with it. `on_live` is called once a second.
+///
+/// Must not be called from within an async runtime: it has one of its own.
+///
+/// # Errors
+/// Fails when the configuration is wrong or the engine cannot be asked before or after the run.
+pub fn run(config: &FleetConfig, on_live: &mut dyn FnMut(&Live)) -> Result<FleetReport> {
+    config.check()?;
+    let ready = running(config.addr, &config.identity, config.admin.as_deref())?;
+    let admin = Admin::new(&ready.admin);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    let identity = Identity::read(&config.identity)?;
+    let mut chain = runtime.block_on(honest::Chain::open(config, &identity))?;
+    let stores: Vec<u32> = (1..=config.stores).collect();
+    let baseline = Baseline::read(&admin, &stores, true)?;
+    let yard = Arc::new(Yard::new(config)?);
+    let started = Instant::now();
+    let outcome = runtime.block_on(trade(&yard, &mut chain, on_live))?;
+    let elapsed_s = started.elapsed().as_secs_f64();
+    drop(chain);
+    drop(runtime);
+    let answers = running(config.addr, &config.identity, config.admin.as_deref())?;
+    settle(
+        &yard,
+        &Admin::new(&answers.admin),
+        &baseline,
+        (outcome, elapsed_s),
+    )
+}
+
+/// What devices report at the end, by (store, till).
+#[derive(Debug, Default)]
+struct Outcome {
+    expected: BTreeMap<(u32, u32), Expected>,
+    complaints: Vec<String>,
+}
+
+async fn trade(
+    yard: &Arc<Yard>,
+    chain: &mut honest::Chain,
+    on_live: &mut dyn FnMut(&Live),
+) -> Result<Outcome> {
+    let mut stores = chain.start(yard).await?;
+    let mut rude = JoinSet::new();
+    let devices = yard.config.rude_devices();
+    for number in 0..devices {
+        let device = rude::Device::new(number, yard)?;
+        drop(rude.spawn(device.run(Arc::clone(yard))));
+    }
+    let mut since = (Instant::now(), 0);
+    let deadline = yard.config.duration;
+    while !yard.config.stop.load(Ordering::Relaxed) {
+        let left = deadline.map_or(LIVE_EVERY, |all| all.saturating_sub(yard.start.elapsed()));
+        if left.is_zero() {
+            break;
+        }
+        tokio::time::sleep(left.min(LIVE_EVERY)).await;
+        on_live(&yard.live(&mut since));
+    }
+    yard.over.store(true, Ordering::Relaxed);
+    let mut outcome = Outcome::default();
+    while let Some(done) = stores.join_next().await {
+        if let Err(error) = done? {
+            outcome.complaints.push(format!("{error:#}"));
+        }
+    }
+    let end = tokio::time::timeout(SETTLE_MAX, async {
+        chain.settle(&mut outcome).await;
+        while let Some(done) = rude.join_next().await {
+            match done {
+                Ok((till, expected, complaints)) => {
+                    outcome.expected.insert(till, expected);
+                    outcome.complaints.extend(complaints);
+                }
+                Err(error) => outcome
+                    .complaints
+                    .push(format!("a rude device broke: {error}")),
+            }
+        }
+    });
+    if end.await.is_err() {
+        let seconds = SETTLE_MAX.as_secs();
+        outcome.complaints.push(format!(
+            "not everything was acknowledged {seconds} s after the last event"
+        ));
+    }
+    on_live(&yard.live(&mut since));
+    Ok(outcome)
+}
+
+fn settle(
+    yard: &Yard,
+    admin: &Admin,
+    baseline: &Baseline,
+    (outcome, elapsed_s): (Outcome, f64),
+) -> Result<FleetReport> {
+    let mut books = BTreeMap::new();
+    for (store, book) in (1..).zip(&yard.books) {
+        let mut book = locked(book).clone();
+        if let Some(bulk) = &yard.bulk {
+            bulk.settle(store, &mut book);
+        }
+        books.insert(store, book);
+    }
+    let mut found = Expected::default();
+    let differences = oracle::compare(admin, baseline, &books, &outcome.expected)?;
+    for row in admin.terminals(None)? {
+        if outcome.expected.contains_key(&(row.store, row.terminal)) {
+            let before = baseline.terminal(row.store, row.terminal);
+            found.applied += row.applied.saturating_sub(before.applied);
+            found.quarantined += row.quarantined.saturating_sub(before.quarantined);
+            found.refused += row.refused.saturating_sub(before.refused);
+            found.duplicates += row.duplicates.saturating_sub(before.duplicates);
+        }
+    }
+    let acked: u64 = outcome
+        .expected
+        .values()
+        .map(|one| one.applied + one.quarantined)
+        .sum();
+    let mut complaints = outcome.complaints;
+    complaints.extend(differences.iter().map(ToString::to_string));
+    if acked != found.applied + found.quarantined {
+        complaints.push(format!(
+            "{acked} events were acknowledged, the engine holds {} applied and {} quarantined",
+            found.applied, found.quarantined
+        ));
+    }
+    Ok(FleetReport {
+        events_sent: yard.sent.load(Ordering::Relaxed),
+        events_acked: acked,
+        events_applied: found.applied,
+        duplicates: found.duplicates + yard.repeats.load(Ordering::Relaxed),
+        refused: found.refused,
+        quarantined: found.quarantined,
+        sales_total_minor: books.values().map(|book| book.sums.net).sum(),
+        elapsed_s,
+        reconciled: complaints.is_empty(),
+        differences: complaints,
+    })
+}

@@ -1,0 +1,269 @@
+//! The comparison itself: the oracle's books beside the engine's answers.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use hashbrown::HashMap;
+use till_protocol::id::SkuId;
+
+use super::{Difference, StoreBook, Sums};
+use crate::admin::{self, Admin, StockRow, TerminalRow};
+
+/// What the engine held before a run: everything is compared as what the run added.
+#[derive(Clone, Debug, Default)]
+pub struct Baseline {
+    sales: BTreeMap<u32, Sums>,
+    stock: HashMap<u32, HashMap<u64, (i128, i128)>>,
+    terminals: HashMap<(u32, u32), TerminalRow>,
+}
+
+/// What one terminal must have reached.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Expected {
+    /// The terminal's life in this run.
+    pub epoch: u32,
+    /// The sequence number that comes next in it.
+    pub next_seq: u64,
+    /// Events that took effect.
+    pub applied: u64,
+    /// Events whose event id was known.
+    pub duplicates: u64,
+    /// Events that were refused.
+    pub refused: u64,
+    /// Events that are set aside.
+    pub quarantined: u64,
+}
+
+impl Baseline {
+    /// Asks for everything that concerns these stores.
+    ///
+    /// # Errors
+    /// Fails when the engine cannot be asked.
+    pub fn read(admin: &Admin, stores: &[u32], with_stock: bool) -> Result<Self> {
+        admin.flush()?;
+        let sales = sales_by_store(admin)?;
+        let known = admin.terminals(None)?;
+        let mut baseline = Self {
+            sales,
+            ..Self::default()
+        };
+        for store in stores.iter().filter(|_| with_stock) {
+            if known.iter().any(|row| row.store == *store) {
+                baseline.stock.insert(*store, levels(admin.stock(*store)?));
+            }
+        }
+        baseline.terminals = known
+            .into_iter()
+            .map(|row| ((row.store, row.terminal), row))
+            .collect();
+        Ok(baseline)
+    }
+
+    /// How a terminal stood.
+    pub fn terminal(&self, store: u32, terminal: u32) -> TerminalRow {
+        self.terminals
+            .get(&(store, terminal))
+            .cloned()
+            .unwrap_or_default()
+    }
+
+    /// What was sold in a store.
+    pub fn sales(&self, store: u32) -> Sums {
+        self.sales.get(&store).copied().unwrap_or_default()
+    }
+}
+
+/// Compares the books of stores and terminals with what the engine added since the baseline.
+///
+/// # Errors
+/// Fails when the engine cannot be asked.
+pub fn compare(
+    admin: &Admin,
+    baseline: &Baseline,
+    books: &BTreeMap<u32, StoreBook>,
+    terminals: &BTreeMap<(u32, u32), Expected>,
+) -> Result<Vec<Difference>> {
+    admin.flush()?;
+    let mut out = Vec::new();
+    let sales = sales_by_store(admin)?;
+    for (store, book) in books {
+        let mut found = sales.get(store).copied().unwrap_or_default();
+        found.add(&baseline.sales(*store), -1);
+        sums(
+            &format!("sales of store {store}"),
+            &book.sums,
+            &found,
+            &mut out,
+        );
+        if book.stock.is_empty() {
+            continue;
+        }
+        let before = baseline.stock.get(store);
+        stock(
+            *store,
+            book,
+            before,
+            &levels(admin.stock(*store)?),
+            &mut out,
+        );
+    }
+    for row in admin.terminals(None)? {
+        if let Some(expected) = terminals.get(&(row.store, row.terminal)) {
+            let before = baseline.terminal(row.store, row.terminal);
+            terminal(&row, &before, expected, &mut out);
+        }
+    }
+    let known = admin.terminals(None)?;
+    for ((store, till), expected) in terminals {
+        let is_known = known
+            .iter()
+            .any(|row| (row.store, row.terminal) == (*store, *till));
+        if !is_known && expected.next_seq > 1 {
+            out.push(Difference {
+                what: format!("terminal {store}-{till}"),
+                expected: format!("{} events", expected.next_seq - 1),
+                found: "no such terminal".to_owned(),
+            });
+        }
+    }
+    Ok(out)
+}
+
+/// Sums of all stores, whatever their currency: a store has one.
+///
+/// # Errors
+/// Fails when the engine cannot be asked.
+pub fn sales_by_store(admin: &Admin) -> Result<BTreeMap<u32, Sums>> {
+    let mut out: BTreeMap<u32, Sums> = BTreeMap::new();
+    for row in admin.sales("store", None)? {
+        let sums = Sums {
+            transactions: row.transactions.into(),
+            lines: row.lines.into(),
+            quantity: admin::quantity(&row.quantity)?,
+            net: row.net_minor,
+            discount: row.discount_minor,
+            tax: row.tax_minor,
+        };
+        out.entry(row.store.unwrap_or(0)).or_default().add(&sums, 1);
+    }
+    Ok(out)
+}
+
+fn levels(rows: Vec<StockRow>) -> HashMap<u64, (i128, i128)> {
+    rows.into_iter()
+        .map(|row| (sku_id(&row.sku), (row.quantity, row.reserved)))
+        .collect()
+}
+
+/// The id of a SKU as queries show it: its code, or `#` and 16 hexadecimal digits where it has none.
+fn sku_id(shown: &str) -> u64 {
+    shown
+        .strip_prefix('#')
+        .filter(|digits| digits.len() == 16)
+        .and_then(|digits| u64::from_str_radix(digits, 16).ok())
+        .unwrap_or_else(|| SkuId::of_code(shown).get())
+}
+
+fn sums(what: &str, expected: &Sums, found: &Sums, out: &mut Vec<Difference>) {
+    let pairs = [
+        ("transactions", expected.transactions, found.transactions),
+        ("lines", expected.lines, found.lines),
+        ("quantity in 1e-5", expected.quantity, found.quantity),
+        ("net", expected.net, found.net),
+        ("discount", expected.discount, found.discount),
+        ("tax", expected.tax, found.tax),
+    ];
+    for (name, expected, found) in pairs {
+        differ(|| format!("{name} of {what}"), expected, found, out);
+    }
+}
+
+fn stock(
+    store: u32,
+    book: &StoreBook,
+    before: Option<&HashMap<u64, (i128, i128)>>,
+    found: &HashMap<u64, (i128, i128)>,
+    out: &mut Vec<Difference>,
+) {
+    for (sku, level) in &book.stock {
+        let before = before
+            .and_then(|rows| rows.get(sku))
+            .copied()
+            .unwrap_or_default();
+        let (quantity, reserved) = found.get(sku).copied().unwrap_or_default();
+        let name = SkuId::from_u64(*sku);
+        differ(
+            || format!("stock of {name} in store {store}"),
+            level.quantity(before.0),
+            quantity,
+            out,
+        );
+        let aside = before.1 + level.reserved;
+        differ(
+            || format!("reserved of {name} in store {store}"),
+            aside,
+            reserved,
+            out,
+        );
+    }
+}
+
+fn terminal(
+    row: &TerminalRow,
+    before: &TerminalRow,
+    expected: &Expected,
+    out: &mut Vec<Difference>,
+) {
+    let name = format!("terminal {}-{}", row.store, row.terminal);
+    let epoch = row
+        .epochs
+        .iter()
+        .find(|(epoch, _)| *epoch == expected.epoch);
+    let next = epoch.map_or(1, |(_, next)| *next);
+    let wanted = expected.next_seq.max(1);
+    differ(
+        || format!("next_seq of epoch {} of {name}", expected.epoch),
+        wanted,
+        next,
+        out,
+    );
+    let counts = [
+        ("applied", expected.applied, row.applied, before.applied),
+        (
+            "duplicates",
+            expected.duplicates,
+            row.duplicates,
+            before.duplicates,
+        ),
+        ("refused", expected.refused, row.refused, before.refused),
+        (
+            "quarantined",
+            expected.quarantined,
+            row.quarantined,
+            before.quarantined,
+        ),
+    ];
+    for (what, expected, found, before) in counts {
+        differ(
+            || format!("{what} events of {name}"),
+            expected,
+            found.saturating_sub(before),
+            out,
+        );
+    }
+}
+
+fn differ<T: Copy + PartialEq + ToString>(
+    what: impl FnOnce() -> String,
+    expected: T,
+    found: T,
+    out: &mut Vec<Difference>,
+) {
+    if expected != found {
+        out.push(Difference {
+            what: what(),
+            expected: expected.to_string(),
+            found: found.to_string(),
+        });
+    }
+}

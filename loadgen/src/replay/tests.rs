@@ -1,0 +1,120 @@
+use bytes::Bytes;
+use till_protocol::card::ScreenKey;
+use till_protocol::codec::Frame;
+use till_protocol::verified::Verified;
+
+use super::frame::Builder;
+use super::*;
+
+const HEADER: &str = "store_id,terminal_id,receipt_id,occurred_at,sku,quantity,extended_amount,discount_amount,tax_amount,tender,customer_id\n";
+
+fn read(text: String) -> (Vec<Receipt>, Counts, Vec<(u64, String)>) {
+    let mut reader = Reader::new(Box::new(io::Cursor::new(text)), 2).unwrap();
+    let (mut receipts, mut skipped) = (Vec::new(), Vec::new());
+    while let Some(more) = reader
+        .step(&mut |line, reason| skipped.push((line, reason.to_owned())))
+        .unwrap()
+    {
+        receipts.extend(more);
+    }
+    (receipts, reader.counts, skipped)
+}
+
+fn accepted(bytes: Bytes) -> u32 {
+    let frame = Frame::decode(bytes).unwrap();
+    let verified = Verified::check(frame, &ScreenKey::new([7; 32])).unwrap();
+    assert!(verified.refusals().is_empty(), "{:?}", verified.refusals());
+    verified.count()
+}
+
+#[test]
+fn a_receipt_of_4000_lines_is_one_valid_frame() {
+    let mut text = HEADER.to_owned();
+    for line in 0..4_000 {
+        let sku = format!("{line:0>64}");
+        let tender = format!("pay {}", line % 200);
+        text.push_str(&format!(
+            "1,2,big,2026-03-01T08:00:00Z,{sku},1.5,10.00,0.10,0.70,{tender},person\n"
+        ));
+    }
+    let (receipts, counts, skipped) = read(text);
+    assert_eq!((receipts.len(), counts.rows_skipped), (1, 0), "{skipped:?}");
+    let mut builder = Builder::default();
+    let sums = builder.push(&receipts[0], |_| false);
+    assert_eq!(
+        (sums.lines, sums.net, sums.discount, sums.tax),
+        (4_000, 4_000_000, 40_000, 280_000)
+    );
+    let (frame, named) = builder.seal(1).unwrap();
+    assert_eq!((accepted(frame), named.len()), (1, 4_000));
+}
+
+#[test]
+fn frames_of_many_receipts_are_accepted_and_name_each_sku_once() {
+    let mut text = HEADER.to_owned();
+    for receipt in 1..=100 {
+        for (sku, quantity) in [("A", "1"), ("4012345678901", "-2"), ("B", "0")] {
+            let kind = ["", "cash", "Cash", "gift_card"][receipt % 4];
+            let id = if receipt % 2 == 0 {
+                receipt.to_string()
+            } else {
+                format!("R-{receipt:03}")
+            };
+            text.push_str(&format!(
+                "7,1,{id},2026-03-01T08:00:00Z,{sku},{quantity},1.00,,,{kind},\n"
+            ));
+        }
+    }
+    let (receipts, counts, _) = read(text);
+    assert_eq!(
+        (counts.rows_read, counts.receipts, counts.net_minor),
+        (300, 100, 30_000)
+    );
+    let mut builder = Builder::default();
+    for receipt in &receipts {
+        builder.push(receipt, |_| false);
+    }
+    let (frame, named) = builder.seal(9).unwrap();
+    assert_eq!((accepted(frame), named.len()), (100, 3));
+}
+
+#[test]
+fn rows_read_are_rows_sent_and_rows_skipped() {
+    let text = format!(
+        "\u{feff}{HEADER}1,1,A,2026-03-01T08:00:00Z,S,1,1.00,,,,\r\n\
+         1,1,A,2026-03-01T08:00:00Z,S,1,1.005,,,,\r\n\
+         1,1,B,2026-03-01T08:00:00Z,\"S,\"\"2\"\"\",1,2.00,,,,\r\n\
+         garbage\r\n\
+         1,1,C,2026-03-01T08:00:00Z,S,1,3.00,,,,"
+    );
+    let (receipts, counts, skipped) = read(text);
+    let names: Vec<&str> = receipts
+        .iter()
+        .map(|receipt| receipt.key.receipt.as_str())
+        .collect();
+    assert_eq!(names, ["B", "C"]);
+    assert_eq!(
+        (counts.rows_read, counts.rows_skipped, counts.net_minor),
+        (5, 3, 500)
+    );
+    assert!(
+        skipped
+            .iter()
+            .any(|(line, why)| *line == 3 && why.contains("decimals")),
+        "{skipped:?}"
+    );
+    assert!(skipped.iter().any(|(line, _)| *line == 5), "{skipped:?}");
+    assert_eq!(receipts[0].lines[0].sku, "S,\"2\"");
+}
+
+#[test]
+fn a_file_without_header_is_an_error_that_says_so() {
+    let error = Reader::new(Box::new(io::empty()), 2)
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("empty"), "{error}");
+    let error = Reader::new(Box::new(io::Cursor::new("1,2,3\n")), 2)
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("lacks"), "{error}");
+}

@@ -1,0 +1,357 @@
+//! Every metric, with its help, in one table; and its Prometheus text form.
+//!
+//! Numbers are read from the engine when someone scrapes, so that the data path knows nothing of metrics. Units are base
+//! units (seconds, bytes); no label names a terminal, a store, a person or a receipt.
+
+use std::fmt;
+use std::sync::Arc;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+
+use crate::engine::Engine;
+use crate::figures::{AckFigures, Figures, ShardFigures};
+
+/// Content type of the text form.
+pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// One metric.
+#[derive(Clone, Copy)]
+pub struct Metric {
+    /// Its name, without the `_total` that counters get.
+    pub name: &'static str,
+    /// What it says, in one sentence without full stop.
+    pub help: &'static str,
+    read: Read,
+}
+
+impl fmt::Debug for Metric {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metric")
+            .field("name", &self.name)
+            .field("kind", &self.kind())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Metric {
+    /// `counter`, `gauge` or `histogram`.
+    pub const fn kind(&self) -> &'static str {
+        match self.read {
+            Read::Counter(_) | Read::Counters(..) | Read::Seconds(_) => "counter",
+            Read::Gauge(_) | Read::Gauges(..) => "gauge",
+            Read::Histogram(_) => "histogram",
+        }
+    }
+
+    /// The name of its label, if it has one.
+    pub const fn label(&self) -> Option<&'static str> {
+        match self.read {
+            Read::Counters(label, _) | Read::Gauges(label, _) => Some(label),
+            Read::Counter(_) | Read::Seconds(_) | Read::Gauge(_) | Read::Histogram(_) => None,
+        }
+    }
+}
+
+/// How a metric is read from the figures.
+#[derive(Clone, Copy)]
+enum Read {
+    Counter(fn(&Figures) -> u64),
+    Seconds(fn(&Figures) -> f64),
+    Gauge(fn(&Figures) -> f64),
+    Counters(&'static str, fn(&Figures) -> Vec<(String, u64)>),
+    Gauges(&'static str, fn(&Figures) -> Vec<(String, f64)>),
+    Histogram(fn(&Figures) -> &AckFigures),
+}
+
+const fn metric(name: &'static str, help: &'static str, read: Read) -> Metric {
+    Metric { name, help, read }
+}
+
+/// All metrics, in the order in which they are shown.
+pub const METRICS: &[Metric] = &[
+    metric(
+        "tillstream_build_info",
+        "Version of the software that runs; always 1",
+        Read::Gauges("version", |_| {
+            vec![(env!("CARGO_PKG_VERSION").to_owned(), 1.0)]
+        }),
+    ),
+    metric(
+        "tillstream_start_time_seconds",
+        "When the engine started, in seconds since 1970",
+        Read::Gauge(|f| seconds(f.started_at_us.max(0).unsigned_abs())),
+    ),
+    metric(
+        "tillstream_events_received",
+        "Events in frames whose header and checksum were right",
+        Read::Counter(|f| f.events.received),
+    ),
+    metric(
+        "tillstream_events_acked",
+        "Events that are durable and answered, each counted once",
+        Read::Counter(|f| f.events.acked),
+    ),
+    metric(
+        "tillstream_events",
+        "Events by what became of them; with those in flight they add up to the received ones",
+        Read::Counters("outcome", |f| {
+            vec![
+                ("applied".to_owned(), f.events.applied),
+                ("duplicate".to_owned(), f.events.duplicates),
+                ("refused".to_owned(), f.events.refused),
+                ("quarantined".to_owned(), f.events.quarantined),
+            ]
+        }),
+    ),
+    metric(
+        "tillstream_events_in_flight",
+        "Events that were admitted and are not answered yet",
+        Read::Gauge(|f| number(f.events.in_flight)),
+    ),
+    metric(
+        "tillstream_frame_bytes",
+        "Bytes of the frames that carried events",
+        Read::Counter(|f| f.events.bytes),
+    ),
+    metric(
+        "tillstream_ack_seconds",
+        "Time from the receipt of a frame to its ack",
+        Read::Histogram(|f| &f.ack),
+    ),
+    metric(
+        "tillstream_connections",
+        "QUIC connections that are open",
+        Read::Gauge(|f| number(f.sessions.connections)),
+    ),
+    metric(
+        "tillstream_streams",
+        "Streams of terminals that are open",
+        Read::Gauge(|f| number(f.sessions.streams)),
+    ),
+    metric(
+        "tillstream_streams_broken",
+        "Streams that were ended because their bytes could not be understood",
+        Read::Counter(|f| f.sessions.broken),
+    ),
+    metric(
+        "tillstream_gaps",
+        "Frames that came before the one that was expected",
+        Read::Counter(|f| f.sessions.gaps),
+    ),
+    metric(
+        "tillstream_slowed",
+        "Times that a device was told to slow down",
+        Read::Counter(|f| f.sessions.slowed),
+    ),
+    metric(
+        "tillstream_journal_durable_bytes",
+        "Position in the journal up to which everything is on the disk",
+        Read::Gauge(|f| number(f.journal.durable)),
+    ),
+    metric(
+        "tillstream_journal_bytes",
+        "Bytes of the journal that are kept",
+        Read::Gauge(|f| number(f.journal.bytes)),
+    ),
+    metric(
+        "tillstream_journal_segments",
+        "Segments of the journal that are kept",
+        Read::Gauge(|f| number(f.journal.segments)),
+    ),
+    metric(
+        "tillstream_journal_groups",
+        "Groups of records that were written, each with one sync",
+        Read::Counter(|f| f.journal.groups),
+    ),
+    metric(
+        "tillstream_journal_sync_seconds",
+        "Time that the syncs of the journal took together",
+        Read::Seconds(|f| seconds(f.journal.sync_us)),
+    ),
+    metric(
+        "tillstream_flush_backlog_bytes",
+        "Bytes of the journal that queries do not see yet",
+        Read::Gauge(|f| number(f.flush.backlog_bytes)),
+    ),
+    metric(
+        "tillstream_flush_behind_seconds",
+        "Age of the oldest event that queries do not see yet",
+        Read::Gauge(|f| seconds(f.flush.behind_us)),
+    ),
+    metric(
+        "tillstream_flush_rows",
+        "Rows that the flush wrote",
+        Read::Counter(|f| f.flush.rows),
+    ),
+    metric(
+        "tillstream_disk_free_bytes",
+        "Bytes that can still be written where the data lies",
+        Read::Gauge(|f| number(f.disk.free_bytes)),
+    ),
+    metric(
+        "tillstream_disk_full",
+        "1 while ingestion waits for room on the disk",
+        Read::Gauge(|f| f64::from(u8::from(f.disk.full))),
+    ),
+    metric(
+        "tillstream_shard_events",
+        "Events that each shard applied",
+        Read::Counters("shard", |f| by_shard(f, |s| s.events)),
+    ),
+    metric(
+        "tillstream_shard_queued_frames",
+        "Frames that wait in a shard's mailbox or for the disk",
+        Read::Gauges("shard", |f| floats(by_shard(f, |s| s.queued))),
+    ),
+    metric(
+        "tillstream_shard_actors",
+        "Actors that each shard holds in memory",
+        Read::Gauges("shard", |f| floats(by_shard(f, |s| s.actors))),
+    ),
+    metric(
+        "tillstream_shard_parked_actors",
+        "Actors that are parked because an invariant broke",
+        Read::Gauges("shard", |f| floats(by_shard(f, |s| s.parked))),
+    ),
+    metric(
+        "pos_stores",
+        "Stores that are registered",
+        Read::Gauge(|f| number(f.stores)),
+    ),
+    metric(
+        "pos_transactions",
+        "Completed transactions of all time, by currency",
+        Read::Counters("currency", |f| {
+            f.sales
+                .iter()
+                .map(|s| (s.currency.clone(), s.transactions))
+                .collect()
+        }),
+    ),
+    metric(
+        "pos_sales_net",
+        "Sales of all time before tax in units of the currency; falls with returns",
+        Read::Gauges("currency", |f| {
+            f.sales
+                .iter()
+                .map(|s| (s.currency.clone(), units(s.net_minor, s.decimals)))
+                .collect()
+        }),
+    ),
+];
+
+fn by_shard(figures: &Figures, read: fn(&ShardFigures) -> u64) -> Vec<(String, u64)> {
+    figures
+        .shards
+        .iter()
+        .map(|shard| (shard.shard.to_string(), read(shard)))
+        .collect()
+}
+
+fn floats(values: Vec<(String, u64)>) -> Vec<(String, f64)> {
+    values
+        .into_iter()
+        .map(|(label, value)| (label, number(value)))
+        .collect()
+}
+
+#[expect(
+    clippy::as_conversions,
+    reason = "Prometheus numbers are f64; above 2^53 the last digits do not matter"
+)]
+const fn number(value: u64) -> f64 {
+    value as f64
+}
+
+fn seconds(us: u64) -> f64 {
+    number(us) / 1e6
+}
+
+#[expect(
+    clippy::as_conversions,
+    reason = "a gauge for graphs; exact sums come from queries"
+)]
+fn units(minor: i128, decimals: u8) -> f64 {
+    minor as f64 / 10_f64.powi(i32::from(decimals))
+}
+
+/// The text form of all metrics at this moment.
+///
+/// # Errors
+/// Returns [`fmt::Error`] when the text cannot be put together.
+pub(crate) fn render(engine: &Arc<dyn Engine>) -> Result<String, fmt::Error> {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(Snapshot(engine.figures())));
+    let mut out = String::with_capacity(16 * 1024);
+    text::encode(&mut out, &registry)?;
+    Ok(out)
+}
+
+/// The figures of one moment as metrics.
+#[derive(Debug)]
+struct Snapshot(Figures);
+
+impl Collector for Snapshot {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        for metric in METRICS {
+            encode(metric, &self.0, &mut encoder)?;
+        }
+        Ok(())
+    }
+}
+
+fn encode(
+    metric: &Metric,
+    figures: &Figures,
+    encoder: &mut DescriptorEncoder<'_>,
+) -> Result<(), fmt::Error> {
+    let kind = match metric.kind() {
+        "counter" => MetricType::Counter,
+        "histogram" => MetricType::Histogram,
+        _ => MetricType::Gauge,
+    };
+    let mut at = encoder.encode_descriptor(metric.name, metric.help, None, kind)?;
+    match metric.read {
+        Read::Counter(read) => ConstCounter::new(read(figures)).encode(at),
+        Read::Seconds(read) => ConstCounter::new(read(figures)).encode(at),
+        Read::Gauge(read) => ConstGauge::new(read(figures)).encode(at),
+        Read::Counters(label, read) => {
+            for (value, count) in read(figures) {
+                let labels = [(label, value)];
+                ConstCounter::new(count).encode(at.encode_family(&labels)?)?;
+            }
+            Ok(())
+        }
+        Read::Gauges(label, read) => {
+            for (value, level) in read(figures) {
+                let labels = [(label, value)];
+                ConstGauge::new(level).encode(at.encode_family(&labels)?)?;
+            }
+            Ok(())
+        }
+        Read::Histogram(read) => {
+            let ack = read(figures);
+            let buckets: Vec<(f64, u64)> = ack
+                .buckets
+                .iter()
+                .map(|(us, count)| (seconds(*us), *count))
+                .chain(std::iter::once((f64::INFINITY, beyond(ack))))
+                .collect();
+            at.encode_histogram::<NoLabelSet>(seconds(ack.sum_us), ack.count, &buckets, None)
+        }
+    }
+}
+
+/// Frames slower than the last bound.
+fn beyond(ack: &AckFigures) -> u64 {
+    let within: u64 = ack.buckets.iter().map(|(_, count)| count).sum();
+    ack.count.saturating_sub(within)
+}
+
+#[cfg(test)]
+mod tests;

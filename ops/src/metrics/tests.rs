@@ -1,0 +1,90 @@
+use super::*;
+use crate::tests::Still;
+
+fn rendered() -> String {
+    let engine: Arc<dyn Engine> = Arc::new(Still::default());
+    render(&engine).unwrap()
+}
+
+#[test]
+fn every_metric_has_a_help_sentence_and_a_name_of_ours() {
+    for metric in METRICS {
+        let name = metric.name;
+        assert!(
+            name.starts_with("tillstream_") || name.starts_with("pos_"),
+            "{name}"
+        );
+        assert!(
+            name.bytes().all(|b| b == b'_' || b.is_ascii_lowercase()),
+            "{name}"
+        );
+        assert!(metric.help.len() > 15, "{name}: {}", metric.help);
+        assert!(!metric.help.ends_with('.'), "{name}: {}", metric.help);
+        assert!(!name.ends_with("_total"), "{name}: counters get it anyway");
+        for unit in ["_us", "_ms", "_kb", "_mb", "_minor"] {
+            assert!(!name.ends_with(unit), "{name} is not in a base unit");
+        }
+    }
+}
+
+#[test]
+fn names_are_given_once() {
+    let mut names: Vec<_> = METRICS.iter().map(|metric| metric.name).collect();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), METRICS.len());
+}
+
+#[test]
+fn labels_have_few_values_and_name_nobody() {
+    for metric in METRICS {
+        if let Some(label) = metric.label() {
+            assert!(
+                ["version", "outcome", "shard", "currency"].contains(&label),
+                "{}: {label}",
+                metric.name
+            );
+        }
+    }
+}
+
+#[test]
+fn the_text_shows_every_metric_with_its_help_and_value() {
+    let text = rendered();
+    for metric in METRICS {
+        assert!(
+            text.contains(&format!("# HELP {} {}", metric.name, metric.help)),
+            "{}:\n{text}",
+            metric.name
+        );
+        assert!(
+            text.contains(&format!("# TYPE {} {}", metric.name, metric.kind())),
+            "{}",
+            metric.name
+        );
+    }
+    assert!(text.contains("tillstream_events_acked_total 7\n"), "{text}");
+    assert!(
+        text.contains("tillstream_events_total{outcome=\"applied\"} 6\n"),
+        "{text}"
+    );
+    assert!(
+        text.contains("pos_sales_net{currency=\"USD\"} 12.5\n"),
+        "{text}"
+    );
+    assert!(text.ends_with("# EOF\n"));
+}
+
+#[test]
+fn the_histogram_counts_every_frame() {
+    let text = rendered();
+    assert!(
+        text.contains("tillstream_ack_seconds_bucket{le=\"0.001\"} 2\n"),
+        "{text}"
+    );
+    assert!(
+        text.contains("tillstream_ack_seconds_bucket{le=\"+Inf\"} 3\n"),
+        "{text}"
+    );
+    assert!(text.contains("tillstream_ack_seconds_count 3\n"), "{text}");
+}
