@@ -120,7 +120,8 @@ mod tests {
     #[test]
     fn the_first_claim_stands_and_is_found_again_in_the_rows() {
         let views = Arc::new(MemoryViews::new());
-        let book = NameBook::new(Arc::clone(&views) as Arc<dyn Views>);
+        let shared: Arc<dyn Views> = Arc::<MemoryViews>::clone(&views);
+        let book = NameBook::new(shared);
         assert_eq!(book.claim(Space::Sku, 7, "tea").unwrap(), Claim::New);
         assert_eq!(book.claim(Space::Sku, 7, "tea").unwrap(), Claim::Known);
         assert_eq!(book.claim(Space::Sku, 7, "milk").unwrap(), Claim::Collision);
@@ -139,10 +140,12 @@ mod tests {
     #[test]
     fn memory_is_bounded_and_no_unwritten_name_is_forgotten() {
         let views = Arc::new(MemoryViews::new());
-        let book = NameBook::new(Arc::clone(&views) as Arc<dyn Views>);
-        let count = NAMES_PER_PART as u64 * 3;
+        let shared: Arc<dyn Views> = Arc::<MemoryViews>::clone(&views);
+        let book = NameBook::new(shared);
+        let parts = u64::try_from(PARTS).unwrap();
+        let count = u64::try_from(NAMES_PER_PART).unwrap() * 3;
         for number in 0..count {
-            let id = number * PARTS as u64;
+            let id = number * parts;
             let name = format!("n{number}");
             assert_eq!(book.claim(Space::Sku, id, &name).unwrap(), Claim::New);
             if number > 0 {

@@ -46,7 +46,8 @@ fn a_store_is_never_cut_in_two_and_the_last_call_moves_the_checkpoint() {
                 .rollups
                 .iter()
                 .filter(|(key, _)| key.store == store.get());
-            let all = [0, 9_000, 9_000, 40_000, 10][store.get() as usize];
+            let number = usize::try_from(store.get()).unwrap();
+            let all = [0, 9_000, 9_000, 40_000, 10][number];
             assert_eq!(mine.count(), all, "store {store}");
         }
         let last = at + 1 == calls.len();
