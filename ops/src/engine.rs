@@ -8,8 +8,8 @@ use crate::health::Health;
 
 /// An engine as the admin port sees it.
 ///
-/// [`Self::figures`] and [`Self::health`] are called from async code and must not wait; the others may block and are
-/// called from threads that may.
+/// [`Self::health`] is called from async code and must not wait; the others may block and are called from threads that
+/// may.
 pub trait Engine: Send + Sync + 'static {
     /// The live figures.
     fn figures(&self) -> Figures;

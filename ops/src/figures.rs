@@ -120,7 +120,7 @@ pub struct FlushFigures {
 pub struct DiskFigures {
     /// Bytes that can still be written.
     pub free_bytes: u64,
-    /// Size of the file system.
+    /// Size of the file system; 0 where it is not known.
     pub total_bytes: u64,
     /// Ingestion waits for room.
     pub full: bool,
@@ -150,9 +150,9 @@ pub struct ShardFigures {
     pub actors: u64,
     /// Events that it applied.
     pub events: u64,
-    /// Frames that wait in its mailbox or for the disk.
+    /// KiB of frames that wait in its mailbox or for the disk.
     pub queued: u64,
-    /// Frames that it may hold at once.
+    /// KiB of frames that it may hold at once.
     pub queue_max: u64,
     /// Actors that are parked because an invariant broke.
     pub parked: u64,

@@ -1,6 +1,14 @@
 //! Whether the engine may be sent events, and if not, why and what to do.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 use serde::Serialize;
+
+use crate::ask::{Answer, Question};
+use crate::engine::{Engine, EngineError};
+use crate::figures::Figures;
 
 /// One thing that must hold for the engine to be ready.
 #[derive(Clone, Debug, Serialize)]
@@ -11,7 +19,8 @@ pub struct Check {
     pub ok: bool,
     /// What is the case, in one sentence.
     pub reason: String,
-    /// Since when, in us since 1970-01-01 UTC.
+    /// Since when, in us since 1970-01-01 UTC. An engine that does not know gives the time at which it was asked; the port
+    /// then tells since when it has been told the same.
     pub since_us: i64,
     /// What to do when it does not hold; empty when it does.
     pub hint: &'static str,
@@ -55,3 +64,54 @@ impl<'a> Readiness<'a> {
         }
     }
 }
+
+/// An engine whose checks remember since when they have been as they are.
+pub(crate) struct Watched {
+    engine: Arc<dyn Engine>,
+    since: Mutex<HashMap<&'static str, (bool, i64)>>,
+}
+
+impl Watched {
+    pub(crate) fn new(engine: Arc<dyn Engine>) -> Self {
+        Self {
+            engine,
+            since: Mutex::default(),
+        }
+    }
+}
+
+impl Engine for Watched {
+    fn figures(&self) -> Figures {
+        self.engine.figures()
+    }
+
+    fn health(&self) -> Health {
+        let mut health = self.engine.health();
+        let mut since = self.since.lock();
+        for check in &mut health.checks {
+            let known = since
+                .entry(check.name)
+                .or_insert((check.ok, check.since_us));
+            if known.0 != check.ok {
+                *known = (check.ok, check.since_us);
+            }
+            check.since_us = check.since_us.min(known.1);
+        }
+        health
+    }
+
+    fn answer(&self, question: &Question) -> Result<Answer, EngineError> {
+        self.engine.answer(question)
+    }
+
+    fn flush(&self) -> Result<u64, EngineError> {
+        self.engine.flush()
+    }
+
+    fn retry_quarantine(&self) -> Result<(u64, u64), EngineError> {
+        self.engine.retry_quarantine()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,6 @@
 //! units (seconds, bytes); no label names a terminal, a store, a person or a receipt.
 
 use std::fmt;
-use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet, text};
@@ -13,7 +12,6 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-use crate::engine::Engine;
 use crate::figures::{AckFigures, Figures, ShardFigures};
 
 /// Content type of the text form.
@@ -204,9 +202,9 @@ pub const METRICS: &[Metric] = &[
         Read::Counters("shard", |f| by_shard(f, |s| s.events)),
     ),
     metric(
-        "tillstream_shard_queued_frames",
-        "Frames that wait in a shard's mailbox or for the disk",
-        Read::Gauges("shard", |f| floats(by_shard(f, |s| s.queued))),
+        "tillstream_shard_queued_bytes",
+        "Bytes of frames that wait in a shard's mailbox or for the disk",
+        Read::Gauges("shard", |f| floats(by_shard(f, |s| s.queued * 1_024))),
     ),
     metric(
         "tillstream_shard_actors",
@@ -284,9 +282,9 @@ fn units(minor: i128, decimals: u8) -> f64 {
 ///
 /// # Errors
 /// Returns [`fmt::Error`] when the text cannot be put together.
-pub(crate) fn render(engine: &Arc<dyn Engine>) -> Result<String, fmt::Error> {
+pub(crate) fn render(figures: &Figures) -> Result<String, fmt::Error> {
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(Snapshot(engine.figures())));
+    registry.register_collector(Box::new(Snapshot(figures.clone())));
     let mut out = String::with_capacity(16 * 1024);
     text::encode(&mut out, &registry)?;
     Ok(out)

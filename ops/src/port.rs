@@ -20,7 +20,7 @@ use tracing::{debug, warn};
 use crate::ask::{ParamError, Question, Topic};
 use crate::engine::{Engine, EngineError};
 use crate::figures::Figures;
-use crate::health::Readiness;
+use crate::health::{Readiness, Watched};
 use crate::limits::{self, BODY_BYTES_MAX, QUESTIONS_MAX};
 use crate::{metrics, page};
 
@@ -78,7 +78,7 @@ pub async fn serve(
     engine: Arc<dyn Engine>,
     until: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
-    let app = routes(engine, port.address);
+    let app = routes(Arc::new(Watched::new(engine)), port.address);
     debug!(address = %port.address, "admin port answers");
     listener::serve(port.listener, app, until).await
 }
@@ -196,21 +196,26 @@ async fn version() -> Json<Value> {
 }
 
 async fn scrape(State(engine): State<Shared>) -> Response {
-    match metrics::render(&engine) {
-        Ok(text) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
-        Err(error) => EngineError::Failed(error.to_string()).into_response(),
-    }
+    let render = move || {
+        metrics::render(&engine.figures()).map_err(|error| EngineError::Failed(error.to_string()))
+    };
+    let show =
+        |text: String| ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response();
+    blocking(render, show).await
 }
 
 async fn status(State(engine): State<Shared>) -> Response {
-    let health = engine.health();
-    Json(Status {
-        version: env!("CARGO_PKG_VERSION"),
-        pid: std::process::id(),
-        health: Readiness::of(&health, true),
-        figures: engine.figures(),
+    let read = move || Ok((engine.health(), engine.figures()));
+    blocking(read, |(health, figures)| {
+        Json(Status {
+            version: env!("CARGO_PKG_VERSION"),
+            pid: std::process::id(),
+            health: Readiness::of(&health, true),
+            figures,
+        })
+        .into_response()
     })
-    .into_response()
+    .await
 }
 
 /// What the page shows each second.
@@ -223,12 +228,17 @@ struct Status<'a> {
 }
 
 async fn shards(State(engine): State<Shared>) -> Response {
-    let figures = engine.figures();
-    Json(json!({
-        "rows": figures.shards,
-        "freshness": { "now_us": figures.now_us },
-    }))
-    .into_response()
+    blocking(
+        move || Ok(engine.figures()),
+        |figures| {
+            Json(json!({
+                "rows": figures.shards,
+                "freshness": { "now_us": figures.now_us },
+            }))
+            .into_response()
+        },
+    )
+    .await
 }
 
 async fn sales(engine: State<Shared>, query: RawQuery) -> Response {

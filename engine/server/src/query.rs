@@ -118,6 +118,7 @@ fn show(topic: Topic, pairs: &[(String, String)], ask: &AskArgs) -> anyhow::Resu
 fn readable(topic: Topic, rows: &[Value]) -> Vec<String> {
     match topic {
         Topic::Terminals => table::chosen(rows, TERMINAL_COLUMNS),
+        Topic::Stores => table::chosen(rows, STORE_COLUMNS),
         Topic::Transactions => rows
             .iter()
             .filter_map(Value::as_object)
@@ -130,6 +131,9 @@ fn readable(topic: Topic, rows: &[Value]) -> Vec<String> {
         _ => table::lines(rows),
     }
 }
+
+/// What people want to know of a store; JSON has more.
+const STORE_COLUMNS: &[&str] = &["store", "currency", "time_zone", "registered_at"];
 
 /// What people want to know of a terminal; JSON has more.
 const TERMINAL_COLUMNS: &[&str] = &[
@@ -165,21 +169,17 @@ fn counted(rows: usize) -> String {
     }
 }
 
-/// What an answer includes, in words.
+/// What an answer includes, in words. Whoever answers brings the rows up to the journal first.
 fn freshness(freshness: Option<&Value>) -> String {
-    let number = |name: &str| {
-        freshness
-            .and_then(|fresh| fresh.get(name))
-            .and_then(Value::as_u64)
-    };
-    match (number("applied_lsn"), number("journal_lsn")) {
-        (Some(applied), Some(durable)) if applied < durable => format!(
-            "includes the journal up to position {applied}; {} bytes that are durable already are not in it yet",
-            durable - applied
-        ),
-        (Some(applied), _) => {
-            format!("includes every acknowledged event (journal position {applied})")
-        }
-        _ => "includes every acknowledged event".to_owned(),
-    }
+    let field = |name: &str| freshness.and_then(|fresh| fresh.get(name));
+    let incomplete = field("incomplete_hours").and_then(Value::as_array);
+    let incomplete = incomplete.map_or_else(String::new, |hours| {
+        format!(
+            "; {} hours across a bound are incomplete, because retention has dropped their events",
+            hours.len()
+        )
+    });
+    let position =
+        field("applied_lsn").map_or_else(String::new, |lsn| format!(" (journal position {lsn})"));
+    format!("includes everything acknowledged before the question{position}{incomplete}")
 }

@@ -166,9 +166,13 @@ impl Chain {
             };
             outcome.expected.insert(name, expected);
         }
+        // All at once: a goodbye takes the engine a moment, and a chain has many tills.
+        let mut closing = JoinSet::new();
         for till in &self.tills {
-            till.terminal.close().await;
+            let terminal = till.terminal.clone();
+            closing.spawn(async move { terminal.close().await });
         }
+        while closing.join_next().await.is_some() {}
         for link in &self.links {
             link.close().await;
         }

@@ -1,9 +1,9 @@
 use super::*;
+use crate::engine::Engine;
 use crate::tests::Still;
 
 fn rendered() -> String {
-    let engine: Arc<dyn Engine> = Arc::new(Still::default());
-    render(&engine).unwrap()
+    render(&Still::default().figures()).unwrap()
 }
 
 #[test]

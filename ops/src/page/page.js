@@ -7,7 +7,7 @@ const whole = new Intl.NumberFormat("en");
 const compact = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
 const rates = [];
 let before = null;
-let looks = 0;
+let storesAt = 0;
 
 function show(id, text, tone = "") {
   const element = byId(id);
@@ -142,10 +142,12 @@ function showTiles(f) {
     : "nothing was sold yet");
   const behind = f.flush.behind_us;
   show("backlog", bytes(f.flush.backlog_bytes), behind > 1e7 ? "warn" : "");
-  show("backlog-note", behind ? `oldest is ${micros(behind)} old; durable already` : "queries show everything that is durable");
+  show("backlog-note", behind
+    ? `oldest is ${micros(behind)} old; durable already`
+    : f.flush.backlog_bytes ? "on its way to the rows; durable already" : "queries show everything that is durable");
   const share = f.disk.total_bytes ? f.disk.free_bytes / f.disk.total_bytes : 1;
   show("disk", f.disk.full ? "full" : `${bytes(f.disk.free_bytes)} free`, f.disk.full ? "bad" : share < 0.05 ? "warn" : "");
-  show("disk-note", f.disk.full ? "ingestion waits for room; nothing acknowledged is lost" : `journal ${bytes(f.journal.bytes)} in ${whole.format(f.journal.segments)} segments`);
+  show("disk-note", f.disk.full ? "ingestion waits for room; nothing acknowledged is lost" : `journal ${bytes(f.journal.bytes)} in ${f.journal.segments === 1 ? "1 segment" : `${whole.format(f.journal.segments)} segments`}`);
 }
 
 function showBooks(e) {
@@ -174,7 +176,7 @@ function showShards(f) {
     return row(
       cell(`${s.shard}`),
       cell(then ? compact.format(per(s.events, then.events, us)) : "–", true),
-      cell(`${whole.format(s.queued)} of ${whole.format(s.queue_max)}`, true),
+      cell(`${bytes(s.queued * 1024)} of ${bytes(s.queue_max * 1024)}`, true),
       cell(whole.format(s.actors), true),
       cell((busiest || "–") + parked),
     );
@@ -228,8 +230,12 @@ async function refresh() {
     showShards(f);
     showProblems(f);
     before = f;
-    if (looks % 3 === 0) await showStores(f, new Map(f.sales.map((s) => [s.currency, s.decimals])));
-    looks += 1;
+    const asked = performance.now();
+    if (asked >= storesAt) {
+      await showStores(f, new Map(f.sales.map((s) => [s.currency, s.decimals])));
+      // A large chain is asked less often, so that looking costs the engine little.
+      storesAt = performance.now() + Math.max(2500, 20 * (performance.now() - asked));
+    }
   } catch (error) {
     console.warn(error);
     const state = byId("state");
