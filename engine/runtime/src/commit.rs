@@ -213,3 +213,6 @@ pub(crate) fn abort(error: &CommitError) {
     );
     std::process::abort();
 }
+
+#[cfg(test)]
+mod tests;

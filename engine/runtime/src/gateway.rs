@@ -125,9 +125,11 @@ impl Doorkeeper {
                 incoming.refuse();
                 continue;
             }
-            let free = Arc::clone(&self.handshakes).try_acquire_owned();
-            let Ok(handshake) = free else {
-                self.wait_outside(incoming);
+            let Some(handshake) = self.turn(&incoming).await else {
+                // Whoever has not shown that its address is its own comes again with the proof.
+                if let Err(error) = incoming.retry() {
+                    error.into_incoming().refuse();
+                }
                 continue;
             };
             self.connections.fetch_add(1, Ordering::AcqRel);
@@ -143,20 +145,16 @@ impl Doorkeeper {
         }
     }
 
-    // Too many handshakes at once: whoever has not shown that its address is its own must, the others come again.
-    fn wait_outside(&self, incoming: Incoming) {
-        if incoming.may_retry() && !incoming.remote_address_validated() {
-            if let Err(error) = incoming.retry() {
-                error.into_incoming().ignore();
-            }
-        } else {
-            // The client sends its first packet again; by then there may be room.
-            self.engine
-                .figures
-                .turned_away
-                .fetch_add(1, Ordering::Relaxed);
-            incoming.ignore();
+    // A turn for a handshake. Under a flood a device must prove its address first, and then waits here; those behind it
+    // wait in QUIC's own queue, which is bounded.
+    async fn turn(&self, incoming: &Incoming) -> Option<OwnedSemaphorePermit> {
+        if let Ok(turn) = Arc::clone(&self.handshakes).try_acquire_owned() {
+            return Some(turn);
         }
+        if incoming.may_retry() && !incoming.remote_address_validated() {
+            return None;
+        }
+        Arc::clone(&self.handshakes).acquire_owned().await.ok()
     }
 
     async fn welcome(self, incoming: Incoming, handshake: OwnedSemaphorePermit, counted: Counted) {

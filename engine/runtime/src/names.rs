@@ -19,8 +19,9 @@ pub(crate) struct NameBook {
 }
 
 struct Entry {
-    name: Box<str>,
-    /// Its row is written, so that it may be forgotten.
+    /// `None`: it was looked up, and nobody has named it yet.
+    name: Option<Box<str>>,
+    /// The rows say the same, so that it may be forgotten.
     is_written: bool,
 }
 
@@ -44,7 +45,7 @@ impl NameBook {
             let key = key(space, id);
             let mut part = self.part(id).lock();
             if let Some(entry) = part.get_mut(&key)
-                && &*entry.name == name
+                && entry.name.as_deref() == Some(name)
             {
                 entry.is_written = true;
             }
@@ -58,42 +59,47 @@ impl NameBook {
         self.parts.get(usize::from(low) % PARTS).unwrap_or(first)
     }
 
-    fn stored(&self, space: Space, id: u64) -> Result<Option<String>, RowsError> {
-        Ok(self.views.name(space, id)?)
+    // The entry of an id, from the rows where it is not in memory.
+    fn entry<'p>(
+        &self,
+        part: &'p mut HashMap<(u8, u64), Entry>,
+        space: Space,
+        id: u64,
+    ) -> Result<&'p mut Entry, RowsError> {
+        if part.len() >= NAMES_PER_PART && !part.contains_key(&key(space, id)) {
+            part.retain(|_, entry| !entry.is_written);
+        }
+        match part.entry(key(space, id)) {
+            hashbrown::hash_map::Entry::Occupied(entry) => Ok(entry.into_mut()),
+            hashbrown::hash_map::Entry::Vacant(entry) => {
+                let name = self.views.name(space, id)?.map(String::into_boxed_str);
+                let is_written = true;
+                Ok(entry.insert(Entry { name, is_written }))
+            }
+        }
     }
 }
 
 impl Names for NameBook {
     fn claim(&self, space: Space, id: u64, name: &str) -> Result<Claim, RowsError> {
-        let compare = |known: &str| {
-            if known == name {
-                Claim::Known
-            } else {
-                Claim::Collision
-            }
-        };
         let mut part = self.part(id).lock();
-        if let Some(entry) = part.get(&key(space, id)) {
-            return Ok(compare(&entry.name));
-        }
-        let stored = self.stored(space, id)?;
-        let claim = stored.as_deref().map_or(Claim::New, compare);
-        if part.len() >= NAMES_PER_PART {
-            part.retain(|_, entry| !entry.is_written);
-        }
-        let entry = Entry {
-            is_written: stored.is_some(),
-            name: stored.map_or_else(|| name.into(), String::into_boxed_str),
-        };
-        part.insert(key(space, id), entry);
-        Ok(claim)
+        let entry = self.entry(&mut part, space, id)?;
+        Ok(match entry.name.as_deref() {
+            Some(known) if known == name => Claim::Known,
+            Some(_) => Claim::Collision,
+            None => {
+                *entry = Entry {
+                    name: Some(name.into()),
+                    is_written: false,
+                };
+                Claim::New
+            }
+        })
     }
 
     fn known(&self, space: Space, id: u64) -> Result<bool, RowsError> {
-        if self.part(id).lock().contains_key(&key(space, id)) {
-            return Ok(true);
-        }
-        Ok(self.stored(space, id)?.is_some())
+        let mut part = self.part(id).lock();
+        Ok(self.entry(&mut part, space, id)?.name.is_some())
     }
 }
 
@@ -114,7 +120,8 @@ mod tests {
     #[test]
     fn the_first_claim_stands_and_is_found_again_in_the_rows() {
         let views = Arc::new(MemoryViews::new());
-        let book = NameBook::new(Arc::clone(&views) as Arc<dyn Views>);
+        let shared: Arc<dyn Views> = Arc::<MemoryViews>::clone(&views);
+        let book = NameBook::new(shared);
         assert_eq!(book.claim(Space::Sku, 7, "tea").unwrap(), Claim::New);
         assert_eq!(book.claim(Space::Sku, 7, "tea").unwrap(), Claim::Known);
         assert_eq!(book.claim(Space::Sku, 7, "milk").unwrap(), Claim::Collision);
@@ -133,10 +140,12 @@ mod tests {
     #[test]
     fn memory_is_bounded_and_no_unwritten_name_is_forgotten() {
         let views = Arc::new(MemoryViews::new());
-        let book = NameBook::new(Arc::clone(&views) as Arc<dyn Views>);
-        let count = NAMES_PER_PART as u64 * 3;
+        let shared: Arc<dyn Views> = Arc::<MemoryViews>::clone(&views);
+        let book = NameBook::new(shared);
+        let parts = u64::try_from(PARTS).unwrap();
+        let count = u64::try_from(NAMES_PER_PART).unwrap() * 3;
         for number in 0..count {
-            let id = number * PARTS as u64;
+            let id = number * parts;
             let name = format!("n{number}");
             assert_eq!(book.claim(Space::Sku, id, &name).unwrap(), Claim::New);
             if number > 0 {

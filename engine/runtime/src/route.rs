@@ -70,6 +70,14 @@ impl Slot {
         }
     }
 
+    /// Ends the actor as a panic would.
+    #[cfg(test)]
+    pub(crate) fn strike(&self) {
+        if let Standing::Running(actor) = &*self.actor.read() {
+            actor.kill();
+        }
+    }
+
     pub(crate) fn is_running(&self) -> bool {
         matches!(&*self.actor.read(), Standing::Running(_))
     }

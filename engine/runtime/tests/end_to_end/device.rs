@@ -20,6 +20,7 @@ use till_runtime::{Config, Handle, Runtime};
 pub(crate) const NOON_US: i64 = 1_772_452_800_000_000;
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// An engine with two shards.
 pub(crate) async fn start(dir: &Path) -> Handle {
     let mut config = Config::dev(dir);
     config.shards = 2;

@@ -1,7 +1,15 @@
 //! The engine as devices and people meet it: over QUIC, and by its answers.
 
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "helpers of tests fail the test"
+)]
+
 mod device;
 mod disk;
+mod guard;
 mod hostile;
 mod restart;
 
