@@ -1,143 +1,215 @@
-//! What rides through the committer beside each record, and what happens when it is durable.
+//! What happens when records are durable: acks, greetings that waited for them, rows that may be flushed, permits back.
+//!
+//! Everything here runs on the journal's thread, between two groups. It hands on and does no work.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use crossbeam::channel::Sender;
 use till_core::Dirty;
 use till_protocol::code::Reason;
 use till_protocol::id::Seq;
+use till_protocol::reply::Welcome;
 use till_storage::journal::{CommitError, Durable, Lsn, Sink};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::oneshot;
 
-use crate::published::Published;
-use crate::session::Session;
+use crate::admission::Permit;
+use crate::flush::Part;
+use crate::gateway::session::Session;
+use crate::metrics::Figures;
 
-/// An answer that is owed once a record is durable.
-#[derive(Debug)]
-pub(crate) struct Owed {
-    pub(crate) session: Arc<Session>,
-    pub(crate) upto: Seq,
-    pub(crate) refusals: Vec<(Seq, Reason)>,
-    pub(crate) events: u32,
-    pub(crate) received: Instant,
-    /// Given back when it is dropped: the batch no longer counts against its shard's bound.
-    pub(crate) permit: OwnedSemaphorePermit,
-}
-
-/// What rides beside a record or as a marker of its own.
+/// What rides through the journal with a record, or as a marker behind records.
 #[derive(Debug)]
 pub(crate) enum Companion {
-    /// A batch of a device.
-    Batch {
-        /// Which shard handled it.
-        shard: usize,
-        /// The answer.
-        owed: Owed,
-    },
-    /// A record that nobody waits for (a registration, a retry).
-    Quiet {
-        /// Which shard made it.
+    /// A record of a frame.
+    Frame(FrameDone),
+    /// A frame that was known: acked once what it repeats is durable.
+    Known(FrameDone),
+    /// A record that nobody waits for.
+    Registered {
+        /// Whose.
         shard: usize,
     },
-    /// Nothing new to write: acknowledge again, once all before is durable.
-    Known(Owed),
-    /// Rows that may be written once all before is durable.
+    /// The record of a decision on a quarantined event.
+    Retried {
+        /// Whose.
+        shard: usize,
+        /// Told when it is durable.
+        reply: oneshot::Sender<()>,
+    },
+    /// Marker: a greeting that speaks of records before it.
+    Welcome(Arc<Session>, Welcome),
+    /// Marker: the end of a session, after its last ack. `None`: the device said goodbye itself.
+    Bye(Arc<Session>, Option<Reason>),
+    /// Marker: rows that hold every record before it.
     Rows {
-        /// Which shard they are of.
+        /// Whose.
         shard: usize,
+        /// The round of the flush.
+        round: u64,
         /// The rows.
         dirty: Box<Dirty>,
     },
-    /// Someone who waits for all before to be durable.
-    Waiter(Sender<()>),
+    /// Marker: someone waits until everything before it is durable.
+    Settle(Sender<()>),
 }
 
-/// Rows that may be written, and how far the journal is in them.
+/// A frame on its way to its ack.
 #[derive(Debug)]
-pub(crate) struct Flush {
+pub(crate) struct FrameDone {
+    pub(crate) session: Arc<Session>,
     pub(crate) shard: usize,
-    pub(crate) dirty: Box<Dirty>,
-    /// Everything of this shard that begins before it is in the rows.
-    pub(crate) end: Lsn,
+    /// Last sequence number of the frame.
+    pub(crate) upto: Seq,
+    pub(crate) refusals: Vec<(Seq, Reason)>,
+    /// Events that are new and durable with it: applied or set aside.
+    pub(crate) kept: u32,
+    /// When the frame was complete.
+    pub(crate) received: Instant,
+    /// Given back when this is dropped.
+    pub(crate) permit: Permit,
 }
 
-/// Hands on what is durable.
-#[derive(Debug)]
-pub(crate) struct Answers {
-    flushes: Sender<Flush>,
-    published: Arc<Published>,
-    /// Place of each shard's last record: how far its stores are applied.
-    last: Vec<Lsn>,
-    durable: Arc<AtomicU64>,
+/// What to do when the journal has failed: the default ends the process.
+pub type OnPoison = Arc<dyn Fn(&CommitError) + Send + Sync>;
+
+/// Hands on what has become durable.
+pub(crate) struct Committed {
+    pub(crate) figures: Arc<Figures>,
+    pub(crate) rows: Sender<Part>,
+    pub(crate) on_poison: OnPoison,
+    /// Place of the last record of each shard.
+    last: Vec<u64>,
+    /// Where the group before ended.
+    through: u64,
 }
 
-impl Answers {
+impl Committed {
     pub(crate) fn new(
-        flushes: Sender<Flush>,
-        published: Arc<Published>,
         shards: usize,
-        durable: Arc<AtomicU64>,
+        figures: Arc<Figures>,
+        rows: Sender<Part>,
+        on_poison: OnPoison,
+        end: Lsn,
     ) -> Self {
         Self {
-            flushes,
-            published,
-            last: vec![Lsn::new(0); shards],
-            durable,
+            figures,
+            rows,
+            on_poison,
+            last: vec![0; shards],
+            through: end.get(),
         }
     }
 
-    fn answer(&self, owed: Owed) {
-        let Owed {
+    fn record(&mut self, shard: usize, lsn: Lsn) {
+        if let Some(last) = self.last.get_mut(shard) {
+            *last = lsn.get();
+        }
+    }
+
+    fn ack(&self, done: FrameDone) {
+        let FrameDone {
             session,
             upto,
             refusals,
-            events,
+            kept,
             received,
             permit,
-        } = owed;
-        session.durable(upto, refusals);
-        self.published.acked(events, received.elapsed());
+            ..
+        } = done;
+        session.durable(upto.get(), refusals);
+        self.figures.ack.add(received.elapsed());
+        let acked = &self.figures.acked;
+        acked.fetch_add(u64::from(kept), Ordering::Relaxed);
         drop(permit);
     }
 
-    fn noted(&mut self, shard: usize, at: Lsn) {
-        if let Some(last) = self.last.get_mut(shard) {
-            *last = at;
+    fn rows(&self, shard: usize, round: u64, mut dirty: Box<Dirty>, upto: u64) {
+        let applied = self.last.get(shard).copied().unwrap_or(0);
+        dirty.set_applied(applied);
+        let part = Part {
+            shard,
+            round,
+            dirty,
+            upto,
+        };
+        // There is room for a part of every shard and round. A flush thread that has ended needs none.
+        if self.rows.try_send(part).is_err() {
+            tracing::debug!(shard, "rows without a flush to take them");
         }
     }
 }
 
-impl Sink<Companion> for Answers {
+impl Sink<Companion> for Committed {
     fn durable(&mut self, durable: &Durable, group: &mut Vec<(Lsn, Companion)>) {
-        let end = durable.through();
-        self.durable.store(end.get(), Ordering::Release);
-        for (at, companion) in group.drain(..) {
+        let records = group.iter().rposition(|(_, one)| one.is_record());
+        // The last record before a marker bounds what its rows hold: others of the same group may come behind it.
+        let mut before = None;
+        for (at, (lsn, companion)) in group.drain(..).enumerate() {
             match companion {
-                Companion::Batch { shard, owed } => {
-                    self.noted(shard, at);
-                    self.answer(owed);
+                Companion::Frame(done) => {
+                    self.record(done.shard, lsn);
+                    before = Some(lsn.get());
+                    self.ack(done);
                 }
-                Companion::Quiet { shard } => self.noted(shard, at),
-                Companion::Known(owed) => self.answer(owed),
-                Companion::Rows { shard, mut dirty } => {
-                    let last = self.last.get(shard).copied().unwrap_or_else(|| Lsn::new(0));
-                    dirty.set_applied(last.get());
-                    // The flush thread outlives the committer; if it is gone, the rows are rebuilt at the next start.
-                    let _gone = self.flushes.send(Flush { shard, dirty, end });
+                Companion::Known(done) => self.ack(done),
+                Companion::Registered { shard } => {
+                    self.record(shard, lsn);
+                    before = Some(lsn.get());
                 }
-                Companion::Waiter(waiter) => {
-                    let _gave_up = waiter.try_send(());
+                Companion::Retried { shard, reply } => {
+                    self.record(shard, lsn);
+                    before = Some(lsn.get());
+                    // Whoever asked may have gone.
+                    let _gone = reply.send(());
+                }
+                Companion::Welcome(session, welcome) => session.welcome(welcome),
+                Companion::Bye(session, reason) => match reason {
+                    Some(reason) => session.bye(reason, None),
+                    None => session.close(),
+                },
+                Companion::Rows {
+                    shard,
+                    round,
+                    dirty,
+                } => {
+                    let is_behind_all = records.is_none_or(|last| last < at);
+                    let upto = if is_behind_all {
+                        durable.through().get()
+                    } else {
+                        before.unwrap_or(self.through)
+                    };
+                    self.rows(shard, round, dirty, upto);
+                }
+                Companion::Settle(settled) => {
+                    let _gone = settled.send(());
                 }
             }
         }
+        self.through = durable.through().get();
+        self.figures.durable(self.through);
     }
 
     fn poisoned(&mut self, error: &CommitError) {
-        // What is on the disk is in doubt, and every acknowledgement from here on would be a guess. The next start reads
-        // what is really there.
-        tracing::error!(%error, "the journal failed; ending the process without another acknowledgement");
-        std::process::abort();
+        (self.on_poison)(error);
     }
+}
+
+impl Companion {
+    const fn is_record(&self) -> bool {
+        matches!(
+            self,
+            Self::Frame(_) | Self::Registered { .. } | Self::Retried { .. }
+        )
+    }
+}
+
+/// Ends the process without another ack: what the page cache says after a failed sync is worth nothing.
+pub(crate) fn abort(error: &CommitError) {
+    tracing::error!(
+        %error,
+        "ending the process: a write or sync of the journal failed, nothing more is acknowledged; look at the disk, then start again"
+    );
+    std::process::abort();
 }

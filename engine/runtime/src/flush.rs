@@ -1,69 +1,306 @@
-//! Durable rows reach the views, on a thread of its own.
+//! From shards to the rows that queries read: rounds of absolute rows, written once every record behind them is durable.
+//!
+//! A round asks each shard for its changed rows. They travel through the journal's queue as a marker behind the shard's
+//! records, so that they come out here when those are durable, and never sooner. The rows of one store are written in
+//! one call together with the position that they hold, because recovery applies what lies above it again.
 
+mod batches;
+mod door;
+
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crossbeam::channel::Receiver;
-use till_storage::journal::Lsn;
-use till_storage::views::{FlushBatch, StoreError, Views as _};
+use crossbeam::channel::{Receiver, Sender, bounded};
+use till_core::Dirty;
+use till_storage::views::{FlushBatch, StoreError};
 
-use crate::commit::Flush;
-use crate::engine::Shared;
-use crate::published::Published;
-use crate::shard_actor::Message;
+use crate::engine::Engine;
+use crate::metrics::FlushState;
+use crate::shard_actor::ShardMessage;
 
-/// Time between two looks for room on a full disk.
-const FULL_RETRY: Duration = Duration::from_millis(250);
+pub(crate) use door::FlushDoor;
+pub use door::FlushError;
+use door::Request;
 
-/// Starts the thread. It ends when the committer, which holds the other end of `flushes`, is gone.
-pub(crate) fn start(
-    shared: Arc<Shared>,
-    flushes: Receiver<Flush>,
-) -> std::io::Result<JoinHandle<()>> {
-    let mut reached = vec![Lsn::new(shared.checkpoint()); shared.shards()];
-    std::thread::Builder::new()
-        .name("flush".to_owned())
-        .spawn(move || {
-            for Flush { shard, dirty, end } in &flushes {
-                if let Some(place) = reached.get_mut(shard) {
-                    *place = end;
-                }
-                let generation = dirty.generation;
-                let mut batch = FlushBatch::from(*dirty);
-                let checkpoint = reached.iter().min().copied().unwrap_or(end);
-                batch.checkpoint = Some(checkpoint.get());
-                write(&shared, &batch);
-                Published::add(
-                    &shared.published.rows,
-                    u64::try_from(batch.rows()).unwrap_or(0),
-                );
-                shared.flushed(shard, checkpoint.get());
-                if let Some(actor) = shared.actor(shard) {
-                    // A shard that is being restarted takes its rows from the views.
-                    let _gone = actor.cast(Message::Flushed(generation));
-                }
-            }
-        })
+/// Time between two tries when the rows cannot be written.
+const RETRY: Duration = Duration::from_millis(250);
+
+/// The rows of one shard in one round.
+#[derive(Debug)]
+pub(crate) struct Part {
+    pub(crate) shard: usize,
+    pub(crate) round: u64,
+    pub(crate) dirty: Box<Dirty>,
+    /// Place up to which these rows hold every record of the shard.
+    pub(crate) upto: u64,
 }
 
-/// Writes rows; waits for room while the disk is full.
-fn write(shared: &Shared, batch: &FlushBatch) {
-    loop {
-        match shared.views.write(batch) {
-            Ok(()) => return shared.set_views_full(false),
-            Err(StoreError::Full { .. }) => {
-                shared.set_views_full(true);
-                std::thread::sleep(FULL_RETRY);
-                if let Err(error) = shared.views.reopen() {
-                    tracing::warn!(%error, "rows cannot be opened again yet");
-                }
+/// Ends of the channels that the flush thread reads.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    parts: Receiver<Part>,
+    requests: Receiver<Request>,
+}
+
+/// The channels of a flush: for the journal's thread, for everyone else, and for the flush itself.
+pub(crate) fn channels(shards: usize) -> (Sender<Part>, FlushDoor, Inbox) {
+    // One round at a time; a shard that starts again may leave a part behind.
+    let (parts, parts_in) = bounded(shards * 4 + 16);
+    let (requests, requests_in) = bounded(256);
+    let inbox = Inbox {
+        parts: parts_in,
+        requests: requests_in,
+    };
+    (parts, FlushDoor::new(requests), inbox)
+}
+
+/// Starts the flush thread.
+///
+/// # Errors
+/// What the system says when it gives no thread.
+pub(crate) fn start(engine: Arc<Engine>, inbox: Inbox) -> std::io::Result<JoinHandle<()>> {
+    let checkpoint = engine.views.checkpoint().unwrap_or(0);
+    let mut flusher = Flusher {
+        engine,
+        inbox,
+        round: None,
+        rounds: 0,
+        checkpoint,
+        waiting: Vec::new(),
+        last: Instant::now(),
+        stop: None,
+    };
+    std::thread::Builder::new()
+        .name("flush".to_owned())
+        .spawn(move || flusher.run())
+}
+
+#[derive(Debug)]
+struct Round {
+    number: u64,
+    expected: BTreeSet<usize>,
+    parts: Vec<Part>,
+    /// Every shard takes part, so that the checkpoint may move.
+    is_whole: bool,
+    waiting: Vec<Sender<Result<u64, FlushError>>>,
+}
+
+#[derive(Debug)]
+struct Flusher {
+    engine: Arc<Engine>,
+    inbox: Inbox,
+    round: Option<Round>,
+    rounds: u64,
+    checkpoint: u64,
+    waiting: Vec<Sender<Result<u64, FlushError>>>,
+    last: Instant,
+    stop: Option<Sender<Result<u64, FlushError>>>,
+}
+
+impl Flusher {
+    fn run(&mut self) {
+        loop {
+            let due = self
+                .engine
+                .config
+                .flush_interval
+                .saturating_sub(self.last.elapsed());
+            let pause = if self.round.is_some() { RETRY } else { due };
+            crossbeam::channel::select! {
+                recv(self.inbox.parts) -> part => match part {
+                    Ok(part) => self.take(part),
+                    Err(_) => return self.end(),
+                },
+                recv(self.inbox.requests) -> request => match request {
+                    Ok(Request::Abandon) | Err(_) => return self.end(),
+                    Ok(request) => self.request(request),
+                },
+                default(pause) => {}
             }
-            Err(error) => {
-                // Rows that cannot be written are rebuilt from the journal by the next start; nothing acknowledged is lost.
-                tracing::error!(%error, "rows cannot be written; ending the process, the next start rebuilds them");
-                std::process::abort();
+            if self
+                .round
+                .as_ref()
+                .is_some_and(|round| round.expected.is_empty())
+            {
+                self.finish_round();
+            }
+            if self.round.is_none() {
+                if self.stop.is_some() && self.waiting.is_empty() {
+                    return self.end();
+                }
+                let is_due = self.last.elapsed() >= self.engine.config.flush_interval;
+                if is_due || !self.waiting.is_empty() {
+                    self.begin();
+                }
             }
         }
     }
+
+    fn request(&mut self, request: Request) {
+        match request {
+            Request::Flush(reply) => self.waiting.push(reply),
+            Request::Stop(reply) => {
+                // One round more, that has everything.
+                self.waiting.push(reply.clone());
+                self.stop = Some(reply);
+            }
+            Request::Restart(shard, reply) => {
+                if let Some(round) = &mut self.round {
+                    round.expected.remove(&shard);
+                    round.parts.retain(|part| part.shard != shard);
+                    round.is_whole = false;
+                }
+                let _gone = reply.send(());
+            }
+            // Ends the thread where it comes in.
+            Request::Abandon => {}
+        }
+    }
+
+    fn begin(&mut self) {
+        self.last = Instant::now();
+        self.rounds += 1;
+        let number = self.rounds;
+        let mut expected = BTreeSet::new();
+        let mut is_whole = true;
+        for (shard, slot) in self.engine.slots.iter().enumerate() {
+            match slot.send(ShardMessage::Flush { round: number }) {
+                Ok(()) => {
+                    expected.insert(shard);
+                }
+                Err(_) => is_whole = false,
+            }
+        }
+        self.round = Some(Round {
+            number,
+            expected,
+            parts: Vec::new(),
+            is_whole,
+            waiting: std::mem::take(&mut self.waiting),
+        });
+    }
+
+    fn take(&mut self, part: Part) {
+        let Some(round) = &mut self.round else {
+            return;
+        };
+        // A part of another round is of a shard that has started again since: its records are replayed.
+        if part.round == round.number && round.expected.remove(&part.shard) {
+            round.parts.push(part);
+        }
+    }
+
+    fn finish_round(&mut self) {
+        let Some(round) = self.round.take() else {
+            return;
+        };
+        let upto = round.parts.iter().map(|part| part.upto).min();
+        let checkpoint = upto.filter(|_| round.is_whole);
+        let mut generations = Vec::with_capacity(round.parts.len());
+        let mut rows = Vec::with_capacity(round.parts.len());
+        let mut batch = FlushBatch::default();
+        for part in round.parts {
+            generations.push((part.shard, part.dirty.generation));
+            rows.push((part.shard, part.dirty.rows()));
+            batch.append(FlushBatch::from(*part.dirty));
+        }
+        let result = self.write(batch, checkpoint);
+        if result.is_ok() {
+            for (shard, generation) in generations {
+                if let Some(slot) = self.engine.slots.get(shard) {
+                    let landed = rows.iter().find(|(of, _)| *of == shard);
+                    slot.rows_landed(landed.map_or(0, |(_, rows)| *rows));
+                    // A shard that is gone starts again from the rows.
+                    let _down = slot.send(ShardMessage::Flushed { generation });
+                }
+            }
+        }
+        let answer = result.and_then(|()| {
+            checkpoint
+                .map(|_| self.checkpoint)
+                .ok_or(FlushError::Parked)
+        });
+        for reply in round.waiting {
+            // Whoever waited may have given up.
+            let _gone = reply.send(answer.clone());
+        }
+    }
+
+    // Writes all rows, then moves the checkpoint on. Comes back only when all is written, or when the engine stops.
+    fn write(&mut self, batch: FlushBatch, checkpoint: Option<u64>) -> Result<(), FlushError> {
+        let moved = checkpoint.filter(|upto| *upto > self.checkpoint);
+        if batch.rows() == 0 && moved.is_none() {
+            return Ok(());
+        }
+        let started = Instant::now();
+        let rows = batch.rows();
+        for mut part in batches::split(batch, moved) {
+            self.write_one(&part)?;
+            let names = part.names.drain(..).collect::<Vec<_>>();
+            let names = names
+                .iter()
+                .map(|(space, id, name)| (*space, *id, name.as_str()));
+            self.engine.names.written(names);
+        }
+        self.checkpoint = self.checkpoint.max(moved.unwrap_or(0));
+        self.engine
+            .figures
+            .flushed(rows, self.checkpoint, started.elapsed());
+        Ok(())
+    }
+
+    fn write_one(&self, batch: &FlushBatch) -> Result<(), FlushError> {
+        loop {
+            let error = match self.engine.views.write(batch) {
+                Ok(()) => {
+                    self.engine.figures.flush_state(FlushState::Running);
+                    return Ok(());
+                }
+                Err(error) => error,
+            };
+            self.report(&error);
+            if self.engine.is_draining() {
+                return Err(FlushError::Rows(error.to_string()));
+            }
+            std::thread::sleep(RETRY);
+            if let Err(again) = self.engine.views.reopen() {
+                tracing::debug!(error = %again, "rows do not open yet");
+            }
+        }
+    }
+
+    fn report(&self, error: &StoreError) {
+        let (state, hint) = match error {
+            StoreError::Full { .. } => (
+                FlushState::Full,
+                "Free some room; the flush goes on by itself.",
+            ),
+            StoreError::Damaged { .. } => (
+                FlushState::Damaged,
+                "Stop the engine and run `tillstream rebuild`; nothing that was acknowledged is lost.",
+            ),
+            _ => (
+                FlushState::Failed,
+                "The flush tries again; look at the disk.",
+            ),
+        };
+        if self.engine.figures.flush_state(state) {
+            tracing::error!(%error, "rows cannot be written; events are taken in until too many rows wait");
+            self.engine.figures.problem(&error.to_string(), hint);
+        }
+    }
+
+    fn end(&mut self) {
+        if let Err(error) = self.engine.views.sync() {
+            tracing::warn!(%error, "rows were not synced; the journal has what they lack");
+        }
+        for reply in self.waiting.drain(..) {
+            let _gone = reply.send(Err(FlushError::Stopped));
+        }
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,178 +1,227 @@
-//! The QUIC endpoint: who may connect, how much they may hold, and the way out.
+//! The door for devices: QUIC connections are taken in within limits, and each of their streams speaks for one terminal.
 
-mod hello;
-mod stream;
+pub(crate) mod check;
+pub(crate) mod session;
+pub(crate) mod stream;
+mod transport;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use quinn::{Connection, Endpoint, Incoming, TransportConfig, VarInt};
+use quinn::{Connection, Endpoint, Incoming, VarInt};
 use rustls::pki_types::CertificateDer;
 use thiserror::Error;
-use till_protocol::code::Reason;
-use tokio::sync::Semaphore;
-use tokio::task::JoinHandle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+use tracing::debug;
 
-use crate::config::{NARROW_WINDOW_BYTES, WIDE_WINDOW_BYTES};
-use crate::engine::Shared;
-use crate::pki::{Pki, Speaks};
-use crate::published::Published;
+use crate::config::WIDE_WINDOW_BYTES;
+use crate::engine::Engine;
+use crate::pki::{Pki, PkiError, Speaks};
 
-/// How long a handshake may take.
-const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
+/// Codes with which connections are closed.
+pub(crate) mod close {
+    use quinn::VarInt;
 
-/// Handshakes at once: each costs two signatures, and established traffic must not wait for a storm of them.
-const HANDSHAKES_MAX: usize = 64;
-
-/// How long devices may take to hang up after they were told to.
-const GOODBYE_MAX: Duration = Duration::from_secs(2);
-
-/// The port could not be opened.
-#[derive(Debug, Error)]
-#[error("could not listen on {address} (UDP): {cause}")]
-pub struct GatewayError {
-    address: SocketAddr,
-    cause: String,
+    /// The engine stops.
+    pub(crate) const DRAINING: VarInt = VarInt::from_u32(1);
+    /// The certificate speaks for nobody.
+    pub(crate) const NOBODY: VarInt = VarInt::from_u32(2);
 }
 
-/// The open endpoint.
+/// Why the door for devices does not open.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum GatewayError {
+    /// The certificates are of no use.
+    #[error(transparent)]
+    Pki(#[from] PkiError),
+    /// The address is taken or not of this machine.
+    #[error("could not listen on {address} (UDP): {cause}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        cause: std::io::Error,
+    },
+}
+
+/// The open door.
 #[derive(Debug)]
 pub(crate) struct Gateway {
     endpoint: Endpoint,
     address: SocketAddr,
-    accepting: JoinHandle<()>,
-}
-
-/// Opens the endpoint and begins to accept.
-pub(crate) fn open(shared: Arc<Shared>, pki: &Pki) -> Result<Gateway, GatewayError> {
-    let address = shared.config.listen;
-    let failed = |cause: String| GatewayError { address, cause };
-    let tls = pki.tls().map_err(|error| failed(error.to_string()))?;
-    let mut server = quinn::ServerConfig::with_crypto(Arc::new(tls));
-    server.transport_config(Arc::new(transport(&shared)));
-    server
-        .max_incoming(1_024)
-        .incoming_buffer_size(32 << 10)
-        .incoming_buffer_size_total(16 << 20);
-    let endpoint = Endpoint::server(server, address).map_err(|error| failed(error.to_string()))?;
-    let address = endpoint
-        .local_addr()
-        .map_err(|error| failed(error.to_string()))?;
-    let accepting = tokio::spawn(accept(shared, endpoint.clone()));
-    Ok(Gateway {
-        endpoint,
-        address,
-        accepting,
-    })
 }
 
 impl Gateway {
-    pub(crate) fn address(&self) -> SocketAddr {
+    /// Opens the door and takes connections in, on the runtime of the caller.
+    pub(crate) fn open(engine: &Arc<Engine>, pki: &Pki) -> Result<Self, GatewayError> {
+        let address = engine.config.listen;
+        let server = transport::server_config(pki.tls()?, &engine.config);
+        let failed = |cause| GatewayError::Listen { address, cause };
+        let endpoint = Endpoint::server(server, address).map_err(failed)?;
+        let address = endpoint.local_addr().map_err(failed)?;
+        let doorkeeper = Doorkeeper {
+            engine: Arc::clone(engine),
+            handshakes: Arc::new(Semaphore::new(count(engine.config.network.handshakes_max))),
+            wide: Arc::new(Semaphore::new(count(
+                engine.config.network.wide_connections,
+            ))),
+            connections: Arc::new(AtomicU32::new(0)),
+        };
+        let accepting = endpoint.clone();
+        let _accept_loop = tokio::spawn(async move { doorkeeper.run(accepting).await });
+        Ok(Self { endpoint, address })
+    }
+
+    /// Where devices reach the engine.
+    pub(crate) const fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Takes no new connections. Sessions were told by the drain itself.
-    pub(crate) async fn stop_accepting(&self, _reason: Reason) {
-        self.accepting.abort();
+    /// Takes no new connection in.
+    pub(crate) fn shut(&self) {
         self.endpoint.set_server_config(None);
-        tokio::task::yield_now().await;
     }
 
-    /// Ends what is still open.
+    /// Closes every connection, and waits until devices were told.
     pub(crate) async fn close(&self) {
-        self.endpoint.close(
-            VarInt::from_u32(u32::from(Reason::Draining.code())),
-            b"draining",
-        );
-        let _slow_device = tokio::time::timeout(GOODBYE_MAX, self.endpoint.wait_idle()).await;
+        self.endpoint.close(close::DRAINING, b"draining");
+        let told = timeout(std::time::Duration::from_secs(2), self.endpoint.wait_idle()).await;
+        if told.is_err() {
+            debug!("some devices did not hear that the engine stops");
+        }
     }
 }
 
-/// Every limit by name: quinn's own defaults let one peer hold 250 MB.
-fn transport(shared: &Shared) -> TransportConfig {
-    let config = &shared.config;
-    let mut transport = TransportConfig::default();
-    transport
-        .max_concurrent_bidi_streams(VarInt::from_u32(config.network.streams_max))
-        .max_concurrent_uni_streams(VarInt::from_u32(0))
-        .stream_receive_window(VarInt::from_u32(WIDE_WINDOW_BYTES))
-        .receive_window(VarInt::from_u32(WIDE_WINDOW_BYTES))
-        .send_window(u64::from(NARROW_WINDOW_BYTES))
-        .datagram_receive_buffer_size(None)
-        .max_idle_timeout(Some(VarInt::from_u32(30_000).into()));
-    transport
+#[derive(Clone, Debug)]
+struct Doorkeeper {
+    engine: Arc<Engine>,
+    handshakes: Arc<Semaphore>,
+    wide: Arc<Semaphore>,
+    connections: Arc<AtomicU32>,
 }
 
-async fn accept(shared: Arc<Shared>, endpoint: Endpoint) {
-    let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
-    let connections = Arc::new(Semaphore::new(
-        usize::try_from(shared.config.network.connections_max).unwrap_or(usize::MAX),
-    ));
-    while let Some(incoming) = endpoint.accept().await {
-        let Ok(place) = Arc::clone(&connections).try_acquire_owned() else {
-            incoming.refuse();
-            continue;
-        };
-        let Ok(handshake) = Arc::clone(&handshakes).try_acquire_owned() else {
-            // The peer proves its address first, and comes again.
-            if incoming.may_retry() {
-                let _already_validated = incoming.retry();
-            } else {
+/// Counts a connection as long as it lives.
+struct Counted(Arc<AtomicU32>, Arc<Engine>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+        self.1.figures.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Doorkeeper {
+    async fn run(self, endpoint: Endpoint) {
+        while let Some(incoming) = endpoint.accept().await {
+            let limit = self.engine.config.network.connections_max;
+            if self.engine.is_draining() || self.connections.load(Ordering::Acquire) >= limit {
+                self.engine
+                    .figures
+                    .turned_away
+                    .fetch_add(1, Ordering::Relaxed);
                 incoming.refuse();
+                continue;
             }
-            continue;
+            let free = Arc::clone(&self.handshakes).try_acquire_owned();
+            let Ok(handshake) = free else {
+                self.wait_outside(incoming);
+                continue;
+            };
+            self.connections.fetch_add(1, Ordering::AcqRel);
+            self.engine
+                .figures
+                .connections
+                .fetch_add(1, Ordering::Relaxed);
+            let counted = Counted(Arc::clone(&self.connections), Arc::clone(&self.engine));
+            let keeper = self.clone();
+            let _connection = tokio::spawn(async move {
+                keeper.welcome(incoming, handshake, counted).await;
+            });
+        }
+    }
+
+    // Too many handshakes at once: whoever has not shown that its address is its own must, the others come again.
+    fn wait_outside(&self, incoming: Incoming) {
+        if incoming.may_retry() && !incoming.remote_address_validated() {
+            if let Err(error) = incoming.retry() {
+                error.into_incoming().ignore();
+            }
+        } else {
+            // The client sends its first packet again; by then there may be room.
+            self.engine
+                .figures
+                .turned_away
+                .fetch_add(1, Ordering::Relaxed);
+            incoming.ignore();
+        }
+    }
+
+    async fn welcome(self, incoming: Incoming, handshake: OwnedSemaphorePermit, counted: Counted) {
+        let deadline = self.engine.config.network.hello_timeout;
+        let remote = incoming.remote_address();
+        let connection = match incoming.accept() {
+            Ok(connecting) => match timeout(deadline, connecting).await {
+                Ok(Ok(connection)) => connection,
+                Ok(Err(error)) => {
+                    debug!(%remote, %error, "handshake failed");
+                    return;
+                }
+                Err(_) => {
+                    debug!(%remote, "handshake took too long");
+                    return;
+                }
+            },
+            Err(error) => {
+                debug!(%remote, %error, "connection refused");
+                return;
+            }
         };
-        let shared = Arc::clone(&shared);
-        tokio::spawn(async move {
-            let connection = shake_hands(incoming).await;
-            drop(handshake);
-            if let Some(connection) = connection {
-                Published::add(&shared.published.connections, 1);
-                serve(&shared, connection).await;
-                shared.published.connections.fetch_sub(1, Ordering::Relaxed);
+        drop(handshake);
+        let speaks = speaks(&connection);
+        if speaks == Speaks::default() {
+            connection.close(close::NOBODY, b"the certificate speaks for no terminal");
+            return;
+        }
+        let wide = Arc::clone(&self.wide).try_acquire_owned().ok();
+        if wide.is_some() {
+            connection.set_receive_window(VarInt::from_u32(WIDE_WINDOW_BYTES));
+        }
+        debug!(%remote, "device connected");
+        serve(&self.engine, &connection, Arc::new(speaks)).await;
+        drop((wide, counted));
+    }
+}
+
+// Streams of a connection until it ends. QUIC bounds how many there are.
+async fn serve(engine: &Arc<Engine>, connection: &Connection, speaks: Arc<Speaks>) {
+    loop {
+        match connection.accept_bi().await {
+            Ok((send, recv)) => {
+                let engine = Arc::clone(engine);
+                let speaks = Arc::clone(&speaks);
+                let _stream = tokio::spawn(async move {
+                    stream::serve(engine, speaks, send, recv).await;
+                });
             }
-            drop(place);
-        });
-    }
-}
-
-async fn shake_hands(incoming: Incoming) -> Option<Connection> {
-    let peer = incoming.remote_address();
-    let connecting = incoming.accept().ok()?;
-    match tokio::time::timeout(HANDSHAKE_MAX, connecting).await {
-        Ok(Ok(connection)) => Some(connection),
-        Ok(Err(error)) => {
-            tracing::debug!(%peer, %error, "handshake failed");
-            None
-        }
-        Err(_elapsed) => {
-            tracing::debug!(%peer, "handshake took too long");
-            None
+            Err(error) => {
+                debug!(remote = %connection.remote_address(), %error, "device gone");
+                return;
+            }
         }
     }
 }
 
-/// Serves the streams of a connection until it ends.
-async fn serve(shared: &Arc<Shared>, connection: Connection) {
-    let speaks = Arc::new(speaks(&connection));
-    while let Ok((send, receive)) = connection.accept_bi().await {
-        let shared = Arc::clone(shared);
-        let speaks = Arc::clone(&speaks);
-        tokio::spawn(async move {
-            Published::add(&shared.published.streams, 1);
-            stream::serve(&shared, &speaks, send, receive).await;
-            shared.published.streams.fetch_sub(1, Ordering::Relaxed);
-        });
-    }
-}
-
-/// The terminals that the peer's certificate names.
 fn speaks(connection: &Connection) -> Speaks {
-    connection
+    let chain = connection
         .peer_identity()
-        .and_then(|identity| identity.downcast::<Vec<CertificateDer<'static>>>().ok())
-        .and_then(|chain| chain.first().map(|leaf| Speaks::of_certificate(leaf)))
-        .unwrap_or_default()
+        .and_then(|identity| identity.downcast::<Vec<CertificateDer<'static>>>().ok());
+    let own = chain.as_ref().and_then(|chain| chain.first());
+    own.map_or_else(Speaks::default, |der| Speaks::of_certificate(der))
+}
+
+fn count(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
 }

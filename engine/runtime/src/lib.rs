@@ -1,29 +1,59 @@
-//! The shell around the core: QUIC, shard actors, group commit, flush.
+//! The shell around the core: devices come in over QUIC, shards decide, the journal makes durable, rows are flushed.
 //!
-//! This crate moves bytes between the world and [`till_core::Shard`]; it decides nothing about events. A device is
-//! acknowledged only from a [`Durable`](till_storage::journal::Durable), nothing enters a mailbox without a permit, and a read
-//! never waits for a shard.
+//! Nothing is acknowledged before the sync that covers it, nothing is queued without a permit, and nothing of the rules of
+//! trade is decided here: this crate moves bytes, records and rows between the core and the world.
 //!
-//! The modules stand in the order in which data meets them.
+//! The modules stand in the order in which an event meets them.
 
-pub mod config;
+mod config;
 mod pki;
+mod registry;
 
-mod commit; // records become durable
-mod flush; // durable rows reach the views
-mod gateway; // bytes become frames, frames become batches with a permit
-mod published;
-mod registry; // stores that are known before their tills speak
-mod session; // what is to be said to a device
-mod shard_actor; // batches meet their shard // figures that others may read at any time
+mod gateway;
 
-mod data; // the folder: lock, journal, rows, recovery
-mod engine;
-mod offline;
+mod admission;
+mod route;
+mod shard_actor;
 mod supervisor;
 
-pub use config::Config;
-pub use data::{DataError, Holder, StartReport};
-pub use engine::{Handle, Runtime, StartError};
-pub use offline::{Offline, RetryReport};
-pub use published::{Figures, HotKey, ShardFigures};
+mod commit;
+mod flush;
+mod names;
+
+mod query;
+mod upkeep;
+
+mod histogram;
+mod metrics;
+mod sketch;
+
+mod drain;
+mod engine;
+mod health;
+mod lock;
+mod offline;
+mod recovery;
+mod retry;
+mod runtime;
+
+pub use commit::OnPoison;
+pub use config::{
+    Config, ConfigError, ConfigErrors, KEYS, Key, Kind, NetworkConfig, Origin, PkiConfig,
+    RawConfig, RegistryConfig, reference,
+};
+pub use drain::DrainError;
+pub use flush::FlushError;
+pub use gateway::GatewayError;
+pub use health::{Check, Health};
+pub use lock::{Holder, LockError, engine_of};
+pub use metrics::{
+    FlushMetrics, FlushState, JournalMetrics, Latency, Metrics, Problem, ShardMetrics,
+};
+pub use offline::{Offline, OfflineError};
+pub use pki::PkiError;
+pub use query::{Query, Reply};
+pub use recovery::{RecoveryError, StartReport};
+pub use registry::RegistryError;
+pub use retry::{Retried, RetryAllError};
+pub use runtime::{Handle, Parts, Runtime, StartError};
+pub use upkeep::RetentionError;

@@ -1,170 +1,199 @@
-//! A data folder without an engine: questions, quarantine, rebuild.
+//! A data folder without an engine: asked, repaired, made anew.
 
-use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use till_core::{Outcome, QuarantineKey, Record, Shard, ShardConfig};
-use till_embedded::EmbeddedViews;
-use till_protocol::time::Timestamp;
+use crossbeam::channel::{Sender, bounded};
+use thiserror::Error;
+use till_core::{RetryError, Shard, ShardConfig};
+use till_storage::disk::{Disk, StdDisk};
 use till_storage::facts::Facts;
 use till_storage::journal::{
-    CommitConfig, CommitError, Committer, Durable, JournalConfig, Lsn, Prepared, Sink,
+    CommitConfig, CommitError, Committer, Durable, Journal, JournalConfig, Lsn, Prepared, Sink,
+    TooLarge, Writer,
 };
-use till_storage::names::NameBook;
 use till_storage::rebuild::FactRows;
-use till_storage::views::Views;
+use till_storage::views::{FlushBatch, StoreError, Views};
 
-use crate::data::{Data, DataError, StartReport};
-use crate::shard_actor::now_us;
+use crate::lock::{DirLock, LockError};
+use crate::names::NameBook;
+use crate::query::{Query, Reply, answer};
+use crate::recovery::{RecoveryError, RowsAt, StartReport, move_aside, recover};
+use crate::retry::{Retried, RetryAllError, keys, original};
+use crate::runtime::rows_dir;
+use crate::shard_actor::now;
 
-/// What a retry of the quarantine did.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct RetryReport {
-    /// Events and lines that took effect.
-    pub applied: u64,
-    /// Those that stay.
-    pub quarantined: u64,
+/// Why a data folder could not be worked on.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum OfflineError {
+    /// An engine has it open, or it is not there.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// Journal or rows do not open.
+    #[error(transparent)]
+    Recovery(#[from] RecoveryError),
+    /// Rows cannot be read or written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The quarantine could not be gone through.
+    #[error(transparent)]
+    Retry(#[from] RetryAllError),
+    /// A decision could not be journalled.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+    /// A decision is too large for the journal.
+    #[error(transparent)]
+    TooLarge(#[from] TooLarge),
 }
 
-impl RetryReport {
-    pub(crate) fn count(&mut self, decided: Result<bool, String>) {
-        match decided {
-            Ok(true) => self.applied += 1,
-            Ok(false) => self.quarantined += 1,
-            Err(error) => {
-                tracing::warn!(error, "an entry could not be decided again");
-                self.quarantined += 1;
-            }
-        }
-    }
-}
-
-/// An open data folder that no engine runs on. Its rows hold everything that is durable.
-#[derive(Debug)]
+/// An open data folder. No engine can open it meanwhile.
 pub struct Offline {
-    data: Data,
+    journal: Journal,
+    facts: Arc<Facts>,
+    views: Arc<dyn Views>,
+    writer: Option<Writer>,
+    report: StartReport,
+    _lock: DirLock,
+}
+
+impl std::fmt::Debug for Offline {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Offline")
+            .field("report", &self.report)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Offline {
-    /// Opens a folder; recovers and replays as a start would. Blocks.
+    /// Opens a data folder that no engine has open, and brings its rows up to its journal. A new journal is not begun.
     ///
     /// # Errors
-    /// [`DataError::Locked`] when an engine has it open: ask that one. Others as for a start.
-    pub fn open(dir: &Path) -> Result<Self, DataError> {
+    /// [`OfflineError::Lock`] when an engine has it open (ask that one) or it is not there; [`OfflineError::Recovery`] when
+    /// something in it is damaged.
+    pub fn open(dir: &Path) -> Result<Self, OfflineError> {
+        Self::with(dir, &mut |_, _| {})
+    }
+
+    /// Throws every derived row away and makes it again from base and journal. The old ones stay beside them until the
+    /// next time. `progress` is told position and end.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn rebuild(dir: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<Self, OfflineError> {
+        // Taken here and again below: rows are not moved away under an engine.
+        let lock = DirLock::take(dir, false)?;
+        move_aside(&rows_dir(dir))?;
+        drop(lock);
+        Self::with(dir, progress)
+    }
+
+    fn with(dir: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<Self, OfflineError> {
+        let lock = DirLock::take(dir, false)?;
+        let journal = dir.join("journal");
+        if !journal.is_dir() {
+            return Err(LockError::Missing(journal).into());
+        }
+        let disk: Arc<dyn Disk> = Arc::new(StdDisk);
+        let rows = RowsAt::Dir(rows_dir(dir));
+        let opened = recover(disk, dir, JournalConfig::default(), &rows, progress)?;
         Ok(Self {
-            data: Data::open(dir, JournalConfig::default())?,
+            journal: opened.journal,
+            facts: opened.facts,
+            views: opened.views,
+            writer: Some(opened.writer),
+            report: opened.report,
+            _lock: lock,
         })
     }
 
-    /// Opens a folder with rows made anew from base and journal; the old ones are moved aside.
-    ///
-    /// # Errors
-    /// As [`Self::open`].
-    pub fn rebuild(dir: &Path) -> Result<Self, DataError> {
-        let data = Data::open_with(dir, JournalConfig::default(), Some("rebuild was asked for"))?;
-        Ok(Self { data })
+    /// What opening found and did.
+    pub const fn report(&self) -> &StartReport {
+        &self.report
+    }
+
+    /// The journal, for those who look inside.
+    pub const fn journal(&self) -> &Journal {
+        &self.journal
     }
 
     /// The rows.
-    pub fn views(&self) -> &EmbeddedViews {
-        &self.data.views
+    pub fn views(&self) -> &dyn Views {
+        self.views.as_ref()
     }
 
-    /// The facts.
-    pub fn facts(&self) -> &Facts {
-        &self.data.facts
+    /// The folder of the journal in a data folder.
+    pub fn journal_dir(dir: &Path) -> PathBuf {
+        dir.join("journal")
     }
 
-    /// What opening it found.
-    pub fn report(&self) -> &StartReport {
-        &self.data.report
-    }
-
-    /// The folder.
-    pub fn dir(&self) -> &Path {
-        &self.data.dir
-    }
-
-    /// Decides every quarantined event again and closes the folder.
+    /// Answers a question with everything that is in the folder.
     ///
     /// # Errors
-    /// Says in words what could not be read or written.
-    pub fn retry_quarantine(self) -> Result<RetryReport, String> {
-        let Data {
-            lock,
-            journal,
-            writer,
-            views,
-            facts,
-            ..
-        } = self.data;
-        let names = NameBook::new(std::sync::Arc::<EmbeddedViews>::clone(&views));
-        let mut shard = Shard::new(ShardConfig::default());
-        let mut report = RetryReport::default();
-        let committer = Committer::start(writer, CommitConfig::default(), Quiet).map_err(words)?;
+    /// [`OfflineError::Store`] when rows or facts cannot be read.
+    pub fn query(&self, query: &Query) -> Result<Reply, OfflineError> {
+        Ok(answer(self.views.as_ref(), self.facts.as_ref(), query)?)
+    }
+
+    /// Decides everything in quarantine again.
+    ///
+    /// # Errors
+    /// [`OfflineError`]; what was decided before stays decided.
+    pub fn retry_quarantine(&mut self) -> Result<Retried, OfflineError> {
+        let Some(writer) = self.writer.take() else {
+            return Ok(Retried::default());
+        };
+        let (places, placed) = bounded(1);
+        let committer = Committer::start(writer, CommitConfig::default(), Places(places))?;
         let appender = committer.appender();
-        for key in entries(views.as_ref())? {
-            let original = original(&facts, &key)?;
-            let rows = FactRows::new(views.as_ref(), facts.as_ref());
-            let decided = shard.retry(Timestamp::from_us(now_us()), key, &original, &rows, &names);
-            let decided = match decided {
-                Ok(record) => {
-                    let applied = record
-                        .verdicts
-                        .iter()
-                        .any(|v| v.outcome == Outcome::Applied);
-                    let entry = Prepared::new(&record).map_err(words)?;
-                    appender
-                        .append(entry, ())
-                        .map_err(|error| error.to_string())?;
-                    Ok(applied)
-                }
-                Err(error) => Err(error.to_string()),
+        let names = NameBook::new(Arc::clone(&self.views));
+        let rows = FactRows::new(self.views.as_ref(), self.facts.as_ref());
+        let mut shard = Shard::new(ShardConfig::default());
+        let mut retried = Retried::default();
+        let mut last = 0;
+        for key in keys(self.views.as_ref())? {
+            let found = original(&self.facts, &key).map_err(RetryAllError::from)?;
+            let Some(original) = found else {
+                retried.quarantined += 1;
+                continue;
             };
-            report.count(decided);
+            match shard.retry(now(), key, &original, &rows, &names) {
+                Ok(record) => {
+                    let closed = || CommitError::Thread("it has ended".to_owned());
+                    let queued = appender.append(Prepared::new(&record)?, ());
+                    queued.map_err(|_| closed())?;
+                    last = placed.recv().map_err(|_| closed())?;
+                    retried.applied += 1;
+                }
+                Err(RetryError::Still(_) | RetryError::OtherRecord) => retried.quarantined += 1,
+                Err(RetryError::Gone) => {}
+                Err(error) => return Err(RetryAllError::from(error).into()),
+            }
         }
+        let mut dirty = shard.take_dirty();
+        dirty.set_applied(last);
+        let mut flush = FlushBatch::from(dirty);
         drop(appender);
-        committer.close().map_err(words)?;
-        crate::data::replay(&journal, views.as_ref(), &facts).map_err(words)?;
-        drop(lock);
-        Ok(report)
+        committer.close()?;
+        flush.checkpoint = Some(self.journal.end().get());
+        self.views.write(&flush)?;
+        self.views.sync()?;
+        Ok(retried)
     }
 }
 
-fn words(error: impl std::fmt::Display) -> String {
-    error.to_string()
-}
+/// Tells where each record came to lie.
+struct Places(Sender<u64>);
 
-/// Nobody waits for these records.
-struct Quiet;
-
-impl Sink<()> for Quiet {
-    fn durable(&mut self, _durable: &Durable, _group: &mut Vec<(Lsn, ())>) {}
+impl Sink<()> for Places {
+    fn durable(&mut self, _durable: &Durable, group: &mut Vec<(Lsn, ())>) {
+        for (lsn, ()) in group.drain(..) {
+            // Whoever asked may have given up.
+            let _gone = self.0.send(lsn.get());
+        }
+    }
 
     fn poisoned(&mut self, error: &CommitError) {
-        tracing::error!(%error, "the journal failed; nothing was decided");
+        tracing::error!(%error, "the journal failed; look at the disk");
     }
-}
-
-/// Everything in quarantine.
-pub(crate) fn entries(views: &dyn Views) -> Result<Vec<QuarantineKey>, String> {
-    let mut keys = Vec::new();
-    views
-        .quarantine(&mut |key, _| {
-            keys.push(key);
-            ControlFlow::Continue(())
-        })
-        .map_err(words)?;
-    Ok(keys)
-}
-
-/// The journal's record of a quarantined event.
-pub(crate) fn original(facts: &Facts, key: &QuarantineKey) -> Result<Record, String> {
-    facts
-        .by_terminal(key.terminal, key.epoch, key.seq, key.seq)
-        .map_err(words)?
-        .next()
-        .ok_or_else(|| "its record was dropped by retention".to_owned())?
-        .map(|fact| fact.record)
-        .map_err(words)
 }

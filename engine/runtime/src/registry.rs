@@ -1,109 +1,158 @@
-//! The registry file: stores that are registered before their tills speak.
-//!
-//! ```toml
-//! [stores.12]
-//! currency = "EUR"
-//! time_zone = "Europe/Berlin"
-//! ```
+//! Who may open a session: stores with currency and time zone, and their terminals.
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use thiserror::Error;
+use till_core::Zone;
+use till_protocol::code::Reason;
 use till_protocol::currency::Currency;
-use till_protocol::id::StoreId;
+use till_protocol::id::TerminalId;
 
-/// A store of the file.
+use crate::config::RegistryConfig;
+
+/// Why a registry file is of no use.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum RegistryError {
+    /// It could not be read.
+    #[error("could not read the registry {}: {cause}", file.display())]
+    Read {
+        /// The file.
+        file: PathBuf,
+        /// What the system said.
+        cause: std::io::Error,
+    },
+    /// It is not TOML of the right shape.
+    #[error("registry {}: {cause}", file.display())]
+    Content {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong, with line or store.
+        cause: String,
+    },
+}
+
+/// Stores and terminals, as far as they are known from outside the data.
+#[derive(Debug)]
+pub(crate) struct Registry {
+    auto: bool,
+    currency: Currency,
+    zone: String,
+    stores: BTreeMap<u32, Store>,
+}
+
+#[derive(Debug)]
+struct Store {
+    currency: Currency,
+    zone: String,
+    /// `None`: every terminal.
+    terminals: Option<BTreeSet<u32>>,
+}
+
+/// What a store is to be registered with, if it is not yet.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Entry {
-    pub(crate) currency: Currency,
+pub(crate) struct Listing {
+    /// ISO 4217 number.
+    pub(crate) currency: u16,
+    /// IANA name.
     pub(crate) zone: String,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
-    stores: BTreeMap<String, Store>,
+    #[serde(default)]
+    store: Vec<Entry>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Store {
+struct Entry {
+    number: u32,
     currency: String,
     time_zone: String,
+    terminals: Option<Vec<u32>>,
 }
 
-/// Reads a registry file; the error says where it is wrong.
-pub(crate) fn read(path: &Path) -> Result<Vec<(StoreId, Entry)>, String> {
-    let text =
-        std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    parse(&text).map_err(|error| format!("{}: {error}", path.display()))
-}
+impl Registry {
+    /// Reads the registry file, if there is one.
+    pub(crate) fn open(config: &RegistryConfig) -> Result<Self, RegistryError> {
+        let mut registry = Self {
+            auto: config.auto_register,
+            currency: config.currency,
+            zone: config.zone.clone(),
+            stores: BTreeMap::new(),
+        };
+        if let Some(path) = &config.file {
+            let text = std::fs::read_to_string(path).map_err(|cause| RegistryError::Read {
+                file: path.clone(),
+                cause,
+            })?;
+            registry.read(path, &text)?;
+        }
+        Ok(registry)
+    }
 
-fn parse(text: &str) -> Result<Vec<(StoreId, Entry)>, String> {
-    let file: File = toml::from_str(text).map_err(|error| error.to_string())?;
-    file.stores
-        .into_iter()
-        .map(|(number, store)| entry(&number, store))
-        .collect()
-}
+    fn read(&mut self, path: &Path, text: &str) -> Result<(), RegistryError> {
+        let wrong = |cause: String| RegistryError::Content {
+            file: path.to_path_buf(),
+            cause,
+        };
+        let file: File = toml::from_str(text).map_err(|error| wrong(error.to_string()))?;
+        for entry in file.store {
+            let number = entry.number;
+            let of_store = |cause: String| wrong(format!("store {number}: {cause}"));
+            let currency = Currency::from_code(&entry.currency)
+                .map_err(|error| of_store(error.to_string()))?;
+            let zone = Zone::new(&entry.time_zone).map_err(|error| of_store(error.to_string()))?;
+            for till in entry.terminals.iter().flatten() {
+                let packed = u64::from(number) << 32 | u64::from(*till);
+                TerminalId::from_u64(packed).map_err(|error| of_store(error.to_string()))?;
+            }
+            let store = Store {
+                currency,
+                zone: zone.name().to_owned(),
+                terminals: entry.terminals.map(BTreeSet::from_iter),
+            };
+            if self.stores.insert(number, store).is_some() {
+                return Err(of_store("it is listed twice".to_owned()));
+            }
+        }
+        Ok(())
+    }
 
-fn entry(number: &str, store: Store) -> Result<(StoreId, Entry), String> {
-    let id = number
-        .parse()
-        .map_err(|_| format!("stores.{number}: a store is a number"))
-        .and_then(|number| {
-            StoreId::new(number).map_err(|error| format!("stores.{number}: {error}"))
-        })?;
-    let currency = Currency::from_code(&store.currency).map_err(|_| {
-        format!(
-            "stores.{number}.currency: {} is not in ISO 4217",
-            store.currency
-        )
-    })?;
-    let zone = till_core::Zone::new(&store.time_zone)
-        .map_err(|error| format!("stores.{number}.time_zone: {error}"))?;
-    Ok((
-        id,
-        Entry {
-            currency,
-            zone: zone.name().to_owned(),
-        },
-    ))
+    /// What the store of a terminal is to be registered with, if it is not yet.
+    ///
+    /// A device may state currency and zone; what the file says counts, and the shard compares the two.
+    pub(crate) fn admit(
+        &self,
+        terminal: TerminalId,
+        currency: Option<Currency>,
+        zone: &str,
+    ) -> Result<Listing, Reason> {
+        if let Some(store) = self.stores.get(&terminal.store().get()) {
+            let listed = store.terminals.as_ref();
+            let known = listed.is_none_or(|tills| tills.contains(&terminal.till().get()));
+            if !known && !self.auto {
+                return Err(Reason::UnknownTerminal);
+            }
+            return Ok(Listing {
+                currency: store.currency.numeric(),
+                zone: store.zone.clone(),
+            });
+        }
+        if !self.auto {
+            return Err(Reason::UnknownTerminal);
+        }
+        let zone = if zone.is_empty() { &self.zone } else { zone };
+        Ok(Listing {
+            currency: currency.unwrap_or(self.currency).numeric(),
+            zone: zone.to_owned(),
+        })
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::parse;
-
-    #[test]
-    fn a_store_has_a_currency_and_a_zone() {
-        let stores =
-            parse("[stores.12]\ncurrency = \"EUR\"\ntime_zone = \"Europe/Berlin\"\n").unwrap();
-        assert_eq!(stores.len(), 1);
-        assert_eq!(stores[0].0.get(), 12);
-        assert_eq!(stores[0].1.zone, "Europe/Berlin");
-    }
-
-    #[test]
-    fn a_mistake_is_named() {
-        for (text, word) in [
-            (
-                "[stores.0]\ncurrency = \"EUR\"\ntime_zone = \"UTC\"",
-                "stores.0",
-            ),
-            (
-                "[stores.1]\ncurrency = \"EURO\"\ntime_zone = \"UTC\"",
-                "currency",
-            ),
-            (
-                "[stores.1]\ncurrency = \"EUR\"\ntime_zone = \"Mars/Base\"",
-                "time_zone",
-            ),
-            ("[stores.1]\ncurrency = \"EUR\"\nzone = \"UTC\"", "zone"),
-        ] {
-            let error = parse(text).unwrap_err();
-            assert!(error.contains(word), "{error} does not name {word}");
-        }
-    }
-}
+mod tests;

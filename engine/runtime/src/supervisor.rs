@@ -1,175 +1,212 @@
-//! The one restart policy: a shard that fails comes back from the rows and the journal; one that fails again soon is parked.
+//! Watches the shards: one that fails starts again from rows and journal; one that fails again is parked.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
-use till_core::{Shard, ShardConfig};
+use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
+use till_core::{RowsError, Shard, ShardConfig};
 use till_storage::base::FoldError;
-use till_storage::journal::{Appender, Lsn};
-use till_storage::rebuild::{Fold, store_of};
-use till_storage::views::Views as _;
+use till_storage::journal::Lsn;
+use till_storage::rebuild::{FactRows, store_of};
 
-use crate::commit::Companion;
-use crate::engine::Shared;
-use crate::shard_actor::ShardActor;
+use crate::engine::Engine;
+use crate::route::shard_of;
+use crate::shard_actor::{ShardActor, ShardArguments};
 
-/// A second failure within this time parks the shard: it would fail a third time.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Watches the shards.
-#[derive(Debug)]
-pub(crate) struct Supervisor {
-    pub(crate) shared: Arc<Shared>,
-    pub(crate) journal: Appender<Companion>,
-}
-
-/// When each shard last failed.
-#[derive(Debug)]
-pub(crate) struct Failures(Vec<Option<Instant>>);
+/// A second failure within this time parks a shard: what it dies of is in its records.
+const TWICE_WITHIN: Duration = Duration::from_secs(60);
 
 /// What the supervisor is told.
 #[derive(Debug)]
-pub(crate) enum Order {
-    /// Start the shards, then answer.
-    Start(ractor::RpcReplyPort<Result<(), String>>),
+pub(crate) enum SupervisorMessage {
+    /// A shard was filled from rows and journal.
+    Restored {
+        index: usize,
+        shard: Result<Box<Shard>, String>,
+    },
+    /// The engine stops: the end of a shard is no failure.
+    Stop,
+}
+
+/// The actor.
+#[derive(Debug)]
+pub(crate) struct Supervisor;
+
+/// What it knows.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    engine: Arc<Engine>,
+    shards: HashMap<ActorId, usize>,
+    failed: HashMap<usize, Instant>,
+    stopping: bool,
 }
 
 impl Actor for Supervisor {
-    type Msg = Order;
-    type State = Failures;
-    type Arguments = ();
+    type Msg = SupervisorMessage;
+    type State = Watched;
+    type Arguments = Arc<Engine>;
 
     async fn pre_start(
         &self,
-        _myself: ActorRef<Order>,
-        (): (),
-    ) -> Result<Failures, ActorProcessingErr> {
-        Ok(Failures(vec![None; self.shared.shards()]))
+        myself: ActorRef<SupervisorMessage>,
+        engine: Arc<Engine>,
+    ) -> Result<Watched, ActorProcessingErr> {
+        let mut watched = Watched {
+            engine,
+            shards: HashMap::new(),
+            failed: HashMap::new(),
+            stopping: false,
+        };
+        for index in 0..watched.engine.slots.len() {
+            let shard = Shard::new(shard_config(&watched.engine));
+            watched.spawn(&myself, index, shard).await?;
+        }
+        Ok(watched)
     }
 
     async fn handle(
         &self,
-        myself: ActorRef<Order>,
-        order: Order,
-        _failures: &mut Failures,
+        myself: ActorRef<SupervisorMessage>,
+        message: SupervisorMessage,
+        watched: &mut Watched,
     ) -> Result<(), ActorProcessingErr> {
-        let Order::Start(port) = order;
-        let mut result = Ok(());
-        for number in 0..self.shared.shards() {
-            if let Err(error) = self.spawn(&myself, number).await {
-                result = Err(error);
-                break;
+        match message {
+            SupervisorMessage::Restored {
+                index,
+                shard: Ok(shard),
+            } => watched.spawn(&myself, index, *shard).await?,
+            SupervisorMessage::Restored {
+                index,
+                shard: Err(cause),
+            } => watched.park(index, &cause),
+            SupervisorMessage::Stop => {
+                watched.stopping = true;
+                for child in myself.get_children() {
+                    child.stop(None);
+                }
+                myself.stop(None);
             }
         }
-        let _gave_up = port.send(result);
         Ok(())
     }
 
     async fn handle_supervisor_evt(
         &self,
-        myself: ActorRef<Order>,
+        myself: ActorRef<SupervisorMessage>,
         event: SupervisionEvent,
-        failures: &mut Failures,
+        watched: &mut Watched,
     ) -> Result<(), ActorProcessingErr> {
-        let SupervisionEvent::ActorFailed(cell, error) = event else {
-            return Ok(());
-        };
-        let Some(number) = self.shared.number_of(cell.get_id()) else {
-            return Ok(());
-        };
-        self.shared.set_actor(number, None);
-        let again = failures
-            .0
-            .get_mut(number)
-            .and_then(|last| last.replace(Instant::now()))
-            .is_some_and(|last| last.elapsed() < PATIENCE);
-        tracing::error!(shard = number, %error, again, "a shard failed");
-        if again {
-            self.shared
-                .published
-                .show(number, |shown| shown.parked = true);
-            tracing::error!(
-                shard = number,
-                "it failed twice in a minute and is parked; its stores are not served"
-            );
-            return Ok(());
-        }
-        match self.revive(&myself, number).await {
-            Ok(()) => self
-                .shared
-                .published
-                .show(number, |shown| shown.restarts += 1),
-            Err(error) => {
-                self.shared
-                    .published
-                    .show(number, |shown| shown.parked = true);
-                tracing::error!(shard = number, %error, "it could not be brought back and is parked");
+        let (cell, cause) = match event {
+            SupervisionEvent::ActorFailed(cell, error) => (cell, error.to_string()),
+            SupervisionEvent::ActorTerminated(cell, _, reason) => {
+                (cell, reason.unwrap_or_else(|| "it ended".to_owned()))
             }
-        }
-        Ok(())
-    }
-}
-
-impl Supervisor {
-    async fn spawn(&self, myself: &ActorRef<Order>, number: usize) -> Result<(), String> {
-        let shard = Shard::new(ShardConfig {
-            actors_max: self.shared.actors_max(),
-        });
-        let actor = ShardActor {
-            number,
-            shared: Arc::clone(&self.shared),
+            _ => return Ok(()),
         };
-        let (actor, _task) = Actor::spawn_linked(
-            None,
-            actor,
-            (shard, self.journal.clone()),
-            myself.get_cell(),
-        )
-        .await
-        .map_err(|error| error.to_string())?;
-        self.shared.set_actor(number, Some(actor));
+        let Some(index) = watched.shards.remove(&cell.get_id()) else {
+            return Ok(());
+        };
+        if !watched.stopping {
+            watched.failed(&myself, index, &cause);
+        }
         Ok(())
-    }
-
-    /// Brings the rows of the shard's stores to the end of the journal, and starts an empty shard on them.
-    async fn revive(&self, myself: &ActorRef<Order>, number: usize) -> Result<(), String> {
-        let shared = Arc::clone(&self.shared);
-        let journal = self.journal.clone();
-        tokio::task::spawn_blocking(move || catch_up(&shared, &journal, number))
-            .await
-            .map_err(|error| error.to_string())?
-            .map_err(|error| error.to_string())?;
-        self.spawn(myself, number).await
     }
 }
 
-/// What the shard had given to the journal becomes durable, what it had given to the flush is written, and the rest is
-/// applied from the journal.
-fn catch_up(
-    shared: &Shared,
-    journal: &Appender<Companion>,
-    number: usize,
-) -> Result<(), FoldError> {
-    let (done, waiter) = crossbeam::channel::bounded(1);
-    if journal.marker(Companion::Waiter(done)).is_ok() {
-        let _closed = waiter.recv();
+impl Watched {
+    async fn spawn(
+        &mut self,
+        myself: &ActorRef<SupervisorMessage>,
+        index: usize,
+        shard: Shard,
+    ) -> Result<(), ActorProcessingErr> {
+        let Some(slot) = self.engine.slots.get(index).map(Arc::clone) else {
+            return Ok(());
+        };
+        let arguments = ShardArguments {
+            index,
+            shard,
+            engine: Arc::clone(&self.engine),
+            slot: Arc::clone(&slot),
+        };
+        let spawned = Actor::spawn_linked(None, ShardActor, arguments, myself.get_cell()).await;
+        let (actor, _handle) = spawned?;
+        self.shards.insert(actor.get_id(), index);
+        slot.run(actor);
+        Ok(())
     }
-    while shared.is_flushing(number) {
-        std::thread::sleep(Duration::from_millis(1));
+
+    fn failed(&mut self, myself: &ActorRef<SupervisorMessage>, index: usize, cause: &str) {
+        let again = self
+            .failed
+            .insert(index, Instant::now())
+            .is_some_and(|before| before.elapsed() < TWICE_WITHIN);
+        if again {
+            self.park(index, cause);
+            return;
+        }
+        tracing::error!(
+            shard = index,
+            cause,
+            "a shard failed; it starts again from rows and journal"
+        );
+        self.engine.figures.problem(
+            &format!("shard {index} failed and starts again: {cause}"),
+            "Nothing acknowledged is lost; report it if it comes back.",
+        );
+        if let Some(slot) = self.engine.slots.get(index) {
+            slot.fail(false);
+        }
+        let engine = Arc::clone(&self.engine);
+        let myself = myself.clone();
+        // Reads the journal: on a thread that may block. The supervisor hears of it by message.
+        let _restoring = tokio::task::spawn_blocking(move || {
+            let shard = restore(&engine, index).map(Box::new);
+            let shard = shard.map_err(|error| error.to_string());
+            // The supervisor may have ended with the engine.
+            let _gone = myself.cast(SupervisorMessage::Restored { index, shard });
+        });
     }
-    let end = shared.facts.journal().end();
-    let from = Lsn::new(shared.views.checkpoint()?);
-    let mut fold = Fold::new(
-        shared.views.as_ref(),
-        shared.facts.as_ref(),
-        ShardConfig::default(),
-    );
-    for item in shared.facts.journal().records_between(from, end) {
-        let (lsn, record) = item?;
-        if store_of(&record.head).is_some_and(|store| shared.route(store) == number) {
-            fold.apply(lsn, &record)?;
+
+    fn park(&self, index: usize, cause: &str) {
+        tracing::error!(
+            shard = index,
+            cause,
+            "a shard is parked: its stores take nothing until the engine is started again"
+        );
+        self.engine.figures.problem(
+            &format!("shard {index} is parked: {cause}"),
+            "Start the engine again; if the shard fails again, run `tillstream doctor`.",
+        );
+        if let Some(slot) = self.engine.slots.get(index) {
+            slot.fail(true);
         }
     }
-    fold.finish_part()
+}
+
+/// A shard as rows and journal have it.
+fn restore(engine: &Engine, index: usize) -> Result<Shard, FoldError> {
+    // Everything that the failed one gave to the journal is durable, and nothing that it gave to the flush is written
+    // from here on: what is replayed is then replayed once.
+    engine.settle();
+    engine.flush.restart(index);
+    let mut shard = Shard::new(shard_config(engine));
+    let rows = FactRows::new(engine.views.as_ref(), engine.facts.as_ref());
+    let shards = engine.slots.len();
+    for item in engine.journal.records(Lsn::new(engine.views.checkpoint()?)) {
+        let (lsn, record) = item?;
+        if store_of(&record.head).is_some_and(|store| shard_of(store, shards) == index) {
+            shard
+                .apply(lsn.get(), &record, &rows)
+                .map_err(|error: RowsError| FoldError::from(error))?;
+        }
+    }
+    Ok(shard)
+}
+
+fn shard_config(engine: &Engine) -> ShardConfig {
+    ShardConfig {
+        actors_max: engine.config.actors_per_shard(),
+    }
 }

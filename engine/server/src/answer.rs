@@ -4,91 +4,98 @@ use serde::Serialize;
 use till_ops::{Answer, By, EngineError, Question, When};
 use till_protocol::id::{StoreId, TillId};
 use till_protocol::time::Day;
+use till_runtime::{Query, Reply};
 use till_storage::query::{
-    self, Bound, QuarantineQuery, SalesQuery, Sources, StockQuery, StoresQuery, TerminalQuery,
+    self, Bound, QuarantineQuery, SalesQuery, StockQuery, StoresQuery, TerminalQuery,
     TransactionQuery,
 };
+
+/// Who knows rows and facts: a running engine, or an open folder.
+pub(crate) trait Knows {
+    /// Answers a query.
+    ///
+    /// # Errors
+    /// Says in words what could not be read.
+    fn ask(&self, query: &Query) -> Result<Reply, String>;
+}
 
 /// Answers a question.
 ///
 /// # Errors
 /// Returns [`EngineError::Failed`] when rows or facts cannot be read.
-pub(crate) fn answer(sources: &Sources<'_>, question: &Question) -> Result<Answer, EngineError> {
-    match question {
+pub(crate) fn answer(knows: &impl Knows, question: &Question) -> Result<Answer, EngineError> {
+    let query = match question {
         Question::Sales {
             by,
             from,
             to,
             store: one,
-        } => {
-            let query = SalesQuery {
-                by: grouping(*by),
-                from: from.map(bound),
-                to: to.map(bound),
-                store: one.map(store).transpose()?,
-            };
-            shown(query::sales(sources, &query))
-        }
-        Question::Stock { store: of, sku } => {
-            let query = StockQuery {
-                store: store(*of)?,
-                sku: sku.clone(),
-            };
-            shown(query::stock(sources, &query))
-        }
+        } => Query::Sales(SalesQuery {
+            by: grouping(*by),
+            from: from.map(bound),
+            to: to.map(bound),
+            store: one.map(store).transpose()?,
+        }),
+        Question::Stock { store: of, sku } => Query::Stock(StockQuery {
+            store: store(*of)?,
+            sku: sku.clone(),
+        }),
         Question::Transactions {
             receipt,
             store: of,
             terminal,
             day: on,
-        } => {
-            let query = TransactionQuery {
-                receipt: receipt.clone(),
-                store: of.map(store).transpose()?,
-                terminal: terminal.map(till).transpose()?,
-                day: on.map(day),
-            };
-            shown(query::transactions(sources, &query))
-        }
+        } => Query::Transaction(TransactionQuery {
+            receipt: receipt.clone(),
+            store: of.map(store).transpose()?,
+            terminal: terminal.map(till).transpose()?,
+            day: on.map(day),
+        }),
         Question::Terminals {
             store: of,
             terminal,
-        } => terminals(sources, *of, *terminal),
-        Question::Stores => shown(query::stores(sources, StoresQuery::default())),
-        Question::Quarantine => shown(query::quarantine(sources, QuarantineQuery::default())),
+        } => return terminals(knows, *of, *terminal),
+        Question::Stores => Query::Stores(StoresQuery::default()),
+        Question::Quarantine => Query::Quarantine(QuarantineQuery::default()),
+    };
+    match knows.ask(&query).map_err(EngineError::Failed)? {
+        Reply::Sales(answer) => shown(&answer),
+        Reply::Stock(answer) => shown(&answer),
+        Reply::Transaction(answer) => shown(&answer),
+        Reply::Terminal(answer) => shown(&answer),
+        Reply::Stores(answer) => shown(&answer),
+        Reply::Quarantine(answer) => shown(&answer),
     }
 }
 
 /// Terminals of one store, or of every store.
 fn terminals(
-    sources: &Sources<'_>,
+    knows: &impl Knows,
     of: Option<u32>,
     terminal: Option<u32>,
 ) -> Result<Answer, EngineError> {
     let terminal = terminal.map(till).transpose()?;
+    let of_store = |store| match knows.ask(&Query::Terminal(TerminalQuery { store, terminal })) {
+        Ok(Reply::Terminal(answer)) => Ok(answer),
+        Ok(_) => Err(EngineError::Failed(
+            "another question was answered".to_owned(),
+        )),
+        Err(error) => Err(EngineError::Failed(error)),
+    };
     if let Some(of) = of {
-        let query = TerminalQuery {
-            store: store(of)?,
-            terminal,
-        };
-        return shown(query::terminals(sources, &query));
+        return shown(&of_store(store(of)?)?);
     }
-    let stores = query::stores(sources, StoresQuery::default()).map_err(failed)?;
+    let Ok(Reply::Stores(stores)) = knows.ask(&Query::Stores(StoresQuery::default())) else {
+        return Err(EngineError::Failed("stores could not be read".to_owned()));
+    };
     let mut rows = Vec::new();
     for one in stores.rows {
-        let query = TerminalQuery {
-            store: store(one.store)?,
-            terminal,
-        };
-        rows.extend(query::terminals(sources, &query).map_err(failed)?.rows);
+        rows.extend(of_store(store(one.store)?)?.rows);
     }
     Answer::new(&rows, &stores.freshness).map_err(failed)
 }
 
-fn shown<R: Serialize>(
-    answer: Result<query::Answer<R>, impl ToString>,
-) -> Result<Answer, EngineError> {
-    let answer = answer.map_err(failed)?;
+fn shown<R: Serialize>(answer: &query::Answer<R>) -> Result<Answer, EngineError> {
     Answer::new(&answer.rows, &answer.freshness).map_err(failed)
 }
 

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use anyhow::Context;
-use till_runtime::config::{Config, Origin, RawConfig, reference};
+use till_runtime::{Config, Origin, RawConfig, reference};
 
 use crate::args::{CheckArgs, ServeArgs};
 use crate::{output, table};

@@ -5,10 +5,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use parking_lot::RwLock;
 use till_ops::{Answer, Engine, EngineError, Figures, Health, Question};
-use till_runtime::Handle;
-use till_storage::query::Sources;
+use till_runtime::{Handle, Query, Reply};
 
-use crate::answer::answer;
+use crate::answer::{Knows, answer};
 
 mod figures;
 mod health;
@@ -80,34 +79,28 @@ impl Engine for Live {
     }
 
     fn answer(&self, question: &Question) -> Result<Answer, EngineError> {
-        let engine = self.engine()?;
-        engine
-            .flush()
-            .map_err(|error| EngineError::Failed(error.to_string()))?;
-        let sources = Sources {
-            views: engine.views(),
-            facts: engine.facts(),
-            now_us: now_us(),
-        };
-        answer(&sources, question)
+        answer(&Running(self.engine()?), question)
     }
 
     fn flush(&self) -> Result<u64, EngineError> {
         self.engine()?
-            .flush()
+            .flush_now()
             .map_err(|error| EngineError::Failed(error.to_string()))
     }
 
     fn retry_quarantine(&self) -> Result<(u64, u64), EngineError> {
-        let engine = self.engine()?;
-        engine
-            .flush()
-            .map_err(|error| EngineError::Failed(error.to_string()))?;
-        let report = tokio::runtime::Handle::try_current()
-            .map_err(|error| EngineError::Failed(error.to_string()))?
-            .block_on(engine.retry_quarantine())
-            .map_err(EngineError::Failed)?;
-        Ok((report.applied, report.quarantined))
+        let retried = self.engine()?.retry_quarantine();
+        let retried = retried.map_err(|error| EngineError::Failed(error.to_string()))?;
+        Ok((retried.applied, retried.quarantined))
+    }
+}
+
+/// A running engine answers from its rows, once they hold everything that is durable.
+struct Running(Arc<Handle>);
+
+impl Knows for Running {
+    fn ask(&self, query: &Query) -> Result<Reply, String> {
+        self.0.query(query).map_err(|error| error.to_string())
     }
 }
 

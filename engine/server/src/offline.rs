@@ -2,14 +2,13 @@
 
 use std::path::Path;
 
-use anyhow::{anyhow, bail};
+use anyhow::bail;
 use till_ops::{Answer, Question};
-use till_runtime::Offline;
+use till_runtime::{Offline, Query, Reply};
 use till_storage::journal::Journal;
-use till_storage::query::Sources;
 
-use crate::answer::answer;
-use crate::live::now_us;
+use crate::answer::{Knows, answer};
+use crate::output::tell;
 
 /// An open folder; its lock is held while it is.
 #[derive(Debug)]
@@ -31,7 +30,15 @@ impl Folder {
     /// As [`Self::open`].
     pub(crate) fn rebuild(dir: &Path) -> anyhow::Result<Self> {
         must_hold_data(dir)?;
-        Ok(Self(Offline::rebuild(dir)?))
+        let mut told = 0;
+        let offline = Offline::rebuild(dir, &mut |at, end| {
+            let percent = at.saturating_mul(100).checked_div(end).unwrap_or(100);
+            if percent >= told + 10 {
+                told = percent;
+                tell(format!("{percent} % of the journal"));
+            }
+        })?;
+        Ok(Self(offline))
     }
 
     /// Answers a question.
@@ -39,26 +46,27 @@ impl Folder {
     /// # Errors
     /// When rows or facts cannot be read.
     pub(crate) fn answer(&self, question: &Question) -> anyhow::Result<Answer> {
-        let sources = Sources {
-            views: self.0.views(),
-            facts: self.0.facts(),
-            now_us: now_us(),
-        };
-        Ok(answer(&sources, question)?)
+        Ok(answer(self, question)?)
     }
 
     /// Decides the quarantined events again; gives (applied, still quarantined).
     ///
     /// # Errors
     /// When rows or facts cannot be read, or the journal cannot be written.
-    pub(crate) fn retry_quarantine(self) -> anyhow::Result<(u64, u64)> {
-        let report = self.0.retry_quarantine().map_err(|error| anyhow!(error))?;
+    pub(crate) fn retry_quarantine(mut self) -> anyhow::Result<(u64, u64)> {
+        let report = self.0.retry_quarantine()?;
         Ok((report.applied, report.quarantined))
     }
 
     /// The journal.
     pub(crate) fn journal(&self) -> &Journal {
-        self.0.facts().journal()
+        self.0.journal()
+    }
+}
+
+impl Knows for Folder {
+    fn ask(&self, query: &Query) -> Result<Reply, String> {
+        self.0.query(query).map_err(|error| error.to_string())
     }
 }
 

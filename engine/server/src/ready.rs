@@ -4,10 +4,10 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::Context;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 /// Where an engine that accepts is reached.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub(crate) struct Ready {
     /// Address for devices.
     pub(crate) quic: String,
@@ -31,20 +31,5 @@ impl Ready {
         fs::write(&beside, format!("{text}\n"))
             .and_then(|()| fs::rename(&beside, path))
             .with_context(|| format!("could not write the ready file {}", path.display()))
-    }
-
-    /// Reads the file; `None` while it is not there.
-    ///
-    /// # Errors
-    /// Returns an error that names the file when it cannot be read or is not one of ours.
-    pub(crate) fn read(path: &Path) -> anyhow::Result<Option<Self>> {
-        let text = match fs::read_to_string(path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error).with_context(|| path.display().to_string()),
-        };
-        let ready = serde_json::from_str(&text)
-            .with_context(|| format!("{} is no ready file", path.display()))?;
-        Ok(Some(ready))
     }
 }

@@ -98,13 +98,12 @@ fn announce(
         .map(|path| path.display().to_string())
         .unwrap_or_default();
     let ready = Ready {
-        quic: engine.quic().to_string(),
+        quic: engine.quic_addr().to_string(),
         admin: url.to_owned(),
         identity,
         pid: std::process::id(),
     };
-    let mut files = vec![dir.join("engine.json")];
-    files.extend(args.ready_file.clone());
+    let files: Vec<PathBuf> = args.ready_file.iter().cloned().collect();
     for file in &files {
         ready.write(file)?;
     }

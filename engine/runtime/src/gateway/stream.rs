@@ -1,308 +1,433 @@
-//! One stream: frames in, answers out. What a device does wrong ends its stream, with a reason, and nobody else's.
+//! One stream: a Hello, then frames in and acks out, until either side ends it.
+//!
+//! A reader and a writer share the [`Session`]. Whatever is wrong with the bytes ends this stream with a reason, and no
+//! other. Nothing is held for a stream but one unfinished frame, whose bytes above 64 KiB come out of a common budget.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use quinn::{RecvStream, SendStream};
+use quinn::{ReadError, RecvStream, SendStream, VarInt};
 use till_protocol::code::Reason;
 use till_protocol::codec::{Frame, FrameDecoder};
-use till_protocol::family::Family;
+use till_protocol::header::WireError;
 use till_protocol::id::Seq;
-use till_protocol::reply::{Bye, Message};
-use till_protocol::time::Timestamp;
+use till_protocol::limits::FRAME_BYTES_MAX;
+use till_protocol::reply::{Hello, Message, PROTOCOL};
 use till_protocol::verified::Verified;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::SemaphorePermit;
+use tokio::time::timeout;
 
-use super::hello;
-use crate::engine::Shared;
+use super::check;
+use super::session::Session;
+use crate::engine::Engine;
 use crate::pki::Speaks;
-use crate::published::Published;
-use crate::session::Session;
-use crate::shard_actor::{Admitted, Batch, Message as ShardMessage, now_us};
+use crate::route::Slot;
+use crate::shard_actor::ShardMessage;
 
-/// Chunks that are taken from a stream at once: a frame of 256 events arrives in about 16.
+/// Chunks that are taken from QUIC at a time.
 const CHUNKS: usize = 32;
+/// Bytes of an unfinished frame that every stream may hold; more comes out of the common budget.
+const FREE_BYTES: usize = 64 << 10;
+/// Time between two looks at the clock of a stream.
+const TICK: Duration = Duration::from_secs(1);
+/// Time in which a device must read what it is told.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// What a device that is held back is told to wait, in ms.
+const SLOW_MS: u32 = 100;
+/// A session that ends well or badly; QUIC needs a number for it.
+const STOPPED: VarInt = VarInt::from_u32(0);
 
-/// Frames up to this size may be gathered without a permit of their own: each stream has that much in any case.
-const GATHER_FREE_BYTES: usize = 32 << 10;
+/// Why a stream is over.
+enum End {
+    /// The device is told why.
+    Bye(Reason, Option<String>),
+    /// The device has said goodbye, or is gone.
+    Gone,
+    /// The device has said goodbye and waits for its last ack.
+    Goodbye,
+    /// The engine stops.
+    Draining,
+    /// The session was ended from elsewhere.
+    Over,
+}
 
-/// Time between two looks at a shard whose rows wait for a flush.
-const CROWDED_WAIT: Duration = Duration::from_millis(5);
+/// Serves a stream until it ends.
+pub(crate) async fn serve(
+    engine: Arc<Engine>,
+    speaks: Arc<Speaks>,
+    send: SendStream,
+    recv: RecvStream,
+) {
+    engine.figures.streams.fetch_add(1, Ordering::Relaxed);
+    let mut reader = Reader {
+        recv,
+        decoder: FrameDecoder::new(),
+        chunks: std::array::from_fn(|_| Bytes::new()),
+        filled: 0,
+        begun: None,
+    };
+    let deadline = engine.config.network.hello_timeout;
+    let hello = match timeout(deadline, reader.hello()).await {
+        Ok(hello) => hello,
+        Err(_) => Err(End::Bye(Reason::Idle, None)),
+    };
+    match hello {
+        Ok(hello) => Box::pin(live(&engine, &speaks, hello, reader, send)).await,
+        Err(End::Bye(reason, text)) => refuse(&engine, reader, send, reason, text).await,
+        Err(_) => {}
+    }
+    engine.figures.streams.fetch_sub(1, Ordering::Relaxed);
+}
 
-/// How long a peer may leave what we send unread.
-const SEND_MAX: Duration = Duration::from_secs(30);
+// A stream that never became a session.
+async fn refuse(
+    engine: &Engine,
+    mut reader: Reader,
+    mut send: SendStream,
+    reason: Reason,
+    text: Option<String>,
+) {
+    engine.figures.refused(reason);
+    let text = text.unwrap_or_else(|| reason.sentence().to_owned());
+    let bye = till_protocol::reply::Bye { reason, text }.encode();
+    // A device that does not read its Bye has only itself to blame.
+    let _told = timeout(WRITE_TIMEOUT, send.write_all(&bye)).await;
+    finish(&mut send, &mut reader.recv);
+}
 
-/// Serves a stream to its end.
-pub(super) async fn serve(
-    shared: &Arc<Shared>,
+async fn live(
+    engine: &Arc<Engine>,
     speaks: &Speaks,
+    hello: Box<Hello>,
+    mut reader: Reader,
     mut send: SendStream,
-    receive: RecvStream,
 ) {
-    let mut frames = Frames::new(Arc::clone(shared), receive);
-    let hello = tokio::time::timeout(shared.config.network.hello_timeout, frames.next()).await;
-    let greeted = match hello {
-        Err(_elapsed) => Err(Bye::new(Reason::Idle)),
-        Ok(Err(bye)) => Err(bye),
-        Ok(Ok(None)) => return,
-        Ok(Ok(Some(frame))) => match Message::decode(&frame) {
-            Ok(Message::Hello(said)) => hello::greet(shared, speaks, said).await,
-            Ok(_) => Err(Bye::new(Reason::BadHello)),
-            Err(error) => Err(bye(error.reason(), &error.to_string())),
-        },
+    let terminal = hello.terminal;
+    let admitted = admit(engine, speaks, &hello);
+    let (slot, listing) = match admitted {
+        Ok(admitted) => admitted,
+        Err((reason, text)) => return refuse(engine, reader, send, reason, text).await,
     };
-    let (session, welcome) = match greeted {
-        Ok(greeted) => greeted,
-        Err(bye) => {
-            shared.published.refused_session(bye.reason);
-            return say_bye(&mut send, bye).await;
+    let session = Arc::new(Session::new(terminal));
+    let greeted = slot.send(ShardMessage::Hello {
+        session: Arc::clone(&session),
+        hello,
+        listing,
+    });
+    if greeted.is_err() {
+        return refuse(engine, reader, send, Reason::Internal, None).await;
+    }
+    let writer = tokio::spawn({
+        let session = Arc::clone(&session);
+        async move {
+            write(&session, &mut send).await;
+            send
         }
-    };
-    if send
-        .write_chunk(Message::Welcome(welcome).encode())
-        .await
-        .is_err()
-    {
-        return;
+    });
+    let end = reader.frames(engine, &slot, &session).await;
+    settle(engine, &slot, &session, end);
+    // The writer ends with the session, after its last word.
+    if let Ok(mut send) = writer.await {
+        finish(&mut send, &mut reader.recv);
     }
-    let (replies, to_say) = tokio::sync::mpsc::channel(4);
-    let answers = tokio::spawn(answer(Arc::clone(&session), send, to_say));
-    let ended = take_frames(shared, &session, &mut frames, &replies).await;
-    if let Err(bye) = ended {
-        Published::add(&shared.published.broken, 1);
-        tracing::debug!(terminal = %session.key.terminal, reason = %bye.reason, text = bye.text, "stream ended");
-        let _peer_is_gone = replies.send(Message::Bye(bye)).await;
-    }
-    drop(replies);
-    let _finished = answers.await;
+    let _gone = slot.send(ShardMessage::End {
+        session,
+        reason: None,
+    });
 }
 
-/// Takes frames until the stream ends (`Ok`) or has to be ended.
-async fn take_frames(
-    shared: &Arc<Shared>,
-    session: &Arc<Session>,
-    frames: &mut Frames,
-    replies: &tokio::sync::mpsc::Sender<Message>,
-) -> Result<(), Bye> {
-    loop {
-        let draining = shared.drained.notified();
-        let frame = tokio::select! {
-            frame = frames.next() => frame?,
-            () = draining => {
-                session.end(Reason::Draining);
-                return Ok(());
-            }
-            () = over(session) => return Ok(()),
-        };
-        let Some(frame) = frame else { return Ok(()) };
-        if !frame.header.is_session() {
-            admit(shared, session, frame).await?;
-            continue;
-        }
-        match Message::decode(&frame) {
-            Ok(Message::Goodbye) => return Ok(()),
-            Ok(Message::Check(check)) => {
-                let (asked, asking) = (Arc::clone(shared), Arc::clone(session));
-                let compared =
-                    tokio::task::spawn_blocking(move || hello::compare(&asked, &asking, &check))
-                        .await
-                        .map_err(|_panicked| Bye::new(Reason::Internal))?;
-                let _peer_is_gone = replies.send(Message::Checked(compared)).await;
-            }
-            Ok(_) => return Err(Bye::new(Reason::BadMessage)),
-            Err(error) => return Err(bye(error.reason(), &error.to_string())),
-        }
+type Refusal = (Reason, Option<String>);
+
+fn admit(
+    engine: &Engine,
+    speaks: &Speaks,
+    hello: &Hello,
+) -> Result<(Arc<Slot>, crate::registry::Listing), Refusal> {
+    if engine.is_draining() {
+        return Err((Reason::Draining, None));
     }
+    if !speaks.may(hello.terminal) {
+        let text = format!(
+            "the certificate does not speak for terminal {}",
+            hello.terminal
+        );
+        return Err((Reason::ForeignTerminal, Some(text)));
+    }
+    let listing = engine
+        .registry
+        .admit(hello.terminal, hello.currency, &hello.zone)
+        .map_err(|reason| (reason, None))?;
+    let slot = engine.slot(hello.terminal.store());
+    let slot = slot.ok_or((Reason::Internal, None))?;
+    Ok((Arc::clone(slot), listing))
 }
 
-/// Ends when the session is over; a session that ends is told so by its other half.
-async fn over(session: &Session) {
-    while session.over().is_none() {
-        tokio::time::sleep(Duration::from_millis(250)).await;
-    }
-}
-
-/// Gives a frame to its shard, once there is room for it.
-async fn admit(shared: &Arc<Shared>, session: &Arc<Session>, frame: Frame) -> Result<(), Bye> {
-    let (count, bytes) = (frame.header.count, frame.payload.len());
-    if frame.header.version != 1 || Family::from_u8(frame.header.family).is_none() {
-        return Err(Bye::new(Reason::Unsupported));
-    }
-    let first_seq = Seq::new(frame.header.first_seq).map_err(|_| Bye::new(Reason::BadHeader))?;
-    let batch = match Verified::check(frame, &shared.screen) {
-        Ok(verified) => Batch::Events(Box::new(verified)),
-        Err(unreadable) => Batch::Unreadable {
-            first_seq,
-            count,
-            reason: unreadable.reason(),
-        },
+// What a stream's end means for its session.
+fn settle(engine: &Engine, slot: &Slot, session: &Arc<Session>, end: End) {
+    let reason = match end {
+        End::Bye(reason, text) => {
+            engine.figures.refused(reason);
+            session.bye(reason, text.as_deref());
+            return;
+        }
+        End::Gone => {
+            session.close();
+            return;
+        }
+        End::Over => return,
+        End::Goodbye => None,
+        End::Draining => Some(Reason::Draining),
     };
-    let shard = shared.route(session.key.terminal.store());
-    let permit = permit(shared, shard, bytes).await?;
-    shared.published.received(count, bytes);
-    let admitted = Admitted {
+    // Behind the last frame: its ack leaves first.
+    let ended = slot.send(ShardMessage::End {
         session: Arc::clone(session),
-        batch,
-        now: Timestamp::from_us(now_us()),
-        received: Instant::now(),
-        permit,
-    };
-    let actor = shared
-        .actor(shard)
-        .ok_or_else(|| Bye::new(Reason::Internal))?;
-    actor
-        .cast(ShardMessage::Batch(admitted))
-        .map_err(|_stopped| Bye::new(Reason::Internal))
+        reason,
+    });
+    if ended.is_err() {
+        session.bye(reason.unwrap_or(Reason::Internal), None);
+    }
 }
 
-/// Waits until the shard has room for so many bytes. While it waits the stream is not read, and QUIC slows the device.
-async fn permit(shared: &Shared, shard: usize, bytes: usize) -> Result<OwnedSemaphorePermit, Bye> {
-    while shared.is_crowded(shard) {
-        tokio::time::sleep(CROWDED_WAIT).await;
-    }
-    let permits = shared
-        .permits
-        .get(shard)
-        .ok_or_else(|| Bye::new(Reason::Internal))?;
-    let units = u32::try_from(1 + bytes.div_ceil(1_024)).unwrap_or(u32::MAX);
-    if let Ok(permit) = Arc::clone(permits).try_acquire_many_owned(units) {
-        return Ok(permit);
-    }
-    Published::add(&shared.published.slowed, 1);
-    Arc::clone(permits)
-        .acquire_many_owned(units)
-        .await
-        .map_err(|_closed| Bye::new(Reason::Draining))
-}
-
-/// Tells the device what is durable, what was refused, and why its session ends.
-async fn answer(
-    session: Arc<Session>,
-    mut send: SendStream,
-    mut replies: tokio::sync::mpsc::Receiver<Message>,
-) {
-    let mut said = 0;
+async fn write(session: &Session, send: &mut SendStream) {
     loop {
-        let reply = tokio::select! {
-            () = session.news() => None,
-            reply = replies.recv() => match reply {
-                Some(reply) => Some(reply),
-                None => break,
-            },
-        };
-        while let Some(message) = session.message(&mut said) {
-            if !say(&mut send, &message).await {
-                return;
+        let messages = session.messages().await;
+        if !messages.bytes.is_empty() {
+            match timeout(WRITE_TIMEOUT, send.write_all(&messages.bytes)).await {
+                Ok(Ok(())) => {}
+                // It does not read, or it is gone: nothing that it is told arrives.
+                Ok(Err(_)) | Err(_) => {
+                    session.close();
+                    return;
+                }
             }
         }
-        if let Some(reply) = reply {
-            if let Message::Bye(bye) = reply {
-                return say_bye(&mut send, bye).await;
-            }
-            if !say(&mut send, &reply).await {
-                return;
-            }
-        }
-        if let Some(reason) = session.over() {
-            return finish(&session, &mut send, &mut said, Some(reason)).await;
-        }
-    }
-    finish(&session, &mut send, &mut said, None).await;
-}
-
-/// What was admitted before the end is still acknowledged, if it becomes durable soon.
-async fn finish(session: &Session, send: &mut SendStream, said: &mut u64, reason: Option<Reason>) {
-    let _nothing_new = tokio::time::timeout(Duration::from_millis(200), session.news()).await;
-    while let Some(message) = session.message(said) {
-        if !say(send, &message).await {
+        if messages.is_last {
             return;
         }
     }
-    match reason {
-        Some(reason) => say_bye(send, Bye::new(reason)).await,
-        None => {
-            let _already_stopped = send.finish();
-        }
-    }
 }
 
-async fn say(send: &mut SendStream, message: &Message) -> bool {
-    let sent = tokio::time::timeout(SEND_MAX, send.write_chunk(message.encode())).await;
-    matches!(sent, Ok(Ok(())))
+fn finish(send: &mut SendStream, recv: &mut RecvStream) {
+    // Both fail only on a stream that has ended already.
+    let _ended = send.finish();
+    let _ended = recv.stop(STOPPED);
 }
 
-async fn say_bye(send: &mut SendStream, bye: Bye) {
-    if say(send, &Message::Bye(bye)).await {
-        let _already_stopped = send.finish();
-        // The stream is reset when it is dropped; the device shall read the reason first.
-        let _peer_is_gone = tokio::time::timeout(Duration::from_secs(2), send.stopped()).await;
-    }
-}
-
-fn bye(reason: Reason, text: &str) -> Bye {
-    let mut bye = Bye::new(reason);
-    bye.text = text.chars().take(80).collect();
-    bye
-}
-
-/// Frames of a stream, gathered within the engine's bound.
-struct Frames {
-    shared: Arc<Shared>,
-    receive: RecvStream,
+struct Reader {
+    recv: RecvStream,
     decoder: FrameDecoder,
-    gathering: Option<OwnedSemaphorePermit>,
+    chunks: [Bytes; CHUNKS],
+    /// Chunks that were read and not decoded yet.
+    filled: usize,
+    /// When the frame that is being read began.
+    begun: Option<Instant>,
 }
 
-impl Frames {
-    fn new(shared: Arc<Shared>, receive: RecvStream) -> Self {
-        Self {
-            shared,
-            receive,
-            decoder: FrameDecoder::new(),
-            gathering: None,
+impl Reader {
+    async fn hello(&mut self) -> Result<Box<Hello>, End> {
+        loop {
+            if let Some(frame) = self.next()? {
+                let message = Message::decode(&frame)
+                    .map_err(|error| End::Bye(error.reason(), Some(error.to_string())))?;
+                let Message::Hello(hello) = message else {
+                    return Err(End::Bye(Reason::BadHello, None));
+                };
+                return understood(hello);
+            }
+            if !self.fill().await? {
+                return Err(End::Gone);
+            }
         }
     }
 
-    /// The next frame; `None` at the end of the stream.
-    async fn next(&mut self) -> Result<Option<Frame>, Bye> {
+    // The next complete frame of what was read. Chunks are decoded one by one, so that a frame in one is not copied.
+    fn next(&mut self) -> Result<Option<Frame>, End> {
         loop {
-            if let Some(frame) = self
-                .decoder
-                .next()
-                .map_err(|error| bye(error.reason(), &error.to_string()))?
-            {
-                self.gathering = None;
+            if let Some(frame) = self.decoder.next().map_err(|error| wire(&error))? {
                 return Ok(Some(frame));
             }
-            let mut chunks: [Bytes; CHUNKS] = std::array::from_fn(|_| Bytes::new());
-            let begun = !self.decoder.is_at_boundary();
-            let reading = self.receive.read_chunks(&mut chunks);
-            let read = if begun {
-                // A frame that has begun must come to its end: a device may not hold memory by sending slowly.
-                tokio::time::timeout(self.shared.config.network.frame_timeout, reading)
-                    .await
-                    .map_err(|_elapsed| Bye::new(Reason::Idle))?
-            } else {
-                reading.await
-            };
-            let Ok(Some(count)) = read else {
-                return if begun {
-                    Err(Bye::new(Reason::Truncated))
-                } else {
-                    Ok(None)
-                };
-            };
-            for chunk in chunks.into_iter().take(count) {
-                self.decoder.push(chunk);
+            if self.filled == 0 {
+                return Ok(None);
             }
-            if self.gathering.is_none() && self.decoder.held() > GATHER_FREE_BYTES {
-                let most = u32::try_from(1_024 + 64).unwrap_or(u32::MAX);
-                let room = Arc::clone(&self.shared.gather)
-                    .acquire_many_owned(most)
-                    .await;
-                self.gathering = room.ok();
+            self.chunks.rotate_left(1);
+            self.filled -= 1;
+            if let Some(chunk) = self.chunks.last_mut() {
+                self.decoder.push(std::mem::take(chunk));
             }
         }
+    }
+
+    // Reads what has come, once all before is decoded. `false`: the device has ended its side.
+    async fn fill(&mut self) -> Result<bool, End> {
+        match self.recv.read_chunks(&mut self.chunks).await {
+            Ok(Some(count)) => {
+                self.filled = count;
+                Ok(true)
+            }
+            Ok(None) if self.decoder.is_at_boundary() => Ok(false),
+            Ok(None) => Err(wire(&self.decoder.truncated())),
+            Err(ReadError::Reset(_)) => Ok(false),
+            Err(_) => Err(End::Gone),
+        }
+    }
+
+    async fn frames(&mut self, engine: &Engine, slot: &Slot, session: &Arc<Session>) -> End {
+        let mut draining = engine.draining.subscribe();
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut budget: Option<SemaphorePermit<'_>> = None;
+        loop {
+            match self.take_all(engine, slot, session).await {
+                Ok(()) => {}
+                Err(end) => return end,
+            }
+            if self.decoder.is_at_boundary() {
+                self.begun = None;
+                budget = None;
+            } else {
+                self.begun.get_or_insert_with(Instant::now);
+                if budget.is_none() && self.decoder.held() > FREE_BYTES {
+                    match self.reserve(engine).await {
+                        Ok(permit) => budget = Some(permit),
+                        Err(end) => return end,
+                    }
+                }
+            }
+            tokio::select! {
+                biased;
+                filled = self.fill() => match filled {
+                    Ok(true) => {}
+                    Ok(false) => return End::Goodbye,
+                    Err(end) => return end,
+                },
+                _ = tick.tick() => {
+                    if session.is_over() {
+                        return End::Over;
+                    }
+                    if self.is_late(engine.config.network.frame_timeout) {
+                        return End::Bye(Reason::Idle, Some("a frame took too long to arrive".to_owned()));
+                    }
+                }
+                _ = draining.wait_for(|draining| *draining) => return End::Draining,
+            }
+        }
+    }
+
+    fn is_late(&self, limit: Duration) -> bool {
+        self.begun.is_some_and(|begun| begun.elapsed() > limit)
+    }
+
+    // Room for the largest frame at once, so that no two streams wait for each other's halves.
+    async fn reserve<'e>(&self, engine: &'e Engine) -> Result<SemaphorePermit<'e>, End> {
+        let room = engine.gather.acquire_many(FRAME_BYTES_MAX);
+        match timeout(engine.config.network.frame_timeout, room).await {
+            Ok(Ok(permit)) => Ok(permit),
+            Ok(Err(_)) | Err(_) => Err(End::Bye(Reason::Busy, None)),
+        }
+    }
+
+    // Every frame that is complete goes to the shard.
+    async fn take_all(
+        &mut self,
+        engine: &Engine,
+        slot: &Slot,
+        session: &Arc<Session>,
+    ) -> Result<(), End> {
+        while let Some(frame) = self.next()? {
+            if session.is_over() {
+                return Err(End::Over);
+            }
+            self.begun = None;
+            if frame.header.is_session() {
+                message(engine, session, &frame).await?;
+            } else {
+                submit(engine, slot, session, frame).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn wire(error: &WireError) -> End {
+    End::Bye(error.reason(), Some(error.to_string()))
+}
+
+fn understood(hello: Hello) -> Result<Box<Hello>, End> {
+    let families = till_protocol::family::Family::from_u8;
+    let known = |(family, version): &(u8, u8)| families(*family).is_some() && *version == 1;
+    if hello.versions.is_empty() || !hello.versions.iter().any(known) {
+        let text = format!("till/{PROTOCOL} knows version 1 of each family");
+        return Err(End::Bye(Reason::BadHello, Some(text)));
+    }
+    Ok(Box::new(hello))
+}
+
+async fn submit(
+    engine: &Engine,
+    slot: &Slot,
+    session: &Arc<Session>,
+    frame: Frame,
+) -> Result<(), End> {
+    let received = Instant::now();
+    let bytes = frame.header.length;
+    engine.figures.frame(bytes);
+    if slot.gate.is_paused() {
+        session.slow(SLOW_MS);
+        engine.figures.slowed.fetch_add(1, Ordering::Relaxed);
+    }
+    let permit = slot.gate.admit(bytes).await.ok_or(End::Draining)?;
+    let session = Arc::clone(session);
+    let message = match Verified::check(frame, &engine.screen) {
+        Ok(batch) => ShardMessage::Batch {
+            session,
+            batch: Box::new(batch),
+            permit,
+            received,
+        },
+        Err(unreadable) => {
+            let header = unreadable.frame.header;
+            let first_seq = Seq::new(header.first_seq)
+                .map_err(|error| End::Bye(Reason::BadHeader, Some(error.to_string())))?;
+            ShardMessage::Unreadable {
+                session,
+                first_seq,
+                count: header.count,
+                reason: unreadable.reason(),
+                permit,
+                received,
+            }
+        }
+    };
+    slot.send(message)
+        .map_err(|_| End::Bye(Reason::Internal, None))
+}
+
+async fn message(engine: &Engine, session: &Arc<Session>, frame: &Frame) -> Result<(), End> {
+    let message = Message::decode(frame)
+        .map_err(|error| End::Bye(error.reason(), Some(error.to_string())))?;
+    match message {
+        Message::Goodbye => Err(End::Goodbye),
+        Message::Check(check) => {
+            // One look-up of a stream at a time, few of all streams: the reader waits here.
+            let Ok(_turn) = engine.checks.acquire().await else {
+                return Err(End::Draining);
+            };
+            let facts = Arc::clone(&engine.facts);
+            let terminal = session.terminal();
+            let asked =
+                tokio::task::spawn_blocking(move || check::answer(&facts, terminal, &check));
+            match asked.await {
+                Ok(Ok(checked)) if session.checked(checked) => Ok(()),
+                Ok(Ok(_)) => Err(End::Bye(Reason::Busy, None)),
+                Ok(Err(error)) => {
+                    tracing::warn!(%terminal, %error, "a check could not be answered");
+                    Err(End::Bye(Reason::Internal, None))
+                }
+                Err(_) => Err(End::Bye(Reason::Internal, None)),
+            }
+        }
+        _ => Err(End::Bye(Reason::BadMessage, None)),
     }
 }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -11,11 +10,10 @@ use till_ops::{
     SalesFigures, SessionFigures, ShardFigures,
 };
 use till_protocol::currency::Currency;
-use till_protocol::id::TerminalId;
-use till_runtime::{Figures as Raw, Handle};
-use till_storage::disk::{Disk as _, StdDisk};
+use till_protocol::id::{SkuId, TerminalId};
+use till_runtime::{FlushState, Handle, ShardMetrics};
 use till_storage::journal::State;
-use till_storage::views::{StoreError, Views as _};
+use till_storage::views::{StoreError, Views};
 
 /// Sums of all sales are read from the terminals' rows. They are kept for so many times what reading them took, so that
 /// showing them never costs more than a twentieth of a core.
@@ -39,7 +37,7 @@ impl Sums {
             return (sales.clone(), *stores);
         }
         let began = Instant::now();
-        match sums(engine) {
+        match sums(engine.views()) {
             Ok((sales, stores)) => {
                 *read = Some((Instant::now(), began.elapsed(), sales.clone(), stores));
                 (sales, stores)
@@ -53,15 +51,15 @@ impl Sums {
 }
 
 /// Sums over the terminals of every store, by currency; and the number of stores.
-fn sums(engine: &Handle) -> Result<(Vec<SalesFigures>, u64), StoreError> {
+fn sums(views: &dyn Views) -> Result<(Vec<SalesFigures>, u64), StoreError> {
     let mut stores = Vec::new();
-    engine.views().stores(&mut |store, row| {
+    views.stores(&mut |store, row| {
         stores.push((store, row.currency));
         ControlFlow::Continue(())
     })?;
     let mut by_currency: BTreeMap<u16, (u64, i128)> = BTreeMap::new();
     for (store, currency) in &stores {
-        engine.views().terminals(*store, &mut |_, row| {
+        views.terminals(*store, &mut |_, row| {
             let sum = by_currency.entry(*currency).or_default();
             sum.0 += row.totals.transactions;
             sum.1 += row.totals.net;
@@ -87,121 +85,92 @@ fn sums(engine: &Handle) -> Result<(Vec<SalesFigures>, u64), StoreError> {
 
 /// The figures of a running engine.
 pub(super) fn of(engine: &Handle, sums: &Sums) -> Figures {
-    let raw = engine.figures();
-    let commit = engine.commit();
+    let raw = engine.metrics();
     let (sales, stores) = sums.get(engine);
-    let (durable, applied) = (engine.durable(), engine.checkpoint());
-    let bytes = engine.facts().journal().start().get();
+    let in_flight = raw
+        .events
+        .applied
+        .saturating_add(raw.events.quarantined)
+        .saturating_sub(raw.acked);
     Figures {
-        now_us: 0,
-        started_at_us: 0,
-        events: events(&raw),
-        ack: ack(&raw),
+        now_us: raw.now_us,
+        started_at_us: raw.started_at_us,
+        events: EventFigures {
+            received: raw.events.received,
+            acked: raw.acked,
+            applied: raw.events.applied.saturating_sub(in_flight),
+            duplicates: raw.events.duplicate,
+            refused: raw.events.refused,
+            quarantined: raw.events.quarantined,
+            in_flight,
+            bytes: raw.frame_bytes,
+        },
+        ack: AckFigures {
+            count: raw.ack.count,
+            sum_us: raw.ack.sum_us,
+            p50_us: raw.ack.p50_us,
+            p99_us: raw.ack.p99_us,
+            p999_us: raw.ack.p999_us,
+            buckets: raw.ack.buckets,
+        },
         sessions: SessionFigures {
             connections: raw.connections,
             streams: raw.streams,
-            broken: raw.broken,
-            gaps: raw.gaps,
+            broken: raw.refusals.iter().map(|(_, count)| count).sum(),
+            gaps: raw.events.frames_gap,
             slowed: raw.slowed,
         },
         journal: JournalFigures {
-            durable,
-            bytes: durable.saturating_sub(bytes),
-            segments: u64::try_from(engine.facts().journal().segments().len()).unwrap_or(0),
-            groups: commit.map_or(0, |commit| commit.groups),
-            sync_us: commit.map_or(0, |commit| commit.sync_us),
+            durable: raw.journal.durable,
+            bytes: raw.journal.bytes,
+            segments: raw.journal.segments,
+            groups: raw.commit.groups,
+            sync_us: raw.commit.sync_us,
         },
         flush: FlushFigures {
-            applied,
-            backlog_bytes: durable.saturating_sub(applied),
-            behind_us: 0,
-            rows: raw.rows_written,
+            applied: raw.flush.applied,
+            backlog_bytes: raw.flush.backlog_bytes,
+            behind_us: raw.flush.behind_us,
+            rows: raw.flush.rows,
         },
-        disk: disk(
-            &engine.config().data_dir,
-            commit.is_some_and(|commit| commit.state == State::Full) || engine.views_full(),
-        ),
+        disk: DiskFigures {
+            free_bytes: raw.disk_free_bytes.unwrap_or(0),
+            total_bytes: 0,
+            full: raw.commit.state == State::Full || raw.flush.state == FlushState::Full,
+        },
         sales,
         stores,
-        shards: (0..)
-            .zip(&raw.shards)
-            .map(|(number, shard)| shown(number, shard))
-            .collect(),
-        problems: engine
-            .problems()
+        shards: raw.shards.iter().map(shown).collect(),
+        problems: raw
+            .problems
             .into_iter()
-            .rev()
-            .map(|(at_us, text)| Problem {
-                at_us,
-                text,
-                hint: "see the log of the engine".to_owned(),
+            .map(|problem| Problem {
+                at_us: problem.at_us,
+                text: problem.text,
+                hint: problem.hint.to_owned(),
             })
             .collect(),
     }
 }
 
-/// Events by outcome. Those that are applied in memory and not durable yet are in flight.
-fn events(raw: &Raw) -> EventFigures {
-    let mut sum = till_core::Counters::default();
-    raw.shards.iter().for_each(|shard| sum.add(&shard.counters));
-    let in_flight = sum.received.saturating_sub(raw.acked);
-    EventFigures {
-        received: sum.received,
-        acked: raw.acked.saturating_sub(sum.duplicate + sum.refused),
-        applied: sum.applied.saturating_sub(in_flight),
-        duplicates: sum.duplicate,
-        refused: sum.refused,
-        quarantined: sum.quarantined,
-        in_flight,
-        bytes: raw.bytes,
-    }
-}
-
-fn ack(raw: &Raw) -> AckFigures {
-    let quantile = |permille: u64| {
-        let wanted = raw.acks.saturating_mul(permille).div_ceil(1_000).max(1);
-        let mut seen = 0;
-        raw.ack_buckets
-            .iter()
-            .find(|(_, count)| {
-                seen += count;
-                seen >= wanted
-            })
-            .map_or(0, |(bound, _)| *bound)
-    };
-    AckFigures {
-        count: raw.acks,
-        sum_us: raw.ack_us,
-        p50_us: quantile(500),
-        p99_us: quantile(990),
-        p999_us: quantile(999),
-        buckets: raw.ack_buckets.clone(),
-    }
-}
-
-fn disk(dir: &Path, full: bool) -> DiskFigures {
-    DiskFigures {
-        // A file system that does not say shows as empty, and the log of the journal has the reason.
-        free_bytes: StdDisk.free_bytes(dir).unwrap_or(0),
-        total_bytes: 0,
-        full,
-    }
-}
-
-fn shown(number: u32, shard: &till_runtime::ShardFigures) -> ShardFigures {
-    let hot = shard.hot.iter().take(5).map(|hot| HotKey {
-        key: TerminalId::from_u64(hot.terminal)
-            .map_or_else(|_| hot.terminal.to_string(), |id| format!("terminal {id}")),
-        events: hot.events,
+fn shown(shard: &ShardMetrics) -> ShardFigures {
+    let terminals = shard.hot_terminals.iter().map(|(terminal, events)| HotKey {
+        key: TerminalId::from_u64(*terminal)
+            .map_or_else(|_| terminal.to_string(), |id| format!("terminal {id}")),
+        events: *events,
+    });
+    let skus = shard.hot_skus.iter().map(|(sku, events)| HotKey {
+        key: format!("SKU {}", SkuId::from_u64(*sku)),
+        events: *events,
     });
     ShardFigures {
-        shard: number,
-        stores: shard.stores,
+        shard: u32::try_from(shard.shard).unwrap_or(u32::MAX),
+        stores: 0,
         actors: shard.actors + shard.terminals,
-        events: shard.counters.applied,
-        queued: shard.queued_kib,
-        queue_max: shard.queue_kib_max,
-        parked: u64::from(shard.parked),
-        hot: hot.collect(),
+        events: shard.events.applied,
+        queued: u64::from(shard.permits_used),
+        queue_max: u64::from(shard.permits_max),
+        parked: u64::from(shard.is_parked),
+        hot: terminals.take(3).chain(skus.take(3)).collect(),
     }
 }

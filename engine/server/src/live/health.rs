@@ -2,7 +2,6 @@
 
 use till_ops::{Check, Health};
 use till_runtime::Handle;
-use till_storage::journal::State;
 
 /// The engine reads its journal.
 pub(super) fn starting(since_us: i64) -> Health {
@@ -26,41 +25,15 @@ pub(super) fn draining(since_us: i64) -> Health {
 
 /// A running engine.
 pub(super) fn running(engine: &Handle, now_us: i64) -> Health {
-    let state = engine.commit().map(|commit| commit.state);
-    let parked = engine
-        .figures()
-        .shards
-        .iter()
-        .filter(|shard| shard.parked)
-        .count();
-    let check = |name, ok: bool, reason: &str, hint| Check {
-        name,
-        ok,
-        reason: if ok { String::new() } else { reason.to_owned() },
+    let checks = engine.health().checks.into_iter().map(|check| Check {
+        name: check.name,
+        ok: check.ok,
+        reason: check.reason,
         since_us: now_us,
-        hint,
-    };
+        hint: check.hint,
+    });
     Health {
-        checks: vec![
-            check(
-                "journal",
-                matches!(state, Some(State::Running)),
-                "the journal takes nothing: the disk is full or failed",
-                "make room on the disk of the data folder; the engine goes on by itself",
-            ),
-            check(
-                "rows",
-                !engine.views_full(),
-                "rows wait for room on the disk",
-                "make room on the disk of the data folder; the engine goes on by itself",
-            ),
-            check(
-                "shards",
-                parked == 0,
-                "a shard failed twice and is parked; its stores are not served",
-                "read the log for the reason, then restart the engine",
-            ),
-        ],
+        checks: checks.collect(),
     }
 }
 

@@ -1,0 +1,109 @@
+//! A stop in good order: nothing new in, everything admitted finished, every row written, the journal closed.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use thiserror::Error;
+use till_storage::journal::CommitError;
+
+use crate::flush::FlushError;
+use crate::runtime::Running;
+use crate::supervisor::SupervisorMessage;
+
+/// Time that the last flush gets.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(60);
+/// Time between two looks whether devices are gone.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// What a drain could not finish. Nothing that was acknowledged is lost by it.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum DrainError {
+    /// Rows were not written; the next start makes up for it from the journal.
+    #[error("rows were not flushed: {0}; the next start makes up for it")]
+    Flush(#[from] FlushError),
+    /// The journal was not closed; what was not acknowledged is sent again.
+    #[error("the journal was not closed: {0}")]
+    Journal(#[from] CommitError),
+    /// A thread failed.
+    #[error("the drain itself failed: {0}")]
+    Failed(String),
+}
+
+/// Stops an engine.
+pub(crate) async fn drain(running: Running, within: Duration) -> Result<(), DrainError> {
+    let engine = Arc::clone(&running.engine);
+    tracing::info!("draining: finishing what was admitted");
+    engine.draining.send_replace(true);
+    running.gateway.shut();
+    let until = Instant::now() + within;
+    while engine.figures.streams.load(Ordering::Relaxed) > 0 && Instant::now() < until {
+        tokio::time::sleep(LOOK).await;
+    }
+    let left = engine.figures.streams.load(Ordering::Relaxed);
+    if left > 0 {
+        tracing::warn!(
+            streams = left,
+            "closing on devices that did not finish in time"
+        );
+    }
+    running.gateway.close().await;
+    end(running, true).await
+}
+
+/// Stops an engine as a crash would, but for the process: nothing is flushed.
+pub(crate) async fn kill(running: Running) -> Result<(), DrainError> {
+    running.engine.draining.send_replace(true);
+    running.gateway.shut();
+    running.gateway.close().await;
+    end(running, false).await
+}
+
+async fn end(running: Running, flush: bool) -> Result<(), DrainError> {
+    let Running {
+        engine,
+        committer,
+        flusher,
+        upkeep,
+        supervisor,
+        supervised,
+        shards,
+        lock,
+        gateway,
+    } = running;
+    drop(gateway);
+    let door = engine.flush.clone();
+    let flushed = blocking(move || {
+        upkeep.stop();
+        let flushed = if flush {
+            door.stop(FLUSH_TIMEOUT).map(|_| ())
+        } else {
+            door.abandon();
+            Ok(())
+        };
+        if flushed.is_ok() && flusher.join().is_err() {
+            return Err(FlushError::Stopped);
+        }
+        flushed
+    })
+    .await?;
+    // The supervisor ends when its shards have; an error means that it has ended already.
+    if supervisor.cast(SupervisorMessage::Stop).is_ok() && supervised.await.is_err() {
+        tracing::error!("the supervisor of the shards failed");
+    }
+    shards.shutdown_background();
+    let closed = blocking(move || committer.close()).await?;
+    drop(engine);
+    drop(lock);
+    closed?;
+    flushed?;
+    Ok(())
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, DrainError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| DrainError::Failed(error.to_string()))
+}

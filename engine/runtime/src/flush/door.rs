@@ -1,0 +1,89 @@
+//! How others reach the flush thread.
+
+use std::time::Duration;
+
+use crossbeam::channel::{Sender, bounded};
+use thiserror::Error;
+
+/// Why rows are not up to date.
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+#[non_exhaustive]
+pub enum FlushError {
+    /// The flush thread has ended: the engine stops.
+    #[error("the engine stops")]
+    Stopped,
+    /// The disk is full, or too slow.
+    #[error("the flush did not finish within {0:?}: the disk is full or too slow")]
+    Late(Duration),
+    /// Rows could not be written.
+    #[error("rows could not be written: {0}")]
+    Rows(String),
+    /// A shard does not run, so that its events are not in the rows.
+    #[error("a shard does not run: its newest events are not in the rows yet")]
+    Parked,
+}
+
+#[derive(Debug)]
+pub(super) enum Request {
+    /// Flush what is durable now.
+    Flush(Sender<Result<u64, FlushError>>),
+    /// A shard starts again: forget what came of it.
+    Restart(usize, Sender<()>),
+    /// Flush once more and end.
+    Stop(Sender<Result<u64, FlushError>>),
+    /// End without another round.
+    Abandon,
+}
+
+/// The way to the flush thread. Calls block: make them from threads that may.
+#[derive(Clone, Debug)]
+pub(crate) struct FlushDoor {
+    requests: Sender<Request>,
+}
+
+impl FlushDoor {
+    pub(super) const fn new(requests: Sender<Request>) -> Self {
+        Self { requests }
+    }
+
+    /// Waits until the rows hold everything that is durable now; gives the position up to which they do.
+    pub(crate) fn flush(&self, within: Duration) -> Result<u64, FlushError> {
+        self.ask(Request::Flush, within)
+    }
+
+    /// Flushes once more, syncs the rows and ends the thread.
+    pub(crate) fn stop(&self, within: Duration) -> Result<u64, FlushError> {
+        self.ask(Request::Stop, within)
+    }
+
+    /// Ends the thread without another round.
+    pub(crate) fn abandon(&self) {
+        if self.requests.send(Request::Abandon).is_err() {
+            tracing::debug!("the flush has ended already");
+        }
+    }
+
+    /// Returns when nothing that a shard handed over before will be written any more.
+    pub(crate) fn restart(&self, shard: usize) {
+        let (reply, done) = bounded(1);
+        if self.requests.send(Request::Restart(shard, reply)).is_ok() {
+            // An error means that the thread has ended: it writes nothing any more.
+            let _ended = done.recv();
+        }
+    }
+
+    fn ask(
+        &self,
+        request: impl FnOnce(Sender<Result<u64, FlushError>>) -> Request,
+        within: Duration,
+    ) -> Result<u64, FlushError> {
+        let (reply, answer) = bounded(2);
+        let sent = self.requests.send_timeout(request(reply), within);
+        sent.map_err(|_| FlushError::Stopped)?;
+        match answer.recv_timeout(within) {
+            Ok(answer) => answer,
+            Err(error) if error.is_timeout() => Err(FlushError::Late(within)),
+            Err(_) => Err(FlushError::Stopped),
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! Answers a device that asks which of its events are here.
+
+use till_core::RecordKind;
+use till_protocol::codec::Frame;
+use till_protocol::id::TerminalId;
+use till_protocol::reply::{Check, Checked};
+use till_protocol::verified::Verified;
+use till_storage::facts::{Fact, Facts, FactsError};
+
+/// Compares marks with the journal, event by event. Reads the disk: for threads that may block.
+///
+/// A refused event has no mark and counts as equal: its sequence number is consumed, and nothing of it took effect. An
+/// event whose bytes were never journalled (it came under another sequence number before) cannot be compared.
+pub(crate) fn answer(
+    facts: &Facts,
+    terminal: TerminalId,
+    check: &Check,
+) -> Result<Checked, FactsError> {
+    let first = check.first_seq.get();
+    let count = u64::try_from(check.marks.len()).unwrap_or(0);
+    let last = first.saturating_add(count.saturating_sub(1));
+    let mut known: Vec<Option<u64>> = vec![None; check.marks.len()];
+    let found = facts.by_terminal(terminal.to_u64(), check.epoch.get(), first, last)?;
+    for fact in found {
+        note_marks(&fact?, first, &mut known);
+    }
+    let comparable = known.iter().take_while(|mark| mark.is_some()).count();
+    let pairs = known.iter().zip(&check.marks);
+    let matched = pairs
+        .take_while(|(known, stated)| known.is_some_and(|mark| mark == 0 || mark == **stated))
+        .count();
+    Ok(Checked {
+        epoch: check.epoch,
+        first_seq: check.first_seq,
+        matched: u16::try_from(matched).unwrap_or(u16::MAX),
+        known: u16::try_from(comparable).unwrap_or(u16::MAX),
+    })
+}
+
+fn note_marks(fact: &Fact, first: u64, known: &mut [Option<u64>]) {
+    let head = &fact.record.head;
+    let batch = batch(fact);
+    for index in head.skip..head.count {
+        let at = fact.seq(index).checked_sub(first);
+        let place = at.and_then(|at| usize::try_from(at).ok());
+        let Some(slot) = place.and_then(|at| known.get_mut(at)) else {
+            continue;
+        };
+        *slot = match (head.kind, &batch) {
+            (RecordKind::Batch, Some(batch)) => Some(batch.mark(index)),
+            (RecordKind::Tombstones, _) => Some(0),
+            (RecordKind::Duplicates, _) if index + 1 == head.count => Some(head.mark),
+            _ => None,
+        };
+    }
+}
+
+fn batch(fact: &Fact) -> Option<Verified> {
+    let head = &fact.record.head;
+    if head.kind != RecordKind::Batch {
+        return None;
+    }
+    let payload = fact.record.payload.clone();
+    let frame = Frame::new(
+        head.family,
+        head.version,
+        head.count,
+        head.first_seq,
+        payload,
+    );
+    Verified::from_journal(frame.ok()?).ok()
+}

@@ -1,0 +1,100 @@
+//! Whether the engine may be sent events, and if not, why and what to do.
+
+use till_storage::journal::State;
+
+use crate::engine::Engine;
+use crate::metrics::{FlushState, read};
+
+/// One thing that must hold for the engine to be ready.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Check {
+    /// Short name.
+    pub name: &'static str,
+    /// Whether it holds.
+    pub ok: bool,
+    /// What is the case, in one sentence.
+    pub reason: String,
+    /// What to do when it does not hold; empty when it does.
+    pub hint: &'static str,
+}
+
+/// All checks of one moment.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Health {
+    /// The checks, in the order in which to look at them.
+    pub checks: Vec<Check>,
+}
+
+impl Health {
+    /// Whether every check holds.
+    pub fn is_ready(&self) -> bool {
+        self.checks.iter().all(|check| check.ok)
+    }
+}
+
+pub(crate) fn health(engine: &Engine) -> Health {
+    let metrics = read(engine);
+    let check = |name, ok, good: &str, bad: String, hint| Check {
+        name,
+        ok,
+        reason: if ok { good.to_owned() } else { bad },
+        hint: if ok { "" } else { hint },
+    };
+    let down: Vec<usize> = metrics
+        .shards
+        .iter()
+        .filter(|shard| !shard.is_running)
+        .map(|shard| shard.shard)
+        .collect();
+    let held = metrics.shards.iter().any(|shard| {
+        engine
+            .slots
+            .get(shard.shard)
+            .is_some_and(|slot| slot.gate.is_paused())
+    });
+    let commit = metrics.commit.state;
+    let flush = metrics.flush.state;
+    let is_flushing = flush == FlushState::Running && !held;
+    Health {
+        checks: vec![
+            check(
+                "draining",
+                !engine.is_draining(),
+                "the engine takes devices in",
+                "the engine is about to stop".to_owned(),
+                "Wait for its end, or ask another one.",
+            ),
+            check(
+                "journal",
+                commit == State::Running,
+                "the journal makes records durable",
+                match commit {
+                    State::Full => {
+                        "the disk is full: nothing is acknowledged, nothing acknowledged is lost"
+                            .to_owned()
+                    }
+                    other => format!("the journal is {}", other.name()),
+                },
+                "Free some room on the disk of the data folder; it goes on by itself.",
+            ),
+            check(
+                "shards",
+                down.is_empty(),
+                "every shard runs",
+                format!("shards that take no events: {down:?}"),
+                "Look at the log; one that stays down starts again with the engine.",
+            ),
+            check(
+                "flush",
+                is_flushing,
+                "rows follow the journal",
+                if held {
+                    "too many changed rows wait for the disk: devices are held back".to_owned()
+                } else {
+                    format!("rows are not written: {}", flush.name())
+                },
+                "Look at room and speed of the disk.",
+            ),
+        ],
+    }
+}

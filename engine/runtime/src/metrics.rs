@@ -1,0 +1,409 @@
+//! What the engine counts while it runs, and a copy of all of it at one moment.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use till_core::{Counters, Violations};
+use till_protocol::code::Reason;
+use till_storage::journal::CommitSummary;
+
+use crate::engine::Engine;
+use crate::histogram::Histogram;
+pub use crate::histogram::Latency;
+use crate::shard_actor::now;
+
+/// Problems that are remembered.
+const PROBLEMS_MAX: usize = 32;
+
+/// Whether rows are written.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[repr(u8)]
+pub enum FlushState {
+    /// They are.
+    #[default]
+    Running = 0,
+    /// The disk is full; it goes on by itself when there is room.
+    Full = 1,
+    /// Writing fails; it is tried again.
+    Failed = 2,
+    /// The rows are damaged and must be rebuilt.
+    Damaged = 3,
+}
+
+impl FlushState {
+    /// The name in metrics and health reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Full => "disk_full",
+            Self::Failed => "failed",
+            Self::Damaged => "damaged",
+        }
+    }
+
+    const fn number(self) -> u8 {
+        match self {
+            Self::Running => 0,
+            Self::Full => 1,
+            Self::Failed => 2,
+            Self::Damaged => 3,
+        }
+    }
+
+    const fn from_number(number: u8) -> Self {
+        match number {
+            0 => Self::Running,
+            1 => Self::Full,
+            2 => Self::Failed,
+            _ => Self::Damaged,
+        }
+    }
+}
+
+/// Something that went wrong.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Problem {
+    /// When, in us since 1970-01-01 UTC.
+    pub at_us: i64,
+    /// What, in one sentence.
+    pub text: String,
+    /// What to do about it.
+    pub hint: &'static str,
+}
+
+/// Counters that many threads add to. One addition for each frame or less.
+#[derive(Debug)]
+pub(crate) struct Figures {
+    pub(crate) ack: Histogram,
+    pub(crate) acked: AtomicU64,
+    pub(crate) connections: AtomicI64,
+    pub(crate) streams: AtomicI64,
+    pub(crate) turned_away: AtomicU64,
+    pub(crate) slowed: AtomicU64,
+    frames: AtomicU64,
+    bytes: AtomicU64,
+    refusals: Mutex<BTreeMap<u16, u64>>,
+    problems: Mutex<VecDeque<Problem>>,
+    flush: FlushFigures,
+    started: Instant,
+    started_at_us: i64,
+}
+
+#[derive(Debug, Default)]
+struct FlushFigures {
+    state: AtomicU8,
+    rounds: AtomicU64,
+    rows: AtomicU64,
+    spent_us: AtomicU64,
+    applied: AtomicU64,
+    durable: AtomicU64,
+    /// When the rows last held everything that was durable, in us after the start.
+    level_us: AtomicU64,
+}
+
+impl Figures {
+    pub(crate) fn new() -> Self {
+        Self {
+            ack: Histogram::default(),
+            acked: AtomicU64::new(0),
+            connections: AtomicI64::new(0),
+            streams: AtomicI64::new(0),
+            turned_away: AtomicU64::new(0),
+            slowed: AtomicU64::new(0),
+            frames: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            refusals: Mutex::default(),
+            problems: Mutex::default(),
+            flush: FlushFigures::default(),
+            started: Instant::now(),
+            started_at_us: now().us(),
+        }
+    }
+
+    pub(crate) fn frame(&self, bytes: u32) {
+        self.frames.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(u64::from(bytes), Ordering::Relaxed);
+    }
+
+    /// A stream was ended by this side.
+    pub(crate) fn refused(&self, reason: Reason) {
+        *self.refusals.lock().entry(reason.code()).or_default() += 1;
+    }
+
+    pub(crate) fn problem(&self, text: &str, hint: &'static str) {
+        let mut problems = self.problems.lock();
+        if problems.len() >= PROBLEMS_MAX {
+            problems.pop_back();
+        }
+        problems.push_front(Problem {
+            at_us: now().us(),
+            text: text.to_owned(),
+            hint,
+        });
+    }
+
+    /// The journal is durable up to here.
+    pub(crate) fn durable(&self, through: u64) {
+        let before = self.flush.durable.swap(through, Ordering::AcqRel);
+        // From now on the rows are behind.
+        if before <= self.flush.applied.load(Ordering::Acquire) && through > before {
+            self.level();
+        }
+    }
+
+    /// The rows hold everything up to here.
+    pub(crate) fn flushed(&self, rows: usize, applied: u64, took: Duration) {
+        let flush = &self.flush;
+        flush.rounds.fetch_add(1, Ordering::Relaxed);
+        flush
+            .rows
+            .fetch_add(u64::try_from(rows).unwrap_or(0), Ordering::Relaxed);
+        flush.spent_us.fetch_add(micros(took), Ordering::Relaxed);
+        flush.applied.store(applied, Ordering::Release);
+        self.level();
+    }
+
+    /// Sets whether rows are written. True when that is news.
+    pub(crate) fn flush_state(&self, state: FlushState) -> bool {
+        self.flush.state.swap(state.number(), Ordering::AcqRel) != state.number()
+    }
+
+    fn level(&self) {
+        self.flush
+            .level_us
+            .store(micros(self.started.elapsed()), Ordering::Relaxed);
+    }
+}
+
+/// Everything the engine counts, at one moment. Plain numbers; names and units are in the fields.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Metrics {
+    /// When these numbers were read, in us since 1970-01-01 UTC.
+    pub now_us: i64,
+    /// When the engine started.
+    pub started_at_us: i64,
+    /// What became of events, all shards together. `received` is the sum of its outcomes.
+    pub events: Counters,
+    /// Events that are new, durable and answered: applied or quarantined.
+    pub acked: u64,
+    /// Frames whose header and checksum were right.
+    pub frames: u64,
+    /// Bytes of their payloads.
+    pub frame_bytes: u64,
+    /// From the receipt of a frame to its ack.
+    pub ack: Latency,
+    /// Open connections.
+    pub connections: u64,
+    /// Open streams.
+    pub streams: u64,
+    /// Sessions that were greeted and have not ended.
+    pub sessions: u64,
+    /// Connections that were not taken in.
+    pub turned_away: u64,
+    /// Frames before which a device was told to slow down.
+    pub slowed: u64,
+    /// Streams that this side ended, by reason.
+    pub refusals: Vec<(Reason, u64)>,
+    /// The journal's thread: state, groups, syncs.
+    pub commit: CommitSummary,
+    /// Records and markers that wait for the journal.
+    pub journal_waiting: u64,
+    /// The journal on disk.
+    pub journal: JournalMetrics,
+    /// The flush.
+    pub flush: FlushMetrics,
+    /// Bytes that the file system still has; `None` when it cannot be asked.
+    pub disk_free_bytes: Option<u64>,
+    /// Memory that the process uses, in bytes; `None` where the system does not tell.
+    pub rss_bytes: Option<u64>,
+    /// Bytes that all of it may use ([`crate::Config::memory_bytes`]).
+    pub memory_max_bytes: u64,
+    /// The shards, by number.
+    pub shards: Vec<ShardMetrics>,
+    /// What went wrong lately, newest first.
+    pub problems: Vec<Problem>,
+}
+
+/// The journal on disk.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct JournalMetrics {
+    /// Where its oldest segment starts.
+    pub start: u64,
+    /// Up to where it is durable.
+    pub durable: u64,
+    /// Up to where the base stands in for it; 0 without one.
+    pub base: u64,
+    /// Segments that are kept.
+    pub segments: u64,
+    /// Bytes between start and durable end.
+    pub bytes: u64,
+}
+
+/// The flush.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct FlushMetrics {
+    /// Whether rows are written.
+    pub state: FlushState,
+    /// Position up to which the rows hold every record.
+    pub applied: u64,
+    /// Bytes of the journal that they do not hold yet.
+    pub backlog_bytes: u64,
+    /// For how long they have been behind, in us; 0 when they are not.
+    pub behind_us: u64,
+    /// Rounds that wrote something.
+    pub rounds: u64,
+    /// Rows that were written.
+    pub rows: u64,
+    /// Time spent writing, in us.
+    pub spent_us: u64,
+}
+
+/// A shard.
+#[derive(Clone, Debug)]
+pub struct ShardMetrics {
+    /// Its number.
+    pub shard: usize,
+    /// It takes events.
+    pub is_running: bool,
+    /// It failed twice and waits for a restart of the engine.
+    pub is_parked: bool,
+    /// What became of its events.
+    pub events: Counters,
+    /// Invariants that were found broken.
+    pub violations: Violations,
+    /// SKUs and sums in memory.
+    pub actors: u64,
+    /// Terminals in memory.
+    pub terminals: u64,
+    /// Sessions.
+    pub sessions: u64,
+    /// Frames between admission and durability.
+    pub permits_used: u32,
+    /// Frames that may be.
+    pub permits_max: u32,
+    /// Frames that had to wait for a permit.
+    pub permits_waited: u64,
+    /// Changed rows that wait for the disk.
+    pub dirty_rows: u64,
+    /// Its busiest terminals since the last flush, with events.
+    pub hot_terminals: Vec<(u64, u64)>,
+    /// Its busiest SKUs since the last flush, by a sample of frames.
+    pub hot_skus: Vec<(u64, u64)>,
+}
+
+/// Reads everything.
+pub(crate) fn read(engine: &Engine) -> Metrics {
+    let figures = &engine.figures;
+    let shards = shards(engine);
+    let mut events = Counters::default();
+    for shard in &shards {
+        events.add(&shard.events);
+    }
+    let refusals = figures.refusals.lock();
+    let refusals = refusals
+        .iter()
+        .map(|(code, count)| (Reason::from_code(*code), *count))
+        .collect();
+    let journal = &engine.journal;
+    let (start, durable) = (journal.start().get(), journal.end().get());
+    Metrics {
+        now_us: now().us(),
+        started_at_us: figures.started_at_us,
+        events,
+        acked: load(&figures.acked),
+        frames: load(&figures.frames),
+        frame_bytes: load(&figures.bytes),
+        ack: figures.ack.read(),
+        connections: gauge(&figures.connections),
+        streams: gauge(&figures.streams),
+        sessions: shards.iter().map(|shard| shard.sessions).sum(),
+        turned_away: load(&figures.turned_away),
+        slowed: load(&figures.slowed),
+        refusals,
+        commit: engine.commit_stats.summary(),
+        journal_waiting: wide(engine.appender.waiting()),
+        journal: JournalMetrics {
+            start,
+            durable,
+            base: journal.base().map_or(0, till_storage::journal::Lsn::get),
+            segments: wide(journal.segments().len()),
+            bytes: durable.saturating_sub(start),
+        },
+        flush: flush(figures, durable),
+        disk_free_bytes: journal.disk().free_bytes(journal.dir()).ok(),
+        rss_bytes: rss_bytes(),
+        memory_max_bytes: engine.config.memory_bytes,
+        shards,
+        problems: figures.problems.lock().iter().cloned().collect(),
+    }
+}
+
+fn flush(figures: &Figures, durable: u64) -> FlushMetrics {
+    let flush = &figures.flush;
+    let applied = flush.applied.load(Ordering::Acquire);
+    let backlog_bytes = durable.saturating_sub(applied);
+    let since = micros(figures.started.elapsed()).saturating_sub(load(&flush.level_us));
+    FlushMetrics {
+        state: FlushState::from_number(flush.state.load(Ordering::Acquire)),
+        applied,
+        backlog_bytes,
+        behind_us: if backlog_bytes > 0 { since } else { 0 },
+        rounds: load(&flush.rounds),
+        rows: load(&flush.rows),
+        spent_us: load(&flush.spent_us),
+    }
+}
+
+fn shards(engine: &Engine) -> Vec<ShardMetrics> {
+    let shards = engine.slots.iter().enumerate().map(|(shard, slot)| {
+        let sessions = wide(slot.sessions());
+        let published = slot.published.lock();
+        let mut events = published.before;
+        events.add(&published.counters);
+        ShardMetrics {
+            shard,
+            is_running: slot.is_running(),
+            is_parked: slot.is_parked(),
+            events,
+            violations: published.violations.clone(),
+            actors: wide(published.actors),
+            terminals: wide(published.terminals),
+            sessions,
+            permits_used: slot.gate.in_use(),
+            permits_max: slot.gate.frames_max(),
+            permits_waited: slot.gate.waits(),
+            dirty_rows: wide(published.dirty_rows + slot.rows_waiting()),
+            hot_terminals: published.hot_terminals.clone(),
+            hot_skus: published.hot_skus.clone(),
+        }
+    });
+    shards.collect()
+}
+
+fn rss_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
+    Some(kib << 10)
+}
+
+fn load(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
+}
+
+fn gauge(gauge: &AtomicI64) -> u64 {
+    u64::try_from(gauge.load(Ordering::Relaxed)).unwrap_or(0)
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn wide(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}

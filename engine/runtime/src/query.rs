@@ -1,0 +1,63 @@
+//! Questions, answered from rows and facts.
+
+use till_storage::query::{
+    Answer, FactReader, QuarantineQuery, QuarantineState, SalesQuery, SalesRow, Sources,
+    StockQuery, StockRow, StoreState, StoresQuery, TerminalQuery, TerminalState, TransactionQuery,
+    TransactionState, quarantine, sales, stock, stores, terminals, transactions,
+};
+use till_storage::views::{StoreError, Views};
+
+/// A question about rows and facts.
+#[derive(Clone, Debug)]
+pub enum Query {
+    /// Sums of sales.
+    Sales(SalesQuery),
+    /// Levels of stock.
+    Stock(StockQuery),
+    /// Transactions with a receipt.
+    Transaction(TransactionQuery),
+    /// How far terminals have come.
+    Terminal(TerminalQuery),
+    /// Stores that are registered.
+    Stores(StoresQuery),
+    /// What was set aside.
+    Quarantine(QuarantineQuery),
+}
+
+/// The answer to a [`Query`] of the same name.
+#[derive(Clone, Debug)]
+pub enum Reply {
+    /// Sums of sales.
+    Sales(Answer<SalesRow>),
+    /// Levels of stock.
+    Stock(Answer<StockRow>),
+    /// Transactions with a receipt.
+    Transaction(Answer<TransactionState>),
+    /// How far terminals have come.
+    Terminal(Answer<TerminalState>),
+    /// Stores that are registered.
+    Stores(Answer<StoreState>),
+    /// What was set aside.
+    Quarantine(Answer<QuarantineState>),
+}
+
+/// Answers a question from rows and facts as they are.
+pub(crate) fn answer(
+    views: &dyn Views,
+    facts: &dyn FactReader,
+    query: &Query,
+) -> Result<Reply, StoreError> {
+    let sources = Sources {
+        views,
+        facts,
+        now_us: crate::shard_actor::now().us(),
+    };
+    Ok(match query {
+        Query::Sales(query) => Reply::Sales(sales(&sources, query)?),
+        Query::Stock(query) => Reply::Stock(stock(&sources, query)?),
+        Query::Transaction(query) => Reply::Transaction(transactions(&sources, query)?),
+        Query::Terminal(query) => Reply::Terminal(terminals(&sources, query)?),
+        Query::Stores(query) => Reply::Stores(stores(&sources, *query)?),
+        Query::Quarantine(query) => Reply::Quarantine(quarantine(&sources, *query)?),
+    })
+}

@@ -1,0 +1,100 @@
+//! Decides what was set aside again.
+
+use std::time::Duration;
+
+use thiserror::Error;
+use till_core::{QuarantineKey, Record, RecordKind, RetryError};
+use till_protocol::id::TerminalId;
+use till_storage::facts::{Facts, FactsError};
+use till_storage::views::{StoreError, Views};
+use tokio::sync::oneshot;
+
+use crate::engine::Engine;
+use crate::flush::FlushError;
+use crate::shard_actor::ShardMessage;
+
+/// What became of the quarantine.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Retried {
+    /// Events and lines that took effect.
+    pub applied: u64,
+    /// Those whose reason still holds.
+    pub quarantined: u64,
+}
+
+/// Why the quarantine was not gone through.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum RetryAllError {
+    /// The rows of the quarantine cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The events cannot be read.
+    #[error(transparent)]
+    Facts(#[from] FactsError),
+    /// The newest entries are not in the rows.
+    #[error(transparent)]
+    Flush(#[from] FlushError),
+    /// An event could not be decided.
+    #[error(transparent)]
+    Retry(#[from] RetryError),
+    /// The shard does not run, or the engine stops.
+    #[error("the shard of the event does not run")]
+    Down,
+}
+
+/// Everything in quarantine.
+pub(crate) fn keys(views: &dyn Views) -> Result<Vec<QuarantineKey>, StoreError> {
+    let mut keys = Vec::new();
+    views.quarantine(&mut |key, _| {
+        keys.push(key);
+        std::ops::ControlFlow::Continue(())
+    })?;
+    Ok(keys)
+}
+
+/// The record of a quarantined event; `None` where retention dropped it.
+pub(crate) fn original(facts: &Facts, key: &QuarantineKey) -> Result<Option<Record>, FactsError> {
+    let found = facts.by_terminal(key.terminal, key.epoch, key.seq, key.seq)?;
+    for fact in found {
+        let fact = fact?;
+        let head = &fact.record.head;
+        let first = head.first_seq + u64::from(head.skip);
+        let end = head.first_seq + u64::from(head.count);
+        if head.kind == RecordKind::Batch && (first..end).contains(&key.seq) {
+            return Ok(Some(fact.record));
+        }
+    }
+    Ok(None)
+}
+
+/// Decides everything in quarantine again. For threads that may block.
+pub(crate) fn retry_all(engine: &Engine) -> Result<Retried, RetryAllError> {
+    engine.flush.flush(Duration::from_secs(30))?;
+    let mut retried = Retried::default();
+    for key in keys(engine.views.as_ref())? {
+        let Some(original) = original(&engine.facts, &key)? else {
+            retried.quarantined += 1;
+            continue;
+        };
+        let terminal = TerminalId::from_u64(key.terminal).map_err(|_| RetryAllError::Down)?;
+        let slot = engine.slot(terminal.store()).ok_or(RetryAllError::Down)?;
+        let (reply, answer) = oneshot::channel();
+        slot.send(ShardMessage::Retry {
+            key,
+            original: Box::new(original),
+            reply,
+        })
+        .map_err(|_| RetryAllError::Down)?;
+        match answer.blocking_recv().map_err(|_| RetryAllError::Down)? {
+            Ok(durable) => {
+                durable.blocking_recv().map_err(|_| RetryAllError::Down)?;
+                retried.applied += 1;
+            }
+            Err(RetryError::Still(_) | RetryError::OtherRecord) => retried.quarantined += 1,
+            Err(RetryError::Gone) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(retried)
+}

@@ -1,0 +1,171 @@
+//! Which shard a store belongs to, and what of a shard is seen from outside.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+use ractor::ActorRef;
+use till_core::{Counters, Violations};
+use till_protocol::code::Reason;
+use till_protocol::id::StoreId;
+
+use crate::admission::Gate;
+use crate::gateway::session::Session;
+use crate::shard_actor::ShardMessage;
+
+/// A shard from outside: the way in, its permits, its sessions and its figures. It outlives restarts of the actor.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    pub(crate) gate: Arc<Gate>,
+    /// Rows that may wait for the disk.
+    pub(crate) dirty_rows_max: usize,
+    pub(crate) published: Mutex<Published>,
+    actor: RwLock<Standing>,
+    sessions: Mutex<HashMap<u64, Arc<Session>>>,
+    in_flight: AtomicUsize,
+}
+
+#[derive(Debug)]
+enum Standing {
+    Starting,
+    Running(ActorRef<ShardMessage>),
+    Parked,
+}
+
+/// Figures of a shard, as of its last flush.
+#[derive(Debug, Default)]
+pub(crate) struct Published {
+    /// Counters of earlier lives of the actor.
+    pub(crate) before: Counters,
+    pub(crate) counters: Counters,
+    pub(crate) violations: Violations,
+    pub(crate) actors: usize,
+    pub(crate) terminals: usize,
+    pub(crate) dirty_rows: usize,
+    pub(crate) hot_terminals: Vec<(u64, u64)>,
+    pub(crate) hot_skus: Vec<(u64, u64)>,
+}
+
+/// The shard does not run; the device comes again.
+#[derive(Debug)]
+pub(crate) struct Down;
+
+impl Slot {
+    pub(crate) fn new(gate: Arc<Gate>, dirty_rows_max: usize) -> Self {
+        Self {
+            gate,
+            dirty_rows_max,
+            published: Mutex::default(),
+            actor: RwLock::new(Standing::Starting),
+            sessions: Mutex::default(),
+            in_flight: AtomicUsize::new(0),
+        }
+    }
+
+    pub(crate) fn send(&self, message: ShardMessage) -> Result<(), Down> {
+        match &*self.actor.read() {
+            Standing::Running(actor) => actor.cast(message).map_err(|_| Down),
+            Standing::Starting | Standing::Parked => Err(Down),
+        }
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        matches!(&*self.actor.read(), Standing::Running(_))
+    }
+
+    pub(crate) fn is_parked(&self) -> bool {
+        matches!(&*self.actor.read(), Standing::Parked)
+    }
+
+    pub(crate) fn run(&self, actor: ActorRef<ShardMessage>) {
+        *self.actor.write() = Standing::Running(actor);
+        self.gate.pause(false);
+    }
+
+    /// The actor has failed: its sessions end, and what it counted is kept.
+    pub(crate) fn fail(&self, park: bool) {
+        *self.actor.write() = if park {
+            Standing::Parked
+        } else {
+            Standing::Starting
+        };
+        for session in self.sessions.lock().drain().map(|(_, session)| session) {
+            session.bye(Reason::Internal, None);
+        }
+        let mut published = self.published.lock();
+        let counted = std::mem::take(&mut published.counters);
+        published.before.add(&counted);
+        self.in_flight.store(0, Ordering::Relaxed);
+    }
+
+    /// A session was greeted. One of the same terminal that is there ends: nothing more of it is taken, so that events of
+    /// two devices never pass for each other's duplicates.
+    pub(crate) fn enter(&self, session: &Arc<Session>) {
+        let key = session.terminal().to_u64();
+        let before = self.sessions.lock().insert(key, Arc::clone(session));
+        if let Some(before) = before {
+            before.bye(Reason::Superseded, None);
+        }
+    }
+
+    /// A session has ended.
+    pub(crate) fn leave(&self, session: &Arc<Session>) {
+        let key = session.terminal().to_u64();
+        let mut sessions = self.sessions.lock();
+        if sessions
+            .get(&key)
+            .is_some_and(|current| Arc::ptr_eq(current, session))
+        {
+            sessions.remove(&key);
+        }
+    }
+
+    pub(crate) fn sessions(&self) -> usize {
+        self.sessions.lock().len()
+    }
+
+    pub(crate) fn rows_in_flight(&self, rows: usize) {
+        self.in_flight.fetch_add(rows, Ordering::Relaxed);
+    }
+
+    pub(crate) fn rows_landed(&self, rows: usize) {
+        let less = |waiting: usize| Some(waiting.saturating_sub(rows));
+        // The closure always gives a value.
+        let _updated = self
+            .in_flight
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+    }
+
+    pub(crate) fn rows_waiting(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+}
+
+/// The shard of a store. Nothing on disk depends on it.
+pub(crate) fn shard_of(store: StoreId, shards: usize) -> usize {
+    // Fibonacci hashing: neighbouring numbers, as stores have them, spread evenly.
+    let mixed = u64::from(store.get()).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+    let shards = u64::try_from(shards.max(1)).unwrap_or(1);
+    usize::try_from(mixed % shards).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stores_spread_over_all_shards() {
+        for shards in [1, 2, 3, 4, 8] {
+            let mut hits = vec![0_u32; shards];
+            for number in 1..=1_000 {
+                hits[shard_of(StoreId::new(number).unwrap(), shards)] += 1;
+            }
+            let even = 1_000 / u32::try_from(shards).unwrap();
+            assert!(
+                hits.iter().all(|n| *n > even / 2 && *n < even * 2),
+                "{hits:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,446 @@
+//! An engine from outside: started from a configuration, asked, and stopped.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use ractor::{Actor, ActorRef};
+use thiserror::Error;
+use till_storage::disk::{Disk, StdDisk};
+use till_storage::journal::{CommitConfig, CommitError, Committer, JournalConfig, Lsn};
+use till_storage::views::{StoreError, Views};
+use tokio::sync::{Semaphore, watch};
+
+use crate::admission::Gate;
+use crate::commit::{Committed, Companion, OnPoison, abort};
+use crate::config::Config;
+use crate::drain::{self, DrainError};
+use crate::engine::Engine;
+use crate::flush::{self, FlushError};
+use crate::gateway::{Gateway, GatewayError};
+use crate::health::{Health, health};
+use crate::lock::{DirLock, Holder, LockError};
+use crate::metrics::{Figures, Metrics, read};
+use crate::names::NameBook;
+use crate::pki::{Pki, PkiError, screen_key};
+use crate::query::{Query, Reply, answer};
+use crate::recovery::{Recovered, RecoveryError, RowsAt, StartReport, recover};
+use crate::registry::{Registry, RegistryError};
+use crate::retry::{Retried, RetryAllError, retry_all};
+use crate::route::Slot;
+use crate::supervisor::{Supervisor, SupervisorMessage};
+use crate::upkeep::{RetentionError, Upkeep, retain_before};
+
+/// Longest wait of a question for the flush before it.
+const QUERY_FLUSH: Duration = Duration::from_secs(30);
+/// Look-ups for devices at a time.
+const CHECKS_MAX: usize = 4;
+/// Threads that verify segments at the start.
+const VERIFY_THREADS: usize = 2;
+
+/// Why an engine did not start.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The data folder is in use, or cannot be locked.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// Journal or rows do not open.
+    #[error(transparent)]
+    Recovery(#[from] RecoveryError),
+    /// Certificates or keys are of no use.
+    #[error(transparent)]
+    Pki(#[from] PkiError),
+    /// The registry file is of no use.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The door for devices does not open.
+    #[error(transparent)]
+    Gateway(#[from] GatewayError),
+    /// The journal's thread does not start.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+    /// A thread or actor does not start.
+    #[error("could not start {what}: {cause}")]
+    Thread {
+        /// Which.
+        what: &'static str,
+        /// What the system said.
+        cause: String,
+    },
+}
+
+/// Parts of an engine that tests and simulators replace.
+#[derive(Clone)]
+pub struct Parts {
+    /// The disk of the journal.
+    pub disk: Arc<dyn Disk>,
+    /// The rows; `None` for those in the data folder.
+    pub views: Option<Arc<dyn Views>>,
+    /// What to do when the journal has failed.
+    pub on_poison: OnPoison,
+}
+
+impl Default for Parts {
+    fn default() -> Self {
+        Self {
+            disk: Arc::new(StdDisk),
+            views: None,
+            on_poison: Arc::new(abort),
+        }
+    }
+}
+
+impl std::fmt::Debug for Parts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Parts").finish_non_exhaustive()
+    }
+}
+
+/// Starts engines.
+#[derive(Debug)]
+pub struct Runtime;
+
+/// A running engine. Dropping it without [`drain`](Self::drain) ends it like a crash: nothing acknowledged is lost, and the
+/// next start replays what was not flushed.
+#[derive(Debug)]
+pub struct Handle {
+    engine: Arc<Engine>,
+    running: Mutex<Option<Running>>,
+    address: SocketAddr,
+    identity: Option<PathBuf>,
+    report: StartReport,
+}
+
+/// What has to be stopped.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) gateway: Gateway,
+    pub(crate) committer: Committer<Companion>,
+    pub(crate) flusher: JoinHandle<()>,
+    pub(crate) upkeep: Upkeep,
+    pub(crate) supervisor: ActorRef<SupervisorMessage>,
+    pub(crate) supervised: tokio::task::JoinHandle<()>,
+    pub(crate) shards: tokio::runtime::Runtime,
+    pub(crate) lock: DirLock,
+}
+
+impl Runtime {
+    /// Starts an engine: recovers what the last one left, and takes devices in. Call it on a multi-threaded tokio runtime
+    /// with timers and sockets; the gateway runs there, shards on a runtime of their own.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing runs then, and nothing was changed but what recovery may change.
+    pub async fn start(config: Config) -> Result<Handle, StartError> {
+        Box::pin(Self::start_with(config, Parts::default())).await
+    }
+
+    /// As [`start`](Self::start), with parts replaced.
+    ///
+    /// # Errors
+    /// See [`start`](Self::start).
+    pub async fn start_with(config: Config, parts: Parts) -> Result<Handle, StartError> {
+        let mut lock = DirLock::take(&config.data_dir, true)?;
+        let pki = Pki::open(&config.pki, &config.data_dir)?;
+        let registry = Registry::open(&config.registry)?;
+        let screen = screen_key(&config.data_dir)?;
+        let recovered = recovered(&config, &parts).await?;
+        let report = recovered.report.clone();
+        tell(&report);
+
+        let slots = slots(&config);
+        let figures = Arc::new(Figures::new());
+        let (rows, door, inbox) = flush::channels(slots.len());
+        let end = recovered.journal.end();
+        let checkpoint = recovered.views.checkpoint().map_err(RecoveryError::from)?;
+        figures.durable(end.get());
+        figures.flushed(0, checkpoint, Duration::ZERO);
+        let sink = Committed::new(
+            slots.len(),
+            Arc::clone(&figures),
+            rows,
+            Arc::clone(&parts.on_poison),
+            end,
+        );
+        let committer = Committer::start(recovered.writer, commit_config(&config), sink)?;
+        let engine = Arc::new(Engine {
+            names: NameBook::new(Arc::clone(&recovered.views)),
+            journal: recovered.journal,
+            facts: recovered.facts,
+            views: recovered.views,
+            appender: committer.appender(),
+            commit_stats: committer.stats(),
+            registry,
+            screen,
+            slots,
+            figures,
+            flush: door,
+            gather: Semaphore::new(size(config.gather_bytes)),
+            checks: Semaphore::new(CHECKS_MAX),
+            draining: watch::channel(false).0,
+            config,
+        });
+        let flusher = flush::start(Arc::clone(&engine), inbox).map_err(thread("the flush"))?;
+        let upkeep = Upkeep::start(Arc::clone(&engine)).map_err(thread("upkeep"))?;
+        let shards = shard_runtime(&engine.config)?;
+        let (supervisor, supervised) = supervise(&shards, &engine).await?;
+        let gateway = Gateway::open(&engine, &pki)?;
+        let address = gateway.address();
+        let holder = holder(&engine.config, address);
+        lock.tell(&holder).map_err(thread("writing engine.json"))?;
+        tracing::info!(quic = %address, "taking devices in");
+        let running = Running {
+            engine: Arc::clone(&engine),
+            gateway,
+            committer,
+            flusher,
+            upkeep,
+            supervisor,
+            supervised,
+            shards,
+            lock,
+        };
+        Ok(Handle {
+            engine,
+            running: Mutex::new(Some(running)),
+            address,
+            identity: pki.identity,
+            report,
+        })
+    }
+}
+
+impl Handle {
+    /// Where devices reach the engine.
+    pub const fn quic_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The one-file identity for devices (CA, certificate, key), where the engine is its own authority.
+    pub fn identity(&self) -> Option<&Path> {
+        self.identity.as_deref()
+    }
+
+    /// What the engine runs with.
+    pub fn config(&self) -> &Config {
+        &self.engine.config
+    }
+
+    /// The rows. They may be a flush behind what is durable.
+    pub fn views(&self) -> &dyn Views {
+        self.engine.views.as_ref()
+    }
+
+    /// What the start found and did.
+    pub const fn report(&self) -> &StartReport {
+        &self.report
+    }
+
+    /// Everything the engine counts, now. Does not wait.
+    pub fn metrics(&self) -> Metrics {
+        read(&self.engine)
+    }
+
+    /// Whether events may be sent, and why not. Does not wait.
+    pub fn health(&self) -> Health {
+        health(&self.engine)
+    }
+
+    /// Waits until queries see everything that is durable now; gives the journal position up to which they do. Blocks: for
+    /// threads that may.
+    ///
+    /// # Errors
+    /// [`FlushError`] when the rows cannot follow, for instance on a full disk.
+    pub fn flush_now(&self) -> Result<u64, FlushError> {
+        self.engine.flush.flush(QUERY_FLUSH)
+    }
+
+    /// Answers a question with everything that was acknowledged when it was asked. Where rows cannot follow the journal (a
+    /// full disk), the answer is as old as its freshness says. Blocks: for threads that may.
+    ///
+    /// # Errors
+    /// [`StoreError`] when rows or facts cannot be read.
+    pub fn query(&self, query: &Query) -> Result<Reply, StoreError> {
+        if let Err(error) = self.flush_now() {
+            tracing::warn!(%error, "answering from rows that are not up to date");
+        }
+        answer(
+            self.engine.views.as_ref(),
+            self.engine.facts.as_ref(),
+            query,
+        )
+    }
+
+    /// Decides everything in quarantine again. Blocks: for threads that may.
+    ///
+    /// # Errors
+    /// [`RetryAllError`]; what was decided before stays decided.
+    pub fn retry_quarantine(&self) -> Result<Retried, RetryAllError> {
+        retry_all(&self.engine)
+    }
+
+    /// Drops segments whose every record was received before an instant, after their base is written. Gives the position
+    /// at which single events start afterwards; `None` when nothing was old enough. Blocks: for threads that may.
+    ///
+    /// # Errors
+    /// [`RetentionError`]; nothing is dropped then.
+    pub fn retain_before(&self, received_before_us: i64) -> Result<Option<u64>, RetentionError> {
+        let kept = retain_before(&self.engine, received_before_us)?;
+        Ok(kept.map(Lsn::get))
+    }
+
+    /// Stops the engine in good order: takes nothing new in, finishes what was admitted, says goodbye to devices, writes
+    /// every row, and closes the journal. A second call does nothing.
+    ///
+    /// # Errors
+    /// [`DrainError`] names what could not be finished; nothing acknowledged is lost by it.
+    pub async fn drain(&self) -> Result<(), DrainError> {
+        let running = self.running.lock().take();
+        match running {
+            Some(running) => {
+                Box::pin(drain::drain(running, self.engine.config.drain_timeout)).await
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Stops the engine without flushing anything: what a crash leaves, for tests. Devices are not told.
+    ///
+    /// # Errors
+    /// [`DrainError`] when a thread could not be ended.
+    pub async fn kill(&self) -> Result<(), DrainError> {
+        let running = self.running.lock().take();
+        match running {
+            Some(running) => Box::pin(drain::kill(running)).await,
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if let Some(running) = self.running.lock().take() {
+            tracing::warn!("the engine is dropped without a drain");
+            running.engine.draining.send_replace(true);
+            running.gateway.shut();
+            running.shards.shutdown_background();
+        }
+    }
+}
+
+async fn recovered(config: &Config, parts: &Parts) -> Result<Recovered, StartError> {
+    let journal = journal_config(config);
+    let dir = config.data_dir.clone();
+    let disk = Arc::clone(&parts.disk);
+    let rows = parts.views.as_ref().map_or_else(
+        || RowsAt::Dir(rows_dir(&dir)),
+        |views| RowsAt::Given(Arc::clone(views)),
+    );
+    let recovering = tokio::task::spawn_blocking(move || {
+        recover(disk, &dir, journal, &rows, &mut |at, end| {
+            tracing::info!(at, end, "applying what the rows lack");
+        })
+    });
+    let recovered = recovering.await.map_err(|error| StartError::Thread {
+        what: "recovery",
+        cause: error.to_string(),
+    })?;
+    Ok(recovered?)
+}
+
+/// The folder of the rows in a data folder.
+pub(crate) fn rows_dir(data_dir: &Path) -> PathBuf {
+    data_dir.join("rows")
+}
+
+fn holder(config: &Config, address: SocketAddr) -> Holder {
+    Holder {
+        quic: address.to_string(),
+        admin: format!("http://{}", config.admin),
+        pid: std::process::id(),
+    }
+}
+
+fn tell(report: &StartReport) {
+    tracing::info!(
+        replayed = report.replayed,
+        rebuilt = report.rebuilt.is_some(),
+        clean = report.closed_cleanly,
+        ms = report.took.as_millis(),
+        "the rows hold the whole journal"
+    );
+}
+
+fn slots(config: &Config) -> Vec<Arc<Slot>> {
+    let bytes = Arc::new(Semaphore::new(size(config.permits_bytes)));
+    let shards = usize::from(config.shards.max(1));
+    let slot = |_| {
+        let gate = Gate::new(config.permits_frames, Arc::clone(&bytes));
+        Arc::new(Slot::new(Arc::new(gate), config.dirty_rows_max / shards))
+    };
+    (0..shards).map(slot).collect()
+}
+
+pub(crate) const fn journal_config(config: &Config) -> JournalConfig {
+    JournalConfig {
+        segment_bytes: config.segment_bytes,
+        reserve_bytes: config.reserve_bytes,
+        durability: config.durability,
+        verify_threads: VERIFY_THREADS,
+    }
+}
+
+fn commit_config(config: &Config) -> CommitConfig {
+    let frames = size(config.permits_frames) * usize::from(config.shards.max(1));
+    CommitConfig {
+        // Every admitted frame has a place, and markers besides: a shard never waits for the journal's queue.
+        queue_max: frames + 4_096,
+        linger_us: config.linger_us,
+        ..CommitConfig::default()
+    }
+}
+
+// Shards may wait for the disk (a late count reads facts): their threads are not those of the network.
+fn shard_runtime(config: &Config) -> Result<tokio::runtime::Runtime, StartError> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(usize::from(config.shards).min(cores).max(2))
+        .thread_name("till-shard")
+        .enable_time()
+        .build()
+        .map_err(thread("threads for shards"))
+}
+
+type Supervised = (ActorRef<SupervisorMessage>, tokio::task::JoinHandle<()>);
+
+async fn supervise(
+    shards: &tokio::runtime::Runtime,
+    engine: &Arc<Engine>,
+) -> Result<Supervised, StartError> {
+    let engine = Arc::clone(engine);
+    let spawning = shards.spawn(async move { Actor::spawn(None, Supervisor, engine).await });
+    let failed = |cause: String| StartError::Thread {
+        what: "the shards",
+        cause,
+    };
+    let spawned = spawning.await.map_err(|error| failed(error.to_string()))?;
+    spawned.map_err(|error| failed(error.to_string()))
+}
+
+fn thread(what: &'static str) -> impl FnOnce(std::io::Error) -> StartError {
+    move |cause| StartError::Thread {
+        what,
+        cause: cause.to_string(),
+    }
+}
+
+fn size(bytes: u32) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests;

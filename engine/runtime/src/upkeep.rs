@@ -1,0 +1,137 @@
+//! What nobody waits for: indexes of sealed segments, and segments that retention drops.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{Receiver, Sender, bounded};
+use thiserror::Error;
+use till_embedded::{EmbeddedConfig, EmbeddedViews};
+use till_storage::journal::Lsn;
+
+use crate::engine::Engine;
+use crate::flush::FlushError;
+use crate::recovery::RecoveryError;
+use crate::shard_actor::now;
+
+/// Time between two looks for sealed segments.
+const LOOK: Duration = Duration::from_secs(1);
+/// Time between two looks for segments that are old enough to go.
+const RETENTION: Duration = Duration::from_secs(600);
+/// Microseconds of a day.
+const DAY_US: i64 = 86_400_000_000;
+
+/// Why no segment was dropped.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum RetentionError {
+    /// The rows must hold what is dropped, and do not.
+    #[error(transparent)]
+    Flush(#[from] FlushError),
+    /// The base could not be made.
+    #[error(transparent)]
+    Fold(#[from] till_storage::base::FoldError),
+    /// There is no room for the rows that the base is made from.
+    #[error(transparent)]
+    Rows(#[from] till_embedded::OpenError),
+    /// What an earlier run left could not be removed.
+    #[error(transparent)]
+    Aside(#[from] RecoveryError),
+}
+
+/// The thread and the way to end it.
+#[derive(Debug)]
+pub(crate) struct Upkeep {
+    stop: Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Upkeep {
+    pub(crate) fn start(engine: Arc<Engine>) -> std::io::Result<Self> {
+        let (stop, stopped) = bounded(1);
+        let thread = std::thread::Builder::new()
+            .name("upkeep".to_owned())
+            .spawn(move || run(&engine, &stopped))?;
+        Ok(Self { stop, thread })
+    }
+
+    /// Ends the thread after what it is doing.
+    pub(crate) fn stop(self) {
+        drop(self.stop);
+        if self.thread.join().is_err() {
+            tracing::error!("the thread for indexes and retention failed");
+        }
+    }
+}
+
+fn run(engine: &Engine, stopped: &Receiver<()>) {
+    let mut sealed = 0;
+    let mut looked = Instant::now();
+    while stopped
+        .recv_timeout(LOOK)
+        .is_err_and(|error| error.is_timeout())
+    {
+        let segments = engine.journal.segments();
+        let now_sealed = segments
+            .iter()
+            .filter(|one| one.sealed)
+            .map(|one| one.end)
+            .max();
+        let now_sealed = now_sealed.map_or(0, Lsn::get);
+        if now_sealed != sealed {
+            match engine.facts.catch_up() {
+                Ok(_) => sealed = now_sealed,
+                Err(error) => {
+                    tracing::warn!(%error, "an index could not be built; it is tried again");
+                }
+            }
+        }
+        if engine.config.retention_days.is_some() && looked.elapsed() >= RETENTION {
+            looked = Instant::now();
+            if let Err(error) = retain(engine) {
+                tracing::warn!(%error, "old segments stay for now");
+            }
+        }
+    }
+}
+
+/// Drops the segments whose every record was received long enough ago. Gives the position at which the facts start
+/// afterwards; `None` when nothing was dropped.
+pub(crate) fn retain(engine: &Engine) -> Result<Option<Lsn>, RetentionError> {
+    let Some(days) = engine.config.retention_days else {
+        return Ok(None);
+    };
+    let before = now().us().saturating_sub(i64::from(days) * DAY_US);
+    retain_before(engine, before)
+}
+
+/// As [`retain`], for segments that were received before an instant.
+pub(crate) fn retain_before(
+    engine: &Engine,
+    received_before_us: i64,
+) -> Result<Option<Lsn>, RetentionError> {
+    // Rows that end before the base would have to be made anew at the next start.
+    engine.flush.flush(Duration::from_secs(60))?;
+    let dir = engine.config.data_dir.join("rows.base");
+    let clean = || std::fs::remove_dir_all(&dir);
+    if dir.exists() {
+        clean().map_err(|cause| RecoveryError::Io {
+            doing: "removing",
+            path: dir.clone(),
+            cause,
+        })?;
+    }
+    let scratch = EmbeddedViews::open(EmbeddedConfig::new(&dir))?;
+    let kept = till_storage::base::retain(
+        &engine.journal,
+        &engine.facts,
+        &scratch,
+        received_before_us,
+        &mut |_| {},
+    );
+    drop(scratch);
+    if let Err(error) = clean() {
+        tracing::warn!(%error, "a folder of a finished retention run stays until the next one");
+    }
+    Ok(kept?)
+}

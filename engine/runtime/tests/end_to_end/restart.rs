@@ -1,0 +1,142 @@
+//! Whatever ends an engine, the next one has everything that was acknowledged, once.
+
+use std::sync::Arc;
+
+use till_protocol::id::StoreId;
+use till_runtime::{Config, Offline, Query, Reply, Runtime};
+use till_storage::query::StockQuery;
+
+use crate::device::{Device, connect, teas};
+use crate::{engine, folder, level};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_keeps_everything_and_goes_on_where_it_was() {
+    let dir = folder();
+    for round in 0..3_u64 {
+        let engine = engine(dir.path()).await;
+        let connection = connect(&engine).await;
+        let epoch = u32::from(round > 0);
+        let (mut device, welcome) = Device::open(&connection, 7, 1, epoch).await;
+        assert_eq!(welcome.next_seq.get(), round * 100 + 1);
+        device.send(teas(round * 100 + 1, 100)).await;
+        device.acked(round * 100 + 100).await;
+        engine.drain().await.unwrap();
+    }
+    let offline = tokio::task::spawn_blocking(move || {
+        let offline = Offline::open(dir.path()).unwrap();
+        let before = stock(&offline);
+        drop(offline);
+        let rebuilt = Offline::rebuild(dir.path(), &mut |_, _| {}).unwrap();
+        assert!(rebuilt.report().replayed >= 3);
+        (before, stock(&rebuilt))
+    });
+    let (before, after) = offline.await.unwrap();
+    assert_eq!(before, after);
+    assert!(before.contains("\"300\""), "{before}");
+}
+
+fn stock(offline: &Offline) -> String {
+    let query = StockQuery {
+        store: StoreId::new(7).unwrap(),
+        sku: None,
+    };
+    match offline.query(&Query::Stock(query)).unwrap() {
+        Reply::Stock(answer) => format!("{:?}", answer.rows),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_that_dies_unflushed_loses_nothing_and_doubles_nothing() {
+    let dir = folder();
+    let mut sent = 0;
+    for round in 0..4_u64 {
+        let mut config = Config::dev(dir.path());
+        // Some rounds flush in the middle, some never.
+        config.flush_interval =
+            std::time::Duration::from_millis(if round % 2 == 0 { 60_000 } else { 10 });
+        config.shards = u16::try_from(1 + round).unwrap();
+        let engine = Arc::new(Runtime::start(config).await.unwrap());
+        let connection = connect(&engine).await;
+        for store in 1..=5_u64 {
+            let epoch = u32::from(round > 0);
+            let (mut device, welcome) = Device::open(&connection, store, 1, epoch).await;
+            assert_eq!(
+                welcome.next_seq.get(),
+                sent + 1,
+                "store {store} in round {round}"
+            );
+            device.send(teas(sent + 1, 50)).await;
+            device.send(teas(sent + 51, 50)).await;
+            device.acked(sent + 100).await;
+        }
+        sent += 100;
+        engine.kill().await.unwrap();
+    }
+    let engine = engine(dir.path()).await;
+    for store in 1..=5 {
+        assert_eq!(level(&engine, store).await, sent.to_string());
+    }
+    engine.drain().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_number_of_shards_changes_no_answer() {
+    let dir = folder();
+    let mut answers = Vec::new();
+    for shards in [1, 2, 4] {
+        let mut config = Config::dev(dir.path());
+        config.shards = shards;
+        let engine = Arc::new(Runtime::start(config).await.unwrap());
+        if shards == 1 {
+            let connection = connect(&engine).await;
+            for store in 1..=6 {
+                let (mut device, _) = Device::open(&connection, store, 1, 0).await;
+                device.send(teas(1, store * 10)).await;
+                device.acked(store * 10).await;
+            }
+        }
+        let mut levels = Vec::new();
+        for store in 1..=6 {
+            levels.push(level(&engine, store).await);
+        }
+        answers.push(levels);
+        engine.drain().await.unwrap();
+    }
+    assert_eq!(answers[0], ["10", "20", "30", "40", "50", "60"]);
+    assert!(
+        answers.iter().all(|levels| *levels == answers[0]),
+        "{answers:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_is_open_in_one_process_alone() {
+    let dir = folder();
+    let engine = engine(dir.path()).await;
+    let second = Runtime::start(Config::dev(dir.path())).await.unwrap_err();
+    assert!(
+        second.to_string().contains("in use by the engine"),
+        "{second}"
+    );
+    assert!(Offline::open(dir.path()).is_err());
+    assert!(till_runtime::engine_of(dir.path()).is_some());
+    engine.drain().await.unwrap();
+    assert!(till_runtime::engine_of(dir.path()).is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_do_not_open_are_made_anew_by_themselves() {
+    let dir = folder();
+    let first = engine(dir.path()).await;
+    let connection = connect(&first).await;
+    let (mut device, _) = Device::open(&connection, 7, 1, 0).await;
+    device.send(teas(1, 40)).await;
+    device.acked(40).await;
+    first.drain().await.unwrap();
+    std::fs::remove_dir_all(dir.path().join("rows")).unwrap();
+    let second = engine(dir.path()).await;
+    assert_eq!(level(&second, 7).await, "40");
+    assert!(second.report().replayed > 0);
+    second.drain().await.unwrap();
+}
