@@ -1,10 +1,14 @@
 //! What makes an engine stop: a signal, or the end of what started it.
 
 use std::io::Read;
+use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tracing::{info, warn};
+
+/// Signals within this time are echoes of the first: `timeout` and terminals send one to the process and one to its group.
+const ECHO: Duration = Duration::from_millis(500);
 
 /// Signals and the pipe of the parent.
 #[derive(Debug)]
@@ -42,11 +46,17 @@ impl Stop {
         }
     }
 
-    /// Waits for a signal while draining.
+    /// Waits for a second signal while draining.
     pub(crate) async fn forced(&mut self) {
-        tokio::select! {
-            _ = self.term.recv() => {}
-            _ = self.interrupt.recv() => {}
+        let begun = Instant::now();
+        loop {
+            tokio::select! {
+                _ = self.term.recv() => {}
+                _ = self.interrupt.recv() => {}
+            }
+            if begun.elapsed() >= ECHO {
+                break;
+            }
         }
         warn!("second signal: stopping at once; what was acknowledged is on the disk");
     }

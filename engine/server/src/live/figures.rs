@@ -22,10 +22,13 @@ const KEPT_TIMES: u32 = 20;
 /// Shortest time for which sums are kept.
 const KEPT_MIN: Duration = Duration::from_millis(500);
 
+/// When sums were read, how long that took, the sums, and the number of stores.
+type Taken = (Instant, Duration, Vec<SalesFigures>, u64);
+
 /// Sums of all sales, as of a moment ago.
 #[derive(Debug, Default)]
 pub(super) struct Sums {
-    read: Mutex<Option<(Instant, Duration, Vec<SalesFigures>, u64)>>,
+    read: Mutex<Option<Taken>>,
 }
 
 impl Sums {
