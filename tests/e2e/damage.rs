@@ -140,7 +140,7 @@ fn deleted_views_are_rebuilt_and_answer_the_same() -> Result<()> {
             .all(|rows| rows.as_array().is_some_and(|rows| !rows.is_empty()))
     );
 
-    fs::remove_dir_all(data.join("views"))?;
+    fs::remove_dir_all(data.join("rows"))?;
     let rebuild = Command::new(command("tillstream")?)
         .args(["rebuild", "--data", text(&data)?])
         .output()?;

@@ -390,6 +390,7 @@ impl Router {
             let mut config = TerminalConfig::new(id);
             config.session.currency = Some(self.currency);
             config.session.zone.clone_from(&self.zone);
+            config.session.has_event_ids = true;
             let observer: Arc<dyn Observer> = Arc::<News>::clone(&self.news);
             config.observer = Some(observer);
             let outbox = MemoryOutbox::new(MemoryConfig::default());

@@ -37,7 +37,8 @@ impl Session {
                 });
             }
             let standing = self.outbox.standing();
-            if own.is_none() && standing.last > 0 && welcome.latest_epoch < epoch {
+            let is_unmet = own.is_none() && standing.last > 0;
+            if is_unmet && welcome.latest_epoch < epoch && !self.config.has_event_ids {
                 // An outbox that never met the engine, of a terminal that did: it may be an image of a device that
                 // has sent these events since.
                 return self.next_epoch(Comparison {
@@ -129,6 +130,10 @@ impl Session {
     /// The histories differ: finds out which events are at the engine, then asks for a new epoch.
     fn diverged(&mut self, welcome: &Welcome) -> Result<Option<End>, SessionError> {
         let standing = self.outbox.standing();
+        if self.config.has_event_ids {
+            self.renew_from = Some(standing.committed + 1);
+            return Ok(Some(End::Renew));
+        }
         self.compare(Comparison {
             epoch: welcome.epoch.get(),
             latest: welcome.latest_epoch.get(),

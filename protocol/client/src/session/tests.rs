@@ -158,6 +158,7 @@ impl World {
 fn session_on(outbox: &Shared, dead: &SharedDead, repeat: bool) -> Session {
     let config = SessionConfig {
         repeat_unacknowledged: repeat,
+        has_event_ids: false,
         ..SessionConfig::new(terminal())
     };
     Session::new(config, Box::new(outbox.clone()), Box::new(dead.clone()))
