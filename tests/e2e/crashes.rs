@@ -53,6 +53,13 @@ fn twenty_kills_under_load_lose_nothing_and_double_nothing() -> Result<()> {
         .spawn()
         .context("start the fleet")?;
 
+    till_tests::wait_until("the fleet's first events", || {
+        let status = engine.get("/api/v1/status")?;
+        let acked = status
+            .pointer("/figures/events/acked")
+            .and_then(Value::as_u64);
+        Ok(acked.context("no events in the status")? > 0)
+    })?;
     for _ in 0..KILLS {
         std::thread::sleep(Duration::from_millis(chance.random_range(50..LIFE_MS_MAX)));
         engine.kill()?;

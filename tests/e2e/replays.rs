@@ -12,15 +12,8 @@ use crate::{number, truth};
 const HEADER: &str = "receipt_id,store_id,terminal_id,occurred_at,sku,quantity,extended_amount,\
                       discount_amount,tax_amount,tender,customer_id";
 
-#[test]
-fn a_file_counts_once_however_often_it_is_replayed() -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let file = folder.path().join("lines.csv");
-    let data = folder.path().join("data");
-    let (file_name, data_name) = (
-        file.to_str().context("path is not UTF-8")?.to_owned(),
-        data.to_str().context("path is not UTF-8")?.to_owned(),
-    );
+/// 500 receipts of three lines, then a row that is bad because its time has no offset: line 1502. Gives the net too.
+fn lines() -> Result<(String, i64)> {
     let mut text = format!("{HEADER}\r\n");
     let mut net = 0_i64;
     for receipt in 0..500_i64 {
@@ -40,6 +33,19 @@ fn a_file_counts_once_however_often_it_is_replayed() -> Result<()> {
         }
     }
     text.push_str("BAD,1,1,2025-12-31T23:00:00,SKU,1,1.00,,,cash,\r\n"); // no offset: line 1502
+    Ok((text, net))
+}
+
+#[test]
+fn a_file_counts_once_however_often_it_is_replayed() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("lines.csv");
+    let data = folder.path().join("data");
+    let (file_name, data_name) = (
+        file.to_str().context("path is not UTF-8")?.to_owned(),
+        data.to_str().context("path is not UTF-8")?.to_owned(),
+    );
+    let (text, net) = lines()?;
     fs::write(&file, &text)?;
 
     let replay = [

@@ -22,7 +22,7 @@ use crate::trade::{Catalogue, Dice, Event, StoreTrade};
 use crate::wire::{self, Replies};
 
 /// Longest wait for an answer before a stream is given up and opened anew.
-const ANSWER_MAX: Duration = Duration::from_secs(10);
+const ANSWER_MAX: Duration = Duration::from_secs(60);
 /// Between two attempts to reach the engine.
 const AGAIN: Duration = Duration::from_millis(250);
 /// How long a device tries to settle what it said after the end of the run.

@@ -1,0 +1,183 @@
+//! A running engine, as a process of its own.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::Value;
+
+use crate::{PATIENCE, command, pause};
+
+/// A running engine. It is killed when dropped.
+#[derive(Debug)]
+pub struct Engine {
+    child: Child,
+    data: PathBuf,
+    /// Where devices connect.
+    pub quic: SocketAddr,
+    /// Base URL of the admin port.
+    pub admin: String,
+    /// PEM file that may speak for every terminal.
+    pub identity: PathBuf,
+}
+
+impl Engine {
+    /// Starts an engine on a data folder and waits until it accepts.
+    ///
+    /// # Errors
+    /// When it does not come up; the message holds what it said.
+    pub fn start(data: &Path) -> Result<Self> {
+        Self::start_with(data, &["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
+    }
+
+    /// Starts an engine with further arguments.
+    ///
+    /// # Errors
+    /// When it does not come up; the message holds what it said.
+    pub fn start_with(data: &Path, arguments: &[&str]) -> Result<Self> {
+        std::fs::create_dir_all(data).context("make the data folder")?;
+        let ready = data.join("ready.json");
+        let log = data.join("engine.log");
+        remove_if_there(&ready)?;
+        let complaints = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&log)?;
+        let mut child = Command::new(command("tillstream")?)
+            .args(["serve", "--dev", "--data"])
+            .arg(data)
+            .arg("--ready-file")
+            .arg(&ready)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(complaints)
+            .spawn()
+            .context("start the engine")?;
+        let told = wait_for_ready(&mut child, &ready).with_context(|| {
+            format!(
+                "the engine said:\n{}",
+                std::fs::read_to_string(&log).unwrap_or_default()
+            )
+        });
+        let told = match told {
+            Ok(told) => told,
+            Err(error) => {
+                stop_child(&mut child);
+                return Err(error);
+            }
+        };
+        let text = |key: &str| {
+            told.get(key)
+                .and_then(Value::as_str)
+                .with_context(|| format!("no {key} in {told}"))
+        };
+        Ok(Self {
+            quic: text("quic")?.parse().context("address in the ready file")?,
+            admin: text("admin")?.to_owned(),
+            identity: PathBuf::from(text("identity")?),
+            child,
+            data: data.to_path_buf(),
+        })
+    }
+
+    /// Ends the engine as a power cut would, without a chance to say goodbye.
+    ///
+    /// # Errors
+    /// When the process cannot be killed.
+    pub fn kill(mut self) -> Result<()> {
+        self.child.kill().context("kill -9")?;
+        self.child.wait().context("wait for the killed engine")?;
+        Ok(())
+    }
+
+    /// Asks the engine to drain and waits until it has.
+    ///
+    /// # Errors
+    /// When it does not end in time or ends with an error.
+    pub fn stop(mut self) -> Result<()> {
+        let id = self.child.id().to_string();
+        ensure!(
+            Command::new("kill")
+                .args(["-TERM", &id])
+                .status()?
+                .success(),
+            "kill -TERM {id}"
+        );
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            if let Some(status) = self.child.try_wait()? {
+                ensure!(
+                    status.success(),
+                    "the engine ended with {status}\n{}",
+                    self.log()
+                );
+                return Ok(());
+            }
+            pause();
+        }
+        bail!("the engine did not drain in {PATIENCE:?}\n{}", self.log())
+    }
+
+    /// What the engine said so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.data.join("engine.log")).unwrap_or_default()
+    }
+
+    /// The engine's process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Asks the admin port for a JSON document.
+    ///
+    /// # Errors
+    /// When the engine does not answer with 200 and JSON.
+    pub fn get(&self, path: &str) -> Result<Value> {
+        let url = format!("{}{path}", self.admin.trim_end_matches('/'));
+        let text = ureq::get(&url)
+            .call()
+            .with_context(|| format!("GET {url}"))?
+            .body_mut()
+            .read_to_string()?;
+        serde_json::from_str(&text).with_context(|| format!("GET {url} is not JSON: {text}"))
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        stop_child(&mut self.child);
+    }
+}
+
+fn wait_for_ready(child: &mut Child, ready: &Path) -> Result<Value> {
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
+        if let Some(status) = child.try_wait()? {
+            bail!("the engine ended with {status} before it accepted");
+        }
+        match std::fs::read_to_string(ready) {
+            Ok(text) => return serde_json::from_str(&text).context("ready file is not JSON"),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => pause(),
+            Err(error) => return Err(error).context("read the ready file"),
+        }
+    }
+    bail!("the engine did not accept within {PATIENCE:?}")
+}
+
+fn remove_if_there(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("remove {}", path.display())),
+    }
+}
+
+/// Best effort on the way out: a child that is gone already is what was wanted.
+fn stop_child(child: &mut Child) {
+    drop(child.kill());
+    drop(child.wait());
+}
