@@ -41,7 +41,7 @@ fn twenty_kills_under_load_lose_nothing_and_double_nothing() -> Result<()> {
             "--terminals",
             "4",
             "--rate",
-            "8000",
+            "3000",
         ])
         .args(["--duration", "25s", "--rude", "0.1", "--json", "--identity"])
         .arg(&engine.identity)
