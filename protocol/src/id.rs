@@ -289,6 +289,20 @@ impl EventId {
     pub const fn to_bytes(self) -> [u8; 16] {
         self.0
     }
+
+    /// The id as it is remembered: the first 16 bytes of SHA-256 over store (u32, little-endian) and id. Sources of two
+    /// stores may number their events alike, and stores live in different shards.
+    #[must_use]
+    pub fn in_store(self, store: StoreId) -> Self {
+        let mut hash = Sha256::new();
+        hash.update(store.get().to_le_bytes());
+        hash.update(self.0);
+        let digest: [u8; 32] = hash.finalize().into();
+        let (first, _) = digest.split_at(16);
+        let mut scoped = [0; 16];
+        scoped.copy_from_slice(first);
+        Self(scoped)
+    }
 }
 
 impl fmt::Display for EventId {

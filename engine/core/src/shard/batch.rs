@@ -4,7 +4,7 @@ use std::mem;
 
 use bytes::Bytes;
 use till_protocol::code::Reason;
-use till_protocol::id::{Seq, TerminalId};
+use till_protocol::id::{Seq, StoreId, TerminalId};
 use till_protocol::time::Timestamp;
 use till_protocol::verified::Verified;
 use till_protocol::view::View;
@@ -270,7 +270,7 @@ impl Shard {
                 self.take_names(view, record);
             }
             if sides.refs {
-                self.remember_ids(view, record);
+                self.remember_ids(scope.store, view, record);
             }
             self.commit(scope, head.received_at_us);
         }
@@ -291,13 +291,14 @@ impl Shard {
         self.touch_store(scope.store.get());
     }
 
-    fn remember_ids(&mut self, view: &View<'_>, record: &Record) {
+    fn remember_ids(&mut self, store: StoreId, view: &View<'_>, record: &Record) {
         let head = record.head;
         let done: Result<(), std::convert::Infallible> =
             for_each(view, |index, event: Event<'_>| {
                 let Some(id) = event.event_id() else {
                     return Ok(());
                 };
+                let id = id.in_store(store);
                 if owns_its_id(record, index) {
                     let row = EventIdRow {
                         terminal: head.terminal,

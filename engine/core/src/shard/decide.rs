@@ -79,7 +79,7 @@ impl Decider<'_> {
         if let Some(reason) = refusal_of(self.refusals, index) {
             return Ok(Some((Outcome::Refused, Some(reason))));
         }
-        if let Some(id) = event.event_id() {
+        if let Some(id) = event.event_id().map(|id| id.in_store(scope.store)) {
             let content = event.content();
             let own = EventIdRow {
                 terminal: scope.terminal,

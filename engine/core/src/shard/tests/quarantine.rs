@@ -1,9 +1,12 @@
+use till_protocol::card::ScreenKey;
 use till_protocol::code::Reason;
 use till_protocol::family::stock::v1::kind;
+use till_protocol::id::{StoreId, TerminalId};
 use till_protocol::time::Timestamp;
+use till_protocol::verified::Verified;
 
 use super::world::{
-    MINUTE, NOW, ONE, World, basket, movement, record_of, sales, sku_of, stock, terminal,
+    MINUTE, NOW, ONE, World, basket, movement, record_of, sales, session, sku_of, stock, terminal,
 };
 use crate::{Handled, Outcome, QuarantineKey, RecordKind, RetryError, flag};
 
@@ -66,6 +69,32 @@ fn the_same_event_id_with_other_content_is_set_aside_as_a_conflict() {
         &world.names,
     );
     assert_eq!(again, Err(RetryError::Still(Reason::Conflict)));
+    world.check_replay();
+}
+
+#[test]
+fn the_same_event_id_in_two_stores_names_two_events() {
+    let mut world = World::new();
+    let elsewhere = StoreId::new(99).unwrap();
+    let now = Timestamp::from_us(NOW);
+    let registered = world
+        .shard
+        .register_store(now, elsewhere, 840, "UTC", &world.rows);
+    world.keep_record(registered.unwrap().unwrap());
+    let mut sale = basket(NOW, &[(1, 100)]);
+    sale.id = Some(9);
+    let frame = || sales(1, std::slice::from_ref(&sale));
+    record_of(world.send(1, 1, frame()));
+
+    let mut away = session(1, 1);
+    away.terminal = TerminalId::new(elsewhere, away.terminal.till());
+    let batch = Verified::check(frame(), &ScreenKey::new([7; 32])).unwrap();
+    let handled = world
+        .shard
+        .handle_batch(now, away, &batch, &world.rows, &world.names)
+        .unwrap();
+    world.keep(&handled);
+    assert_eq!(record_of(handled).outcome(0).unwrap().0, Outcome::Applied);
     world.check_replay();
 }
 
