@@ -167,14 +167,3 @@ fn contradictions_name_both_settings() {
     ));
     assert!(found[0].contains("different ports"), "{found:?}");
 }
-
-/// Writes the reference file. Run by hand after a change of the table.
-#[test]
-#[ignore = "writes into the source tree"]
-fn write_the_reference_file() {
-    let path = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../../deploy/config/tillstream.toml"
-    );
-    std::fs::write(path, reference()).unwrap();
-}

@@ -12,11 +12,10 @@ use crate::{
     Terminal, TerminalConfig, Tuning,
 };
 use bytes::Bytes;
-use till_protocol::builder::{BuildError, StockBuilder, sku_code};
+use till_protocol::builder::{BuildError, sku_code};
 use till_protocol::code::Reason;
-use till_protocol::codec::encode_frame;
 use till_protocol::family::stock::v1::{Move, kind};
-use till_protocol::id::{Seq, SkuId, StoreId, TerminalId, TillId};
+use till_protocol::id::{SkuId, StoreId, TerminalId, TillId};
 use till_protocol::reply::Message;
 
 use self::engine::{Engine, Memory, Pki};
@@ -331,43 +330,5 @@ async fn an_event_that_the_wire_forbids_is_the_senders_error_and_harms_no_other(
     let late = terminal.stock(delivery(2), &[], &[]).await;
     assert!(matches!(late, Err(SendError::Closed)));
     link.close().await;
-    engine.stop().await;
-}
-
-/// How fast ready frames go through. By hand: `cargo test --release -p till-client link -- --ignored --nocapture`.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a measurement"]
-async fn throughput_of_ready_frames() {
-    let (frames, events) = (20_000_u64, 256_u32);
-    let (pki, memory) = (Pki::new(), Memory::default());
-    memory.lock().unwrap().blind = true;
-    let engine = Engine::start(&pki, &memory, 0).await;
-    let mut builder = StockBuilder::new();
-    for at in 0..events {
-        builder.push(&delivery(i64::from(at)), &[], &[]).unwrap();
-    }
-    let payload = builder.finish(Seq::FIRST).unwrap().slice(32..);
-    let mut tasks = Vec::new();
-    let start = Instant::now();
-    for till in 1..=4 {
-        let link = Link::open(config(&pki, &[&engine])).unwrap();
-        let payload = payload.clone();
-        tasks.push(tokio::spawn(async move {
-            let terminal = memory_terminal(&link, till);
-            for _ in 0..frames / 4 {
-                let first = terminal.next_seq();
-                let frame = encode_frame(4, 1, events, first, &payload);
-                terminal.send_frame(frame).await.unwrap();
-            }
-            terminal.flush().await.unwrap();
-            link.close().await;
-        }));
-    }
-    for task in tasks {
-        task.await.unwrap();
-    }
-    let rate =
-        (u128::from(frames) * u128::from(events) * 1_000) / start.elapsed().as_millis().max(1);
-    println!("{rate} events/s, client and engine in one process");
     engine.stop().await;
 }

@@ -137,9 +137,9 @@ fn what_was_written_is_there_after_many_memtables_and_reopenings() {
 }
 
 /// Run it on a file system of its own, about 100 MiB large:
-/// `mount -t tmpfs -o size=100m none DIR && TILL_SMALL_DISK=DIR cargo test -p till-embedded -- --ignored`.
+/// `mount -t tmpfs -o size=100m none DIR && TILL_SMALL_DISK=DIR cargo test -p till-embedded --features small-disk`.
+#[cfg(feature = "small-disk")]
 #[test]
-#[ignore = "needs a small file system, named by TILL_SMALL_DISK"]
 fn a_full_disk_is_said_and_room_brings_everything_back() {
     let small = std::path::PathBuf::from(std::env::var("TILL_SMALL_DISK").unwrap());
     let ballast = small.join("ballast");
