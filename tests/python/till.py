@@ -111,9 +111,11 @@ class Till:
         self.configuration.verify_mode = ssl.CERT_REQUIRED
         self._trust(open(identity, encoding="ascii").read())
         self.refusals: list[tuple[int, int]] = []
+        self.over = False  # the engine has said Bye
 
     def _trust(self, pem: str) -> None:
-        blocks = [block + "\n" for block in pem.replace("-----BEGIN", "\0-----BEGIN").split("\0")[1:]]
+        pem = pem.replace("\r\n", "\n")
+        blocks = pem.replace("-----BEGIN", "\0-----BEGIN").split("\0")[1:]
         authority, certificate = [block for block in blocks if "CERTIFICATE" in block][:2]
         key = next(block for block in blocks if "PRIVATE KEY" in block)
         self.configuration.load_verify_locations(cadata=authority.encode())
@@ -135,7 +137,8 @@ class Till:
         return self
 
     async def __aexit__(self, *error) -> None:
-        self.writer.write(frame(SESSION, GOODBYE, b""))
+        if not self.over:
+            self.writer.write(frame(SESSION, GOODBYE, b""))
         await self.connection.__aexit__(*error)
 
     async def send(self, sales: list[Sale]) -> int:
@@ -157,6 +160,7 @@ class Till:
             payload = await self.reader.readexactly(length)
             assert magic == MAGIC and crc == crc32c(head[:28] + payload), "the engine sent a broken frame"
             if kind == BYE:
+                self.over = True
                 raise Refused(struct.unpack_from("<H", payload)[0], payload[3:].decode())
             if kind == wanted:
                 return kind, payload
