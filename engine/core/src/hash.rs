@@ -22,7 +22,8 @@ impl BuildHasher for FixedState {
     type Hasher = FixedHasher;
 
     fn build_hasher(&self) -> FixedHasher {
-        FixedHasher(SEED)
+        // Not SEED: folding starts with an exclusive or with it, and nothing comes back from zero.
+        FixedHasher(0)
     }
 }
 
@@ -64,3 +65,28 @@ impl Hasher for FixedHasher {
 
 /// A map whose order never depends on the machine. Even so, nothing that leaves the crate is in the order of a map.
 pub(crate) type Map<K, V> = hashbrown::HashMap<K, V, FixedState>;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::hash::{BuildHasher as _, Hash};
+
+    use super::FixedState;
+
+    /// Different hashes of 10,000 keys, of which a map's buckets are made.
+    fn spread<K: Hash>(key: impl Fn(u64) -> K) -> usize {
+        let hashes = (0..10_000).map(|number| FixedState.hash_one(key(number)));
+        hashes.collect::<BTreeSet<_>>().len()
+    }
+
+    #[test]
+    fn keys_of_every_kind_have_hashes_of_their_own() {
+        assert_eq!(spread(|number| number), 10_000);
+        assert_eq!(spread(|number| format!("S{number}")), 10_000);
+        assert_eq!(
+            spread(|number| format!("a longer code {number} with an end")),
+            10_000
+        );
+        assert_eq!(spread(|number| (7_u32, number)), 10_000);
+    }
+}
