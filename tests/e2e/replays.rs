@@ -101,3 +101,37 @@ fn a_file_counts_once_however_often_it_is_replayed() -> Result<()> {
     ensure!(total()? == before, "a second replay changed the total");
     Ok(())
 }
+
+/// Same till, second, goods and amount, another receipt: the two events have the same mark.
+#[test]
+fn a_receipt_that_resembles_an_earlier_one_is_not_taken_for_it() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let data = folder.path().join("data");
+    let data_name = data.to_str().context("path is not UTF-8")?;
+    for receipt in ["FIRST", "SECOND"] {
+        let file = folder.path().join(receipt);
+        let row = format!("{receipt},1,1,2026-01-05T10:00:00Z,SKU,1,1.00,,,cash,");
+        fs::write(&file, format!("{HEADER}\n{row}\n"))?;
+        let file_name = file.to_str().context("path is not UTF-8")?;
+        let replay = [
+            "replay", "--file", file_name, "--spawn", "--data", data_name, "--json",
+        ];
+        let (report, _) = json_of("tillload", &replay)?;
+        ensure!(truth(&report, "reconciled")?, "{receipt}: {report}");
+        ensure!(number(&report, "duplicates")? == 0, "{receipt}: {report}");
+    }
+    let (answer, _) = json_of(
+        "tillstream",
+        &[
+            "query", "sales", "--data", data_name, "--by", "total", "--json",
+        ],
+    )?;
+    let transactions = answer
+        .pointer("/rows/0/transactions")
+        .and_then(Value::as_u64);
+    ensure!(
+        transactions == Some(2),
+        "one of two receipts is missing: {answer}"
+    );
+    Ok(())
+}
