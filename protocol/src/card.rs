@@ -1,7 +1,8 @@
 //! Card numbers in texts: found, masked, or replaced by a token. None may reach a disk, a log line or a table.
 //!
-//! A suspect is a run of 13 to 19 digits, in any script, optionally parted by single spaces, dashes or points, that starts
-//! like a card's issuer number and passes the Luhn check; and anything that looks like the data of a magnetic stripe.
+//! A suspect is a run of 13 to 19 digits, in any script, optionally parted by up to three spaces, dashes or points, that
+//! starts like a card's issuer number and passes the Luhn check; what stands behind it like an expiry or security code; three
+//! or four digits that are called a security code; and anything that looks like the data of a magnetic stripe.
 
 mod digits;
 mod find;
@@ -47,9 +48,19 @@ impl ScreenKey {
 
 /// Masks card data in a text; `None` when there is none.
 ///
-/// Each digit of a card number but the last four becomes `*`, separators stay; data of a magnetic stripe becomes `*`
-/// throughout. The length in bytes stays, and the same text always becomes the same.
+/// Each digit of a card number but the last four becomes `*`, separators stay; security codes and data of a magnetic stripe
+/// become `*` throughout. The length in bytes stays, and the same text always becomes the same.
 pub fn mask_text(text: &str) -> Option<String> {
+    let mut masked = mask_once(text)?;
+    // The four digits that are left of one number may stand before digits that then look like another. Each round masks
+    // digits, so the rounds come to an end.
+    while let Some(again) = mask_once(&masked) {
+        masked = again;
+    }
+    Some(masked)
+}
+
+fn mask_once(text: &str) -> Option<String> {
     let spans = find::spans(text);
     if spans.is_empty() {
         return None;

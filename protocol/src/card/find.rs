@@ -5,6 +5,14 @@ use std::ops::Range;
 use super::digits::{is_separator, value};
 use super::{DIGITS_MAX, DIGITS_MIN};
 
+/// Most separators between two digits of one number: ` - ` is written, wider gaps part columns.
+const SEPARATORS_MAX: usize = 3;
+/// Fewest and most digits of a card's security code.
+const CODE_MIN: usize = 3;
+const CODE_MAX: usize = 4;
+/// What a security code is called.
+const CODE_NAMES: [&str; 7] = ["cvv2", "cvc2", "cvn2", "cvv", "cvc", "cvn", "csc"];
+
 #[derive(Clone, Copy)]
 struct Digit {
     start: usize,
@@ -20,6 +28,10 @@ pub(super) fn spans(text: &str) -> Vec<Range<usize>> {
         .bytes()
         .filter(|b| b.is_ascii_digit() || !b.is_ascii())
         .count();
+    if digits < CODE_MIN {
+        return spans;
+    }
+    codes(text, &mut spans);
     if digits < DIGITS_MIN {
         return spans;
     }
@@ -30,10 +42,10 @@ pub(super) fn spans(text: &str) -> Vec<Range<usize>> {
     spans
 }
 
-// Runs of groups of digits: groups are parted by one separator, runs by anything else.
+// Runs of groups of digits: groups are parted by a few separators, runs by anything else.
 fn runs(text: &str) -> Vec<Vec<Vec<Digit>>> {
     let mut runs: Vec<Vec<Vec<Digit>>> = Vec::new();
-    // How many characters ago the last digit was: 0 = it was the last one.
+    // How many separators ago the last digit was: 0 = it was the last character.
     let mut gap = usize::MAX;
     for (start, c) in text.char_indices() {
         if let Some(value) = value(c) {
@@ -48,12 +60,12 @@ fn runs(text: &str) -> Vec<Vec<Vec<Digit>>> {
                         group.push(digit);
                     }
                 }
-                (1, Some(run)) => run.push(vec![digit]),
+                (1..=SEPARATORS_MAX, Some(run)) => run.push(vec![digit]),
                 _ => runs.push(vec![vec![digit]]),
             }
             gap = 0;
-        } else if gap == 0 && is_separator(c) {
-            gap = 1;
+        } else if gap < SEPARATORS_MAX && is_separator(c) {
+            gap += 1;
         } else {
             gap = usize::MAX;
         }
@@ -61,50 +73,86 @@ fn runs(text: &str) -> Vec<Vec<Vec<Digit>>> {
     runs
 }
 
-// Windows of whole groups; inside a group that is longer than any card number, windows of digits.
+// Every window that could be a number is masked, not the first or longest one alone: a number that is one by chance may
+// begin before a card's and reach into it, and would leave most of the card to be read.
 fn suspects(groups: &[Vec<Digit>], spans: &mut Vec<Range<usize>>) {
-    let mut first = 0;
-    while first < groups.len() {
-        let taken = longest_window(&groups[first..]);
-        if let Some((count, digits)) = taken {
-            mask_number(&digits, spans);
-            first += count;
-            continue;
+    for first in 0..groups.len() {
+        windows(&groups[first..], spans);
+        match groups[first].len() {
+            len if len > DIGITS_MAX => inside(&groups[first], spans),
+            len => glued(&groups[first], len, spans),
         }
-        if groups[first].len() > DIGITS_MAX {
-            inside(&groups[first], spans);
-        }
-        first += 1;
     }
 }
 
-fn longest_window(groups: &[Vec<Digit>]) -> Option<(usize, Vec<Digit>)> {
+// Windows of whole groups from the first on.
+fn windows(groups: &[Vec<Digit>], spans: &mut Vec<Range<usize>>) {
     let mut digits = Vec::new();
-    let mut best = None;
     for (index, group) in groups.iter().enumerate() {
         digits.extend_from_slice(group);
         if digits.len() > DIGITS_MAX {
             break;
         }
         if is_number(&digits) {
-            best = Some((index + 1, digits.clone()));
+            mask_number(&digits, spans);
+            behind(&groups[index + 1..], spans);
         }
     }
-    best
 }
 
+// What people write behind a card's number are its expiry and its security code: short groups, masked whole.
+fn behind(groups: &[Vec<Digit>], spans: &mut Vec<Range<usize>>) {
+    let short = groups.iter().take_while(|group| group.len() <= CODE_MAX);
+    spans.extend(short.flatten().map(|digit| digit.start..digit.end));
+}
+
+// A number with its security code written on without a gap.
+fn glued(group: &[Digit], len: usize, spans: &mut Vec<Range<usize>>) {
+    for code in CODE_MIN..=CODE_MAX {
+        let Some((number, code)) = len.checked_sub(code).map(|at| group.split_at(at)) else {
+            continue;
+        };
+        if is_number(number) {
+            mask_number(number, spans);
+            spans.extend(code.iter().map(|digit| digit.start..digit.end));
+        }
+    }
+}
+
+// All windows of a group that is longer than any card number.
 fn inside(group: &[Digit], spans: &mut Vec<Range<usize>>) {
-    let mut first = 0;
-    while first + DIGITS_MIN <= group.len() {
-        let longest = (DIGITS_MIN..=DIGITS_MAX.min(group.len() - first))
-            .rev()
-            .find(|&length| is_number(&group[first..first + length]));
-        match longest {
-            Some(length) => {
-                mask_number(&group[first..first + length], spans);
-                first += length;
+    for first in 0..=group.len() - DIGITS_MIN {
+        for length in DIGITS_MIN..=DIGITS_MAX.min(group.len() - first) {
+            let (number, rest) = group[first..].split_at(length);
+            if !is_number(number) {
+                continue;
             }
-            None => first += 1,
+            mask_number(number, spans);
+            if rest.len() <= CODE_MAX {
+                spans.extend(rest.iter().map(|digit| digit.start..digit.end));
+            }
+        }
+    }
+}
+
+// A security code that is called one, with or without a card's number beside it.
+fn codes(text: &str, spans: &mut Vec<Range<usize>>) {
+    let lower = text.to_ascii_lowercase();
+    for name in CODE_NAMES {
+        for (at, _) in lower.match_indices(name) {
+            let rest = &text[at + name.len()..];
+            let lead: usize = rest
+                .chars()
+                .take(SEPARATORS_MAX + 1)
+                .take_while(|&c| !c.is_alphanumeric())
+                .map(char::len_utf8)
+                .sum();
+            let digits = rest[lead..].chars().take_while(|&c| value(c).is_some());
+            let (count, bytes) = digits.fold((0, 0), |(n, b), c| (n + 1, b + c.len_utf8()));
+            if (CODE_MIN..=CODE_MAX).contains(&count) {
+                let start = at + name.len() + lead;
+                spans.push(start..start + bytes);
+            }
         }
     }
 }

@@ -38,6 +38,9 @@ fn dressed(card: &str) -> Vec<String> {
         format!("12345678{card}90123"),
         format!("{}\u{a0}{}", &card[..5], &card[5..]),
         spread(" "),
+        spread(" - "),
+        format!("{card}123"),
+        format!("{card}1234"),
         card.chars()
             .map(|c| char::from_u32(0xff10 + c.to_digit(10).unwrap()).unwrap())
             .collect(),
@@ -66,6 +69,61 @@ fn the_last_four_digits_and_the_separators_stay() {
         mask_text("card 4111 1111-1111 1111.").unwrap(),
         "card **** ****-**** 1111."
     );
+}
+
+// Digits of a masked text that still show, behind so many bytes.
+fn shown(masked: &str, behind: usize) -> usize {
+    masked[behind..]
+        .chars()
+        .filter(char::is_ascii_digit)
+        .count()
+}
+
+#[test]
+fn a_number_by_chance_before_a_card_hides_nothing_of_it() {
+    let card = "4929007651843281";
+    assert!(is_suspect(card));
+    let mut by_chance = 0;
+    for n in 0..20_000_u32 {
+        let before = format!("4{:07}", n * 7);
+        for text in [
+            format!("{before}{card}"),
+            format!(
+                "{before} {} {} {} {}",
+                &card[..4],
+                &card[4..8],
+                &card[8..12],
+                &card[12..]
+            ),
+        ] {
+            let reach = before.clone() + &card[..8];
+            by_chance += u32::from(is_suspect(&reach));
+            let masked = mask_text(&text).unwrap();
+            assert!(shown(&masked, before.len()) <= 4, "{text} became {masked}");
+        }
+    }
+    assert!(by_chance > 100, "the numbers by chance were not tried");
+}
+
+#[test]
+fn a_security_code_written_behind_or_named_is_masked() {
+    for (text, masked) in [
+        ("4111111111111111123", "************1111***"),
+        ("41111111111111111234", "********************"),
+        ("4111111111111111 123", "************1111 ***"),
+        (
+            "4111 1111 1111 1111 12/26 123",
+            "**** **** **** **** **/** ***",
+        ),
+        ("3782822463100051234", "***********0005****"),
+        ("CVV: 123", "CVV: ***"),
+        ("cvc2=1234 ok", "cvc2=**** ok"),
+    ] {
+        assert_eq!(mask_text(text).as_deref(), Some(masked), "{text}");
+    }
+    for text in ["cvv 12", "cvv 12345", "csc", "cvvx123"] {
+        assert_eq!(mask_text(text), None, "{text}");
+    }
 }
 
 #[test]
