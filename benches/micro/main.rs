@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use crossbeam::channel::{Sender, bounded};
-use till_benches::{EVENTS, InMemory, NOW_US, mix, session, shard};
-use till_core::{Handled, Record};
+use till_benches::{EVENTS, InMemory, NOW_US, mix, session, shard, shard_with};
+use till_core::{Handled, Record, ShardConfig};
 use till_embedded::{EmbeddedConfig, EmbeddedViews};
 use till_protocol::codec::{Frame, FrameDecoder};
 use till_protocol::time::Timestamp;
@@ -69,10 +69,20 @@ fn wire(c: &mut Criterion) {
 fn decide_and_apply(c: &mut Criterion) {
     let mut group = c.benchmark_group("decide and apply");
     group.throughput(Throughput::Elements(EVENTS));
-    for skus in [1_000, 50_000] {
-        group.bench_function(format!("{skus} SKUs"), |b| {
-            let mut shard = shard().expect("a shard");
-            let session = session().expect("a session");
+    let recent = ShardConfig::default().recent_bytes;
+    for (skus, recent_bytes) in [(1_000, recent), (50_000, recent), (50_000, 0)] {
+        let kept = if recent_bytes == 0 {
+            "nothing"
+        } else {
+            "movements"
+        };
+        group.bench_function(format!("{skus} SKUs, {kept} kept for late counts"), |b| {
+            let config = ShardConfig {
+                recent_bytes,
+                ..ShardConfig::default()
+            };
+            let mut shard = shard_with(1, config).expect("a shard");
+            let session = session(1).expect("a session");
             let templates = frames(skus, 64);
             let mut sent = 0_u64;
             b.iter_batched(
@@ -107,12 +117,12 @@ fn renumbered(template: &Frame, first_seq: u64) -> Verified {
 }
 
 fn record() -> Record {
-    let mut shard = shard().expect("a shard");
+    let mut shard = shard(1).expect("a shard");
     let batch = batches(50_000, 1).remove(0);
     let now = Timestamp::from_us(NOW_US);
     match shard.handle_batch(
         now,
-        session().expect("a session"),
+        session(1).expect("a session"),
         &batch,
         &InMemory,
         &InMemory,
@@ -169,8 +179,8 @@ fn journal(c: &mut Criterion) {
 }
 
 fn flush(c: &mut Criterion) {
-    let mut shard = shard().expect("a shard");
-    let session = session().expect("a session");
+    let mut shard = shard(1).expect("a shard");
+    let session = session(1).expect("a session");
     for batch in batches(50_000, 200) {
         let now = Timestamp::from_us(NOW_US);
         let _handled = shard.handle_batch(now, session, &batch, &InMemory, &InMemory);

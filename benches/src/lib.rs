@@ -54,12 +54,12 @@ impl Names for InMemory {
     }
 }
 
-/// The terminal that every frame comes from.
+/// The terminal that every frame of a store comes from.
 ///
 /// # Errors
-/// Never, for these numbers.
-pub fn session() -> Result<SessionKey, Box<dyn std::error::Error>> {
-    let store = StoreId::new(1)?;
+/// For 0, which is no store.
+pub fn session(store: u32) -> Result<SessionKey, Box<dyn std::error::Error>> {
+    let store = StoreId::new(store)?;
     Ok(SessionKey {
         terminal: TerminalId::new(store, TillId::new(1)?),
         epoch: Epoch::FIRST,
@@ -71,10 +71,18 @@ pub fn session() -> Result<SessionKey, Box<dyn std::error::Error>> {
 ///
 /// # Errors
 /// When the store cannot be registered.
-pub fn shard() -> Result<Shard, Box<dyn std::error::Error>> {
-    let mut shard = Shard::new(ShardConfig::default());
+pub fn shard(store: u32) -> Result<Shard, Box<dyn std::error::Error>> {
+    shard_with(store, ShardConfig::default())
+}
+
+/// A shard with settings of its own.
+///
+/// # Errors
+/// As [`shard`].
+pub fn shard_with(store: u32, config: ShardConfig) -> Result<Shard, Box<dyn std::error::Error>> {
+    let mut shard = Shard::new(config);
     let now = Timestamp::from_us(NOW_US);
-    let store = StoreId::new(1)?;
+    let store = StoreId::new(store)?;
     let _record = shard.register_store(now, store, 840, "America/New_York", &InMemory)?;
     Ok(shard)
 }

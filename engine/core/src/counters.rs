@@ -29,6 +29,8 @@ pub struct Counters {
     pub activations: u64,
     /// Actors that were dropped from memory.
     pub passivations: u64,
+    /// Late counts that were computed from the journal, because memory did not reach back far enough.
+    pub counts_from_facts: u64,
 }
 
 impl Counters {
@@ -51,5 +53,6 @@ impl Counters {
         self.replayed += other.replayed;
         self.activations += other.activations;
         self.passivations += other.passivations;
+        self.counts_from_facts += other.counts_from_facts;
     }
 }

@@ -19,6 +19,7 @@ pub mod zone;
 mod counters;
 mod dirty;
 mod hash;
+mod recent;
 mod record;
 mod rollup;
 mod row;

@@ -24,6 +24,7 @@ use crate::contribution::Contributor;
 use crate::counters::Counters;
 use crate::hash::Map;
 use crate::invariant::{InvariantId, Violations};
+use crate::recent::Recent;
 use crate::record::Record;
 use crate::row::{QuarantineKey, QuarantineRow};
 
@@ -36,12 +37,16 @@ pub struct ShardConfig {
     /// Actors (SKUs and sums) above which clean ones are dropped by [`Shard::passivate`]. One costs below 200 bytes; one
     /// that was dropped costs a lookup when it is needed again.
     pub actors_max: usize,
+    /// Bytes for the newest movements, 16 or a few more each; taken as they are needed. A count that arrives late is
+    /// computed from them where they reach back behind it, and from the journal where they do not.
+    pub recent_bytes: usize,
 }
 
 impl Default for ShardConfig {
     fn default() -> Self {
         Self {
             actors_max: 4_000_000,
+            recent_bytes: 64 << 20,
         }
     }
 }
@@ -117,6 +122,7 @@ impl Shard {
             config,
             actors: Actors {
                 generation: 1,
+                recent: Recent::new(config.recent_bytes),
                 ..Actors::default()
             },
             contributor: Contributor::default(),
@@ -138,6 +144,7 @@ impl Shard {
     pub fn counters(&self) -> Counters {
         Counters {
             activations: self.actors.activations,
+            counts_from_facts: self.actors.counts_from_facts,
             ..self.counters
         }
     }
@@ -153,6 +160,11 @@ impl Shard {
     /// SKUs and sums in memory.
     pub fn actors(&self) -> usize {
         self.actors.skus.len() + self.actors.rollups.len()
+    }
+
+    /// Bytes that the newest movements take.
+    pub fn recent_bytes(&self) -> usize {
+        self.actors.recent.bytes()
     }
 
     /// Terminals in memory.

@@ -208,5 +208,6 @@ fn restore(engine: &Engine, index: usize) -> Result<Shard, FoldError> {
 fn shard_config(engine: &Engine) -> ShardConfig {
     ShardConfig {
         actors_max: engine.config.actors_per_shard(),
+        recent_bytes: engine.config.recent_bytes_per_shard(),
     }
 }

@@ -3,11 +3,12 @@
 use till_protocol::id::{SkuId, StoreId, TerminalId};
 
 use crate::hash::Map;
+use crate::recent::Recent;
 use crate::rollup::RollupActor;
 use crate::row::{Dim, MoveKey, RollupKey, RollupRow, Rows, RowsError};
 use crate::sku::{Cell, Effect, Part, SkuActor, SkuKey};
 use crate::store::StoreActor;
-use crate::table::{Stamp, Table};
+use crate::table::{Actor as _, Stamp, Table};
 use crate::terminal::TerminalActor;
 use crate::zone::LocalHour;
 
@@ -18,10 +19,17 @@ pub(crate) struct Actors {
     pub(crate) terminals: Map<u64, TerminalActor>,
     pub(crate) skus: Table<SkuActor>,
     pub(crate) rollups: Table<RollupActor>,
+    /// The newest movements of all SKUs.
+    pub(crate) recent: Recent,
     /// The generation that the next take will have.
     pub(crate) generation: u32,
     /// Rows that were looked up.
     pub(crate) activations: u64,
+    /// Late counts that reached back behind the recent movements.
+    pub(crate) counts_from_facts: u64,
+    /// SKUs that were looked up ahead, and how many of them have been used.
+    pub(crate) ahead: Vec<(u64, Option<u32>)>,
+    pub(crate) ahead_at: usize,
 }
 
 /// What may be stored of a store and not be in memory.
@@ -93,6 +101,37 @@ impl Actors {
         Ok(self.terminals.entry(key).or_default())
     }
 
+    /// Looks up the SKUs that a batch is about to use, in its order, and takes hold of their actors.
+    ///
+    /// Where actors are many, each is far away in memory. One after another, in the midst of other work, a processor would
+    /// wait for each; here the look-ups depend on nothing but the batch, and it waits for many at a time.
+    pub(crate) fn look_ahead(&mut self, store: StoreId, skus: impl Iterator<Item = u64>) {
+        self.ahead.clear();
+        self.ahead_at = 0;
+        let store = store.get();
+        for sku in skus {
+            self.ahead
+                .push((sku, self.skus.find(&SkuKey { store, sku })));
+        }
+        // The look-up has read an actor's first line; its last field lies in the second.
+        let found = self.ahead.iter().filter_map(|(_, slot)| *slot);
+        let last = found.map(|slot| self.skus.get(slot).stamp().generation);
+        std::hint::black_box(last.fold(0, |all, one| all ^ one));
+    }
+
+    // The slot of a SKU that was looked up ahead. Those of a batch are asked for in its order, some left out.
+    #[inline]
+    fn seen(&mut self, key: SkuKey) -> Option<u32> {
+        while let Some(&(sku, slot)) = self.ahead.get(self.ahead_at) {
+            self.ahead_at += 1;
+            if sku == key.sku {
+                // Compared whole: what was looked up for another batch must not be found.
+                return slot.filter(|slot| self.skus.get(*slot).key() == key);
+            }
+        }
+        None
+    }
+
     /// Brings a SKU in; one without a row is new.
     #[inline]
     pub(crate) fn sku(
@@ -101,6 +140,9 @@ impl Actors {
         stored: Stored,
         rows: &dyn Rows,
     ) -> Result<u32, RowsError> {
+        if let Some(slot) = self.seen(key) {
+            return Ok(slot);
+        }
         if let Some(slot) = self.skus.find(&key) {
             return Ok(slot);
         }
@@ -157,7 +199,7 @@ impl Actors {
         stored: Stored,
         rows: &dyn Rows,
     ) -> Result<(), RowsError> {
-        if self.skus.get(slot).hour == Some(hour) {
+        if self.skus.get(slot).cell.is_of(hour) {
             return Ok(());
         }
         self.other_cell(slot, hour, stored, rows)
@@ -172,8 +214,8 @@ impl Actors {
         rows: &dyn Rows,
     ) -> Result<(), RowsError> {
         let actor = self.skus.get(slot);
-        let key = cell_key(actor.key, hour);
-        let is_newest = actor.hour.is_none_or(|there| there < hour);
+        let key = cell_key(actor.key(), hour);
+        let is_newest = actor.cell.hour().is_none_or(|there| there < hour);
         if self.rollups.find(&key).is_some() {
             return Ok(());
         }
@@ -181,8 +223,7 @@ impl Actors {
         match Cell::from_row(&row) {
             Some(cell) if is_newest => {
                 self.spill(slot);
-                let actor = self.skus.get_mut(slot);
-                (actor.hour, actor.cell) = (Some(hour), cell);
+                self.skus.get_mut(slot).cell = cell.of(hour);
             }
             _ => {
                 self.rollups
@@ -195,13 +236,13 @@ impl Actors {
     /// Moves the sums beside a level into the table of sums.
     pub(crate) fn spill(&mut self, slot: u32) {
         let actor = self.skus.get_mut(slot);
-        let Some(hour) = actor.hour.take() else {
+        let cell = std::mem::take(&mut actor.cell);
+        let Some(hour) = cell.hour() else {
             return;
         };
-        let was_dirty = std::mem::take(&mut actor.cell_dirty);
-        let sum = RollupActor::new(cell_key(actor.key, hour), actor.cell.row());
+        let sum = RollupActor::new(cell_key(actor.key(), hour), cell.row());
         let to = self.rollups.insert(sum, self.generation);
-        if was_dirty {
+        if cell.dirty {
             self.rollups.touch(to, self.generation);
         }
     }
@@ -210,18 +251,18 @@ impl Actors {
     pub(crate) fn add_to_cell(&mut self, slot: u32, hour: LocalHour, part: &Part) {
         let generation = self.generation;
         let actor = self.skus.get_mut(slot);
-        if actor.hour == Some(hour) {
+        if actor.cell.is_of(hour) {
             if let Part::Small(small) = part
                 && let Some(cell) = actor.cell.plus(small)
             {
                 actor.cell = cell;
-                actor.cell_dirty = true;
+                actor.cell.dirty = true;
                 self.skus.touch(slot, generation);
                 return;
             }
             self.spill(slot);
         }
-        let key = cell_key(self.skus.get(slot).key, hour);
+        let key = cell_key(self.skus.get(slot).key(), hour);
         let to = self.rollups.find(&key).unwrap_or_else(|| {
             self.rollups
                 .insert(RollupActor::new(key, RollupRow::default()), generation)
@@ -242,19 +283,53 @@ impl Actors {
             return None;
         };
         let actor = self.skus.get_mut(slot);
-        if actor.hour != Some(hour) || actor.level.is_unnamed() {
+        if !actor.cell.is_of(hour) || actor.level.is_unnamed() {
             return None;
         }
         actor.cell = actor.cell.plus(small)?;
-        actor.cell_dirty = true;
+        actor.cell.dirty = true;
         let moved = part.moved();
-        let mut effect = Effect::Done;
         if moved != 0 {
-            actor.level_dirty = true;
-            effect = actor.level.movement(key, moved, unit);
+            return Some(self.move_level(slot, key, moved, unit));
         }
         self.skus.touch(slot, self.generation);
-        Some(effect)
+        Some(Effect::Done)
+    }
+
+    /// A movement of goods, for the level alone. It is kept among the recent ones whether it has a place in the level now
+    /// or not: a count that arrives later may want it.
+    #[inline]
+    pub(crate) fn move_level(
+        &mut self,
+        slot: u32,
+        key: MoveKey,
+        quantity: i128,
+        unit: u8,
+    ) -> Effect {
+        let level = &mut self.skus.get_mut(slot).level;
+        level.place = self
+            .recent
+            .push(level.place, &level.last_move(), &key, quantity);
+        level.dirty = true;
+        let effect = level.movement(key, quantity, unit);
+        self.skus.touch(slot, self.generation);
+        effect
+    }
+
+    /// What moved of a SKU after a count that arrives late: from memory, or from the facts where that does not reach back
+    /// far enough.
+    pub(crate) fn moved_after(
+        &mut self,
+        slot: u32,
+        count: &MoveKey,
+        facts: impl FnOnce() -> Result<i128, RowsError>,
+    ) -> Result<i128, RowsError> {
+        let place = self.skus.get(slot).level.place;
+        if let Some(moved) = self.recent.moved_after(place, count) {
+            return Ok(moved);
+        }
+        self.counts_from_facts += 1;
+        facts()
     }
 
     /// Adds to a sum that has been brought in.

@@ -206,6 +206,7 @@ impl Shard {
             contributor: &mut self.contributor,
             plan: &mut self.plan,
         };
+        planner.look_ahead(scope, &view);
         let result = for_each(&view, |index, event| {
             if index < span.skip || index >= span.count {
                 return Ok(());

@@ -128,7 +128,7 @@ impl Shard {
         self.rename(slot, now.flags, plan);
         self.actors.add_to_cell(slot, hour, part);
         if moved != 0 {
-            let effect = self.level(slot, |level| level.movement(key, moved, unit));
+            let effect = self.actors.move_level(slot, key, moved, unit);
             self.wait(effect, slot, key, moved, now.received_at_us);
         }
     }
@@ -138,7 +138,7 @@ impl Shard {
     pub(super) fn level<T>(&mut self, slot: u32, change: impl FnOnce(&mut Level) -> T) -> T {
         let generation = self.actors.generation;
         let actor = self.actors.skus.get_mut(slot);
-        actor.level_dirty = true;
+        actor.level.dirty = true;
         let result = change(&mut actor.level);
         self.actors.skus.touch(slot, generation);
         result
@@ -154,7 +154,7 @@ impl Shard {
         if !flagged && !is_unnamed {
             return;
         }
-        let named = !flagged || plan.named.binary_search(&actor.key.sku).is_ok();
+        let named = !flagged || plan.named.binary_search(&actor.level.key().sku).is_ok();
         let unnamed = !named && (is_unnamed || actor.level.is_virgin());
         if unnamed != is_unnamed {
             self.level(slot, |level| level.set_unnamed(unnamed));
@@ -182,7 +182,7 @@ impl Shard {
             reason: reason.code(),
             received_at_us,
             position: 0,
-            sku: actor.key.sku,
+            sku: actor.level.key().sku,
             quantity: i64::try_from(quantity).unwrap_or(if quantity < 0 {
                 i64::MIN
             } else {

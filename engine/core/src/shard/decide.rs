@@ -164,7 +164,7 @@ impl Decider<'_> {
             if !actor.level.is_unnamed() && !actor.level.is_virgin() {
                 continue;
             }
-            let sku = actor.key.sku;
+            let sku = actor.level.key().sku;
             let is_named =
                 self.named.binary_search(&sku).is_ok() || self.names.known(Space::Sku, sku)?;
             if !is_named {

@@ -6,6 +6,7 @@ use super::Shard;
 use super::actors::cell_key;
 use crate::dirty::Dirty;
 use crate::row::Space;
+use crate::sku::SkuKey;
 
 /// Passivation goes down to this part of the budget (in 1/8), so that it does not start again at once.
 const KEPT_EIGHTHS: usize = 7;
@@ -67,18 +68,18 @@ impl Shard {
     fn take_skus(&mut self, dirty: &mut Dirty) {
         for slot in self.actors.skus.take_dirty() {
             let actor = self.actors.skus.get_mut(slot);
-            if std::mem::take(&mut actor.level_dirty)
-                && let Ok(store) = StoreId::new(actor.key.store)
+            let sku = actor.level.key();
+            if std::mem::take(&mut actor.level.dirty)
+                && let Ok(store) = StoreId::new(sku.store)
             {
-                let key = (store, SkuId::from_u64(actor.key.sku));
+                let key = (store, SkuId::from_u64(sku.sku));
                 dirty.skus.push((key, actor.level.row()));
             }
-            if std::mem::take(&mut actor.cell_dirty)
-                && let Some(hour) = actor.hour
+            if std::mem::take(&mut actor.cell.dirty)
+                && let Some(hour) = actor.cell.hour()
             {
-                dirty
-                    .rollups
-                    .push((cell_key(actor.key, hour), actor.cell.row()));
+                let key = cell_key(sku, hour);
+                dirty.rollups.push((key, actor.cell.row()));
             }
         }
         dirty
@@ -134,14 +135,9 @@ impl Shard {
             .skus
             .clean(self.flushed)
             .map(|(slot, actor)| {
-                let hour_us = actor.hour.map(|hour| hour.hour_us);
-                (
-                    actor.stamp().generation,
-                    actor.key.store,
-                    actor.key.sku,
-                    slot,
-                    hour_us,
-                )
+                let SkuKey { store, sku } = actor.level.key();
+                let hour_us = actor.cell.hour().map(|hour| hour.hour_us);
+                (actor.stamp().generation, store, sku, slot, hour_us)
             })
             .collect();
         clean.sort_unstable();

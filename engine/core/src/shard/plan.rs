@@ -2,7 +2,7 @@
 
 use till_protocol::family::stock::v1 as stock;
 use till_protocol::id::{SkuId, StoreId};
-use till_protocol::view::{SaleEvent, StockEvent};
+use till_protocol::view::{SaleEvent, StockEvent, View};
 
 use super::actors::{Actors, Stored};
 use crate::contribution::{Contributor, movement_of};
@@ -209,9 +209,10 @@ impl Planner<'_> {
                 let is_late = level.base_key() < key && key < level.last_move();
                 let stored = if is_late {
                     let id = SkuId::from_u64(sku);
-                    scope
-                        .rows
-                        .moved_after(scope.store, id, key, scope.position)?
+                    self.actors.moved_after(slot, &key, || {
+                        let rows = scope.rows;
+                        rows.moved_after(scope.store, id, key, scope.position)
+                    })?
                 } else {
                     0
                 };
@@ -225,6 +226,22 @@ impl Planner<'_> {
         };
         self.plan.ops.push(op);
         Ok(())
+    }
+
+    /// Looks up the goods of a frame before its events are planned one by one.
+    pub(crate) fn look_ahead(&mut self, scope: &Scope<'_>, view: &View<'_>) {
+        let actors = &mut *self.actors;
+        match view {
+            View::Sale(sales) => {
+                let lines = sales.batch().lines.iter();
+                actors.look_ahead(scope.store, lines.map(|line| line.sku.to_native()));
+            }
+            View::Stock(moves) => {
+                let records = moves.records().iter();
+                actors.look_ahead(scope.store, records.map(|record| record.sku.to_native()));
+            }
+            View::Sensor(_) | View::Device(_) => {}
+        }
     }
 
     /// The local hour of an instant in a store that has been brought in.

@@ -107,6 +107,7 @@ impl Shard {
             contributor: &mut self.contributor,
             plan: &mut self.plan,
         };
+        planner.look_ahead(scope, view);
         for_each(view, |index, event| {
             if let Some((Outcome::Applied, flags)) = record.outcome(index) {
                 let seq = record.head.first_seq + u64::from(index);

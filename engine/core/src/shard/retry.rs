@@ -200,7 +200,7 @@ impl Shard {
     ) -> Result<Verdict, RetryError> {
         let found = self.waiting(scope, view, index, (key.seq, key.line))?;
         let (slot, waiting) = found.ok_or(RetryError::OtherRecord)?;
-        let mut level = Level::from_row(&self.actors.skus.get(slot).level.row());
+        let mut level = self.actors.skus.get(slot).level.clone();
         if waiting.take_into(&mut level) == Effect::Waits {
             let reason = if level.is_parked() {
                 Reason::Parked

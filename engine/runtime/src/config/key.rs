@@ -159,8 +159,8 @@ pub const KEYS: &[Key] = &[
         },
         default: "2GiB",
         unit: "bytes",
-        about: "Bound for everything the engine keeps in memory; windows, permits, buffers and caches come off first, actors get the rest.",
-        cost: "An actor that does not fit is read back from disk when it is needed.",
+        about: "Bound for everything the engine keeps in memory; windows, permits, buffers and caches come off first, actors and the newest movements get the rest.",
+        cost: "An actor that does not fit is read back from disk when it is needed; a late count of a movement that does not fit reads the journal.",
     },
     Key {
         name: "engine.permits_frames",

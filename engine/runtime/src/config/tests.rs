@@ -26,6 +26,14 @@ fn the_defaults_with_an_own_authority_are_right() {
 }
 
 #[test]
+fn by_default_tills_that_drop_out_for_some_seconds_find_their_movements_in_memory() {
+    let config = Config::dev(Path::new("here"));
+    // 1.2 M events/s of the reference mix move stock 2.2 M times a second; an entry takes 16 bytes and its share of a span.
+    let seconds = config.recent_bytes / 17 / 2_200_000;
+    assert!(seconds >= 12, "{seconds}");
+}
+
+#[test]
 fn the_reference_file_has_every_key_with_its_default() {
     let path = concat!(
         env!("CARGO_MANIFEST_DIR"),

@@ -1,10 +1,12 @@
 use till_protocol::family::sale::v1::{Tender, kind as sale_kind, line_flag, line_kind, tender};
 use till_protocol::family::stock::v1::kind;
+use till_protocol::time::Timestamp;
 
 use super::world::{
     Basket, HOUR, MINUTE, NOW, ONE, World, basket, line, movement, record_of, sales, stock,
+    terminal,
 };
-use crate::{Dim, RollupRow, flag};
+use crate::{Dim, QuarantineKey, RollupRow, ShardConfig, flag};
 
 fn received(sku: u64, pieces: i64, at: i64) -> till_protocol::family::stock::v1::Move {
     movement(kind::RECEIVED, sku, pieces * ONE, at)
@@ -48,6 +50,51 @@ fn a_count_that_arrives_late_keeps_what_moved_after_it() {
     ));
     record_of(world.send(2, 1, stock(1, &[counted(1, 7, NOW + MINUTE)])));
     assert_eq!(world.level(1), 12 * ONE);
+    world.check_replay();
+}
+
+#[test]
+fn a_late_count_is_computed_from_memory_while_that_reaches_back_to_it() {
+    for (recent_bytes, from_facts) in [(1 << 20, 0), (0, 1)] {
+        let mut world = World::with(ShardConfig {
+            recent_bytes,
+            ..ShardConfig::default()
+        });
+        let moves = [received(1, 10, NOW), received(1, 5, NOW + MINUTE)];
+        record_of(world.send(1, 1, stock(1, &moves)));
+        record_of(world.send(2, 1, stock(1, &[counted(1, 7, NOW + 1)])));
+        assert_eq!(world.level(1), 12 * ONE);
+        assert_eq!(world.shard.counters().counts_from_facts, from_facts);
+        world.check_replay();
+    }
+}
+
+#[test]
+fn a_late_count_knows_what_waits_for_a_parked_sku() {
+    let mut world = World::new();
+    let huge = |sign: i64, at| movement(kind::ADJUSTED, 1, sign * (i64::MAX - 1), at);
+    let moves = [
+        received(1, 3, NOW),
+        huge(1, NOW + MINUTE),
+        huge(-1, NOW + 3 * MINUTE),
+    ];
+    let parked = record_of(world.send(1, 1, stock(1, &moves)));
+    assert!(world.shard.counters().movements_waiting == 2);
+    let key = QuarantineKey {
+        terminal: terminal(1).to_u64(),
+        epoch: 1,
+        seq: 2,
+        line: 0,
+    };
+    let now = Timestamp::from_us(NOW + HOUR);
+    let retried = world
+        .shard
+        .retry(now, key, &parked, &world.rows, &world.names);
+    world.keep_record(retried.unwrap());
+    assert_eq!(world.level(1), 3 * ONE);
+    record_of(world.send(2, 1, stock(1, &[counted(1, 7, NOW + 2 * MINUTE)])));
+    assert_eq!(world.level(1), 7 * ONE - (i64::MAX - 1));
+    assert_eq!(world.shard.counters().counts_from_facts, 0);
     world.check_replay();
 }
 

@@ -7,7 +7,7 @@ use till_protocol::family::stock::v1::{Move, kind};
 
 use super::memory::Memory;
 use super::world::{Basket, HOUR, NOW, ONE, World, line, movement, sales, stock, terminal};
-use crate::{Dim, RollupRow, Totals};
+use crate::{Dim, RollupRow, ShardConfig, Totals};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -81,6 +81,26 @@ fn a_step() -> impl Strategy<Value = Step> {
         3 => Just(Step::Take),
         3 => Just(Step::Write),
     ]
+}
+
+// Movements and counts of two SKUs, seconds apart: most counts are late, many at the very time of a movement.
+fn a_step_of_stock() -> impl Strategy<Value = Step> {
+    let kinds = prop_oneof![
+        3 => Just(kind::RECEIVED),
+        2 => Just(kind::WASTE),
+        3 => Just(kind::COUNTED),
+    ];
+    let a_move = (kinds, 1_u64..3, 1_i64..20, 0_i64..8).prop_map(|(kind, sku, pieces, second)| {
+        movement(kind, sku, pieces * ONE, NOW + second * 1_000_000)
+    });
+    let stock =
+        (1_u32..4, 0_u32..30, vec(a_move, 1..6)).prop_map(|(till, life, moves)| Step::Stock {
+            till,
+            life,
+            back: 0,
+            moves,
+        });
+    prop_oneof![8 => stock, 1 => Just(Step::Take), 1 => Just(Step::Write)]
 }
 
 /// Sends the steps as tills would: mostly the next frame, at times one that overlaps, has a gap or a new life.
@@ -207,5 +227,27 @@ proptest! {
         drive(&mut tight, &steps);
         prop_assert_eq!(&tight.journal, &roomy.journal);
         prop_assert_eq!(tight.state(), roomy.state());
+    }
+
+    #[test]
+    fn late_counts_give_the_same_levels_from_memory_and_from_the_facts(
+        steps in vec(a_step_of_stock(), 1..40),
+        recent_bytes in 600_usize..6_000,
+        actors_max in prop_oneof![Just(0_usize), Just(1 << 20)],
+    ) {
+        let run = |recent_bytes, actors_max| {
+            let mut world = World::with(ShardConfig { actors_max, recent_bytes });
+            drive(&mut world, &steps);
+            world
+        };
+        let mut from_facts = run(0, 1 << 20);
+        let state = from_facts.state();
+        check_stock(&from_facts, &state);
+        for mut world in [run(recent_bytes, actors_max), run(1 << 20, actors_max)] {
+            prop_assert_eq!(&world.journal, &from_facts.journal);
+            prop_assert_eq!(&world.state(), &state);
+        }
+        let remembered = run(1 << 20, 1 << 20);
+        prop_assert_eq!(remembered.shard.counters().counts_from_facts, 0);
     }
 }

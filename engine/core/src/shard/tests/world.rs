@@ -36,8 +36,15 @@ impl World {
     }
 
     pub(super) fn with_budget(actors_max: usize) -> Self {
+        Self::with(ShardConfig {
+            actors_max,
+            ..ShardConfig::default()
+        })
+    }
+
+    pub(super) fn with(config: ShardConfig) -> Self {
         let mut world = Self {
-            shard: Shard::new(ShardConfig { actors_max }),
+            shard: Shard::new(config),
             rows: Memory::default(),
             names: MemoryNames::default(),
             journal: Vec::new(),
