@@ -219,10 +219,16 @@ fn replay(args: Replay, starter: &dyn EngineStarter) -> Result<bool> {
             bail!("say --spawn --data DIR to start an engine, or --addr HOST:PORT --identity PATH")
         }
     };
+    if jiff::tz::TimeZone::get(&args.time_zone).is_err() {
+        bail!(
+            "--time-zone {:?} is not an IANA time zone; write one such as Europe/Berlin",
+            args.time_zone
+        );
+    }
     let config = ReplayConfig {
         file: args.file,
         target,
-        currency: Currency::from_code(&args.currency.to_ascii_uppercase())?,
+        currency: Currency::from_code(&args.currency.to_ascii_uppercase()).context("--currency")?,
         zone: args.time_zone,
         strict: args.strict,
         progress: io::stderr().is_terminal(),

@@ -72,6 +72,8 @@ pub struct Usage {
     pub cpu_s: f64,
     /// Largest resident memory so far, in MiB.
     pub rss_mb: f64,
+    /// Resident memory now, in MiB.
+    pub rss_now_mb: f64,
     /// Bytes that it caused to be written to a disk.
     pub written_bytes: u64,
 }
@@ -236,9 +238,12 @@ pub fn usage(pid: u32) -> Result<Usage> {
     };
     // Another user's counters, or a kernel without them, cost one figure, not the run.
     let io = read("io").unwrap_or_default();
+    let status = read("status")?;
+    let mb = |name: &str| field(&status, name).map_or(0.0, |kib| to_f64(kib) / 1_024.0);
     Ok(Usage {
         cpu_s: cpu_s(&read("stat")?).context("/proc/PID/stat has another form than expected")?,
-        rss_mb: field(&read("status")?, "VmHWM:").map_or(0.0, |kib| to_f64(kib) / 1_024.0),
+        rss_mb: mb("VmHWM:"),
+        rss_now_mb: mb("VmRSS:"),
         written_bytes: field(&io, "write_bytes:").unwrap_or(0),
     })
 }

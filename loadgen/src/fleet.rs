@@ -4,15 +4,18 @@
 //! that it is in the device's outbox: at the end every one of them must be acknowledged and be in the engine's sums.
 
 mod bulk;
+mod counter;
 mod honest;
 mod report;
 mod rude;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
@@ -21,14 +24,16 @@ use till_client::Identity;
 use tokio::task::JoinSet;
 
 pub use self::report::{FleetReport, Live};
+use self::watch::Watch;
 use crate::admin::Admin;
 use crate::bench::running;
 use crate::oracle::{self, Baseline, Expected, StoreBook};
 use crate::trade::Catalogue;
+use crate::wire;
 
 /// Tills of rude devices begin behind this number, so that no honest one is disturbed.
 pub const RUDE_TILL: u32 = 1_000_000;
-/// Longest wait at the end until everything is acknowledged.
+/// Longest time without an ack at the end, until everything is acknowledged.
 const SETTLE_MAX: Duration = Duration::from_secs(180);
 const LIVE_EVERY: Duration = Duration::from_secs(1);
 
@@ -109,13 +114,18 @@ impl FleetConfig {
 pub(crate) struct Yard {
     config: FleetConfig,
     catalogue: Arc<Catalogue>,
-    start: Instant,
     books: Vec<Mutex<StoreBook>>,
     bulk: Option<bulk::Bulk>,
     latency: Mutex<Histogram<u64>>,
     sent: AtomicU64,
+    /// Of those, by honest devices in the course of the trade.
+    made: AtomicU64,
     acked: AtomicU64,
+    /// Events of rude devices that were answered and did not become durable: refused, or known.
+    declined: AtomicU64,
     repeats: AtomicU64,
+    /// When the trade began.
+    begun: OnceLock<Instant>,
     over: AtomicBool,
 }
 
@@ -128,14 +138,16 @@ impl Yard {
         Ok(Self {
             config: config.clone(),
             catalogue: Arc::new(Catalogue::new(config.seed, config.skus)),
-            start: Instant::now(),
             books: (0..config.stores).map(|_| Mutex::default()).collect(),
             bulk: (config.rate > bulk::BY_HAND_MAX)
                 .then(|| bulk::Bulk::new(config.seed, config.stores, config.skus))
                 .transpose()?,
             latency: Mutex::new(Histogram::new_with_bounds(1, 3_600_000_000, 3)?),
             sent: AtomicU64::new(0),
+            made: AtomicU64::new(0),
+            begun: OnceLock::new(),
             acked: AtomicU64::new(0),
+            declined: AtomicU64::new(0),
             repeats: AtomicU64::new(0),
             over: AtomicBool::new(false),
         })
@@ -152,26 +164,54 @@ impl Yard {
         self.over.load(Ordering::Relaxed)
     }
 
-    fn live(&self, since: &mut (Instant, u64)) -> Live {
+    /// When the trade began: from then on events are due.
+    fn begun(&self) -> Instant {
+        *self.begun.get_or_init(Instant::now)
+    }
+
+    /// Honest devices made so many events.
+    fn made(&self, events: u64) {
+        self.sent.fetch_add(events, Ordering::Relaxed);
+        self.made.fetch_add(events, Ordering::Relaxed);
+    }
+
+    /// Events that have met their fate.
+    fn answered(&self) -> u64 {
+        self.acked.load(Ordering::Relaxed) + self.declined.load(Ordering::Relaxed)
+    }
+
+    /// Events that the schedule asks for by now and that no device has had room to make.
+    fn overdue(&self) -> u64 {
+        if self.is_over() {
+            return 0;
+        }
+        let due = u128::from(self.config.rate) * self.begun().elapsed().as_micros() / 1_000_000;
+        let due = u64::try_from(due).unwrap_or(u64::MAX);
+        due.saturating_sub(self.made.load(Ordering::Relaxed))
+    }
+
+    fn live(&self, watch: &mut Watch) -> Live {
+        // Read first: an event that is made meanwhile must not look as if it were acknowledged before it was sent.
         let acked = self.acked.load(Ordering::Relaxed);
-        let seconds = since.0.elapsed().as_secs_f64().max(1e-3);
-        let rate = crate::engine::to_f64(acked.saturating_sub(since.1)) / seconds;
-        *since = (Instant::now(), acked);
+        let answered = self.answered();
+        let sent = self.sent.load(Ordering::Relaxed);
         let p99_us = {
             let mut latency = locked(&self.latency);
             let p99 = latency.value_at_quantile(0.99);
             latency.reset();
             p99
         };
-        let sent = self.sent.load(Ordering::Relaxed);
-        Live {
-            elapsed: self.start.elapsed(),
-            acked_per_s: rate,
+        let live = Live {
+            elapsed: self.begun().elapsed(),
+            acked_per_s: watch.rate(acked),
             acked,
             p99_us,
             sales_minor: self.books.iter().map(|book| locked(book).sums.net).sum(),
-            backlog: sent.saturating_sub(acked),
-        }
+            backlog: sent.saturating_sub(answered) + self.overdue(),
+            engine_mb: watch.engine_mb(),
+        };
+        watch.saw(&live, self.is_over());
+        live
     }
 }
 
@@ -190,12 +230,16 @@ pub fn run(config: &FleetConfig, on_live: &mut dyn FnMut(&Live)) -> Result<Fleet
         .enable_all()
         .build()?;
     let identity = Identity::read(&config.identity)?;
+    runtime.block_on(wire::reach(config.addr, &config.identity))?;
     let mut chain = runtime.block_on(honest::Chain::open(config, &identity))?;
     let stores: Vec<u32> = (1..=config.stores).collect();
     let baseline = Baseline::read(&admin, &stores, true)?;
     let yard = Arc::new(Yard::new(config)?);
+    let mut watch = Watch::new(&config.identity, ready.pid);
     let started = Instant::now();
-    let outcome = runtime.block_on(trade(&yard, &mut chain, on_live))?;
+    let outcome = runtime.block_on(trade(&yard, &mut chain, &mut |yard| {
+        on_live(&yard.live(&mut watch));
+    }))?;
     let elapsed_s = started.elapsed().as_secs_f64();
     drop(chain);
     drop(runtime);
@@ -206,6 +250,7 @@ pub fn run(config: &FleetConfig, on_live: &mut dyn FnMut(&Live)) -> Result<Fleet
         &baseline,
         (outcome, elapsed_s),
     )
+    .map(|report| watch.add_to(report))
 }
 
 /// What devices report at the end, by (store, till).
@@ -218,54 +263,74 @@ struct Outcome {
 async fn trade(
     yard: &Arc<Yard>,
     chain: &mut honest::Chain,
-    on_live: &mut dyn FnMut(&Live),
+    on_second: &mut dyn FnMut(&Yard),
 ) -> Result<Outcome> {
-    let mut stores = chain.start(yard).await?;
+    let stores = chain.start(yard).await?;
     let mut rude = JoinSet::new();
     let devices = yard.config.rude_devices();
     for number in 0..devices {
         let device = rude::Device::new(number, yard)?;
         drop(rude.spawn(device.run(Arc::clone(yard))));
     }
-    let mut since = (Instant::now(), 0);
     let deadline = yard.config.duration;
     while !yard.config.stop.load(Ordering::Relaxed) {
-        let left = deadline.map_or(LIVE_EVERY, |all| all.saturating_sub(yard.start.elapsed()));
+        let left = deadline.map_or(LIVE_EVERY, |all| all.saturating_sub(yard.begun().elapsed()));
         if left.is_zero() {
             break;
         }
         tokio::time::sleep(left.min(LIVE_EVERY)).await;
-        on_live(&yard.live(&mut since));
+        on_second(yard);
     }
     yard.over.store(true, Ordering::Relaxed);
     let mut outcome = Outcome::default();
+    let is_settled = {
+        let mut end = pin!(ending(chain, (stores, rude), &mut outcome));
+        let mut last = (Instant::now(), yard.answered());
+        loop {
+            tokio::select! {
+                () = &mut end => break true,
+                () = tokio::time::sleep(LIVE_EVERY) => on_second(yard),
+            }
+            if yard.answered() != last.1 {
+                last = (Instant::now(), yard.answered());
+            } else if last.0.elapsed() > SETTLE_MAX {
+                break false;
+            }
+        }
+    };
+    if !is_settled {
+        let seconds = SETTLE_MAX.as_secs();
+        outcome.complaints.push(format!(
+            "not everything was acknowledged, and for {seconds} s no ack came"
+        ));
+    }
+    on_second(yard);
+    Ok(outcome)
+}
+
+/// Waits until all devices have said their last and it is acknowledged.
+async fn ending(
+    chain: &mut honest::Chain,
+    (mut stores, mut rude): (JoinSet<Result<()>>, JoinSet<rude::End>),
+    outcome: &mut Outcome,
+) {
     while let Some(done) = stores.join_next().await {
-        if let Err(error) = done? {
+        if let Err(error) = done.map_err(anyhow::Error::from).flatten() {
             outcome.complaints.push(format!("{error:#}"));
         }
     }
-    let end = tokio::time::timeout(SETTLE_MAX, async {
-        chain.settle(&mut outcome).await;
-        while let Some(done) = rude.join_next().await {
-            match done {
-                Ok((till, expected, complaints)) => {
-                    outcome.expected.insert(till, expected);
-                    outcome.complaints.extend(complaints);
-                }
-                Err(error) => outcome
-                    .complaints
-                    .push(format!("a rude device broke: {error}")),
+    chain.settle(outcome).await;
+    while let Some(done) = rude.join_next().await {
+        match done {
+            Ok((till, expected, complaints)) => {
+                outcome.expected.insert(till, expected);
+                outcome.complaints.extend(complaints);
             }
+            Err(error) => outcome
+                .complaints
+                .push(format!("a rude device broke: {error}")),
         }
-    });
-    if end.await.is_err() {
-        let seconds = SETTLE_MAX.as_secs();
-        outcome.complaints.push(format!(
-            "not everything was acknowledged {seconds} s after the last event"
-        ));
     }
-    on_live(&yard.live(&mut since));
-    Ok(outcome)
 }
 
 fn settle(
@@ -315,7 +380,9 @@ fn settle(
         quarantined: found.quarantined,
         sales_total_minor: books.values().map(|book| book.sums.net).sum(),
         elapsed_s,
+        events_per_s: crate::engine::to_f64(acked) / elapsed_s.max(1e-9),
         reconciled: complaints.is_empty(),
         differences: complaints,
+        ..FleetReport::default()
     })
 }

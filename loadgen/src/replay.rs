@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
+use till_protocol::card::mask_text;
 use till_protocol::currency::Currency;
 
 pub use self::csv::{Next, ROW_BYTES_MAX, Row, Rows};
@@ -210,10 +211,6 @@ impl Reader {
         }
         let next = self.rows.next(&mut self.row).context("could not read on")?;
         let line = self.row.line();
-        let bad = |columns: &Columns, row: &Row, reason: &str| row::Bad {
-            reason: reason.to_owned(),
-            partial: columns.partial(row),
-        };
         match next {
             Next::End => {
                 self.ended = true;
@@ -221,14 +218,22 @@ impl Reader {
             }
             Next::Broken(why) => {
                 self.counts.rows_read += 1;
-                self.grouper
-                    .bad(line, bad(&self.columns, &self.row, why), &mut self.out);
+                let bad = row::Bad {
+                    reason: why.to_owned(),
+                    partial: self.columns.partial(&self.row, true),
+                };
+                self.grouper.bad(line, bad, &mut self.out);
             }
             Next::Row => {
                 self.counts.rows_read += 1;
                 match self.columns.parse(&self.row) {
                     Ok(row) => self.grouper.good(line, row, &mut self.out),
-                    Err(bad) => self.grouper.bad(line, bad, &mut self.out),
+                    Err(bad) => {
+                        if self.columns.is_torn(&self.row) {
+                            self.rows.only_first_line();
+                        }
+                        self.grouper.bad(line, bad, &mut self.out);
+                    }
                 }
             }
         }
@@ -242,7 +247,8 @@ impl Reader {
                 }
                 Outcome::Skipped { line, rows, reason } => {
                     self.counts.rows_skipped += rows;
-                    on_skip(line, &reason);
+                    // Reasons quote the file, and what people read must not hold card numbers.
+                    on_skip(line, &mask_text(&reason).unwrap_or(reason));
                 }
             }
         }

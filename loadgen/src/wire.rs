@@ -5,6 +5,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use bytes::Bytes;
@@ -18,11 +19,14 @@ use till_protocol::id::{Epoch, TerminalId};
 use till_protocol::limits::FRAME_BYTES_MAX;
 use till_protocol::reply::{Hello, Message, Welcome};
 use till_protocol::time::DeviceTime;
+use tokio::time::timeout;
 
 use crate::trade::{Event, push_move, push_reading, push_sign};
 
 /// Largest piece that is read from a stream at once.
 const READ_MAX: usize = 64 * 1_024;
+/// Longest wait for an engine that should be there.
+const REACH_MAX: Duration = Duration::from_secs(5);
 /// The version of every family that is spoken here.
 const VERSION: u8 = 1;
 
@@ -47,6 +51,25 @@ pub async fn connect(addr: SocketAddr, identity: &Path) -> Result<(Endpoint, Con
         .await
         .with_context(|| format!("could not connect to {addr}"))?;
     Ok((endpoint, connection))
+}
+
+/// Makes sure that an engine answers at an address, before a run begins that would wait for it with patience.
+///
+/// # Errors
+/// Says what to look at when nobody answers, or the identity is not taken.
+pub async fn reach(addr: SocketAddr, identity: &Path) -> Result<()> {
+    let hint = || {
+        format!(
+            "no engine takes devices at {addr} (QUIC over UDP); `quic` in the engine's ready file has its address"
+        )
+    };
+    let (endpoint, connection) = timeout(REACH_MAX, connect(addr, identity))
+        .await
+        .with_context(hint)?
+        .with_context(hint)?;
+    connection.close(0_u32.into(), b"");
+    endpoint.wait_idle().await;
+    Ok(())
 }
 
 /// The answers on one stream.

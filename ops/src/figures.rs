@@ -24,6 +24,8 @@ pub struct Figures {
     pub flush: FlushFigures,
     /// The file system that holds the data.
     pub disk: DiskFigures,
+    /// What the engine takes of the machine's memory.
+    pub memory: MemoryFigures,
     /// Sales of all time, one entry for each currency.
     pub sales: Vec<SalesFigures>,
     /// Stores that are registered.
@@ -124,6 +126,15 @@ pub struct DiskFigures {
     pub total_bytes: u64,
     /// Ingestion waits for room.
     pub full: bool,
+}
+
+/// The memory of the engine's process.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct MemoryFigures {
+    /// Bytes that are resident; 0 where the system does not say.
+    pub resident_bytes: u64,
+    /// Bytes that the configuration allows (`engine.memory_bytes`).
+    pub max_bytes: u64,
 }
 
 /// Sales in one currency.

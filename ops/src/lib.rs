@@ -16,8 +16,8 @@ mod port; // routes and the listener
 pub use ask::{Answer, By, ParamError, Question, Topic, When, query_string};
 pub use engine::{Engine, EngineError};
 pub use figures::{
-    AckFigures, DiskFigures, EventFigures, Figures, FlushFigures, HotKey, JournalFigures, Problem,
-    SalesFigures, SessionFigures, ShardFigures,
+    AckFigures, DiskFigures, EventFigures, Figures, FlushFigures, HotKey, JournalFigures,
+    MemoryFigures, Problem, SalesFigures, SessionFigures, ShardFigures,
 };
 pub use health::{Check, Health};
 pub use metrics::{METRICS, Metric};

@@ -197,6 +197,16 @@ pub const METRICS: &[Metric] = &[
         Read::Gauge(|f| f64::from(u8::from(f.disk.full))),
     ),
     metric(
+        "tillstream_memory_resident_bytes",
+        "Memory that the engine's process holds",
+        Read::Gauge(|f| number(f.memory.resident_bytes)),
+    ),
+    metric(
+        "tillstream_memory_max_bytes",
+        "Memory that the configuration allows the engine",
+        Read::Gauge(|f| number(f.memory.max_bytes)),
+    ),
+    metric(
         "tillstream_shard_events",
         "Events that each shard applied",
         Read::Counters("shard", |f| by_shard(f, |s| s.events)),

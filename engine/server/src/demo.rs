@@ -153,14 +153,25 @@ impl DataFolder {
                 is_ours: false,
             });
         }
-        let name = format!("tillstream-demo-{}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        fs::create_dir(&path)
-            .with_context(|| format!("could not make the folder {}", path.display()))?;
-        Ok(Self {
-            path,
-            is_ours: true,
-        })
+        // A demo that was killed leaves its folder, and its process number may come again.
+        let mut turn = 0;
+        loop {
+            let name = format!("tillstream-demo-{}-{turn}", std::process::id());
+            let path = std::env::temp_dir().join(name);
+            match fs::create_dir(&path) {
+                Ok(()) => {
+                    return Ok(Self {
+                        path,
+                        is_ours: true,
+                    });
+                }
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => turn += 1,
+                Err(error) => {
+                    return Err(error)
+                        .with_context(|| format!("could not make the folder {}", path.display()));
+                }
+            }
+        }
     }
 }
 

@@ -54,6 +54,12 @@ pub fn tillload() -> ExitCode {
     {
         return run(std::env::args_os());
     }
+    // What a run has to say while it goes on, such as that its engine does not answer.
+    let level = std::env::var("RUST_LOG").ok();
+    if let Err(error) = logging::start(level.as_deref(), "warn", args::LogFormat::Text) {
+        output::tell(format!("error: {error:#}"));
+        return ExitCode::from(2);
+    }
     till_loadgen::cli::main(std::env::args_os(), &till_loadgen::engine::SelfStarter)
 }
 

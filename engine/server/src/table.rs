@@ -54,6 +54,11 @@ pub(crate) fn block(row: &Map<String, Value>) -> Vec<String> {
     let fields: Vec<Vec<String>> = row
         .iter()
         .filter(|(_, value)| !is_list(value))
+        .flat_map(|(name, value)| match value.as_object() {
+            // Sums within a row stand beside its other fields, and so in its currency.
+            Some(inner) => inner.iter().collect(),
+            None => vec![(name, value)],
+        })
         .map(|(name, value)| vec![heading(name), cell(name, value, row)])
         .collect();
     let mut out = aligned(&fields, &[false, false]);
@@ -162,9 +167,11 @@ pub(crate) fn time(us: i64) -> String {
     )
 }
 
+/// A text that fits a cell and cannot move the cursor: codes may hold anything, control characters too.
 fn cut(text: &str) -> String {
+    let text = text.replace(char::is_control, "\u{fffd}");
     if text.chars().count() <= CELL_CHARS_MAX {
-        return text.to_owned();
+        return text;
     }
     let mut short: String = text.chars().take(CELL_CHARS_MAX - 1).collect();
     short.push('…');

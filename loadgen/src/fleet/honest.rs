@@ -14,18 +14,19 @@ use till_client::{
 use till_protocol::id::{StoreId, TerminalId, TillId};
 use tokio::task::JoinSet;
 
-use super::bulk::{BY_HAND_MAX, Bulk};
+use super::bulk::Bulk;
+use super::counter::{Counter, Lane};
 use super::{FleetConfig, Outcome, Yard, locked};
 use crate::bench::now_us;
-use crate::engine::to_f64;
 use crate::oracle::Expected;
-use crate::trade::{Dice, Event, StoreTrade, daily_curve};
+use crate::trade::{Dice, StoreTrade};
 use crate::wire;
 
 /// Terminals that share a connection, as behind one store's agent.
 const TERMINALS_PER_LINK: u32 = 48;
-/// Events are made in small lots: finer than the latency that is looked for, coarser than the timer.
-const TICK: Duration = Duration::from_millis(4);
+/// Bytes that wait in the memory of all devices together while the engine does not keep up; then the trade waits.
+const OUTBOXES_BYTES: u64 = 512 << 20;
+const OUTBOX_BYTES_MIN: u64 = 128 << 10;
 const LEFTOVERS_MAX: Duration = Duration::from_secs(120);
 
 /// All honest terminals.
@@ -50,9 +51,18 @@ type Due = VecDeque<(u64, Instant, u64)>;
 
 /// When the events in flight were due, by terminal.
 #[derive(Debug, Default)]
-struct Clocks {
+pub(super) struct Clocks {
     yard: OnceLock<Arc<Yard>>,
     due: HashMap<u64, Mutex<Due>>,
+}
+
+impl Clocks {
+    /// A terminal has sent a frame: number of its last event, when it was due, how many events.
+    pub(super) fn sent(&self, terminal: TerminalId, frame: (u64, Instant, u64)) {
+        if let Some(due) = self.due.get(&terminal.to_u64()) {
+            locked(due).push_back(frame);
+        }
+    }
 }
 
 impl Observer for Clocks {
@@ -132,14 +142,12 @@ impl Chain {
         for store in 1..=yard.config.stores {
             let tills = self.tills.iter().filter(|till| till.store == store);
             let lanes = tills.map(|till| Lane::new(&till.terminal)).collect();
-            let counter = Counter {
-                yard: Arc::clone(yard),
-                clocks: Arc::clone(&self.clocks),
-                trade: trade_of(store, yard),
-                dice: Dice::new(yard.config.seed ^ u64::from(store) << 20),
+            let counter = Counter::new(
+                (Arc::clone(yard), Arc::clone(&self.clocks)),
+                trade_of(store, yard),
+                Dice::new(yard.config.seed ^ u64::from(store) << 20),
                 lanes,
-                turn: usize::try_from(store)?,
-            };
+            );
             drop(stores.spawn(counter.run()));
         }
         Ok(stores)
@@ -197,7 +205,11 @@ fn join(config: &FleetConfig, link: &Link, id: TerminalId, clocks: &Arc<Clocks>)
     let (outbox, before): (Box<dyn Outbox>, u64);
     let terminal = match &config.outbox {
         None => {
-            (outbox, before) = (Box::new(MemoryOutbox::new(MemoryConfig::default())), 0);
+            let bounds = MemoryConfig {
+                bytes_max: outbox_bytes(config),
+                ..MemoryConfig::default()
+            };
+            (outbox, before) = (Box::new(MemoryOutbox::new(bounds)), 0);
             link.terminal(settings, outbox, Box::new(NoDeadLetters))
         }
         Some(folder) => {
@@ -217,6 +229,13 @@ fn join(config: &FleetConfig, link: &Link, id: TerminalId, clocks: &Arc<Clocks>)
     })
 }
 
+/// What each outbox in memory may hold, so that all of them together stay within [`OUTBOXES_BYTES`].
+fn outbox_bytes(config: &FleetConfig) -> u64 {
+    let terminals = u64::from(config.stores) * u64::from(config.terminals);
+    let most = MemoryConfig::default().bytes_max;
+    (OUTBOXES_BYTES / terminals.max(1)).clamp(OUTBOX_BYTES_MIN, most)
+}
+
 /// One terminal names the goods of the bulk trade for all.
 async fn name_bulk(yard: &Yard, bulk: &Bulk, first: &Till) -> Result<()> {
     let events = bulk.names(now_us());
@@ -233,143 +252,4 @@ async fn name_bulk(yard: &Yard, bulk: &Bulk, first: &Till) -> Result<()> {
         }
     }
     Ok(first.terminal.flush().await?)
-}
-
-/// A till of a store and the events that it makes in one tick.
-#[derive(Debug)]
-struct Lane {
-    terminal: Terminal,
-    events: Vec<Event>,
-    /// While it is offline its events wait.
-    offline_until: Option<Instant>,
-}
-
-impl Lane {
-    fn new(terminal: &Terminal) -> Self {
-        Self {
-            terminal: terminal.clone(),
-            events: Vec::new(),
-            offline_until: None,
-        }
-    }
-}
-
-/// One store at work.
-#[derive(Debug)]
-struct Counter {
-    yard: Arc<Yard>,
-    clocks: Arc<Clocks>,
-    trade: StoreTrade,
-    dice: Dice,
-    lanes: Vec<Lane>,
-    /// Frames of bulk trade so far.
-    turn: usize,
-}
-
-impl Counter {
-    async fn run(mut self) -> Result<()> {
-        let mut tick = tokio::time::interval(TICK);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-        let all = self.yard.config.rate;
-        let by_hand = to_f64(all.min(BY_HAND_MAX)) / to_f64(all);
-        let (mut owed, mut owed_bulk, mut last) = (self.dice.unit(), 0.0, Instant::now());
-        while !self.yard.is_over() {
-            tick.tick().await;
-            let now = Instant::now();
-            let due = self.rate() * (now - last).as_secs_f64();
-            owed += due * by_hand;
-            owed_bulk += due * (1.0 - by_hand);
-            last = now;
-            while owed >= 1.0 {
-                owed -= 1.0;
-                self.make();
-            }
-            while owed_bulk >= to_f64(Bulk::frame_events()) {
-                owed_bulk -= to_f64(Bulk::frame_events());
-                self.send_bulk(now).await?;
-            }
-            self.wander(now);
-            self.hand_over(now, false).await?;
-        }
-        self.hand_over(Instant::now(), true).await
-    }
-
-    /// Events per second of this store now: its part of the chain's rate by the time of its day. Stores lie around the
-    /// globe, so that the chain's own rate stays what was asked for.
-    fn rate(&self) -> f64 {
-        let stores = i64::from(self.yard.config.stores);
-        let minute = now_us() / 60_000_000;
-        let weight = |store: i64| to_f64(daily_curve(minute + store * 1_440 / stores));
-        let all: f64 = (0..stores).map(weight).sum();
-        to_f64(self.yard.config.rate) * weight(i64::from(self.trade.store()) - 1) / all
-    }
-
-    fn make(&mut self) {
-        let (till, event) = self.trade.next(now_us());
-        if let Some(mut book) = self.yard.book(self.trade.store()) {
-            book.take(&event);
-        }
-        self.yard.sent.fetch_add(1, Ordering::Relaxed);
-        let lane = usize::try_from(till)
-            .ok()
-            .and_then(|till| self.lanes.get_mut(till));
-        if let Some(lane) = lane {
-            lane.events.push(event);
-        }
-    }
-
-    async fn send_bulk(&mut self, now: Instant) -> Result<()> {
-        self.turn += 1;
-        let lanes = self.lanes.len().max(1);
-        let (Some(bulk), Some(lane)) = (&self.yard.bulk, self.lanes.get(self.turn % lanes)) else {
-            return Ok(());
-        };
-        let store = self.trade.store();
-        let made = {
-            let mut book = self.yard.book(store);
-            let place = (lane.terminal.next_seq(), now_us());
-            bulk.frame((store, self.turn), place, book.as_deref_mut())?
-        };
-        let Some(frame) = made else {
-            return Ok(());
-        };
-        let events = Bulk::frame_events();
-        self.yard.sent.fetch_add(events, Ordering::Relaxed);
-        let number = lane.terminal.send_frame(frame).await?;
-        if let Some(due) = self.clocks.due.get(&lane.terminal.id().to_u64()) {
-            locked(due).push_back((number, now, events));
-        }
-        Ok(())
-    }
-
-    /// Now and then a till loses its network for some seconds.
-    fn wander(&mut self, now: Instant) {
-        for lane in &mut self.lanes {
-            if lane.offline_until.is_none() && self.dice.below(20_000) == 0 {
-                let seconds = self.dice.between(2, 8).unsigned_abs();
-                lane.offline_until = Some(now + Duration::from_secs(seconds));
-            }
-        }
-    }
-
-    async fn hand_over(&mut self, now: Instant, is_last: bool) -> Result<()> {
-        for lane in &mut self.lanes {
-            if lane.offline_until.is_some_and(|until| until > now) && !is_last {
-                continue;
-            }
-            lane.offline_until = None;
-            if lane.events.is_empty() {
-                continue;
-            }
-            let events = std::mem::take(&mut lane.events);
-            let id = lane.terminal.id().to_u64();
-            for (frame, count) in wire::frames(&events, lane.terminal.next_seq())? {
-                let number = lane.terminal.send_frame(frame).await?;
-                if let Some(due) = self.clocks.due.get(&id) {
-                    locked(due).push_back((number, now, count));
-                }
-            }
-        }
-        Ok(())
-    }
 }

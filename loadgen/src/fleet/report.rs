@@ -18,8 +18,10 @@ pub struct Live {
     pub p99_us: u64,
     /// Net sales so far in minor units.
     pub sales_minor: i128,
-    /// Events that are not acknowledged yet.
+    /// Events that are due and not acknowledged: with devices that are offline, under way, or not even made for want of room.
     pub backlog: u64,
+    /// Memory of the engine in MiB, where it runs on this machine.
+    pub engine_mb: Option<f64>,
 }
 
 /// The end of a chain's run.
@@ -41,6 +43,14 @@ pub struct FleetReport {
     pub sales_total_minor: i128,
     /// How long it took, in seconds.
     pub elapsed_s: f64,
+    /// Events acknowledged per second of it.
+    pub events_per_s: f64,
+    /// Largest number of events that were due and not acknowledged, looked at once a second.
+    pub backlog_max: u64,
+    /// The same number when the last event had been due.
+    pub backlog_last: u64,
+    /// Largest memory of the engine in MiB, where it runs on this machine.
+    pub engine_rss_mb: Option<f64>,
     /// Everything in the engine equals what was acknowledged.
     pub reconciled: bool,
     /// What differs.
@@ -58,7 +68,11 @@ impl fmt::Display for Live {
             self.p99_us,
             till_protocol::money::format_decimal_wide(self.sales_minor, 2),
             self.backlog
-        )
+        )?;
+        match self.engine_mb {
+            Some(mb) => write!(f, "  engine {mb:>5.0} MiB"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -70,6 +84,15 @@ impl fmt::Display for FleetReport {
             "  {} acknowledged: {} applied, {} quarantined; {} came again, {} refused",
             self.events_acked, self.events_applied, self.quarantined, self.duplicates, self.refused
         )?;
+        write!(
+            f,
+            "  {:.0} events/s, backlog at most {} and {} at the end",
+            self.events_per_s, self.backlog_max, self.backlog_last
+        )?;
+        if let Some(mb) = self.engine_rss_mb {
+            write!(f, ", engine at most {mb:.0} MiB")?;
+        }
+        writeln!(f)?;
         let sales = till_protocol::money::format_decimal_wide(self.sales_total_minor, 2);
         writeln!(f, "  net sales {sales}")?;
         let verdict = if self.reconciled {

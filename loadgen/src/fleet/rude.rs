@@ -45,6 +45,9 @@ struct Said {
     fate: Fate,
 }
 
+/// What a device came to: its name as (store, till), what the engine must hold of it, and complaints.
+pub(super) type End = ((u32, u32), Expected, Vec<String>);
+
 /// A rude device.
 #[derive(Debug)]
 pub(super) struct Device {
@@ -88,7 +91,7 @@ impl Device {
     }
 
     /// Misbehaves until the run is over, then settles what is open.
-    pub(super) async fn run(mut self, yard: Arc<Yard>) -> ((u32, u32), Expected, Vec<String>) {
+    pub(super) async fn run(mut self, yard: Arc<Yard>) -> End {
         let mut line = None;
         let mut give_up = None;
         loop {
@@ -193,9 +196,9 @@ impl Device {
                 Fate::Refused => self.expected.refused += 1,
                 Fate::Quarantined => self.expected.quarantined += 1,
             }
-            if matches!(said.fate, Fate::Applied | Fate::Quarantined) {
-                yard.acked.fetch_add(1, Ordering::Relaxed);
-            }
+            let is_kept = matches!(said.fate, Fate::Applied | Fate::Quarantined);
+            let count = if is_kept { &yard.acked } else { &yard.declined };
+            count.fetch_add(1, Ordering::Relaxed);
         }
         if self.first <= upto {
             self.complaints.push(format!(

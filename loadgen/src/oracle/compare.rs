@@ -7,7 +7,7 @@ use hashbrown::HashMap;
 use till_protocol::id::SkuId;
 
 use super::{Difference, StoreBook, Sums};
-use crate::admin::{self, Admin, StockRow, TerminalRow};
+use crate::admin::{self, Admin, SalesRow, StockRow, TerminalRow};
 
 /// What the engine held before a run: everything is compared as what the run added.
 #[derive(Clone, Debug, Default)]
@@ -95,6 +95,7 @@ pub fn compare(
             &found,
             &mut out,
         );
+        breakdowns(admin, *store, &mut out)?;
         if book.stock.is_empty() {
             continue;
         }
@@ -129,6 +130,26 @@ pub fn compare(
     Ok(out)
 }
 
+/// Whatever a store's sales are split by, the parts must add up to the whole.
+fn breakdowns(admin: &Admin, store: u32, out: &mut Vec<Difference>) -> Result<()> {
+    // A receipt may have a part in several rows; everything else is split without a rest.
+    let added = |by: &str| -> Result<Sums> {
+        let rows = admin.sales(by, Some(store))?;
+        rows.iter().try_fold(Sums::default(), |mut all, row| {
+            all.add(&row.sums()?, 1);
+            Ok(all)
+        })
+    };
+    let whole = added("total")?;
+    for by in ["day", "hour", "sku", "tender"] {
+        let mut parts = added(by)?;
+        parts.transactions = whole.transactions;
+        let what = format!("sales by {by} of store {store}");
+        sums(&what, &whole, &parts, out);
+    }
+    Ok(())
+}
+
 /// Sums of all stores, whatever their currency: a store has one.
 ///
 /// # Errors
@@ -136,17 +157,23 @@ pub fn compare(
 pub fn sales_by_store(admin: &Admin) -> Result<BTreeMap<u32, Sums>> {
     let mut out: BTreeMap<u32, Sums> = BTreeMap::new();
     for row in admin.sales("store", None)? {
-        let sums = Sums {
-            transactions: row.transactions.into(),
-            lines: row.lines.into(),
-            quantity: admin::quantity(&row.quantity)?,
-            net: row.net_minor,
-            discount: row.discount_minor,
-            tax: row.tax_minor,
-        };
-        out.entry(row.store.unwrap_or(0)).or_default().add(&sums, 1);
+        let store = out.entry(row.store.unwrap_or(0)).or_default();
+        store.add(&row.sums()?, 1);
     }
     Ok(out)
+}
+
+impl SalesRow {
+    fn sums(&self) -> Result<Sums> {
+        Ok(Sums {
+            transactions: self.transactions.into(),
+            lines: self.lines.into(),
+            quantity: admin::quantity(&self.quantity)?,
+            net: self.net_minor,
+            discount: self.discount_minor,
+            tax: self.tax_minor,
+        })
+    }
 }
 
 fn levels(rows: Vec<StockRow>) -> HashMap<u64, (i128, i128)> {
@@ -185,6 +212,17 @@ fn stock(
     found: &HashMap<u64, (i128, i128)>,
     out: &mut Vec<Difference>,
 ) {
+    for (sku, now) in found
+        .iter()
+        .filter(|(sku, _)| !book.stock.contains_key(*sku))
+    {
+        let was = before.and_then(|rows| rows.get(sku)).copied();
+        let name = SkuId::from_u64(*sku);
+        let what = |part: &str| format!("{part} of {name} in store {store}, which nobody moved");
+        let was = was.unwrap_or_default();
+        differ(|| what("stock"), was.0, now.0, out);
+        differ(|| what("reserved"), was.1, now.1, out);
+    }
     for (sku, level) in &book.stock {
         let before = before
             .and_then(|rows| rows.get(sku))
@@ -246,8 +284,9 @@ fn terminal(
     for (what, expected, found, before) in counts {
         differ(
             || format!("{what} events of {name}"),
-            expected,
-            found.saturating_sub(before),
+            i128::from(expected),
+            // A counter that fell is a difference, not a zero.
+            i128::from(found) - i128::from(before),
             out,
         );
     }

@@ -1,7 +1,7 @@
 //! RFC 4180 records out of a stream of bytes, with the line on which each begins.
 //!
 //! Memory stays bounded whatever the file holds, and one broken row never swallows the rows behind it: a quote that is
-//! opened and not closed within [`ROW_BYTES_MAX`] costs its own line only.
+//! opened and not closed within [`ROW_BYTES_MAX`], or closed by the quote of a later row, costs its own line only.
 
 use std::io::{self, Read};
 
@@ -45,6 +45,12 @@ impl Row {
         self.bytes.get(start..end)
     }
 
+    /// The first field with a line break in it.
+    pub fn broken_field(&self) -> Option<usize> {
+        let at = self.bytes.iter().position(|byte| *byte == b'\n')?;
+        Some(self.ends.partition_point(|end| *end <= at))
+    }
+
     /// A field as text; `None` when it is not there or not UTF-8.
     pub fn text(&self, index: usize) -> Option<&str> {
         self.get(index).and_then(|bytes| str::from_utf8(bytes).ok())
@@ -80,6 +86,8 @@ pub struct Rows<R> {
     start: usize,
     at_end: bool,
     line: u64,
+    /// Where the row that came last begins in the buffer, and its line.
+    last: (usize, u64),
 }
 
 enum Scan {
@@ -103,6 +111,7 @@ impl<R: Read> Rows<R> {
             start: 0,
             at_end: false,
             line: 1,
+            last: (0, 1),
         };
         rows.fill()?;
         if rows.buffer.starts_with(BOM) {
@@ -150,7 +159,18 @@ impl<R: Read> Rows<R> {
         }
     }
 
+    /// Gives back all but the first line of the row that came last: it holds rows of its own.
+    pub fn only_first_line(&mut self) {
+        let (start, line) = self.last;
+        let row = self.buffer.get(start..self.start).unwrap_or_default();
+        let bytes = first_line(row);
+        if bytes > 0 {
+            (self.start, self.line) = (start + bytes, line + 1);
+        }
+    }
+
     fn take(&mut self, bytes: usize) {
+        self.last = (self.start, self.line);
         let taken = self
             .buffer
             .get(self.start..self.start + bytes)
@@ -232,9 +252,10 @@ fn scan(bytes: &[u8], row: &mut Row) -> Scan {
                 if bytes.get(after) == Some(&b'\r') && after + 1 == bytes.len() {
                     return Scan::More;
                 }
-                return match first_line(bytes.get(at..).unwrap_or_default()) {
+                // The quote may be that of a later row, which closed one that was left open on the first line.
+                return match first_line(bytes) {
                     0 => Scan::More,
-                    more => Scan::Broken(at + more, "text behind a closing quote"),
+                    line => Scan::Broken(line, "text behind a closing quote"),
                 };
             }
             at = after;

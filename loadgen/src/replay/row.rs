@@ -148,15 +148,42 @@ impl Columns {
     /// # Errors
     /// Returns the first reason why the row cannot be taken.
     pub fn parse(&self, row: &Row) -> Result<Good, Bad> {
+        if self.is_torn(row) {
+            return Err(Bad {
+                reason: "a quote is not closed on this line, or not meant as one".to_owned(),
+                partial: self.partial(row, true),
+            });
+        }
         self.good(row).map_err(|reason| Bad {
             reason,
-            partial: self.partial(row),
+            partial: self.partial(row, false),
         })
     }
 
-    /// What can be read of the key of a broken row.
-    pub fn partial(&self, row: &Row) -> Partial {
-        let written = |column| self.field(row, column).ok();
+    /// Whether a row has rows behind it in one of its fields, because a quote was left open and closed by a later one.
+    ///
+    /// Such a field has a line break, and between the two quotes lie as many commas as in a whole row.
+    pub fn is_torn(&self, row: &Row) -> bool {
+        let Some(first) = row.broken_field() else {
+            return false;
+        };
+        let swallows = |index: usize| {
+            let field = row.get(index).unwrap_or_default();
+            let commas = field.iter().filter(|byte| **byte == b',').count();
+            field.contains(&b'\n') && commas + 1 >= self.fields
+        };
+        let known = self.at.iter().flatten();
+        row.len() != self.fields || known.into_iter().any(|at| *at >= first && swallows(*at))
+    }
+
+    /// What can be read of the key of a broken row. Of one that is `cut` by a quote, only fields before it count: what
+    /// stands behind belongs to another row.
+    pub fn partial(&self, row: &Row, cut: bool) -> Partial {
+        let whole = row.broken_field().filter(|_| cut).unwrap_or(usize::MAX);
+        let written = |column: usize| {
+            let at = self.at.get(column).copied().flatten()?;
+            self.field(row, column).ok().filter(|_| at < whole)
+        };
         Partial {
             store: written(0).and_then(|text| number("", text).ok()),
             terminal: written(1).and_then(|text| number("", text).ok()),

@@ -22,6 +22,7 @@ use super::frame::Builder;
 use super::{Counts, Reader, ReplayConfig};
 use crate::engine::{Engine, EngineOptions, EngineStarter, Ready};
 use crate::oracle::Sums;
+use crate::wire;
 
 /// Connections to the engine.
 const LINKS: usize = 4;
@@ -173,6 +174,7 @@ pub(super) fn send(
         .worker_threads(1)
         .enable_all()
         .build()?;
+    runtime.block_on(wire::reach(ready.quic, &ready.identity))?;
     let news = Arc::new(News::default());
     let named = Named::default();
     let (queue, frames) = mpsc::channel(QUEUE_FRAMES);

@@ -118,3 +118,67 @@ fn a_file_without_header_is_an_error_that_says_so() {
         .to_string();
     assert!(error.contains("lacks"), "{error}");
 }
+
+/// Receipts as "receipt:lines", what was skipped, and how many rows there were.
+fn outcome(rows: &str) -> (Vec<String>, Vec<(u64, String)>, u64) {
+    let (receipts, counts, skipped) = read(format!("{HEADER}{rows}"));
+    let shown = receipts
+        .iter()
+        .map(|receipt| format!("{}:{}", receipt.key.receipt, receipt.lines.len()));
+    (shown.collect(), skipped, counts.rows_read)
+}
+
+#[test]
+fn a_quote_that_is_left_open_swallows_no_rows_and_sends_no_receipt_in_part() {
+    let at = "2026-03-01T08:00:00Z";
+    let good = |receipt: &str, sku: &str| format!("1,1,{receipt},{at},{sku},1,1,,,,\n");
+    // The quote of R2's second row closes the one that R1 left open.
+    let rows = [
+        good("R1", "\"500 g"),
+        good("R2", "a"),
+        good("R2", "\"b, large\""),
+        good("R2", "c"),
+    ];
+    let (receipts, skipped, read) = outcome(&rows.concat());
+    assert_eq!(
+        (receipts, read),
+        (vec!["R2:3".to_owned()], 4),
+        "{skipped:?}"
+    );
+    assert_eq!(skipped.len(), 1);
+    assert_eq!(skipped[0].0, 2);
+    // A quote at the end of a field closes it so well that a single good row seems to be left.
+    let rows = [
+        good("R1", "x"),
+        good("R1", "\"500 g"),
+        good("R2", "5\""),
+        good("R2", "c"),
+    ];
+    let (receipts, skipped, read) = outcome(&rows.concat());
+    assert_eq!(
+        (receipts, read),
+        (vec!["R2:2".to_owned()], 4),
+        "{skipped:?}"
+    );
+    assert_eq!(skipped.len(), 2, "R1 is skipped whole: {skipped:?}");
+}
+
+#[test]
+fn a_sku_may_have_line_breaks_commas_and_quotes() {
+    let row = "1,1,R1,2026-03-01T08:00:00Z,\"a\nb, \"\"c\"\"\",1,1,,,,\n";
+    let (receipts, _, skipped) = read(format!("{HEADER}{row}"));
+    assert_eq!(skipped, []);
+    assert_eq!(receipts[0].lines[0].sku, "a\nb, \"c\"");
+}
+
+#[test]
+fn reasons_show_no_card_numbers() {
+    let (_, skipped, _) =
+        outcome("1,1,4111111111111111,2026-03-01T08:00:00Z,A,5500005555555559x,1,,,,\n");
+    let text = format!("{skipped:?}");
+    assert!(
+        !text.contains("411111") && !text.contains("550000"),
+        "{text}"
+    );
+    assert!(text.contains("5559"), "{text}");
+}

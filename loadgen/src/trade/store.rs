@@ -29,8 +29,8 @@ pub struct StoreTrade {
     last_us: i64,
     last_count_us: i64,
     receipts: Vec<u64>,
-    /// SKUs that a till has named.
-    named: Vec<HashSet<u64>>,
+    /// SKUs that a till has named, in its sales and in its movements: each family names what it uses first.
+    named: Vec<[HashSet<u64>; 2]>,
     /// Movements that belong together: (SKU, quantity) set aside and not yet set free.
     reserved: Vec<(u64, i64, u8)>,
 }
@@ -53,7 +53,7 @@ impl StoreTrade {
             last_us: 0,
             last_count_us: 0,
             receipts: (0..tills).map(|_| first_receipt).collect(),
-            named: (0..tills).map(|_| HashSet::new()).collect(),
+            named: (0..tills).map(|_| Default::default()).collect(),
             reserved: Vec::new(),
         }
     }
@@ -87,7 +87,7 @@ impl StoreTrade {
             .ok()
             .and_then(|till| self.named.get_mut(till))
         {
-            named.clear();
+            named.iter_mut().for_each(HashSet::clear);
         }
     }
 
@@ -104,8 +104,7 @@ impl StoreTrade {
         });
         let catalogue = Arc::clone(&self.catalogue);
         let mut event = basket(&mut self.dice, &catalogue, at, receipt);
-        let named = self.named.get_mut(till);
-        if let Some(named) = named {
+        if let Some([named, _]) = self.named.get_mut(till) {
             for (place, line) in event.lines.iter().enumerate() {
                 if named.insert(line.sku) {
                     let code = catalogue.by_id(line.sku);
@@ -208,7 +207,7 @@ impl StoreTrade {
         let is_new = self
             .named
             .get_mut(till)
-            .is_some_and(|named| named.insert(movement.sku));
+            .is_some_and(|[_, named]| named.insert(movement.sku));
         Event::Move(movement, is_new.then(|| item.code.clone()))
     }
 

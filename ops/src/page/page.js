@@ -2,6 +2,8 @@
 
 const SAMPLES = 120;
 const STORES_SHOWN = 10;
+const ACKS = 11;
+const acks = [];
 const byId = (id) => document.getElementById(id);
 const whole = new Intl.NumberFormat("en");
 const compact = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
@@ -49,6 +51,20 @@ function money(minor, currency, decimals) {
     return new Intl.NumberFormat("en", { style: "currency", currency, minimumFractionDigits: decimals }).format(value);
   } catch {
     return `${whole.format(value)} ${currency}`;
+  }
+}
+
+// A sum that fits its tile: to the cent when small, to the unit below ten million, then shortened.
+function largeMoney({ net_minor: minor, currency, decimals }) {
+  const value = Number(minor) / 10 ** decimals;
+  if (Math.abs(value) < 1e5) return money(minor, currency, decimals);
+  const form = Math.abs(value) < 1e7
+    ? { maximumFractionDigits: 0 }
+    : { notation: "compact", maximumFractionDigits: 2 };
+  try {
+    return new Intl.NumberFormat("en", { style: "currency", currency, ...form }).format(value);
+  } catch {
+    return money(minor, currency, decimals);
   }
 }
 
@@ -132,11 +148,27 @@ function showRate(f) {
   show("acked-note", `from ${whole.format(f.sessions.streams)} open terminals on ${whole.format(f.sessions.connections)} connections`);
 }
 
+// How long frames of the last seconds took: the counters rise from the start on, so two looks are subtracted.
+function showAcks(ack) {
+  acks.push(new Map(ack.buckets));
+  if (acks.length > ACKS) acks.shift();
+  const then = acks.length > 1 ? acks[0] : new Map();
+  const frames = ack.buckets.map(([us, count]) => [us, count - (then.get(us) ?? 0)]);
+  const all = frames.reduce((sum, [, count]) => sum + count, 0);
+  const quantile = (share) => {
+    let left = Math.max(1, Math.ceil(all * share));
+    return frames.find(([, count]) => (left -= count) <= 0)[0];
+  };
+  show("p99", all ? micros(quantile(0.99)) : "–");
+  show("p99-note", all
+    ? `p50 ${micros(quantile(0.5))}, last seconds; p99 ${micros(ack.p99_us)} since the start`
+    : ack.count ? `no frame in the last seconds; p99 ${micros(ack.p99_us)} since the start` : "no frame was answered yet");
+}
+
 function showTiles(f) {
-  show("p99", f.ack.count ? micros(f.ack.p99_us) : "–");
-  show("p99-note", f.ack.count ? `p50 ${micros(f.ack.p50_us)} · p99.9 ${micros(f.ack.p999_us)}, since the start` : "no frame was answered yet");
+  showAcks(f.ack);
   const [first, ...others] = f.sales;
-  show("sales", first ? money(first.net_minor, first.currency, first.decimals) : "–");
+  show("sales", first ? largeMoney(first) : "–");
   show("sales-note", first
     ? [`${whole.format(first.transactions)} transactions, before tax`, ...others.map((s) => money(s.net_minor, s.currency, s.decimals))].join(" · ")
     : "nothing was sold yet");
@@ -148,6 +180,9 @@ function showTiles(f) {
   const share = f.disk.total_bytes ? f.disk.free_bytes / f.disk.total_bytes : 1;
   show("disk", f.disk.full ? "full" : `${bytes(f.disk.free_bytes)} free`, f.disk.full ? "bad" : share < 0.05 ? "warn" : "");
   show("disk-note", f.disk.full ? "ingestion waits for room; nothing acknowledged is lost" : `journal ${bytes(f.journal.bytes)} in ${f.journal.segments === 1 ? "1 segment" : `${whole.format(f.journal.segments)} segments`}`);
+  const { resident_bytes: used, max_bytes: most } = f.memory;
+  show("memory", used ? bytes(used) : "–", used > most ? "bad" : used > most * 0.9 ? "warn" : "");
+  show("memory-note", `of ${bytes(most)} that the configuration allows`);
 }
 
 function showBooks(e) {
@@ -173,10 +208,13 @@ function showShards(f) {
     const then = before?.shards.find((b) => b.shard === s.shard);
     const busiest = s.hot.slice(0, 3).map((h) => h.key).join(", ");
     const parked = s.parked ? ` · ${s.parked} parked` : "";
+    const waiting = cell(`${bytes(s.queued * 1024)} of ${bytes(s.queue_max * 1024)}`, true);
+    // A full queue slows the devices of its stores.
+    waiting.classList.toggle("warn-text", s.queued > s.queue_max * 0.9);
     return row(
       cell(`${s.shard}`),
       cell(then ? compact.format(per(s.events, then.events, us)) : "–", true),
-      cell(`${bytes(s.queued * 1024)} of ${bytes(s.queue_max * 1024)}`, true),
+      waiting,
       cell(whole.format(s.actors), true),
       cell((busiest || "–") + parked),
     );
@@ -222,7 +260,10 @@ async function refresh() {
   try {
     const status = await read("/api/v1/status");
     const f = status.figures;
-    if (before && f.started_at_us !== before.started_at_us) before = null;
+    if (before && f.started_at_us !== before.started_at_us) {
+      before = null;
+      acks.length = 0;
+    }
     showState(status);
     showRate(f);
     showTiles(f);

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use till_ops::{
-    AckFigures, DiskFigures, EventFigures, Figures, FlushFigures, HotKey, JournalFigures, Problem,
-    SalesFigures, SessionFigures, ShardFigures,
+    AckFigures, DiskFigures, EventFigures, Figures, FlushFigures, HotKey, JournalFigures,
+    MemoryFigures, Problem, SalesFigures, SessionFigures, ShardFigures,
 };
 use till_protocol::currency::Currency;
 use till_protocol::id::{SkuId, TerminalId};
@@ -140,6 +140,10 @@ pub(super) fn of(engine: &Handle, sums: &Sums) -> Figures {
             free_bytes: raw.disk_free_bytes.unwrap_or(0),
             total_bytes: 0,
             full: raw.commit.state == State::Full || raw.flush.state == FlushState::Full,
+        },
+        memory: MemoryFigures {
+            resident_bytes: raw.rss_bytes.unwrap_or(0),
+            max_bytes: raw.memory_max_bytes,
         },
         sales,
         stores,

@@ -45,17 +45,26 @@ fn fields_of_fields_can_be_chosen() {
 #[test]
 fn a_block_shows_lists_as_tables_in_its_currency() {
     let row = json!({"receipt": "R1", "currency": "USD", "flags": [],
+        "totals": {"transactions": 1, "net_minor": 349},
         "lines": [{"sku": "tea", "net_minor": 250}, {"sku": "milk", "net_minor": 99}]});
     assert_eq!(
         block(row.as_object().unwrap()),
         [
-            "receipt   R1",
-            "currency  USD",
-            "flags     -",
+            "receipt       R1",
+            "currency      USD",
+            "flags         -",
+            "transactions  1",
+            "net           3.49",
             "lines:",
             "  sku    net",
             "  tea   2.50",
             "  milk  0.99",
         ]
     );
+}
+
+#[test]
+fn a_code_cannot_break_a_row_or_move_the_cursor() {
+    let rows = [json!({"sku": "tea\n\u{1b}[2J", "quantity": "1"})];
+    assert_eq!(lines(&rows)[1], "tea\u{fffd}\u{fffd}[2J         1");
 }

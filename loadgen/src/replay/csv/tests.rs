@@ -64,6 +64,18 @@ fn an_open_quote_costs_its_own_line_only() {
 }
 
 #[test]
+fn an_open_quote_that_a_later_row_closes_costs_its_own_line_only() {
+    let rows = read(b"a,b\n\"x,2\n3,4\n5,\"y, z\"\n7,8\n");
+    assert_eq!(rows[1], (2, Err("text behind a closing quote")));
+    let behind = [
+        (3, fields(&["3", "4"])),
+        (4, fields(&["5", "y, z"])),
+        (5, fields(&["7", "8"])),
+    ];
+    assert_eq!(rows[2..], behind);
+}
+
+#[test]
 fn text_behind_a_closing_quote_is_a_broken_row() {
     let rows = read(b"\"a\"x,b\nc,d\n");
     assert!(rows[0].1.is_err());

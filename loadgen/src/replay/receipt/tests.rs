@@ -221,3 +221,25 @@ fn a_tender_pays_amounts_and_taxes_of_its_rows() {
         [-25]
     );
 }
+
+#[test]
+fn no_hash_of_a_card_number_leaves_the_tool() {
+    let key = |receipt: &str| Key {
+        store: 1,
+        terminal: 2,
+        date: "2026-03-01".to_owned(),
+        receipt: receipt.to_owned(),
+    };
+    assert_eq!(
+        event_id(&key("4111111111111111")),
+        event_id(&key("************1111")),
+        "the name is made of the masked number"
+    );
+    assert_eq!(person("5500005555555559"), person("************5559"));
+    assert_ne!(
+        event_id(&key("4006381333931")),
+        event_id(&key("4006381333948")),
+        "barcodes are no cards"
+    );
+    assert_ne!(person("Mrs Smith"), person("Mr Smith"));
+}
