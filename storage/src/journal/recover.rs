@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use super::format::{FileKind, GroupHeader, HeaderFault, SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::loss::Ledger;
 use super::scan::{Scan, first_written, next_group, pieces, scan};
-use super::writer::{Tail, WriteError, make_segment};
+use super::writer::{SegmentFault, Tail, WriteError, make_segment};
 use super::{
     Journal, JournalConfig, Lsn, Segment, Shared, Writer, base, lock, parse_segment_name, read,
     segment_name,
@@ -207,15 +207,12 @@ fn make_first(
         return Ok(());
     };
     debug_assert_eq!(headers.len(), 1);
-    make_segment(shared, segment, config.segment_bytes).map_err(|cause| {
-        if crate::disk::is_full(&cause) {
-            OpenError::Full {
-                bytes: config.segment_bytes,
-                dir: shared.dir.clone(),
-            }
-        } else {
-            failed("beginning the journal in", &shared.dir, cause)
-        }
+    make_segment(shared, segment, config.segment_bytes).map_err(|fault| match fault {
+        SegmentFault::Unwritten(cause) if crate::disk::is_full(&cause) => OpenError::Full {
+            bytes: config.segment_bytes,
+            dir: shared.dir.clone(),
+        },
+        fault => failed("beginning the journal in", &shared.dir, fault.into_cause()),
     })
 }
 
