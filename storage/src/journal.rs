@@ -251,6 +251,15 @@ impl Shared {
         lock(&self.segments)
     }
 
+    /// All segments and the durable end, as they were at one moment. The end lies in the last segment: taken apart from the
+    /// segments it might lie in one that has begun since.
+    pub(crate) fn snapshot(&self) -> (Vec<Segment>, Lsn) {
+        let segments = self.segments();
+        // A segment that has just begun is named before anything of it is durable.
+        let begun = segments.last().map_or(Lsn::ZERO, |last| last.start);
+        (segments.clone(), self.durable().max(begun))
+    }
+
     pub(crate) fn set_base(&self, base: Lsn) {
         *lock(&self.base) = Some(base);
     }
