@@ -308,12 +308,14 @@ pub(crate) fn parse_segment_name(name: &str) -> Option<Lsn> {
 /// What the doctor needs of the journal's inside.
 pub(crate) mod doctoring {
     pub(crate) use super::format::{
-        Entries, EntryPrefix, FileKind, GROUP_HEADER_BYTES as GROUP_HEADER, GroupHeader,
-        SegmentHeader, entries_crc,
+        EntryPrefix, FileKind, GROUP_HEADER_BYTES as GROUP_HEADER, GroupHeader, SegmentHeader,
+        entries_crc,
     };
     pub(crate) use super::loss::Ledger;
-    pub(crate) use super::recover::{Folder, read_header, written_end};
-    pub(crate) use super::scan::{Piece, pieces};
+    pub(crate) use super::recover::{Folder, read_header};
+    pub(crate) use super::scan::{
+        Extent, Piece, Scan, ends_before, entries_in, pieces, proof_of_damage,
+    };
 }
 
 #[cfg(test)]
