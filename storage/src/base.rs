@@ -9,14 +9,15 @@ mod scan;
 
 use std::path::Path;
 
-use till_core::{Record, ShardConfig};
+use till_core::{Record, ShardConfig, TerminalRow};
+use till_protocol::id::TerminalId;
 
 pub use error::FoldError;
 
 use crate::disk::Disk;
 use crate::facts::Facts;
 use crate::journal::{Journal, Lsn, read_base, write_base};
-use crate::rebuild::{Fold, Progress};
+use crate::rebuild::{Fold, Progress, Registrations};
 use crate::views::{FlushBatch, Views};
 
 /// Rows of one flush while a base is loaded.
@@ -40,6 +41,28 @@ pub fn load(
     }
     flush.checkpoint = Some(lsn.get());
     views.write(&flush)?;
+    Ok(())
+}
+
+/// Shows every terminal's row of the newest base of a folder.
+///
+/// # Errors
+/// [`FoldError`] when the base is damaged.
+pub(crate) fn terminals(
+    disk: &dyn Disk,
+    dir: &Path,
+    mut visit: impl FnMut(TerminalId, TerminalRow),
+) -> Result<(), FoldError> {
+    let Some((_, records)) = read_base(disk, dir)? else {
+        return Ok(());
+    };
+    let mut rows = FlushBatch::default();
+    for record in records {
+        codec::decode(&record?, &mut rows)?;
+        for (terminal, row) in std::mem::take(&mut rows).terminals {
+            visit(terminal, row);
+        }
+    }
     Ok(())
 }
 
@@ -72,11 +95,20 @@ pub fn fold(
     progress: Progress<'_>,
 ) -> Result<(), FoldError> {
     let from = load_newest(journal.disk().as_ref(), journal.dir(), scratch)?;
+    let registrations = Registrations::new(journal.clone(), []);
     let mut fold = Fold::new(scratch, facts, ShardConfig::default());
+    fold = fold.with_registrations(&registrations);
     for item in journal.records_between(from, upto) {
         let (lsn, record) = item?;
         fold.apply(lsn, &record)?;
         progress(lsn);
+    }
+    // Records that wait must not leave with their segments.
+    if let Some((store, records)) = fold.left_out().first_key_value() {
+        return Err(FoldError::Unregistered {
+            store: *store,
+            records: *records,
+        });
     }
     fold.finish(upto)?;
     Ok(())

@@ -13,14 +13,17 @@ use thiserror::Error;
 
 use crate::disk::{Disk, DiskFile};
 use crate::journal::doctoring::{
-    Entries, EntryPrefix, FileKind, Folder, GROUP_HEADER, GroupHeader, Ledger, Piece,
-    SegmentHeader, entries_crc, pieces, read_header, written_end,
+    EntryPrefix, Extent, FileKind, Folder, GROUP_HEADER, GroupHeader, Ledger, Piece, Scan,
+    SegmentHeader, ends_before, entries_crc, entries_in, pieces, proof_of_damage, read_header,
 };
 use crate::journal::{Lost, Lsn, OpenError, SEGMENT_HEADER_BYTES, segment_name};
 use crate::num::{narrow, size, size32, wide};
 
 /// What the names of copies of damaged segments end in. The journal never reads them.
 pub const ASIDE_SUFFIX: &str = "damaged";
+
+/// Bytes of a segment that is one hole, about: as large as segments are by default.
+const HOLE_BYTES_MAX: u64 = 64 << 20;
 
 /// Bytes copied at once.
 const COPY_BYTES: usize = 1 << 20;
@@ -123,7 +126,7 @@ struct Patient<'a> {
 struct Examined {
     start: Lsn,
     salt: Option<u64>,
-    end: Lsn,
+    extent: Extent,
     is_wounded: bool,
 }
 
@@ -176,39 +179,40 @@ impl<'a> Patient<'a> {
             Err(other) => return Err(other.into()),
         };
         let file = self.disk.open(&path).map_err(io)?;
-        let written = written_end(file.as_ref(), start).map_err(io)?;
         let least = start.plus(SEGMENT_HEADER_BYTES);
-        let limit = next.unwrap_or_else(|| written.max(least));
+        let extent = match next {
+            Some(next) => Extent::before(next),
+            None => Extent::of_last(file.as_ref(), start).map_err(io)?,
+        };
         let mut walk = Walk::new(start, ledger);
-        pieces(file.as_ref(), start, salt, limit, |piece| walk.add(&piece)).map_err(io)?;
+        pieces(file.as_ref(), start, salt, extent, |piece| walk.add(&piece)).map_err(io)?;
         let mut examined = Examined {
             start,
             salt,
-            end: limit,
+            extent,
             is_wounded: salt.is_none(),
         };
         if salt.is_none() {
-            walk.wounds.insert(
-                0,
-                walk.wound(start, least, "the segment's header is broken"),
-            );
+            let what = "the segment's header is broken";
+            walk.wounds.insert(0, walk.wound(start, least, what));
         }
         self.report.groups += walk.groups;
         self.report.records += walk.records;
+        let last = walk.last_damage.take();
+        let last = last.filter(|last| last.to == extent.written);
         let mut wounds = std::mem::take(&mut walk.wounds);
-        if let Some((from, to)) = walk.last_damage.filter(|(_, to)| *to == limit) {
+        if let Some(last) = last {
             match next {
-                // A stretch of zeros up to the next segment's start: a segment between them is gone.
-                Some(limit) if written <= from => {
+                Some(next) if ends_before(file.as_ref(), start, last.from, next).map_err(io)? => {
                     wounds.pop();
-                    self.report.missing.push((from, limit));
-                    examined.end = from;
+                    self.report.missing.push((last.from, next));
+                    examined.extent = Extent::before(last.from);
                 }
-                None if salt.is_some() && !walk.last_is_proved => {
+                None if last.is_torn(file.as_ref(), start, salt).map_err(io)? => {
                     self.report.torn = wounds.pop();
-                    examined.end = from;
+                    examined.extent = Extent::before(last.from);
                 }
-                _ => debug_assert!(from < to, "a wound has bytes"),
+                _ => {}
             }
         }
         examined.is_wounded |= !wounds.is_empty();
@@ -227,7 +231,7 @@ impl<'a> Patient<'a> {
         let to = self.disk.create(&fresh).map_err(io)?;
         self.begin(to.as_ref(), old.start, salt).map_err(io)?;
         let mut failure = None;
-        pieces(from.as_ref(), old.start, old.salt, old.end, |piece| {
+        pieces(from.as_ref(), old.start, old.salt, old.extent, |piece| {
             let written = copy(to.as_ref(), old.start, salt, &piece);
             if let (None, Err(cause)) = (&failure, written) {
                 failure = Some(cause);
@@ -248,8 +252,18 @@ impl<'a> Patient<'a> {
         Ok(())
     }
 
-    // Puts a segment that is one hole in the place of one that is gone.
+    // Puts segments that are one hole each in the place of those that are gone.
     fn fill(&self, from: Lsn, to: Lsn) -> Result<(), DoctorError> {
+        let mut at = from;
+        while to.since(at) > 2 * HOLE_BYTES_MAX {
+            let next = at.plus(HOLE_BYTES_MAX);
+            self.fill_one(at, next)?;
+            at = next;
+        }
+        self.fill_one(at, to)
+    }
+
+    fn fill_one(&self, from: Lsn, to: Lsn) -> Result<(), DoctorError> {
         let path = self.dir.join(segment_name(from));
         let io = |cause| failed("filling in", &path, cause);
         let fresh = path.with_extension("new");
@@ -304,8 +318,31 @@ struct Walk<'a> {
     groups: u64,
     records: u64,
     wounds: Vec<Wound>,
-    last_damage: Option<(Lsn, Lsn)>,
-    last_is_proved: bool,
+    last_damage: Option<Stretch>,
+}
+
+// Bytes of a segment that are no whole group.
+#[derive(Clone, Copy, Debug)]
+struct Stretch {
+    from: Lsn,
+    to: Lsn,
+    first: [u8; 48],
+}
+
+impl Stretch {
+    // Whether it is what a start cuts off as torn: at the end of the journal, and without any proof that it was durable. The
+    // same rules as the start has. Where the segment's own header is lost nothing can be told: it is damage.
+    fn is_torn(&self, file: &dyn DiskFile, start: Lsn, salt: Option<u64>) -> io::Result<bool> {
+        let Some(salt) = salt else {
+            return Ok(false);
+        };
+        let scan = Scan {
+            end: self.from,
+            last: None,
+            broken: GroupHeader::decode(&self.first, salt, self.from),
+        };
+        Ok(proof_of_damage(file, (start, salt), &scan, self.to)?.is_none())
+    }
 }
 
 impl<'a> Walk<'a> {
@@ -317,7 +354,6 @@ impl<'a> Walk<'a> {
             records: 0,
             wounds: Vec::new(),
             last_damage: None,
-            last_is_proved: false,
         }
     }
 
@@ -329,14 +365,17 @@ impl<'a> Walk<'a> {
                 self.records += u64::from(group.head.entries);
             }
             Piece::Damaged { from, to, bytes } => {
-                let body = bytes.get(size(GROUP_HEADER)..).unwrap_or_default();
-                self.records += wide(whole_entries(body).len());
+                self.records += wide(whole_entries(*from, bytes).len());
                 let what = "no whole group";
                 self.wounds.push(self.wound(*from, *to, what));
-                self.last_damage = Some((*from, *to));
-                // Its own length, where that can be read, ends before other bytes do: something was written behind it.
-                let head = GroupHeader::decode_unproved(bytes, *from);
-                self.last_is_proved = head.is_some_and(|head| head.end() < *to);
+                let mut first = [0; 48];
+                let length = bytes.len().min(first.len());
+                first[..length].copy_from_slice(&bytes[..length]);
+                self.last_damage = Some(Stretch {
+                    from: *from,
+                    to: *to,
+                    first,
+                });
             }
         }
     }
@@ -351,16 +390,13 @@ impl<'a> Walk<'a> {
     }
 }
 
-// Places, in a damaged group's body, of the entries that are whole.
-fn whole_entries(body: &[u8]) -> BTreeMap<usize, EntryPrefix> {
-    let mut found = BTreeMap::new();
-    let mut entries = Entries::new(body);
-    while let Some((at, prefix, entry)) = entries.step() {
-        if !prefix.is_hole() && prefix.proves(entry) {
-            found.insert(at, prefix);
-        }
-    }
-    found
+// Places, behind the first header of a damaged stretch, of the entries that are whole.
+fn whole_entries(from: Lsn, bytes: &[u8]) -> BTreeMap<usize, EntryPrefix> {
+    let entries = entries_in(from, bytes).into_iter();
+    entries
+        .filter(|(_, prefix, entry)| !prefix.is_hole() && prefix.proves(entry))
+        .map(|(at, prefix, _)| (at, prefix))
+        .collect()
 }
 
 // Copies a file whole, and syncs the copy.
@@ -412,7 +448,7 @@ fn mend(from: Lsn, to: Lsn, bytes: &[u8]) -> (GroupHeader, Vec<u8>) {
         head.entries_crc = entries_crc(head.entries_crc, prefix);
         body.extend_from_slice(bytes);
     };
-    for (place, prefix) in whole_entries(source) {
+    for (place, prefix) in whole_entries(from, bytes) {
         if at < place {
             let hole = EntryPrefix::hole(narrow(place - at));
             put(&mut body, &hole, &hole.encode());

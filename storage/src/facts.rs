@@ -5,18 +5,14 @@
 //! durable.
 
 mod found;
+mod indexes;
 mod record;
 
-use std::collections::BTreeMap;
-use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use hashbrown::HashMap;
-use till_core::{RecordKind, Verdict};
-
-use crate::index::keys::keys_of;
-use crate::index::{Builder, IndexFault, IndexFile, PageCache, hour_of, receipt_hash, write_index};
-use crate::journal::{Journal, Lsn, Segment, index_name, lock, range_of, segment_name};
+use crate::index::{Builder, IndexFault, IndexFile, PageCache, hour_of, receipt_hash};
+use crate::journal::{Journal, Lsn, range_of};
+use indexes::Indexes;
 
 pub use found::{FactsError, FactsFound};
 pub use record::{Fact, FactEvent, Fate};
@@ -43,17 +39,7 @@ impl Default for FactsConfig {
 #[derive(Debug)]
 pub struct Facts {
     journal: Journal,
-    config: FactsConfig,
-    cache: PageCache,
-    state: Mutex<State>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    sealed: BTreeMap<Lsn, Arc<IndexFile>>,
-    active: Option<Builder>,
-    filter_bytes: usize,
-    retried: HashMap<(u64, u32, u64), Verdict>,
+    indexes: Indexes,
 }
 
 /// Entries that may hold what is looked for, in the order of the journal.
@@ -64,10 +50,8 @@ impl Facts {
     /// [`catch_up`](Self::catch_up).
     pub fn new(journal: Journal, config: FactsConfig) -> Self {
         Self {
-            cache: PageCache::new(config.cache_bytes),
+            indexes: Indexes::new(journal.clone(), config),
             journal,
-            config,
-            state: Mutex::new(State::default()),
         }
     }
 
@@ -77,13 +61,14 @@ impl Facts {
     }
 
     /// Opens or builds the index of every sealed segment, and reads the active one up to the durable end. Gives the
-    /// number of indexes that were built. Meant for a thread of its own after each rotation; lookups do it themselves
+    /// number of indexes that were written. Meant for a thread of its own after each rotation; lookups do it themselves
     /// where it has not been done.
     ///
     /// # Errors
-    /// [`FactsError`]; what was done so far stays.
+    /// [`FactsError`]; what was done so far stays. [`FactsError::Unwritten`] when an index could not be written: lookups
+    /// go on from memory, and the next call tries again.
     pub fn catch_up(&self) -> Result<usize, FactsError> {
-        self.refresh(&mut lock(&self.state))
+        self.indexes.catch_up()
     }
 
     /// All events with this receipt (its number in decimal, or its text), oldest record first.
@@ -98,7 +83,10 @@ impl Facts {
         )?;
         let mut events = Vec::new();
         for place in places {
-            let fact = Arc::new(self.fact(place)?);
+            let fact = match self.fact(place) {
+                Err(_) if self.indexes.is_dropped(place) => continue,
+                fact => Arc::new(fact?),
+            };
             record::add_with_receipt(&fact, receipt, &mut events)?;
         }
         Ok(events)
@@ -167,6 +155,7 @@ impl Facts {
             let from = run.partition_point(|place| {
                 match self.journal.read_head(*place).map(|head| range_of(&head)) {
                     Ok(range) => range.is_some_and(|(_, end)| end < first),
+                    Err(_) if self.indexes.is_dropped(*place) => true,
                     Err(error) => {
                         failed = Some(error);
                         false
@@ -201,25 +190,12 @@ impl Facts {
     /// # Errors
     /// [`FactsError`].
     pub fn received(&self) -> Result<Vec<(Lsn, Lsn, i64)>, FactsError> {
-        let mut state = lock(&self.state);
-        self.refresh(&mut state)?;
-        let rows = state.sealed.values().map(|index| {
-            let header = &index.header;
-            (
-                Lsn::new(header.start),
-                Lsn::new(header.end),
-                header.received_us,
-            )
-        });
-        Ok(rows.collect())
+        self.indexes.received()
     }
 
     fn judge(&self, lsn: Lsn, record: till_core::Record) -> Fact {
         let mut fact = Fact::new(lsn, record);
-        let state = lock(&self.state);
-        if !state.retried.is_empty() {
-            fact.retry(&state.retried);
-        }
+        self.indexes.retry(&mut fact);
         fact
     }
 
@@ -237,7 +213,7 @@ impl Facts {
         sealed: impl Fn(&IndexFile, &PageCache) -> Result<Vec<u32>, IndexFault>,
         active: impl Fn(&Builder) -> Vec<u32>,
     ) -> Result<Places, FactsError> {
-        let runs = self.each(sealed, active)?;
+        let runs = self.indexes.each(sealed, active)?;
         Ok(runs.into_iter().flatten().collect())
     }
 
@@ -248,203 +224,10 @@ impl Facts {
         first: u64,
         last: u64,
     ) -> Result<Vec<Places>, FactsError> {
-        self.each(
+        self.indexes.each(
             |index, cache| index.terminal(cache, terminal, epoch, (first, last)),
             |active| active.terminal(terminal, epoch, first, last).to_vec(),
         )
-    }
-
-    fn each(
-        &self,
-        sealed: impl Fn(&IndexFile, &PageCache) -> Result<Vec<u32>, IndexFault>,
-        active: impl Fn(&Builder) -> Vec<u32>,
-    ) -> Result<Vec<Places>, FactsError> {
-        let (indexes, tail) = {
-            let mut state = lock(&self.state);
-            self.refresh(&mut state)?;
-            let tail = state.active.as_ref();
-            let tail = tail.map(|builder| (builder.start, active(builder)));
-            let indexes: Vec<Arc<IndexFile>> = state.sealed.values().map(Arc::clone).collect();
-            (indexes, tail)
-        };
-        let mut found = Vec::new();
-        for index in indexes {
-            let start = Lsn::new(index.header.start);
-            let offsets = match sealed(&index, &self.cache) {
-                Ok(offsets) => offsets,
-                Err(fault) => {
-                    let index = self.rebuild(start, &fault)?;
-                    sealed(&index, &self.cache).map_err(|again| useless(start, &again))?
-                }
-            };
-            found.push(places_of(start, offsets));
-        }
-        if let Some((start, offsets)) = tail {
-            found.push(places_of(start, offsets));
-        }
-        Ok(found)
-    }
-
-    fn refresh(&self, state: &mut State) -> Result<usize, FactsError> {
-        let segments = self.journal.shared().segments().clone();
-        let oldest = segments.first().map_or(Lsn::ZERO, |first| first.start);
-        state.sealed.retain(|start, _| *start >= oldest);
-        let mut built = 0;
-        for segment in segments {
-            match segment.end {
-                Some(_) if state.sealed.contains_key(&segment.start) => {}
-                Some(end) => built += usize::from(self.open_or_build(state, segment, end)?),
-                None => self.extend(state, segment.start, self.journal.end())?,
-            }
-        }
-        Ok(built)
-    }
-
-    // True when the index had to be built.
-    fn open_or_build(
-        &self,
-        state: &mut State,
-        segment: Segment,
-        end: Lsn,
-    ) -> Result<bool, FactsError> {
-        let opened = self
-            .open_index(segment, end)
-            .and_then(|index| self.made_ready(state, index));
-        let (built, index, retries) = match opened {
-            Ok((index, retries)) => (false, index, retries),
-            Err(fault) => {
-                if !matches!(fault, IndexFault::Missing) {
-                    let segment = segment_name(segment.start);
-                    tracing::warn!(segment, %fault, "index is built again");
-                }
-                let index = self.build(state, segment, end)?;
-                let ready = self.made_ready(state, index);
-                let (index, retries) = ready.map_err(|fault| useless(segment.start, &fault))?;
-                (true, index, retries)
-            }
-        };
-        for place in places_of(segment.start, retries) {
-            let record = self.journal.read(place)?;
-            note_retry(state, &record);
-        }
-        state.sealed.insert(segment.start, Arc::new(index));
-        Ok(built)
-    }
-
-    // Loads of an index what is always at hand, and names its retries.
-    fn made_ready(
-        &self,
-        state: &mut State,
-        mut index: IndexFile,
-    ) -> Result<(IndexFile, Vec<u32>), IndexFault> {
-        let budget = self.config.filter_bytes.saturating_sub(state.filter_bytes);
-        state.filter_bytes += index.load_filter(&self.cache, budget)?;
-        let retries = index.retries(&self.cache)?;
-        Ok((index, retries))
-    }
-
-    fn open_index(&self, segment: Segment, end: Lsn) -> Result<IndexFile, IndexFault> {
-        let path = self.journal.dir().join(index_name(segment.start));
-        let disk = self.journal.disk().as_ref();
-        IndexFile::open(disk, &path, segment.start, end, segment.salt)
-    }
-
-    fn build(
-        &self,
-        state: &mut State,
-        segment: Segment,
-        end: Lsn,
-    ) -> Result<IndexFile, FactsError> {
-        let io = |cause: io::Error| FactsError::Index {
-            segment: segment_name(segment.start),
-            cause: cause.to_string(),
-        };
-        let grown = state.active.take();
-        let grown = grown.filter(|builder| builder.start == segment.start);
-        let mut builder = grown.unwrap_or_else(|| Builder::new(segment.start));
-        self.read_into(state, &mut builder, end)?;
-        let path = self.journal.dir().join(index_name(segment.start));
-        let disk = self.journal.disk().as_ref();
-        write_index(disk, &path, &builder, segment.salt).map_err(io)?;
-        self.cache.forget(segment.start);
-        // The room behind the last group is of no use to a segment that never changes again.
-        let trimmed = self
-            .journal
-            .shared()
-            .file(segment.start)
-            .and_then(|file| file.truncate(end.since(segment.start)));
-        if let Err(error) = trimmed {
-            tracing::warn!(%error, "a sealed segment could not be trimmed");
-        }
-        self.open_index(segment, end)
-            .map_err(|fault| useless(segment.start, &fault))
-    }
-
-    fn rebuild(&self, start: Lsn, fault: &IndexFault) -> Result<Arc<IndexFile>, FactsError> {
-        tracing::warn!(segment = segment_name(start), %fault, "index is built again");
-        let mut state = lock(&self.state);
-        let segments = self.journal.shared().segments().clone();
-        let segment = segments.into_iter().find(|one| one.start == start);
-        let Some((segment, end)) = segment.and_then(|one| Some((one, one.end?))) else {
-            return Err(useless(start, fault));
-        };
-        // The active segment's index in memory is not touched by this.
-        let active = state.active.take();
-        let built = self.build(&mut state, segment, end);
-        state.active = active;
-        let index = Arc::new(built?);
-        state.sealed.insert(start, Arc::clone(&index));
-        Ok(index)
-    }
-
-    fn extend(&self, state: &mut State, start: Lsn, end: Lsn) -> Result<(), FactsError> {
-        let grown = state.active.take();
-        let mut builder = grown
-            .filter(|builder| builder.start == start)
-            .unwrap_or_else(|| Builder::new(start));
-        let read = self.read_into(state, &mut builder, end);
-        state.active = Some(builder);
-        read
-    }
-
-    fn read_into(
-        &self,
-        state: &mut State,
-        builder: &mut Builder,
-        end: Lsn,
-    ) -> Result<(), FactsError> {
-        for item in self.journal.records_between(builder.upto, end) {
-            let (lsn, record) = item?;
-            if record.head.kind == RecordKind::Retry {
-                note_retry(state, &record);
-            }
-            let keys = keys_of(&record);
-            let keys = keys.map_err(|cause| FactsError::Newer { at: lsn, cause })?;
-            builder.add(lsn, &record, &keys);
-            builder.upto = lsn.plus(1);
-        }
-        builder.upto = end;
-        Ok(())
-    }
-}
-
-fn note_retry(state: &mut State, record: &till_core::Record) {
-    let head = &record.head;
-    if let Some(verdict) = record.verdicts.first() {
-        let event = (head.terminal, head.epoch, head.first_seq);
-        state.retried.insert(event, *verdict);
-    }
-}
-
-fn places_of(start: Lsn, offsets: Vec<u32>) -> Places {
-    let places = offsets.into_iter().map(|o| start.plus(u64::from(o)));
-    places.collect()
-}
-
-fn useless(start: Lsn, fault: &IndexFault) -> FactsError {
-    FactsError::Index {
-        segment: segment_name(start),
-        cause: fault.to_string(),
     }
 }
 

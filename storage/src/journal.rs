@@ -251,6 +251,15 @@ impl Shared {
         lock(&self.segments)
     }
 
+    /// All segments and the durable end, as they were at one moment. The end lies in the last segment: taken apart from the
+    /// segments it might lie in one that has begun since.
+    pub(crate) fn snapshot(&self) -> (Vec<Segment>, Lsn) {
+        let segments = self.segments();
+        // A segment that has just begun is named before anything of it is durable.
+        let begun = segments.last().map_or(Lsn::ZERO, |last| last.start);
+        (segments.clone(), self.durable().max(begun))
+    }
+
     pub(crate) fn set_base(&self, base: Lsn) {
         *lock(&self.base) = Some(base);
     }
@@ -299,12 +308,14 @@ pub(crate) fn parse_segment_name(name: &str) -> Option<Lsn> {
 /// What the doctor needs of the journal's inside.
 pub(crate) mod doctoring {
     pub(crate) use super::format::{
-        Entries, EntryPrefix, FileKind, GROUP_HEADER_BYTES as GROUP_HEADER, GroupHeader,
-        SegmentHeader, entries_crc,
+        EntryPrefix, FileKind, GROUP_HEADER_BYTES as GROUP_HEADER, GroupHeader, SegmentHeader,
+        entries_crc,
     };
     pub(crate) use super::loss::Ledger;
-    pub(crate) use super::recover::{Folder, read_header, written_end};
-    pub(crate) use super::scan::{Piece, pieces};
+    pub(crate) use super::recover::{Folder, read_header};
+    pub(crate) use super::scan::{
+        Extent, Piece, Scan, ends_before, entries_in, pieces, proof_of_damage,
+    };
 }
 
 #[cfg(test)]

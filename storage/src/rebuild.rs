@@ -3,9 +3,15 @@
 //! Both drive the same fold as the live run. Rebuilt rows are equal to those that were lost, byte for byte, because
 //! everything that was decided from outside the events lies in the records.
 
+mod ahead;
+mod fold;
 mod moved;
+mod registered;
+mod replay;
 
-use till_core::{Dirty, Record, RecordHead, RowsError, Shard, ShardConfig};
+use std::collections::BTreeMap;
+
+use till_core::{Dirty, Record, RecordHead, ShardConfig};
 use till_protocol::codec::Frame;
 use till_protocol::id::StoreId;
 use till_protocol::verified::Verified;
@@ -13,18 +19,20 @@ use till_protocol::verified::Verified;
 use crate::base::{FoldError, load_newest};
 use crate::facts::Facts;
 use crate::journal::{Journal, Lsn};
-use crate::query::FactReader;
+use crate::num::size32;
 use crate::views::{FlushBatch, StoreError, Views};
 
+pub use ahead::lost_end;
+pub use fold::Fold;
 pub use moved::FactRows;
+pub use registered::{Registrations, registration_of};
+pub use replay::{Replayed, replay};
 
-/// Told the position of each record after it was applied. Called often: it should only take note.
+/// Folds that work side by side where rows are brought up to the journal without an engine.
+const FOLDS: usize = 2;
+
+/// Told the position of records after they were read. Called often: it should only take note.
 pub type Progress<'a> = &'a mut dyn FnMut(Lsn);
-
-/// Rows that wait in memory before a fold writes them.
-const DIRTY_ROWS_MAX: usize = 100_000;
-/// Records between two looks at the rows that wait.
-const RECORDS_PER_LOOK: u32 = 256;
 
 impl From<Dirty> for FlushBatch {
     fn from(dirty: Dirty) -> Self {
@@ -41,70 +49,6 @@ impl From<Dirty> for FlushBatch {
     }
 }
 
-/// One shard that folds records into views.
-#[derive(Debug)]
-pub struct Fold<'a> {
-    shard: Shard,
-    rows: FactRows<'a>,
-    records: u32,
-}
-
-impl<'a> Fold<'a> {
-    /// A fold that starts from what the views hold.
-    pub fn new(views: &'a dyn Views, facts: &'a dyn FactReader, config: ShardConfig) -> Self {
-        Self {
-            shard: Shard::new(config),
-            rows: FactRows::new(views, facts),
-            records: 0,
-        }
-    }
-
-    /// Applies a record; what the views hold already changes nothing.
-    ///
-    /// # Errors
-    /// [`FoldError`] when rows cannot be read or written, or the record is none that this software writes.
-    pub fn apply(&mut self, lsn: Lsn, record: &Record) -> Result<(), FoldError> {
-        self.shard.apply(lsn.get(), record, &self.rows)?;
-        self.records += 1;
-        if self.records >= RECORDS_PER_LOOK {
-            self.records = 0;
-            if self.shard.dirty_rows() >= DIRTY_ROWS_MAX {
-                self.flush(None)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Writes what is left; the views then hold every record that ends at or before `end`.
-    ///
-    /// # Errors
-    /// [`FoldError::Store`].
-    pub fn finish(mut self, end: Lsn) -> Result<(), FoldError> {
-        self.flush(Some(end.get()))?;
-        self.rows.views().sync()?;
-        Ok(())
-    }
-
-    /// Writes what is left where the fold had the records of some stores only: the views' checkpoint stays.
-    ///
-    /// # Errors
-    /// [`FoldError::Store`].
-    pub fn finish_part(mut self) -> Result<(), FoldError> {
-        self.flush(None)
-    }
-
-    fn flush(&mut self, checkpoint: Option<u64>) -> Result<(), FoldError> {
-        let dirty = self.shard.take_dirty();
-        let generation = dirty.generation;
-        let mut flush = FlushBatch::from(dirty);
-        flush.checkpoint = checkpoint;
-        self.rows.views().write(&flush)?;
-        self.shard.flushed(generation);
-        self.shard.passivate();
-        Ok(())
-    }
-}
-
 /// Fills empty views from the newest base and every record after it. Gives the position that they then hold everything
 /// up to.
 ///
@@ -114,42 +58,53 @@ pub fn rebuild(
     journal: &Journal,
     facts: &Facts,
     views: &dyn Views,
+    registrations: &Registrations,
     progress: Progress<'_>,
-) -> Result<Lsn, FoldError> {
+) -> Result<Caught, FoldError> {
     let from = load_newest(journal.disk().as_ref(), journal.dir(), views)?;
-    let end = journal.end();
-    let mut fold = Fold::new(views, facts, ShardConfig::default());
-    for item in journal.records_between(from, end) {
-        let (lsn, record) = item?;
-        fold.apply(lsn, &record)?;
-        progress(lsn);
-    }
-    fold.finish(end)?;
-    Ok(end)
+    catch_up(journal, facts, views, (from, registrations), progress)
 }
 
-/// Brings shards to the end of the journal: gives each record above the views' checkpoint to the shard of its store.
-/// Returns the number of records.
-///
-/// The shards hold the difference to the views as rows to flush. `apply` is called in the order of the journal; a shard
-/// leaves out by itself what its store's row holds. For several threads, hand records on from `apply` by store.
+/// Applies every record from a place on to views that hold everything before it.
 ///
 /// # Errors
-/// What reading the journal or `apply` returns.
-pub fn recover(
+/// [`FoldError`]; the journal is unchanged.
+pub fn catch_up(
     journal: &Journal,
+    facts: &Facts,
     views: &dyn Views,
-    apply: &mut dyn FnMut(StoreId, Lsn, &Record) -> Result<(), RowsError>,
-) -> Result<u64, FoldError> {
-    let mut records = 0;
-    for item in journal.records(Lsn::new(views.checkpoint()?)) {
-        let (lsn, record) = item?;
-        if let Some(store) = store_of(&record.head) {
-            apply(store, lsn, &record)?;
-            records += 1;
-        }
+    (from, registrations): (Lsn, &Registrations),
+    progress: Progress<'_>,
+) -> Result<Caught, FoldError> {
+    let end = journal.end();
+    let fold =
+        |_| Fold::new(views, facts, ShardConfig::default()).with_registrations(registrations);
+    let folds = (0..FOLDS).map(fold).collect();
+    let fold_of = |store: StoreId| size32(store.get()) % FOLDS;
+    let replayed = replay(journal, (from, end), folds, &fold_of, progress)?;
+    let mut caught = Caught {
+        records: replayed.records,
+        left_out: BTreeMap::new(),
+    };
+    for fold in replayed.folds {
+        caught.left_out.extend(fold.left_out());
+        fold.finish_part()?;
     }
-    Ok(records)
+    views.write(&FlushBatch {
+        checkpoint: Some(end.get()),
+        ..FlushBatch::default()
+    })?;
+    views.sync()?;
+    Ok(caught)
+}
+
+/// What catching up came to.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Caught {
+    /// Records that were read.
+    pub records: u64,
+    /// Of these, records that wait for the registration of their store, see [`Fold::left_out`].
+    pub left_out: BTreeMap<StoreId, u64>,
 }
 
 /// The store that a record is of; `None` for rows of a base.

@@ -162,3 +162,41 @@ fn deleted_views_are_rebuilt_and_answer_the_same() -> Result<()> {
     ensure!(!beside.status.success(), "rebuild ran beside an engine");
     engine.stop()
 }
+
+#[test]
+fn a_segment_restored_from_an_old_copy_stops_the_start_until_the_rows_are_rebuilt() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let data = folder.path().join("data");
+    loaded(&data)?;
+    // As an older copy would be: everything from the middle on was not there yet.
+    let segment = first_segment(&data)?;
+    let mut bytes = fs::read(&segment)?;
+    let written = bytes.iter().rposition(|byte| *byte != 0).context("empty")?;
+    let middle = written / 2;
+    bytes
+        .get_mut(middle..)
+        .context("segment is too short")?
+        .fill(0);
+    fs::write(&segment, bytes)?;
+
+    let refused = Engine::start(&data).err();
+    let complaint = format!(
+        "{:#}",
+        refused.context("the engine started without its end")?
+    );
+    for word in ["lost its end", "terminal 1-", "seq", "tillstream rebuild"] {
+        ensure!(
+            complaint.contains(word),
+            "the message does not say {word:?}:\n{complaint}"
+        );
+    }
+    let rebuild = Command::new(command("tillstream")?)
+        .args(["rebuild", "--data", text(&data)?])
+        .output()?;
+    ensure!(
+        rebuild.status.success(),
+        "rebuild failed: {}",
+        String::from_utf8_lossy(&rebuild.stderr)
+    );
+    Engine::start(&data)?.stop()
+}

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use crossbeam::channel::{Sender, bounded};
 use thiserror::Error;
-use till_core::{RetryError, Shard, ShardConfig};
+use till_core::{Record, RetryError, Shard, ShardConfig, StoreRow};
+use till_protocol::id::StoreId;
 use till_storage::disk::{Disk, StdDisk};
 use till_storage::facts::Facts;
 use till_storage::journal::{
@@ -18,7 +19,7 @@ use till_storage::views::{FlushBatch, StoreError, Views};
 use crate::lock::{DirLock, LockError};
 use crate::names::NameBook;
 use crate::query::{Query, Reply, answer};
-use crate::recovery::{RecoveryError, RowsAt, StartReport, move_aside, recover};
+use crate::recovery::{RecoveryError, RowsAt, StartReport, Target, move_aside, recover, stores_of};
 use crate::retry::{Retried, RetryAllError, keys, original};
 use crate::runtime::rows_dir;
 use crate::shard_actor::now;
@@ -72,7 +73,7 @@ impl Offline {
     /// [`OfflineError::Lock`] when an engine has it open (ask that one) or it is not there; [`OfflineError::Recovery`] when
     /// something in it is damaged.
     pub fn open(dir: &Path) -> Result<Self, OfflineError> {
-        Self::with(dir, &mut |_, _| {})
+        Self::with(dir, Vec::new(), &mut |_, _| {})
     }
 
     /// Throws every derived row away and makes it again from base and journal. The old ones stay beside them until the
@@ -83,12 +84,18 @@ impl Offline {
     pub fn rebuild(dir: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<Self, OfflineError> {
         // Taken here and again below: rows are not moved away under an engine.
         let lock = DirLock::take(dir, false)?;
+        // What the journal may have lost of them: it is stated again in it.
+        let stores = stores_of(&rows_dir(dir));
         move_aside(&rows_dir(dir))?;
         drop(lock);
-        Self::with(dir, progress)
+        Self::with(dir, stores, progress)
     }
 
-    fn with(dir: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<Self, OfflineError> {
+    fn with(
+        dir: &Path,
+        stores: Vec<(StoreId, StoreRow)>,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Self, OfflineError> {
         let lock = DirLock::take(dir, false)?;
         let journal = dir.join("journal");
         if !journal.is_dir() {
@@ -96,15 +103,41 @@ impl Offline {
         }
         let disk: Arc<dyn Disk> = Arc::new(StdDisk);
         let rows = RowsAt::Dir(rows_dir(dir));
-        let opened = recover(disk, dir, JournalConfig::default(), &rows, progress)?;
-        Ok(Self {
+        let into = (&rows, Target::Rows(stores));
+        let opened = recover(disk, dir, JournalConfig::default(), into, progress)?;
+        let mut offline = Self {
             journal: opened.journal,
             facts: opened.facts,
             views: opened.views,
             writer: Some(opened.writer),
             report: opened.report,
             _lock: lock,
-        })
+        };
+        offline.restate(&opened.restated)?;
+        Ok(offline)
+    }
+
+    // Journals the registrations of stores that only the old rows knew, so that the next rebuild finds them.
+    fn restate(&mut self, registrations: &[Record]) -> Result<(), OfflineError> {
+        if registrations.is_empty() {
+            return Ok(());
+        }
+        let Some(writer) = self.writer.take() else {
+            return Ok(());
+        };
+        let (places, placed) = bounded(registrations.len());
+        let committer = Committer::start(writer, CommitConfig::default(), Places(places))?;
+        for record in registrations {
+            let closed = |_| CommitError::Thread("it has ended".to_owned());
+            let queued = committer.appender().append(Prepared::new(record)?, ());
+            queued.map_err(closed)?;
+        }
+        committer.close()?;
+        tracing::warn!(
+            stores = placed.len(),
+            "registrations that the journal had lost are stated again in it, as the old rows knew them"
+        );
+        Ok(())
     }
 
     /// What opening found and did.

@@ -1,18 +1,26 @@
 //! From what a crash left to rows that hold the whole journal.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
-use till_core::ShardConfig;
+use till_core::{Record, Shard, ShardConfig, StoreRow};
 use till_embedded::{EmbeddedConfig, EmbeddedViews};
+use till_protocol::id::StoreId;
 use till_storage::base::FoldError;
 use till_storage::disk::Disk;
 use till_storage::facts::{Facts, FactsConfig};
 use till_storage::journal::{Cut, Journal, JournalConfig, Lsn, OpenError, Writer};
-use till_storage::rebuild::{Fold, rebuild};
+use till_storage::rebuild::{Caught, Fold, Registrations, catch_up, lost_end, rebuild, replay};
 use till_storage::views::{Fit, StoreError, Views, check_base};
+
+use crate::route::shard_of;
+
+mod lost;
+
+pub use lost::LostEnd;
 
 /// Longest wait for the last reader of rows of an engine that has ended.
 const LOCKED_FOR: Duration = Duration::from_secs(3);
@@ -30,6 +38,9 @@ pub enum RecoveryError {
     /// The rows cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The journal ends before what the rows hold.
+    #[error("{0}")]
+    LostEnd(Box<LostEnd>),
     /// Records could not be folded into rows.
     #[error("rows could not be brought up to the journal: {0}")]
     Fold(#[from] FoldError),
@@ -57,19 +68,40 @@ pub struct StartReport {
     pub is_new: bool,
     /// Why the rows were made anew from the journal; `None` when they were not.
     pub rebuilt: Option<String>,
-    /// Records that were applied to rows.
+    /// Records that were applied again.
     pub replayed: u64,
+    /// Records that wait in the journal, by store: salvage lost the store's registration.
+    pub left_out: Vec<(StoreId, u64)>,
     /// Time that it took.
     pub took: Duration,
 }
 
-/// An open data folder whose rows hold every record of its journal.
+/// An open data folder. Rows and shards together hold every record of its journal.
 pub(crate) struct Recovered {
     pub(crate) journal: Journal,
     pub(crate) writer: Writer,
     pub(crate) facts: Arc<Facts>,
     pub(crate) views: Arc<dyn Views>,
+    /// What the rows lack, by shard; none where the rows hold everything.
+    pub(crate) shards: Vec<Shard>,
+    /// Registrations that the journal has nowhere and that old rows knew: to be journalled.
+    pub(crate) restated: Vec<Record>,
     pub(crate) report: StartReport,
+}
+
+/// Who gets what the rows lack.
+pub(crate) enum Target {
+    /// The rows, and registrations that were read from rows of before.
+    Rows(Vec<(StoreId, StoreRow)>),
+    /// Shards, which write it to the rows while they work.
+    Shards {
+        /// How many.
+        count: usize,
+        /// What each starts with.
+        config: ShardConfig,
+        /// Changed rows that each may hold.
+        dirty_rows: usize,
+    },
 }
 
 /// Where rows are kept: on disk in a folder, or wherever a test wants them.
@@ -84,7 +116,7 @@ pub(crate) fn recover(
     disk: Arc<dyn Disk>,
     dir: &Path,
     journal: JournalConfig,
-    rows: &RowsAt,
+    (rows, into): (&RowsAt, Target),
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Recovered, RecoveryError> {
     let started = Instant::now();
@@ -99,66 +131,100 @@ pub(crate) fn recover(
     }
     let facts = Arc::new(Facts::new(opened.journal.clone(), FactsConfig::default()));
     let (views, rebuilt) = views(&opened.journal, opened.end, rows)?;
-    let mut report = StartReport {
-        cut: opened.cut,
-        closed_cleanly: opened.closed_cleanly,
-        is_new: opened.is_new,
-        rebuilt,
-        ..StartReport::default()
-    };
     let end = opened.end.get();
-    let mut told = |lsn: Lsn, records: u64| {
+    let mut records = 0_u64;
+    let mut told = |lsn: Lsn| {
+        records += 1;
         if records.is_multiple_of(4_096) {
             progress(lsn.get(), end);
         }
     };
-    if report.rebuilt.is_some() {
-        let replayed = &mut report.replayed;
-        rebuild(&opened.journal, &facts, views.as_ref(), &mut |lsn| {
-            *replayed += 1;
-            told(lsn, *replayed);
-        })?;
-    } else {
-        report.replayed = replay(
-            &opened.journal,
-            &facts,
-            views.as_ref(),
-            opened.end,
-            &mut told,
-        )?;
-    }
-    report.took = started.elapsed();
+    let parts = Parts {
+        journal: &opened.journal,
+        facts: &facts,
+        views: views.as_ref(),
+        is_empty: rebuilt.is_some(),
+    };
+    let given = match &into {
+        Target::Rows(given) => given.clone(),
+        Target::Shards { .. } => Vec::new(),
+    };
+    let registrations = Registrations::new(opened.journal.clone(), given);
+    let (caught, shards) = parts.apply(&into, &registrations, &mut told)?;
+    let report = StartReport {
+        cut: opened.cut,
+        closed_cleanly: opened.closed_cleanly,
+        is_new: opened.is_new,
+        rebuilt,
+        replayed: caught.records,
+        left_out: caught.left_out.into_iter().collect(),
+        took: started.elapsed(),
+    };
     Ok(Recovered {
         journal: opened.journal,
         writer: opened.writer,
         facts,
         views,
+        shards,
+        restated: registrations.restated(),
         report,
     })
 }
 
-// What lies above the checkpoint; a store leaves out by itself what its rows hold.
-fn replay(
-    journal: &Journal,
-    facts: &Facts,
-    views: &dyn Views,
-    end: Lsn,
-    progress: &mut dyn FnMut(Lsn, u64),
-) -> Result<u64, RecoveryError> {
-    let from = views.checkpoint()?;
-    if from >= end.get() {
-        return Ok(0);
+struct Parts<'a> {
+    journal: &'a Journal,
+    facts: &'a Facts,
+    views: &'a dyn Views,
+    is_empty: bool,
+}
+
+impl Parts<'_> {
+    // What lies above the checkpoint; a store leaves out by itself what its rows hold.
+    fn apply(
+        &self,
+        into: &Target,
+        registrations: &Registrations,
+        progress: &mut dyn FnMut(Lsn),
+    ) -> Result<(Caught, Vec<Shard>), RecoveryError> {
+        let Self {
+            journal,
+            facts,
+            views,
+            is_empty,
+        } = *self;
+        if is_empty {
+            let caught = rebuild(journal, facts, views, registrations, progress)?;
+            return Ok((caught, Vec::new()));
+        }
+        let from = Lsn::new(views.checkpoint()?);
+        let Target::Shards {
+            count,
+            config,
+            dirty_rows,
+        } = *into
+        else {
+            let from = (from, registrations);
+            let caught = catch_up(journal, facts, views, from, progress)?;
+            return Ok((caught, Vec::new()));
+        };
+        let fold = |_| {
+            Fold::new(views, facts, config)
+                .with_dirty_rows(dirty_rows)
+                .with_registrations(registrations)
+        };
+        let folds = (0..count).map(fold).collect();
+        let fold_of = |store| shard_of(store, count);
+        let replayed = replay(journal, (from, journal.end()), folds, &fold_of, progress)?;
+        let mut caught = Caught {
+            records: replayed.records,
+            ..Caught::default()
+        };
+        for fold in &replayed.folds {
+            caught.left_out.extend(fold.left_out());
+        }
+        let shards = replayed.folds.into_iter().map(Fold::into_shard);
+        Ok((caught, shards.collect()))
     }
-    let mut fold = Fold::new(views, facts, ShardConfig::default());
-    let mut records = 0;
-    for item in journal.records(Lsn::new(from)) {
-        let (lsn, record) = item.map_err(FoldError::from)?;
-        fold.apply(lsn, &record)?;
-        records += 1;
-        progress(lsn, records);
-    }
-    fold.finish(end)?;
-    Ok(records)
 }
 
 // Rows that fit the journal, or empty ones with the reason why the old were moved aside.
@@ -168,7 +234,10 @@ fn views(
     rows: &RowsAt,
 ) -> Result<(Arc<dyn Views>, Option<String>), RecoveryError> {
     let dir = match rows {
-        RowsAt::Given(views) => return Ok((Arc::clone(views), None)),
+        RowsAt::Given(views) => {
+            check_end(journal, end, views.as_ref(), Path::new("memory"))?;
+            return Ok((Arc::clone(views), None));
+        }
         RowsAt::Dir(dir) => dir,
     };
     let base = journal.base().map_or(0, Lsn::get);
@@ -178,7 +247,10 @@ fn views(
             Ok(Fit::Good) => return Ok((Arc::new(views), None)),
             Ok(Fit::OlderThanBase) if fresh => "there were none".to_owned(),
             Ok(Fit::OlderThanBase) => "they end before the oldest record".to_owned(),
-            Ok(Fit::NewerThanJournal) => "they hold records that the journal does not".to_owned(),
+            Ok(Fit::NewerThanJournal) => {
+                check_end(journal, end, &views, dir)?;
+                return Ok((Arc::new(views), None));
+            }
             Err(error) if error.is_damage() => error.to_string(),
             Err(error) => return Err(error.into()),
         },
@@ -192,6 +264,55 @@ fn views(
     move_aside(dir)?;
     let views = EmbeddedViews::open(EmbeddedConfig::new(dir))?;
     Ok((Arc::new(views), Some(reason)))
+}
+
+// Stops where the rows hold records that the journal has lost: going on would give their places to others.
+fn check_end(
+    journal: &Journal,
+    end: Lsn,
+    views: &dyn Views,
+    rows: &Path,
+) -> Result<(), RecoveryError> {
+    if check_base(views, 0, end.get())? != Fit::NewerThanJournal {
+        return Ok(());
+    }
+    let mut reach = views.checkpoint()?;
+    views.stores(&mut |_, row| {
+        reach = reach.max(row.applied);
+        ControlFlow::Continue(())
+    })?;
+    let lost = lost_end(journal, views)?;
+    Err(RecoveryError::LostEnd(Box::new(LostEnd {
+        journal: journal.dir().to_path_buf(),
+        rows: rows.to_path_buf(),
+        end: end.get(),
+        reach,
+        lost,
+    })))
+}
+
+/// The stores that rows know, as far as they can still be read.
+pub(crate) fn stores_of(dir: &Path) -> Vec<(StoreId, StoreRow)> {
+    let mut stores = Vec::new();
+    if !dir.exists() {
+        return stores;
+    }
+    let read = open_rows(dir)
+        .map_err(|error| error.to_string())
+        .and_then(|views| {
+            let read = views.stores(&mut |store, row| {
+                stores.push((store, row));
+                ControlFlow::Continue(())
+            });
+            read.map_err(|error| error.to_string())
+        });
+    if let Err(cause) = read {
+        tracing::warn!(
+            cause,
+            "the old rows cannot be read; registrations come from the journal alone"
+        );
+    }
+    stores
 }
 
 // The folder is ours, so that whoever has the rows open is on its way out: a reader of an engine of this process.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use ractor::{Actor, ActorRef};
 use thiserror::Error;
+use till_core::Shard;
 use till_storage::disk::{Disk, StdDisk};
 use till_storage::journal::{CommitConfig, CommitError, Committer, JournalConfig, Lsn};
 use till_storage::views::{StoreError, Views};
@@ -27,11 +28,11 @@ use crate::metrics::{Figures, Metrics, read};
 use crate::names::NameBook;
 use crate::pki::{Pki, PkiError, screen_key};
 use crate::query::{Query, Reply, answer};
-use crate::recovery::{Recovered, RecoveryError, RowsAt, StartReport, recover};
+use crate::recovery::{Recovered, RecoveryError, RowsAt, StartReport, Target, recover};
 use crate::registry::{Registry, RegistryError};
 use crate::retry::{Retried, RetryAllError, retry_all};
 use crate::route::Slot;
-use crate::supervisor::{Supervisor, SupervisorMessage};
+use crate::supervisor::{Supervisor, SupervisorMessage, shard_config};
 use crate::upkeep::{RetentionError, Upkeep, retain_before};
 
 /// Longest wait of a question for the flush before it.
@@ -148,8 +149,9 @@ impl Runtime {
         let pki = Pki::open(&config.pki, &config.data_dir)?;
         let registry = Registry::open(&config.registry)?;
         let screen = screen_key(&config.data_dir)?;
-        let recovered = recovered(&config, &parts).await?;
+        let mut recovered = recovered(&config, &parts).await?;
         let report = recovered.report.clone();
+        let restored = std::mem::take(&mut recovered.shards);
         tell(&report);
 
         let slots = slots(&config);
@@ -187,7 +189,7 @@ impl Runtime {
         let flusher = flush::start(Arc::clone(&engine), inbox).map_err(thread("the flush"))?;
         let upkeep = Upkeep::start(Arc::clone(&engine)).map_err(thread("upkeep"))?;
         let shards = shard_runtime(&engine.config)?;
-        let (supervisor, supervised) = supervise(&shards, &engine).await?;
+        let (supervisor, supervised) = supervise(&shards, &engine, restored).await?;
         let gateway = Gateway::open(&engine, &pki)?;
         let address = gateway.address();
         let holder = holder(&engine.config, address);
@@ -340,8 +342,14 @@ async fn recovered(config: &Config, parts: &Parts) -> Result<Recovered, StartErr
         || RowsAt::Dir(rows_dir(&dir)),
         |views| RowsAt::Given(Arc::clone(views)),
     );
+    let count = usize::from(config.shards.max(1));
+    let into = Target::Shards {
+        count,
+        config: shard_config(config),
+        dirty_rows: config.dirty_rows_max / count,
+    };
     let recovering = tokio::task::spawn_blocking(move || {
-        recover(disk, &dir, journal, &rows, &mut |at, end| {
+        recover(disk, &dir, journal, (&rows, into), &mut |at, end| {
             tracing::info!(at, end, "applying what the rows lack");
         })
     });
@@ -371,8 +379,16 @@ fn tell(report: &StartReport) {
         rebuilt = report.rebuilt.is_some(),
         clean = report.closed_cleanly,
         ms = report.took.as_millis(),
-        "the rows hold the whole journal"
+        "rows and shards hold the whole journal"
     );
+    for (store, records) in &report.left_out {
+        tracing::error!(
+            %store,
+            records,
+            "the store's registration is lost, so its records wait in the journal; once a device of it has said Hello, stop \
+             the engine and run `tillstream rebuild`"
+        );
+    }
 }
 
 fn slots(config: &Config) -> Vec<Arc<Slot>> {
@@ -420,9 +436,10 @@ type Supervised = (ActorRef<SupervisorMessage>, tokio::task::JoinHandle<()>);
 async fn supervise(
     shards: &tokio::runtime::Runtime,
     engine: &Arc<Engine>,
+    restored: Vec<Shard>,
 ) -> Result<Supervised, StartError> {
-    let engine = Arc::clone(engine);
-    let spawning = shards.spawn(async move { Actor::spawn(None, Supervisor, engine).await });
+    let start = (Arc::clone(engine), restored);
+    let spawning = shards.spawn(async move { Actor::spawn(None, Supervisor, start).await });
     let failed = |cause: String| StartError::Thread {
         what: "the shards",
         cause,

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
-use till_core::{RowsError, Shard, ShardConfig};
+use till_core::{Shard, ShardConfig};
 use till_storage::base::FoldError;
 use till_storage::journal::Lsn;
-use till_storage::rebuild::{FactRows, store_of};
+use till_storage::rebuild::{Fold, Registrations, store_of};
 
+use crate::config::Config;
 use crate::engine::Engine;
 use crate::route::shard_of;
 use crate::shard_actor::{ShardActor, ShardArguments};
@@ -45,12 +46,12 @@ pub(crate) struct Watched {
 impl Actor for Supervisor {
     type Msg = SupervisorMessage;
     type State = Watched;
-    type Arguments = Arc<Engine>;
+    type Arguments = (Arc<Engine>, Vec<Shard>);
 
     async fn pre_start(
         &self,
         myself: ActorRef<SupervisorMessage>,
-        engine: Arc<Engine>,
+        (engine, restored): (Arc<Engine>, Vec<Shard>),
     ) -> Result<Watched, ActorProcessingErr> {
         let mut watched = Watched {
             engine,
@@ -58,8 +59,10 @@ impl Actor for Supervisor {
             failed: HashMap::new(),
             stopping: false,
         };
+        let mut restored = restored.into_iter();
         for index in 0..watched.engine.slots.len() {
-            let shard = Shard::new(shard_config(&watched.engine));
+            let shard = restored.next();
+            let shard = shard.unwrap_or_else(|| Shard::new(shard_config(&watched.engine.config)));
             watched.spawn(&myself, index, shard).await?;
         }
         Ok(watched)
@@ -191,23 +194,27 @@ fn restore(engine: &Engine, index: usize) -> Result<Shard, FoldError> {
     // from here on: what is replayed is then replayed once.
     engine.settle();
     engine.flush.restart(index);
-    let mut shard = Shard::new(shard_config(engine));
-    let rows = FactRows::new(engine.views.as_ref(), engine.facts.as_ref());
     let shards = engine.slots.len();
+    let registrations = Registrations::new(engine.journal.clone(), []);
+    let mut fold = Fold::new(
+        engine.views.as_ref(),
+        engine.facts.as_ref(),
+        shard_config(&engine.config),
+    )
+    .with_dirty_rows(usize::MAX)
+    .with_registrations(&registrations);
     for item in engine.journal.records(Lsn::new(engine.views.checkpoint()?)) {
         let (lsn, record) = item?;
         if store_of(&record.head).is_some_and(|store| shard_of(store, shards) == index) {
-            shard
-                .apply(lsn.get(), &record, &rows)
-                .map_err(|error: RowsError| FoldError::from(error))?;
+            fold.apply(lsn, &record)?;
         }
     }
-    Ok(shard)
+    Ok(fold.into_shard())
 }
 
-fn shard_config(engine: &Engine) -> ShardConfig {
+pub(crate) fn shard_config(config: &Config) -> ShardConfig {
     ShardConfig {
-        actors_max: engine.config.actors_per_shard(),
-        recent_bytes: engine.config.recent_bytes_per_shard(),
+        actors_max: config.actors_per_shard(),
+        recent_bytes: config.recent_bytes_per_shard(),
     }
 }

@@ -66,6 +66,7 @@ impl Upkeep {
 
 fn run(engine: &Engine, stopped: &Receiver<()>) {
     let mut sealed = 0;
+    let mut told = false;
     let mut looked = Instant::now();
     while stopped
         .recv_timeout(LOOK)
@@ -80,9 +81,11 @@ fn run(engine: &Engine, stopped: &Receiver<()>) {
         let now_sealed = now_sealed.map_or(0, Lsn::get);
         if now_sealed != sealed {
             match engine.facts.catch_up() {
-                Ok(_) => sealed = now_sealed,
+                Ok(_) => (sealed, told) = (now_sealed, false),
+                Err(error) if told => tracing::debug!(%error, "still without an index"),
                 Err(error) => {
-                    tracing::warn!(%error, "an index could not be built; it is tried again");
+                    tracing::warn!(%error, "an index is missing on the disk; it is tried again");
+                    told = true;
                 }
             }
         }

@@ -2,6 +2,7 @@
 
 use thiserror::Error;
 use till_core::RowsError;
+use till_protocol::id::StoreId;
 
 use crate::facts::FactsError;
 use crate::journal::{BaseError, DropError, ReadError};
@@ -16,6 +17,16 @@ pub enum FoldError {
     Row {
         /// What does not fit.
         cause: String,
+    },
+    /// Salvage lost a store's registration, so that its records cannot be applied yet.
+    #[error(
+        "{records} records of store {store} wait: the journal has lost its registration; register it again, then run `tillstream rebuild`"
+    )]
+    Unregistered {
+        /// Which store.
+        store: StoreId,
+        /// How many.
+        records: u64,
     },
     /// A record could not be applied.
     #[error(transparent)]

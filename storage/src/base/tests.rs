@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::to_string;
-use till_core::{Record, Shard, ShardConfig};
+use till_core::{Record, ShardConfig};
 use till_protocol::id::StoreId;
 
 use super::{fold, load_newest, retain};
@@ -14,7 +14,7 @@ use crate::query::{
     By, FactReader, QuarantineQuery, SalesQuery, Sources, StockQuery, StoresQuery, TerminalQuery,
     quarantine, sales, stock, stores, terminals,
 };
-use crate::rebuild::{FactRows, rebuild, recover};
+use crate::rebuild::{Fold, Registrations, rebuild, replay};
 use crate::views::{Fit, FlushBatch, Views, check_base};
 use crate::world::{MIDNIGHT_US, Trade, World};
 
@@ -106,7 +106,10 @@ impl Kept {
 fn rebuilt(journal: &Journal, facts: &Facts) -> MemoryViews {
     let views = MemoryViews::new();
     let mut last = Lsn::ZERO;
-    let end = rebuild(journal, facts, &views, &mut |lsn| last = lsn).unwrap();
+    let none = Registrations::new(journal.clone(), []);
+    let caught = rebuild(journal, facts, &views, &none, &mut |lsn| last = lsn).unwrap();
+    assert!(caught.left_out.is_empty() && none.restated().is_empty());
+    let end = journal.end();
     assert_eq!(views.checkpoint().unwrap(), end.get());
     assert!(last < end, "progress was told");
     views
@@ -207,24 +210,35 @@ fn recovery_applies_what_the_rows_do_not_hold() {
         .map(|item| item.unwrap().0)
         .collect();
     for part in [0, 1, places.len() / 2, places.len() - 1] {
-        let views = MemoryViews::new();
-        fold(&journal, &facts, &views, places[part], &mut |_| {}).unwrap();
-        assert_eq!(views.checkpoint().unwrap(), places[part].get());
-        let mut shards = [0, 1].map(|_| Shard::new(ShardConfig::default()));
-        let rows = FactRows::new(&views, &facts);
-        let read = recover(&journal, &views, &mut |store, lsn, record| {
-            let at = usize::try_from(store.get() % 2).unwrap();
-            shards[at].apply(lsn.get(), record, &rows)
-        });
-        assert_eq!(read.unwrap(), u64::try_from(places.len() - part).unwrap());
-        for shard in &mut shards {
-            views.write(&FlushBatch::from(shard.take_dirty())).unwrap();
+        // With room for all changed rows in memory, and with none.
+        for dirty_rows in [usize::MAX, 0] {
+            let views = MemoryViews::new();
+            fold(&journal, &facts, &views, places[part], &mut |_| {}).unwrap();
+            assert_eq!(views.checkpoint().unwrap(), places[part].get());
+            let folds = [0, 1, 2].map(|_| {
+                Fold::new(&views, &facts, ShardConfig::default()).with_dirty_rows(dirty_rows)
+            });
+            let fold_of = |store: StoreId| usize::try_from(store.get() % 3).unwrap();
+            let range = (places[part], journal.end());
+            let mut told = 0;
+            let replayed = replay(&journal, range, folds.into(), &fold_of, &mut |_| told += 1);
+            let replayed = replayed.unwrap();
+            assert_eq!(
+                replayed.records,
+                u64::try_from(places.len() - part).unwrap()
+            );
+            assert_eq!(told, replayed.records);
+            for fold in replayed.folds {
+                assert!(fold.left_out().is_empty());
+                let mut shard = fold.into_shard();
+                views.write(&FlushBatch::from(shard.take_dirty())).unwrap();
+            }
+            assert_eq!(
+                everything(&views, &facts),
+                kept.live(),
+                "from record {part}"
+            );
         }
-        assert_eq!(
-            everything(&views, &facts),
-            kept.live(),
-            "from record {part}"
-        );
     }
 }
 
@@ -241,3 +255,5 @@ fn a_base_of_no_rows_loads_as_nothing() {
     assert_eq!(loaded.event_id_count().unwrap(), 0);
     drop(facts);
 }
+
+mod unregistered;

@@ -35,7 +35,7 @@ struct World {
     seed: u64,
     syncs: u64,
     freeze_at: Option<u64>,
-    fail_at: Option<u64>,
+    fail_at: Option<(u64, io::ErrorKind)>,
     frozen: bool,
     limit: Option<u64>,
     salts: u64,
@@ -70,7 +70,13 @@ impl SimDisk {
     /// The sync with this number (from 1) fails, and the bytes that it should have saved count as clean from then on: no
     /// later sync saves them.
     pub fn fail_sync(&self, number: u64) {
-        self.lock().fail_at = Some(number);
+        self.lock().fail_at = Some((number, io::ErrorKind::Other));
+    }
+
+    /// As [`fail_sync`](Self::fail_sync), and the error says that there is no room: what a file system reports that finds
+    /// room only when it writes back.
+    pub fn fail_sync_for_room(&self, number: u64) {
+        self.lock().fail_at = Some((number, io::ErrorKind::StorageFull));
     }
 
     /// Room of the disk in bytes; `None` for no limit.
@@ -220,15 +226,16 @@ impl World {
             .ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    // Counts a sync; an error where the bad day strikes.
-    fn begin_sync(&mut self) -> io::Result<bool> {
+    // Counts a sync. An error where everything stops; a kind of error where this sync alone fails.
+    fn begin_sync(&mut self) -> io::Result<Option<io::ErrorKind>> {
         self.alive()?;
         self.syncs += 1;
         if self.freeze_at == Some(self.syncs) {
             self.frozen = true;
             self.alive()?;
         }
-        Ok(self.fail_at == Some(self.syncs))
+        let fails = self.fail_at.filter(|(number, _)| *number == self.syncs);
+        Ok(fails.map(|(_, kind)| kind))
     }
 }
 
@@ -324,8 +331,8 @@ impl Disk for SimDisk {
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let mut world = self.lock();
-        if world.begin_sync()? {
-            return Err(io::Error::other("the folder could not be synced"));
+        if let Some(kind) = world.begin_sync()? {
+            return Err(io::Error::new(kind, "the folder could not be synced"));
         }
         world
             .synced_names
@@ -384,9 +391,9 @@ impl DiskFile for SimFile {
         let mut world = lock(&self.world);
         let fails = world.begin_sync()?;
         let node = &mut world.nodes[self.node];
-        if fails {
+        if let Some(kind) = fails {
             node.pending.clear();
-            return Err(io::Error::other("the bytes could not be synced"));
+            return Err(io::Error::new(kind, "the bytes could not be synced"));
         }
         node.sync();
         Ok(())
@@ -408,8 +415,8 @@ impl DiskFile for SimFile {
 
     fn truncate(&self, bytes: u64) -> io::Result<()> {
         let mut world = lock(&self.world);
-        if world.begin_sync()? {
-            return Err(io::Error::other("the new length could not be synced"));
+        if let Some(kind) = world.begin_sync()? {
+            return Err(io::Error::new(kind, "the new length could not be synced"));
         }
         let node = &mut world.nodes[self.node];
         node.sync();

@@ -120,3 +120,5 @@ fn the_doctor_changes_nothing_and_tells_a_torn_end_from_damage() {
     assert_eq!(disk.bytes(&segment(0)).unwrap(), before);
     assert_eq!(all(&open(&disk).unwrap().journal).len(), 2);
 }
+
+mod harm;

@@ -20,12 +20,20 @@ pub enum FactsError {
         /// What is not understood.
         cause: String,
     },
-    /// An index could not be written or read, and building it again did not help.
+    /// An index could not be read, and building it again did not help.
     #[error("index of {segment} is of no use: {cause}")]
     Index {
         /// The segment's file.
         segment: String,
         /// What is wrong.
+        cause: String,
+    },
+    /// An index could not be written. Lookups go on without it; it is written later.
+    #[error("index of {segment} could not be written: {cause}")]
+    Unwritten {
+        /// The segment's file.
+        segment: String,
+        /// What the file system said.
         cause: String,
     },
 }
@@ -49,12 +57,18 @@ impl Iterator for FactsFound<'_> {
     type Item = Result<Fact, FactsError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let place = *self.places.get(self.next)?;
-        self.next += 1;
-        let fact = self.facts.fact(place);
-        if fact.is_err() {
-            self.next = self.places.len();
+        loop {
+            let place = *self.places.get(self.next)?;
+            self.next += 1;
+            match self.facts.fact(place) {
+                // Retention dropped its segment since it was found.
+                Err(_) if self.facts.indexes.is_dropped(place) => {}
+                Err(error) => {
+                    self.next = self.places.len();
+                    return Some(Err(error));
+                }
+                fact => return Some(fact),
+            }
         }
-        Some(fact)
     }
 }

@@ -1,5 +1,7 @@
 //! Facts are found where a walk through the whole journal finds them.
 
+mod fresh;
+
 use std::sync::Arc;
 
 use proptest::prelude::*;
@@ -235,11 +237,11 @@ proptest! {
 }
 
 fn some_batches() -> Vec<Record> {
-    let batches: Vec<Batch> = (0..30_u64)
+    let batches: Vec<Batch> = (0..120_u64)
         .map(|n| Batch {
             store: n % 3 + 1,
             till: n % 2 + 1,
-            sold: (0..6).map(|i| (400_000 + i, n + 1)).collect(),
+            sold: (0..6).map(|i| (400_000 + i, n % 40 + 1)).collect(),
             stock: n % 4 == 0,
         })
         .collect();

@@ -72,7 +72,8 @@ pub(crate) struct PageCache {
 pub(crate) struct IndexFile {
     pub(crate) header: Header,
     file: Box<dyn DiskFile>,
-    filter: Option<Filter>,
+    // In memory while the budget has room for it.
+    filter: Mutex<Option<Arc<Filter>>>,
 }
 
 impl PageCache {
@@ -273,23 +274,33 @@ impl IndexFile {
         Ok(Self {
             header,
             file,
-            filter: None,
+            filter: Mutex::new(None),
         })
     }
 
-    /// Reads the filter into memory if it takes no more than `budget` bytes; gives what it takes.
-    pub(crate) fn load_filter(
-        &mut self,
-        cache: &PageCache,
-        budget: usize,
-    ) -> Result<usize, IndexFault> {
-        let bytes = size32(self.header.filter);
-        if bytes > budget || self.filter.is_some() {
-            return Ok(0);
+    /// Bytes that the filter takes in memory.
+    pub(crate) fn filter_bytes(&self) -> usize {
+        size32(self.header.filter)
+    }
+
+    /// Reads the filter into memory, if it is not there yet.
+    pub(crate) fn load_filter(&self, cache: &PageCache) -> Result<(), IndexFault> {
+        let mut filter = lock(&self.filter);
+        if filter.is_none() {
+            let read = self.bytes(cache, self.header.sections()[5], self.filter_bytes())?;
+            *filter = Some(Arc::new(Filter::from_bytes(read)));
         }
-        let read = self.bytes(cache, self.header.sections()[5], bytes)?;
-        self.filter = Some(Filter::from_bytes(read));
-        Ok(bytes)
+        Ok(())
+    }
+
+    /// Gives the filter's memory back; the index answers without it, with more reads.
+    pub(crate) fn unload_filter(&self) {
+        *lock(&self.filter) = None;
+    }
+
+    #[cfg(test)]
+    pub(crate) fn has_filter(&self) -> bool {
+        lock(&self.filter).is_some()
     }
 
     /// Entries with events of a store in hours from `from` to `to`, both included.
@@ -352,7 +363,8 @@ impl IndexFile {
 
     /// Entries with a receipt of this hash.
     pub(crate) fn receipt(&self, cache: &PageCache, hash: u32) -> Result<Vec<u32>, IndexFault> {
-        if self.filter.as_ref().is_some_and(|f| !f.may_hold(hash)) {
+        let filter = lock(&self.filter).as_ref().map(Arc::clone);
+        if filter.is_some_and(|filter| !filter.may_hold(hash)) {
             return Ok(Vec::new());
         }
         let receipts = self.header.sections()[4];

@@ -5,9 +5,9 @@ use std::fmt;
 
 use till_core::{RecordHead, RecordKind};
 
-use super::format::{Entries, GROUP_HEADER_BYTES};
-use super::scan::Piece;
-use crate::num::{size, size32};
+use super::format::{Entries, EntryPrefix};
+use super::scan::{Piece, entries_in};
+use crate::num::size32;
 
 /// Events that the journal held and does not give back.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -50,18 +50,20 @@ impl Ledger {
     /// Takes in a stretch of a segment.
     pub(crate) fn add(&mut self, piece: &Piece) {
         match piece {
-            Piece::Whole(group) => self.add_entries(&group.body),
-            Piece::Damaged { bytes, .. } => {
-                if let Some(body) = bytes.get(size(GROUP_HEADER_BYTES)..) {
-                    self.add_entries(body);
-                }
+            Piece::Whole(group) => {
+                let mut entries = Entries::new(&group.body);
+                let steps = std::iter::from_fn(|| entries.step());
+                self.add_entries(steps.map(|(_, prefix, entry)| (prefix, entry)));
+            }
+            Piece::Damaged { from, bytes, .. } => {
+                let entries = entries_in(*from, bytes).into_iter();
+                self.add_entries(entries.map(|(_, prefix, entry)| (prefix, entry)));
             }
         }
     }
 
-    fn add_entries(&mut self, body: &[u8]) {
-        let mut entries = Entries::new(body);
-        while let Some((_, prefix, entry)) = entries.step() {
+    fn add_entries<'a>(&mut self, entries: impl Iterator<Item = (EntryPrefix, &'a [u8])>) {
+        for (prefix, entry) in entries {
             if prefix.is_hole() {
                 continue;
             }

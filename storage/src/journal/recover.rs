@@ -10,14 +10,16 @@ use std::sync::{Arc, Mutex};
 
 use super::format::{FileKind, GroupHeader, HeaderFault, SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::loss::Ledger;
-use super::scan::{Scan, first_written, next_group, pieces, scan};
-use super::writer::{Tail, WriteError, make_segment};
+use super::scan::{
+    Extent, Scan, ends_before, group_may_begin, pieces, proof_of_damage, scan, written_end,
+};
+use super::writer::{SegmentFault, Tail, WriteError, make_segment};
 use super::{
     Journal, JournalConfig, Lsn, Segment, Shared, Writer, base, lock, parse_segment_name, read,
     segment_name,
 };
 use crate::disk::{Disk, DiskFile};
-use crate::num::{size, wide};
+use crate::num::size;
 
 pub use outcome::{Cut, Damage, OpenError, Opened};
 
@@ -141,13 +143,17 @@ pub(crate) fn read_header(
     let file = file.map_err(|cause| failed("opening", path, cause))?;
     let read = file.read_at(&mut bytes, 0);
     let read = read.map_err(|cause| failed("reading", path, cause))?;
-    SegmentHeader::decode(&bytes[..read]).map_err(|fault| match fault {
-        HeaderFault::Foreign => OpenError::Foreign(path.to_path_buf()),
+    let decoded = SegmentHeader::decode(&bytes[..read]);
+    // With a group behind it that names its own place, it is a segment whose first bytes are damaged.
+    let ours = group_may_begin(file.as_ref(), start, start.plus(SEGMENT_HEADER_BYTES));
+    let ours = ours.map_err(|cause| failed("reading", path, cause))?;
+    decoded.map_err(|fault| match fault {
+        HeaderFault::Foreign if !ours => OpenError::Foreign(path.to_path_buf()),
         HeaderFault::Newer(version) => OpenError::Newer {
             file: path.to_path_buf(),
             version,
         },
-        HeaderFault::Damaged => OpenError::Damaged(Box::new(Damage {
+        HeaderFault::Foreign | HeaderFault::Damaged => OpenError::Damaged(Box::new(Damage {
             segment: segment_name(start),
             offset: 0,
             at: start,
@@ -207,15 +213,12 @@ fn make_first(
         return Ok(());
     };
     debug_assert_eq!(headers.len(), 1);
-    make_segment(shared, segment, config.segment_bytes).map_err(|cause| {
-        if crate::disk::is_full(&cause) {
-            OpenError::Full {
-                bytes: config.segment_bytes,
-                dir: shared.dir.clone(),
-            }
-        } else {
-            failed("beginning the journal in", &shared.dir, cause)
-        }
+    make_segment(shared, segment, config.segment_bytes).map_err(|fault| match fault {
+        SegmentFault::Unwritten(cause) if crate::disk::is_full(&cause) => OpenError::Full {
+            bytes: config.segment_bytes,
+            dir: shared.dir.clone(),
+        },
+        fault => failed("beginning the journal in", &shared.dir, fault.into_cause()),
     })
 }
 
@@ -288,10 +291,10 @@ fn inner_damage(
     scan: &Scan,
     limit: Lsn,
 ) -> OpenError {
-    let written = shared
+    let is_missing = shared
         .file(header.start)
-        .and_then(|file| first_written(file.as_ref(), header.start, scan.end));
-    if scan.end < limit && matches!(written, Ok(None)) {
+        .and_then(|file| ends_before(file.as_ref(), header.start, scan.end, limit));
+    if matches!(is_missing, Ok(true)) {
         return OpenError::Missing {
             from: scan.end.get(),
             to: limit.get(),
@@ -313,12 +316,12 @@ fn damage(
     for (number, one) in headers.iter().enumerate() {
         let next = headers.get(number + 1).map(|after| after.start);
         let walked = shared.file(one.start).and_then(|file| {
-            let limit = match next {
-                Some(limit) => limit,
-                None => written_end(file.as_ref(), one.start)?,
+            let extent = match next {
+                Some(next) => Extent::before(next),
+                None => Extent::of_last(file.as_ref(), one.start)?,
             };
             let show = |piece| ledger.add(&piece);
-            pieces(file.as_ref(), one.start, Some(one.salt), limit, show)
+            pieces(file.as_ref(), one.start, Some(one.salt), extent, show)
         });
         if let Err(error) = walked {
             tracing::warn!(%error, segment = segment_name(one.start), "could not look for what is lost");
@@ -331,23 +334,6 @@ fn damage(
         proof,
         lost: ledger.lost(),
     }))
-}
-
-/// The place behind the last byte of a file that is not zero.
-pub(crate) fn written_end(file: &dyn DiskFile, start: Lsn) -> io::Result<Lsn> {
-    const STEP: usize = 1 << 20;
-    let mut end = file.size()?;
-    let mut buffer = vec![0_u8; STEP];
-    while end > 0 {
-        let step = size(end).min(STEP);
-        let from = end - wide(step);
-        let read = file.read_at(&mut buffer[..step], from)?;
-        if let Some(last) = buffer[..read].iter().rposition(|byte| *byte != 0) {
-            return Ok(start.plus(from + wide(last) + 1));
-        }
-        end = from;
-    }
-    Ok(start)
 }
 
 // Settles the end of the last segment, and makes it durable before anything relies on it.
@@ -366,7 +352,8 @@ fn finish(
     let end = written_end(file.as_ref(), header.start).map_err(io)?;
     let mut cut = None;
     if end > scan.end {
-        if let Some(proof) = proof_of_damage(file.as_ref(), header, scan, end).map_err(io)? {
+        let place = (header.start, header.salt);
+        if let Some(proof) = proof_of_damage(file.as_ref(), place, scan, end).map_err(io)? {
             return Err(damage(shared, headers, header, scan.end, proof));
         }
         let torn = Cut {
@@ -410,30 +397,6 @@ fn finish(
         cut,
         closed_cleanly: scan.last.is_some_and(|last| last.closing),
         is_new: first == Lsn::ZERO && headers.len() == 1 && scan.last.is_none(),
-    })
-}
-
-// What shows that the group at the end of the scan was followed by another one, and so was durable once.
-fn proof_of_damage(
-    file: &dyn DiskFile,
-    header: &SegmentHeader,
-    scan: &Scan,
-    end: Lsn,
-) -> io::Result<Option<String>> {
-    if let Some(later) = next_group(file, header.start, Some(header.salt), scan.end.plus(1))?
-        && later.durable_before > scan.end
-    {
-        let at = later.lsn;
-        return Ok(Some(format!("the group at {at} was written after it")));
-    }
-    Ok(match scan.broken {
-        Some(broken) if broken.end() < end => {
-            let after = broken.end();
-            Some(format!(
-                "bytes behind its end at {after} were written after it"
-            ))
-        }
-        _ => None,
     })
 }
 

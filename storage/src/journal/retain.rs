@@ -40,8 +40,7 @@ pub enum DropError {
 }
 
 pub(crate) fn infos(shared: &Shared) -> Vec<SegmentInfo> {
-    let durable = shared.durable();
-    let segments = shared.segments();
+    let (segments, durable) = shared.snapshot();
     let infos = segments.iter().map(|segment| SegmentInfo {
         start: segment.start,
         end: segment.end.unwrap_or(durable),

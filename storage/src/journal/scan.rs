@@ -5,7 +5,10 @@ use std::io;
 use bytes::Bytes;
 
 use super::Lsn;
-use super::format::{GROUP_HEADER_BYTES, GroupHeader, SEGMENT_HEADER_BYTES, proves_body};
+use super::format::{
+    ENTRY_PREFIX_BYTES, Entries, EntryPrefix, GROUP_HEADER_BYTES, GroupHeader,
+    SEGMENT_HEADER_BYTES, proves_body,
+};
 use crate::disk::DiskFile;
 use crate::num::{size, size32, wide};
 
@@ -44,7 +47,8 @@ impl<'a> Window<'a> {
         let held =
             offset >= self.from && offset + wide(length) <= self.from + wide(self.bytes.len());
         if !held {
-            let mut buffer = vec![0; length.max(READ_AHEAD_BYTES)];
+            let rest = self.file.size()?.saturating_sub(offset);
+            let mut buffer = vec![0; length.max(READ_AHEAD_BYTES).min(size(rest))];
             let read = self.file.read_at(&mut buffer, offset)?;
             buffer.truncate(read);
             self.bytes = Bytes::from(buffer);
@@ -172,20 +176,25 @@ fn find_magic(bytes: &[u8], from: usize) -> Option<usize> {
         .map(|at| from + at)
 }
 
-/// The first byte at or after `from` that is not zero.
-pub(crate) fn first_written(file: &dyn DiskFile, start: Lsn, from: Lsn) -> io::Result<Option<Lsn>> {
-    let mut window = Window::new(file);
-    let mut at = from;
-    loop {
-        let chunk = window.get(at.since(start), READ_AHEAD_BYTES)?;
-        if chunk.is_empty() {
-            return Ok(None);
-        }
-        if let Some(hit) = chunk.iter().position(|byte| *byte != 0) {
-            return Ok(Some(at.plus(wide(hit))));
-        }
-        at = at.plus(wide(chunk.len()));
-    }
+/// Whether a segment ends at `end`, so that what should follow up to `next` lay in another one that is gone: nothing is
+/// written behind `end`, and the file is too short for the rest. Zeros in a file that is long enough are damage.
+pub(crate) fn ends_before(
+    file: &dyn DiskFile,
+    start: Lsn,
+    end: Lsn,
+    next: Lsn,
+) -> io::Result<bool> {
+    let is_short = start.plus(file.size()?) < next;
+    let least = SEGMENT_HEADER_BYTES + GROUP_HEADER_BYTES + wide(ENTRY_PREFIX_BYTES);
+    let is_a_segment = next.since(end) >= least;
+    Ok(is_short && is_a_segment && written_end(file, start)? <= end)
+}
+
+/// Whether bytes at a place begin like a group of that place. No proof: a sender could have sent them.
+pub(crate) fn group_may_begin(file: &dyn DiskFile, start: Lsn, at: Lsn) -> io::Result<bool> {
+    let mut bytes = [0_u8; 48];
+    let read = file.read_at(&mut bytes, at.since(start))?;
+    Ok(GroupHeader::decode_unproved(&bytes[..read], at).is_some())
 }
 
 /// A stretch of a segment.
@@ -197,25 +206,98 @@ pub(crate) enum Piece {
     Damaged { from: Lsn, to: Lsn, bytes: Bytes },
 }
 
-/// Walks a segment in which something is damaged, and shows all of it up to `limit`, in order.
+/// How far a segment reaches.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Extent {
+    /// Up to here bytes were written.
+    pub(crate) written: Lsn,
+    /// No group ends behind this place. A group whose last bytes are zeros ends behind what can be seen to be written.
+    pub(crate) room: Lsn,
+}
+
+impl Extent {
+    /// A segment that another one follows.
+    pub(crate) const fn before(next: Lsn) -> Self {
+        Self {
+            written: next,
+            room: next,
+        }
+    }
+
+    /// The last segment: up to the last byte that is not zero.
+    pub(crate) fn of_last(file: &dyn DiskFile, start: Lsn) -> io::Result<Self> {
+        Ok(Self {
+            written: written_end(file, start)?,
+            room: start.plus(file.size()?),
+        })
+    }
+}
+
+/// The place behind the last byte of a file that is not zero.
+pub(crate) fn written_end(file: &dyn DiskFile, start: Lsn) -> io::Result<Lsn> {
+    let mut end = file.size()?;
+    let mut buffer = vec![0_u8; size(end).min(READ_AHEAD_BYTES)];
+    while end > 0 {
+        let step = size(end).min(READ_AHEAD_BYTES);
+        let from = end - wide(step);
+        let read = file.read_at(&mut buffer[..step], from)?;
+        if let Some(last) = buffer[..read].iter().rposition(|byte| *byte != 0) {
+            return Ok(start.plus(from + wide(last) + 1));
+        }
+        end = from;
+    }
+    Ok(start)
+}
+
+/// What shows that the group at the end of a scan was followed by another one, and so was durable once. `None`: it may be
+/// one that a crash tore.
+pub(crate) fn proof_of_damage(
+    file: &dyn DiskFile,
+    (start, salt): (Lsn, u64),
+    scan: &Scan,
+    written: Lsn,
+) -> io::Result<Option<String>> {
+    if let Some(later) = next_group(file, start, Some(salt), scan.end.plus(1))?
+        && later.durable_before > scan.end
+    {
+        let at = later.lsn;
+        return Ok(Some(format!("the group at {at} was written after it")));
+    }
+    Ok(match scan.broken {
+        Some(broken) if broken.end() < written => {
+            let after = broken.end();
+            Some(format!(
+                "bytes behind its end at {after} were written after it"
+            ))
+        }
+        _ => None,
+    })
+}
+
+/// Walks a segment in which something is damaged, and shows all of it, in order.
 pub(crate) fn pieces(
     file: &dyn DiskFile,
     start: Lsn,
     salt: Option<u64>,
-    limit: Lsn,
+    extent: Extent,
     mut show: impl FnMut(Piece),
 ) -> io::Result<()> {
     let mut window = Window::new(file);
+    let limit = extent.written;
     let mut at = start.plus(SEGMENT_HEADER_BYTES);
     while at < limit {
-        if let Found::Group(group) = group_at(&mut window, start, salt, at)?
-            && group.head.end() <= limit
-        {
-            at = group.head.end();
-            show(Piece::Whole(group));
-            continue;
-        }
-        let to = whole_group_after(file, start, salt, at)?.map_or(limit, |to| to.min(limit));
+        let broken = match group_at(&mut window, start, salt, at)? {
+            Found::Group(group) if group.head.end() <= extent.room => {
+                at = group.head.end();
+                show(Piece::Whole(group));
+                continue;
+            }
+            Found::Group(_) | Found::Nothing(None) => None,
+            Found::Nothing(Some(head)) => salt.map(|_| head.end()),
+        };
+        let after = group_after(file, start, salt, at)?;
+        let to = after.into_iter().chain(broken).min();
+        let to = to.map_or(limit, |to| to.min(limit));
         let mut bytes = vec![0; size(to.since(at))];
         let read = file.read_at(&mut bytes, at.since(start))?;
         bytes.truncate(read);
@@ -229,8 +311,8 @@ pub(crate) fn pieces(
     Ok(())
 }
 
-// The next place whose group is whole, body and all.
-fn whole_group_after(
+// The next place where a group begins. Without a salt only a whole one proves that.
+fn group_after(
     file: &dyn DiskFile,
     start: Lsn,
     salt: Option<u64>,
@@ -239,13 +321,34 @@ fn whole_group_after(
     let mut window = Window::new(file);
     let mut from = after.plus(1);
     while let Some(head) = next_group(file, start, salt, from)? {
-        if matches!(
-            group_at(&mut window, start, salt, head.lsn)?,
-            Found::Group(_)
-        ) {
+        let found = group_at(&mut window, start, salt, head.lsn)?;
+        if salt.is_some() || matches!(found, Found::Group(_)) {
             return Ok(Some(head.lsn));
         }
         from = head.lsn.plus(1);
     }
     Ok(None)
+}
+
+/// What can still be told apart as entries in a damaged stretch: their places behind the header of its first group. Their
+/// lengths agree; whether their bytes are right is for the caller to find out.
+pub(crate) fn entries_in(from: Lsn, bytes: &[u8]) -> Vec<(usize, EntryPrefix, &[u8])> {
+    let body = bytes.get(size(GROUP_HEADER_BYTES)..).unwrap_or_default();
+    let mut found = Vec::new();
+    let mut at = 0;
+    while let Some(rest) = body.get(at..) {
+        let mut entries = Entries::new(rest);
+        while let Some((step, prefix, entry)) = entries.step() {
+            found.push((at + step, prefix, entry));
+        }
+        at += entries.at();
+        // The next group's header may be damaged too, so that it ends no stretch.
+        let place = from.plus(GROUP_HEADER_BYTES + wide(at));
+        let head = body.get(at..).unwrap_or_default();
+        if GroupHeader::decode_unproved(head, place).is_none() {
+            break;
+        }
+        at += size(GROUP_HEADER_BYTES);
+    }
+    found
 }

@@ -289,6 +289,33 @@ fn a_failed_sync_poisons_the_journal_and_acks_nothing_of_its_group() {
 }
 
 #[test]
+fn a_sync_that_fails_for_want_of_room_poisons_and_is_never_tried_again() {
+    let mut poisoned = 0;
+    for failing in 1.. {
+        let disk = SimDisk::new(0);
+        let opened = open(&disk).unwrap();
+        let number = disk.syncs() + failing;
+        disk.fail_sync_for_room(number);
+        let (witness, closed) = append_each(opened, &records(12, 900));
+        if disk.syncs() < number {
+            closed.unwrap();
+            assert_eq!(witness.acked().len(), 12);
+            break;
+        }
+        assert!(
+            matches!(closed, Err(CommitError::Poisoned { .. })),
+            "sync {failing}: {closed:?}"
+        );
+        assert_eq!(disk.syncs(), number, "nothing is synced after it");
+        assert!(witness.poison.lock().unwrap().is_some());
+        assert!(found(&disk.crash()).len() >= witness.acked().len());
+        poisoned += 1;
+    }
+    // A sync for each group, two for each new segment, one for the closing mark.
+    assert!(poisoned > 15, "{poisoned}");
+}
+
+#[test]
 fn a_group_larger_than_a_segment_gets_one_of_its_own() {
     let disk = SimDisk::new(0);
     let sent = vec![record(T, 1, 10), record(T, 2, 1 << 20), record(T, 3, 10)];

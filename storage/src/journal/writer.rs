@@ -3,6 +3,7 @@
 use std::io;
 use std::io::IoSlice;
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -56,6 +57,24 @@ pub(crate) enum WriteError {
         segment: String,
         cause: io::Error,
     },
+}
+
+/// Why a segment was not made.
+#[derive(Debug)]
+pub(crate) enum SegmentFault {
+    /// Nothing of it has a name yet: where room was lacking, it may be tried again.
+    Unwritten(io::Error),
+    /// A sync failed, for whatever reason. What it should have saved is in doubt, and trying again proves nothing.
+    Unsynced(io::Error),
+}
+
+impl SegmentFault {
+    /// What the file system said.
+    pub(crate) fn into_cause(self) -> io::Error {
+        match self {
+            Self::Unwritten(cause) | Self::Unsynced(cause) => cause,
+        }
+    }
 }
 
 /// Where a writer goes on.
@@ -245,8 +264,15 @@ impl Writer {
             salt: self.shared.disk.salt(),
             end: None,
         };
-        let made = make_segment(&self.shared, segment, capacity);
-        self.settle(made, "the creation", capacity)?;
+        match make_segment(&self.shared, segment, capacity) {
+            Ok(()) => {}
+            Err(SegmentFault::Unwritten(cause)) => {
+                self.settle(Err(cause), "the creation of the segment after", capacity)?;
+            }
+            Err(SegmentFault::Unsynced(cause)) => {
+                self.broken_if(Err(cause), "the sync of the segment after")?;
+            }
+        }
         let opened = self.shared.file(segment.start);
         self.file = self.broken_if(opened, "opening")?;
         let mut segments = self.shared.segments();
@@ -302,7 +328,27 @@ impl Writer {
 }
 
 /// Makes an empty segment: its name appears only when its header is durable.
-pub(crate) fn make_segment(shared: &Shared, segment: Segment, capacity: u64) -> io::Result<()> {
+pub(crate) fn make_segment(
+    shared: &Shared,
+    segment: Segment,
+    capacity: u64,
+) -> Result<(), SegmentFault> {
+    let path = shared.dir.join(segment_name(segment.start));
+    let before = path.with_extension("new");
+    let file = fill_segment(shared, segment, capacity, &before).map_err(SegmentFault::Unwritten)?;
+    file.sync().map_err(SegmentFault::Unsynced)?;
+    let renamed = shared.disk.rename(&before, &path);
+    renamed.map_err(SegmentFault::Unwritten)?;
+    let synced = shared.disk.sync_dir(&shared.dir);
+    synced.map_err(SegmentFault::Unsynced)
+}
+
+fn fill_segment(
+    shared: &Shared,
+    segment: Segment,
+    capacity: u64,
+    path: &Path,
+) -> io::Result<Box<dyn DiskFile>> {
     let header = SegmentHeader {
         kind: FileKind::Segment,
         start: segment.start,
@@ -310,19 +356,17 @@ pub(crate) fn make_segment(shared: &Shared, segment: Segment, capacity: u64) -> 
         salt: segment.salt,
         key: 0,
     };
-    let path = shared.dir.join(segment_name(segment.start));
-    let before = path.with_extension("new");
-    let file = shared.disk.create(&before)?;
+    let file = shared.disk.create(path)?;
     let filled = file
         .preallocate(capacity)
         .and_then(|()| file.write_at(&[IoSlice::new(&header.encode())], 0));
-    if let Err(error) = filled {
-        if is_full(&error) {
-            shared.disk.remove(&before)?;
+    match filled {
+        Ok(()) => Ok(file),
+        Err(error) => {
+            if is_full(&error) {
+                shared.disk.remove(path)?;
+            }
+            Err(error)
         }
-        return Err(error);
     }
-    file.sync()?;
-    shared.disk.rename(&before, &path)?;
-    shared.disk.sync_dir(&shared.dir)
 }

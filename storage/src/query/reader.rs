@@ -59,12 +59,13 @@ fn failed(error: &FactsError) -> StoreError {
             table: "journal",
             cause,
         },
-        FactsError::Read(_) | FactsError::Index { .. } | FactsError::Newer { .. } => {
-            StoreError::Failed {
-                table: "facts",
-                cause,
-            }
-        }
+        FactsError::Read(_)
+        | FactsError::Index { .. }
+        | FactsError::Unwritten { .. }
+        | FactsError::Newer { .. } => StoreError::Failed {
+            table: "facts",
+            cause,
+        },
     }
 }
 

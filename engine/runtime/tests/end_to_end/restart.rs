@@ -1,9 +1,14 @@
 //! Whatever ends an engine, the next one has everything that was acknowledged, once.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use till_protocol::id::StoreId;
-use till_runtime::{Config, Offline, Query, Reply, Runtime};
+use till_runtime::{
+    Config, Offline, OfflineError, Query, RecoveryError, Reply, Runtime, StartError,
+};
+use till_storage::disk::StdDisk;
+use till_storage::doctor;
 use till_storage::query::StockQuery;
 
 use crate::device::{Device, connect, teas};
@@ -139,4 +144,86 @@ async fn rows_that_do_not_open_are_made_anew_by_themselves() {
     assert_eq!(level(&second, 7).await, "40");
     assert!(second.report().replayed > 0);
     second.drain().await.unwrap();
+}
+
+// Sends forty of store 7, in two lives of the engine. Gives the journal's only segment as it was between them.
+async fn two_lives(dir: &Path) -> (PathBuf, Vec<u8>) {
+    let segment = dir.join("journal").join(format!("{:020}.till", 0));
+    let mut between = Vec::new();
+    for round in 0..2_u64 {
+        let engine = engine(dir).await;
+        let connection = connect(&engine).await;
+        let (mut device, _) = Device::open(&connection, 7, 1, u32::from(round > 0)).await;
+        device.send(teas(round * 20 + 1, 20)).await;
+        device.acked(round * 20 + 20).await;
+        engine.drain().await.unwrap();
+        if round == 0 {
+            between = std::fs::read(&segment).unwrap();
+        }
+    }
+    (segment, between)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_journal_that_lost_its_end_stops_the_start_until_the_rows_are_rebuilt() {
+    let dir = folder();
+    let (segment, between) = two_lives(dir.path()).await;
+    std::fs::write(&segment, between).unwrap();
+    for _ in 0..2 {
+        let refused = Runtime::start(Config::dev(dir.path())).await.unwrap_err();
+        let StartError::Recovery(RecoveryError::LostEnd(lost)) = &refused else {
+            panic!("{refused}");
+        };
+        assert!(lost.end < lost.reach);
+        let told = refused.to_string();
+        for part in [
+            "terminal 7-1 epoch 1 seq 21 to 40",
+            "tillstream rebuild",
+            "\"os\"",
+        ] {
+            assert!(told.contains(part), "{told}");
+        }
+    }
+    let path = dir.path().to_path_buf();
+    let rebuilt = tokio::task::spawn_blocking(move || {
+        let asked = Offline::open(&path);
+        assert!(matches!(
+            asked,
+            Err(OfflineError::Recovery(RecoveryError::LostEnd(_)))
+        ));
+        stock(&Offline::rebuild(&path, &mut |_, _| {}).unwrap())
+    });
+    assert!(rebuilt.await.unwrap().contains("\"20\""));
+    let again = engine(dir.path()).await;
+    assert_eq!(level(&again, 7).await, "20");
+    again.drain().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registration_that_salvage_lost_is_taken_from_the_old_rows_and_stated_again() {
+    let dir = folder();
+    let (segment, _) = two_lives(dir.path()).await;
+    // The first record registers the store: its payload begins behind three headers.
+    let mut bytes = std::fs::read(&segment).unwrap();
+    bytes[64 + 48 + 16 + 56] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    let path = dir.path().to_path_buf();
+    let rebuilt = tokio::task::spawn_blocking(move || {
+        assert!(Offline::open(&path).is_err());
+        let report = doctor::salvage(&StdDisk, &path.join("journal")).unwrap();
+        assert_eq!(report.wounds.len(), 1);
+        // The first time the old rows know it, the second time the journal does.
+        for _ in 0..2 {
+            let rebuilt = Offline::rebuild(&path, &mut |_, _| {}).unwrap();
+            assert!(rebuilt.report().left_out.is_empty());
+            assert!(stock(&rebuilt).contains("\"40\""));
+            drop(rebuilt);
+            std::fs::remove_dir_all(path.join("rows")).unwrap();
+        }
+        stock(&Offline::open(&path).unwrap())
+    });
+    assert!(rebuilt.await.unwrap().contains("\"40\""));
+    let again = engine(dir.path()).await;
+    assert_eq!(level(&again, 7).await, "40");
+    again.drain().await.unwrap();
 }
