@@ -5,9 +5,12 @@
 
 mod moved;
 
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use till_core::{Dirty, Record, RecordHead, RowsError, Shard, ShardConfig};
 use till_protocol::codec::Frame;
-use till_protocol::id::StoreId;
+use till_protocol::id::{StoreId, TerminalId};
 use till_protocol::verified::Verified;
 
 use crate::base::{FoldError, load_newest};
@@ -64,7 +67,7 @@ impl<'a> Fold<'a> {
     /// # Errors
     /// [`FoldError`] when rows cannot be read or written, or the record is none that this software writes.
     pub fn apply(&mut self, lsn: Lsn, record: &Record) -> Result<(), FoldError> {
-        self.shard.apply(lsn.get(), record, &self.rows)?;
+        apply(&mut self.shard, lsn, record, &self.rows)?;
         self.records += 1;
         if self.records >= RECORDS_PER_LOOK {
             self.records = 0;
@@ -103,6 +106,38 @@ impl<'a> Fold<'a> {
         self.shard.passivate();
         Ok(())
     }
+}
+
+/// Applies one record of the journal to a shard.
+///
+/// # Errors
+/// [`FoldError::Apply`] leaves the shard as it was; after [`FoldError::Panicked`] it is of no use.
+pub fn apply(
+    shard: &mut Shard,
+    lsn: Lsn,
+    record: &Record,
+    rows: &FactRows<'_>,
+) -> Result<(), FoldError> {
+    let applied = catch_unwind(AssertUnwindSafe(|| shard.apply(lsn.get(), record, rows)));
+    let head = &record.head;
+    applied
+        .map_err(|panic| FoldError::Panicked {
+            at: lsn,
+            terminal: TerminalId::from_u64(head.terminal)
+                .map_or_else(|_| head.terminal.to_string(), |id| id.to_string()),
+            epoch: head.epoch,
+            first: head.first_seq,
+            last: head.first_seq + u64::from(head.count.saturating_sub(1)),
+            cause: panic_text(panic.as_ref()),
+        })?
+        .map_err(FoldError::from)
+}
+
+/// What a panic said.
+pub fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without words".to_owned())
 }
 
 /// Fills empty views from the newest base and every record after it. Gives the position that they then hold everything
