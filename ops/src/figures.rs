@@ -165,7 +165,7 @@ pub struct ShardFigures {
     pub queued: u64,
     /// KiB of frames that it may hold at once.
     pub queue_max: u64,
-    /// Actors that are parked because an invariant broke.
+    /// Actors that are parked: the shard itself, or terminals whose frames it failed over.
     pub parked: u64,
     /// Its busiest stores, busiest first.
     pub hot: Vec<HotKey>,

@@ -13,7 +13,7 @@ use crate::figures::Figures;
 /// One thing that must hold for the engine to be ready.
 #[derive(Clone, Debug, Serialize)]
 pub struct Check {
-    /// Short name: `started`, `draining`, `disk`, `shards`, `flush`.
+    /// Short name: `started`, `draining`, `disk`, `shards`, `terminals`, `flush`.
     pub name: &'static str,
     /// Whether it holds.
     pub ok: bool,
@@ -22,7 +22,7 @@ pub struct Check {
     /// Since when, in us since 1970-01-01 UTC. An engine that does not know gives the time at which it was asked; the port
     /// then tells since when it has been told the same.
     pub since_us: i64,
-    /// What to do when it does not hold; empty when it does.
+    /// What to do about it; empty when there is nothing to do.
     pub hint: &'static str,
 }
 
@@ -39,6 +39,13 @@ impl Health {
         self.checks.iter().all(|check| check.ok)
     }
 
+    /// The checks that hold and still have a hint.
+    pub fn notices(&self) -> impl Iterator<Item = &Check> {
+        self.checks
+            .iter()
+            .filter(|check| check.ok && !check.hint.is_empty())
+    }
+
     /// The checks that do not hold.
     pub fn reasons(&self) -> impl Iterator<Item = &Check> {
         self.checks.iter().filter(|check| !check.ok)
@@ -50,6 +57,9 @@ impl Health {
 pub(crate) struct Readiness<'a> {
     ready: bool,
     reasons: Vec<&'a Check>,
+    /// What holds, and still needs someone to look at it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notices: Vec<&'a Check>,
     #[serde(skip_serializing_if = "Option::is_none")]
     checks: Option<&'a [Check]>,
 }
@@ -60,6 +70,7 @@ impl<'a> Readiness<'a> {
         Self {
             ready: health.ready(),
             reasons: health.reasons().collect(),
+            notices: health.notices().collect(),
             checks: verbose.then_some(health.checks.as_slice()),
         }
     }

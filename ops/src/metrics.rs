@@ -223,7 +223,7 @@ pub const METRICS: &[Metric] = &[
     ),
     metric(
         "tillstream_shard_parked_actors",
-        "Actors that are parked because an invariant broke",
+        "Actors that are parked: the shard itself, or terminals whose frames it failed over",
         Read::Gauges("shard", |f| floats(by_shard(f, |s| s.parked))),
     ),
     metric(

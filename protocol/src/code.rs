@@ -83,6 +83,7 @@ reasons! {
     Idle = 44, "idle", "Nothing was heard for too long.";
     Full = 45, "full", "The disk is full; nothing is lost and nothing is taken until there is room.";
     Internal = 46, "internal", "The server failed; what was not acknowledged is sent again.";
+    TerminalParked = 47, "terminal parked", "What the terminal sends makes the server fail; it is kept out until the server starts again.";
     // 100-199: the event is refused. It consumes its sequence number.
     Unreadable = 100, "unreadable", "The payload is not an archive of the announced type, or contradicts itself.";
     UnknownKind = 101, "unknown kind", "A kind of event, line, tender, extra or adjustment is not known.";

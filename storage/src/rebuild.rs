@@ -23,7 +23,7 @@ use crate::num::size32;
 use crate::views::{FlushBatch, StoreError, Views};
 
 pub use ahead::lost_end;
-pub use fold::Fold;
+pub use fold::{Fold, panic_text};
 pub use moved::FactRows;
 pub use registered::{Registrations, registration_of};
 pub use replay::{Replayed, replay};

@@ -65,6 +65,16 @@ impl Gate {
         })
     }
 
+    /// Waits until there is room for the Hello or the end of a session: it takes a place in the journal's queue as a frame
+    /// does, and changes no row. `None` when the engine stops.
+    pub(crate) async fn enter(self: &Arc<Self>) -> Option<Permit> {
+        self.frames.acquire().await.ok()?.forget();
+        Some(Permit {
+            gate: Arc::clone(self),
+            bytes: 0,
+        })
+    }
+
     /// Stops or goes on admitting: the back-pressure of the flush.
     pub(crate) fn pause(&self, paused: bool) {
         if self.paused.swap(paused, Ordering::AcqRel) && !paused {

@@ -39,9 +39,9 @@ pub(crate) enum Companion {
         reply: oneshot::Sender<()>,
     },
     /// Marker: a greeting that speaks of records before it.
-    Welcome(Arc<Session>, Welcome),
-    /// Marker: the end of a session, after its last ack. `None`: the device said goodbye itself.
-    Bye(Arc<Session>, Option<Reason>),
+    Welcome(Arc<Session>, Welcome, Option<Permit>),
+    /// Marker: the end of a session, after its last ack. Without a reason the device said goodbye itself.
+    Bye(Arc<Session>, Option<Reason>, Permit),
     /// Marker: rows that hold every record before it.
     Rows {
         /// Whose.
@@ -164,8 +164,8 @@ impl Sink<Companion> for Committed {
                     // Whoever asked may have gone.
                     let _gone = reply.send(());
                 }
-                Companion::Welcome(session, welcome) => session.welcome(welcome),
-                Companion::Bye(session, reason) => match reason {
+                Companion::Welcome(session, welcome, _permit) => session.welcome(welcome),
+                Companion::Bye(session, reason, _permit) => match reason {
                     Some(reason) => session.bye(reason, None),
                     None => session.close(),
                 },

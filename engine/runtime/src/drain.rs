@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use thiserror::Error;
 use till_storage::journal::CommitError;
+use tokio::time::timeout;
 
 use crate::flush::FlushError;
 use crate::runtime::Running;
@@ -13,6 +14,8 @@ use crate::supervisor::SupervisorMessage;
 
 /// Time that the last flush gets.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(60);
+/// Time that shards get to end.
+const SHARDS_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time between two looks whether devices are gone.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -67,7 +70,7 @@ async fn end(running: Running, flush: bool) -> Result<(), DrainError> {
         flusher,
         upkeep,
         supervisor,
-        supervised,
+        mut supervised,
         shards,
         lock,
         gateway,
@@ -88,12 +91,16 @@ async fn end(running: Running, flush: bool) -> Result<(), DrainError> {
         flushed
     })
     .await?;
-    // The supervisor ends when its shards have; an error means that it has ended already.
-    if supervisor.cast(SupervisorMessage::Stop).is_ok() && supervised.await.is_err() {
-        tracing::error!("the supervisor of the shards failed");
+    // An error means that the supervisor has ended already.
+    let _ended = supervisor.cast(SupervisorMessage::Stop);
+    // It ends when its shards have. One may be waiting for a full disk, and its thread with it: that ends with the journal.
+    match timeout(SHARDS_TIMEOUT, &mut supervised).await {
+        Ok(Ok(())) => {}
+        Ok(Err(_)) => tracing::error!("the supervisor of the shards failed"),
+        Err(_) => tracing::warn!("closing the journal on shards that wait for it"),
     }
-    shards.shutdown_background();
     let closed = blocking(move || committer.close()).await?;
+    shards.shutdown_background();
     drop(engine);
     drop(lock);
     closed?;

@@ -80,6 +80,7 @@ pub(crate) fn start(engine: Arc<Engine>, inbox: Inbox) -> std::io::Result<JoinHa
         last: Instant::now(),
         took: Duration::ZERO,
         stop: None,
+        given_up: None,
     };
     std::thread::Builder::new()
         .name("flush".to_owned())
@@ -108,6 +109,9 @@ struct Flusher {
     /// How long the last round took.
     took: Duration,
     stop: Option<Sender<Result<u64, FlushError>>>,
+    /// A round was not written. Its rows are gone from the shards, and rows of a later one would pass for them: nothing is
+    /// written any more, and the next start applies the journal to what the rows hold.
+    given_up: Option<FlushError>,
 }
 
 impl Flusher {
@@ -223,7 +227,11 @@ impl Flusher {
             batch.append(FlushBatch::from(*part.dirty));
         }
         let began = Instant::now();
-        let result = self.write(batch, checkpoint);
+        let result = match &self.given_up {
+            Some(error) => Err(error.clone()),
+            None => self.write(batch, checkpoint),
+        };
+        self.given_up = result.as_ref().err().cloned();
         self.took = began.elapsed();
         if result.is_ok() {
             for (shard, generation) in generations {

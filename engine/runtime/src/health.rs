@@ -14,7 +14,7 @@ pub struct Check {
     pub ok: bool,
     /// What is the case, in one sentence.
     pub reason: String,
-    /// What to do when it does not hold; empty when it does.
+    /// What to do about it; empty when there is nothing to do.
     pub hint: &'static str,
 }
 
@@ -52,6 +52,12 @@ pub(crate) fn health(engine: &Engine) -> Health {
             .get(shard.shard)
             .is_some_and(|slot| slot.gate.is_paused())
     });
+    let parked: Vec<String> = metrics
+        .shards
+        .iter()
+        .flat_map(|shard| &shard.parked_terminals)
+        .map(ToString::to_string)
+        .collect();
     let commit = metrics.commit.state;
     let flush = metrics.flush.state;
     let is_flushing = flush == FlushState::Running && !held;
@@ -84,6 +90,7 @@ pub(crate) fn health(engine: &Engine) -> Health {
                 format!("shards that take no events: {down:?}"),
                 "Look at the log; one that stays down starts again with the engine.",
             ),
+            terminals(&parked),
             check(
                 "flush",
                 is_flushing,
@@ -96,5 +103,28 @@ pub(crate) fn health(engine: &Engine) -> Health {
                 "Look at room and speed of the disk.",
             ),
         ],
+    }
+}
+
+// One till that is kept out is no reason to send all others elsewhere: it is told, and the engine stays ready.
+fn terminals(parked: &[String]) -> Check {
+    let name = "terminals";
+    if parked.is_empty() {
+        return Check {
+            name,
+            ok: true,
+            reason: "no terminal is parked".to_owned(),
+            hint: "",
+        };
+    }
+    Check {
+        name,
+        ok: true,
+        reason: format!(
+            "{} parked, because what they send makes their shard fail: {}",
+            parked.len(),
+            parked.join(", ")
+        ),
+        hint: "They keep their events and are let in when the engine starts again; report it, with the log.",
     }
 }

@@ -12,6 +12,7 @@ mod registry;
 mod gateway;
 
 mod admission;
+mod fall;
 mod route;
 mod shard_actor;
 mod supervisor;

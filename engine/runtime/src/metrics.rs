@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use till_core::{Counters, Violations};
 use till_protocol::code::Reason;
+use till_protocol::id::TerminalId;
 use till_storage::journal::CommitSummary;
 
 use crate::engine::Engine;
@@ -268,8 +269,10 @@ pub struct ShardMetrics {
     pub shard: usize,
     /// It takes events.
     pub is_running: bool,
-    /// It failed twice and waits for a restart of the engine.
+    /// It failed again and again, or could not be restored, and waits for a restart of the engine.
     pub is_parked: bool,
+    /// Terminals of which nothing is taken until the engine starts again: what they send makes the shard fail.
+    pub parked_terminals: Vec<TerminalId>,
     /// What became of its events.
     pub events: Counters,
     /// Invariants that were found broken.
@@ -367,6 +370,7 @@ fn shards(engine: &Engine) -> Vec<ShardMetrics> {
             shard,
             is_running: slot.is_running(),
             is_parked: slot.is_parked(),
+            parked_terminals: slot.parked_terminals(),
             events,
             violations: published.violations.clone(),
             actors: wide(published.actors),

@@ -1,6 +1,6 @@
 //! Which shard a store belongs to, and what of a shard is seen from outside.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -8,7 +8,7 @@ use parking_lot::{Mutex, RwLock};
 use ractor::ActorRef;
 use till_core::{Counters, Violations};
 use till_protocol::code::Reason;
-use till_protocol::id::StoreId;
+use till_protocol::id::{StoreId, TerminalId};
 
 use crate::admission::Gate;
 use crate::gateway::session::Session;
@@ -23,6 +23,8 @@ pub(crate) struct Slot {
     pub(crate) published: Mutex<Published>,
     actor: RwLock<Standing>,
     sessions: Mutex<HashMap<u64, Arc<Session>>>,
+    /// Terminals of which nothing is taken until the engine starts again, with the reason.
+    parked: Mutex<BTreeMap<TerminalId, String>>,
     in_flight: AtomicUsize,
 }
 
@@ -59,6 +61,7 @@ impl Slot {
             published: Mutex::default(),
             actor: RwLock::new(Standing::Starting),
             sessions: Mutex::default(),
+            parked: Mutex::default(),
             in_flight: AtomicUsize::new(0),
         }
     }
@@ -91,6 +94,21 @@ impl Slot {
         self.gate.pause(false);
     }
 
+    /// Takes nothing more from a terminal. Call it before the shard runs again: sessions are refused where they are greeted.
+    pub(crate) fn park_terminal(&self, terminal: TerminalId, cause: String) {
+        self.parked.lock().insert(terminal, cause);
+    }
+
+    /// Why nothing is taken from a terminal; `None` where it is.
+    pub(crate) fn why_parked(&self, terminal: TerminalId) -> Option<String> {
+        self.parked.lock().get(&terminal).cloned()
+    }
+
+    /// Terminals of which nothing is taken.
+    pub(crate) fn parked_terminals(&self) -> Vec<TerminalId> {
+        self.parked.lock().keys().copied().collect()
+    }
+
     /// The actor has failed: its sessions end, and what it counted is kept.
     pub(crate) fn fail(&self, park: bool) {
         *self.actor.write() = if park {
@@ -104,7 +122,11 @@ impl Slot {
         let mut published = self.published.lock();
         let counted = std::mem::take(&mut published.counters);
         published.before.add(&counted);
+        published.dirty_rows = 0;
         self.in_flight.store(0, Ordering::Relaxed);
+        drop(published);
+        // Its rows are gone with it, and whoever waits for them to be written would wait for ever.
+        self.gate.pause(false);
     }
 
     /// A session was greeted. One of the same terminal that is there ends: nothing more of it is taken, so that events of
@@ -115,9 +137,13 @@ impl Slot {
         if let Some(before) = before {
             before.bye(Reason::Superseded, None);
         }
+        // Its stream may have ended before it was greeted, and left already.
+        if session.is_over() {
+            self.leave(session);
+        }
     }
 
-    /// A session has ended.
+    /// A session is over.
     pub(crate) fn leave(&self, session: &Arc<Session>) {
         let key = session.terminal().to_u64();
         let mut sessions = self.sessions.lock();

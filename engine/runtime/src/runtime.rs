@@ -39,6 +39,8 @@ use crate::upkeep::{RetentionError, Upkeep, retain_before};
 const QUERY_FLUSH: Duration = Duration::from_secs(30);
 /// Look-ups for devices at a time.
 const CHECKS_MAX: usize = 4;
+/// Entries in the journal's queue that need no permit: a few for each shard, and one for each thread that may block.
+const UNPERMITTED_MAX: usize = 4_096;
 /// Threads that verify segments at the start.
 const VERIFY_THREADS: usize = 2;
 
@@ -411,10 +413,11 @@ pub(crate) const fn journal_config(config: &Config) -> JournalConfig {
 }
 
 fn commit_config(config: &Config) -> CommitConfig {
-    let frames = size(config.permits_frames) * usize::from(config.shards.max(1));
+    let permits = size(config.permits_frames) * usize::from(config.shards.max(1));
     CommitConfig {
-        // Every admitted frame has a place, and markers besides: a shard never waits for the journal's queue.
-        queue_max: frames + 4_096,
+        // Every permit has two places (the first Hello of a store brings a record and a greeting), and there is room for
+        // what has none besides: rows, retries, waiting for durability. A shard never waits for the journal's queue.
+        queue_max: 2 * permits + UNPERMITTED_MAX,
         linger_us: config.linger_us,
         ..CommitConfig::default()
     }

@@ -1,30 +1,33 @@
 //! A shard as an actor: gives each message to the core, and what the core says to the journal. There are no rules here.
 
+mod greet;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
+use thiserror::Error;
 use till_core::event::{Event, for_each};
-use till_core::{Handled, HelloError, QuarantineKey, Record, RetryError, SessionKey, Shard};
+use till_core::{Handled, QuarantineKey, Record, RetryError, SessionKey, Shard};
 use till_protocol::code::Reason;
 use till_protocol::id::Seq;
-use till_protocol::reply::{Hello, Welcome, welcome_flag};
 use till_protocol::time::Timestamp;
 use till_protocol::verified::Verified;
-use till_storage::journal::Prepared;
-use till_storage::rebuild::FactRows;
+use till_storage::journal::{Prepared, TooLarge};
+use till_storage::rebuild::{FactRows, panic_text};
 use tokio::sync::oneshot;
 
 use crate::admission::Permit;
 use crate::commit::{Companion, FrameDone};
 use crate::engine::Engine;
+use crate::fall::{Fall, Suspect};
 use crate::gateway::session::Session;
-use crate::registry::Listing;
 use crate::route::Slot;
 use crate::sketch::Sketch;
 
-/// Frames that a device may have in flight.
-const CREDIT_FRAMES: u32 = 128;
+pub(crate) use greet::Knock;
+
 /// Of so many frames one is looked into for hot SKUs.
 const SAMPLE_FRAMES: u64 = 64;
 
@@ -32,11 +35,7 @@ const SAMPLE_FRAMES: u64 = 64;
 #[derive(Debug)]
 pub(crate) enum ShardMessage {
     /// A stream has said Hello, and its terminal may speak.
-    Hello {
-        session: Arc<Session>,
-        hello: Box<Hello>,
-        listing: Listing,
-    },
+    Hello(Knock),
     /// A frame that was understood.
     Batch {
         session: Arc<Session>,
@@ -53,10 +52,11 @@ pub(crate) enum ShardMessage {
         permit: Permit,
         received: Instant,
     },
-    /// Nothing more comes from a session. With a reason it is told goodbye once everything is acked.
+    /// Nothing more comes from a session, and it waits for its last ack. With a reason it is then told goodbye.
     End {
         session: Arc<Session>,
         reason: Option<Reason>,
+        permit: Permit,
     },
     /// Rows are wanted, for a round of the flush.
     Flush { round: u64 },
@@ -122,20 +122,39 @@ impl Actor for ShardActor {
         message: ShardMessage,
         state: &mut ShardState,
     ) -> Result<(), ActorProcessingErr> {
-        state.handle(message)
+        let suspect = Suspect::of(&message);
+        let before = state.shard.counters();
+        // What a panic leaves of the shard is never looked at again: the actor ends.
+        let done = catch_unwind(AssertUnwindSafe(|| state.handle(message)));
+        let (suspect, cause) = match done {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(stop @ Stop::Closed)) => (None, stop.to_string()),
+            Ok(Err(stop @ Stop::Record(_))) => (suspect, stop.to_string()),
+            Err(panic) => (suspect, panic_text(panic.as_ref())),
+        };
+        // Nothing of this message was journalled; it is counted when it comes again.
+        state.slot.published.lock().counters = before;
+        Err(Fall { suspect, cause }.into())
     }
 }
 
-type Done = Result<(), ActorProcessingErr>;
+/// Why a shard cannot go on.
+#[derive(Debug, Error)]
+enum Stop {
+    /// It holds the effects of a record that cannot be written.
+    #[error(transparent)]
+    Record(#[from] TooLarge),
+    /// The journal has ended.
+    #[error("the journal takes nothing more")]
+    Closed,
+}
+
+type Done = Result<(), Stop>;
 
 impl ShardState {
     fn handle(&mut self, message: ShardMessage) -> Done {
         match message {
-            ShardMessage::Hello {
-                session,
-                hello,
-                listing,
-            } => self.hello(&session, &hello, &listing),
+            ShardMessage::Hello(knock) => self.greet(knock),
             ShardMessage::Batch {
                 session,
                 batch,
@@ -158,9 +177,13 @@ impl ShardState {
                 });
                 self.answer(session, handled, permit, received)
             }
-            ShardMessage::End { session, reason } => {
+            ShardMessage::End {
+                session,
+                reason,
+                permit,
+            } => {
                 self.slot.leave(&session);
-                self.marker(Companion::Bye(session, reason));
+                self.marker(Companion::Bye(session, reason, permit));
                 Ok(())
             }
             ShardMessage::Flush { round } => self.flush(round),
@@ -178,79 +201,6 @@ impl ShardState {
         }
     }
 
-    fn hello(&mut self, session: &Arc<Session>, hello: &Hello, listing: &Listing) -> Done {
-        let said = till_core::Hello {
-            terminal: hello.terminal,
-            epoch: hello.epoch.map_or(0, till_protocol::id::Epoch::get),
-            clock: hello.clock,
-            currency: hello.currency.map_or(0, |currency| currency.numeric()),
-            zone: &hello.zone,
-        };
-        let mut greeted = self.with_rows(|shard, rows| shard.hello(now(), &said, rows));
-        if matches!(greeted, Err(HelloError::Refused(Reason::UnregisteredStore))) {
-            let store = hello.terminal.store();
-            let registered = self.with_rows(|shard, rows| {
-                shard.register_store(now(), store, listing.currency, &listing.zone, rows)
-            });
-            match registered {
-                Ok(Some(record)) => {
-                    self.append(&record, |shard| Companion::Registered { shard })?
-                }
-                Ok(None) => {}
-                Err(error) => {
-                    let reason = refusal_of(&error);
-                    self.refuse(session, reason, &error.to_string());
-                    return Ok(());
-                }
-            }
-            greeted = self.with_rows(|shard, rows| shard.hello(now(), &said, rows));
-        }
-        match greeted {
-            Ok(greeting) => {
-                let key = SessionKey {
-                    terminal: hello.terminal,
-                    epoch: greeting.epoch,
-                    clock_suspect: greeting.clock_suspect,
-                };
-                session.greeted(key);
-                self.slot.enter(session);
-                let welcome = self.welcome(&greeting, key);
-                self.marker(Companion::Welcome(Arc::clone(session), welcome));
-            }
-            Err(HelloError::Refused(reason)) => {
-                self.refuse(session, reason, reason.sentence());
-            }
-            Err(error) => {
-                tracing::warn!(terminal = %hello.terminal, %error, "a terminal could not be greeted");
-                self.refuse(session, Reason::Internal, Reason::Internal.sentence());
-            }
-        }
-        Ok(())
-    }
-
-    fn welcome(&self, greeting: &till_core::Greeting, key: SessionKey) -> Welcome {
-        let mut flags = 0;
-        if greeting.is_closed {
-            flags |= welcome_flag::CLOSED;
-        }
-        if greeting.clock_suspect {
-            flags |= welcome_flag::CLOCK_SUSPECT;
-        }
-        let latest = till_protocol::id::Epoch::new(greeting.latest_epoch);
-        Welcome {
-            terminal: key.terminal,
-            epoch: greeting.epoch,
-            latest_epoch: latest.unwrap_or(greeting.epoch),
-            next_seq: Seq::new(greeting.next_seq).unwrap_or(Seq::FIRST),
-            mark: greeting.mark,
-            credit_frames: CREDIT_FRAMES.min(self.engine.config.permits_frames),
-            frame_bytes_max: till_protocol::limits::FRAME_BYTES_MAX,
-            frame_events_max: till_protocol::limits::FRAME_EVENTS_MAX,
-            time: now(),
-            flags,
-        }
-    }
-
     fn batch(
         &mut self,
         session: Arc<Session>,
@@ -261,10 +211,10 @@ impl ShardState {
         let Some(key) = live(&session) else {
             return Ok(());
         };
+        self.look_into(batch, key);
         let names = Arc::clone(&self.engine);
         let handled =
             self.with_rows(|shard, rows| shard.handle_batch(now(), key, batch, rows, &names.names));
-        self.look_into(batch, key);
         self.answer(session, handled, permit, received)
     }
 
@@ -378,10 +328,8 @@ impl ShardState {
     // starts again from the journal.
     fn append(&self, record: &Record, companion: impl FnOnce(usize) -> Companion) -> Done {
         let prepared = Prepared::new(record)?;
-        match self.engine.appender.append(prepared, companion(self.index)) {
-            Ok(()) => Ok(()),
-            Err(_) => Err("the journal takes nothing more".into()),
-        }
+        let queued = self.engine.appender.append(prepared, companion(self.index));
+        queued.map_err(|_| Stop::Closed)
     }
 
     fn marker(&self, companion: Companion) {
@@ -446,17 +394,6 @@ fn live(session: &Session) -> Option<SessionKey> {
         return None;
     }
     session.key()
-}
-
-const fn refusal_of(error: &till_core::RegisterError) -> Reason {
-    use till_core::RegisterError as E;
-    match error {
-        E::Currency { .. } => Reason::CurrencyMismatch,
-        E::Zone { .. } => Reason::ZoneMismatch,
-        E::UnknownCurrency(_) => Reason::UnknownCurrency,
-        E::UnknownZone(_) => Reason::UnknownZone,
-        _ => Reason::Internal,
-    }
 }
 
 /// The engine's clock.

@@ -1,8 +1,9 @@
-//! Watches the shards: one that fails starts again from rows and journal; one that fails again is parked.
+//! Watches the shards: one that falls starts again from rows and journal; a terminal whose frame fells it again is parked,
+//! and so is a shard that falls and falls.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 use till_core::{Shard, ShardConfig};
@@ -12,11 +13,9 @@ use till_storage::rebuild::{Fold, Registrations, store_of};
 
 use crate::config::Config;
 use crate::engine::Engine;
-use crate::route::shard_of;
+use crate::fall::{Fall, Falls, Remedy, Suspect};
+use crate::route::{Slot, shard_of};
 use crate::shard_actor::{ShardActor, ShardArguments};
-
-/// A second failure within this time parks a shard: what it dies of is in its records.
-const TWICE_WITHIN: Duration = Duration::from_secs(60);
 
 /// What the supervisor is told.
 #[derive(Debug)]
@@ -39,7 +38,7 @@ pub(crate) struct Supervisor;
 pub(crate) struct Watched {
     engine: Arc<Engine>,
     shards: HashMap<ActorId, usize>,
-    failed: HashMap<usize, Instant>,
+    falls: HashMap<usize, Falls>,
     stopping: bool,
 }
 
@@ -56,7 +55,7 @@ impl Actor for Supervisor {
         let mut watched = Watched {
             engine,
             shards: HashMap::new(),
-            failed: HashMap::new(),
+            falls: HashMap::new(),
             stopping: false,
         };
         let mut restored = restored.into_iter();
@@ -100,10 +99,12 @@ impl Actor for Supervisor {
         event: SupervisionEvent,
         watched: &mut Watched,
     ) -> Result<(), ActorProcessingErr> {
-        let (cell, cause) = match event {
-            SupervisionEvent::ActorFailed(cell, error) => (cell, error.to_string()),
+        let (cell, fall) = match event {
+            SupervisionEvent::ActorFailed(cell, error) => (cell, fall_of(error)),
             SupervisionEvent::ActorTerminated(cell, _, reason) => {
-                (cell, reason.unwrap_or_else(|| "it ended".to_owned()))
+                let cause = reason.unwrap_or_else(|| "it ended".to_owned());
+                let suspect = None;
+                (cell, Fall { suspect, cause })
             }
             _ => return Ok(()),
         };
@@ -111,7 +112,7 @@ impl Actor for Supervisor {
             return Ok(());
         };
         if !watched.stopping {
-            watched.failed(&myself, index, &cause);
+            watched.fell(&myself, index, &fall);
         }
         Ok(())
     }
@@ -140,33 +141,45 @@ impl Watched {
         Ok(())
     }
 
-    fn failed(&mut self, myself: &ActorRef<SupervisorMessage>, index: usize, cause: &str) {
-        let again = self
-            .failed
-            .insert(index, Instant::now())
-            .is_some_and(|before| before.elapsed() < TWICE_WITHIN);
-        if again {
-            self.park(index, cause);
+    fn fell(&mut self, myself: &ActorRef<SupervisorMessage>, index: usize, fall: &Fall) {
+        let Some(slot) = self.engine.slots.get(index).map(Arc::clone) else {
             return;
+        };
+        let falls = self.falls.entry(index).or_default();
+        match falls.judge(Instant::now(), fall.suspect) {
+            Remedy::Park => {
+                self.park(index, &fall.cause);
+                let engine = Arc::clone(&self.engine);
+                // The flush may be at a slow disk: on a thread that may block.
+                let _forgetting = tokio::task::spawn_blocking(move || engine.flush.restart(index));
+                return;
+            }
+            Remedy::Without(suspect) => self.park_terminal(&slot, suspect, &fall.cause),
+            Remedy::Restart => {}
         }
+        let at = fall.suspect.map(|suspect| format!(" over {suspect}"));
+        let at = at.unwrap_or_default();
         tracing::error!(
             shard = index,
-            cause,
-            "a shard failed; it starts again from rows and journal"
+            cause = fall.cause,
+            "a shard failed{at}; it starts again from rows and journal"
         );
         self.engine.figures.problem(
-            &format!("shard {index} failed and starts again: {cause}"),
+            &format!("shard {index} failed{at} and starts again: {}", fall.cause),
             "Nothing acknowledged is lost; report it if it comes back.",
         );
-        if let Some(slot) = self.engine.slots.get(index) {
-            slot.fail(false);
-        }
+        slot.fail(false);
         let engine = Arc::clone(&self.engine);
         let myself = myself.clone();
-        // Reads the journal: on a thread that may block. The supervisor hears of it by message.
-        let _restoring = tokio::task::spawn_blocking(move || {
-            let shard = restore(&engine, index).map(Box::new);
-            let shard = shard.map_err(|error| error.to_string());
+        let _restoring = tokio::spawn(async move {
+            // Reads the journal: on a thread that may block.
+            let restoring = tokio::task::spawn_blocking(move || {
+                let shard = restore(&engine, index).map(Box::new);
+                shard.map_err(|error| error.to_string())
+            });
+            let shard = restoring
+                .await
+                .unwrap_or_else(|error| Err(error.to_string()));
             // The supervisor may have ended with the engine.
             let _gone = myself.cast(SupervisorMessage::Restored { index, shard });
         });
@@ -186,14 +199,42 @@ impl Watched {
             slot.fail(true);
         }
     }
+
+    fn park_terminal(&self, slot: &Slot, suspect: Suspect, cause: &str) {
+        let terminal = suspect.terminal;
+        tracing::error!(
+            %terminal,
+            epoch = suspect.epoch,
+            first_seq = suspect.first_seq,
+            cause,
+            "a terminal is parked: what it sends makes its shard fail every time"
+        );
+        let text = format!("{suspect} makes the engine fail: {cause}");
+        self.engine.figures.problem(
+            &format!("terminal {terminal} is parked: {text}"),
+            "The terminal keeps its events and is let in when the engine starts again; report it, with the log.",
+        );
+        slot.park_terminal(terminal, text);
+    }
+}
+
+// A shard says what it was at; what fell otherwise says only why.
+fn fall_of(error: ActorProcessingErr) -> Fall {
+    match error.downcast::<Fall>() {
+        Ok(fall) => *fall,
+        Err(error) => Fall {
+            suspect: None,
+            cause: error.to_string(),
+        },
+    }
 }
 
 /// A shard as rows and journal have it.
 fn restore(engine: &Engine, index: usize) -> Result<Shard, FoldError> {
-    // Everything that the failed one gave to the journal is durable, and nothing that it gave to the flush is written
-    // from here on: what is replayed is then replayed once.
-    engine.settle();
+    // Nothing that the failed one gave to the flush is written from here on, and everything that it gave to the journal is
+    // durable: what is replayed is then replayed once.
     engine.flush.restart(index);
+    engine.settle();
     let shards = engine.slots.len();
     let registrations = Registrations::new(engine.journal.clone(), []);
     let mut fold = Fold::new(

@@ -54,3 +54,22 @@ fn a_check_is_told_since_it_became_what_it_is() {
     assert_eq!(since(40, false), 30);
     assert_eq!(since(50, true), 50);
 }
+
+#[test]
+fn what_holds_and_still_needs_someone_is_told_and_does_not_count_against_readiness() {
+    let check = |name, hint| Check {
+        name,
+        ok: true,
+        reason: "one terminal is parked".to_owned(),
+        since_us: 0,
+        hint,
+    };
+    let health = Health {
+        checks: vec![check("shards", ""), check("terminals", "report it")],
+    };
+    let told = serde_json::to_value(Readiness::of(&health, false)).unwrap();
+    assert_eq!(told["ready"], true);
+    assert_eq!(told["reasons"].as_array().unwrap().len(), 0);
+    assert_eq!(told["notices"].as_array().unwrap().len(), 1);
+    assert_eq!(told["notices"][0]["name"], "terminals");
+}

@@ -5,7 +5,7 @@ use till_core::RowsError;
 use till_protocol::id::StoreId;
 
 use crate::facts::FactsError;
-use crate::journal::{BaseError, DropError, ReadError};
+use crate::journal::{BaseError, DropError, Lsn, ReadError};
 use crate::views::StoreError;
 
 /// Why rows could not be folded.
@@ -31,6 +31,25 @@ pub enum FoldError {
     /// A record could not be applied.
     #[error(transparent)]
     Apply(#[from] RowsError),
+    /// The software failed over a record. The journal is unchanged.
+    #[error(
+        "the record at position {at} (terminal {terminal}, epoch {epoch}, events {first} to {last}) makes this version fail: \
+         {cause}; nothing is lost: start the version that wrote it, and report it"
+    )]
+    Panicked {
+        /// Where it lies in the journal.
+        at: Lsn,
+        /// Whose it is.
+        terminal: String,
+        /// Of which of its lives.
+        epoch: u32,
+        /// Sequence number of its first event.
+        first: u64,
+        /// And of its last.
+        last: u64,
+        /// What the software said.
+        cause: String,
+    },
     /// The rows could not be read or written.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -1,9 +1,11 @@
 //! One shard that folds records of the past.
 
+use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use till_core::{Record, RecordKind, Rows as _, Shard, ShardConfig};
-use till_protocol::id::StoreId;
+use till_protocol::id::{StoreId, TerminalId};
 
 use super::{FactRows, Registrations, store_of};
 use crate::base::FoldError;
@@ -65,7 +67,7 @@ impl<'a> Fold<'a> {
         if !self.is_registered(record)? {
             return Ok(());
         }
-        self.shard.apply(lsn.get(), record, &self.rows)?;
+        apply(&mut self.shard, lsn, record, &self.rows)?;
         self.records += 1;
         if self.records >= RECORDS_PER_LOOK {
             self.records = 0;
@@ -157,4 +159,36 @@ impl<'a> Fold<'a> {
         self.shard.passivate();
         Ok(())
     }
+}
+
+/// Applies one record of the journal to a shard.
+///
+/// # Errors
+/// [`FoldError::Apply`] leaves the shard as it was; after [`FoldError::Panicked`] it is of no use.
+fn apply(
+    shard: &mut Shard,
+    lsn: Lsn,
+    record: &Record,
+    rows: &FactRows<'_>,
+) -> Result<(), FoldError> {
+    let applied = catch_unwind(AssertUnwindSafe(|| shard.apply(lsn.get(), record, rows)));
+    let head = &record.head;
+    applied
+        .map_err(|panic| FoldError::Panicked {
+            at: lsn,
+            terminal: TerminalId::from_u64(head.terminal)
+                .map_or_else(|_| head.terminal.to_string(), |id| id.to_string()),
+            epoch: head.epoch,
+            first: head.first_seq,
+            last: head.first_seq + u64::from(head.count.saturating_sub(1)),
+            cause: panic_text(panic.as_ref()),
+        })?
+        .map_err(FoldError::from)
+}
+
+/// What a panic said.
+pub fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without words".to_owned())
 }

@@ -24,7 +24,7 @@ use super::session::Session;
 use crate::engine::Engine;
 use crate::pki::Speaks;
 use crate::route::Slot;
-use crate::shard_actor::ShardMessage;
+use crate::shard_actor::{Knock, ShardMessage};
 
 /// Chunks that are taken from QUIC at a time.
 const CHUNKS: usize = 32;
@@ -111,11 +111,16 @@ async fn live(
         Err((reason, text)) => return refuse(engine, reader, send, reason, text).await,
     };
     let session = Arc::new(Session::new(terminal));
-    let greeted = slot.send(ShardMessage::Hello {
+    let deadline = engine.config.network.hello_timeout;
+    let Ok(permit) = timeout(deadline, slot.gate.enter()).await else {
+        return refuse(engine, reader, send, Reason::Busy, None).await;
+    };
+    let greeted = slot.send(ShardMessage::Hello(Knock {
         session: Arc::clone(&session),
         hello,
         listing,
-    });
+        permit,
+    }));
     if greeted.is_err() {
         return refuse(engine, reader, send, Reason::Internal, None).await;
     }
@@ -127,15 +132,12 @@ async fn live(
         }
     });
     let end = reader.frames(engine, &slot, &session).await;
-    settle(engine, &slot, &session, end);
+    settle(engine, &slot, &session, end).await;
     // The writer ends with the session, after its last word.
     if let Ok(mut send) = writer.await {
         finish(&mut send, &mut reader.recv);
     }
-    let _gone = slot.send(ShardMessage::End {
-        session,
-        reason: None,
-    });
+    slot.leave(&session);
 }
 
 type Refusal = (Reason, Option<String>);
@@ -165,7 +167,7 @@ fn admit(
 }
 
 // What a stream's end means for its session.
-fn settle(engine: &Engine, slot: &Slot, session: &Arc<Session>, end: End) {
+async fn settle(engine: &Engine, slot: &Slot, session: &Arc<Session>, end: End) {
     let reason = match end {
         End::Bye(reason, text) => {
             engine.figures.refused(reason);
@@ -181,11 +183,14 @@ fn settle(engine: &Engine, slot: &Slot, session: &Arc<Session>, end: End) {
         End::Draining => Some(Reason::Draining),
     };
     // Behind the last frame: its ack leaves first.
-    let ended = slot.send(ShardMessage::End {
-        session: Arc::clone(session),
-        reason,
+    let ended = slot.gate.enter().await.map(|permit| {
+        slot.send(ShardMessage::End {
+            session: Arc::clone(session),
+            reason,
+            permit,
+        })
     });
-    if ended.is_err() {
+    if !matches!(ended, Some(Ok(()))) {
         session.bye(reason.unwrap_or(Reason::Internal), None);
     }
 }

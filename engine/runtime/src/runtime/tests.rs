@@ -4,6 +4,7 @@ use std::time::Duration;
 use till_storage::query::StoresQuery;
 
 use super::*;
+use crate::fall::FALLS_MAX;
 
 async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     for _ in 0..2_000 {
@@ -16,23 +17,25 @@ async fn until(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_shard_that_fails_starts_again_and_one_that_fails_again_is_parked() {
+async fn a_shard_that_fails_starts_again_and_one_that_fails_and_fails_is_parked() {
     let dir = tempfile::tempdir().unwrap();
     let mut config = Config::dev(dir.path());
     config.shards = 2;
     let engine = Arc::new(Runtime::start(config).await.unwrap());
     assert!(engine.health().is_ready());
-    engine.engine.slots[1].strike();
-    until("the failure is told", || {
-        !engine.metrics().problems.is_empty()
-    })
-    .await;
-    until("the shard runs again", || engine.health().is_ready()).await;
-    engine.engine.slots[1].strike();
-    until("the shard is parked", || {
-        engine.metrics().shards[1].is_parked
-    })
-    .await;
+    for fall in 1..=FALLS_MAX {
+        assert!(!engine.metrics().shards[1].is_parked);
+        engine.engine.slots[1].strike();
+        until("the failure is told", || {
+            engine.metrics().problems.len() == fall
+        })
+        .await;
+        until("the shard runs again, or never", || {
+            engine.metrics().shards[1].is_parked || engine.health().is_ready()
+        })
+        .await;
+    }
+    assert!(engine.metrics().shards[1].is_parked);
     let health = engine.health();
     let shards = health
         .checks

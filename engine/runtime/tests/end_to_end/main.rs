@@ -9,11 +9,14 @@
 
 mod device;
 mod disk;
+mod falls;
 mod guard;
 mod hostile;
 mod restart;
+mod snare;
 
 use std::path::Path;
+use std::time::Duration;
 
 use till_protocol::code::Reason;
 use till_protocol::id::StoreId;
@@ -42,6 +45,17 @@ pub(crate) async fn level(handle: &std::sync::Arc<Handle>, store: u32) -> String
 
 fn folder() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
+}
+
+/// Waits until something is the case.
+pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    for _ in 0..2_000 {
+        if holds() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("it never came to this: {what}");
 }
 
 pub(crate) async fn engine(dir: &Path) -> std::sync::Arc<Handle> {

@@ -177,7 +177,8 @@ fn shown(shard: &ShardMetrics) -> ShardFigures {
         events: shard.events.applied,
         queued: u64::from(shard.permits_used),
         queue_max: u64::from(shard.permits_max),
-        parked: u64::from(shard.is_parked),
+        parked: u64::from(shard.is_parked)
+            + u64::try_from(shard.parked_terminals.len()).unwrap_or(u64::MAX),
         hot: terminals.take(3).chain(skus.take(3)).collect(),
     }
 }

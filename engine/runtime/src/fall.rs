@@ -1,0 +1,168 @@
+//! What felled a shard, and what is to be done about it.
+//!
+//! A shard that falls starts again from rows and journal, and devices send again what was not acknowledged. A frame that
+//! fells its shard every time would then come for ever: the terminal that sends it is parked, and everyone else goes on.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use thiserror::Error;
+use till_protocol::id::{Epoch, TerminalId};
+
+use crate::shard_actor::ShardMessage;
+
+/// Falls within [`WITHIN`] at which a shard is parked: it is not one frame then.
+pub(crate) const FALLS_MAX: usize = 8;
+/// How far back falls count.
+const WITHIN: Duration = Duration::from_secs(60);
+
+/// The message of a device that a shard was at.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Suspect {
+    pub(crate) terminal: TerminalId,
+    /// 0: a Hello that asks for a new life.
+    pub(crate) epoch: u32,
+    /// 0: a Hello.
+    pub(crate) first_seq: u64,
+}
+
+impl Suspect {
+    /// Whom to ask when the shard falls over a message; `None` where no device sent it.
+    pub(crate) fn of(message: &ShardMessage) -> Option<Self> {
+        let (session, first_seq) = match message {
+            ShardMessage::Hello(knock) => {
+                return Some(Self {
+                    terminal: knock.hello.terminal,
+                    epoch: knock.hello.epoch.map_or(0, Epoch::get),
+                    first_seq: 0,
+                });
+            }
+            ShardMessage::Batch { session, batch, .. } => (session, batch.frame().header.first_seq),
+            ShardMessage::Unreadable {
+                session, first_seq, ..
+            } => (session, first_seq.get()),
+            ShardMessage::End { .. }
+            | ShardMessage::Flush { .. }
+            | ShardMessage::Flushed { .. }
+            | ShardMessage::Retry { .. } => return None,
+        };
+        session.key().map(|key| Self {
+            terminal: key.terminal,
+            epoch: key.epoch.get(),
+            first_seq,
+        })
+    }
+}
+
+impl std::fmt::Display for Suspect {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            terminal,
+            epoch,
+            first_seq,
+        } = self;
+        match first_seq {
+            0 => write!(f, "a Hello of terminal {terminal}"),
+            _ => write!(
+                f,
+                "the frame of terminal {terminal}, epoch {epoch}, from event {first_seq} on"
+            ),
+        }
+    }
+}
+
+/// Why a shard fell.
+#[derive(Debug, Error)]
+#[error("{cause}")]
+pub(crate) struct Fall {
+    pub(crate) suspect: Option<Suspect>,
+    pub(crate) cause: String,
+}
+
+/// What to do after a fall.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Remedy {
+    /// Start the shard again.
+    Restart,
+    /// Start it again, and take nothing more from this terminal.
+    Without(Suspect),
+    /// Take nothing more at all.
+    Park,
+}
+
+/// The falls of one shard since the engine started.
+#[derive(Debug, Default)]
+pub(crate) struct Falls {
+    recent: VecDeque<Instant>,
+    /// What each terminal felled it with last. One entry costs a fall.
+    suspects: HashMap<TerminalId, Suspect>,
+}
+
+impl Falls {
+    /// Notes a fall.
+    pub(crate) fn judge(&mut self, now: Instant, suspect: Option<Suspect>) -> Remedy {
+        self.recent.push_back(now);
+        let old = |at: &Instant| now.saturating_duration_since(*at) >= WITHIN;
+        while self.recent.front().is_some_and(old) {
+            self.recent.pop_front();
+        }
+        if self.recent.len() >= FALLS_MAX {
+            return Remedy::Park;
+        }
+        let Some(suspect) = suspect else {
+            return Remedy::Restart;
+        };
+        match self.suspects.insert(suspect.terminal, suspect) {
+            Some(before) if before == suspect => Remedy::Without(suspect),
+            _ => Remedy::Restart,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(till: u64, first_seq: u64) -> Option<Suspect> {
+        Some(Suspect {
+            terminal: TerminalId::from_u64(7 << 32 | till).unwrap(),
+            epoch: 1,
+            first_seq,
+        })
+    }
+
+    #[test]
+    fn the_same_frame_again_parks_its_terminal_and_another_does_not() {
+        let (mut falls, now) = (Falls::default(), Instant::now());
+        assert_eq!(falls.judge(now, frame(1, 10)), Remedy::Restart);
+        assert_eq!(falls.judge(now, frame(2, 10)), Remedy::Restart);
+        // It came further than last time: that frame was taken.
+        assert_eq!(falls.judge(now, frame(1, 20)), Remedy::Restart);
+        assert_eq!(falls.judge(now, None), Remedy::Restart);
+        let later = now + WITHIN * 100;
+        let parked = frame(1, 20).unwrap();
+        assert_eq!(
+            falls.judge(later, Some(parked)),
+            Remedy::Without(parked),
+            "however long the device was away"
+        );
+    }
+
+    #[test]
+    fn a_shard_that_falls_over_everything_is_parked() {
+        let (mut falls, now) = (Falls::default(), Instant::now());
+        for till in 1..8 {
+            let at = now + Duration::from_secs(till);
+            assert_eq!(falls.judge(at, frame(till, 1)), Remedy::Restart);
+        }
+        let mut spaced = Falls::default();
+        for till in 1..100 {
+            let at = now + WITHIN * u32::try_from(till).unwrap() / 7;
+            assert_eq!(spaced.judge(at, frame(till, 1)), Remedy::Restart);
+        }
+        assert_eq!(
+            falls.judge(now + Duration::from_secs(9), frame(9, 1)),
+            Remedy::Park
+        );
+    }
+}

@@ -1,0 +1,144 @@
+//! Greets terminals, and registers stores on first sight.
+
+use std::sync::Arc;
+
+use till_core::{HelloError, SessionKey};
+use till_protocol::code::Reason;
+use till_protocol::id::Seq;
+use till_protocol::reply::{Hello, Welcome, welcome_flag};
+
+use super::{Done, ShardState, now};
+use crate::admission::Permit;
+use crate::commit::Companion;
+use crate::gateway::session::Session;
+use crate::registry::Listing;
+
+/// Frames that a device may have in flight.
+const CREDIT_FRAMES: u32 = 128;
+
+/// A Hello of a terminal that may speak, on its way to its shard. Where it gets lost before it is answered (the shard
+/// falls and its mailbox with it), the device is told to come again.
+#[derive(Debug)]
+pub(crate) struct Knock {
+    pub(crate) session: Arc<Session>,
+    pub(crate) hello: Box<Hello>,
+    pub(crate) listing: Listing,
+    pub(crate) permit: Option<Permit>,
+}
+
+impl Drop for Knock {
+    fn drop(&mut self) {
+        if self.session.key().is_none() {
+            // A refusal that was said before stands.
+            self.session.bye(Reason::Internal, None);
+        }
+    }
+}
+
+impl ShardState {
+    pub(super) fn greet(&mut self, mut knock: Knock) -> Done {
+        let terminal = knock.hello.terminal;
+        if let Some(cause) = self.slot.why_parked(terminal) {
+            self.refuse(&knock.session, Reason::TerminalParked, &cause);
+            return Ok(());
+        }
+        let Some(greeting) = self.greeting(&knock)? else {
+            return Ok(());
+        };
+        let key = SessionKey {
+            terminal,
+            epoch: greeting.epoch,
+            clock_suspect: greeting.clock_suspect,
+        };
+        let session = Arc::clone(&knock.session);
+        session.greeted(key);
+        self.slot.enter(&session);
+        let welcome = self.welcome(&greeting, key);
+        self.marker(Companion::Welcome(session, welcome, knock.permit.take()));
+        Ok(())
+    }
+
+    // `None`: it was refused, and told why.
+    fn greeting(&mut self, knock: &Knock) -> Result<Option<till_core::Greeting>, super::Stop> {
+        let Knock { session, hello, .. } = knock;
+        let said = till_core::Hello {
+            terminal: hello.terminal,
+            epoch: hello.epoch.map_or(0, till_protocol::id::Epoch::get),
+            clock: hello.clock,
+            currency: hello.currency.map_or(0, |currency| currency.numeric()),
+            zone: &hello.zone,
+        };
+        let mut greeted = self.with_rows(|shard, rows| shard.hello(now(), &said, rows));
+        if matches!(greeted, Err(HelloError::Refused(Reason::UnregisteredStore))) {
+            if !self.register(knock)? {
+                return Ok(None);
+            }
+            greeted = self.with_rows(|shard, rows| shard.hello(now(), &said, rows));
+        }
+        match greeted {
+            Ok(greeting) => return Ok(Some(greeting)),
+            Err(HelloError::Refused(reason)) => {
+                self.refuse(session, reason, reason.sentence());
+            }
+            Err(error) => {
+                tracing::warn!(terminal = %hello.terminal, %error, "a terminal could not be greeted");
+                self.refuse(session, Reason::Internal, Reason::Internal.sentence());
+            }
+        }
+        Ok(None)
+    }
+
+    // False: the store was refused, and the device told why.
+    fn register(&mut self, knock: &Knock) -> Result<bool, super::Stop> {
+        let Knock {
+            session, listing, ..
+        } = knock;
+        let store = knock.hello.terminal.store();
+        let registered = self.with_rows(|shard, rows| {
+            shard.register_store(now(), store, listing.currency, &listing.zone, rows)
+        });
+        match registered {
+            Ok(Some(record)) => self.append(&record, |shard| Companion::Registered { shard })?,
+            Ok(None) => {}
+            Err(error) => {
+                self.refuse(session, refusal_of(&error), &error.to_string());
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn welcome(&self, greeting: &till_core::Greeting, key: SessionKey) -> Welcome {
+        let mut flags = 0;
+        if greeting.is_closed {
+            flags |= welcome_flag::CLOSED;
+        }
+        if greeting.clock_suspect {
+            flags |= welcome_flag::CLOCK_SUSPECT;
+        }
+        let latest = till_protocol::id::Epoch::new(greeting.latest_epoch);
+        Welcome {
+            terminal: key.terminal,
+            epoch: greeting.epoch,
+            latest_epoch: latest.unwrap_or(greeting.epoch),
+            next_seq: Seq::new(greeting.next_seq).unwrap_or(Seq::FIRST),
+            mark: greeting.mark,
+            credit_frames: CREDIT_FRAMES.min(self.engine.config.permits_frames),
+            frame_bytes_max: till_protocol::limits::FRAME_BYTES_MAX,
+            frame_events_max: till_protocol::limits::FRAME_EVENTS_MAX,
+            time: now(),
+            flags,
+        }
+    }
+}
+
+const fn refusal_of(error: &till_core::RegisterError) -> Reason {
+    use till_core::RegisterError as E;
+    match error {
+        E::Currency { .. } => Reason::CurrencyMismatch,
+        E::Zone { .. } => Reason::ZoneMismatch,
+        E::UnknownCurrency(_) => Reason::UnknownCurrency,
+        E::UnknownZone(_) => Reason::UnknownZone,
+        _ => Reason::Internal,
+    }
+}
