@@ -2,6 +2,8 @@
 
 pub(crate) mod check;
 mod door;
+mod intake;
+mod patience;
 pub(crate) mod session;
 pub(crate) mod stream;
 mod transport;
@@ -201,13 +203,15 @@ impl Doorkeeper {
 
 // Streams of a connection until it ends. QUIC bounds how many there are.
 async fn serve(engine: &Arc<Engine>, connection: &Connection, speaks: Arc<Speaks>) {
+    let holding = Arc::new(patience::Holding::default());
     loop {
         match connection.accept_bi().await {
             Ok((send, recv)) => {
                 let engine = Arc::clone(engine);
                 let speaks = Arc::clone(&speaks);
+                let holding = Arc::clone(&holding);
                 let _stream = tokio::spawn(async move {
-                    stream::serve(engine, speaks, send, recv).await;
+                    stream::serve(engine, speaks, holding, send, recv).await;
                 });
             }
             Err(error) => {

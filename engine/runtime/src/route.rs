@@ -33,7 +33,7 @@ enum Standing {
     Parked,
 }
 
-/// Figures of a shard, as of its last flush.
+/// Figures of a shard: `counters` as of its last frame, the others as of its last flush.
 #[derive(Debug, Default)]
 pub(crate) struct Published {
     /// Counters of earlier lives of the actor.
@@ -70,14 +70,6 @@ impl Slot {
         }
     }
 
-    /// Ends the actor as a panic would.
-    #[cfg(test)]
-    pub(crate) fn strike(&self) {
-        if let Standing::Running(actor) = &*self.actor.read() {
-            actor.kill();
-        }
-    }
-
     pub(crate) fn is_running(&self) -> bool {
         matches!(&*self.actor.read(), Standing::Running(_))
     }
@@ -105,6 +97,12 @@ impl Slot {
         let counted = std::mem::take(&mut published.counters);
         published.before.add(&counted);
         self.in_flight.store(0, Ordering::Relaxed);
+    }
+
+    /// What the actor has counted so far. Told with each frame that went its way, so that a life that ends leaves nothing
+    /// uncounted which is acknowledged.
+    pub(crate) fn count(&self, counters: Counters) {
+        self.published.lock().counters = counters;
     }
 
     /// A session was greeted. One of the same terminal that is there ends: nothing more of it is taken, so that events of

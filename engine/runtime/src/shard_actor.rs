@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use crate::admission::Permit;
 use crate::commit::{Companion, FrameDone};
 use crate::engine::Engine;
-use crate::gateway::session::Session;
+use crate::gateway::session::{Session, Ungreeted};
 use crate::registry::Listing;
 use crate::route::Slot;
 use crate::sketch::Sketch;
@@ -33,25 +33,14 @@ const SAMPLE_FRAMES: u64 = 64;
 pub(crate) enum ShardMessage {
     /// A stream has said Hello, and its terminal may speak.
     Hello {
-        session: Arc<Session>,
+        session: Ungreeted,
         hello: Box<Hello>,
         listing: Listing,
     },
-    /// A frame that was understood.
-    Batch {
+    /// Frames of a session, in their order.
+    Frames {
         session: Arc<Session>,
-        batch: Box<Verified>,
-        permit: Permit,
-        received: Instant,
-    },
-    /// A frame that was not.
-    Unreadable {
-        session: Arc<Session>,
-        first_seq: Seq,
-        count: u32,
-        reason: Reason,
-        permit: Permit,
-        received: Instant,
+        frames: Vec<Inbound>,
     },
     /// Nothing more comes from a session. With a reason it is told goodbye once everything is acked.
     End {
@@ -67,6 +56,31 @@ pub(crate) enum ShardMessage {
         key: QuarantineKey,
         original: Box<Record>,
         reply: oneshot::Sender<Result<oneshot::Receiver<()>, RetryError>>,
+    },
+    /// Waits until the other side is gone, and panics.
+    #[cfg(test)]
+    Strike(std::sync::mpsc::Receiver<()>),
+}
+
+/// A frame with its room.
+#[derive(Debug)]
+pub(crate) struct Inbound {
+    pub(crate) content: Content,
+    pub(crate) permit: Permit,
+    /// When it was complete.
+    pub(crate) received: Instant,
+}
+
+/// What a frame turned out to be.
+#[derive(Debug)]
+pub(crate) enum Content {
+    /// Understood.
+    Batch(Verified),
+    /// Not.
+    Unreadable {
+        first_seq: Seq,
+        count: u32,
+        reason: Reason,
     },
 }
 
@@ -135,28 +149,10 @@ impl ShardState {
                 session,
                 hello,
                 listing,
-            } => self.hello(&session, &hello, &listing),
-            ShardMessage::Batch {
-                session,
-                batch,
-                permit,
-                received,
-            } => self.batch(session, &batch, permit, received),
-            ShardMessage::Unreadable {
-                session,
-                first_seq,
-                count,
-                reason,
-                permit,
-                received,
-            } => {
-                let Some(key) = live(&session) else {
-                    return Ok(());
-                };
-                let handled = self.with_rows(|shard, rows| {
-                    shard.handle_unreadable(now(), key, first_seq, count, reason, rows)
-                });
-                self.answer(session, handled, permit, received)
+            } => self.hello(session.session(), &hello, &listing),
+            ShardMessage::Frames { session, frames } => {
+                let mut frames = frames.into_iter();
+                frames.try_for_each(|frame| self.frame(&session, frame))
             }
             ShardMessage::End { session, reason } => {
                 self.slot.leave(&session);
@@ -175,6 +171,11 @@ impl ShardState {
                 original,
                 reply,
             } => self.retry(key, &original, reply),
+            #[cfg(test)]
+            ShardMessage::Strike(until) => {
+                let _gone = until.recv();
+                panic!("struck by a test");
+            }
         }
     }
 
@@ -251,21 +252,36 @@ impl ShardState {
         }
     }
 
-    fn batch(
-        &mut self,
-        session: Arc<Session>,
-        batch: &Verified,
-        permit: Permit,
-        received: Instant,
-    ) -> Done {
-        let Some(key) = live(&session) else {
+    fn frame(&mut self, session: &Arc<Session>, frame: Inbound) -> Done {
+        let Some(key) = live(session) else {
             return Ok(());
         };
-        let names = Arc::clone(&self.engine);
-        let handled =
-            self.with_rows(|shard, rows| shard.handle_batch(now(), key, batch, rows, &names.names));
-        self.look_into(batch, key);
-        self.answer(session, handled, permit, received)
+        let Inbound {
+            content,
+            permit,
+            received,
+        } = frame;
+        let handled = match content {
+            Content::Batch(batch) => {
+                let engine = Arc::clone(&self.engine);
+                self.look_into(&batch, key);
+                self.with_rows(|shard, rows| {
+                    shard.handle_batch(now(), key, &batch, rows, &engine.names)
+                })
+            }
+            Content::Unreadable {
+                first_seq,
+                count,
+                reason,
+            } => self.with_rows(|shard, rows| {
+                shard.handle_unreadable(now(), key, first_seq, count, reason, rows)
+            }),
+        };
+        let answered = self.answer(Arc::clone(session), handled, permit, received);
+        if answered.is_ok() {
+            self.slot.count(self.shard.counters());
+        }
+        answered
     }
 
     // What the core said about a frame goes its way.
@@ -358,6 +374,7 @@ impl ShardState {
             Ok(record) => {
                 let (done, durable) = oneshot::channel();
                 self.append(&record, |shard| Companion::Retried { shard, reply: done })?;
+                self.slot.count(self.shard.counters());
                 Ok(durable)
             }
             Err(error) => Err(error),
@@ -429,8 +446,9 @@ impl ShardState {
 
     fn publish(&mut self) {
         let violations = self.shard.violations().clone();
+        let counters = self.shard.counters();
         let mut published = self.slot.published.lock();
-        published.counters = self.shard.counters();
+        published.counters = counters;
         published.violations = violations;
         published.actors = self.shard.actors();
         published.terminals = self.shard.terminals();

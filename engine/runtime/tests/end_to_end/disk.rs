@@ -28,7 +28,7 @@ async fn engine(dir: &Path, disk: &SimDisk, poisoned: &Arc<AtomicBool>) -> Arc<H
     Arc::new(Runtime::start_with(config, parts).await.unwrap())
 }
 
-async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     for _ in 0..2_000 {
         if holds() {
             return;

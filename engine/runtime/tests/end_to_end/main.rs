@@ -10,6 +10,7 @@
 mod device;
 mod disk;
 mod guard;
+mod held;
 mod hostile;
 mod restart;
 
