@@ -38,6 +38,18 @@ impl EngineStarter for SelfStarter {
     }
 }
 
+/// Where people reach an engine that is started.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum AdminAt {
+    /// At a free port of the loopback.
+    #[default]
+    Free,
+    /// Where engines usually are, or at a free port when that is busy: the engine itself chooses, as it binds.
+    Usual,
+    /// Here.
+    Chosen(SocketAddr),
+}
+
 /// What an engine is started with.
 #[derive(Clone, Debug, Default)]
 pub struct EngineOptions {
@@ -45,8 +57,8 @@ pub struct EngineOptions {
     pub data: PathBuf,
     /// Address of the QUIC port; a free port of the loopback when `None`.
     pub listen: Option<SocketAddr>,
-    /// Address of the admin port; a free port of the loopback when `None`.
-    pub admin: Option<SocketAddr>,
+    /// Address of the admin port.
+    pub admin: AdminAt,
     /// Further arguments of `serve`.
     pub extra: Vec<String>,
 }
@@ -110,11 +122,17 @@ impl Engine {
             .arg(&ready_file)
             .arg("--listen")
             .arg(options.listen.unwrap_or(any).to_string())
-            .arg("--admin")
-            .arg(options.admin.unwrap_or(any).to_string())
             .args(&options.extra)
             .stdin(Stdio::piped())
             .stdout(Stdio::null());
+        let admin = match options.admin {
+            AdminAt::Free => Some(any),
+            AdminAt::Usual => None,
+            AdminAt::Chosen(address) => Some(address),
+        };
+        if let Some(address) = admin {
+            command.arg("--admin").arg(address.to_string());
+        }
         if std::env::var_os("RUST_LOG").is_none() {
             command.env("RUST_LOG", "warn");
         }

@@ -22,12 +22,18 @@ pub(crate) struct Gate {
     waits: AtomicU64,
 }
 
-/// Room for one frame, given back when it is dropped.
+/// Room for frames, given back when it is dropped.
 #[derive(Debug)]
 #[must_use]
 pub(crate) struct Permit {
     gate: Arc<Gate>,
-    bytes: u32,
+    frames: u32,
+    bytes: usize,
+}
+
+/// What a frame of so many payload bytes takes from the bound of bytes.
+pub(crate) const fn cost(payload_bytes: u32) -> u32 {
+    payload_bytes.saturating_add(FRAME_OVERHEAD_BYTES)
 }
 
 impl Gate {
@@ -42,11 +48,23 @@ impl Gate {
         }
     }
 
-    /// Waits until there is room for a frame. `None` when the engine stops.
-    pub(crate) async fn admit(self: &Arc<Self>, payload_bytes: u32) -> Option<Permit> {
-        let bytes = payload_bytes.saturating_add(FRAME_OVERHEAD_BYTES);
-        if self.frames.available_permits() == 0 || self.paused.load(Ordering::Acquire) {
-            self.waits.fetch_add(1, Ordering::Relaxed);
+    /// Room for frames whose [`cost`]s sum up to `bytes`, if there is any now and nobody waits before.
+    pub(crate) fn try_admit(self: &Arc<Self>, frames: u32, bytes: u32) -> Option<Permit> {
+        if self.paused.load(Ordering::Acquire) {
+            return None;
+        }
+        let frame = self.frames.try_acquire_many(frames).ok()?;
+        let room = self.bytes.try_acquire_many(bytes).ok()?;
+        frame.forget();
+        room.forget();
+        Some(self.permit(frames, bytes))
+    }
+
+    /// Waits until there is room for frames whose [`cost`]s sum up to `bytes`. `None` when the engine stops.
+    pub(crate) async fn admit(self: &Arc<Self>, frames: u32, bytes: u32) -> Option<Permit> {
+        let free = u32::try_from(self.frames.available_permits()).unwrap_or(u32::MAX);
+        if free < frames || self.paused.load(Ordering::Acquire) {
+            self.waits.fetch_add(u64::from(frames), Ordering::Relaxed);
         }
         while self.paused.load(Ordering::Acquire) {
             let resumed = self.resumed.notified();
@@ -55,24 +73,26 @@ impl Gate {
                 resumed.await;
             }
         }
-        let frame = self.frames.acquire().await.ok()?;
+        let frame = self.frames.acquire_many(frames).await.ok()?;
         let room = self.bytes.acquire_many(bytes).await.ok()?;
         frame.forget();
         room.forget();
-        Some(Permit {
+        Some(self.permit(frames, bytes))
+    }
+
+    fn permit(self: &Arc<Self>, frames: u32, bytes: u32) -> Permit {
+        Permit {
             gate: Arc::clone(self),
-            bytes,
-        })
+            frames,
+            bytes: usize::try_from(bytes).unwrap_or(0),
+        }
     }
 
     /// Waits until there is room for the Hello or the end of a session: it takes a place in the journal's queue as a frame
     /// does, and changes no row. `None` when the engine stops.
     pub(crate) async fn enter(self: &Arc<Self>) -> Option<Permit> {
         self.frames.acquire().await.ok()?.forget();
-        Some(Permit {
-            gate: Arc::clone(self),
-            bytes: 0,
-        })
+        Some(self.permit(1, 0))
     }
 
     /// Stops or goes on admitting: the back-pressure of the flush.
@@ -93,6 +113,12 @@ impl Gate {
         self.frames_max.saturating_sub(free)
     }
 
+    /// Bytes that are free, of all shards.
+    #[cfg(test)]
+    pub(crate) fn free_bytes(&self) -> usize {
+        self.bytes.available_permits()
+    }
+
     /// Frames that may be held.
     pub(crate) const fn frames_max(&self) -> u32 {
         self.frames_max
@@ -104,11 +130,38 @@ impl Gate {
     }
 }
 
+impl Permit {
+    /// Takes the room of one frame of a [`cost`] out of this one.
+    pub(crate) fn split(&mut self, bytes: u32) -> Self {
+        let frames = self.frames.min(1);
+        let bytes = usize::try_from(bytes).unwrap_or(0).min(self.bytes);
+        self.frames -= frames;
+        self.bytes -= bytes;
+        Self {
+            gate: Arc::clone(&self.gate),
+            frames,
+            bytes,
+        }
+    }
+
+    /// Joins another one of the same gate to this one, so that both come back at once. One of another gate comes back now.
+    pub(crate) fn join(&mut self, mut other: Self) {
+        if Arc::ptr_eq(&self.gate, &other.gate) {
+            self.frames += std::mem::take(&mut other.frames);
+            self.bytes += std::mem::take(&mut other.bytes);
+        }
+    }
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.gate.frames.add_permits(1);
-        let bytes = usize::try_from(self.bytes).unwrap_or(0);
-        self.gate.bytes.add_permits(bytes);
+        if self.frames > 0 {
+            let frames = usize::try_from(self.frames).unwrap_or(0);
+            self.gate.frames.add_permits(frames);
+        }
+        if self.bytes > 0 {
+            self.gate.bytes.add_permits(self.bytes);
+        }
     }
 }
 
@@ -123,11 +176,11 @@ mod tests {
     #[tokio::test]
     async fn a_frame_waits_until_one_before_it_is_done() {
         let gate = gate(1, 1 << 20);
-        let first = gate.admit(100).await.unwrap();
+        let first = gate.admit(1, cost(100)).await.unwrap();
         assert_eq!(gate.in_use(), 1);
         let second = tokio::spawn({
             let gate = Arc::clone(&gate);
-            async move { gate.admit(100).await.is_some() }
+            async move { gate.admit(1, cost(100)).await.is_some() }
         });
         tokio::task::yield_now().await;
         assert!(!second.is_finished());
@@ -139,10 +192,10 @@ mod tests {
     #[tokio::test]
     async fn bytes_are_a_bound_of_their_own_and_come_back() {
         let gate = gate(8, 2_000);
-        let first = gate.admit(1_000).await.unwrap();
+        let first = gate.admit(1, cost(1_000)).await.unwrap();
         let second = tokio::spawn({
             let gate = Arc::clone(&gate);
-            async move { gate.admit(1_000).await.is_some() }
+            async move { gate.admit(1, cost(1_000)).await.is_some() }
         });
         tokio::task::yield_now().await;
         assert!(!second.is_finished());
@@ -157,11 +210,28 @@ mod tests {
         gate.pause(true);
         let waiting = tokio::spawn({
             let gate = Arc::clone(&gate);
-            async move { gate.admit(1).await.is_some() }
+            async move { gate.admit(1, cost(1)).await.is_some() }
         });
         tokio::task::yield_now().await;
         assert!(!waiting.is_finished());
         gate.pause(false);
         assert!(waiting.await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn room_that_is_split_and_joined_comes_back_whole() {
+        let (one, other) = (gate(8, 10_000), gate(8, 10_000));
+        let mut taken = one.try_admit(3, 3 * cost(100)).unwrap();
+        assert!(one.try_admit(6, 6).is_none(), "more than there is");
+        assert_eq!(one.in_use(), 3);
+        let mut first = taken.split(cost(100));
+        first.join(taken.split(cost(100)));
+        first.join(other.try_admit(1, cost(1)).unwrap());
+        assert_eq!((one.in_use(), other.in_use()), (3, 0));
+        drop(first);
+        assert_eq!(one.in_use(), 1);
+        drop(taken);
+        assert_eq!((one.in_use(), one.bytes.available_permits()), (0, 10_000));
+        assert_eq!(other.bytes.available_permits(), 10_000);
     }
 }

@@ -83,6 +83,10 @@ pub(crate) struct Committed {
     last: Vec<u64>,
     /// Where the group before ended.
     through: u64,
+    /// Of the group that is handed on: sessions to wake, room to give back for each shard, events. Each is done once.
+    told: Vec<Arc<Session>>,
+    room: Vec<Option<Permit>>,
+    acked: u64,
 }
 
 impl Committed {
@@ -99,6 +103,9 @@ impl Committed {
             on_poison,
             last: vec![0; shards],
             through: end.get(),
+            told: Vec::new(),
+            room: (0..shards).map(|_| None).collect(),
+            acked: 0,
         }
     }
 
@@ -108,21 +115,38 @@ impl Committed {
         }
     }
 
-    fn ack(&self, done: FrameDone) {
+    fn ack(&mut self, done: FrameDone) {
         let FrameDone {
             session,
+            shard,
             upto,
             refusals,
             kept,
             received,
             permit,
-            ..
         } = done;
-        session.durable(upto.get(), refusals);
         self.figures.ack.add(received.elapsed());
-        let acked = &self.figures.acked;
-        acked.fetch_add(u64::from(kept), Ordering::Relaxed);
-        drop(permit);
+        self.acked += u64::from(kept);
+        if session.durable(upto.get(), refusals) {
+            self.told.push(session);
+        }
+        match self.room.get_mut(shard) {
+            Some(Some(room)) => room.join(permit),
+            Some(none) => *none = Some(permit),
+            None => drop(permit),
+        }
+    }
+
+    // The end of a group: a session with many frames in it is woken once, and so are those who wait for room.
+    fn tell(&mut self) {
+        let acked = std::mem::take(&mut self.acked);
+        self.figures.acked.fetch_add(acked, Ordering::Relaxed);
+        for session in self.told.drain(..) {
+            session.tell();
+        }
+        for room in &mut self.room {
+            drop(room.take());
+        }
     }
 
     fn rows(&self, shard: usize, round: u64, mut dirty: Box<Dirty>, upto: u64) {
@@ -187,6 +211,7 @@ impl Sink<Companion> for Committed {
                 }
             }
         }
+        self.tell();
         self.through = durable.through().get();
         self.figures.durable(self.through);
     }

@@ -7,6 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
+use till_core::SessionKey;
 use till_protocol::id::{Epoch, TerminalId};
 
 use crate::shard_actor::ShardMessage;
@@ -27,26 +28,22 @@ pub(crate) struct Suspect {
 }
 
 impl Suspect {
-    /// Whom to ask when the shard falls over a message; `None` where no device sent it.
+    /// Whom to ask when the shard falls over a message; `None` where no device sent it. Frames are asked for one by one, see
+    /// [`Suspect::frame`].
     pub(crate) fn of(message: &ShardMessage) -> Option<Self> {
-        let (session, first_seq) = match message {
-            ShardMessage::Hello(knock) => {
-                return Some(Self {
-                    terminal: knock.hello.terminal,
-                    epoch: knock.hello.epoch.map_or(0, Epoch::get),
-                    first_seq: 0,
-                });
-            }
-            ShardMessage::Batch { session, batch, .. } => (session, batch.frame().header.first_seq),
-            ShardMessage::Unreadable {
-                session, first_seq, ..
-            } => (session, first_seq.get()),
-            ShardMessage::End { .. }
-            | ShardMessage::Flush { .. }
-            | ShardMessage::Flushed { .. }
-            | ShardMessage::Retry { .. } => return None,
-        };
-        session.key().map(|key| Self {
+        match message {
+            ShardMessage::Hello(knock) => Some(Self {
+                terminal: knock.hello.terminal,
+                epoch: knock.hello.epoch.map_or(0, Epoch::get),
+                first_seq: 0,
+            }),
+            _ => None,
+        }
+    }
+
+    /// Whom to ask when it falls over a frame.
+    pub(crate) fn frame(key: SessionKey, first_seq: u64) -> Option<Self> {
+        Some(Self {
             terminal: key.terminal,
             epoch: key.epoch.get(),
             first_seq,

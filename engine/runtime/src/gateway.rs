@@ -1,6 +1,9 @@
 //! The door for devices: QUIC connections are taken in within limits, and each of their streams speaks for one terminal.
 
 pub(crate) mod check;
+mod door;
+mod intake;
+mod patience;
 pub(crate) mod session;
 pub(crate) mod stream;
 mod transport;
@@ -9,13 +12,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use quinn::{Connection, Endpoint, Incoming, VarInt};
+use quinn::{Connection, Endpoint, EndpointConfig, Incoming, TokioRuntime, VarInt};
 use rustls::pki_types::CertificateDer;
 use thiserror::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tracing::debug;
 
+pub use self::door::Door;
 use crate::config::WIDE_WINDOW_BYTES;
 use crate::engine::Engine;
 use crate::pki::{Pki, PkiError, Speaks};
@@ -56,12 +60,16 @@ pub(crate) struct Gateway {
 
 impl Gateway {
     /// Opens the door and takes connections in, on the runtime of the caller.
-    pub(crate) fn open(engine: &Arc<Engine>, pki: &Pki) -> Result<Self, GatewayError> {
-        let address = engine.config.listen;
+    pub(crate) fn open(engine: &Arc<Engine>, pki: &Pki, door: Door) -> Result<Self, GatewayError> {
+        let address = door.address();
         let server = transport::server_config(pki.tls()?, &engine.config);
-        let failed = |cause| GatewayError::Listen { address, cause };
-        let endpoint = Endpoint::server(server, address).map_err(failed)?;
-        let address = endpoint.local_addr().map_err(failed)?;
+        let endpoint = Endpoint::new(
+            EndpointConfig::default(),
+            Some(server),
+            door.socket,
+            Arc::new(TokioRuntime),
+        )
+        .map_err(|cause| GatewayError::Listen { address, cause })?;
         let doorkeeper = Doorkeeper {
             engine: Arc::clone(engine),
             handshakes: Arc::new(Semaphore::new(count(engine.config.network.handshakes_max))),
@@ -195,13 +203,15 @@ impl Doorkeeper {
 
 // Streams of a connection until it ends. QUIC bounds how many there are.
 async fn serve(engine: &Arc<Engine>, connection: &Connection, speaks: Arc<Speaks>) {
+    let holding = Arc::new(patience::Holding::default());
     loop {
         match connection.accept_bi().await {
             Ok((send, recv)) => {
                 let engine = Arc::clone(engine);
                 let speaks = Arc::clone(&speaks);
+                let holding = Arc::clone(&holding);
                 let _stream = tokio::spawn(async move {
-                    stream::serve(engine, speaks, send, recv).await;
+                    stream::serve(engine, speaks, holding, send, recv).await;
                 });
             }
             Err(error) => {

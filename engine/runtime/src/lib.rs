@@ -44,7 +44,7 @@ pub use config::{
 };
 pub use drain::DrainError;
 pub use flush::FlushError;
-pub use gateway::GatewayError;
+pub use gateway::{Door, GatewayError};
 pub use health::{Check, Health};
 pub use lock::{Holder, LockError, engine_of};
 pub use metrics::{

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use till_core::{Counters, Violations};
 use till_protocol::code::Reason;
+use till_protocol::codec::Frame;
 use till_protocol::id::TerminalId;
 use till_storage::journal::CommitSummary;
 
@@ -123,9 +124,11 @@ impl Figures {
         }
     }
 
-    pub(crate) fn frame(&self, bytes: u32) {
-        self.frames.fetch_add(1, Ordering::Relaxed);
-        self.bytes.fetch_add(u64::from(bytes), Ordering::Relaxed);
+    pub(crate) fn frames(&self, frames: &[Frame]) {
+        let count = u64::try_from(frames.len()).unwrap_or(0);
+        let bytes = frames.iter().map(|frame| u64::from(frame.header.length));
+        self.frames.fetch_add(count, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes.sum(), Ordering::Relaxed);
     }
 
     /// A stream was ended by this side.

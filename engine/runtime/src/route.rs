@@ -35,7 +35,7 @@ enum Standing {
     Parked,
 }
 
-/// Figures of a shard, as of its last flush.
+/// Figures of a shard: `counters` as of its last frame, the others as of its last flush.
 #[derive(Debug, Default)]
 pub(crate) struct Published {
     /// Counters of earlier lives of the actor.
@@ -70,14 +70,6 @@ impl Slot {
         match &*self.actor.read() {
             Standing::Running(actor) => actor.cast(message).map_err(|_| Down),
             Standing::Starting | Standing::Parked => Err(Down),
-        }
-    }
-
-    /// Ends the actor as a panic would.
-    #[cfg(test)]
-    pub(crate) fn strike(&self) {
-        if let Standing::Running(actor) = &*self.actor.read() {
-            actor.kill();
         }
     }
 

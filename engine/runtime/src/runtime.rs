@@ -21,7 +21,7 @@ use crate::config::Config;
 use crate::drain::{self, DrainError};
 use crate::engine::Engine;
 use crate::flush::{self, FlushError};
-use crate::gateway::{Gateway, GatewayError};
+use crate::gateway::{Door, Gateway, GatewayError};
 use crate::health::{Health, health};
 use crate::lock::{DirLock, Holder, LockError};
 use crate::metrics::{Figures, Metrics, read};
@@ -142,12 +142,29 @@ impl Runtime {
         Box::pin(Self::start_with(config, Parts::default())).await
     }
 
+    /// As [`start`](Self::start), at a door that is bound already instead of [`Config::listen`].
+    ///
+    /// # Errors
+    /// See [`start`](Self::start).
+    pub async fn start_at(door: Door, config: Config) -> Result<Handle, StartError> {
+        Box::pin(Self::start_all(config, Parts::default(), Some(door))).await
+    }
+
     /// As [`start`](Self::start), with parts replaced.
     ///
     /// # Errors
     /// See [`start`](Self::start).
     pub async fn start_with(config: Config, parts: Parts) -> Result<Handle, StartError> {
+        Box::pin(Self::start_all(config, parts, None)).await
+    }
+
+    async fn start_all(
+        config: Config,
+        parts: Parts,
+        door: Option<Door>,
+    ) -> Result<Handle, StartError> {
         let mut lock = DirLock::take(&config.data_dir, true)?;
+        let door = door.map_or_else(|| Door::bind(config.listen), Ok)?;
         let pki = Pki::open(&config.pki, &config.data_dir)?;
         let registry = Registry::open(&config.registry)?;
         let screen = screen_key(&config.data_dir)?;
@@ -158,7 +175,7 @@ impl Runtime {
 
         let slots = slots(&config);
         let figures = Arc::new(Figures::new());
-        let (rows, door, inbox) = flush::channels(slots.len());
+        let (rows, flush, inbox) = flush::channels(slots.len());
         let end = recovered.journal.end();
         let checkpoint = recovered.views.checkpoint().map_err(RecoveryError::from)?;
         figures.durable(end.get());
@@ -182,7 +199,7 @@ impl Runtime {
             screen,
             slots,
             figures,
-            flush: door,
+            flush,
             gather: Semaphore::new(size(config.gather_bytes)),
             checks: Semaphore::new(CHECKS_MAX),
             draining: watch::channel(false).0,
@@ -192,7 +209,7 @@ impl Runtime {
         let upkeep = Upkeep::start(Arc::clone(&engine)).map_err(thread("upkeep"))?;
         let shards = shard_runtime(&engine.config)?;
         let (supervisor, supervised) = supervise(&shards, &engine, restored).await?;
-        let gateway = Gateway::open(&engine, &pki)?;
+        let gateway = Gateway::open(&engine, &pki, door)?;
         let address = gateway.address();
         let holder = holder(&engine.config, address);
         lock.tell(&holder).map_err(thread("writing engine.json"))?;

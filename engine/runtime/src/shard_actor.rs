@@ -36,21 +36,10 @@ const SAMPLE_FRAMES: u64 = 64;
 pub(crate) enum ShardMessage {
     /// A stream has said Hello, and its terminal may speak.
     Hello(Knock),
-    /// A frame that was understood.
-    Batch {
+    /// Frames of a session, in their order.
+    Frames {
         session: Arc<Session>,
-        batch: Box<Verified>,
-        permit: Permit,
-        received: Instant,
-    },
-    /// A frame that was not.
-    Unreadable {
-        session: Arc<Session>,
-        first_seq: Seq,
-        count: u32,
-        reason: Reason,
-        permit: Permit,
-        received: Instant,
+        frames: Vec<Inbound>,
     },
     /// Nothing more comes from a session, and it waits for its last ack. With a reason it is then told goodbye.
     End {
@@ -68,6 +57,40 @@ pub(crate) enum ShardMessage {
         original: Box<Record>,
         reply: oneshot::Sender<Result<oneshot::Receiver<()>, RetryError>>,
     },
+    /// Waits until the other side is gone, and panics.
+    #[cfg(test)]
+    Strike(std::sync::mpsc::Receiver<()>),
+}
+
+/// A frame with its room.
+#[derive(Debug)]
+pub(crate) struct Inbound {
+    pub(crate) content: Content,
+    pub(crate) permit: Permit,
+    /// When it was complete.
+    pub(crate) received: Instant,
+}
+
+/// What a frame turned out to be.
+#[derive(Debug)]
+pub(crate) enum Content {
+    /// Understood.
+    Batch(Verified),
+    /// Not.
+    Unreadable {
+        first_seq: Seq,
+        count: u32,
+        reason: Reason,
+    },
+}
+
+impl Content {
+    fn first_seq(&self) -> u64 {
+        match self {
+            Self::Batch(batch) => batch.frame().header.first_seq,
+            Self::Unreadable { first_seq, .. } => first_seq.get(),
+        }
+    }
 }
 
 /// The actor; all state is in [`ShardState`].
@@ -84,6 +107,10 @@ pub(crate) struct ShardState {
     terminals: Sketch,
     skus: Sketch,
     frames: u64,
+    /// Whom to ask when the shard falls over what it is at.
+    suspect: Option<Suspect>,
+    /// What was counted before that.
+    counted: Counters,
 }
 
 /// What a shard starts with.
@@ -113,6 +140,8 @@ impl Actor for ShardActor {
             terminals: Sketch::default(),
             skus: Sketch::default(),
             frames: 0,
+            suspect: None,
+            counted: Counters::default(),
         })
     }
 
@@ -122,18 +151,18 @@ impl Actor for ShardActor {
         message: ShardMessage,
         state: &mut ShardState,
     ) -> Result<(), ActorProcessingErr> {
-        let suspect = Suspect::of(&message);
-        let before = state.shard.counters();
+        state.begin(Suspect::of(&message));
         // What a panic leaves of the shard is never looked at again: the actor ends.
         let done = catch_unwind(AssertUnwindSafe(|| state.handle(message)));
+        let suspect = state.suspect;
         let (suspect, cause) = match done {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(stop @ Stop::Closed)) => (None, stop.to_string()),
             Ok(Err(stop @ Stop::Record(_))) => (suspect, stop.to_string()),
             Err(panic) => (suspect, panic_text(panic.as_ref())),
         };
-        // Nothing of this message was journalled; it is counted when it comes again.
-        state.slot.published.lock().counters = before;
+        // Nothing of the frame or message that it fell over was journalled; it is counted when it comes again.
+        state.slot.published.lock().counters = state.counted;
         Err(Fall { suspect, cause }.into())
     }
 }
@@ -152,30 +181,18 @@ enum Stop {
 type Done = Result<(), Stop>;
 
 impl ShardState {
+    // It turns to a message, or to the next frame of one.
+    fn begin(&mut self, suspect: Option<Suspect>) {
+        self.suspect = suspect;
+        self.counted = self.shard.counters();
+    }
+
     fn handle(&mut self, message: ShardMessage) -> Done {
         match message {
             ShardMessage::Hello(knock) => self.greet(knock),
-            ShardMessage::Batch {
-                session,
-                batch,
-                permit,
-                received,
-            } => self.batch(session, &batch, permit, received),
-            ShardMessage::Unreadable {
-                session,
-                first_seq,
-                count,
-                reason,
-                permit,
-                received,
-            } => {
-                let Some(key) = live(&session) else {
-                    return Ok(());
-                };
-                let handled = self.with_rows(|shard, rows| {
-                    shard.handle_unreadable(now(), key, first_seq, count, reason, rows)
-                });
-                self.answer(session, handled, permit, received)
+            ShardMessage::Frames { session, frames } => {
+                let mut frames = frames.into_iter();
+                frames.try_for_each(|frame| self.frame(&session, frame))
             }
             ShardMessage::End {
                 session,
@@ -198,24 +215,41 @@ impl ShardState {
                 original,
                 reply,
             } => self.retry(key, &original, reply),
+            #[cfg(test)]
+            ShardMessage::Strike(until) => {
+                let _gone = until.recv();
+                panic!("struck by a test");
+            }
         }
     }
 
-    fn batch(
-        &mut self,
-        session: Arc<Session>,
-        batch: &Verified,
-        permit: Permit,
-        received: Instant,
-    ) -> Done {
-        let Some(key) = live(&session) else {
+    fn frame(&mut self, session: &Arc<Session>, frame: Inbound) -> Done {
+        let Some(key) = live(session) else {
             return Ok(());
         };
-        self.look_into(batch, key);
-        let names = Arc::clone(&self.engine);
-        let handled =
-            self.with_rows(|shard, rows| shard.handle_batch(now(), key, batch, rows, &names.names));
-        self.answer(session, handled, permit, received)
+        let Inbound {
+            content,
+            permit,
+            received,
+        } = frame;
+        self.begin(Suspect::frame(key, content.first_seq()));
+        let handled = match content {
+            Content::Batch(batch) => {
+                let engine = Arc::clone(&self.engine);
+                self.look_into(&batch, key);
+                self.with_rows(|shard, rows| {
+                    shard.handle_batch(now(), key, &batch, rows, &engine.names)
+                })
+            }
+            Content::Unreadable {
+                first_seq,
+                count,
+                reason,
+            } => self.with_rows(|shard, rows| {
+                shard.handle_unreadable(now(), key, first_seq, count, reason, rows)
+            }),
+        };
+        self.answer(Arc::clone(session), handled, permit, received)
     }
 
     // What the core said about a frame goes its way.
@@ -308,6 +342,7 @@ impl ShardState {
             Ok(record) => {
                 let (done, durable) = oneshot::channel();
                 self.append(&record, |shard| Companion::Retried { shard, reply: done })?;
+                self.slot.count(self.shard.counters());
                 Ok(durable)
             }
             Err(error) => Err(error),
@@ -377,8 +412,9 @@ impl ShardState {
 
     fn publish(&mut self) {
         let violations = self.shard.violations().clone();
+        let counters = self.shard.counters();
         let mut published = self.slot.published.lock();
-        published.counters = self.shard.counters();
+        published.counters = counters;
         published.violations = violations;
         published.actors = self.shard.actors();
         published.terminals = self.shard.terminals();

@@ -12,13 +12,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
-use till_loadgen::engine::{Engine, EngineOptions, EngineStarter};
+use till_loadgen::engine::{AdminAt, Engine, EngineOptions, EngineStarter};
 use till_loadgen::fleet::{self, FleetConfig, FleetReport, Live};
 
 use crate::args::DemoArgs;
 use crate::output::tell;
 use crate::stop::Stop;
-use crate::{Found, output, ports};
+use crate::{Found, output};
 
 /// Runs the demo to its end.
 ///
@@ -26,10 +26,9 @@ use crate::{Found, output, ports};
 /// Returns [`Found`] when the engine's answers differ from what was sent, else what kept the demo from running.
 pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<()> {
     let folder = DataFolder::choose(args.data.as_deref())?;
-    let admin = ports::demo_admin(args.admin)?;
     let options = EngineOptions {
         data: folder.path.clone(),
-        admin: Some(admin),
+        admin: args.admin.map_or(AdminAt::Usual, AdminAt::Chosen),
         ..EngineOptions::default()
     };
     let engine = Engine::start(&OwnGroup, &options)?;

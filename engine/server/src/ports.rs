@@ -1,10 +1,10 @@
 //! Addresses: a busy default is replaced by a free port, a busy choice is an error.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr};
 
-use anyhow::Context;
 use till_ops::Port;
+use till_runtime::{Door, GatewayError};
 
 use crate::output::tell;
 
@@ -40,35 +40,48 @@ pub(crate) async fn admin(chosen: Option<SocketAddr>) -> anyhow::Result<Port> {
     }
 }
 
-/// The address for devices: the chosen one if it is free, or the default one, or port 0.
+/// Binds the port for devices: the chosen address, or the usual one, or a free one.
 ///
 /// # Errors
 /// Returns an error that names the chosen address when it cannot be bound.
-pub(crate) fn quic(chosen: Option<SocketAddr>) -> anyhow::Result<SocketAddr> {
-    if let Some(address) = chosen {
-        drop(UdpSocket::bind(address).with_context(|| format!("port for devices {address}"))?);
-        return Ok(address);
+pub(crate) fn quic(chosen: Option<SocketAddr>) -> anyhow::Result<Door> {
+    match chosen {
+        Some(address) => Ok(Door::bind(address)?),
+        None => quic_near(local(QUIC_PORT)),
     }
-    if UdpSocket::bind(local(QUIC_PORT)).is_ok() {
-        return Ok(local(QUIC_PORT));
-    }
-    tell(format!(
-        "the usual port for devices {QUIC_PORT} is busy; taking a free one"
-    ));
-    Ok(local(0))
 }
 
-/// The admin address that the demo gives its engine.
-///
-/// # Errors
-/// Returns an error that names the chosen address when it is busy.
-pub(crate) fn demo_admin(chosen: Option<SocketAddr>) -> anyhow::Result<SocketAddr> {
-    match chosen {
-        Some(address) => {
-            drop(TcpListener::bind(address).with_context(|| format!("admin port {address}"))?);
-            Ok(address)
+// Bound at the first look and kept: of two engines that start together one gets the usual port, and the other sees that.
+fn quic_near(usual: SocketAddr) -> anyhow::Result<Door> {
+    match Door::bind(usual) {
+        Err(GatewayError::Listen { cause, .. }) if cause.kind() == io::ErrorKind::AddrInUse => {
+            let door = Door::bind(local(0))?;
+            tell(format!(
+                "the usual port for devices {} is busy; took {}",
+                usual.port(),
+                door.address()
+            ));
+            Ok(door)
         }
-        None if TcpListener::bind(local(ADMIN_PORT)).is_ok() => Ok(local(ADMIN_PORT)),
-        None => Ok(local(0)),
+        bound => Ok(bound?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_engines_that_start_together_never_get_one_port() {
+        let free = Door::bind(local(0)).unwrap();
+        let usual = free.address();
+        drop(free);
+        // Both have chosen before either takes devices in.
+        let first = quic_near(usual).unwrap();
+        let second = quic_near(usual).unwrap();
+        assert_ne!(first.address(), second.address());
+        for door in [&first, &second] {
+            assert!(std::net::UdpSocket::bind(door.address()).is_err());
+        }
     }
 }

@@ -46,7 +46,8 @@ async fn serve(chosen: Chosen, args: ServeArgs) -> anyhow::Result<()> {
     } = chosen;
     let mut stop = Stop::listen(args.until_stdin_closes).context("could not watch signals")?;
     let port = ports::admin(admin).await?;
-    config.listen = ports::quic(listen)?;
+    let door = ports::quic(listen)?;
+    config.listen = door.address();
     config.admin = port.address();
     let dir = config.data_dir.clone();
     let url = port.url();
@@ -54,7 +55,7 @@ async fn serve(chosen: Chosen, args: ServeArgs) -> anyhow::Result<()> {
     let admin = Admin::open(port, Arc::<Live>::clone(&live));
 
     let started = tokio::select! {
-        started = Box::pin(Runtime::start(config)) => started.context("the engine could not start")?,
+        started = Box::pin(Runtime::start_at(door, config)) => started.context("the engine could not start")?,
         () = stop.first() => return admin.close().await,
     };
     let engine = Arc::new(started);

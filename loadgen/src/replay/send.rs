@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::frame::Builder;
 use super::{Counts, Reader, ReplayConfig};
-use crate::engine::{Engine, EngineOptions, EngineStarter, Ready};
+use crate::engine::{AdminAt, Engine, EngineOptions, EngineStarter, Ready};
 use crate::oracle::Sums;
 use crate::wire;
 
@@ -70,7 +70,7 @@ impl<'a> Keeper<'a> {
                 .trim_start_matches("http://")
                 .trim_end_matches('/')
                 .parse()
-                .ok();
+                .map_or(AdminAt::Free, AdminAt::Chosen);
             (engine, options)
         });
         Self { own, starter }

@@ -1,8 +1,8 @@
 //! A session: what the shard and the journal have to say to one stream, coalesced until its writer takes it.
 
 use std::mem;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use parking_lot::Mutex;
@@ -99,8 +99,10 @@ impl Session {
         self.flag();
     }
 
-    /// Everything up to `upto` is durable.
-    pub(crate) fn durable(&self, upto: u64, refusals: Vec<(Seq, Reason)>) {
+    /// Everything up to `upto` is durable. True: [`tell`](Self::tell) it, once its group is through; until then more may
+    /// come, and one message says it all.
+    #[must_use]
+    pub(crate) fn durable(&self, upto: u64, refusals: Vec<(Seq, Reason)>) -> bool {
         if refusals.is_empty() {
             self.journalled.fetch_max(upto, Ordering::AcqRel);
         } else {
@@ -109,7 +111,12 @@ impl Session {
             self.journalled.fetch_max(upto, Ordering::AcqRel);
             out.refusals.extend(refusals);
         }
-        self.flag();
+        !self.flagged.swap(true, Ordering::AcqRel)
+    }
+
+    /// Wakes the writer.
+    pub(crate) fn tell(&self) {
+        self.wake.notify_one();
     }
 
     /// Asks for events again, once for each gap.
@@ -209,7 +216,7 @@ impl Session {
 
     fn flag(&self) {
         if !self.flagged.swap(true, Ordering::AcqRel) {
-            self.wake.notify_one();
+            self.tell();
         }
     }
 }

@@ -12,14 +12,14 @@ use quinn::{ReadError, RecvStream, SendStream, VarInt};
 use till_protocol::code::Reason;
 use till_protocol::codec::{Frame, FrameDecoder};
 use till_protocol::header::WireError;
-use till_protocol::id::Seq;
 use till_protocol::limits::FRAME_BYTES_MAX;
 use till_protocol::reply::{Hello, Message, PROTOCOL};
-use till_protocol::verified::Verified;
 use tokio::sync::SemaphorePermit;
 use tokio::time::timeout;
 
 use super::check;
+use super::intake::{Line, Pending, submit};
+use super::patience::{Holding, Patience};
 use super::session::Session;
 use crate::engine::Engine;
 use crate::pki::Speaks;
@@ -34,13 +34,11 @@ const FREE_BYTES: usize = 64 << 10;
 const TICK: Duration = Duration::from_secs(1);
 /// Time in which a device must read what it is told.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
-/// What a device that is held back is told to wait, in ms.
-const SLOW_MS: u32 = 100;
 /// A session that ends well or badly; QUIC needs a number for it.
 const STOPPED: VarInt = VarInt::from_u32(0);
 
 /// Why a stream is over.
-enum End {
+pub(super) enum End {
     /// The device is told why.
     Bye(Reason, Option<String>),
     /// The device has said goodbye, or is gone.
@@ -57,6 +55,7 @@ enum End {
 pub(crate) async fn serve(
     engine: Arc<Engine>,
     speaks: Arc<Speaks>,
+    holding: Arc<Holding>,
     send: SendStream,
     recv: RecvStream,
 ) {
@@ -67,13 +66,9 @@ pub(crate) async fn serve(
         chunks: std::array::from_fn(|_| Bytes::new()),
         filled: 0,
         begun: None,
+        holding,
     };
-    let deadline = engine.config.network.hello_timeout;
-    let hello = match timeout(deadline, reader.hello()).await {
-        Ok(hello) => hello,
-        Err(_) => Err(End::Bye(Reason::Idle, None)),
-    };
-    match hello {
+    match reader.hello(engine.config.network.hello_timeout).await {
         Ok(hello) => Box::pin(live(&engine, &speaks, hello, reader, send)).await,
         Err(End::Bye(reason, text)) => refuse(&engine, reader, send, reason, text).await,
         Err(_) => {}
@@ -93,7 +88,8 @@ async fn refuse(
     let text = text.unwrap_or_else(|| reason.sentence().to_owned());
     let bye = till_protocol::reply::Bye { reason, text }.encode();
     // A device that does not read its Bye has only itself to blame.
-    let _told = timeout(WRITE_TIMEOUT, send.write_all(&bye)).await;
+    let told = timeout(WRITE_TIMEOUT, send.write_all(&bye));
+    let _told = reader.ignore_until(told).await;
     finish(&mut send, &mut reader.recv);
 }
 
@@ -111,15 +107,14 @@ async fn live(
         Err((reason, text)) => return refuse(engine, reader, send, reason, text).await,
     };
     let session = Arc::new(Session::new(terminal));
-    let deadline = engine.config.network.hello_timeout;
-    let Ok(permit) = timeout(deadline, slot.gate.enter()).await else {
+    let Some(permit) = reader.enter(engine, &slot).await else {
         return refuse(engine, reader, send, Reason::Busy, None).await;
     };
     let greeted = slot.send(ShardMessage::Hello(Knock {
         session: Arc::clone(&session),
         hello,
         listing,
-        permit,
+        permit: Some(permit),
     }));
     if greeted.is_err() {
         return refuse(engine, reader, send, Reason::Internal, None).await;
@@ -131,10 +126,18 @@ async fn live(
             send
         }
     });
-    let end = reader.frames(engine, &slot, &session).await;
-    settle(engine, &slot, &session, end).await;
+    let holding = Arc::clone(&reader.holding);
+    let line = Line {
+        engine,
+        slot: &slot,
+        session: &session,
+        holding: &holding,
+    };
+    let end = reader.frames(line).await;
+    let settled = settle(engine, &slot, &session, end);
+    reader.ignore_until(settled).await;
     // The writer ends with the session, after its last word.
-    if let Ok(mut send) = writer.await {
+    if let Ok(mut send) = reader.ignore_until(writer).await {
         finish(&mut send, &mut reader.recv);
     }
     slot.leave(&session);
@@ -226,12 +229,28 @@ struct Reader {
     chunks: [Bytes; CHUNKS],
     /// Chunks that were read and not decoded yet.
     filled: usize,
-    /// When the frame that is being read began.
-    begun: Option<Instant>,
+    /// The frame that is being read.
+    begun: Option<Patience>,
+    /// What the engine holds back of the connection.
+    holding: Arc<Holding>,
 }
 
 impl Reader {
-    async fn hello(&mut self) -> Result<Box<Hello>, End> {
+    async fn hello(&mut self, limit: Duration) -> Result<Box<Hello>, End> {
+        let patience = Patience::begin(&self.holding, Instant::now());
+        loop {
+            let left = limit.saturating_sub(patience.spent(&self.holding, Instant::now()));
+            if left.is_zero() {
+                return Err(End::Bye(Reason::Idle, None));
+            }
+            // Where the engine holds the connection back, nothing of it is spent: then the next look is a while ahead.
+            if let Ok(hello) = timeout(left.max(TICK), self.first()).await {
+                return hello;
+            }
+        }
+    }
+
+    async fn first(&mut self) -> Result<Box<Hello>, End> {
         loop {
             if let Some(frame) = self.next()? {
                 let message = Message::decode(&frame)
@@ -243,6 +262,29 @@ impl Reader {
             }
             if !self.fill().await? {
                 return Err(End::Gone);
+            }
+        }
+    }
+
+    // Room for a Hello on its way to its shard. `None`: there was none for as long as a Hello may take, or the engine stops.
+    async fn enter(&self, engine: &Engine, slot: &Arc<Slot>) -> Option<Permit> {
+        let _held = self.holding.hold();
+        let room = timeout(engine.config.network.hello_timeout, slot.gate.enter());
+        room.await.ok().flatten()
+    }
+
+    // Reads on while last words are said, and drops it: bytes that nobody takes would fill the window of the connection,
+    // and hold up its other streams.
+    async fn ignore_until<T>(&mut self, said: impl Future<Output = T>) -> T {
+        let mut said = std::pin::pin!(said);
+        let mut is_open = true;
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut said => return done,
+                read = self.recv.read_chunks(&mut self.chunks), if is_open => {
+                    is_open = matches!(read, Ok(Some(_)));
+                }
             }
         }
     }
@@ -278,21 +320,24 @@ impl Reader {
         }
     }
 
-    async fn frames(&mut self, engine: &Engine, slot: &Slot, session: &Arc<Session>) -> End {
+    async fn frames(&mut self, line: Line<'_>) -> End {
+        let engine = line.engine;
         let mut draining = engine.draining.subscribe();
+        let mut drained = std::pin::pin!(draining.wait_for(|draining| *draining));
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut budget: Option<SemaphorePermit<'_>> = None;
         loop {
-            match self.take_all(engine, slot, session).await {
-                Ok(()) => {}
-                Err(end) => return end,
+            if let Err(end) = self.take_all(line).await {
+                return end;
             }
             if self.decoder.is_at_boundary() {
                 self.begun = None;
                 budget = None;
             } else {
-                self.begun.get_or_insert_with(Instant::now);
+                if self.begun.is_none() {
+                    self.begun = Some(Patience::begin(&self.holding, Instant::now()));
+                }
                 if budget.is_none() && self.decoder.held() > FREE_BYTES {
                     match self.reserve(engine).await {
                         Ok(permit) => budget = Some(permit),
@@ -308,24 +353,26 @@ impl Reader {
                     Err(end) => return end,
                 },
                 _ = tick.tick() => {
-                    if session.is_over() {
+                    if line.session.is_over() {
                         return End::Over;
                     }
                     if self.is_late(engine.config.network.frame_timeout) {
                         return End::Bye(Reason::Idle, Some("a frame took too long to arrive".to_owned()));
                     }
                 }
-                _ = draining.wait_for(|draining| *draining) => return End::Draining,
+                _ = &mut drained => return End::Draining,
             }
         }
     }
 
     fn is_late(&self, limit: Duration) -> bool {
-        self.begun.is_some_and(|begun| begun.elapsed() > limit)
+        let spent = |patience: Patience| patience.spent(&self.holding, Instant::now());
+        self.begun.is_some_and(|begun| spent(begun) > limit)
     }
 
     // Room for the largest frame at once, so that no two streams wait for each other's halves.
     async fn reserve<'e>(&self, engine: &'e Engine) -> Result<SemaphorePermit<'e>, End> {
+        let _held = self.holding.hold();
         let room = engine.gather.acquire_many(FRAME_BYTES_MAX);
         match timeout(engine.config.network.frame_timeout, room).await {
             Ok(Ok(permit)) => Ok(permit),
@@ -333,25 +380,29 @@ impl Reader {
         }
     }
 
-    // Every frame that is complete goes to the shard.
-    async fn take_all(
-        &mut self,
-        engine: &Engine,
-        slot: &Slot,
-        session: &Arc<Session>,
-    ) -> Result<(), End> {
-        while let Some(frame) = self.next()? {
-            if session.is_over() {
-                return Err(End::Over);
-            }
+    // Every frame that is complete goes to the shard, as many as there are at a time.
+    async fn take_all(&mut self, line: Line<'_>) -> Result<(), End> {
+        let mut pending = Pending::default();
+        let end = loop {
+            let frame = match self.next() {
+                Ok(Some(frame)) => frame,
+                Ok(None) => break Ok(()),
+                Err(end) => break Err(end),
+            };
             self.begun = None;
             if frame.header.is_session() {
-                message(engine, session, &frame).await?;
-            } else {
-                submit(engine, slot, session, frame).await?;
+                submit(line, std::mem::take(&mut pending)).await?;
+                message(line, &frame).await?;
+                continue;
             }
-        }
-        Ok(())
+            pending.push(frame);
+            if pending.is_full() {
+                submit(line, std::mem::take(&mut pending)).await?;
+            }
+        };
+        // What came before bytes that are no frame counts.
+        submit(line, pending).await?;
+        end
     }
 }
 
@@ -369,53 +420,15 @@ fn understood(hello: Hello) -> Result<Box<Hello>, End> {
     Ok(Box::new(hello))
 }
 
-async fn submit(
-    engine: &Engine,
-    slot: &Slot,
-    session: &Arc<Session>,
-    frame: Frame,
-) -> Result<(), End> {
-    let received = Instant::now();
-    let bytes = frame.header.length;
-    engine.figures.frame(bytes);
-    if slot.gate.is_paused() {
-        session.slow(SLOW_MS);
-        engine.figures.slowed.fetch_add(1, Ordering::Relaxed);
-    }
-    let permit = slot.gate.admit(bytes).await.ok_or(End::Draining)?;
-    let session = Arc::clone(session);
-    let message = match Verified::check(frame, &engine.screen) {
-        Ok(batch) => ShardMessage::Batch {
-            session,
-            batch: Box::new(batch),
-            permit,
-            received,
-        },
-        Err(unreadable) => {
-            let header = unreadable.frame.header;
-            let first_seq = Seq::new(header.first_seq)
-                .map_err(|error| End::Bye(Reason::BadHeader, Some(error.to_string())))?;
-            ShardMessage::Unreadable {
-                session,
-                first_seq,
-                count: header.count,
-                reason: unreadable.reason(),
-                permit,
-                received,
-            }
-        }
-    };
-    slot.send(message)
-        .map_err(|_| End::Bye(Reason::Internal, None))
-}
-
-async fn message(engine: &Engine, session: &Arc<Session>, frame: &Frame) -> Result<(), End> {
+async fn message(line: Line<'_>, frame: &Frame) -> Result<(), End> {
+    let (engine, session) = (line.engine, line.session);
     let message = Message::decode(frame)
         .map_err(|error| End::Bye(error.reason(), Some(error.to_string())))?;
     match message {
         Message::Goodbye => Err(End::Goodbye),
         Message::Check(check) => {
             // One look-up of a stream at a time, few of all streams: the reader waits here.
+            let _held = line.holding.hold();
             let Ok(_turn) = engine.checks.acquire().await else {
                 return Err(End::Draining);
             };

@@ -1,10 +1,25 @@
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
+use till_protocol::builder::StockBuilder;
+use till_protocol::code::Reason;
+use till_protocol::codec::{Frame, FrameDecoder};
+use till_protocol::family::stock::v1::{Move, kind};
+use till_protocol::id::{Seq, SkuId, StoreId, TerminalId, TillId};
+use till_protocol::reply::{Hello, Message};
+use till_protocol::time::DeviceTime;
+use till_protocol::verified::Verified;
+use till_storage::disk::SimDisk;
+use till_storage::memory::MemoryViews;
 use till_storage::query::StoresQuery;
 
 use super::*;
+use crate::admission::cost;
 use crate::fall::FALLS_MAX;
+use crate::gateway::session::Session;
+use crate::route::shard_of;
+use crate::shard_actor::{Content, Inbound, Knock, ShardMessage};
 
 async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     for _ in 0..2_000 {
@@ -25,7 +40,7 @@ async fn a_shard_that_fails_starts_again_and_one_that_fails_and_fails_is_parked(
     assert!(engine.health().is_ready());
     for fall in 1..=FALLS_MAX {
         assert!(!engine.metrics().shards[1].is_parked);
-        engine.engine.slots[1].strike();
+        strike(&engine, 1);
         until("the failure is told", || {
             engine.metrics().problems.len() == fall
         })
@@ -51,4 +66,193 @@ async fn a_shard_that_fails_starts_again_and_one_that_fails_and_fails_is_parked(
     });
     assert!(reply.await.unwrap().is_ok());
     engine.kill().await.unwrap();
+}
+
+// The shard panics at once.
+fn strike(engine: &Handle, shard: usize) {
+    let (hold, until) = mpsc::channel();
+    drop(hold);
+    let sent = engine.engine.slots[shard].send(ShardMessage::Strike(until));
+    assert!(sent.is_ok());
+}
+
+/// One stream of a terminal, without its bytes.
+struct Till {
+    slot: Arc<Slot>,
+    session: Arc<Session>,
+    said: FrameDecoder,
+}
+
+impl Till {
+    // Says Hello; epoch 0 asks for a new life.
+    fn hello(engine: &Handle, store: StoreId, epoch: u32) -> Self {
+        let terminal = TerminalId::new(store, TillId::new(1).unwrap());
+        let session = Arc::new(Session::new(terminal));
+        let hello = Hello {
+            versions: vec![(4, 1)],
+            terminal,
+            epoch: till_protocol::id::Epoch::new(epoch).ok(),
+            clock: DeviceTime::from_us(crate::shard_actor::now().us()),
+            currency: None,
+            zone: String::new(),
+        };
+        let listing = engine.engine.registry.admit(terminal, None, "").unwrap();
+        let slot = Arc::clone(engine.engine.slot(store).unwrap());
+        let sent = slot.send(ShardMessage::Hello(Knock {
+            session: Arc::clone(&session),
+            hello: Box::new(hello),
+            listing,
+            permit: None,
+        }));
+        assert!(sent.is_ok());
+        Self {
+            slot,
+            session,
+            said: FrameDecoder::new(),
+        }
+    }
+
+    async fn next(&mut self) -> Message {
+        let said = async {
+            loop {
+                if let Some(frame) = self.said.next().unwrap() {
+                    return Message::decode(&frame).unwrap();
+                }
+                let messages = self.session.messages().await;
+                self.said.push(messages.bytes);
+            }
+        };
+        let said = tokio::time::timeout(Duration::from_secs(20), said).await;
+        said.expect("the session is told nothing")
+    }
+
+    async fn welcome(&mut self) -> u64 {
+        match self.next().await {
+            Message::Welcome(welcome) => welcome.next_seq.get(),
+            other => panic!("no welcome: {other:?}"),
+        }
+    }
+
+    async fn acked(&mut self, upto: u64) {
+        loop {
+            match self.next().await {
+                Message::Ack(ack) if ack.committed.is_some_and(|seq| seq.get() >= upto) => return,
+                Message::Ack(_) => {}
+                other => panic!("no ack up to {upto}: {other:?}"),
+            }
+        }
+    }
+
+    async fn ended(&mut self) -> Reason {
+        loop {
+            match self.next().await {
+                Message::Bye(bye) => return bye.reason,
+                Message::Ack(_) => {}
+                other => panic!("no end: {other:?}"),
+            }
+        }
+    }
+
+    // Frames of one movement each, from `first` to `last`, admitted and handed to the shard as the gateway does.
+    fn send(&self, engine: &Handle, first: u64, last: u64) {
+        for seq in first..=last {
+            let mut builder = StockBuilder::new();
+            let movement = Move {
+                at: 1_772_452_800_000_000,
+                sku: SkuId::of_code("tea").get(),
+                quantity: 100_000,
+                kind: kind::RECEIVED,
+                ..Move::default()
+            };
+            builder.push(&movement, &[], &[]).unwrap();
+            let frame = builder.finish(Seq::new(seq).unwrap()).unwrap();
+            let frame = Frame::decode(frame).unwrap();
+            let permit = self.slot.gate.try_admit(1, cost(frame.header.length));
+            let batch = Verified::check(frame, &engine.engine.screen).unwrap();
+            let inbound = Inbound {
+                content: Content::Batch(batch),
+                permit: permit.expect("no room"),
+                received: Instant::now(),
+            };
+            let sent = self.slot.send(ShardMessage::Frames {
+                session: Arc::clone(&self.session),
+                frames: vec![inbound],
+            });
+            assert!(sent.is_ok());
+        }
+    }
+}
+
+/// A panic finds frames in each state: acknowledged, given to a journal that waits for room, and queued behind it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_gives_all_room_back_tells_its_sessions_and_loses_no_count() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = SimDisk::new(5);
+    let mut config = Config::dev(dir.path());
+    config.shards = 2;
+    config.segment_bytes = 32 << 10;
+    config.reserve_bytes = 0;
+    // No flush counts for the shard.
+    config.flush_interval = Duration::from_secs(600);
+    let room = size(config.permits_bytes);
+    let parts = Parts {
+        disk: Arc::new(disk.clone()),
+        views: Some(Arc::new(MemoryViews::new())),
+        ..Parts::default()
+    };
+    let engine = Runtime::start_with(config, parts).await.unwrap();
+    let mut stores = (1..100).map(|store| StoreId::new(store).unwrap());
+    let struck = stores.clone().find(|store| shard_of(*store, 2) == 0);
+    let other = stores.find(|store| shard_of(*store, 2) == 1);
+    let mut till = Till::hello(&engine, struck.unwrap(), 0);
+    let mut neighbour = Till::hello(&engine, other.unwrap(), 0);
+    assert_eq!((till.welcome().await, neighbour.welcome().await), (1, 1));
+    till.send(&engine, 1, 3);
+    till.acked(3).await;
+
+    // 4 to 203 are decided and cannot become durable: more than the disk has room for.
+    disk.limit_bytes(Some(disk.used_bytes()));
+    for frame in 0..4 {
+        till.send(&engine, 4 + frame * 50, 53 + frame * 50);
+    }
+    let (hold, strike) = mpsc::channel();
+    assert!(till.slot.send(ShardMessage::Strike(strike)).is_ok());
+    // 204 to 208 and a greeting are queued behind the panic.
+    till.send(&engine, 204, 208);
+    let mut late = Till::hello(&engine, struck.unwrap(), 1);
+    let held = till.slot.gate.in_use();
+    assert!(5 <= held, "{held} frames are held");
+    drop(hold);
+    assert_eq!(till.ended().await, Reason::Internal);
+    assert_eq!(late.ended().await, Reason::Internal);
+    disk.limit_bytes(None);
+    // The other shard goes on.
+    neighbour.send(&engine, 1, 4);
+    neighbour.acked(4).await;
+    until_room(&engine, room).await;
+
+    // What was given to the journal is durable, what was queued is not there: the device sends it again.
+    until("the shard runs again", || engine.health().is_ready()).await;
+    let mut again = Till::hello(&engine, struck.unwrap(), 1);
+    assert_eq!(again.welcome().await, 204);
+    again.send(&engine, 204, 208);
+    again.acked(208).await;
+    until_room(&engine, room).await;
+    let metrics = engine.metrics();
+    let events = metrics.events;
+    assert!(events.adds_up(), "{events:?}");
+    assert_eq!((events.received, events.applied), (212, 212), "{events:?}");
+    assert_eq!(metrics.acked, 212);
+    engine.kill().await.unwrap();
+}
+
+async fn until_room(engine: &Handle, bytes: usize) {
+    until("all room is given back", || {
+        let metrics = engine.metrics();
+        let frames: u32 = metrics.shards.iter().map(|s| s.permits_used).sum();
+        let free = engine.engine.slots[0].gate.free_bytes();
+        assert!(free <= bytes, "more room came back than was taken");
+        frames == 0 && free == bytes
+    })
+    .await;
 }

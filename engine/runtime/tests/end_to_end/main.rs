@@ -11,6 +11,7 @@ mod device;
 mod disk;
 mod falls;
 mod guard;
+mod held;
 mod hostile;
 mod restart;
 mod snare;

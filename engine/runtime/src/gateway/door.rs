@@ -1,0 +1,62 @@
+//! The port for devices: bound once, and kept until the engine takes devices in.
+
+use std::net::{SocketAddr, UdpSocket};
+
+use super::GatewayError;
+
+/// Bytes of packets that may wait in the kernel in each direction. All devices share this one socket, and a burst of a few
+/// hundred of them overflows the usual 200 KiB: what is dropped there is sent again a probe timeout later, at half the pace.
+const SOCKET_BYTES: usize = 4 << 20;
+
+/// The port for devices, bound and not open yet. Who has a door has its port, so that nothing comes between the choice of a
+/// port and its use.
+#[derive(Debug)]
+pub struct Door {
+    pub(super) socket: UdpSocket,
+    address: SocketAddr,
+}
+
+impl Door {
+    /// Binds an address; port 0 takes a free one.
+    ///
+    /// # Errors
+    /// [`GatewayError::Listen`] when the address is taken, or not of this machine.
+    pub fn bind(address: SocketAddr) -> Result<Self, GatewayError> {
+        let failed = |cause| GatewayError::Listen { address, cause };
+        let socket = UdpSocket::bind(address).map_err(failed)?;
+        widen(&socket);
+        let address = socket.local_addr().map_err(failed)?;
+        Ok(Self { socket, address })
+    }
+
+    /// The address that it got.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+// The kernel cuts the wish to its own maximum; a smaller buffer is slower under load, and no error.
+fn widen(socket: &UdpSocket) {
+    use rustix::net::sockopt;
+    let widened = sockopt::set_socket_recv_buffer_size(socket, SOCKET_BYTES)
+        .and_then(|()| sockopt::set_socket_send_buffer_size(socket, SOCKET_BYTES));
+    if let Err(error) = widened {
+        tracing::debug!(%error, "the socket for devices keeps the usual buffers");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_door_keeps_its_port_from_others_until_it_is_gone() {
+        let door = Door::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let again = Door::bind(door.address());
+        let Err(GatewayError::Listen { address, cause }) = again else {
+            panic!("two doors at one port: {again:?}");
+        };
+        assert_eq!(address, door.address());
+        assert_eq!(cause.kind(), std::io::ErrorKind::AddrInUse);
+    }
+}
