@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use indicatif::{ProgressBar, ProgressStyle};
 
 pub use self::flow::Plan;
 pub(crate) use self::flow::now_us;
@@ -272,4 +273,18 @@ fn due(frame: u64, frame_events: u32, rate: u64) -> Duration {
     let nanos =
         u128::from(frame) * u128::from(frame_events) * 1_000_000_000 / u128::from(rate.max(1));
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+}
+
+fn bar(is_shown: bool, events: u64) -> ProgressBar {
+    if !is_shown {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(events);
+    let style = ProgressStyle::with_template(
+        "{bar:40} {human_pos}/{human_len} events, {per_sec}, {eta} left",
+    );
+    if let Ok(style) = style {
+        bar.set_style(style);
+    }
+    bar
 }

@@ -7,8 +7,9 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, bail};
+use bytes::Bytes;
 use hdrhistogram::Histogram;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use quinn::{Connection, Endpoint, SendStream};
 use till_protocol::family::{Family, stock};
 use till_protocol::id::{Seq, StoreId, TerminalId, TillId};
@@ -17,7 +18,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::template::{Template, naming};
-use super::{BenchConfig, due};
+use super::{BenchConfig, bar, due};
 use crate::engine::{Ready, usage};
 use crate::trade::{Catalogue, Dice, Event, push_move};
 use crate::wire::{self, Replies};
@@ -29,6 +30,8 @@ const TEMPLATE_BYTES_MAX: usize = 32 << 20;
 /// Of five frames two hold sales and three movements: 40 % and 60 %.
 const SALE_TURNS: [bool; 5] = [true, false, true, false, false];
 const NAMES_PER_FRAME: usize = 256;
+/// Frames that a terminal hands to QUIC at a time.
+const BURST_FRAMES: usize = 16;
 const NO_ACK_MAX: Duration = Duration::from_secs(60);
 
 /// Who sends what.
@@ -172,7 +175,7 @@ pub(super) async fn run(
         rate: plan.rate,
         tickets: Semaphore::new(0),
         start: Instant::now(),
-        bar: bar(plan),
+        bar: bar(plan.progress, plan.frames * u64::from(plan.frame_events)),
     });
     let senders = sessions.len();
     let pacer = plan.rate.map(|rate| {
@@ -208,11 +211,18 @@ pub(super) async fn run(
     }
     flow.client_cpu_s = usage(std::process::id()).unwrap_or_default().cpu_s - client.cpu_s;
     shared.bar.finish_and_clear();
+    part(links).await;
+    Ok(flow)
+}
+
+/// Closes all connections at once: each waits a few probe timeouts until it may forget the other side.
+async fn part(links: Vec<(Endpoint, Connection)>) {
+    let mut parting = JoinSet::new();
     for (endpoint, connection) in links {
         connection.close(0_u32.into(), b"done");
-        endpoint.wait_idle().await;
+        drop(parting.spawn(async move { endpoint.wait_idle().await }));
     }
-    Ok(flow)
+    while parting.join_next().await.is_some() {}
 }
 
 /// All connections and streams, and the name of every SKU.
@@ -307,28 +317,36 @@ async fn terminal(shared: &Arc<Shared>, session: Session) -> Result<(Sent, Histo
     let mut finished = false;
     let mut sender = sender;
     let mut result = None;
+    // Looks now and then whether anything came since the last look: a timer for each ack would cost more than the ack.
+    let mut look = tokio::time::interval(NO_ACK_MAX);
+    look.reset();
+    let mut is_silent = false;
     loop {
         tokio::select! {
             done = &mut sender, if !finished => {
                 finished = true;
                 result = Some(done??);
             }
-            () = tokio::time::sleep(NO_ACK_MAX) => {
-                if !in_flight.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
+            _ = look.tick() => {
+                let is_waiting = !in_flight.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
+                if is_silent && is_waiting {
                     bail!("no ack for {} s", NO_ACK_MAX.as_secs());
                 }
+                is_silent = is_waiting;
             }
             upto = acked(&mut replies) => {
                 let upto = upto?;
+                is_silent = false;
                 let now = Instant::now();
+                let mut done = 0;
                 let mut queue = in_flight.lock().unwrap_or_else(PoisonError::into_inner);
-                while let Some((last, due)) = queue.front().copied().filter(|(last, _)| *last <= upto) {
+                while let Some((_, due)) = queue.front().copied().filter(|(last, _)| *last <= upto) {
                     queue.pop_front();
                     let waited = u64::try_from(now.saturating_duration_since(due).as_micros())?;
                     latency.saturating_record_n(waited, u64::from(shared.frame_events));
-                    debug_assert!(last > 0);
-                    window.add_permits(1);
+                    done += 1;
                 }
+                window.add_permits(done);
             }
         }
         let is_empty = in_flight
@@ -351,47 +369,76 @@ async fn sending(
     in_flight: &Window,
     (mut send, mut next_seq, mut sent): (SendStream, u64, Sent),
 ) -> Result<(SendStream, Sent, u64)> {
-    let events = u64::from(shared.frame_events);
-    let pairs = shared.templates.len() / 2;
     let (mut bytes, mut at_us) = (0, now_us());
+    let mut burst = Vec::with_capacity(BURST_FRAMES);
     loop {
         if shared.rate.is_some() {
             shared.tickets.acquire().await?.forget();
         }
-        let frame = shared.next_frame.fetch_add(1, Ordering::Relaxed);
+        let mut frame = shared.next_frame.fetch_add(1, Ordering::Relaxed);
         if frame >= shared.frames {
             return Ok((send, sent, bytes));
         }
-        let due_at = shared
-            .rate
-            .map(|rate| shared.start + due(frame, shared.frame_events, rate));
         window.acquire().await?.forget();
-        let turn = usize::try_from(frame)?;
-        let is_sale = SALE_TURNS
-            .get(turn % SALE_TURNS.len())
-            .copied()
-            .unwrap_or(true);
-        let place = turn / 2 % pairs * 2 + usize::from(!is_sale);
-        let Some(template) = shared.templates.get(place) else {
-            bail!("no template {place}");
-        };
-        at_us = now_us().max(at_us + i64::from(shared.frame_events));
-        let made = template.frame(next_seq, at_us, next_seq)?;
-        next_seq += events;
-        bytes += u64::try_from(made.len())?;
-        sent.events += events;
-        if let Some(times) = sent.sent.get_mut(place) {
-            *times += 1;
+        // In a closed loop all that the window has room for goes out together, as in a device that has a backlog.
+        loop {
+            let made = made(shared, frame, (&mut next_seq, &mut at_us), &mut sent)?;
+            bytes += u64::try_from(made.len())?;
+            let due_at = shared
+                .rate
+                .map(|rate| shared.start + due(frame, shared.frame_events, rate));
+            in_flight
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push_back((next_seq - 1, due_at.unwrap_or_else(Instant::now)));
+            burst.push(made);
+            if shared.rate.is_some() || burst.len() == BURST_FRAMES {
+                break;
+            }
+            let Ok(room) = window.try_acquire() else {
+                break;
+            };
+            frame = shared.next_frame.fetch_add(1, Ordering::Relaxed);
+            if frame >= shared.frames {
+                break;
+            }
+            room.forget();
         }
-        in_flight
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push_back((next_seq - 1, due_at.unwrap_or_else(Instant::now)));
-        send.write_chunk(made)
+        let count = u64::try_from(burst.len())?;
+        send.write_all_chunks(&mut burst)
             .await
             .context("the engine closed a stream")?;
-        shared.bar.inc(events);
+        burst.clear();
+        shared.bar.inc(count * u64::from(shared.frame_events));
     }
+}
+
+/// The next frame of a terminal.
+fn made(
+    shared: &Shared,
+    frame: u64,
+    (next_seq, at_us): (&mut u64, &mut i64),
+    sent: &mut Sent,
+) -> Result<Bytes> {
+    let events = u64::from(shared.frame_events);
+    let pairs = shared.templates.len() / 2;
+    let turn = usize::try_from(frame)?;
+    let is_sale = SALE_TURNS
+        .get(turn % SALE_TURNS.len())
+        .copied()
+        .unwrap_or(true);
+    let place = turn / 2 % pairs * 2 + usize::from(!is_sale);
+    let Some(template) = shared.templates.get(place) else {
+        bail!("no template {place}");
+    };
+    *at_us = now_us().max(*at_us + i64::from(shared.frame_events));
+    let made = template.frame(*next_seq, *at_us, *next_seq)?;
+    *next_seq += events;
+    sent.events += events;
+    if let Some(times) = sent.sent.get_mut(place) {
+        *times += 1;
+    }
+    Ok(made)
 }
 
 /// Hands out a ticket whenever a frame is due. A thread of its own: the runtime's timer counts whole milliseconds.
@@ -431,20 +478,6 @@ async fn acked(replies: &mut Replies) -> Result<u64> {
 
 fn histogram() -> Result<Histogram<u64>> {
     Ok(Histogram::new_with_bounds(1, 600_000_000, 3)?)
-}
-
-fn bar(plan: &Plan) -> ProgressBar {
-    if !plan.progress {
-        return ProgressBar::hidden();
-    }
-    let bar = ProgressBar::new(plan.frames * u64::from(plan.frame_events));
-    let style = ProgressStyle::with_template(
-        "{bar:40} {human_pos}/{human_len} events, {per_sec}, {eta} left",
-    );
-    if let Ok(style) = style {
-        bar.set_style(style);
-    }
-    bar
 }
 
 /// The device's clock.
