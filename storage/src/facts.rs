@@ -6,13 +6,13 @@
 
 mod found;
 mod record;
+mod retries;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use hashbrown::HashMap;
-use till_core::{RecordKind, Verdict};
+use till_core::RecordKind;
 
 use crate::index::keys::keys_of;
 use crate::index::{Builder, IndexFault, IndexFile, PageCache, hour_of, receipt_hash, write_index};
@@ -20,6 +20,7 @@ use crate::journal::{Journal, Lsn, Segment, index_name, lock, range_of, segment_
 
 pub use found::{FactsError, FactsFound};
 pub use record::{Fact, FactEvent, Fate};
+use retries::Retries;
 
 /// Settings of [`Facts`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -53,7 +54,7 @@ struct State {
     sealed: BTreeMap<Lsn, Arc<IndexFile>>,
     active: Option<Builder>,
     filter_bytes: usize,
-    retried: HashMap<(u64, u32, u64), Verdict>,
+    retries: Retries,
 }
 
 /// Entries that may hold what is looked for, in the order of the journal.
@@ -95,6 +96,7 @@ impl Facts {
         let places = self.places(
             |index, cache| index.receipt(cache, hash),
             |active| active.receipt(hash),
+            |retries| retries.of_receipt(hash),
         )?;
         let mut events = Vec::new();
         for place in places {
@@ -127,6 +129,7 @@ impl Facts {
                 index.store_hours(cache, store, from, to)
             },
             |active| active.store_hours(store, from, to),
+            |retries| retries.of_hours(store, from, to),
         )?;
         Ok(self.found(places))
     }
@@ -187,13 +190,13 @@ impl Facts {
         Ok(self.found(kept))
     }
 
-    /// The record at a place, with what became of its events.
+    /// The record at a place.
     ///
     /// # Errors
     /// [`FactsError::Read`].
     pub fn fact(&self, lsn: Lsn) -> Result<Fact, FactsError> {
         let record = self.journal.read(lsn)?;
-        Ok(self.judge(lsn, record))
+        Ok(Fact::new(lsn, record))
     }
 
     /// Start, end and newest receive time (us) of every sealed segment, oldest first: what retention decides by.
@@ -214,15 +217,6 @@ impl Facts {
         Ok(rows.collect())
     }
 
-    fn judge(&self, lsn: Lsn, record: till_core::Record) -> Fact {
-        let mut fact = Fact::new(lsn, record);
-        let state = lock(&self.state);
-        if !state.retried.is_empty() {
-            fact.retry(&state.retried);
-        }
-        fact
-    }
-
     const fn found(&self, places: Places) -> FactsFound<'_> {
         FactsFound {
             facts: self,
@@ -231,14 +225,21 @@ impl Facts {
         }
     }
 
-    // Looks into every index, oldest segment first.
+    // Looks into every index, oldest segment first, and at the retries.
     fn places(
         &self,
         sealed: impl Fn(&IndexFile, &PageCache) -> Result<Vec<u32>, IndexFault>,
         active: impl Fn(&Builder) -> Vec<u32>,
+        retried: impl Fn(&Retries) -> Vec<Lsn>,
     ) -> Result<Places, FactsError> {
         let runs = self.each(sealed, active)?;
-        Ok(runs.into_iter().flatten().collect())
+        let mut found: Places = runs.into_iter().flatten().collect();
+        let retried = retried(&lock(&self.state).retries);
+        if !retried.is_empty() {
+            found.extend(retried);
+            found.sort_unstable();
+        }
+        Ok(found)
     }
 
     fn runs(
@@ -289,6 +290,7 @@ impl Facts {
         let segments = self.journal.shared().segments().clone();
         let oldest = segments.first().map_or(Lsn::ZERO, |first| first.start);
         state.sealed.retain(|start, _| *start >= oldest);
+        state.retries.drop_before(oldest);
         let mut built = 0;
         for segment in segments {
             match segment.end {
@@ -325,7 +327,7 @@ impl Facts {
         };
         for place in places_of(segment.start, retries) {
             let record = self.journal.read(place)?;
-            note_retry(state, &record);
+            note_retry(state, place, &record)?;
         }
         state.sealed.insert(segment.start, Arc::new(index));
         Ok(built)
@@ -416,7 +418,7 @@ impl Facts {
         for item in self.journal.records_between(builder.upto, end) {
             let (lsn, record) = item?;
             if record.head.kind == RecordKind::Retry {
-                note_retry(state, &record);
+                note_retry(state, lsn, &record)?;
             }
             let keys = keys_of(&record);
             let keys = keys.map_err(|cause| FactsError::Newer { at: lsn, cause })?;
@@ -428,12 +430,9 @@ impl Facts {
     }
 }
 
-fn note_retry(state: &mut State, record: &till_core::Record) {
-    let head = &record.head;
-    if let Some(verdict) = record.verdicts.first() {
-        let event = (head.terminal, head.epoch, head.first_seq);
-        state.retried.insert(event, *verdict);
-    }
+fn note_retry(state: &mut State, at: Lsn, record: &till_core::Record) -> Result<(), FactsError> {
+    let noted = state.retries.note(at, record);
+    noted.map_err(|cause| FactsError::Newer { at, cause })
 }
 
 fn places_of(start: Lsn, offsets: Vec<u32>) -> Places {
