@@ -6,8 +6,8 @@
 mod mix;
 
 use till_core::{
-    Claim, EventIdRow, MoveKey, Names, RollupKey, RollupRow, Rows, RowsError, SessionKey, Shard,
-    ShardConfig, SkuRow, Space, StoreRow, TerminalRow,
+    Claim, EventIdRow, MoveKey, Names, QuarantineKey, RollupKey, RollupRow, Rows, RowsError,
+    SessionKey, Shard, ShardConfig, SkuRow, Space, StoreRow, TerminalRow,
 };
 use till_protocol::id::{Epoch, EventId, SkuId, StoreId, TerminalId, TillId};
 use till_protocol::time::Timestamp;
@@ -39,6 +39,9 @@ impl Rows for InMemory {
     }
     fn event_id(&self, _: &EventId) -> Result<Option<EventIdRow>, RowsError> {
         Ok(None)
+    }
+    fn is_quarantined(&self, _: &QuarantineKey) -> Result<bool, RowsError> {
+        Ok(false)
     }
     fn moved_after(&self, _: StoreId, _: SkuId, _: MoveKey, _: u64) -> Result<i128, RowsError> {
         Ok(0)

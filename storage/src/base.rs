@@ -8,6 +8,7 @@ mod error;
 mod scan;
 
 use std::path::Path;
+use std::sync::mpsc::sync_channel;
 
 use till_core::{Record, ShardConfig, TerminalRow};
 use till_protocol::id::TerminalId;
@@ -20,6 +21,8 @@ use crate::journal::{Journal, Lsn, read_base, write_base};
 use crate::rebuild::{Fold, Progress, Registrations};
 use crate::views::{FlushBatch, Views};
 
+/// Records of about 64 KiB that are scanned ahead of the writing of a base.
+const RECORDS_AHEAD: usize = 16;
 /// Rows of one flush while a base is loaded.
 const ROWS_PER_FLUSH: usize = 10_000;
 
@@ -117,7 +120,10 @@ pub fn fold(
 /// Drops the sealed segments whose every record was received before `received_before_us`, after a base that stands in for
 /// them is on disk. Gives the position that the facts start at from now on; `None` when nothing was old enough.
 ///
-/// Only a run of segments at the front goes. `scratch` are empty views, see [`fold`].
+/// Only a run of segments at the front goes. The base is made at `upto`, which lies at or after their end: best where the
+/// journal ends, since a late count that was decided with the help of movements that go now would come out otherwise in a
+/// rebuild. What comes after `upto` is decided, and decided again by a rebuild, from the facts that stay. `scratch` are
+/// empty views, see [`fold`].
 ///
 /// # Errors
 /// [`FoldError`]; what was not dropped is whole, and the base before stays until a newer one is synced.
@@ -126,19 +132,21 @@ pub fn retain(
     facts: &Facts,
     scratch: &dyn Views,
     received_before_us: i64,
+    upto: Lsn,
     progress: Progress<'_>,
 ) -> Result<Option<Lsn>, FoldError> {
     let segments = facts.received()?;
     let old = segments
         .iter()
         .take_while(|(_, _, newest_us)| *newest_us < received_before_us);
-    let Some((_, upto, _)) = old.last() else {
+    let Some((_, dropped, _)) = old.last() else {
         return Ok(None);
     };
-    fold(journal, facts, scratch, *upto, progress)?;
-    write(journal, scratch, *upto)?;
-    journal.drop_before(*upto)?;
-    Ok(Some(*upto))
+    let base = upto.max(*dropped);
+    fold(journal, facts, scratch, base, progress)?;
+    write(journal, scratch, base)?;
+    journal.drop_before(*dropped)?;
+    Ok(Some(*dropped))
 }
 
 /// Writes the rows of views as the base at `lsn`. They must hold exactly the records below it.
@@ -146,10 +154,21 @@ pub fn retain(
 /// # Errors
 /// [`FoldError`]; the base before stays.
 pub fn write(journal: &Journal, views: &dyn Views, lsn: Lsn) -> Result<(), FoldError> {
-    let records = scan::records(views)?;
-    write_base(journal.disk().as_ref(), journal.dir(), lsn, records)?;
-    Ok(())
+    let (to_writer, records) = sync_channel(RECORDS_AHEAD);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let to_writer = to_writer;
+            // Whoever writes hears of a failed scan in place of a record, and leaves the base before as it is. Where it has
+            // failed itself, nobody listens any more.
+            if let Err(error) =
+                scan::records(views, &mut |record| to_writer.send(Ok(record)).is_ok())
+            {
+                let _gone = to_writer.send(Err(error));
+            }
+        });
+        write_base(journal.disk().as_ref(), journal.dir(), lsn, records)
+    })
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -7,12 +7,14 @@
 mod found;
 mod indexes;
 mod record;
+mod retries;
 
 use std::sync::Arc;
 
 use crate::index::{Builder, IndexFault, IndexFile, PageCache, hour_of, receipt_hash};
 use crate::journal::{Journal, Lsn, range_of};
 use indexes::Indexes;
+use retries::Retries;
 
 pub use found::{FactsError, FactsFound};
 pub use record::{Fact, FactEvent, Fate};
@@ -80,6 +82,7 @@ impl Facts {
         let places = self.places(
             |index, cache| index.receipt(cache, hash),
             |active| active.receipt(hash),
+            |retries| retries.of_receipt(hash),
         )?;
         let mut events = Vec::new();
         for place in places {
@@ -115,6 +118,7 @@ impl Facts {
                 index.store_hours(cache, store, from, to)
             },
             |active| active.store_hours(store, from, to),
+            |retries| retries.of_hours(store, from, to),
         )?;
         Ok(self.found(places))
     }
@@ -176,13 +180,13 @@ impl Facts {
         Ok(self.found(kept))
     }
 
-    /// The record at a place, with what became of its events.
+    /// The record at a place.
     ///
     /// # Errors
     /// [`FactsError::Read`].
     pub fn fact(&self, lsn: Lsn) -> Result<Fact, FactsError> {
         let record = self.journal.read(lsn)?;
-        Ok(self.judge(lsn, record))
+        Ok(Fact::new(lsn, record))
     }
 
     /// Start, end and newest receive time (us) of every sealed segment, oldest first: what retention decides by.
@@ -193,12 +197,6 @@ impl Facts {
         self.indexes.received()
     }
 
-    fn judge(&self, lsn: Lsn, record: till_core::Record) -> Fact {
-        let mut fact = Fact::new(lsn, record);
-        self.indexes.retry(&mut fact);
-        fact
-    }
-
     const fn found(&self, places: Places) -> FactsFound<'_> {
         FactsFound {
             facts: self,
@@ -207,14 +205,21 @@ impl Facts {
         }
     }
 
-    // Looks into every index, oldest segment first.
+    // Looks into every index, oldest segment first, and at the retries.
     fn places(
         &self,
         sealed: impl Fn(&IndexFile, &PageCache) -> Result<Vec<u32>, IndexFault>,
         active: impl Fn(&Builder) -> Vec<u32>,
+        retried: impl Fn(&Retries) -> Vec<Lsn>,
     ) -> Result<Places, FactsError> {
         let runs = self.indexes.each(sealed, active)?;
-        Ok(runs.into_iter().flatten().collect())
+        let mut found: Places = runs.into_iter().flatten().collect();
+        let retried = self.indexes.retried(retried);
+        if !retried.is_empty() {
+            found.extend(retried);
+            found.sort_unstable();
+        }
+        Ok(found)
     }
 
     fn runs(

@@ -223,6 +223,10 @@ impl Rows for MemoryViews {
         Ok(self.read().event_ids.get(&id.to_bytes()).copied())
     }
 
+    fn is_quarantined(&self, key: &QuarantineKey) -> Result<bool, RowsError> {
+        Ok(self.read().quarantine.contains_key(key))
+    }
+
     fn moved_after(
         &self,
         store: StoreId,

@@ -130,3 +130,6 @@ pub(crate) fn batch_of(record: &Record) -> Result<Verified, StoreError> {
     let frame = frame.map_err(|error| damaged(error.to_string()))?;
     Verified::from_journal(frame).map_err(|error| damaged(error.to_string()))
 }
+
+#[cfg(test)]
+mod tests;

@@ -81,7 +81,7 @@ pub(crate) struct World {
     pub(crate) views: Arc<MemoryViews>,
     pub(crate) log: Log,
     pub(crate) now_us: i64,
-    names: NameBook,
+    pub(crate) names: NameBook,
     seqs: std::collections::BTreeMap<u64, u64>,
 }
 
@@ -114,7 +114,7 @@ impl World {
         }
     }
 
-    fn journal(&mut self, record: Record) -> Lsn {
+    pub(crate) fn journal(&mut self, record: Record) -> Lsn {
         let lsn = Lsn::new(100 + 10 * u64::try_from(self.log.0.len()).unwrap());
         self.log.0.push(Fact::new(lsn, record));
         lsn

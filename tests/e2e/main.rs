@@ -3,6 +3,7 @@
 mod crashes;
 mod damage;
 mod replays;
+mod truth;
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;

@@ -38,6 +38,14 @@ impl Engine {
     /// # Errors
     /// When it does not come up; the message holds what it said.
     pub fn start_with(data: &Path, arguments: &[&str]) -> Result<Self> {
+        Self::serve(data, &[&["--dev"], arguments].concat())
+    }
+
+    /// Starts an engine with these arguments alone; they or their configuration file say where it gets its certificates.
+    ///
+    /// # Errors
+    /// When it does not come up; the message holds what it said.
+    pub fn serve(data: &Path, arguments: &[&str]) -> Result<Self> {
         std::fs::create_dir_all(data).context("make the data folder")?;
         let ready = data.join("ready.json");
         let log = data.join("engine.log");
@@ -47,7 +55,7 @@ impl Engine {
             .append(true)
             .open(&log)?;
         let mut child = Command::new(command("tillstream")?)
-            .args(["serve", "--dev", "--data"])
+            .args(["serve", "--data"])
             .arg(data)
             .arg("--ready-file")
             .arg(&ready)

@@ -249,6 +249,11 @@ pub trait Rows {
     /// # Errors
     /// See [`Self::store`].
     fn event_id(&self, id: &EventId) -> Result<Option<EventIdRow>, RowsError>;
+    /// Whether an event, or a line of one, is in quarantine.
+    ///
+    /// # Errors
+    /// See [`Self::store`].
+    fn is_quarantined(&self, key: &QuarantineKey) -> Result<bool, RowsError>;
     /// Net movement (1e-5 units) of a SKU by all *journalled and applied* movements whose key is greater than `after`.
     ///
     /// Asked only when a count arrives late; answered from the facts. `before` is the journal position of the record

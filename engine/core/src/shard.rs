@@ -105,8 +105,8 @@ pub struct Shard {
     names: NameBook,
     /// Rows of the quarantine that changed since the last take; `None` deletes.
     quarantine: Map<QuarantineKey, Option<QuarantineRow>>,
-    /// What was taken out of the quarantine since the start.
-    retried: Map<QuarantineKey, ()>,
+    /// What was taken out of the quarantine and may still be in the rows, with the generation of the take that deletes it.
+    retried: Map<QuarantineKey, u32>,
     terminals_dirty: Vec<u64>,
     stores_dirty: Vec<u32>,
     /// Newest generation whose rows are written.

@@ -67,7 +67,8 @@ impl Upkeep {
 fn run(engine: &Engine, stopped: &Receiver<()>) {
     let mut sealed = 0;
     let mut told = false;
-    let mut looked = Instant::now();
+    // The first look comes with the start: an engine that is started every day would never drop anything otherwise.
+    let mut looked: Option<Instant> = None;
     while stopped
         .recv_timeout(LOOK)
         .is_err_and(|error| error.is_timeout())
@@ -89,8 +90,9 @@ fn run(engine: &Engine, stopped: &Receiver<()>) {
                 }
             }
         }
-        if engine.config.retention_days.is_some() && looked.elapsed() >= RETENTION {
-            looked = Instant::now();
+        let is_due = looked.is_none_or(|at| at.elapsed() >= RETENTION);
+        if engine.config.retention_days.is_some() && is_due {
+            looked = Some(Instant::now());
             if let Err(error) = retain(engine) {
                 tracing::warn!(%error, "old segments stay for now");
             }
@@ -113,8 +115,8 @@ pub(crate) fn retain_before(
     engine: &Engine,
     received_before_us: i64,
 ) -> Result<Option<Lsn>, RetentionError> {
-    // Rows that end before the base would have to be made anew at the next start.
-    engine.flush.flush(Duration::from_secs(60))?;
+    // Rows that end before the base would have to be made anew at the next start: the base is made where they end.
+    let upto = engine.flush.flush(Duration::from_secs(60))?;
     let dir = engine.config.data_dir.join("rows.base");
     let clean = || std::fs::remove_dir_all(&dir);
     if dir.exists() {
@@ -130,6 +132,7 @@ pub(crate) fn retain_before(
         &engine.facts,
         &scratch,
         received_before_us,
+        Lsn::new(upto),
         &mut |_| {},
     );
     drop(scratch);

@@ -18,29 +18,31 @@ const DIMS: [Dim; 5] = [
     Dim::Operator,
 ];
 
-/// All rows of views as records. They are packed (about 20 bytes a row) and held in memory until they are written.
-pub(super) fn records(views: &dyn Views) -> Result<Vec<Record>, FoldError> {
-    let mut out = Vec::new();
+/// Gives all rows of views as records (about 20 bytes a row) to `take`, until it says false.
+pub(super) fn records(
+    views: &dyn Views,
+    take: &mut dyn FnMut(Record) -> bool,
+) -> Result<(), FoldError> {
     let mut stores: Vec<StoreId> = Vec::new();
-    table(&mut out, Table::Stores, |visit| {
+    table(take, Table::Stores, |visit| {
         views.stores(&mut |key, row| {
             stores.push(key);
             visit(&key, &row)
         })
     })?;
-    table(&mut out, Table::Terminals, |visit| {
+    table(take, Table::Terminals, |visit| {
         stores
             .iter()
             .try_for_each(|store| views.terminals(*store, &mut |key, row| visit(&key, &row)))
     })?;
-    table(&mut out, Table::Skus, |visit| {
+    table(take, Table::Skus, |visit| {
         stores.iter().try_for_each(|store| {
             views.skus(*store, SkuId::from_u64(0), &mut |sku, row| {
                 visit(&(*store, sku), &row)
             })
         })
     })?;
-    table(&mut out, Table::Rollups, |visit| {
+    table(take, Table::Rollups, |visit| {
         stores.iter().try_for_each(|store| {
             DIMS.iter().try_for_each(|dim| {
                 views.rollups(*store, *dim, 0..=u16::MAX, &mut |key, row| {
@@ -49,28 +51,32 @@ pub(super) fn records(views: &dyn Views) -> Result<Vec<Record>, FoldError> {
             })
         })
     })?;
-    table(&mut out, Table::EventIds, |visit| {
+    table(take, Table::EventIds, |visit| {
         views.event_ids(&mut |key, row| visit(&key, &row))
     })?;
-    table(&mut out, Table::Quarantine, |visit| {
+    table(take, Table::Quarantine, |visit| {
         views.quarantine(&mut |key, row| visit(&key, &row))
     })?;
-    table(&mut out, Table::Names, |visit| {
+    table(take, Table::Names, |visit| {
         views.names(&mut |key, row| visit(&key, &row))
-    })?;
-    Ok(out)
+    })
 }
 
 fn table<K: Key, R: Row>(
-    out: &mut Vec<Record>,
+    take: &mut dyn FnMut(Record) -> bool,
     table: Table,
     scan: impl FnOnce(&mut dyn FnMut(&K, &R) -> ControlFlow<()>) -> Result<(), StoreError>,
 ) -> Result<(), FoldError> {
     let mut packer = Packer::new(table);
     scan(&mut |key, row| {
-        out.extend(packer.add(key, row));
-        ControlFlow::Continue(())
+        if packer.add(key, row).is_none_or(&mut *take) {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
+        }
     })?;
-    out.extend(packer.take());
+    if let Some(record) = packer.take() {
+        take(record);
+    }
     Ok(())
 }

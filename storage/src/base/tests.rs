@@ -26,7 +26,7 @@ const TRADE: Trade = Trade {
 };
 
 /// The rows of every query, as their JSON text.
-fn everything(views: &dyn Views, facts: &dyn FactReader) -> BTreeMap<String, String> {
+pub(crate) fn everything(views: &dyn Views, facts: &dyn FactReader) -> BTreeMap<String, String> {
     let sources = Sources {
         views,
         facts,
@@ -157,6 +157,7 @@ fn dropping_segments_changes_no_row_before_or_after_a_rebuild() {
             &facts,
             &MemoryViews::new(),
             newest_us + 1,
+            if part == 2 { upto } else { journal.end() },
             &mut |_| {},
         );
         assert!(dropped.unwrap() >= Some(upto));
@@ -180,6 +181,7 @@ fn nothing_is_dropped_that_is_young() {
         &facts,
         &MemoryViews::new(),
         MIDNIGHT_US,
+        journal.end(),
         &mut |_| {},
     );
     assert_eq!(dropped.unwrap(), None);
@@ -190,7 +192,9 @@ fn nothing_is_dropped_that_is_young() {
 fn everything_sent_again_after_dropping_and_rebuilding_changes_nothing() {
     let kept = Kept::new(TRADE);
     let (journal, facts) = kept.open();
-    retain(&journal, &facts, &MemoryViews::new(), i64::MAX, &mut |_| {}).unwrap();
+    let upto = journal.end();
+    let scratch = MemoryViews::new();
+    retain(&journal, &facts, &scratch, i64::MAX, upto, &mut |_| {}).unwrap();
     let views = rebuilt(&journal, &facts);
     let before = everything(&views, &facts);
     let mut again = World::over(views);

@@ -3,19 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use hashbrown::HashMap;
-use till_core::{Record, RecordKind, Verdict};
+use till_core::{Record, RecordKind};
 
-use super::{Fact, FactsConfig, FactsError, Places};
+use super::retries::Retries;
+use super::{FactsConfig, FactsError, Places};
 use crate::index::keys::keys_of;
 use crate::index::{Builder, IndexFault, IndexFile, PageCache, write_index};
 use crate::journal::{Journal, Lsn, Segment, index_name, lock, segment_name};
 
 /// Indexes that wait in memory for room on the disk. One of a segment of 64 MiB takes about 10 MiB.
 pub(super) const HELD_MAX: usize = 8;
-
-/// Verdicts of retries, by terminal, epoch and sequence number.
-type Retried = HashMap<(u64, u32, u64), Verdict>;
 
 /// All indexes of a journal.
 #[derive(Debug)]
@@ -30,7 +27,7 @@ pub(super) struct Indexes {
 pub(super) struct State {
     pub(super) sealed: BTreeMap<Lsn, Sealed>,
     active: Option<Builder>,
-    retried: Retried,
+    retries: Retries,
     /// The sealed segments have changed since filters were given their room.
     filters_are_stale: bool,
 }
@@ -69,12 +66,9 @@ impl Indexes {
         place < self.journal.start()
     }
 
-    /// Gives a fact the verdicts of its retries.
-    pub(super) fn retry(&self, fact: &mut Fact) {
-        let state = lock(&self.state);
-        if !state.retried.is_empty() {
-            fact.retry(&state.retried);
-        }
+    /// Places of retries.
+    pub(super) fn retried(&self, wanted: impl Fn(&Retries) -> Vec<Lsn>) -> Vec<Lsn> {
+        wanted(&lock(&self.state).retries)
     }
 
     /// Start, end and newest receive time of every sealed segment.
@@ -180,6 +174,7 @@ impl Indexes {
         let oldest = segments.first().map_or(Lsn::ZERO, |first| first.start);
         let known = state.sealed.len();
         state.sealed.retain(|start, _| *start >= oldest);
+        state.retries.drop_before(oldest);
         state.filters_are_stale |= state.sealed.len() != known;
         let mut written = 0;
         for segment in segments {
@@ -210,7 +205,7 @@ impl Indexes {
         match opened {
             Ok((retries, file)) => {
                 for place in places_of(segment.start, retries) {
-                    note_retry(&mut state.retried, &self.journal.read(place)?);
+                    note_retry(&mut state.retries, place, &self.journal.read(place)?)?;
                 }
                 let index = Index::File(Arc::new(file));
                 state.put(Sealed {
@@ -236,7 +231,7 @@ impl Indexes {
             .active
             .take_if(|builder| builder.start == segment.start);
         let mut builder = grown.unwrap_or_else(|| Builder::new(segment.start));
-        self.read_into(&mut state.retried, &mut builder, end)?;
+        self.read_into(&mut state.retries, &mut builder, end)?;
         self.trim(segment, end);
         let written = self.write(&builder, segment, end);
         let was_written = written.is_ok();
@@ -271,7 +266,7 @@ impl Indexes {
     fn whole(&self, segment: Segment, end: Lsn) -> Result<Builder, FactsError> {
         let mut builder = Builder::new(segment.start);
         // Its retries were noted when the segment was first met.
-        self.read_into(&mut Retried::new(), &mut builder, end)?;
+        self.read_into(&mut Retries::default(), &mut builder, end)?;
         Ok(builder)
     }
 
@@ -312,20 +307,20 @@ impl Indexes {
     fn extend(&self, state: &mut State, start: Lsn, end: Lsn) -> Result<(), FactsError> {
         let grown = state.active.take_if(|builder| builder.start == start);
         let mut builder = grown.unwrap_or_else(|| Builder::new(start));
-        let read = self.read_into(&mut state.retried, &mut builder, end);
+        let read = self.read_into(&mut state.retries, &mut builder, end);
         state.active = Some(builder);
         read
     }
 
     fn read_into(
         &self,
-        retried: &mut Retried,
+        retries: &mut Retries,
         builder: &mut Builder,
         end: Lsn,
     ) -> Result<(), FactsError> {
         for item in self.journal.records_between(builder.upto, end) {
             let (lsn, record) = item?;
-            note_retry(retried, &record);
+            note_retry(retries, lsn, &record)?;
             let keys = keys_of(&record);
             let keys = keys.map_err(|cause| FactsError::Newer { at: lsn, cause })?;
             builder.add(lsn, &record, &keys);
@@ -386,14 +381,12 @@ impl Index {
     }
 }
 
-fn note_retry(retried: &mut Retried, record: &Record) {
-    let head = &record.head;
-    if head.kind == RecordKind::Retry
-        && let Some(verdict) = record.verdicts.first()
-    {
-        let event = (head.terminal, head.epoch, head.first_seq);
-        retried.insert(event, *verdict);
+fn note_retry(retries: &mut Retries, at: Lsn, record: &Record) -> Result<(), FactsError> {
+    if record.head.kind != RecordKind::Retry {
+        return Ok(());
     }
+    let noted = retries.note(at, record);
+    noted.map_err(|cause| FactsError::Newer { at, cause })
 }
 
 fn places_of(start: Lsn, offsets: Vec<u32>) -> Places {

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use hashbrown::HashMap;
-use till_core::{Outcome, Record, Verdict};
+use till_core::{Outcome, Record};
 use till_protocol::verified::Verified;
 use till_protocol::view::View;
 
@@ -11,7 +10,7 @@ use super::FactsError;
 use crate::index::keys::{verified_of, with_receipt};
 use crate::journal::Lsn;
 
-/// What became of an event, retries included.
+/// What became of an event with one record.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Fate {
     /// Whether it counts.
@@ -29,8 +28,6 @@ pub struct Fact {
     pub lsn: Lsn,
     /// The record.
     pub record: Record,
-    // Verdicts of retries, by index of the event.
-    retried: Vec<Verdict>,
 }
 
 /// One event of a record.
@@ -44,27 +41,7 @@ pub struct FactEvent {
 
 impl Fact {
     pub(crate) const fn new(lsn: Lsn, record: Record) -> Self {
-        Self {
-            lsn,
-            record,
-            retried: Vec::new(),
-        }
-    }
-
-    pub(crate) fn retry(&mut self, retried: &HashMap<(u64, u32, u64), Verdict>) {
-        let head = &self.record.head;
-        for verdict in &self.record.verdicts {
-            if verdict.outcome != Outcome::Quarantined {
-                continue;
-            }
-            let seq = head.first_seq.saturating_add(u64::from(verdict.index));
-            if let Some(again) = retried.get(&(head.terminal, head.epoch, seq)) {
-                self.retried.push(Verdict {
-                    index: verdict.index,
-                    ..*again
-                });
-            }
-        }
+        Self { lsn, record }
     }
 
     /// The events of the record, to be read in place; `None` for a record without a payload of events.
@@ -79,35 +56,25 @@ impl Fact {
         })
     }
 
-    /// What became of an event of the record.
-    pub fn fate(&self, index: u32) -> Fate {
-        if index < self.record.head.skip {
-            return Fate {
+    /// What became of an event with this record; `None` where the record says nothing of it. An event takes effect with the
+    /// record in which it is applied: one that was quarantined and applied by a retry stays quarantined in its first record
+    /// and is applied in the retry's, so that it counts once, at the place where it took effect.
+    pub fn fate(&self, index: u32) -> Option<Fate> {
+        let head = &self.record.head;
+        if index < head.skip {
+            return Some(Fate {
                 outcome: Outcome::Duplicate,
                 reason: 0,
                 flags: 0,
-            };
+            });
         }
-        let again = self.retried.iter().find(|one| one.index == index);
-        let first = self.record.verdicts.iter();
-        let mut first = first.filter(|one| one.index == index || one.index == Verdict::ALL);
-        match again.or_else(|| first.next()) {
-            Some(verdict) => Fate {
-                outcome: verdict.outcome,
-                reason: verdict.reason,
-                flags: verdict.flags,
-            },
-            None => Fate {
-                outcome: Outcome::Applied,
-                reason: 0,
-                flags: 0,
-            },
-        }
-    }
-
-    /// Whether an event of the record counts in sums and levels.
-    pub fn is_applied(&self, index: u32) -> bool {
-        self.fate(index).outcome == Outcome::Applied
+        let (outcome, flags) = self.record.outcome(index)?;
+        let reason = self.record.verdict(index).map_or(0, |one| one.reason);
+        Some(Fate {
+            outcome,
+            reason,
+            flags,
+        })
     }
 
     /// Sequence number of an event of the record.
@@ -122,7 +89,7 @@ impl Fact {
     }
 }
 
-/// Adds the events of a record that have this receipt.
+/// Adds the events of a record that have this receipt; of a retry, the event that it decided.
 pub(crate) fn add_with_receipt(
     fact: &Arc<Fact>,
     receipt: &str,
@@ -133,7 +100,8 @@ pub(crate) fn add_with_receipt(
     };
     if let View::Sale(view) = verified.view() {
         for event in view.events() {
-            if with_receipt(&event, |text| text == receipt) == Some(true) {
+            let is_here = fact.fate(event.index).is_some();
+            if is_here && with_receipt(&event, |text| text == receipt) == Some(true) {
                 events.push(FactEvent {
                     fact: Arc::clone(fact),
                     index: event.index,

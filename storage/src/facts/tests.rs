@@ -2,8 +2,6 @@
 
 mod fresh;
 
-use std::sync::Arc;
-
 use proptest::prelude::*;
 use till_core::{Outcome, Record, RecordHead, RecordKind, Verdict};
 use till_protocol::builder::{SaleBuilder, SaleParts, StockBuilder};
@@ -285,13 +283,12 @@ fn compare_hours(facts: &Facts) {
     assert_eq!(found.places(), wanted);
 }
 
-#[test]
-fn what_was_quarantined_and_decided_again_has_its_last_fate() {
-    let disk = SimDisk::new(0);
-    let mut batch = moves(1 << 32 | 1, 1, &[400_000, 400_001, 400_002]);
-    batch.head.skip = 1;
+// A batch of three sales whose last is quarantined, by its own verdict or by one on all that are new.
+fn quarantined_and_retried(index: u32) -> (Record, Record) {
+    let mut batch = sales(1 << 32 | 1, 1, &[(400_000, 1), (400_001, 2), (400_002, 3)]);
+    batch.head.skip = 2;
     batch.verdicts = vec![Verdict {
-        index: 2,
+        index,
         outcome: Outcome::Quarantined,
         reason: 9,
         flags: 0,
@@ -299,43 +296,52 @@ fn what_was_quarantined_and_decided_again_has_its_last_fate() {
     let retry = Record {
         head: RecordHead {
             kind: RecordKind::Retry,
-            family: 0,
-            first_seq: 3,
-            count: 0,
+            skip: 0,
             ..batch.head
         },
-        payload: bytes::Bytes::new(),
         verdicts: vec![Verdict {
-            index: 0,
+            index: 2,
             outcome: Outcome::Applied,
             reason: 0,
             flags: 4,
         }],
+        ..batch.clone()
     };
-    append_each(open(&disk).unwrap(), std::slice::from_ref(&batch))
-        .1
-        .unwrap();
-    let before = facts(open(&disk).unwrap().journal);
-    let mut found = before.by_store_hours(1, 0, i64::MAX).unwrap();
-    let fact = found.next().unwrap().unwrap();
-    assert_eq!(fact.fate(0).outcome, Outcome::Duplicate);
-    assert!(fact.is_applied(1));
-    assert_eq!(
-        (fact.fate(2).outcome, fact.fate(2).reason),
-        (Outcome::Quarantined, 9)
-    );
-    append_each(open(&disk).unwrap(), &[retry]).1.unwrap();
-    let after = facts(open(&disk).unwrap().journal);
-    let fact = after
-        .by_terminal(1 << 32 | 1, 1, 3, 3)
-        .unwrap()
-        .next()
-        .unwrap()
-        .unwrap();
-    assert_eq!(
-        (fact.fate(2).outcome, fact.fate(2).flags),
-        (Outcome::Applied, 4)
-    );
-    assert_eq!(fact.seq(2), 3);
-    let _kept = Arc::new(fact);
+    (batch, retry)
+}
+
+#[test]
+fn a_retried_event_is_found_once_as_applied_where_it_took_effect() {
+    for index in [2, Verdict::ALL] {
+        let disk = SimDisk::new(0);
+        let (batch, retry) = quarantined_and_retried(index);
+        let places = append_each(open(&disk).unwrap(), &[batch, retry]);
+        places.1.unwrap();
+        let facts = facts(open(&disk).unwrap().journal);
+        let fates = |hour: i64| -> Vec<_> {
+            let found = facts.by_store_hours(1, hour * HOUR, (hour + 1) * HOUR);
+            let found = found.unwrap().map(|fact| {
+                let fact = fact.unwrap();
+                (0..3)
+                    .map(|at| {
+                        fact.fate(at)
+                            .map(|fate| (fate.outcome, fate.reason, fate.flags))
+                    })
+                    .collect()
+            });
+            let found: Vec<Vec<_>> = found.collect();
+            found
+        };
+        let known = Some((Outcome::Duplicate, 0, 0));
+        let first = vec![known, known, Some((Outcome::Quarantined, 9, 0))];
+        let again = vec![None, None, Some((Outcome::Applied, 0, 4))];
+        assert_eq!(fates(400_002), [first.clone(), again], "verdict on {index}");
+        assert_eq!(fates(400_001), [first], "verdict on {index}");
+        let found = facts.by_receipt("R-3").unwrap();
+        let found: Vec<_> = found
+            .iter()
+            .map(|one| (one.fact.record.head.kind, one.index))
+            .collect();
+        assert_eq!(found, [(RecordKind::Batch, 2), (RecordKind::Retry, 2)]);
+    }
 }

@@ -23,7 +23,7 @@ pub(crate) struct Keys {
 /// understand what it once took, so it is older than the one that wrote it.
 pub(crate) fn verified_of(record: &Record) -> Option<Result<Verified, String>> {
     let head = &record.head;
-    if head.kind != RecordKind::Batch {
+    if !matches!(head.kind, RecordKind::Batch | RecordKind::Retry) {
         return None;
     }
     let frame = Frame {
@@ -41,9 +41,13 @@ pub(crate) fn verified_of(record: &Record) -> Option<Result<Verified, String>> {
     Some(Verified::from_journal(frame).map_err(|unreadable| unreadable.error.to_string()))
 }
 
-/// Reads the keys of a record's events. Records without events have none.
+/// Reads the keys of a record's events. Records without events have none, nor have retries: they are few, and what they are
+/// found by is kept in memory.
 pub(crate) fn keys_of(record: &Record) -> Result<Keys, String> {
     let mut keys = Keys::default();
+    if record.head.kind != RecordKind::Batch {
+        return Ok(keys);
+    }
     let Some(verified) = verified_of(record).transpose()? else {
         return Ok(keys);
     };

@@ -53,16 +53,16 @@ pub enum BaseError {
 }
 
 /// Writes the base that stands in for everything before `lsn`, and makes it durable. It replaces older ones, which are
-/// removed.
+/// removed. The records are written as they come; none needs to stay in memory.
 ///
 /// # Errors
-/// [`BaseError`]; the older base is then still there and whole.
-pub fn write_base(
+/// [`BaseError`], or what comes in place of a record; the older base is then still there and whole.
+pub fn write_base<E: From<BaseError>>(
     disk: &dyn Disk,
     dir: &Path,
     lsn: Lsn,
-    records: impl IntoIterator<Item = Record>,
-) -> Result<(), BaseError> {
+    records: impl IntoIterator<Item = Result<Record, E>>,
+) -> Result<(), E> {
     let path = dir.join(name(lsn));
     let before = path.with_extension("new");
     let io = |doing| {
@@ -87,13 +87,13 @@ pub fn write_base(
     Ok(())
 }
 
-fn fill(
+fn fill<E: From<BaseError>>(
     file: &dyn DiskFile,
     lsn: Lsn,
     salt: u64,
-    records: impl IntoIterator<Item = Record>,
+    records: impl IntoIterator<Item = Result<Record, E>>,
     path: &Path,
-) -> Result<(), BaseError> {
+) -> Result<(), E> {
     let io = |cause| BaseError::Io {
         doing: "writing",
         file: path.to_path_buf(),
@@ -113,7 +113,7 @@ fn fill(
         ..BaseGroup::default()
     };
     for record in records {
-        group.add(&Prepared::new(&record)?);
+        group.add(&Prepared::new(&record?).map_err(BaseError::from)?);
         if group.body.len() >= GROUP_BYTES {
             group.write(file, salt, false).map_err(io)?;
         }
@@ -123,7 +123,8 @@ fn fill(
     }
     // The closing group says that nothing is missing.
     group.write(file, salt, true).map_err(io)?;
-    file.sync().map_err(io)
+    file.sync().map_err(io)?;
+    Ok(())
 }
 
 #[derive(Debug, Default)]

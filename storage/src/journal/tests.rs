@@ -352,6 +352,10 @@ fn a_marker_comes_behind_the_records_before_it() {
     assert!(told[1].0 <= *witness.through.lock().unwrap());
 }
 
+fn write_base(disk: &SimDisk, lsn: Lsn, records: Vec<Record>) -> Result<(), super::BaseError> {
+    super::write_base(disk, &dir(), lsn, records.into_iter().map(Ok))
+}
+
 #[test]
 fn segments_leave_only_when_a_durable_base_stands_in_for_them() {
     let disk = SimDisk::new(0);
@@ -362,7 +366,7 @@ fn segments_leave_only_when_a_durable_base_stands_in_for_them() {
     let border = journal.segments()[2].start;
     assert!(journal.drop_before(border).is_err());
     let carried = records(3, 10);
-    super::write_base(&disk, &dir(), border, carried.clone()).unwrap();
+    write_base(&disk, border, carried.clone()).unwrap();
     assert_eq!(journal.drop_before(border).unwrap().len(), 2);
     assert_eq!(journal.start(), border);
     let opened = open(&disk.crash()).unwrap();
@@ -379,7 +383,7 @@ fn a_damaged_base_stops_the_start() {
     append_each(open(&disk).unwrap(), &records(1, 10))
         .1
         .unwrap();
-    super::write_base(&disk, &dir(), Lsn::new(64), records(2, 10)).unwrap();
+    write_base(&disk, Lsn::new(64), records(2, 10)).unwrap();
     let path = dir().join(format!("base-{:020}.till", 64));
     let bytes = disk.bytes(&path).unwrap();
     for bit in 0..bytes.len() * 8 {

@@ -5,7 +5,7 @@ use till_core::event::{Event, for_each};
 use till_protocol::id::{StoreId, TerminalId};
 
 use crate::facts::{Fact, Facts, FactsError, Fate};
-use crate::journal::{Lsn, ReadError};
+use crate::journal::ReadError;
 use crate::views::StoreError;
 
 /// A visitor of facts; an error ends the walk.
@@ -85,7 +85,7 @@ impl FactReader for Facts {
     }
 
     fn start(&self) -> u64 {
-        self.journal().base().map_or(0, Lsn::get)
+        self.journal().start().get()
     }
 
     fn of_hours(
@@ -123,8 +123,8 @@ impl FactReader for Facts {
     }
 }
 
-/// Gives each event that came with a record to `visit`, with its fate and index. Events that had come before are left out,
-/// and so are records without events of their own.
+/// Gives each event that a record says something of to `visit`, with its fate and index: of a retry, the one that it
+/// decided. Events that had come before are left out, and so are records without events of their own.
 ///
 /// # Errors
 /// What `visit` returns; [`StoreError::Damaged`] when the payload is not what its head says.
@@ -133,14 +133,12 @@ pub(crate) fn each_event(
     mut visit: impl FnMut(Event<'_>, Fate, u32) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
     let record = &fact.record;
-    if record.head.kind != RecordKind::Batch {
+    if !matches!(record.head.kind, RecordKind::Batch | RecordKind::Retry) {
         return Ok(());
     }
     let batch = crate::rebuild::batch_of(record)?;
     for_each(&batch.view(), |index, event| {
-        if index < record.head.skip {
-            return Ok(());
-        }
-        visit(event, fact.fate(index), index)
+        let fate = fact.fate(index).filter(|_| index >= record.head.skip);
+        fate.map_or(Ok(()), |fate| visit(event, fate, index))
     })
 }

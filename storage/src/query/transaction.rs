@@ -83,6 +83,23 @@ pub struct TransactionState {
     pub adjustments: Vec<AdjustmentState>,
 }
 
+impl TransactionState {
+    fn key(&self) -> (u32, u32, u32, u64) {
+        (self.store, self.terminal, self.epoch, self.seq)
+    }
+
+    // Whether a later record decided the same event again; its outcome is then taken over.
+    fn is_retried_as(&mut self, later: &mut Self) -> bool {
+        let is_retry = self.key() == later.key() && self.outcome == "quarantined";
+        if is_retry {
+            self.outcome = later.outcome;
+            self.reason = later.reason.take();
+            self.flags = std::mem::take(&mut later.flags);
+        }
+        is_retry
+    }
+}
+
 /// A line.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub struct LineState {
@@ -143,7 +160,8 @@ pub struct AdjustmentState {
     pub amount_minor: i64,
 }
 
-/// Every transaction with a receipt, by store, till, epoch and sequence number.
+/// Every transaction with a receipt, by store, till, epoch and sequence number. One that was quarantined and decided again
+/// stands in the place of its first record, with its last outcome.
 ///
 /// # Errors
 /// [`StoreError`] when rows or facts cannot be read.
@@ -177,7 +195,8 @@ pub fn transactions(
             Ok(())
         })
     })?;
-    rows.sort_by_key(|row| (row.store, row.terminal, row.epoch, row.seq));
+    rows.sort_by_key(|row| (row.store, row.terminal, row.epoch, row.seq, row.position));
+    rows.dedup_by(|retried, row| row.is_retried_as(retried));
     Ok(Answer { rows, freshness })
 }
 

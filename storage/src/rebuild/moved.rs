@@ -6,8 +6,8 @@ use std::ops::ControlFlow;
 use till_core::contribution::{movement_of, movements_of_sale};
 use till_core::event::Event;
 use till_core::{
-    Dim, EventIdRow, LocalHour, MoveKey, Outcome, RollupKey, RollupRow, Rows, RowsError, SkuRow,
-    StoreRow, TerminalRow, Zone,
+    Dim, EventIdRow, LocalHour, MoveKey, Outcome, QuarantineKey, RollupKey, RollupRow, Rows,
+    RowsError, SkuRow, StoreRow, TerminalRow, Zone,
 };
 use till_protocol::id::{EventId, SkuId, StoreId, TerminalId};
 
@@ -20,9 +20,10 @@ const DAYS_BEHIND: u16 = 7;
 
 /// Views and facts: everything that [`Rows`] asks for.
 ///
-/// `moved_after` is answered from the facts of the store since the count's hour. Facts that retention dropped are made up
-/// for by the sums of the hours after the count's; of the count's own hour, dropped movements count as before it. Cost:
-/// reading the store's records since the count.
+/// `moved_after` is answered from the facts of the store since the count's hour, each at the place of the record with which
+/// it took effect: a retried event's is that of the retry. Facts that retention dropped are made up for by the sums of the
+/// hours after the count's; of the count's own hour, dropped movements count as before it. Cost: reading the store's records
+/// since the count.
 pub struct FactRows<'a> {
     views: &'a dyn Views,
     facts: &'a dyn FactReader,
@@ -114,29 +115,45 @@ impl FactRows<'_> {
             sku: sku.get(),
             after,
         };
-        let row = self.views.store(store)?;
-        let stored = row.as_ref().map_or(0, |row| row.applied);
+        let mut row = self.views.store(store)?;
+        if self.facts.start() == 0 {
+            return self.of_facts(store, &wanted, before, |_, _| true);
+        }
         let mut zone = zone_of(row.as_ref())?;
         let own = zone.local(after.at_us);
-        let dropped = self.facts.start() > 0;
-        let mut sum = 0_i128;
-        self.facts
-            .of_hours(store, after.at_us, i64::MAX, &mut |fact| {
-                let position = fact.lsn.get();
-                if position >= before {
-                    return Ok(());
-                }
-                if !dropped || position > stored {
-                    sum += wanted.of_fact(fact, |_| true)?;
-                    return Ok(());
-                }
-                // The sums of the hours after have it, but for the count's own hour.
-                sum += wanted.of_fact(fact, |at_us| zone.local(at_us).hour_us == own.hour_us)?;
-                Ok(())
+        loop {
+            // The sums of the hours after have what the store's row holds, but for the count's own hour.
+            let stored = row.as_ref().map_or(0, |row| row.applied);
+            let mut sum = self.of_facts(store, &wanted, before, |position, at_us| {
+                position > stored || zone.local(at_us).hour_us == own.hour_us
             })?;
-        if dropped {
             sum += self.of_later_hours(store, sku, own)?;
+            let after = self.views.store(store)?;
+            // A flush came between row and sums: they are of two states. The shard that asks gives no other meanwhile.
+            if after.as_ref().map_or(0, |row| row.applied) == stored {
+                return Ok(sum);
+            }
+            row = after;
         }
+    }
+
+    // The sum of the movements after a key that took effect before a place and pass `counts` with their place and time.
+    fn of_facts(
+        &self,
+        store: StoreId,
+        wanted: &Wanted,
+        before: u64,
+        mut counts: impl FnMut(u64, i64) -> bool,
+    ) -> Result<i128, StoreError> {
+        let mut sum = 0_i128;
+        let from = wanted.after.at_us;
+        self.facts.of_hours(store, from, i64::MAX, &mut |fact| {
+            let position = fact.lsn.get();
+            if position < before {
+                sum += wanted.of_fact(fact, |at_us| counts(position, at_us))?;
+            }
+            Ok(())
+        })?;
         Ok(sum)
     }
 
@@ -186,6 +203,10 @@ impl Rows for FactRows<'_> {
 
     fn event_id(&self, id: &EventId) -> Result<Option<EventIdRow>, RowsError> {
         self.views.event_id(id)
+    }
+
+    fn is_quarantined(&self, key: &QuarantineKey) -> Result<bool, RowsError> {
+        Ok(self.views.quarantined(key)?.is_some())
     }
 
     fn moved_after(

@@ -91,6 +91,7 @@ impl Shard {
     pub fn flushed(&mut self, generation: u32) {
         self.flushed = self.flushed.max(generation);
         self.event_ids.flushed(self.flushed);
+        self.retried.retain(|_, taken| *taken > self.flushed);
     }
 
     /// Drops clean actors from memory where there are more than [`actors_max`](super::ShardConfig::actors_max): first

@@ -69,7 +69,7 @@ impl Shard {
         rows: &dyn Rows,
         names: &dyn Names,
     ) -> Result<Record, RetryError> {
-        if self.retried.contains_key(&key) {
+        if !self.is_quarantined(&key, rows)? {
             return Err(RetryError::Gone);
         }
         let head = &original.head;
@@ -81,15 +81,10 @@ impl Shard {
             .filter(|_| head.kind == RecordKind::Batch)
             .filter(|_| (head.terminal, head.epoch) == (key.terminal, key.epoch))
             .ok_or(RetryError::OtherRecord)?;
-        let expected = if key.line == u16::MAX {
-            Outcome::Quarantined
-        } else {
-            Outcome::Applied
-        };
-        if original
-            .outcome(index)
-            .is_none_or(|(outcome, _)| outcome != expected)
-        {
+        // A line also waits of an event that was quarantined itself and has been applied by a retry.
+        let outcome = original.outcome(index).map(|(outcome, _)| outcome);
+        let is_of_line = key.line != u16::MAX && outcome == Some(Outcome::Applied);
+        if !is_of_line && outcome != Some(Outcome::Quarantined) {
             return Err(RetryError::OtherRecord);
         }
         let terminal = TerminalId::from_u64(key.terminal).map_err(|error| RowsError {
@@ -117,11 +112,23 @@ impl Shard {
             verdicts: vec![verdict],
         };
         self.apply_retry(&record, &scope)?;
-        if key.line == u16::MAX {
-            self.counters.quarantined = self.counters.quarantined.saturating_sub(1);
+        // One that was received before this start is in none of the counts.
+        if key.line == u16::MAX && self.counters.quarantined > 0 {
+            self.counters.quarantined -= 1;
             self.counters.applied += 1;
         }
         Ok(record)
+    }
+
+    // What this shard knows that the rows do not say yet, else what the rows say.
+    fn is_quarantined(&self, key: &QuarantineKey, rows: &dyn Rows) -> Result<bool, RowsError> {
+        if let Some(row) = self.quarantine.get(key) {
+            return Ok(row.is_some());
+        }
+        if self.retried.contains_key(key) {
+            return Ok(false);
+        }
+        rows.is_quarantined(key)
     }
 }
 
@@ -282,7 +289,6 @@ impl Shard {
     ) -> Result<(), RowsError> {
         let verified = read_back(scope.position, record)?;
         let view = verified.view();
-        self.plan.named.clear();
         self.plan.ops.clear();
         self.plan_record(&view, record, scope)?;
         let mut lines = Vec::new();
@@ -294,6 +300,7 @@ impl Shard {
             }
         }
         // From here on nothing can fail.
+        self.take_names(&view, record);
         self.commit(scope, record.head.received_at_us);
         for (slot, waiting) in lines {
             let effect = self.level(slot, |level| waiting.take_into(level));
@@ -318,7 +325,7 @@ impl Shard {
             line: verdict.waiting_line().unwrap_or(u16::MAX),
         };
         self.quarantine.insert(key, None);
-        self.retried.insert(key, ());
+        self.retried.insert(key, self.actors.generation);
         if key.line == u16::MAX
             && let Some(terminal) = self.actors.terminals.get_mut(&key.terminal)
         {

@@ -1,10 +1,11 @@
 //! Single rows, for the core.
 
 use till_core::{
-    EventIdRow, MoveKey, RollupKey, RollupRow, Rows, RowsError, SkuRow, StoreRow, TerminalRow,
+    EventIdRow, MoveKey, QuarantineKey, RollupKey, RollupRow, Rows, RowsError, SkuRow, StoreRow,
+    TerminalRow,
 };
 use till_protocol::id::{EventId, SkuId, StoreId, TerminalId};
-use till_storage::views::without_facts;
+use till_storage::views::{Views as _, without_facts};
 
 use super::EmbeddedViews;
 
@@ -27,6 +28,10 @@ impl Rows for EmbeddedViews {
 
     fn event_id(&self, id: &EventId) -> Result<Option<EventIdRow>, RowsError> {
         Ok(self.get(id)?)
+    }
+
+    fn is_quarantined(&self, key: &QuarantineKey) -> Result<bool, RowsError> {
+        Ok(self.quarantined(key)?.is_some())
     }
 
     fn moved_after(

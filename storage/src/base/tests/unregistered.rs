@@ -54,7 +54,14 @@ fn a_rebuild_goes_on_without_a_store_whose_registration_is_lost() {
     assert_eq!(found["stock 2"], "[]");
     // What waits does not leave with its segments.
     let scratch = MemoryViews::new();
-    let dropped = retain(&journal, &facts, &scratch, i64::MAX, &mut |_| {});
+    let dropped = retain(
+        &journal,
+        &facts,
+        &scratch,
+        i64::MAX,
+        journal.end(),
+        &mut |_| {},
+    );
     assert!(
         matches!(dropped, Err(FoldError::Unregistered { .. })),
         "{dropped:?}"

@@ -10,7 +10,7 @@ use crate::disk::{Disk as _, SimDisk};
 use crate::facts::indexes::{HELD_MAX, Index};
 use crate::facts::{Facts, FactsConfig, FactsError};
 use crate::journal::testing::{dir, open};
-use crate::journal::{CommitStats, Journal, Prepared, Writer, lock, write_base};
+use crate::journal::{BaseError, CommitStats, Journal, Prepared, Writer, lock, write_base};
 
 // Commits groups by hand until the journal has `segments` of them.
 fn grow(writer: &mut Writer, journal: &Journal, sent: &mut Vec<Record>, segments: usize) {
@@ -142,7 +142,8 @@ fn the_newest_segments_have_filters_and_dropped_ones_give_their_room_back() {
     // All that are left when segments go fit again, and so do new ones, for ever.
     for _ in 0..3 {
         let border = journal.segments()[2].start;
-        write_base(&disk, &dir(), border, Vec::new()).unwrap();
+        let none = Vec::<Result<Record, BaseError>>::new();
+        write_base(&disk, &dir(), border, none).unwrap();
         journal.drop_before(border).unwrap();
         facts.catch_up().unwrap();
         assert_eq!(loaded(&facts), [true, true]);

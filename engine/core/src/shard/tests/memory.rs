@@ -114,6 +114,10 @@ impl Rows for Memory {
         Ok(self.event_ids.get(&id.to_bytes()).copied())
     }
 
+    fn is_quarantined(&self, key: &QuarantineKey) -> Result<bool, RowsError> {
+        Ok(self.quarantine.contains_key(key))
+    }
+
     fn moved_after(
         &self,
         store: StoreId,
@@ -146,6 +150,9 @@ impl Rows for Broken {
         Err(broken())
     }
     fn event_id(&self, _: &EventId) -> Result<Option<EventIdRow>, RowsError> {
+        Err(broken())
+    }
+    fn is_quarantined(&self, _: &QuarantineKey) -> Result<bool, RowsError> {
         Err(broken())
     }
     fn moved_after(&self, _: StoreId, _: SkuId, _: MoveKey, _: u64) -> Result<i128, RowsError> {

@@ -8,7 +8,7 @@ use till_protocol::verified::Verified;
 use super::world::{
     MINUTE, NOW, ONE, World, basket, movement, record_of, sales, session, sku_of, stock, terminal,
 };
-use crate::{Handled, Outcome, QuarantineKey, RecordKind, RetryError, flag};
+use crate::{Handled, Outcome, QuarantineKey, RecordKind, RetryError, Shard, ShardConfig, flag};
 
 fn key(till: u32, seq: u64, line: u16) -> QuarantineKey {
     QuarantineKey {
@@ -139,6 +139,7 @@ fn an_id_with_two_names_is_never_merged_and_can_be_retried() {
     );
     let state = world.state();
     assert_eq!(state.quarantine.len(), 2);
+    assert_eq!(state.names[&(false, sku)], "MILK-1");
     assert_eq!(state.terminals[&terminal(1).to_u64()].totals.net, 100);
     assert!(world.shard.counters().adds_up());
     world.check_replay();
@@ -176,5 +177,68 @@ fn a_level_out_of_range_parks_its_sku_alone_and_a_retry_brings_it_back() {
     }
     assert_eq!(world.level(1), i64::MAX - 1 - ONE);
     assert!(world.state().quarantine.is_empty());
+    world.check_replay();
+}
+
+/// Two who retry at the same time have the same list of entries; between them the shard may have started anew.
+#[test]
+fn an_entry_that_an_earlier_life_of_the_shard_retried_is_gone() {
+    let mut world = World::new();
+    let huge = || movement(kind::ADJUSTED, 1, i64::MAX - 1, NOW);
+    let record = record_of(world.send(1, 1, stock(1, &[huge(), huge()])));
+    let moved = movement(kind::RESERVED, 2, ONE, NOW);
+    record_of(world.send(1, 1, stock(3, &[moved])));
+    record_of(world.send(
+        1,
+        1,
+        stock(4, &[movement(kind::COUNTED, 1, ONE, NOW + MINUTE)]),
+    ));
+    world.flush();
+    let now = Timestamp::from_us(NOW + MINUTE);
+    // The count is what un-parks; the movement before it then has no place any more.
+    let count = world.journal[3].clone();
+    let waiting = [(key(1, 4, 0), count), (key(1, 2, 0), record)];
+    for (key, original) in &waiting {
+        let retried = world
+            .shard
+            .retry(now, *key, original, &world.rows, &world.names);
+        world.keep_record(retried.unwrap());
+    }
+    world.flush();
+    let before = world.state();
+    assert!(before.quarantine.is_empty());
+    assert_eq!(world.level(1), ONE);
+    world.shard = Shard::new(ShardConfig::default());
+    for (key, original) in &waiting {
+        let again = world
+            .shard
+            .retry(now, *key, original, &world.rows, &world.names);
+        assert_eq!(again, Err(RetryError::Gone));
+    }
+    assert_eq!(world.state(), before);
+}
+
+#[test]
+fn counters_add_up_where_an_earlier_life_of_the_shard_set_an_event_aside() {
+    let mut world = World::new();
+    let sku = sku_of("MILK-1");
+    let held = |world: &World, name: &str| {
+        let mut names = world.names.0.lock().unwrap();
+        names.insert((false, sku), name.to_owned());
+    };
+    held(&world, "BREAD");
+    let mut named = basket(NOW, &[(sku, 100)]);
+    named.codes = vec![(0, "MILK-1")];
+    let record = record_of(world.send(1, 1, sales(1, &[named])));
+    world.flush();
+    held(&world, "MILK-1");
+    world.shard = Shard::new(ShardConfig::default());
+    let now = Timestamp::from_us(NOW + MINUTE);
+    let key = key(1, 1, u16::MAX);
+    let retried = world
+        .shard
+        .retry(now, key, &record, &world.rows, &world.names);
+    world.keep_record(retried.unwrap());
+    assert!(world.shard.counters().adds_up());
     world.check_replay();
 }
