@@ -14,9 +14,12 @@ use thiserror::Error;
 use crate::disk::{Disk, DiskFile};
 use crate::journal::doctoring::{
     EntryPrefix, Extent, FileKind, Folder, GROUP_HEADER, GroupHeader, Ledger, Piece, Scan,
-    SegmentHeader, ends_before, entries_crc, entries_in, pieces, proof_of_damage, read_header,
+    SegmentHeader, ends_before, entries_crc, entries_in, pieces, proof_of_damage, proof_of_rows,
+    read_header,
 };
-use crate::journal::{Lost, Lsn, OpenError, SEGMENT_HEADER_BYTES, segment_name};
+use crate::journal::{
+    ENTRY_PREFIX_BYTES, Lost, Lsn, OpenError, SEGMENT_HEADER_BYTES, segment_name,
+};
 use crate::num::{narrow, size, size32, wide};
 
 /// What the names of copies of damaged segments end in. The journal never reads them.
@@ -88,12 +91,13 @@ impl Report {
     }
 }
 
-/// Looks at every byte of a journal that nobody has open, and changes nothing.
+/// Looks at every byte of a journal that nobody has open, and changes nothing. Rows show that everything before `known` was
+/// durable once; zero where there are none.
 ///
 /// # Errors
 /// [`DoctorError`]. Damage is no error: it is in the report.
-pub fn doctor(disk: &dyn Disk, dir: &Path) -> Result<Report, DoctorError> {
-    Ok(Patient::examine(disk, dir)?.report)
+pub fn doctor(disk: &dyn Disk, dir: &Path, known: Lsn) -> Result<Report, DoctorError> {
+    Ok(Patient::examine(disk, dir, known)?.report)
 }
 
 /// Puts damaged segments aside and writes what is whole of them in their place. A journal that is sound is left alone.
@@ -101,8 +105,8 @@ pub fn doctor(disk: &dyn Disk, dir: &Path) -> Result<Report, DoctorError> {
 ///
 /// # Errors
 /// [`DoctorError`]; each segment is either as it was or replaced whole.
-pub fn salvage(disk: &dyn Disk, dir: &Path) -> Result<Report, DoctorError> {
-    let mut patient = Patient::examine(disk, dir)?;
+pub fn salvage(disk: &dyn Disk, dir: &Path, known: Lsn) -> Result<Report, DoctorError> {
+    let mut patient = Patient::examine(disk, dir, known)?;
     for segment in std::mem::take(&mut patient.segments) {
         if segment.is_wounded {
             patient.replace(&segment)?;
@@ -117,6 +121,7 @@ pub fn salvage(disk: &dyn Disk, dir: &Path) -> Result<Report, DoctorError> {
 struct Patient<'a> {
     disk: &'a dyn Disk,
     dir: &'a Path,
+    known: Lsn,
     log: u64,
     segments: Vec<Examined>,
     report: Report,
@@ -131,11 +136,12 @@ struct Examined {
 }
 
 impl<'a> Patient<'a> {
-    fn examine(disk: &'a dyn Disk, dir: &'a Path) -> Result<Self, DoctorError> {
+    fn examine(disk: &'a dyn Disk, dir: &'a Path, known: Lsn) -> Result<Self, DoctorError> {
         let folder = Folder::read(disk, dir)?;
         let mut patient = Self {
             disk,
             dir,
+            known,
             log: 0,
             segments: Vec::new(),
             report: Report {
@@ -199,7 +205,7 @@ impl<'a> Patient<'a> {
         self.report.groups += walk.groups;
         self.report.records += walk.records;
         let last = walk.last_damage.take();
-        let last = last.filter(|last| last.to == extent.written);
+        let last = last.filter(|last| last.to >= extent.written);
         let mut wounds = std::mem::take(&mut walk.wounds);
         if let Some(last) = last {
             match next {
@@ -208,7 +214,9 @@ impl<'a> Patient<'a> {
                     self.report.missing.push((last.from, next));
                     examined.extent = Extent::before(last.from);
                 }
-                None if last.is_torn(file.as_ref(), start, salt).map_err(io)? => {
+                None if proof_of_rows(last.from, self.known).is_none()
+                    && last.is_torn(file.as_ref(), start, salt).map_err(io)? =>
+                {
                     self.report.torn = wounds.pop();
                     examined.extent = Extent::before(last.from);
                 }
@@ -437,10 +445,7 @@ fn copy(to: &dyn DiskFile, start: Lsn, salt: u64, piece: &Piece) -> io::Result<(
 fn mend(from: Lsn, to: Lsn, bytes: &[u8]) -> (GroupHeader, Vec<u8>) {
     let room = size(to.since(from).saturating_sub(GROUP_HEADER));
     let source = bytes.get(size(GROUP_HEADER)..).unwrap_or_default();
-    let mut head = GroupHeader {
-        body_bytes: narrow(room),
-        ..GroupHeader::mark(from, false)
-    };
+    let mut head = GroupHeader::mark(from, false);
     let mut body = Vec::new();
     let mut at = 0;
     let mut put = |body: &mut Vec<u8>, prefix: &EntryPrefix, bytes: &[u8]| {
@@ -462,9 +467,13 @@ fn mend(from: Lsn, to: Lsn, bytes: &[u8]) -> (GroupHeader, Vec<u8>) {
         );
     }
     if at < room {
-        let hole = EntryPrefix::hole(narrow(room - at));
+        // At the end of the journal a few bytes may be left: the hole is as large as the smallest one then.
+        let rest = (room - at).max(ENTRY_PREFIX_BYTES);
+        let hole = EntryPrefix::hole(narrow(rest));
         put(&mut body, &hole, &hole.encode());
+        at += rest;
     }
+    head.body_bytes = narrow(at);
     (head, body)
 }
 

@@ -162,7 +162,21 @@ impl Journal {
         dir: &Path,
         config: JournalConfig,
     ) -> Result<Opened, OpenError> {
-        recover::open(disk, dir, config)
+        Self::open_known(disk, dir, config, Lsn::ZERO)
+    }
+
+    /// As [`open`](Self::open), where rows show that everything before `known` was durable once: what is not whole below it
+    /// is damage, also in the last group.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_known(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        config: JournalConfig,
+        known: Lsn,
+    ) -> Result<Opened, OpenError> {
+        recover::open(disk, dir, config, known)
     }
 
     /// Where the durable part ends: the place of the next group.
@@ -314,7 +328,7 @@ pub(crate) mod doctoring {
     pub(crate) use super::loss::Ledger;
     pub(crate) use super::recover::{Folder, read_header};
     pub(crate) use super::scan::{
-        Extent, Piece, Scan, ends_before, entries_in, pieces, proof_of_damage,
+        Extent, Piece, Scan, ends_before, entries_in, pieces, proof_of_damage, proof_of_rows,
     };
 }
 

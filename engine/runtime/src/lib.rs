@@ -53,7 +53,7 @@ pub use metrics::{
 pub use offline::{Offline, OfflineError};
 pub use pki::PkiError;
 pub use query::{Query, Reply};
-pub use recovery::{LostEnd, RecoveryError, StartReport};
+pub use recovery::{LostEnd, RecoveryError, StartReport, rows_reach};
 pub use registry::RegistryError;
 pub use retry::{Retried, RetryAllError};
 pub use runtime::{Handle, Parts, Runtime, StartError};

@@ -39,6 +39,17 @@ impl NameBook {
         }
     }
 
+    /// Takes in names that are on their way to the rows, as shards bring them from a recovery.
+    pub(crate) fn hold(&self, names: &[(Space, u64, String)]) {
+        for (space, id, name) in names {
+            let mut part = self.part(*id).lock();
+            part.entry(key(*space, *id)).or_insert_with(|| Entry {
+                name: Some(name.as_str().into()),
+                is_written: false,
+            });
+        }
+    }
+
     /// The rows of these names are written.
     pub(crate) fn written<'a>(&self, names: impl IntoIterator<Item = (Space, u64, &'a str)>) {
         for (space, id, name) in names {
@@ -135,6 +146,15 @@ mod tests {
         assert!(book.known(Space::Sku, 9).unwrap());
         assert_eq!(book.claim(Space::Sku, 9, "oats").unwrap(), Claim::Collision);
         assert_eq!(book.claim(Space::Sku, 9, "rice").unwrap(), Claim::Known);
+    }
+
+    #[test]
+    fn names_of_a_recovery_are_known_before_their_rows_are_written() {
+        let book = NameBook::new(Arc::new(MemoryViews::new()));
+        book.hold(&[(Space::Sku, 7, "tea".to_owned())]);
+        assert!(book.known(Space::Sku, 7).unwrap());
+        assert_eq!(book.claim(Space::Sku, 7, "milk").unwrap(), Claim::Collision);
+        assert_eq!(book.claim(Space::Sku, 7, "tea").unwrap(), Claim::Known);
     }
 
     #[test]

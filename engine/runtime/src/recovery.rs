@@ -120,7 +120,9 @@ pub(crate) fn recover(
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Recovered, RecoveryError> {
     let started = Instant::now();
-    let opened = Journal::open(disk, &dir.join("journal"), journal)?;
+    let found = Found::open(rows)?;
+    let known = Lsn::new(found.reach()?);
+    let opened = Journal::open_known(disk, &dir.join("journal"), journal, known)?;
     if let Some(cut) = &opened.cut {
         tracing::warn!(
             segment = cut.segment,
@@ -130,7 +132,7 @@ pub(crate) fn recover(
         );
     }
     let facts = Arc::new(Facts::new(opened.journal.clone(), FactsConfig::default()));
-    let (views, rebuilt) = views(&opened.journal, opened.end, rows)?;
+    let (views, rebuilt) = found.fit(&opened.journal, opened.end)?;
     let end = opened.end.get();
     let mut records = 0_u64;
     let mut told = |lsn: Lsn| {
@@ -227,43 +229,109 @@ impl Parts<'_> {
     }
 }
 
-// Rows that fit the journal, or empty ones with the reason why the old were moved aside.
-fn views(
-    journal: &Journal,
-    end: Lsn,
-    rows: &RowsAt,
-) -> Result<(Arc<dyn Views>, Option<String>), RecoveryError> {
-    let dir = match rows {
-        RowsAt::Given(views) => {
-            check_end(journal, end, views.as_ref(), Path::new("memory"))?;
-            return Ok((Arc::clone(views), None));
-        }
-        RowsAt::Dir(dir) => dir,
-    };
-    let base = journal.base().map_or(0, Lsn::get);
-    let fresh = !dir.exists();
-    let reason = match open_rows(dir) {
-        Ok(views) => match check_base(&views, base, end.get()) {
-            Ok(Fit::Good) => return Ok((Arc::new(views), None)),
-            Ok(Fit::OlderThanBase) if fresh => "there were none".to_owned(),
-            Ok(Fit::OlderThanBase) => "they end before the oldest record".to_owned(),
-            Ok(Fit::NewerThanJournal) => {
-                check_end(journal, end, &views, dir)?;
-                return Ok((Arc::new(views), None));
-            }
-            Err(error) if error.is_damage() => error.to_string(),
+/// The rows as they were found.
+enum Found {
+    Given(Arc<dyn Views>),
+    Opened {
+        dir: PathBuf,
+        views: EmbeddedViews,
+        fresh: bool,
+    },
+    // They cannot be used, for this reason.
+    Useless {
+        dir: PathBuf,
+        reason: String,
+    },
+}
+
+impl Found {
+    fn open(rows: &RowsAt) -> Result<Self, RecoveryError> {
+        let dir = match rows {
+            RowsAt::Given(views) => return Ok(Self::Given(Arc::clone(views))),
+            RowsAt::Dir(dir) => dir.clone(),
+        };
+        let fresh = !dir.exists();
+        let damaged = |dir, reason| Ok(Self::Useless { dir, reason });
+        let views = match open_rows(&dir) {
+            Ok(views) => views,
+            Err(till_embedded::OpenError::Damaged { cause, .. }) => return damaged(dir, cause),
             Err(error) => return Err(error.into()),
-        },
-        Err(till_embedded::OpenError::Damaged { cause, .. }) => cause,
-        Err(error) => return Err(error.into()),
-    };
-    tracing::warn!(
-        reason,
-        "rows are moved aside and made anew from the journal"
-    );
-    move_aside(dir)?;
-    let views = EmbeddedViews::open(EmbeddedConfig::new(dir))?;
-    Ok((Arc::new(views), Some(reason)))
+        };
+        match reach(&views) {
+            Err(error) if error.is_damage() => damaged(dir, error.to_string()),
+            other => other
+                .map(|_| Self::Opened { dir, views, fresh })
+                .map_err(Into::into),
+        }
+    }
+
+    // Everything before this position was durable once.
+    fn reach(&self) -> Result<u64, StoreError> {
+        match self {
+            Self::Given(views) => reach(views.as_ref()),
+            Self::Opened { views, .. } => reach(views),
+            Self::Useless { .. } => Ok(0),
+        }
+    }
+
+    // Rows that fit the journal, or empty ones with the reason why the old were moved aside.
+    fn fit(
+        self,
+        journal: &Journal,
+        end: Lsn,
+    ) -> Result<(Arc<dyn Views>, Option<String>), RecoveryError> {
+        let base = journal.base().map_or(0, Lsn::get);
+        let (dir, reason) = match self {
+            Self::Given(views) => {
+                check_end(journal, end, views.as_ref(), Path::new("memory"))?;
+                return Ok((views, None));
+            }
+            Self::Opened { dir, views, fresh } => {
+                check_end(journal, end, &views, &dir)?;
+                if check_base(&views, base, end.get())? == Fit::Good {
+                    return Ok((Arc::new(views), None));
+                }
+                let reason = if fresh {
+                    "there were none"
+                } else {
+                    "they end before the oldest record"
+                };
+                (dir, reason.to_owned())
+            }
+            Self::Useless { dir, reason } => (dir, reason),
+        };
+        tracing::warn!(
+            reason,
+            "rows are moved aside and made anew from the journal"
+        );
+        move_aside(&dir)?;
+        let views = EmbeddedViews::open(EmbeddedConfig::new(&dir))?;
+        Ok((Arc::new(views), Some(reason)))
+    }
+}
+
+// The position up to which rows hold records of any store.
+fn reach(views: &dyn Views) -> Result<u64, StoreError> {
+    let mut reach = views.checkpoint()?;
+    views.stores(&mut |_, row| {
+        reach = reach.max(row.applied);
+        ControlFlow::Continue(())
+    })?;
+    Ok(reach)
+}
+
+/// The journal position up to which the rows of a data folder hold records: everything before it was durable once. Zero
+/// without rows that can be read.
+pub fn rows_reach(data_dir: &Path) -> Lsn {
+    let dir = crate::runtime::rows_dir(data_dir);
+    if !dir.exists() {
+        return Lsn::ZERO;
+    }
+    let reach = open_rows(&dir).map(|views| reach(&views));
+    match reach {
+        Ok(Ok(reach)) => Lsn::new(reach),
+        Ok(Err(_)) | Err(_) => Lsn::ZERO,
+    }
 }
 
 // Stops where the rows hold records that the journal has lost: going on would give their places to others.
@@ -276,11 +344,7 @@ fn check_end(
     if check_base(views, 0, end.get())? != Fit::NewerThanJournal {
         return Ok(());
     }
-    let mut reach = views.checkpoint()?;
-    views.stores(&mut |_, row| {
-        reach = reach.max(row.applied);
-        ControlFlow::Continue(())
-    })?;
+    let reach = reach(views)?;
     let lost = lost_end(journal, views)?;
     Err(RecoveryError::LostEnd(Box::new(LostEnd {
         journal: journal.dir().to_path_buf(),

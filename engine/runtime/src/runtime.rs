@@ -458,6 +458,9 @@ async fn supervise(
     engine: &Arc<Engine>,
     restored: Vec<Shard>,
 ) -> Result<Supervised, StartError> {
+    for shard in &restored {
+        engine.names.hold(shard.names_to_flush());
+    }
     let start = (Arc::clone(engine), restored);
     let spawning = shards.spawn(async move { Actor::spawn(None, Supervisor, start).await });
     let failed = |cause: String| StartError::Thread {

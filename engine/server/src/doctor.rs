@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::bail;
+use till_runtime::rows_reach;
 use till_storage::disk::StdDisk;
 use till_storage::doctor::{Report, doctor, salvage};
 
@@ -27,10 +28,11 @@ pub(crate) fn run(args: &DoctorArgs) -> anyhow::Result<()> {
             args.dir.data.display()
         );
     }
+    let known = rows_reach(&args.dir.data);
     let report = if args.salvage {
-        salvage(&StdDisk, &dir)?
+        salvage(&StdDisk, &dir, known)?
     } else {
-        doctor(&StdDisk, &dir)?
+        doctor(&StdDisk, &dir, known)?
     };
     if args.dir.json {
         output::json(&json(&report, args.salvage))?;

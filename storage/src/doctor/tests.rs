@@ -25,7 +25,7 @@ fn written(count: u64) -> (SimDisk, Vec<(Lsn, Record)>) {
 #[test]
 fn a_sound_journal_is_left_alone() {
     let (disk, before) = written(20);
-    let report = salvage(&disk, &dir()).unwrap();
+    let report = salvage(&disk, &dir(), Lsn::ZERO).unwrap();
     assert!(report.is_sound() && report.moved.is_empty() && report.lost.is_empty());
     assert_eq!(report.records, 20);
     assert_eq!(all(&open(&disk).unwrap().journal), before);
@@ -50,7 +50,7 @@ fn salvage_keeps_every_whole_record_at_its_place_and_names_the_lost_ones() {
             let Err(OpenError::Damaged(_)) = open(&wounded) else {
                 panic!("record {number} shift {shift}: damage was not seen");
             };
-            let report = salvage(&wounded, &dir()).unwrap();
+            let report = salvage(&wounded, &dir(), Lsn::ZERO).unwrap();
             assert_eq!(report.wounds.len(), 1, "{report:?}");
             assert_eq!(report.moved.len(), 1);
             let kept = all(&open(&wounded).unwrap().journal);
@@ -69,7 +69,7 @@ fn salvage_keeps_every_whole_record_at_its_place_and_names_the_lost_ones() {
                     .collect();
                 assert_eq!(lost, [(seq, seq)], "record {number} shift {shift}");
             }
-            assert!(doctor(&wounded, &dir()).unwrap().is_sound());
+            assert!(doctor(&wounded, &dir(), Lsn::ZERO).unwrap().is_sound());
         }
     }
 }
@@ -82,7 +82,7 @@ fn a_lost_header_costs_no_record() {
         let wounded = disk.copy();
         wounded.flip_bit(&segment(second.get()), byte * 8);
         assert!(open(&wounded).is_err());
-        let report = salvage(&wounded, &dir()).unwrap();
+        let report = salvage(&wounded, &dir(), Lsn::ZERO).unwrap();
         assert!(!report.is_sound() && report.lost.is_empty(), "{report:?}");
         assert_eq!(all(&open(&wounded).unwrap().journal), before);
     }
@@ -95,7 +95,7 @@ fn a_missing_segment_becomes_a_hole_and_the_rest_opens() {
     for gone in &segments[..segments.len() - 1] {
         let wounded = disk.copy();
         wounded.remove(&segment(gone.start.get())).unwrap();
-        let report = salvage(&wounded, &dir()).unwrap();
+        let report = salvage(&wounded, &dir(), Lsn::ZERO).unwrap();
         assert_eq!(report.missing, [(gone.start, gone.end)]);
         let kept = all(&open(&wounded).unwrap().journal);
         let mut wanted = before.clone();
@@ -114,7 +114,7 @@ fn the_doctor_changes_nothing_and_tells_a_torn_end_from_damage() {
         usize::try_from(starts[2].get() + 100).unwrap() * 8,
     );
     let before = disk.bytes(&segment(0)).unwrap();
-    let report = doctor(&disk, &dir()).unwrap();
+    let report = doctor(&disk, &dir(), Lsn::ZERO).unwrap();
     assert!(report.is_sound());
     assert_eq!(report.torn.unwrap().offset, starts[2].get());
     assert_eq!(disk.bytes(&segment(0)).unwrap(), before);

@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex};
 use super::format::{FileKind, GroupHeader, HeaderFault, SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::loss::Ledger;
 use super::scan::{
-    Extent, Scan, ends_before, group_may_begin, pieces, proof_of_damage, scan, written_end,
+    Extent, Scan, ends_before, group_may_begin, pieces, proof_of_damage, proof_of_rows, scan,
+    written_end,
 };
 use super::writer::{SegmentFault, Tail, WriteError, make_segment};
 use super::{
@@ -27,6 +28,7 @@ pub(crate) fn open(
     disk: Arc<dyn Disk>,
     dir: &Path,
     config: JournalConfig,
+    known: Lsn,
 ) -> Result<Opened, OpenError> {
     check_config(&config)?;
     let made = disk.make_dir(dir);
@@ -55,7 +57,7 @@ pub(crate) fn open(
         make_first(&shared, &headers, &config)?;
     }
     let scans = verify(&shared, &headers, config.verify_threads)?;
-    finish(&shared, config, &headers, &scans)
+    finish(&shared, config, (&headers, &scans), known)
 }
 
 fn check_config(config: &JournalConfig) -> Result<(), OpenError> {
@@ -340,8 +342,8 @@ fn damage(
 fn finish(
     shared: &Arc<Shared>,
     config: JournalConfig,
-    headers: &[SegmentHeader],
-    scans: &[Scan],
+    (headers, scans): (&[SegmentHeader], &[Scan]),
+    known: Lsn,
 ) -> Result<Opened, OpenError> {
     let (Some(header), Some(scan)) = (headers.last(), scans.last()) else {
         return Err(OpenError::Missing { from: 0, to: 0 });
@@ -353,7 +355,8 @@ fn finish(
     let mut cut = None;
     if end > scan.end {
         let place = (header.start, header.salt);
-        if let Some(proof) = proof_of_damage(file.as_ref(), place, scan, end).map_err(io)? {
+        let proof = proof_of_damage(file.as_ref(), place, scan, end).map_err(io)?;
+        if let Some(proof) = proof.or_else(|| proof_of_rows(scan.end, known)) {
             return Err(damage(shared, headers, header, scan.end, proof));
         }
         let torn = Cut {

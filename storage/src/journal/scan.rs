@@ -274,6 +274,11 @@ pub(crate) fn proof_of_damage(
     })
 }
 
+/// What shows that a group at `at` was durable, where rows hold every record before `known`.
+pub(crate) fn proof_of_rows(at: Lsn, known: Lsn) -> Option<String> {
+    (at < known).then(|| format!("the rows hold records up to position {known}"))
+}
+
 /// Walks a segment in which something is damaged, and shows all of it, in order.
 pub(crate) fn pieces(
     file: &dyn DiskFile,
@@ -296,8 +301,8 @@ pub(crate) fn pieces(
             Found::Nothing(Some(head)) => salt.map(|_| head.end()),
         };
         let after = group_after(file, start, salt, at)?;
-        let to = after.into_iter().chain(broken).min();
-        let to = to.map_or(limit, |to| to.min(limit));
+        let to = after.into_iter().chain(broken);
+        let to = to.filter(|to| *to <= extent.room).min().unwrap_or(limit);
         let mut bytes = vec![0; size(to.since(at))];
         let read = file.read_at(&mut bytes, at.since(start))?;
         bytes.truncate(read);

@@ -87,6 +87,11 @@ impl Shard {
             .sort_unstable_by_key(|((store, sku), _)| (store.get(), sku.get()));
     }
 
+    /// Names that the next take gives out. After a recovery nobody else knows of them yet.
+    pub fn names_to_flush(&self) -> &[(Space, u64, String)] {
+        &self.names.dirty
+    }
+
     /// Says that the rows of a take, and of all takes before it, are written.
     pub fn flushed(&mut self, generation: u32) {
         self.flushed = self.flushed.max(generation);

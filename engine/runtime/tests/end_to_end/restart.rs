@@ -9,6 +9,7 @@ use till_runtime::{
 };
 use till_storage::disk::StdDisk;
 use till_storage::doctor;
+use till_storage::journal::Lsn;
 use till_storage::query::StockQuery;
 
 use crate::device::{Device, connect, teas};
@@ -210,7 +211,7 @@ async fn a_registration_that_salvage_lost_is_taken_from_the_old_rows_and_stated_
     let path = dir.path().to_path_buf();
     let rebuilt = tokio::task::spawn_blocking(move || {
         assert!(Offline::open(&path).is_err());
-        let report = doctor::salvage(&StdDisk, &path.join("journal")).unwrap();
+        let report = doctor::salvage(&StdDisk, &path.join("journal"), Lsn::ZERO).unwrap();
         assert_eq!(report.wounds.len(), 1);
         // The first time the old rows know it, the second time the journal does.
         for _ in 0..2 {

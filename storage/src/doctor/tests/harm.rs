@@ -6,7 +6,7 @@ use super::records;
 use crate::disk::SimDisk;
 use crate::doctor::{HOLE_BYTES_MAX, doctor, salvage};
 use crate::journal::doctoring::{FileKind, GroupHeader, SegmentHeader};
-use crate::journal::testing::{all, dir, open, segment, write_groups};
+use crate::journal::testing::{SMALL, all, dir, open, segment, write_groups};
 use crate::journal::{GROUP_HEADER_BYTES, Lsn, OpenError, SegmentInfo};
 
 /// Bytes of an entry of `records`: prefix, head, payload, one verdict.
@@ -92,7 +92,7 @@ fn every_harmed_byte_stops_the_start_or_is_the_torn_end_and_salvage_keeps_the_re
             if !is_last && place >= end {
                 // Behind the last group of a sealed segment nothing is read.
                 seen.unused += 1;
-                assert!(doctor(&harmed, &dir()).unwrap().is_sound());
+                assert!(doctor(&harmed, &dir(), Lsn::ZERO).unwrap().is_sound());
                 assert_eq!(kept(&harmed), journal.records, "byte {place}");
             } else if is_last && place >= journal.last.0 {
                 seen.cut += 1;
@@ -109,7 +109,7 @@ fn every_harmed_byte_stops_the_start_or_is_the_torn_end_and_salvage_keeps_the_re
 
 // The last group, or zeros behind it: cut, told, and the doctor calls it torn.
 fn cut(journal: &Journal, harmed: &SimDisk, place: u64) {
-    let report = doctor(harmed, &dir()).unwrap();
+    let report = doctor(harmed, &dir(), Lsn::ZERO).unwrap();
     assert!(report.is_sound() && report.torn.is_some(), "byte {place}");
     let opened = open(&harmed.copy()).unwrap();
     assert!(opened.cut.is_some(), "byte {place} was cut in silence");
@@ -123,7 +123,7 @@ fn stopped(journal: &Journal, harmed: &SimDisk, place: u64) {
         panic!("byte {place} did not stop the start as damage");
     };
     assert!(damage.to_string().contains("--salvage"), "byte {place}");
-    let report = salvage(harmed, &dir()).unwrap();
+    let report = salvage(harmed, &dir(), Lsn::ZERO).unwrap();
     assert!(!report.is_sound() && report.moved.len() == 1);
     let hit = |lsn: u64| lsn <= place && place < lsn + ENTRY;
     assert_eq!(kept(harmed), journal.without(hit), "byte {place}");
@@ -142,7 +142,7 @@ fn stopped(journal: &Journal, harmed: &SimDisk, place: u64) {
         .collect();
     assert_eq!(lost, wanted, "byte {place}");
     assert_eq!(damage.lost, report.lost, "byte {place}");
-    assert!(doctor(harmed, &dir()).unwrap().is_sound());
+    assert!(doctor(harmed, &dir(), Lsn::ZERO).unwrap().is_sound());
 }
 
 #[test]
@@ -178,7 +178,7 @@ fn a_segment_that_is_cut_short_anywhere_is_seen_or_ends_before_what_the_rows_kno
             } else {
                 seen.stopped += 1;
                 assert!(open(&harmed.copy()).is_err(), "length {length}");
-                assert!(!salvage(&harmed, &dir()).unwrap().is_sound());
+                assert!(!salvage(&harmed, &dir(), Lsn::ZERO).unwrap().is_sound());
                 assert_eq!(kept(&harmed), journal.without(gone), "length {length}");
             }
         }
@@ -195,7 +195,7 @@ fn salvage_keeps_a_last_group_whose_bytes_end_in_zeros() {
     let (start, hit) = (journal.segments[2].start, journal.records[10].0);
     let offset = usize::try_from(hit.since(start)).unwrap() + 200;
     let harmed = journal.harmed(start, |bytes| bytes[offset] ^= 1);
-    let report = salvage(&harmed, &dir()).unwrap();
+    let report = salvage(&harmed, &dir(), Lsn::ZERO).unwrap();
     assert!(
         report.torn.is_none() && report.wounds.len() == 1,
         "{report:?}"
@@ -227,7 +227,7 @@ fn a_damaged_group_before_a_torn_one_is_damage_and_only_the_end_is_torn() {
         };
         assert!(damage.proof.contains("was written after it"));
         // The header of the last one proves the one before it, and nothing proves the last one.
-        let report = salvage(&harmed, &dir()).unwrap();
+        let report = salvage(&harmed, &dir(), Lsn::ZERO).unwrap();
         assert!(
             report.wounds.len() == 1 && report.torn.is_some(),
             "{report:?}"
@@ -238,6 +238,57 @@ fn a_damaged_group_before_a_torn_one_is_damage_and_only_the_end_is_torn() {
         let lost = |lsn| lsn == last.get() || (!is_whole && lsn == before.get());
         assert_eq!(kept(&harmed), journal.without(lost), "byte {first}");
     }
+}
+
+#[test]
+fn what_the_rows_hold_is_no_torn_end() {
+    let journal = crashed();
+    let (start, last) = (journal.segments[2].start, journal.records[13].0);
+    let offset = usize::try_from(last.since(start)).unwrap() + 200;
+    let harmed = journal.harmed(start, |bytes| bytes[offset] ^= 1);
+    let open_known = |disk: &SimDisk, known| {
+        let disk = std::sync::Arc::new(disk.copy());
+        crate::journal::Journal::open_known(disk, &dir(), SMALL, known)
+    };
+    // Rows that end before it know nothing of it.
+    let before = Lsn::new(journal.last.0);
+    assert!(open_known(&harmed, before).unwrap().cut.is_some());
+    assert!(doctor(&harmed, &dir(), before).unwrap().torn.is_some());
+    let known = Lsn::new(journal.last.1);
+    let Err(OpenError::Damaged(damage)) = open_known(&harmed, known) else {
+        panic!("the damage was cut off");
+    };
+    assert!(damage.to_string().contains("the rows hold"), "{damage}");
+    let report = salvage(&harmed, &dir(), known).unwrap();
+    assert!(
+        report.torn.is_none() && report.wounds.len() == 1,
+        "{report:?}"
+    );
+    assert_eq!(report.lost.first().unwrap().first, 14);
+    assert_eq!(kept(&harmed), journal.without(|lsn| lsn == last.get()));
+    // Where it was there is a hole: the journal is as long as before.
+    assert!(open_known(&harmed, known).unwrap().end >= known);
+}
+
+#[test]
+fn whatever_is_left_of_a_group_that_the_rows_hold_becomes_a_hole_that_opens() {
+    let journal = crashed();
+    let start = journal.segments[2].start;
+    let from = usize::try_from(journal.last.0 - start.get()).unwrap();
+    let known = Lsn::new(journal.last.1);
+    let mut wounded = 0;
+    // Up to a few bytes behind the header of the group, which does not stand: any number of them may be left.
+    for length in 1..=100 {
+        let harmed = journal.harmed(start, |bytes| {
+            bytes[from..from + length].fill(7);
+            bytes[from + length..].fill(0);
+        });
+        let report = salvage(&harmed, &dir(), known).unwrap();
+        wounded += report.wounds.len();
+        assert_eq!(kept(&harmed), journal.records[..13], "{length} bytes");
+        assert!(doctor(&harmed, &dir(), known).unwrap().is_sound());
+    }
+    assert_eq!(wounded, 100);
 }
 
 #[test]
@@ -265,7 +316,7 @@ fn start_and_doctor_agree_on_any_harm() {
                     .for_each(|byte| *byte = if zeros { 0 } else { !*byte });
             });
         }
-        let report = doctor(&harmed, &dir()).unwrap();
+        let report = doctor(&harmed, &dir(), Lsn::ZERO).unwrap();
         match open(&harmed.copy()) {
             Ok(opened) => {
                 assert!(report.is_sound(), "round {round}: {report:?}");
@@ -276,14 +327,17 @@ fn start_and_doctor_agree_on_any_harm() {
             Err(error) => {
                 damaged += 1;
                 assert!(!report.is_sound(), "round {round}: {error}");
-                salvage(&harmed, &dir()).unwrap();
+                salvage(&harmed, &dir(), Lsn::ZERO).unwrap();
                 let found = kept(&harmed);
                 assert!(
                     found.iter().all(|one| journal.records.contains(one)),
                     "round {round}"
                 );
                 // A second run finds nothing to do.
-                assert!(doctor(&harmed, &dir()).unwrap().is_sound(), "round {round}");
+                assert!(
+                    doctor(&harmed, &dir(), Lsn::ZERO).unwrap().is_sound(),
+                    "round {round}"
+                );
             }
         }
     }
@@ -313,7 +367,7 @@ fn a_wide_gap_is_filled_with_segments_that_open() {
     let mark = GroupHeader::mark(far.plus(64), true).encode(9);
     disk.put(&segment(far.get()), &[&header.encode()[..], &mark].concat());
     assert!(matches!(open(&disk), Err(OpenError::Missing { .. })));
-    let report = salvage(&disk, &dir()).unwrap();
+    let report = salvage(&disk, &dir(), Lsn::ZERO).unwrap();
     assert_eq!(report.missing, [(from, far)]);
     let opened = open(&disk).unwrap();
     assert!(opened.closed_cleanly && opened.journal.segments().len() == 4);
