@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use crate::admission::Permit;
 use crate::commit::{Companion, FrameDone};
 use crate::engine::Engine;
-use crate::gateway::session::Session;
+use crate::gateway::session::{Greeted, Session};
 use crate::registry::Listing;
 use crate::route::Slot;
 use crate::sketch::Sketch;
@@ -212,7 +212,11 @@ impl ShardState {
                     epoch: greeting.epoch,
                     clock_suspect: greeting.clock_suspect,
                 };
-                session.greeted(key);
+                session.greeted(Greeted {
+                    key,
+                    known: greeting.next_seq.saturating_sub(1),
+                    has_refusals: greeting.has_refusals,
+                });
                 self.slot.enter(session);
                 let welcome = self.welcome(&greeting, key);
                 self.marker(Companion::Welcome(Arc::clone(session), welcome));

@@ -16,6 +16,7 @@ use till_protocol::id::Seq;
 use till_protocol::limits::FRAME_BYTES_MAX;
 use till_protocol::reply::{Hello, Message, PROTOCOL};
 use till_protocol::verified::Verified;
+use till_storage::facts::{Facts, FactsError};
 use tokio::sync::SemaphorePermit;
 use tokio::time::timeout;
 
@@ -377,6 +378,7 @@ async fn submit(
         session.slow(SLOW_MS);
         engine.figures.slowed.fetch_add(1, Ordering::Relaxed);
     }
+    tell_again(engine, session, &frame).await?;
     let permit = slot.gate.admit(bytes).await.ok_or(End::Draining)?;
     let session = Arc::clone(session);
     let message = match Verified::check(frame, &engine.screen) {
@@ -404,28 +406,62 @@ async fn submit(
         .map_err(|_| End::Bye(Reason::Internal, None))
 }
 
+// A device sends again what it has no ack for. The ack that covers a frame tells which of its events were refused, so those
+// that were known when the session began are looked up before the frame goes on.
+async fn tell_again(engine: &Engine, session: &Session, frame: &Frame) -> Result<(), End> {
+    let mut draining = engine.draining.subscribe();
+    let greeted = tokio::select! {
+        biased;
+        greeted = session.welcomed() => greeted.ok_or(End::Over)?,
+        _ = draining.wait_for(|draining| *draining) => return Err(End::Draining),
+    };
+    let header = &frame.header;
+    let first = header.first_seq;
+    if !greeted.has_refusals || first > greeted.known {
+        return Ok(());
+    }
+    let end = first.saturating_add(u64::from(header.count));
+    let last = end.saturating_sub(1).min(greeted.known);
+    let look_up = move |facts: &Facts| check::refusals(facts, greeted.key, first, last);
+    session.refused(look_into(engine, session, look_up).await?);
+    Ok(())
+}
+
+// One look-up of a stream at a time, few of all streams: the reader waits here.
+async fn look_into<T: Send + 'static>(
+    engine: &Engine,
+    session: &Session,
+    look_up: impl FnOnce(&Facts) -> Result<T, FactsError> + Send + 'static,
+) -> Result<T, End> {
+    let Ok(_turn) = engine.checks.acquire().await else {
+        return Err(End::Draining);
+    };
+    let facts = Arc::clone(&engine.facts);
+    match tokio::task::spawn_blocking(move || look_up(&facts)).await {
+        Ok(Ok(found)) => Ok(found),
+        Ok(Err(error)) => {
+            let terminal = session.terminal();
+            tracing::warn!(%terminal, %error, "events of a terminal could not be looked up");
+            Err(End::Bye(Reason::Internal, None))
+        }
+        Err(_) => Err(End::Bye(Reason::Internal, None)),
+    }
+}
+
 async fn message(engine: &Engine, session: &Arc<Session>, frame: &Frame) -> Result<(), End> {
     let message = Message::decode(frame)
         .map_err(|error| End::Bye(error.reason(), Some(error.to_string())))?;
     match message {
         Message::Goodbye => Err(End::Goodbye),
         Message::Check(check) => {
-            // One look-up of a stream at a time, few of all streams: the reader waits here.
-            let Ok(_turn) = engine.checks.acquire().await else {
-                return Err(End::Draining);
-            };
-            let facts = Arc::clone(&engine.facts);
+            // What the greeting speaks of is durable, and found.
+            session.welcomed().await.ok_or(End::Over)?;
             let terminal = session.terminal();
-            let asked =
-                tokio::task::spawn_blocking(move || check::answer(&facts, terminal, &check));
-            match asked.await {
-                Ok(Ok(checked)) if session.checked(checked) => Ok(()),
-                Ok(Ok(_)) => Err(End::Bye(Reason::Busy, None)),
-                Ok(Err(error)) => {
-                    tracing::warn!(%terminal, %error, "a check could not be answered");
-                    Err(End::Bye(Reason::Internal, None))
-                }
-                Err(_) => Err(End::Bye(Reason::Internal, None)),
+            let look_up = move |facts: &Facts| check::answer(facts, terminal, &check);
+            let (checked, refusals) = look_into(engine, session, look_up).await?;
+            match session.checked(checked, refusals) {
+                true => Ok(()),
+                false => Err(End::Bye(Reason::Busy, None)),
             }
         }
         _ => Err(End::Bye(Reason::BadMessage, None)),

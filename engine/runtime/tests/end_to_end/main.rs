@@ -12,6 +12,7 @@ mod disk;
 mod guard;
 mod hostile;
 mod restart;
+mod sessions;
 
 use std::path::Path;
 
