@@ -5,6 +5,7 @@ use sha2::{Digest as _, Sha256};
 use crate::family::sale::v1::Sale;
 use crate::family::{ArchivedReference, Family, reference, text};
 use crate::layout::{Layout, Native};
+use crate::limits::RECEIPT_MAX;
 use crate::view::{Event, EventsView, SaleEvent, SaleView, Texts, View};
 
 /// The only version of each family so far.
@@ -98,7 +99,12 @@ pub fn sale_mark(event: &SaleEvent<'_>) -> u64 {
 /// The mark of a sale from its record (with its counts filled in) and the sums of its line and tender amounts.
 pub fn sale_mark_of(record: &Sale, lines: i128, tenders: i128) -> u64 {
     let mut bytes = start(Family::Sale);
-    record.put(&mut bytes);
+    // A number that is too long refuses the sale and is overwritten before it is journalled.
+    let receipt = match record.receipt {
+        too_long if too_long > RECEIPT_MAX => u64::MAX,
+        receipt => receipt,
+    };
+    Sale { receipt, ..*record }.put(&mut bytes);
     bytes.extend_from_slice(&lines.to_le_bytes());
     bytes.extend_from_slice(&tenders.to_le_bytes());
     finish(&bytes)

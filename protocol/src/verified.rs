@@ -184,11 +184,8 @@ impl Verified {
         &self.renamed
     }
 
-    /// The mark of an event; 0 when it is refused or not there, which no comparison counts as different.
+    /// The mark of an event, refused or not; 0 when it is not there.
     pub fn mark(&self, index: u32) -> u64 {
-        if self.refusal(index).is_some() {
-            return 0;
-        }
         digest::mark(&self.view(), index).unwrap_or(0)
     }
 }

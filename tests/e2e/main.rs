@@ -2,6 +2,7 @@
 
 mod crashes;
 mod damage;
+mod devices;
 mod replays;
 mod truth;
 

@@ -209,8 +209,16 @@ def test_a_refused_event_uses_up_its_number_and_is_listed(engine):
             good, bad, also_good = Sale("F-1", [BREAD]), Sale("F-2", [BREAD], kind=99), Sale("F-3", [BREAD])
             assert await till.send([good, bad, also_good]) == 3
             assert till.refusals == [(2, 101)]
-            # A refused event is equal to anything: its number is used up, and nothing of it took effect.
-            assert await till.check([good.mark(), 1, also_good.mark()], 1) == (1, 1, 3, 3)
+            # A refused event is compared like any other, and named again where it is equal.
+            assert await till.check([good.mark(), 1, also_good.mark()], 1) == (1, 1, 1, 3)
+            till.refusals.clear()
+            assert await till.check([sale.mark() for sale in (good, bad, also_good)], 1) == (1, 1, 3, 3)
+            assert till.refusals == [(2, 101)]
+        async with engine.till(12, epoch=1) as till:
+            assert (till.next_seq, till.mark) == (4, also_good.mark())
+            # What is sent again is known, and what was refused of it is told again.
+            assert await till.send([good, bad, also_good], first_seq=1) == 3
+            assert till.refusals == [(2, 101)]
 
     asyncio.run(sell())
     assert engine.sold(12) == [(2, 2, 684)]

@@ -77,9 +77,10 @@ pub enum Handled {
         /// Events that had taken effect before.
         duplicates: u32,
     },
-    /// Every event is known: nothing to journal. Ack up to `upto` once all records before are durable.
+    /// Every event is known: nothing to journal. Ack up to `upto` once all records before are durable. Later numbers may
+    /// be known too; what became of them is told when they come.
     Known {
-        /// Last sequence number that is known in this life.
+        /// Last sequence number of the frame.
         upto: Seq,
     },
     /// Events are missing before the frame; it was not taken.

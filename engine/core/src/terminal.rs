@@ -17,10 +17,7 @@ pub enum Window {
         skip: u32,
     },
     /// Every event of it is known.
-    Known {
-        /// The last known sequence number of this life.
-        upto: u64,
-    },
+    Known,
     /// Events are missing before it.
     Gap {
         /// The sequence number that comes next.
@@ -57,7 +54,7 @@ impl TerminalRow {
             return Window::Gap { expected };
         }
         if end <= expected {
-            return Window::Known { upto: expected - 1 };
+            return Window::Known;
         }
         let skip = u32::try_from(expected - first_seq).unwrap_or(count);
         Window::Next { skip }

@@ -9,7 +9,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use thiserror::Error;
 use till_core::event::{Event, for_each};
-use till_core::{Handled, QuarantineKey, Record, RetryError, SessionKey, Shard};
+use till_core::{Counters, Handled, QuarantineKey, Record, RetryError, SessionKey, Shard};
 use till_protocol::code::Reason;
 use till_protocol::id::Seq;
 use till_protocol::time::Timestamp;
@@ -342,7 +342,6 @@ impl ShardState {
             Ok(record) => {
                 let (done, durable) = oneshot::channel();
                 self.append(&record, |shard| Companion::Retried { shard, reply: done })?;
-                self.slot.count(self.shard.counters());
                 Ok(durable)
             }
             Err(error) => Err(error),

@@ -145,11 +145,15 @@ impl DeadLetterFile {
             path: path.to_owned(),
             source,
         };
+        let is_new = !path.exists();
         let file = OpenOptions::new()
             .create(true)
             .append(true)
             .open(path)
             .map_err(io)?;
+        if is_new {
+            sync_folder_of(path).map_err(io)?;
+        }
         let text = fs::read(path).map_err(io)?;
         let whole = text
             .iter()
@@ -241,6 +245,18 @@ impl DeadLetters for DeadLetterFile {
         }
         self.known.insert(key);
         Ok(())
+    }
+}
+
+// A new file outlives a power cut only if its folder does.
+fn sync_folder_of(path: &Path) -> io::Result<()> {
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    // Folders can't be opened where NTFS keeps its own order.
+    match folder.unwrap_or(Path::new(".")) {
+        folder if cfg!(unix) => File::open(folder)?.sync_all(),
+        _ => Ok(()),
     }
 }
 

@@ -35,9 +35,6 @@ pub struct SessionConfig {
     pub zone: String,
     /// Most frames in flight, if the engine allows more.
     pub window_frames: u32,
-    /// Send again what was never acknowledged, instead of starting at the engine's next number. The engine skips what it
-    /// has; the repeats tell which of it had been refused, where the first answer was lost.
-    pub repeat_unacknowledged: bool,
     /// Every event carries the source's own id, by which the engine knows it again in any epoch. Nothing is then looked for
     /// by its mark: marks leave texts out, so that two receipts of one second and one amount would pass for one event.
     pub has_event_ids: bool,
@@ -51,7 +48,6 @@ impl SessionConfig {
             currency: None,
             zone: String::new(),
             window_frames: 1_024,
-            repeat_unacknowledged: false,
             has_event_ids: false,
         }
     }
@@ -160,8 +156,8 @@ pub struct Session {
     outbox: Box<dyn Outbox>,
     dead: Box<dyn DeadLetters>,
     phase: Phase,
-    /// First event that goes over to the next epoch, once it is known that there has to be one.
-    renew_from: Option<u64>,
+    /// A new epoch has to be taken: the engine's history of the outbox's own one is another.
+    renewal: Option<meet::Renewal>,
     control: VecDeque<Bytes>,
     notices: VecDeque<Notice>,
     /// Next event to send.
@@ -187,7 +183,7 @@ enum Phase {
     Greeting {
         renew: bool,
     },
-    /// The outbox and the engine differ: events are compared.
+    /// A new epoch is granted, and events are compared with those of the epochs before it.
     Checking(meet::Comparison),
     Live,
 }
@@ -213,7 +209,7 @@ impl Session {
             config,
             dead,
             phase: Phase::Apart,
-            renew_from: None,
+            renewal: None,
             control: VecDeque::new(),
             notices: VecDeque::new(),
             cursor: standing.committed + 1,
@@ -232,7 +228,7 @@ impl Session {
     pub fn connected(&mut self, clock: DeviceTime) {
         self.disconnected();
         let standing = self.outbox.standing();
-        let epoch = match self.renew_from {
+        let epoch = match self.renewal {
             None => standing.epoch,
             Some(_) => None,
         };
@@ -273,7 +269,7 @@ impl Session {
                 }));
             }
             Message::Welcome(welcome) => return self.handle_welcome(&welcome),
-            Message::Checked(checked) => return self.handle_checked(&checked),
+            Message::Checked(checked) => self.handle_checked(&checked)?,
             Message::Ack(ack) => self.handle_ack(&ack)?,
             Message::Nack(nack) => self.handle_nack(now, nack.expected.get())?,
             Message::Hello(_) | Message::Check(_) | Message::Goodbye => {
@@ -372,6 +368,11 @@ impl Session {
             (Ok(frame), cause) => (frame, cause),
             (Err(_), Cause::Refused(reason)) => (stored.bytes.clone(), Cause::Unreadable(reason)),
             (Err(_), cause) => (stored.bytes.clone(), cause),
+        };
+        // A frame that stays whole is one letter, however many events it has.
+        let seq = match cause {
+            Cause::Unreadable(_) => stored.first,
+            Cause::Refused(_) | Cause::Unknown => seq,
         };
         self.dead.put(&DeadLetter {
             terminal: self.config.terminal.to_u64(),

@@ -128,11 +128,12 @@ impl Shard {
         Ok(
             match terminal.row.window(session.epoch.get(), first_seq, count) {
                 Window::Next { skip } => Ok(skip),
-                Window::Known { upto } => {
+                Window::Known => {
                     self.counters.received += u64::from(count);
                     self.counters.duplicate += u64::from(count);
+                    let last = first_seq + u64::from(count) - 1;
                     Err(Handled::Known {
-                        upto: Seq::FIRST.plus(upto.saturating_sub(1)),
+                        upto: Seq::FIRST.plus(last - 1),
                     })
                 }
                 Window::Gap { expected } => {

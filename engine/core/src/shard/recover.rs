@@ -77,7 +77,7 @@ impl Shard {
             Window::Next { skip } if skip == head.skip => {}
             // A salvaged journal has gaps; what is left of it is applied.
             Window::Gap { .. } => self.violations.count(InvariantId::Seq1),
-            Window::Next { .. } | Window::Known { .. } | Window::Closed => {
+            Window::Next { .. } | Window::Known | Window::Closed => {
                 self.violations.count(InvariantId::Seq2);
                 return Ok(());
             }

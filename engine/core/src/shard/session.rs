@@ -38,6 +38,8 @@ pub struct Greeting {
     pub next_seq: u64,
     /// Mark of the event before it; 0 when there is none or it could not be read.
     pub mark: u64,
+    /// Events of this terminal were refused, in whatever life: a device that sends again may not have heard of it.
+    pub has_refusals: bool,
     /// The life is over: a newer one has events. Take a new one.
     pub is_closed: bool,
     /// The device's clock is more than a day off.
@@ -102,6 +104,7 @@ impl Shard {
             latest_epoch,
             next_seq: known.map_or(1, |mark| mark.next_seq),
             mark: known.map_or(0, |mark| mark.mark),
+            has_refusals: terminal.row.refused > 0,
             is_closed: number < latest_epoch,
             clock_suspect: ahead_us.saturating_abs() > CLOCK_SUSPECT_AFTER_US,
         })

@@ -1,40 +1,82 @@
 //! Answers a device that asks which of its events are here.
 
-use till_core::RecordKind;
+use till_core::{Outcome, RecordKind, SessionKey};
+use till_protocol::code::Reason;
 use till_protocol::codec::Frame;
-use till_protocol::id::TerminalId;
+use till_protocol::id::{Seq, TerminalId};
 use till_protocol::reply::{Check, Checked};
 use till_protocol::verified::Verified;
 use till_storage::facts::{Fact, Facts, FactsError};
 
-/// Compares marks with the journal, event by event. Reads the disk: for threads that may block.
+/// Events of a terminal that were refused, and why.
+pub(crate) type Refusals = Vec<(Seq, Reason)>;
+
+/// Compares marks with the journal, event by event, and tells which of the equal ones were refused. Reads the disk: for
+/// threads that may block.
 ///
-/// A refused event has no mark and counts as equal: its sequence number is consumed, and nothing of it took effect. An
-/// event whose bytes were never journalled (it came under another sequence number before) cannot be compared.
+/// The events of a frame that could not be read have the mark 0, here as on the device. An event whose bytes were never
+/// journalled (it came under another sequence number before) cannot be compared.
 pub(crate) fn answer(
     facts: &Facts,
     terminal: TerminalId,
     check: &Check,
-) -> Result<Checked, FactsError> {
+) -> Result<(Checked, Refusals), FactsError> {
     let first = check.first_seq.get();
     let count = u64::try_from(check.marks.len()).unwrap_or(0);
     let last = first.saturating_add(count.saturating_sub(1));
     let mut known: Vec<Option<u64>> = vec![None; check.marks.len()];
+    let mut refused = Refusals::new();
     let found = facts.by_terminal(terminal.to_u64(), check.epoch.get(), first, last)?;
     for fact in found {
-        note_marks(&fact?, first, &mut known);
+        let fact = fact?;
+        note_marks(&fact, first, &mut known);
+        note_refusals(&fact, first, last, &mut refused);
     }
     let comparable = known.iter().take_while(|mark| mark.is_some()).count();
     let pairs = known.iter().zip(&check.marks);
     let matched = pairs
-        .take_while(|(known, stated)| known.is_some_and(|mark| mark == 0 || mark == **stated))
+        .take_while(|(known, stated)| **known == Some(**stated))
         .count();
-    Ok(Checked {
+    let end = first.saturating_add(u64::try_from(matched).unwrap_or(0));
+    refused.retain(|(seq, _)| seq.get() < end);
+    let checked = Checked {
         epoch: check.epoch,
         first_seq: check.first_seq,
         matched: u16::try_from(matched).unwrap_or(u16::MAX),
         known: u16::try_from(comparable).unwrap_or(u16::MAX),
-    })
+    };
+    Ok((checked, refused))
+}
+
+/// Which of the events `first` to `last` of a life were refused. Reads the disk: for threads that may block.
+pub(crate) fn refusals(
+    facts: &Facts,
+    key: SessionKey,
+    first: u64,
+    last: u64,
+) -> Result<Refusals, FactsError> {
+    let mut refused = Refusals::new();
+    let found = facts.by_terminal(key.terminal.to_u64(), key.epoch.get(), first, last)?;
+    for fact in found {
+        note_refusals(&fact?, first, last, &mut refused);
+    }
+    Ok(refused)
+}
+
+fn note_refusals(fact: &Fact, first: u64, last: u64, refused: &mut Refusals) {
+    let head = &fact.record.head;
+    for index in head.skip..head.count {
+        let Some(fate) = fact.fate(index) else {
+            continue;
+        };
+        let seq = fact.seq(index);
+        if fate.outcome == Outcome::Refused
+            && (first..=last).contains(&seq)
+            && let Ok(seq) = Seq::new(seq)
+        {
+            refused.push((seq, Reason::from_code(fate.reason)));
+        }
+    }
 }
 
 fn note_marks(fact: &Fact, first: u64, known: &mut [Option<u64>]) {

@@ -9,10 +9,12 @@ use till_protocol::code::Reason;
 use till_protocol::codec::Frame;
 use till_protocol::id::Seq;
 use till_protocol::verified::Verified;
+use till_storage::facts::Facts;
 
+use super::check;
 use super::patience::Holding;
 use super::session::Session;
-use super::stream::End;
+use super::stream::{End, look_into};
 use crate::admission::{Permit, cost};
 use crate::engine::Engine;
 use crate::route::Slot;
@@ -62,6 +64,7 @@ pub(super) async fn submit(line: Line<'_>, pending: Pending) -> Result<(), End> 
     if line.session.is_over() {
         return Err(End::Over);
     }
+    tell_again(line, &frames).await?;
     let received = Instant::now();
     let gate = &line.slot.gate;
     let count = u32::try_from(frames.len()).unwrap_or(u32::MAX);
@@ -85,6 +88,35 @@ pub(super) async fn submit(line: Line<'_>, pending: Pending) -> Result<(), End> 
     let sent = line.slot.send(message);
     sent.map_err(|_| End::Bye(Reason::Internal, None))?;
     bad.map_or(Ok(()), Err)
+}
+
+// A device sends again what it has no ack for. The ack that covers a frame tells which of its events were refused, so those
+// that were known when the session began are looked up before the frame goes on.
+async fn tell_again(line: Line<'_>, frames: &[Frame]) -> Result<(), End> {
+    let session = line.session;
+    let mut draining = line.engine.draining.subscribe();
+    let greeted = {
+        let _held = line.holding.hold();
+        tokio::select! {
+            biased;
+            greeted = session.welcomed() => greeted.ok_or(End::Over)?,
+            _ = draining.wait_for(|draining| *draining) => return Err(End::Draining),
+        }
+    };
+    if !greeted.has_refusals {
+        return Ok(());
+    }
+    for frame in frames {
+        let (first, count) = (frame.header.first_seq, u64::from(frame.header.count));
+        if first > greeted.known {
+            continue;
+        }
+        let last = first.saturating_add(count).saturating_sub(1);
+        let last = last.min(greeted.known);
+        let look_up = move |facts: &Facts| check::refusals(facts, greeted.key, first, last);
+        session.refused(look_into(line, look_up).await?);
+    }
+    Ok(())
 }
 
 // Frames as the shard takes them, up to one whose header cannot be.

@@ -1,8 +1,11 @@
 //! A session: what the shard and the journal have to say to one stream, coalesced until its writer takes it.
+//!
+//! An ack speaks of what this stream has sent, never of what the engine knows besides: a device whose history is another
+//! one must not take it for its own.
 
 use std::mem;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use parking_lot::Mutex;
@@ -11,15 +14,17 @@ use till_protocol::code::Reason;
 use till_protocol::id::{Seq, TerminalId};
 use till_protocol::limits::{ACK_REFUSALS_MAX, NOTICE_BYTES_MAX};
 use till_protocol::reply::{Ack, Bye, Checked, Nack, Slow, Welcome};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 /// One stream of one terminal. Shared by its reader, its writer, its shard and the journal's thread.
 #[derive(Debug)]
 pub(crate) struct Session {
     terminal: TerminalId,
     /// Which life it speaks for; set by the shard when it greets.
-    key: OnceLock<SessionKey>,
-    /// Last sequence number that is durable; 0 = none.
+    greeted: OnceLock<Greeted>,
+    /// The greeting is on its way: what it speaks of is durable.
+    welcomed: watch::Sender<bool>,
+    /// Last sequence number that this stream has sent and that is durable; 0 = none.
     journalled: AtomicU64,
     /// What was asked for again, so that one gap is told once.
     nacked: AtomicU64,
@@ -30,13 +35,26 @@ pub(crate) struct Session {
     wake: Notify,
 }
 
+/// Whom the shard has greeted, and where that life stood.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Greeted {
+    pub(crate) key: SessionKey,
+    /// Last sequence number that was known; 0 = none.
+    pub(crate) known: u64,
+    /// Some event of this terminal was refused.
+    pub(crate) has_refusals: bool,
+}
+
 #[derive(Debug, Default)]
 struct Outgoing {
     welcome: Option<Welcome>,
     acked: u64,
+    /// Refusals that no ack has told.
     refusals: Vec<(Seq, Reason)>,
+    /// More refusals than fit came while the device did not listen: nothing more is acked.
+    is_overrun: bool,
     nack: Option<Seq>,
-    checked: Vec<Checked>,
+    checked: Vec<(Checked, Vec<(Seq, Reason)>)>,
     slow: Option<u32>,
     bye: Option<Bye>,
     is_closed: bool,
@@ -44,6 +62,8 @@ struct Outgoing {
 
 /// Answers to Checks that may wait; a device asks one at a time.
 const CHECKED_MAX: usize = 4;
+/// Refusals that may wait for a device that does not read its acks.
+const REFUSALS_MAX: usize = 64 * 1_024;
 
 /// What the writer is to send.
 #[derive(Debug, Default)]
@@ -58,7 +78,8 @@ impl Session {
     pub(crate) fn new(terminal: TerminalId) -> Self {
         Self {
             terminal,
-            key: OnceLock::new(),
+            greeted: OnceLock::new(),
+            welcomed: watch::Sender::new(false),
             journalled: AtomicU64::new(0),
             nacked: AtomicU64::new(0),
             over: AtomicBool::new(false),
@@ -75,13 +96,25 @@ impl Session {
 
     /// The life that was greeted.
     pub(crate) fn key(&self) -> Option<SessionKey> {
-        self.key.get().copied()
+        self.greeted.get().map(|greeted| greeted.key)
     }
 
-    /// The shard has greeted it as this life of the terminal.
-    pub(crate) fn greeted(&self, key: SessionKey) {
+    /// The shard has greeted it as a life of the terminal.
+    pub(crate) fn greeted(&self, greeted: Greeted) {
         // The first greeting stands: a second Hello on a stream never gets here.
-        let _first = self.key.set(key);
+        let _first = self.greeted.set(greeted);
+    }
+
+    /// Waits until all that the greeting speaks of is durable. `None`: the session ended first.
+    pub(crate) async fn welcomed(&self) -> Option<Greeted> {
+        if !*self.welcomed.borrow() {
+            let mut welcomed = self.welcomed.subscribe();
+            // The sender lives as long as the session.
+            let _never_closed = welcomed
+                .wait_for(|welcomed| *welcomed || self.is_over())
+                .await;
+        }
+        self.greeted.get().copied().filter(|_| !self.is_over())
     }
 
     /// Whether it was ended or replaced.
@@ -91,32 +124,39 @@ impl Session {
 
     /// Sends the greeting. Everything before `next_seq` is durable.
     pub(crate) fn welcome(&self, welcome: Welcome) {
-        let mut out = self.out.lock();
-        let known = welcome.next_seq.get().saturating_sub(1);
-        self.journalled.fetch_max(known, Ordering::AcqRel);
-        out.welcome = Some(welcome);
-        drop(out);
+        self.out.lock().welcome = Some(welcome);
+        self.welcomed.send_replace(true);
         self.flag();
     }
 
-    /// Everything up to `upto` is durable. True: [`tell`](Self::tell) it, once its group is through; until then more may
-    /// come, and one message says it all.
+    /// What this stream has sent up to `upto` is durable. True: [`tell`](Self::tell) it, once its group is through; until then
+    /// more may come, and one message says it all.
     #[must_use]
     pub(crate) fn durable(&self, upto: u64, refusals: Vec<(Seq, Reason)>) -> bool {
-        if refusals.is_empty() {
-            self.journalled.fetch_max(upto, Ordering::AcqRel);
-        } else {
-            // Under the lock, so that no ack covers a refused event without its refusal.
-            let mut out = self.out.lock();
-            self.journalled.fetch_max(upto, Ordering::AcqRel);
-            out.refusals.extend(refusals);
-        }
+        // Before the number rises, so that no ack covers a refused event without its refusal.
+        self.refused(refusals);
+        self.journalled.fetch_max(upto, Ordering::AcqRel);
         !self.flagged.swap(true, Ordering::AcqRel)
     }
 
     /// Wakes the writer.
     pub(crate) fn tell(&self) {
         self.wake.notify_one();
+    }
+
+    /// Keeps refusals for the ack that covers them. They may come before what they speak of is durable.
+    pub(crate) fn refused(&self, refusals: Vec<(Seq, Reason)>) {
+        if refusals.is_empty() {
+            return;
+        }
+        let mut out = self.out.lock();
+        if out.refusals.len() + refusals.len() > REFUSALS_MAX {
+            out.is_overrun = true;
+            drop(out);
+            self.bye(Reason::Busy, Some("the device does not read its acks"));
+            return;
+        }
+        out.refusals.extend(refusals);
     }
 
     /// Asks for events again, once for each gap.
@@ -132,13 +172,13 @@ impl Session {
         self.nacked.store(0, Ordering::Relaxed);
     }
 
-    /// Answers a Check. `false`: too many wait.
-    pub(crate) fn checked(&self, checked: Checked) -> bool {
+    /// Answers a Check, with the refusals among what matched. `false`: too many answers wait.
+    pub(crate) fn checked(&self, checked: Checked, refusals: Vec<(Seq, Reason)>) -> bool {
         let mut out = self.out.lock();
         if out.checked.len() >= CHECKED_MAX {
             return false;
         }
-        out.checked.push(checked);
+        out.checked.push((checked, refusals));
         drop(out);
         self.flag();
         true
@@ -158,13 +198,19 @@ impl Session {
             bye.text = cut(text);
         }
         self.out.lock().bye.get_or_insert(bye);
-        self.flag();
+        self.end();
     }
 
     /// Ends the stream without a word: the device said goodbye, or is gone.
     pub(crate) fn close(&self) {
         self.over.store(true, Ordering::Release);
         self.out.lock().is_closed = true;
+        self.end();
+    }
+
+    fn end(&self) {
+        // Whoever waits for the greeting looks again.
+        self.welcomed.send_modify(|_| {});
         self.flag();
     }
 
@@ -185,18 +231,21 @@ impl Session {
         let mut bytes = BytesMut::new();
         if let Some(welcome) = out.welcome.take() {
             bytes.put(welcome.encode());
-            out.acked = 0;
         }
         let upto = self.journalled.load(Ordering::Acquire);
-        // An ack before the greeting would be of another session's making.
-        if self.key.get().is_some() && (upto > out.acked || !out.refusals.is_empty()) {
-            put_acks(&mut bytes, upto, &mem::take(&mut out.refusals));
+        let is_due = |refusal: &mut (Seq, Reason)| refusal.0.get() <= upto;
+        let due: Vec<_> = out.refusals.extract_if(.., is_due).collect();
+        if !out.is_overrun && (upto > out.acked || !due.is_empty()) {
+            put_acks(&mut bytes, out.acked, upto, &due);
             out.acked = upto;
         }
         if let Some(expected) = out.nack.take() {
             bytes.put(Nack { expected }.encode());
         }
-        for checked in mem::take(&mut out.checked) {
+        for (checked, refusals) in mem::take(&mut out.checked) {
+            if !refusals.is_empty() {
+                bytes.put(ack(out.acked, &refusals));
+            }
             bytes.put(checked.encode());
         }
         if let Some(wait_ms) = out.slow.take() {
@@ -221,23 +270,28 @@ impl Session {
     }
 }
 
-// Refusals beyond one message come in acks of their own before the last.
-fn put_acks(bytes: &mut BytesMut, upto: u64, refusals: &[(Seq, Reason)]) {
-    let seq = Seq::new(upto).ok();
+// Refusals beyond one message come in acks of their own. Each ack ends before the first refusal of the next one: a device
+// forgets what an ack covers.
+fn put_acks(bytes: &mut BytesMut, acked: u64, upto: u64, refusals: &[(Seq, Reason)]) {
     let mut rest = refusals;
-    loop {
-        let (now, later) = rest.split_at(rest.len().min(ACK_REFUSALS_MAX));
-        let ack = Ack {
-            journalled: seq,
-            committed: seq,
-            refusals: now.to_vec(),
-        };
-        bytes.put(ack.encode());
-        if later.is_empty() {
-            return;
-        }
+    while let Some((now, later)) = rest.split_at_checked(ACK_REFUSALS_MAX)
+        && let Some((next, _)) = later.first()
+    {
+        let before_next = next.get().saturating_sub(1).max(acked);
+        bytes.put(ack(before_next, now));
         rest = later;
     }
+    bytes.put(ack(upto, rest));
+}
+
+fn ack(upto: u64, refusals: &[(Seq, Reason)]) -> Bytes {
+    let seq = Seq::new(upto).ok();
+    let ack = Ack {
+        journalled: seq,
+        committed: seq,
+        refusals: refusals.to_vec(),
+    };
+    ack.encode()
 }
 
 fn cut(text: &str) -> String {
@@ -247,3 +301,6 @@ fn cut(text: &str) -> String {
     }
     text.get(..end).unwrap_or_default().to_owned()
 }
+
+#[cfg(test)]
+mod tests;

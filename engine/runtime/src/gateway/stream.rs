@@ -14,6 +14,7 @@ use till_protocol::codec::{Frame, FrameDecoder};
 use till_protocol::header::WireError;
 use till_protocol::limits::FRAME_BYTES_MAX;
 use till_protocol::reply::{Hello, Message, PROTOCOL};
+use till_storage::facts::{Facts, FactsError};
 use tokio::sync::SemaphorePermit;
 use tokio::time::timeout;
 
@@ -21,6 +22,7 @@ use super::check;
 use super::intake::{Line, Pending, submit};
 use super::patience::{Holding, Patience};
 use super::session::Session;
+use crate::admission::Permit;
 use crate::engine::Engine;
 use crate::pki::Speaks;
 use crate::route::Slot;
@@ -420,30 +422,42 @@ fn understood(hello: Hello) -> Result<Box<Hello>, End> {
     Ok(Box::new(hello))
 }
 
+/// One look-up of a stream at a time, few of all streams: the reader waits here.
+pub(super) async fn look_into<T: Send + 'static>(
+    line: Line<'_>,
+    look_up: impl FnOnce(&Facts) -> Result<T, FactsError> + Send + 'static,
+) -> Result<T, End> {
+    let _held = line.holding.hold();
+    let Ok(_turn) = line.engine.checks.acquire().await else {
+        return Err(End::Draining);
+    };
+    let facts = Arc::clone(&line.engine.facts);
+    match tokio::task::spawn_blocking(move || look_up(&facts)).await {
+        Ok(Ok(found)) => Ok(found),
+        Ok(Err(error)) => {
+            let terminal = line.session.terminal();
+            tracing::warn!(%terminal, %error, "events of a terminal could not be looked up");
+            Err(End::Bye(Reason::Internal, None))
+        }
+        Err(_) => Err(End::Bye(Reason::Internal, None)),
+    }
+}
+
 async fn message(line: Line<'_>, frame: &Frame) -> Result<(), End> {
-    let (engine, session) = (line.engine, line.session);
+    let session = line.session;
     let message = Message::decode(frame)
         .map_err(|error| End::Bye(error.reason(), Some(error.to_string())))?;
     match message {
         Message::Goodbye => Err(End::Goodbye),
         Message::Check(check) => {
-            // One look-up of a stream at a time, few of all streams: the reader waits here.
-            let _held = line.holding.hold();
-            let Ok(_turn) = engine.checks.acquire().await else {
-                return Err(End::Draining);
-            };
-            let facts = Arc::clone(&engine.facts);
+            // What the greeting speaks of is durable, and found.
+            session.welcomed().await.ok_or(End::Over)?;
             let terminal = session.terminal();
-            let asked =
-                tokio::task::spawn_blocking(move || check::answer(&facts, terminal, &check));
-            match asked.await {
-                Ok(Ok(checked)) if session.checked(checked) => Ok(()),
-                Ok(Ok(_)) => Err(End::Bye(Reason::Busy, None)),
-                Ok(Err(error)) => {
-                    tracing::warn!(%terminal, %error, "a check could not be answered");
-                    Err(End::Bye(Reason::Internal, None))
-                }
-                Err(_) => Err(End::Bye(Reason::Internal, None)),
+            let look_up = move |facts: &Facts| check::answer(facts, terminal, &check);
+            let (checked, refusals) = look_into(line, look_up).await?;
+            match session.checked(checked, refusals) {
+                true => Ok(()),
+                false => Err(End::Bye(Reason::Busy, None)),
             }
         }
         _ => Err(End::Bye(Reason::BadMessage, None)),

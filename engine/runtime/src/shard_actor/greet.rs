@@ -10,7 +10,7 @@ use till_protocol::reply::{Hello, Welcome, welcome_flag};
 use super::{Done, ShardState, now};
 use crate::admission::Permit;
 use crate::commit::Companion;
-use crate::gateway::session::Session;
+use crate::gateway::session::{Greeted, Session};
 use crate::registry::Listing;
 
 /// Frames that a device may have in flight.
@@ -51,7 +51,11 @@ impl ShardState {
             clock_suspect: greeting.clock_suspect,
         };
         let session = Arc::clone(&knock.session);
-        session.greeted(key);
+        session.greeted(Greeted {
+            key,
+            known: greeting.next_seq.saturating_sub(1),
+            has_refusals: greeting.has_refusals,
+        });
         self.slot.enter(&session);
         let welcome = self.welcome(&greeting, key);
         self.marker(Companion::Welcome(session, welcome, knock.permit.take()));

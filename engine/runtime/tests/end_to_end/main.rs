@@ -14,6 +14,7 @@ mod guard;
 mod held;
 mod hostile;
 mod restart;
+mod sessions;
 mod snare;
 
 use std::path::Path;

@@ -52,6 +52,10 @@ pub struct DiskOutbox {
     _lock: File,
     epoch: Option<Epoch>,
     committed: u64,
+    /// What a synced record says is committed: files below it may go.
+    surely_committed: u64,
+    /// The oldest file could not be deleted, and that was told.
+    is_stuck: bool,
     poisoned: bool,
     life: Generation,
 }
@@ -78,7 +82,11 @@ impl DiskOutbox {
         terminal: u64,
         config: DiskConfig,
     ) -> Result<Self, OutboxError> {
+        let is_new = !folder.exists();
         files.create_dir(folder)?;
+        if let Some(parent) = folder.parent().filter(|_| is_new) {
+            files.sync_dir(parent)?;
+        }
         let lock = lock(folder)?;
         let generations = tidy(&files, folder)?;
         let mut this = Self {
@@ -88,6 +96,8 @@ impl DiskOutbox {
             _lock: lock,
             epoch: None,
             committed: 0,
+            surely_committed: 0,
+            is_stuck: false,
             poisoned: false,
             life: Generation::empty(1),
             files,
@@ -165,11 +175,7 @@ impl DiskOutbox {
     fn rotate(&mut self) -> Result<(), OutboxError> {
         let first = self.life.last + 1;
         let path = self.dir().join(file_name(first));
-        if let Some(old) = self.life.files.back_mut() {
-            self.files.sync(&old.writer, &old.path)?;
-            old.synced = old.len;
-        }
-        self.life.durable = self.life.last;
+        self.sync_now()?;
         let writer = self.files.create(&path)?;
         let mut bytes = BytesMut::new();
         let start = Start {
@@ -190,6 +196,47 @@ impl DiskOutbox {
             len: length(&bytes),
             synced: length(&bytes),
         });
+        Ok(())
+    }
+
+    fn sync_now(&mut self) -> Result<(), OutboxError> {
+        if let Some(file) = self.life.files.back_mut() {
+            if let Err(error) = self.files.sync(&file.writer, &file.path) {
+                self.poisoned = true;
+                return Err(error);
+            }
+            file.synced = file.len;
+        }
+        self.life.durable = self.life.last;
+        self.surely_committed = self.committed;
+        Ok(())
+    }
+
+    /// Deletes files whose events are committed, the oldest first. The file with the committed event itself stays: its mark
+    /// is asked for at the next session.
+    ///
+    /// That they are committed is on disk before: only then does the next start know what is missing as done with.
+    fn delete_committed(&mut self) -> Result<(), OutboxError> {
+        while let Some(old) = self.life.files.front() {
+            let last = old.last;
+            if self.life.files.len() == 1 || last >= self.committed {
+                break;
+            }
+            if last >= self.surely_committed {
+                self.sync_now()?;
+                continue;
+            }
+            let removed = self.files.remove(&old.path);
+            let was_stuck = std::mem::replace(&mut self.is_stuck, removed.is_err());
+            if let Err(error) = removed {
+                if !was_stuck {
+                    tracing::warn!(%error, "left a committed outbox file behind; a later commit or start removes it");
+                }
+                break;
+            }
+            self.life.files.pop_front();
+            self.life.forget_front(last);
+        }
         Ok(())
     }
 
@@ -325,18 +372,7 @@ impl Outbox for DiskOutbox {
         })?;
         self.life.leave_backlog(self.committed, upto);
         self.committed = upto;
-        // The file with the committed event itself stays: its mark is asked for at the next session.
-        while self.life.files.len() > 1 {
-            let done = |file: &Segment| file.last < upto;
-            if !self.life.files.front().is_some_and(done) {
-                break;
-            }
-            if let Some(old) = self.life.files.pop_front() {
-                self.files.remove(&old.path)?;
-                self.life.forget_front(old.last);
-            }
-        }
-        Ok(())
+        self.delete_committed()
     }
 
     fn begin_epoch(&mut self, epoch: Epoch, from: u64) -> Result<(), OutboxError> {
@@ -368,7 +404,7 @@ impl Outbox for DiskOutbox {
         };
         self.life = life;
         self.epoch = Some(epoch);
-        self.committed = 0;
+        (self.committed, self.surely_committed) = (0, 0);
         if let Err(error) = self.files.remove_dir(&old) {
             tracing::warn!(%error, "left the old outbox files behind; the next start removes them");
         }

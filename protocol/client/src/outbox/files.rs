@@ -5,7 +5,11 @@ use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 #[cfg(test)]
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::{
+    collections::HashMap,
+    sync::Mutex,
+    sync::atomic::{AtomicBool, AtomicI64, Ordering},
+};
 
 use super::OutboxError;
 
@@ -15,6 +19,12 @@ pub(super) struct Files {
     /// Steps that are left before everything fails, as after a crash.
     #[cfg(test)]
     pub(super) steps: Option<Arc<AtomicI64>>,
+    /// Bytes of each file (by inode) that survive a power cut.
+    #[cfg(test)]
+    pub(super) synced: Arc<Mutex<HashMap<u64, u64>>>,
+    /// Files can't be deleted.
+    #[cfg(test)]
+    pub(super) keeps_files: Arc<AtomicBool>,
 }
 
 impl Files {
@@ -79,7 +89,14 @@ impl Files {
     }
 
     pub(super) fn sync(&self, file: &File, path: &Path) -> Result<(), OutboxError> {
-        self.run("sync", path, || file.sync_data())
+        self.run("sync", path, || file.sync_data())?;
+        #[cfg(test)]
+        {
+            use std::os::unix::fs::MetadataExt as _;
+            let meta = file.metadata().unwrap();
+            self.synced.lock().unwrap().insert(meta.ino(), meta.len());
+        }
+        Ok(())
     }
 
     pub(super) fn sync_dir(&self, path: &Path) -> Result<(), OutboxError> {
@@ -97,7 +114,18 @@ impl Files {
     }
 
     pub(super) fn remove(&self, path: &Path) -> Result<(), OutboxError> {
-        self.run("remove", path, || fs::remove_file(path))
+        #[cfg(test)]
+        if self.keeps_files.load(Ordering::Relaxed) {
+            return Err(OutboxError::Io {
+                what: "remove",
+                path: path.to_owned(),
+                source: io::ErrorKind::PermissionDenied.into(),
+            });
+        }
+        self.run("remove", path, || match fs::remove_file(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result,
+        })
     }
 
     pub(super) fn remove_dir(&self, path: &Path) -> Result<(), OutboxError> {

@@ -7,6 +7,8 @@ use till_protocol::id::{StoreId, TillId};
 
 use super::files::Files;
 use super::*;
+
+mod power;
 use crate::frame;
 use crate::testing::frame_of_moves;
 
@@ -245,12 +247,18 @@ fn damage_below_what_was_synced_stops_the_start_and_says_where() {
     }
 }
 
+/// A file system that fails for good after so many steps.
+fn crashing(steps: i64) -> Files {
+    Files {
+        steps: Some(Arc::new(AtomicI64::new(steps))),
+        ..Files::default()
+    }
+}
+
 /// What a device does in a day; stops at the first step that fails. Returns what it may rely on: the last event that it
 /// was told to be durable, and whether a new epoch was begun.
 fn a_day(folder: &Path, steps: i64) -> (u64, Option<bool>) {
-    let files = Files {
-        steps: Some(Arc::new(AtomicI64::new(steps))),
-    };
+    let files = crashing(steps);
     let (mut durable, mut renewed) = (0, None);
     let day = || -> Result<(), OutboxError> {
         let mut outbox = DiskOutbox::open_with(files, folder, TERMINAL, config())?;

@@ -74,6 +74,9 @@ impl Session {
     }
 
     pub(super) fn handle_ack(&mut self, ack: &Ack) -> Result<(), SessionError> {
+        if let Phase::Checking(comparison) = self.phase {
+            return self.bury_found(&comparison, &ack.refusals);
+        }
         let standing = self.outbox.standing();
         let (true, Some(epoch)) = (matches!(self.phase, Phase::Live), standing.epoch) else {
             return Err(SessionError::Protocol { what: "an Ack" });

@@ -12,8 +12,8 @@ use super::*;
 use crate::outbox::{MemoryConfig, MemoryOutbox};
 use crate::testing::frame_of_moves;
 use till_protocol::id::Seq;
-use till_protocol::reply::{Ack, Message, Nack, Slow};
-use till_protocol::time::DeviceTime;
+use till_protocol::reply::{Ack, Message, Nack, Slow, Welcome};
+use till_protocol::time::{DeviceTime, Timestamp};
 
 /// A device, an engine, and a line between them that breaks.
 struct World {
@@ -29,17 +29,16 @@ struct World {
     /// Marks of the events that the device has made, in order.
     made: Vec<u64>,
     salt: u64,
-    repeat: bool,
 }
 
 impl World {
-    fn new(seed: u64, repeat: bool) -> Self {
+    fn new(seed: u64) -> Self {
         let (outbox, dead) = (Shared::default(), SharedDead::default());
         Self {
             rng: SmallRng::seed_from_u64(seed),
             now: Instant::now(),
             engine: Engine::default(),
-            session: session_on(&outbox, &dead, repeat),
+            session: session_on(&outbox, &dead),
             outbox,
             dead,
             connected: false,
@@ -47,7 +46,6 @@ impl World {
             down: VecDeque::new(),
             made: Vec::new(),
             salt: 0,
-            repeat,
         }
     }
 
@@ -76,7 +74,7 @@ impl World {
     fn restart_with(&mut self, content: MemoryOutbox) {
         self.cut();
         self.outbox = Shared(Arc::new(Mutex::new(content)));
-        self.session = session_on(&self.outbox, &self.dead, self.repeat);
+        self.session = session_on(&self.outbox, &self.dead);
     }
 
     fn image(&self) -> MemoryOutbox {
@@ -110,6 +108,14 @@ impl World {
         moved
     }
 
+    /// The engine syncs and acknowledges.
+    fn commit(&mut self) {
+        if self.connected {
+            let said = self.engine.commit();
+            self.down.extend(said.iter().map(Message::encode));
+        }
+    }
+
     fn settle(&mut self) {
         for _ in 0..100_000 {
             let moved = self.pump();
@@ -118,9 +124,7 @@ impl World {
                 if standing.committed == standing.last {
                     return;
                 }
-                if let Some(reply) = self.engine.commit() {
-                    self.down.push_back(reply.encode());
-                }
+                self.commit();
             }
         }
         panic!("does not come to rest: {:?}", self.session);
@@ -155,19 +159,15 @@ impl World {
     }
 }
 
-fn session_on(outbox: &Shared, dead: &SharedDead, repeat: bool) -> Session {
-    let config = SessionConfig {
-        repeat_unacknowledged: repeat,
-        has_event_ids: false,
-        ..SessionConfig::new(terminal())
-    };
+fn session_on(outbox: &Shared, dead: &SharedDead) -> Session {
+    let config = SessionConfig::new(terminal());
     Session::new(config, Box::new(outbox.clone()), Box::new(dead.clone()))
 }
 
 #[test]
 fn a_line_that_breaks_at_random_loses_doubles_and_misorders_nothing() {
     for seed in 0..200 {
-        let mut world = World::new(seed, true);
+        let mut world = World::new(seed);
         for _ in 0..300 {
             match world.rng.random_range(0..20) {
                 0 => world.cut(),
@@ -178,11 +178,7 @@ fn a_line_that_breaks_at_random_loses_doubles_and_misorders_nothing() {
                         world.engine.refuses.insert(last);
                     }
                 }
-                4 => {
-                    if let Some(reply) = world.engine.commit().filter(|_| world.session.is_live()) {
-                        world.down.push_back(reply.encode());
-                    }
-                }
+                4 => world.commit(),
                 _ => drop(world.pump()),
             }
         }
@@ -195,7 +191,7 @@ fn a_line_that_breaks_at_random_loses_doubles_and_misorders_nothing() {
 #[test]
 fn images_put_back_and_disks_lost_at_random_double_and_misorder_nothing() {
     for seed in 0..300 {
-        let mut world = World::new(seed, seed % 2 == 0);
+        let mut world = World::new(seed);
         let mut image = world.image();
         for _ in 0..400 {
             match world.rng.random_range(0..40) {
@@ -215,11 +211,7 @@ fn images_put_back_and_disks_lost_at_random_double_and_misorder_nothing() {
                         world.engine.refuses.insert(last);
                     }
                 }
-                11 | 12 => {
-                    if let Some(reply) = world.engine.commit().filter(|_| world.session.is_live()) {
-                        world.down.push_back(reply.encode());
-                    }
-                }
+                11 | 12 => world.commit(),
                 _ => drop(world.pump()),
             }
         }
@@ -230,7 +222,7 @@ fn images_put_back_and_disks_lost_at_random_double_and_misorder_nothing() {
 
 #[test]
 fn an_image_of_yesterday_takes_a_new_epoch_and_its_new_sales_arrive() {
-    let mut world = World::new(1, false);
+    let mut world = World::new(1);
     world.make_events();
     world.settle();
     world.make_events();
@@ -247,7 +239,7 @@ fn an_image_of_yesterday_takes_a_new_epoch_and_its_new_sales_arrive() {
 
 #[test]
 fn a_lost_disk_starts_a_new_life_at_one() {
-    let mut world = World::new(2, false);
+    let mut world = World::new(2);
     world.make_events();
     world.settle();
     world.restart_with(MemoryOutbox::new(MemoryConfig::default()));
@@ -259,7 +251,7 @@ fn a_lost_disk_starts_a_new_life_at_one() {
 
 #[test]
 fn what_retention_dropped_becomes_a_dead_letter_instead_of_a_guess() {
-    let mut world = World::new(3, false);
+    let mut world = World::new(3);
     for _ in 0..3 {
         world.make_events();
     }
@@ -283,7 +275,7 @@ fn what_retention_dropped_becomes_a_dead_letter_instead_of_a_guess() {
 
 #[test]
 fn a_gap_is_answered_once_and_again_only_when_nothing_moves() {
-    let mut world = World::new(4, false);
+    let mut world = World::new(4);
     world.make_events();
     world.settle();
     for _ in 0..3 {
@@ -312,7 +304,7 @@ fn a_gap_is_answered_once_and_again_only_when_nothing_moves() {
 
 #[test]
 fn an_engine_that_acknowledges_what_was_never_sent_is_not_believed() {
-    let mut world = World::new(5, false);
+    let mut world = World::new(5);
     world.make_events();
     world.settle();
     let last = world.session.standing().last;
@@ -327,7 +319,7 @@ fn an_engine_that_acknowledges_what_was_never_sent_is_not_believed() {
 
 #[test]
 fn a_pause_that_the_engine_asked_for_is_kept() {
-    let mut world = World::new(6, false);
+    let mut world = World::new(6);
     world.make_events();
     world.settle();
     world.make_events();
@@ -344,24 +336,139 @@ fn a_pause_that_the_engine_asked_for_is_kept() {
 
 #[test]
 fn a_last_answer_that_was_lost_is_asked_for_again() {
-    let mut world = World::new(7, false);
+    let mut world = World::new(7);
     world.make_events();
     while world.engine.applied.len() < world.made.len() {
         world.pump();
     }
     world.engine.commit();
     world.cut();
-    for _ in 0..20 {
+    world.settle();
+    world.assert_once_and_in_order(7);
+    world.assert_nothing_lost(7);
+}
+
+#[test]
+fn a_refusal_whose_answer_was_lost_becomes_a_dead_letter_all_the_same() {
+    let mut world = World::new(9);
+    for _ in 0..3 {
+        world.make_events();
+        world.engine.refuses.insert(*world.made.last().unwrap());
+    }
+    let last = world.session.standing().last;
+    while world.session.cursor <= last || !world.up.is_empty() {
         world.pump();
     }
+    world.engine.commit();
+    world.cut();
+    assert!(world.dead.marks().is_empty());
+    world.settle();
+    assert_eq!(world.dead.marks().len(), 3);
+    world.assert_once_and_in_order(9);
+    world.assert_nothing_lost(9);
+}
+
+#[test]
+fn a_refused_event_that_an_image_brings_back_is_a_dead_letter_again() {
+    let mut world = World::new(10);
+    world.make_events();
+    world.settle();
+    world.make_events();
+    world.engine.refuses.insert(*world.made.last().unwrap());
+    world.make_events();
+    let image = world.image();
+    world.settle();
+    world.make_events();
+    world.settle();
+    // The dead-letter file was as old as the image.
+    world.dead = SharedDead::default();
+    world.restart_with(image);
+    world.make_events();
+    world.settle();
+    assert_eq!(world.session.standing().epoch, Epoch::new(2).ok());
+    world.assert_once_and_in_order(10);
+    world.assert_nothing_lost(10);
+}
+
+/// Another copy of the same image sends what both hold, after this one was told that its epoch is over and before it has
+/// a new one.
+#[test]
+fn a_copy_that_gets_ahead_between_two_greetings_doubles_nothing() {
+    let mut world = World::new(11);
+    world.make_events();
+    world.settle();
+    world.make_events();
+    let image = world.image();
+    world.restart_with(MemoryOutbox::new(MemoryConfig::default()));
+    world.make_events();
+    world.settle();
+    world.restart_with(image.clone());
+    while world.session.renewal.is_none() {
+        world.pump();
+    }
+    world.cut();
+    let slow = (world.outbox.clone(), world.session);
+    world.outbox = Shared(Arc::new(Mutex::new(image)));
+    world.session = session_on(&world.outbox, &world.dead);
+    world.settle();
+    world.cut();
+    (world.outbox, world.session) = slow;
+    world.make_events();
+    world.settle();
+    world.assert_once_and_in_order(11);
+    world.assert_nothing_lost(11);
+}
+
+#[test]
+fn an_engine_that_lost_its_memory_is_met_anew() {
+    let mut world = World::new(12);
+    for _ in 0..2 {
+        world.make_events();
+        world.settle();
+        world.restart_with(MemoryOutbox::new(MemoryConfig::default()));
+    }
+    world.make_events();
+    world.settle();
+    world.engine = Engine::default();
+    world.made.clear();
+    world.cut();
+    world.make_events();
+    world.settle();
+    world.assert_once_and_in_order(12);
+    world.assert_nothing_lost(12);
+}
+
+#[test]
+fn a_tombstone_without_a_mark_is_no_event_of_this_device() {
+    let mut world = World::new(13);
+    world.make_events();
+    world.settle();
+    world.make_events();
+    world.cut();
     let standing = world.session.standing();
-    assert_eq!(standing.committed, standing.last);
-    world.assert_once_and_in_order(7);
+    let mut greet = |next: u64, mark: u64| {
+        world.session.connected(DeviceTime::default());
+        let welcome = Welcome {
+            terminal: terminal(),
+            epoch: Epoch::FIRST,
+            latest_epoch: Epoch::FIRST,
+            next_seq: seq(next),
+            mark,
+            credit_frames: 4,
+            frame_bytes_max: 1 << 20,
+            frame_events_max: 1_024,
+            time: Timestamp::default(),
+            flags: 0,
+        };
+        let ended = world.session.handle(world.now, welcome.into());
+        ended.unwrap()
+    };
+    assert_eq!(greet(standing.last + 1, 0), Some(End::Renew));
 }
 
 #[test]
 fn a_tombstone_of_another_history_swallows_no_event() {
-    let mut world = World::new(8, true);
+    let mut world = World::new(8);
     world.make_events();
     world.settle();
     world.make_events();

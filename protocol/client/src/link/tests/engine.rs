@@ -231,21 +231,23 @@ impl Journal {
         } else {
             let verified = Verified::from_journal(frame).unwrap();
             for (index, seq) in (0..count).zip(first..) {
+                let refused = self.refuses.contains(&seq);
+                if refused {
+                    refusals.push((Seq::new(seq).unwrap(), Reason::BadTime));
+                }
                 if seq < next {
                     self.duplicates += 1;
                     continue;
                 }
                 let mark = verified.mark(index);
                 marks.push(mark);
-                if self.refuses.contains(&seq) {
-                    refusals.push((Seq::new(seq).unwrap(), Reason::BadTime));
-                } else {
+                if !refused {
                     self.applied.push((life.0, mark));
                 }
             }
         }
-        let upto = Seq::new(u64::try_from(marks.len()).unwrap()).ok();
-        if self.cut_every > 0 && self.frames.is_multiple_of(self.cut_every) && refusals.is_empty() {
+        let upto = Seq::new(first + u64::from(count) - 1).ok();
+        if self.cut_every > 0 && self.frames.is_multiple_of(self.cut_every) {
             return None;
         }
         let ack = Ack {

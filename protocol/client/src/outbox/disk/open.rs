@@ -13,8 +13,12 @@ use crate::frame;
 use crate::outbox::segment::{self, Record, Start, Stop};
 
 impl DiskOutbox {
+    /// Reads the files of the newest generation. What they hold must be without a gap to its end; files before a gap are
+    /// leftovers of a deletion that a crash or a failure cut short, if what is missing is known to be committed.
     pub(super) fn load(&mut self) -> Result<(), OutboxError> {
         let dir = self.dir();
+        let mut gap = None;
+        let mut leftovers = Vec::new();
         let names = self.files.list(&dir)?;
         for (at, name) in names.iter().enumerate() {
             let path = dir.join(name);
@@ -33,6 +37,15 @@ impl DiskOutbox {
                 self.files.remove(&path)?;
                 continue;
             }
+            if let Some(Record::Start(start)) = records.first()
+                && start.first > self.life.last + 1
+            {
+                // Everything before this file has to be done with.
+                gap = Some((start.first - 1, path.clone()));
+                leftovers.extend(self.life.files.drain(..).map(|file| file.path));
+                self.life.frames.clear();
+                self.life.last = start.first - 1;
+            }
             self.load_file(&path, records, bytes.len(), stop)?;
         }
         if self.life.files.is_empty() {
@@ -43,6 +56,19 @@ impl DiskOutbox {
         }
         self.life.durable = self.life.last;
         self.committed = self.committed.min(self.life.last);
+        if let Some((upto, path)) = gap.filter(|(upto, _)| *upto > self.committed) {
+            tracing::error!(
+                upto,
+                committed = self.committed,
+                "outbox events are missing"
+            );
+            return Err(OutboxError::Damaged { path, offset: 0 });
+        }
+        for path in leftovers {
+            self.files.remove(&path)?;
+        }
+        // All files were synced as they were read.
+        self.surely_committed = self.committed;
         self.life.count_pending(self.committed);
         Ok(())
     }
@@ -110,8 +136,8 @@ impl DiskOutbox {
         }
         if self.life.files.is_empty() {
             self.epoch = Epoch::new(start.epoch).ok();
-            self.life.last = start.first.saturating_sub(1);
-        } else if start.first != self.life.last + 1 {
+        }
+        if start.first != self.life.last + 1 {
             return Err(OutboxError::Damaged {
                 path: path.to_owned(),
                 offset: 0,

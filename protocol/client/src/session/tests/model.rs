@@ -81,8 +81,13 @@ pub(super) struct Engine {
     pub(super) applied: Vec<u64>,
     /// Marks that are refused.
     pub(super) refuses: BTreeSet<u64>,
-    pub(super) committed: u64,
     pub(super) epoch: u32,
+    /// Newest epoch that was granted.
+    granted: u32,
+    /// What the stream has sent and is not yet durable: told with the next commit.
+    journalled: u64,
+    acked: u64,
+    refusals: BTreeMap<u64, Reason>,
     /// Events below this number can't be looked up any more, in any epoch.
     pub(super) retained_from: u64,
 }
@@ -90,24 +95,33 @@ pub(super) struct Engine {
 impl Engine {
     pub(super) fn hear(&mut self, bytes: &Bytes, say: &mut VecDeque<Bytes>) {
         let heard = Frame::decode(bytes.clone()).unwrap();
-        let reply = match Message::decode(&heard) {
-            Ok(Message::Hello(hello)) => self.greet(&hello),
+        let said = match Message::decode(&heard) {
+            Ok(Message::Hello(hello)) => vec![self.greet(&hello)],
             Ok(Message::Check(check)) => self.check(&check),
-            Ok(_) => return,
-            Err(_) => self.take(bytes, heard.header.first_seq, heard.header.count),
+            Ok(_) => Vec::new(),
+            Err(_) => self
+                .take(bytes, heard.header.first_seq, heard.header.count)
+                .into_iter()
+                .collect(),
         };
-        say.push_back(reply.encode());
+        say.extend(said.iter().map(Message::encode));
+    }
+
+    fn latest(&self) -> u32 {
+        self.epochs.keys().last().copied().unwrap_or(0)
     }
 
     fn greet(&mut self, hello: &Hello) -> Message {
-        let latest = self.epochs.keys().last().copied().unwrap_or(0);
-        self.epoch = hello.epoch.map_or(latest + 1, Epoch::get);
+        let latest = self.latest();
+        self.epoch = hello.epoch.map_or(latest.max(self.granted) + 1, Epoch::get);
+        self.granted = self.granted.max(self.epoch);
+        (self.journalled, self.acked) = (0, 0);
+        self.refusals.clear();
         let known = self.epochs.get(&self.epoch).cloned().unwrap_or_default();
-        self.committed = self.committed.min(length_of(&known));
         Message::Welcome(Welcome {
             terminal: hello.terminal,
             epoch: Epoch::new(self.epoch).unwrap(),
-            latest_epoch: Epoch::new(latest.max(1)).unwrap(),
+            latest_epoch: Epoch::new(latest).unwrap_or(Epoch::new(self.epoch).unwrap()),
             next_seq: seq(length_of(&known) + 1),
             mark: known.last().copied().unwrap_or(0),
             credit_frames: 4,
@@ -122,71 +136,90 @@ impl Engine {
         })
     }
 
-    fn check(&self, check: &Check) -> Message {
+    fn check(&self, check: &Check) -> Vec<Message> {
         let own = self
             .epochs
             .get(&check.epoch.get())
             .cloned()
             .unwrap_or_default();
         let at = usize::try_from(check.first_seq.get() - 1).unwrap();
-        let looked_up = |seq: u64| seq >= self.retained_from;
+        let there = |seq: u64| seq >= self.retained_from && seq <= length_of(&own);
         let seqs = (check.first_seq.get()..).take(check.marks.len());
-        let known = seqs.clone().filter(|seq| looked_up(*seq)).count();
-        let matched = check
-            .marks
-            .iter()
-            .zip(own.iter().skip(at))
+        let known = seqs.clone().take_while(|seq| there(*seq)).count();
+        let pairs = check.marks.iter().zip(own.iter().skip(at));
+        let matched: Vec<_> = pairs
             .zip(seqs)
-            .take_while(|((theirs, ours), seq)| {
-                (theirs == ours || self.refuses.contains(ours)) && looked_up(*seq)
-            })
-            .count();
-        Message::Checked(Checked {
+            .take(known)
+            .take_while(|((theirs, ours), _)| theirs == ours)
+            .collect();
+        let refusals: Vec<_> = matched
+            .iter()
+            .filter(|((_, ours), _)| self.refuses.contains(ours))
+            .map(|(_, number)| (seq(*number), Reason::BadTime))
+            .collect();
+        let checked = Message::Checked(Checked {
             epoch: check.epoch,
             first_seq: check.first_seq,
-            matched: u16::try_from(matched).unwrap(),
+            matched: u16::try_from(matched.len()).unwrap(),
             known: u16::try_from(known).unwrap(),
-        })
+        });
+        if refusals.is_empty() {
+            return vec![checked];
+        }
+        let refused = Ack {
+            refusals,
+            ..Ack::default()
+        };
+        vec![Message::Ack(refused), checked]
     }
 
-    fn take(&mut self, frame: &Bytes, first: u64, count: u32) -> Message {
-        let latest = self.epochs.keys().last().copied().unwrap_or(0);
+    fn take(&mut self, frame: &Bytes, first: u64, count: u32) -> Option<Message> {
+        let latest = self.latest();
         assert!(self.epoch >= latest, "events came under a closed epoch");
         let epoch = self.epochs.entry(self.epoch).or_default();
         if first > length_of(epoch) + 1 {
-            return Message::Nack(Nack {
+            return Some(Message::Nack(Nack {
                 expected: seq(length_of(epoch) + 1),
-            });
+            }));
         }
-        let mut refusals = Vec::new();
-        for (index, seq) in (0..count).zip(first..) {
+        for (index, number) in (0..count).zip(first..) {
             let mark = frame::mark(frame, index).unwrap();
             let refused = self.refuses.contains(&mark);
             if refused {
-                refusals.push((Seq::new(seq).unwrap(), Reason::BadTime));
+                self.refusals.insert(number, Reason::BadTime);
             }
-            if seq == length_of(epoch) + 1 {
+            if number == length_of(epoch) + 1 {
                 epoch.push(mark);
                 if !refused {
                     self.applied.push(mark);
                 }
+            } else {
+                let known = epoch[usize::try_from(number - 1).unwrap()];
+                assert_eq!(known, mark, "{number} came again with other content");
             }
         }
-        Message::Ack(Ack {
-            journalled: Seq::new(length_of(epoch)).ok(),
-            committed: Seq::new(self.committed).ok(),
-            refusals,
-        })
+        self.journalled = self.journalled.max(first + u64::from(count) - 1);
+        None
     }
 
-    pub(super) fn commit(&mut self) -> Option<Message> {
-        let journalled = length_of(self.epochs.get(&self.epoch)?);
-        self.committed = journalled;
-        Some(Message::Ack(Ack {
-            journalled: Seq::new(journalled).ok(),
-            committed: Seq::new(journalled).ok(),
-            refusals: Vec::new(),
-        }))
+    /// A sync: what the stream has sent is acknowledged, with at most two refusals a message.
+    pub(super) fn commit(&mut self) -> Vec<Message> {
+        let mut said = Vec::new();
+        while self.acked < self.journalled || !self.refusals.is_empty() {
+            let now: Vec<_> = (0..2).map_while(|_| self.refusals.pop_first()).collect();
+            let next = self.refusals.first_key_value();
+            let upto = next.map_or(self.journalled, |(next, _)| (next - 1).max(self.acked));
+            self.acked = upto;
+            said.push(Message::Ack(Ack {
+                journalled: Seq::new(upto).ok(),
+                committed: Seq::new(upto).ok(),
+                refusals: now
+                    .into_iter()
+                    .map(|(number, reason)| (seq(number), reason))
+                    .collect(),
+            }));
+        }
+        said
     }
 }
 
