@@ -189,6 +189,9 @@ fn memory_is_taken_as_it_is_needed_and_stays_in_its_bound() {
     let held = model.recent.next - model.recent.first;
     assert!(model.recent.bytes() <= bytes);
     assert!(held * 20 >= 3 << 20, "{held} movements in {bytes} bytes");
+    // The answer reaches over many chunks.
+    let moved = model.moved_after(1, &key(900_000, 900_000));
+    assert_eq!(moved, Some(99_999 * 100_000));
 }
 
 #[test]
