@@ -26,6 +26,9 @@ pub struct SalesRow {
     /// The store, where rows are by store or finer.
     #[serde(default)]
     pub store: Option<u32>,
+    /// Start of the hour, where rows are by hour.
+    #[serde(default)]
+    pub hour: String,
     /// ISO 4217 code.
     #[serde(default)]
     pub currency: String,

@@ -4,6 +4,7 @@
 //! Afterwards it compares them with the engine's answers and names every difference. It shares no code with the engine.
 
 mod compare;
+mod hours;
 mod stock;
 
 use std::fmt;
@@ -13,6 +14,7 @@ use till_protocol::family::sale::v1::{adjustment, flag, kind, line_flag, line_ki
 use till_protocol::family::stock::v1 as stock_v1;
 
 pub use self::compare::{Baseline, Expected, compare, sales_by_store};
+pub use self::hours::{Hours, within_an_hour};
 pub use self::stock::Level;
 use crate::trade::{Event, SaleEvent};
 
@@ -78,6 +80,8 @@ impl Sums {
 pub struct StoreBook {
     /// Sums of its sales.
     pub sums: Sums,
+    /// The same sums by the hour of the sale; empty where nobody kept account of it.
+    pub hours: Hours,
     /// Its stock by SKU id.
     pub stock: HashMap<u64, Level>,
 }
@@ -92,8 +96,14 @@ impl StoreBook {
         }
     }
 
+    /// Adds sales of one time.
+    pub fn sold(&mut self, at_us: i64, sums: &Sums) {
+        self.sums.add(sums, 1);
+        self.hours.sold(at_us, sums);
+    }
+
     fn sale(&mut self, event: &SaleEvent) {
-        self.sums.add(&Sums::of(event), 1);
+        self.sold(event.sale.at, &Sums::of(event));
         if event.sale.kind == kind::VOID || event.sale.flags & flag::TRAINING != 0 {
             return;
         }

@@ -92,8 +92,8 @@ pub fn run(
     if config.strict {
         check(config, on_skip)?;
     }
-    // The header is looked at before an engine is started for nothing.
-    drop(Reader::open(config)?);
+    // The header is looked at before an engine is started for nothing; standard input has it once.
+    let reader = Reader::open(config)?;
     let started = Instant::now();
     let mut own = None;
     let ready = match &config.target {
@@ -119,7 +119,7 @@ pub fn run(
     let admin = Admin::new(&ready.admin);
     let baseline = Baseline::read(&admin, &[], false)?;
     let mut keeper = send::Keeper::new(own, &ready, starter);
-    let sent = send::send(config, &ready, &mut keeper, on_skip);
+    let sent = send::send(config, reader, &ready, &mut keeper, on_skip);
     let report = sent.and_then(|sent| settle::settle(&admin, &baseline, &sent, started));
     keeper.stop()?;
     report

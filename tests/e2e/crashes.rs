@@ -9,7 +9,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use serde_json::Value;
 use till_tests::{Engine, command};
 
-use crate::{number, truth};
+use crate::{host_of, number, truth};
 
 /// How often the engine is killed.
 const KILLS: u32 = 20;
@@ -87,11 +87,4 @@ fn twenty_kills_under_load_lose_nothing_and_double_nothing() -> Result<()> {
         "acked must be applied + quarantined: {report}"
     );
     engine.stop()
-}
-
-/// `127.0.0.1:9000` of `http://127.0.0.1:9000`.
-fn host_of(url: &str) -> String {
-    url.trim_start_matches("http://")
-        .trim_end_matches('/')
-        .to_owned()
 }

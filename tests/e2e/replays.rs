@@ -2,12 +2,15 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
-use till_tests::json_of;
+use till_tests::{Engine, command, json_of, wait_until};
 
-use crate::{number, truth};
+use crate::{host_of, number, truth};
 
 const HEADER: &str = "receipt_id,store_id,terminal_id,occurred_at,sku,quantity,extended_amount,\
                       discount_amount,tax_amount,tender,customer_id";
@@ -134,4 +137,126 @@ fn a_receipt_that_resembles_an_earlier_one_is_not_taken_for_it() -> Result<()> {
         "one of two receipts is missing: {answer}"
     );
     Ok(())
+}
+
+/// Receipts of one line over one till, from a number on; more than a few frames full.
+fn receipts(from: u32) -> String {
+    let mut text = String::new();
+    for receipt in from..from + 2_000 {
+        text += &format!("K{receipt},1,1,2026-01-05T10:00:00Z,SKU,1,1.00,,,cash,\n");
+    }
+    text
+}
+
+/// A replay that reads what the test writes.
+fn replay_of_a_pipe(target: &[&str]) -> Result<Child> {
+    Command::new(command("tillload")?)
+        .args(["replay", "--file", "-", "--json"])
+        .args(target)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .spawn()
+        .context("start the replay")
+}
+
+/// Writes the second half and checks the totals of both.
+fn ends_with_all_of_it(mut replay: Child, data: &Path) -> Result<()> {
+    let mut pipe = replay.stdin.take().context("no pipe")?;
+    pipe.write_all(receipts(2_000).as_bytes())?;
+    drop(pipe);
+    let output = replay.wait_with_output()?;
+    let report: Value = serde_json::from_slice(&output.stdout).context("the replay's report")?;
+    ensure!(output.status.success(), "{report}");
+    ensure!(truth(&report, "reconciled")?, "{report}");
+    for (key, expected) in [
+        ("receipts", 4_000),
+        ("events_acked", 4_000),
+        ("conflicts", 0),
+        ("net_minor", 400_000),
+    ] {
+        ensure!(number(&report, key)? == expected, "{key}: {report}");
+    }
+    let data = data.to_str().context("path is not UTF-8")?;
+    let query = ["query", "sales", "--data", data, "--by", "total", "--json"];
+    let (answer, _) = json_of("tillstream", &query)?;
+    let rows = json!([{"currency": "USD", "transactions": 4_000, "lines": 4_000, "quantity": "4000",
+        "net_minor": 400_000, "discount_minor": 0, "tax_minor": 0}]);
+    ensure!(answer.get("rows") == Some(&rows), "{answer}");
+    Ok(())
+}
+
+#[test]
+fn an_engine_that_dies_and_comes_back_costs_a_replay_only_time() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let data = folder.path().join("data");
+    let mut engine = Engine::start(&data)?;
+    let (quic, admin) = (engine.quic.to_string(), host_of(&engine.admin));
+    let identity = engine.identity.clone();
+    let identity = identity.to_str().context("path is not UTF-8")?;
+    let mut replay = replay_of_a_pipe(&["--addr", &quic, "--identity", identity])?;
+    let pipe = replay.stdin.as_mut().context("no pipe")?;
+    pipe.write_all(format!("{HEADER}\n{}", receipts(0)).as_bytes())?;
+    wait_until("the first receipts", || {
+        let status = engine.get("/api/v1/status")?;
+        let acked = status.pointer("/figures/events/acked");
+        Ok(acked.and_then(Value::as_u64).context("no events")? > 0)
+    })?;
+    engine.kill()?;
+    engine = Engine::start_with(&data, &["--listen", &quic, "--admin", &admin])?;
+    ends_with_all_of_it(replay, &data)?;
+    engine.stop()
+}
+
+#[test]
+fn a_replay_starts_its_own_engine_again() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let data = folder.path().join("data");
+    let name = data.to_str().context("path is not UTF-8")?;
+    let mut replay = replay_of_a_pipe(&["--spawn", "--data", name])?;
+    let pipe = replay.stdin.as_mut().context("no pipe")?;
+    pipe.write_all(format!("{HEADER}\n{}", receipts(0)).as_bytes())?;
+    let query = ["query", "sales", "--data", name, "--by", "total", "--json"];
+    wait_until("the first receipts", || {
+        // Until the engine accepts there is nobody to ask.
+        let has_rows = |answer: &Value| answer.pointer("/rows/0/transactions").is_some();
+        Ok(data.join("engine.json").exists()
+            && json_of("tillstream", &query).is_ok_and(|(answer, _)| has_rows(&answer)))
+    })?;
+    let ready: Value = serde_json::from_slice(&fs::read(data.join("engine.json"))?)?;
+    let pid = number(&ready, "pid")?;
+    let killed = Command::new("kill")
+        .args(["-9", &pid.to_string()])
+        .status()?;
+    ensure!(killed.success(), "could not kill {pid}");
+    ends_with_all_of_it(replay, &data)
+}
+
+#[test]
+fn a_wrong_address_is_said_and_not_waited_for() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let engine = Engine::start(&folder.path().join("data"))?;
+    let file = folder.path().join("lines.csv");
+    fs::write(&file, format!("{HEADER}\n{}", receipts(0)))?;
+    // A port that was free a moment ago, and has nobody now.
+    let nobody = std::net::UdpSocket::bind("127.0.0.1:0")?.local_addr()?;
+    let output = Command::new(command("tillload")?)
+        .args([
+            "replay",
+            "--json",
+            "--addr",
+            &nobody.to_string(),
+            "--identity",
+        ])
+        .arg(&engine.identity)
+        .arg("--file")
+        .arg(&file)
+        .output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(!output.status.success() && output.stdout.is_empty());
+    ensure!(
+        said.contains(&format!("no engine takes devices at {nobody}")),
+        "{said}"
+    );
+    engine.stop()
 }

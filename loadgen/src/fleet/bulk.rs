@@ -9,7 +9,7 @@ use anyhow::Result;
 
 use super::locked;
 use crate::bench::template::{Template, naming};
-use crate::oracle::StoreBook;
+use crate::oracle::{StoreBook, within_an_hour};
 use crate::trade::{Catalogue, Dice, Event};
 
 /// Events per second of the whole chain that are made one by one.
@@ -82,8 +82,9 @@ impl Bulk {
         {
             *count += 1;
         }
+        let at_us = within_an_hour(at_us, i64::from(FRAME_EVENTS));
         if let Some(book) = book {
-            book.sums.add(&template.sums, 1);
+            book.sold(at_us, &template.sums);
         }
         template.frame(first_seq, at_us, first_seq).map(Some)
     }

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use till_client::Terminal;
 
-use super::Yard;
 use super::bulk::{BY_HAND_MAX, Bulk};
 use super::honest::Clocks;
+use super::{FleetConfig, Yard};
 use crate::bench::now_us;
 use crate::engine::to_f64;
 use crate::trade::{Dice, Event, StoreTrade, daily_curve};
@@ -16,8 +16,12 @@ use crate::wire;
 
 /// Events are made in small lots: finer than the latency that is looked for, coarser than the timer.
 const TICK: Duration = Duration::from_millis(4);
-/// How long a till of a chain that also trades in bulk gathers events for a frame. Its latency counts from the first.
-const GATHER: Duration = Duration::from_millis(100);
+/// Chains with fewer events per second send each event by itself, or those of one lot.
+const GATHER_ABOVE: u64 = 10_000;
+/// Tills of busier chains gather events for their frames, so that all of them together send about so often per second.
+const HAND_OVERS_PER_S: f64 = 2_000.0;
+/// Longest time for which a till gathers; latency counts from the first event.
+const GATHER_MAX: Duration = Duration::from_millis(100);
 /// A till sends what it gathered at the latest with so many events.
 const GATHER_EVENTS: usize = 128;
 
@@ -61,6 +65,17 @@ pub(super) struct Counter {
     owed: (f64, f64),
     /// Events per second, and the minute for which that holds.
     pace: (i64, f64),
+    /// How long a till gathers events for a frame.
+    gather: Duration,
+}
+
+/// How long each till of a chain gathers events.
+fn gather(config: &FleetConfig) -> Duration {
+    if config.rate <= GATHER_ABOVE {
+        return Duration::ZERO;
+    }
+    let tills = f64::from(config.stores) * f64::from(config.terminals);
+    Duration::from_secs_f64(tills / HAND_OVERS_PER_S).min(GATHER_MAX)
 }
 
 impl Counter {
@@ -73,7 +88,9 @@ impl Counter {
     ) -> Self {
         let turn = usize::try_from(trade.store()).unwrap_or(0);
         let owed = (dice.unit(), 0.0);
+        let gather = gather(&yard.config);
         Self {
+            gather,
             yard,
             clocks,
             trade,
@@ -192,11 +209,6 @@ impl Counter {
     }
 
     async fn hand_over(&mut self, now: Instant, is_last: bool) -> Result<()> {
-        let gather = if self.yard.bulk.is_some() {
-            GATHER
-        } else {
-            Duration::ZERO
-        };
         for lane in &mut self.lanes {
             if lane.is_offline(now) && !is_last {
                 continue;
@@ -208,7 +220,7 @@ impl Counter {
             let Some(since) = lane.since else {
                 continue;
             };
-            let is_ripe = now.saturating_duration_since(since) >= gather
+            let is_ripe = now.saturating_duration_since(since) >= self.gather
                 || lane.events.len() >= GATHER_EVENTS;
             if !is_ripe && !is_last {
                 continue;

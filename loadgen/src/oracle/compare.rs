@@ -6,13 +6,14 @@ use anyhow::Result;
 use hashbrown::HashMap;
 use till_protocol::id::SkuId;
 
-use super::{Difference, StoreBook, Sums};
+use super::{Difference, Hours, StoreBook, Sums};
 use crate::admin::{self, Admin, SalesRow, StockRow, TerminalRow};
 
 /// What the engine held before a run: everything is compared as what the run added.
 #[derive(Clone, Debug, Default)]
 pub struct Baseline {
     sales: BTreeMap<u32, Sums>,
+    hours: BTreeMap<u32, Hours>,
     stock: HashMap<u32, HashMap<u64, (i128, i128)>>,
     terminals: HashMap<(u32, u32), TerminalRow>,
 }
@@ -50,6 +51,8 @@ impl Baseline {
         for store in stores.iter().filter(|_| with_stock) {
             if known.iter().any(|row| row.store == *store) {
                 baseline.stock.insert(*store, levels(admin.stock(*store)?));
+                let hours = Hours::read(admin, *store)?.unwrap_or_default();
+                baseline.hours.insert(*store, hours);
             }
         }
         baseline.terminals = known
@@ -96,6 +99,18 @@ pub fn compare(
             &mut out,
         );
         breakdowns(admin, *store, &mut out)?;
+        if !book.hours.is_empty()
+            && let Some(hours) = Hours::read(admin, *store)?
+        {
+            let hours = match baseline.hours.get(store) {
+                Some(before) => hours.since(before),
+                None => hours,
+            };
+            for (start, expected, found) in book.hours.beside(&hours) {
+                let what = format!("sales of store {store} in the hour from {start}");
+                sums(&what, &expected, &found, &mut out);
+            }
+        }
         if book.stock.is_empty() {
             continue;
         }
@@ -164,7 +179,8 @@ pub fn sales_by_store(admin: &Admin) -> Result<BTreeMap<u32, Sums>> {
 }
 
 impl SalesRow {
-    fn sums(&self) -> Result<Sums> {
+    /// Its sums, to the last unit.
+    pub(super) fn sums(&self) -> Result<Sums> {
         Ok(Sums {
             transactions: self.transactions.into(),
             lines: self.lines.into(),

@@ -145,8 +145,8 @@ fn differences(sales: Value, stock: Value, terminals: Value) -> Vec<String> {
 }
 
 fn sales(net: i64) -> Value {
-    json!([{"store": 1, "currency": "USD", "transactions": 2, "lines": 3, "quantity": "3.5",
-        "net_minor": net, "discount_minor": 10, "tax_minor": 70}])
+    json!([{"store": 1, "hour": "2026-03-01T08:00:00Z", "currency": "USD", "transactions": 2,
+        "lines": 3, "quantity": "3.5", "net_minor": net, "discount_minor": 10, "tax_minor": 70}])
 }
 
 fn stock(quantity: &str) -> Value {
@@ -204,6 +204,40 @@ fn each_planted_difference_is_found_and_named() {
             "{wanted}: {found:?}"
         );
     }
+}
+
+#[test]
+fn a_sale_in_another_hour_is_found() {
+    let hour = |start: &str| {
+        let mut row = sales(1_000);
+        row[0]["hour"] = json!(start);
+        row
+    };
+    let at_eight = 1_772_352_000_000_000; // 2026-03-01T08:00:00Z
+    let mut book = StoreBook::default();
+    let all = Sums {
+        transactions: 2,
+        lines: 3,
+        quantity: 350_000,
+        net: 1_000,
+        discount: 10,
+        tax: 70,
+    };
+    book.sold(at_eight + 3_599_999_999, &all);
+    let books = std::collections::BTreeMap::from([(1, book)]);
+    let none = std::collections::BTreeMap::new();
+    for (start, is_right) in [
+        ("2026-03-01T08:00:00Z", true),
+        ("2026-03-01T10:00:00+02:00", true),
+        ("2026-03-01T09:00:00Z", false),
+        ("2026-03-01T13:00:00+05:30", true), // hours of such zones are not those of UTC
+    ] {
+        let admin = answering(hour(start), json!([]), json!([]));
+        let found = compare(&admin, &Baseline::default(), &books, &none).unwrap();
+        assert_eq!(found.is_empty(), is_right, "{start}: {found:?}");
+    }
+    assert_eq!(within_an_hour(at_eight - 100, 256), at_eight);
+    assert_eq!(within_an_hour(at_eight - 256, 256), at_eight - 256);
 }
 
 #[test]

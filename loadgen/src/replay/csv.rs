@@ -113,7 +113,9 @@ impl<R: Read> Rows<R> {
             line: 1,
             last: (0, 1),
         };
-        rows.fill()?;
+        while rows.buffer.len() < BOM.len() && !rows.at_end {
+            rows.fill()?;
+        }
         if rows.buffer.starts_with(BOM) {
             rows.start = BOM.len();
         }
@@ -197,16 +199,22 @@ impl<R: Read> Rows<R> {
         }
     }
 
+    /// Takes what the source has, and no more: a pipe may have nothing else to say for long.
     fn fill(&mut self) -> io::Result<()> {
         self.buffer.drain(..self.start);
         self.start = 0;
-        let wanted = u64::try_from(CHUNK).unwrap_or(u64::MAX);
         let before = self.buffer.len();
-        self.source
-            .by_ref()
-            .take(wanted)
-            .read_to_end(&mut self.buffer)?;
-        self.at_end = self.buffer.len() == before;
+        self.buffer.resize(before + CHUNK, 0);
+        let read = loop {
+            let room = self.buffer.get_mut(before..).unwrap_or_default();
+            match self.source.read(room) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => break read,
+            }
+        };
+        let bytes = read.as_ref().copied().unwrap_or(0);
+        self.buffer.truncate(before + bytes);
+        self.at_end = read? == 0;
         Ok(())
     }
 }

@@ -159,11 +159,11 @@ struct Outgoing {
 /// Reads the file to its end and sends it.
 pub(super) fn send(
     config: &ReplayConfig,
+    mut reader: Reader,
     ready: &Ready,
     keeper: &mut Keeper<'_>,
     on_skip: &mut dyn FnMut(u64, &str),
 ) -> Result<Sent> {
-    let mut reader = Reader::open(config)?;
     if !reader.ignored().is_empty() {
         tracing::warn!(
             columns = reader.ignored().join(","),

@@ -69,6 +69,10 @@ impl Rows for Snare {
         self.rows.sku(store, sku)
     }
 
+    fn is_quarantined(&self, key: &QuarantineKey) -> Result<bool, RowsError> {
+        self.rows.is_quarantined(key)
+    }
+
     fn rollup(&self, key: &RollupKey) -> Result<Option<RollupRow>, RowsError> {
         self.rows.rollup(key)
     }

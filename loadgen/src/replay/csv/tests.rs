@@ -109,3 +109,33 @@ fn rows_across_the_edges_of_chunks_stay_whole() {
             .all(|(_, row)| *row == fields(&["12345", "quoted \"text\"", "zzz"]))
     );
 }
+
+/// A source that gives its bytes one by one, as a slow pipe may.
+struct Drip<'a>(&'a [u8]);
+
+impl Read for Drip<'_> {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        match (to.first_mut(), self.0.split_first()) {
+            (Some(place), Some((byte, rest))) => {
+                (*place, self.0) = (*byte, rest);
+                Ok(1)
+            }
+            _ => Ok(0),
+        }
+    }
+}
+
+#[test]
+fn a_pipe_is_read_as_it_comes() {
+    let mut rows = Rows::new(Drip(b"\xef\xbb\xbfa,b\r\n\"c\"\"\",\"d\ne\"\r\nf,g\r\n")).unwrap();
+    let mut row = Row::default();
+    for wanted in [["a", "b"], ["c\"", "d\ne"], ["f", "g"]] {
+        assert_eq!(rows.next(&mut row).unwrap(), Next::Row);
+        assert_eq!([row.text(0), row.text(1)], wanted.map(Some));
+    }
+    assert!(
+        rows.source.0.is_empty() && !rows.at_end,
+        "nothing is asked for ahead of its time"
+    );
+    assert_eq!(rows.next(&mut row).unwrap(), Next::End);
+}
