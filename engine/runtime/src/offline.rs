@@ -9,8 +9,8 @@ use till_core::{RetryError, Shard, ShardConfig};
 use till_storage::disk::{Disk, StdDisk};
 use till_storage::facts::Facts;
 use till_storage::journal::{
-    CommitConfig, CommitError, Committer, Durable, Journal, JournalConfig, Lsn, Prepared, Sink,
-    TooLarge, Writer,
+    CommitConfig, CommitError, Committer, Durability, Durable, Journal, JournalConfig, Lsn,
+    Prepared, Sink, TooLarge, Writer,
 };
 use till_storage::rebuild::FactRows;
 use till_storage::views::{FlushBatch, StoreError, Views};
@@ -22,6 +22,15 @@ use crate::recovery::{RecoveryError, RowsAt, StartReport, move_aside, recover};
 use crate::retry::{Retried, RetryAllError, keys, original};
 use crate::runtime::rows_dir;
 use crate::shard_actor::now;
+
+/// Whoever asks a folder leaves its files as large as its engine made them: the active segment keeps its size, and no
+/// reserve is set aside.
+const AS_IT_IS: JournalConfig = JournalConfig {
+    segment_bytes: 1 << 20,
+    reserve_bytes: 0,
+    durability: Durability::Disk,
+    verify_threads: 2,
+};
 
 /// Why a data folder could not be worked on.
 #[derive(Debug, Error)]
@@ -96,7 +105,7 @@ impl Offline {
         }
         let disk: Arc<dyn Disk> = Arc::new(StdDisk);
         let rows = RowsAt::Dir(rows_dir(dir));
-        let opened = recover(disk, dir, JournalConfig::default(), &rows, progress)?;
+        let opened = recover(disk, dir, AS_IT_IS, &rows, progress)?;
         Ok(Self {
             journal: opened.journal,
             facts: opened.facts,
