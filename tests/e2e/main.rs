@@ -1,9 +1,13 @@
 //! Real processes, real sockets, real crashes: what a chain sees.
 
+mod cards;
+mod chain;
 mod crashes;
 mod damage;
 mod devices;
+mod doors;
 mod replays;
+mod trade;
 mod truth;
 
 use anyhow::{Context as _, Result};

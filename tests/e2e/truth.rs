@@ -1,206 +1,238 @@
-//! The journal is the truth: whatever happens to rows, segments, shards and processes, every question is answered the same.
+//! The journal is the truth: whatever is killed, deleted, rebuilt or dropped by retention, every answer stays.
 
-mod registry;
-mod retention;
-mod shards;
-mod tills;
-
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::fs;
+use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
-use till_client::{
-    End, Happening, Identity, Link, LinkConfig, MemoryConfig, MemoryOutbox, NoDeadLetters,
-    Observer, Terminal, TerminalConfig,
-};
-use till_protocol::id::{StoreId, TerminalId, TillId};
-use till_tests::{Engine, command, json_of};
+use till_tests::basket::pad;
+use till_tests::{Answers, Home, Question, Wire, complaint, questions};
 
-/// The groupings that everybody asks for.
-const BY: [&str; 6] = ["total", "store", "day", "hour", "sku", "tender"];
+use crate::chain::{self, Books, replay, resend, trade};
+use crate::number;
 
-fn text(path: &Path) -> Result<&str> {
-    path.to_str().context("path is not UTF-8")
+const STORES: [u32; 4] = [1, 2, 4, 5];
+const RECEIPTS: [&str; 4] = ["1-2-3", "2-1-17", "F7", "F8"];
+
+fn all() -> Vec<Question> {
+    questions(&STORES, &RECEIPTS)
 }
 
-/// Runs a question to the end; gives its rows, byte for byte as they were printed.
-fn rows(data: &Path, question: &[&str]) -> Result<String> {
-    let arguments = [question, &["--data", text(data)?, "--json"]].concat();
-    let output = Command::new(command("tillstream")?)
-        .args(&arguments)
-        .output()?;
-    let printed = String::from_utf8(output.stdout)?;
-    ensure!(
-        output.status.success(),
-        "{arguments:?} failed: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let (rows, _) = printed
-        .split_once(",\"freshness\":")
-        .with_context(|| format!("no freshness in {printed}"))?;
-    Ok(rows.to_owned())
+/// Fills the journal's files, so that those before are sealed.
+fn roll(home: &Home, engine: &till_tests::Engine, round: u32) -> Result<()> {
+    let wire = Wire::to(engine)?;
+    let till = wire.till(1, 90 + round, &home.beside("pads").join(round.to_string()))?;
+    pad(&till, "2026-03-02T20:00:00Z", 2_500_000)?;
+    till.committed()?;
+    till.close()
 }
 
-/// The rows of one question as values.
-fn values(data: &Path, question: &[&str]) -> Result<Vec<Value>> {
-    let whole = format!("{}}}", rows(data, question)?);
-    let answer: Value = serde_json::from_str(&whole)?;
-    let found = answer.get("rows").and_then(Value::as_array);
-    Ok(found.context("no rows")?.clone())
-}
-
-/// The rows of sales by every grouping, of stock, and of what is set aside.
-fn sums(data: &Path, stores: u32) -> Result<Vec<(String, String)>> {
-    let mut out = Vec::new();
-    let mut ask = |question: &[&str]| -> Result<()> {
-        out.push((question.join(" "), rows(data, question)?));
-        Ok(())
-    };
-    for by in BY {
-        ask(&["query", "sales", "--by", by])?;
-    }
-    ask(&["quarantine", "list"])?;
-    for store in 1..=stores {
-        ask(&["query", "stock", "--store", &store.to_string()])?;
-    }
-    Ok(out)
-}
-
-/// [`sums`], and the rows of terminals and stores.
-fn everything(data: &Path, stores: u32) -> Result<Vec<(String, String)>> {
-    let mut out = sums(data, stores)?;
-    let mut ask = |question: &[&str]| -> Result<()> {
-        out.push((question.join(" "), rows(data, question)?));
-        Ok(())
-    };
-    for store in 1..=stores {
-        ask(&["query", "terminal", "--store", &store.to_string()])?;
-    }
-    ask(&["query", "stores"])?;
-    Ok(out)
-}
-
-/// Compares answers question by question, so that a difference is short to read.
-fn same(what: &str, found: &[(String, String)], expected: &[(String, String)]) -> Result<()> {
-    ensure!(found.len() == expected.len(), "{what}: other questions");
-    for ((question, found), (_, expected)) in found.iter().zip(expected) {
+fn count(report: &Value, expected: &[(&str, i64)]) -> Result<()> {
+    for (key, wanted) in expected {
         ensure!(
-            found == expected,
-            "{what}: {question} answers\n{found}\ninstead of\n{expected}"
+            number(report, key)? == *wanted,
+            "{key} is not {wanted}: {report}"
         );
     }
     Ok(())
 }
 
-fn rebuild(data: &Path) -> Result<()> {
-    let output = Command::new(command("tillstream")?)
-        .args(["rebuild", "--data", text(data)?])
-        .output()?;
+/// The whole promise P4 in one life of a folder: deleted and rebuilt; dropped by retention and rebuilt; everything sent
+/// again, over both ways in; rebuilt again; and an edited file set aside.
+#[test]
+fn every_answer_outlives_rebuild_retention_and_a_resend() -> Result<()> {
+    let home = Home::new()?;
+    let mut books = Books::default();
+    let file = home.beside("lines.csv");
+    chain::file(&file, 0..240, 0, Some(&mut books))?;
+
+    let engine = home.start()?;
+    count(
+        &replay(&engine, &file)?,
+        &[("receipts", 240), ("duplicates", 0)],
+    )?;
+    let copies = trade(&home, &engine, &mut books)?;
+    roll(&home, &engine, 0)?;
+    let (engine, first) = home.prove(engine, &all())?;
+    books.must_equal(&first)?;
     ensure!(
-        output.status.success(),
-        "rebuild failed: {}",
-        String::from_utf8_lossy(&output.stderr)
+        first.rows("transaction --receipt F7")? != "[]",
+        "no receipt F7"
+    );
+
+    engine.stop()?;
+    home.forget()?;
+    let engine = home.start()?;
+    let dropped = Answers::of_engine(&engine, &all())?;
+    first.must_equal_but(&dropped, |topic| topic == "transaction")?;
+    ensure!(
+        dropped.rows("transaction --receipt F7")? == "[]",
+        "F7 is still there"
+    );
+    let (engine, _) = home.prove(engine, &all())?;
+
+    let again = replay(&engine, &file)?;
+    count(
+        &again,
+        &[("receipts", 240), ("duplicates", 240), ("conflicts", 0)],
+    )?;
+    resend(&engine, &copies)?;
+    let (engine, resent) = home.prove(engine, &all())?;
+    books.must_equal(&resent)?;
+    dropped.must_equal_but(&resent, |topic| topic == "terminal")?;
+
+    // The resends fill a file of their own; retention drops that one too, on top of the base before.
+    roll(&home, &engine, 1)?;
+    engine.stop()?;
+    home.forget()?;
+    let engine = home.start()?;
+    let (engine, twice) = home.prove(engine, &all())?;
+    books.must_equal(&twice)?;
+
+    edited(&home, &engine, &twice)?;
+    home.prove(engine, &all())?.0.stop()
+}
+
+/// A file whose receipts have the same names and other amounts: every one is set aside and shown, none counts.
+fn edited(home: &Home, engine: &till_tests::Engine, before: &Answers) -> Result<()> {
+    let file = home.beside("edited.csv");
+    chain::file(&file, 0..20, 5, None)?;
+    let report = replay(engine, &file)?;
+    count(&report, &[("conflicts", 20), ("duplicates", 0)])?;
+    let after = Answers::of_engine(engine, &all())?;
+    before.must_equal_but(&after, |topic| {
+        matches!(topic, "terminal" | "quarantine" | "transaction")
+    })?;
+    let listed: Value = serde_json::from_str(after.rows("quarantine")?)?;
+    let listed = listed.as_array().context("no rows")?;
+    ensure!(listed.len() == 20, "{listed:?}");
+    ensure!(
+        listed
+            .iter()
+            .all(|row| row.get("reason").and_then(Value::as_str) == Some("conflict")),
+        "{listed:?}"
+    );
+    let shown: Value = serde_json::from_str(after.rows("transaction --receipt F7")?)?;
+    ensure!(
+        shown.pointer("/0/outcome").and_then(Value::as_str) == Some("quarantined"),
+        "{shown}"
     );
     Ok(())
 }
 
-/// Arguments of an engine on free ports with a configuration file of this text beside its folder.
-fn configured(data: &Path, toml: &str) -> Result<Vec<String>> {
-    let file: PathBuf = data.with_extension("toml");
-    std::fs::write(&file, toml)?;
-    let arguments = [
-        "--listen",
-        "127.0.0.1:0",
-        "--admin",
-        "127.0.0.1:0",
-        "--config",
-    ];
-    let mut arguments: Vec<String> = arguments.map(str::to_owned).into();
-    arguments.push(text(&file)?.to_owned());
-    Ok(arguments)
-}
-
-fn borrowed(arguments: &[String]) -> Vec<&str> {
-    arguments.iter().map(String::as_str).collect()
-}
-
-/// Replays a file into a running engine.
-fn replay(engine: &Engine, file: &Path) -> Result<Value> {
-    let (address, identity) = (engine.quic.to_string(), text(&engine.identity)?.to_owned());
-    let arguments = [
-        "replay",
-        "--file",
-        text(file)?,
-        "--addr",
-        &address,
-        "--identity",
-        &identity,
-        "--json",
-    ];
-    let (report, output) = json_of("tillload", &arguments)?;
-    ensure!(
-        output.status.success(),
-        "replay: {report}\n{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Ok(report)
-}
-
-/// The device side: a link to an engine, and what it was told.
-struct Tills {
-    link: Link,
-    ends: Arc<Ends>,
-}
-
-/// Reasons with which streams were ended.
-#[derive(Debug, Default)]
-struct Ends(Mutex<Vec<String>>);
-
-impl Ends {
-    fn said(&self, word: &str) -> bool {
-        let said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        said.iter().any(|text| text.contains(word))
-    }
-}
-
-impl Observer for Ends {
-    fn happened(&self, terminal: TerminalId, _: Instant, what: &Happening<'_>) {
-        if let Happening::Ended(End::Bye { reason, text }) = what {
-            let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            said.push(format!("{terminal}: {reason:?} {text}"));
+/// More and fewer shards between restarts, while data comes in, and no answer changes; neither does it depend on who is asked.
+#[test]
+fn the_number_of_shards_and_who_is_asked_change_no_answer() -> Result<()> {
+    let home = Home::new()?;
+    let mut books = Books::default();
+    let mut last: Option<Answers> = None;
+    for (round, shards) in (0_i64..).zip(["1", "2", "4", "3"]) {
+        let engine = home.start_with(&["--shards", shards])?;
+        if let Some(last) = &last {
+            last.must_equal(&Answers::of_engine(&engine, &all())?)
+                .with_context(|| format!("with {shards} shards"))?;
+        }
+        let file = home.beside("part.csv");
+        chain::file(&file, round * 50..(round + 1) * 50, 0, Some(&mut books))?;
+        count(
+            &replay(&engine, &file)?,
+            &[("receipts", 50), ("duplicates", 0)],
+        )?;
+        if round == 1 {
+            trade(&home, &engine, &mut books)?;
+        }
+        let now = Answers::of_engine(&engine, &all())?;
+        last = Some(now);
+        // Odd rounds crash, even ones drain.
+        if round % 2 == 1 {
+            engine.kill()?;
+        } else {
+            engine.stop()?;
         }
     }
+    let last = last.context("no round")?;
+    books.must_equal(&last)?;
+    let bytes = home.journal_bytes()?;
+    last.must_equal(&Answers::of_folder(&home, &all())?)
+        .context("asked without an engine")?;
+    ensure!(
+        home.journal_bytes()? == bytes,
+        "asking made the journal's files larger"
+    );
+    let engine = home.start()?;
+    last.must_equal(&Answers::of_folder(&home, &all())?)
+        .context("asked through the engine by the folder's name")?;
+
+    let beside = home.run("tillstream", &["rebuild"])?;
+    let said = complaint(&beside);
+    ensure!(!beside.status.success(), "rebuild ran beside an engine");
+    ensure!(
+        said.contains("stop it"),
+        "it does not say what to do: {said}"
+    );
+    last.must_equal(&Answers::of_engine(&engine, &all())?)?;
+    engine.stop()?;
+
+    let said = home.rebuild()?;
+    let aside = said
+        .split_whitespace()
+        .map(|word| {
+            home.data
+                .join(word.trim_matches(|c: char| !c.is_alphanumeric() && c != '.'))
+        })
+        .any(|path| path != home.data && path.is_dir());
+    ensure!(aside, "it names no folder that is there: {said}");
+    last.must_equal(&Answers::of_folder(&home, &all())?)
 }
 
-impl Tills {
-    fn open(engine: &Engine) -> Result<Self> {
-        let identity = Identity::read(&engine.identity)?;
-        Ok(Self {
-            link: Link::open(LinkConfig::new(engine.quic.to_string(), identity))?,
-            ends: Arc::default(),
-        })
-    }
+/// Does harm to a file.
+type Damage = fn(&Path) -> Result<()>;
 
-    fn till(&self, store: u32, till: u32) -> Result<Terminal> {
-        self.till_with(store, till, |_| {})
+/// Whatever breaks in the rows' folder, the engine finds it, moves the rows aside and makes them again by itself.
+#[test]
+fn broken_rows_are_moved_aside_and_made_again() -> Result<()> {
+    let home = Home::new()?;
+    let mut books = Books::default();
+    let file = home.beside("lines.csv");
+    chain::file(&file, 0..60, 0, Some(&mut books))?;
+    let engine = home.start()?;
+    replay(&engine, &file)?;
+    trade(&home, &engine, &mut books)?;
+    let whole = Answers::of_engine(&engine, &all())?;
+    books.must_equal(&whole)?;
+    engine.stop()?;
+    let rows = home.data.join("rows");
+    let damages: [(&str, Damage); 4] = [
+        ("emptied", |path| Ok(fs::write(path, b"")?)),
+        ("cut", |path| {
+            let bytes = fs::read(path)?;
+            Ok(fs::write(
+                path,
+                bytes.get(..bytes.len() / 2).unwrap_or_default(),
+            )?)
+        }),
+        ("overwritten", |path| {
+            let bytes = fs::read(path)?;
+            Ok(fs::write(path, vec![0xa5; bytes.len()])?)
+        }),
+        ("removed", |path| Ok(fs::remove_file(path)?)),
+    ];
+    for (what, damage) in damages {
+        for name in ["version", "0.jnl", "keyspaces/0/current"] {
+            let path = rows.join(name);
+            ensure!(path.exists(), "no {name} to break");
+            damage(&path).with_context(|| format!("{name} {what}"))?;
+            let engine = home.start().with_context(|| format!("{name} {what}"))?;
+            let after = Answers::of_engine(&engine, &all())?;
+            whole
+                .must_equal(&after)
+                .with_context(|| format!("{name} {what}\n{}", engine.log()))?;
+            engine.stop()?;
+        }
     }
-
-    fn till_with(
-        &self,
-        store: u32,
-        till: u32,
-        change: impl FnOnce(&mut TerminalConfig),
-    ) -> Result<Terminal> {
-        let terminal = TerminalId::new(StoreId::new(store)?, TillId::new(till)?);
-        let mut config = TerminalConfig::new(terminal);
-        config.observer = Some(Arc::<Ends>::clone(&self.ends));
-        change(&mut config);
-        let outbox = MemoryOutbox::new(MemoryConfig::default());
-        Ok(self
-            .link
-            .terminal(config, Box::new(outbox), Box::new(NoDeadLetters)))
-    }
+    ensure!(
+        home.data.join("rows.aside").is_dir(),
+        "nothing was moved aside"
+    );
+    Ok(())
 }

@@ -38,14 +38,16 @@ impl Engine {
     /// # Errors
     /// When it does not come up; the message holds what it said.
     pub fn start_with(data: &Path, arguments: &[&str]) -> Result<Self> {
-        Self::serve(data, &[&["--dev"], arguments].concat())
+        let mut all = vec!["--dev"];
+        all.extend(arguments);
+        Self::launch(data, &all)
     }
 
-    /// Starts an engine with these arguments alone; they or their configuration file say where it gets its certificates.
+    /// Starts an engine with nothing but these arguments, the data folder and the file that says that it accepts.
     ///
     /// # Errors
     /// When it does not come up; the message holds what it said.
-    pub fn serve(data: &Path, arguments: &[&str]) -> Result<Self> {
+    pub fn launch(data: &Path, arguments: &[&str]) -> Result<Self> {
         std::fs::create_dir_all(data).context("make the data folder")?;
         let ready = data.join("ready.json");
         let log = data.join("engine.log");
@@ -145,13 +147,21 @@ impl Engine {
     /// # Errors
     /// When the engine does not answer with 200 and JSON.
     pub fn get(&self, path: &str) -> Result<Value> {
+        let text = self.get_text(path)?;
+        serde_json::from_str(&text).with_context(|| format!("GET {path} is not JSON: {text}"))
+    }
+
+    /// Asks the admin port for a text.
+    ///
+    /// # Errors
+    /// When the engine does not answer with 200.
+    pub fn get_text(&self, path: &str) -> Result<String> {
         let url = format!("{}{path}", self.admin.trim_end_matches('/'));
-        let text = ureq::get(&url)
+        let mut answer = ureq::get(&url)
             .call()
-            .with_context(|| format!("GET {url}"))?
-            .body_mut()
-            .read_to_string()?;
-        serde_json::from_str(&text).with_context(|| format!("GET {url} is not JSON: {text}"))
+            .with_context(|| format!("GET {url}"))?;
+        let body = answer.body_mut();
+        Ok(body.with_config().limit(1 << 30).read_to_string()?)
     }
 }
 

@@ -2,7 +2,11 @@
 //!
 //! Tests start real processes and talk to them as a device or a person would. What a test starts, it stops, by its id.
 
+mod answers;
+pub mod basket;
 mod engine;
+mod home;
+mod till;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -11,7 +15,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
+pub use answers::{Answers, Question, questions};
+pub use basket::Basket;
 pub use engine::Engine;
+pub use home::{Home, complaint, text};
+pub use till::{Till, Wire, copy_folder};
 
 /// How long an engine may take to accept, or to drain, before a test gives up on it.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -10,8 +10,8 @@ use till_protocol::id::StoreId;
 use till_storage::disk::{Disk, StdDisk};
 use till_storage::facts::Facts;
 use till_storage::journal::{
-    CommitConfig, CommitError, Committer, Durable, Journal, JournalConfig, Lsn, Prepared, Sink,
-    TooLarge, Writer,
+    CommitConfig, CommitError, Committer, Durability, Durable, Journal, JournalConfig, Lsn,
+    Prepared, Sink, TooLarge, Writer,
 };
 use till_storage::rebuild::FactRows;
 use till_storage::views::{FlushBatch, StoreError, Views};
@@ -23,6 +23,15 @@ use crate::recovery::{RecoveryError, RowsAt, StartReport, Target, move_aside, re
 use crate::retry::{Retried, RetryAllError, keys, original};
 use crate::runtime::rows_dir;
 use crate::shard_actor::now;
+
+/// Whoever asks a folder leaves its files as large as its engine made them: the active segment keeps its size, and no
+/// reserve is set aside.
+const AS_IT_IS: JournalConfig = JournalConfig {
+    segment_bytes: 1 << 20,
+    reserve_bytes: 0,
+    durability: Durability::Disk,
+    verify_threads: 2,
+};
 
 /// Why a data folder could not be worked on.
 #[derive(Debug, Error)]
@@ -104,7 +113,7 @@ impl Offline {
         let disk: Arc<dyn Disk> = Arc::new(StdDisk);
         let rows = RowsAt::Dir(rows_dir(dir));
         let into = (&rows, Target::Rows(stores));
-        let opened = recover(disk, dir, JournalConfig::default(), into, progress)?;
+        let opened = recover(disk, dir, AS_IT_IS, into, progress)?;
         let mut offline = Self {
             journal: opened.journal,
             facts: opened.facts,

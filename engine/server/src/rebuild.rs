@@ -20,6 +20,6 @@ pub(crate) fn run(args: &DirArgs) -> anyhow::Result<()> {
         return output::json(&serde_json::json!({ "rebuilt": true, "position": position }));
     }
     output::line(format!(
-        "every row was made anew from the journal, up to position {position}; the old rows stand aside as rows.aside and can be deleted"
+        "every row was made anew from the journal, up to position {position}; the rows before, if there were any, stand aside in rows.aside and can be deleted"
     ))
 }
