@@ -147,8 +147,6 @@ pub(crate) fn says(currency: &str, zone: &str) -> Result<impl FnOnce(&mut Sessio
     Ok(move |config: &mut SessionConfig| {
         config.currency = Some(currency);
         config.zone = zone;
-        // A restored outbox sends all it has; the engine must know it.
-        config.repeat_unacknowledged = true;
     })
 }
 

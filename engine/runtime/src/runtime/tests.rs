@@ -238,6 +238,8 @@ async fn a_panic_gives_all_room_back_tells_its_sessions_and_loses_no_count() {
     again.send(&engine, 204, 208);
     again.acked(208).await;
     until_room(&engine, room).await;
+    // Counters are told with the flush.
+    until("all is counted", || engine.metrics().events.received >= 212).await;
     let metrics = engine.metrics();
     let events = metrics.events;
     assert!(events.adds_up(), "{events:?}");
