@@ -321,7 +321,7 @@ fn one_terminal_that_misbehaves_does_not_harm_the_others_of_its_connection() -> 
             .map(|(at, byte)| broken(at, byte));
         for (round, bytes) in (0_i64..).zip(bad) {
             let mut raw = link.raw().await?;
-            raw.write(hello(5).encode()).await?;
+            raw.write(hello(5)?.encode()).await?;
             raw.read().await?.context("no Welcome")?;
             raw.write(bytes).await?;
             raw.finish();
@@ -338,7 +338,7 @@ fn one_terminal_that_misbehaves_does_not_harm_the_others_of_its_connection() -> 
         }
         // One that says half a frame and falls silent while the others go on.
         let mut silent = link.raw().await?;
-        silent.write(hello(6).encode()).await?;
+        silent.write(hello(6)?.encode()).await?;
         silent.write(good.slice(..50)).await?;
         for (terminal, heard) in &open {
             terminal.flush().await?;
@@ -358,13 +358,13 @@ fn one_terminal_that_misbehaves_does_not_harm_the_others_of_its_connection() -> 
     Ok(())
 }
 
-fn hello(till: u32) -> Hello {
-    Hello {
+fn hello(till: u32) -> Result<Hello> {
+    Ok(Hello {
         versions: vec![(1, 1), (4, 1)],
-        terminal: id(till),
+        terminal: id(till)?,
         epoch: Epoch::new(0).ok(),
         clock: DeviceTime::from_us(NOON_US),
         currency: None,
         zone: String::new(),
-    }
+    })
 }

@@ -216,7 +216,7 @@ pub fn stock(till: &Till<'_>, at: &str, kind: u8, code: &str, pieces: i64) -> Re
     stock_flagged(till, at, kind, code, pieces, 0)
 }
 
-/// As [`stock`], with flags.
+/// As [`stock()`], with flags.
 ///
 /// # Errors
 /// See there.

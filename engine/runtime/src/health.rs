@@ -74,13 +74,7 @@ pub(crate) fn health(engine: &Engine) -> Health {
                 "journal",
                 commit == State::Running,
                 "the journal makes records durable",
-                match commit {
-                    State::Full => {
-                        "the disk is full: nothing is acknowledged, nothing acknowledged is lost"
-                            .to_owned()
-                    }
-                    other => format!("the journal is {}", other.name()),
-                },
+                why_not(commit),
                 "Free some room on the disk of the data folder; it goes on by itself.",
             ),
             check(
@@ -103,6 +97,15 @@ pub(crate) fn health(engine: &Engine) -> Health {
                 "Look at room and speed of the disk.",
             ),
         ],
+    }
+}
+
+fn why_not(commit: State) -> String {
+    match commit {
+        State::Full => {
+            "the disk is full: nothing is acknowledged, nothing acknowledged is lost".to_owned()
+        }
+        other => format!("the journal is {}", other.name()),
     }
 }
 

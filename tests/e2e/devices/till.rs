@@ -29,11 +29,8 @@ const HOUR_US: i64 = 3_600_000_000;
 /// Longest wait for an engine that is there.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-pub(super) fn id(till: u32) -> TerminalId {
-    match (StoreId::new(STORE), TillId::new(till)) {
-        (Ok(store), Ok(till)) => TerminalId::new(store, till),
-        other => panic!("{other:?}"),
-    }
+pub(super) fn id(till: u32) -> Result<TerminalId> {
+    Ok(TerminalId::new(StoreId::new(STORE)?, TillId::new(till)?))
 }
 
 /// Runs what a device does.
@@ -100,10 +97,10 @@ impl Till {
     pub(super) fn open(&self, link: &Link) -> Result<(Terminal, Arc<Heard>)> {
         fs::create_dir_all(&self.folder)?;
         let outbox = self.folder.join("outbox");
-        let outbox = DiskOutbox::open(&outbox, id(self.number), DiskConfig::default())?;
+        let outbox = DiskOutbox::open(&outbox, id(self.number)?, DiskConfig::default())?;
         let dead = DeadLetterFile::open(&self.dead_path())?;
         let heard = Arc::new(Heard::default());
-        let mut config = TerminalConfig::new(id(self.number));
+        let mut config = TerminalConfig::new(id(self.number)?);
         let observer: Arc<dyn Observer> = Arc::<Heard>::clone(&heard);
         config.observer = Some(observer);
         Ok((
