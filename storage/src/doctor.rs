@@ -14,8 +14,8 @@ use thiserror::Error;
 use crate::disk::{Disk, DiskFile};
 use crate::journal::doctoring::{
     EntryPrefix, Extent, FileKind, Folder, GROUP_HEADER, GroupHeader, Ledger, Piece, Scan,
-    SegmentHeader, ends_before, entries_crc, entries_in, pieces, proof_of_damage, proof_of_rows,
-    read_header,
+    SegmentHeader, ends_before, entries_crc, entries_in, newest_base, pieces, proof_of_damage,
+    proof_of_rows, read_header,
 };
 use crate::journal::{
     ENTRY_PREFIX_BYTES, Lost, Lsn, OpenError, SEGMENT_HEADER_BYTES, segment_name,
@@ -122,7 +122,8 @@ struct Patient<'a> {
     disk: &'a dyn Disk,
     dir: &'a Path,
     known: Lsn,
-    log: u64,
+    // Of the first segment whose header is whole.
+    log: Option<u64>,
     segments: Vec<Examined>,
     report: Report,
 }
@@ -138,11 +139,13 @@ struct Examined {
 impl<'a> Patient<'a> {
     fn examine(disk: &'a dyn Disk, dir: &'a Path, known: Lsn) -> Result<Self, DoctorError> {
         let folder = Folder::read(disk, dir)?;
+        // A start reads it whole, and so does whoever wants to know how a start will go.
+        let base = newest_base(disk, dir, &folder.bases).map_err(OpenError::from)?;
         let mut patient = Self {
             disk,
             dir,
             known,
-            log: 0,
+            log: None,
             segments: Vec::new(),
             report: Report {
                 segments: folder.segments.len(),
@@ -154,9 +157,11 @@ impl<'a> Patient<'a> {
         for start in &folder.segments {
             patient.examine_one(*start, next.next(), &mut ledger)?;
         }
-        let base = folder.bases.last().copied().unwrap_or(Lsn::ZERO);
+        let from = base.unwrap_or(Lsn::ZERO);
         match folder.segments.first() {
-            Some(first) if *first > base => patient.report.missing.push((base, *first)),
+            Some(first) if *first > from => patient.report.missing.push((from, *first)),
+            // The base names where the log goes on.
+            None if base.is_some() => patient.report.missing.push((from, from)),
             _ => {}
         }
         patient.report.missing.sort_unstable();
@@ -173,13 +178,18 @@ impl<'a> Patient<'a> {
         let path = self.dir.join(segment_name(start));
         let io = |cause| failed("reading", &path, cause);
         let salt = match read_header(self.disk, &path, start) {
-            Ok(header) if header.start == start => {
-                self.log = header.log;
-                Some(header.salt)
+            Ok(header) if header.kind != FileKind::Segment => {
+                return Err(OpenError::Foreign(path).into());
             }
-            Ok(header) => {
+            Ok(header) if header.start != start => {
                 let holds = header.start;
                 return Err(OpenError::Misplaced { file: path, holds }.into());
+            }
+            Ok(header) => {
+                if *self.log.get_or_insert(header.log) != header.log {
+                    return Err(OpenError::OtherLog(path).into());
+                }
+                Some(header.salt)
             }
             Err(OpenError::Damaged(_) | OpenError::Foreign(_)) => None,
             Err(other) => return Err(other.into()),
@@ -293,7 +303,7 @@ impl<'a> Patient<'a> {
         let header = SegmentHeader {
             kind: FileKind::Segment,
             start,
-            log: self.log,
+            log: self.log.unwrap_or_default(),
             salt,
             key: 0,
         };
@@ -424,25 +434,45 @@ fn copy_file(disk: &dyn Disk, from: &dyn DiskFile, to: &Path) -> io::Result<()> 
 
 // Copies a stretch of a segment to its place in another file; what is not whole becomes holes.
 fn copy(to: &dyn DiskFile, start: Lsn, salt: u64, piece: &Piece) -> io::Result<()> {
-    let (head, body) = match piece {
-        Piece::Whole(group) => (group.head, group.body.to_vec()),
+    let groups = match piece {
+        Piece::Whole(group) => vec![(group.head, group.body.to_vec())],
         Piece::Damaged { from, to, bytes } => mend(*from, *to, bytes),
     };
-    let header = head.encode(salt);
-    // Only the front of a hole at the end is written: the rest reads as zeros, which nobody looks at.
-    to.write_at(
-        &[IoSlice::new(&header), IoSlice::new(&body)],
-        head.lsn.since(start),
-    )?;
-    let end = head.end().since(start);
-    if to.size()? < end {
-        to.preallocate(end)?;
+    for (head, body) in groups {
+        let header = head.encode(salt);
+        // Only the front of a hole at the end is written: the rest reads as zeros, which nobody looks at.
+        to.write_at(
+            &[IoSlice::new(&header), IoSlice::new(&body)],
+            head.lsn.since(start),
+        )?;
+        let end = head.end().since(start);
+        if to.size()? < end {
+            to.preallocate(end)?;
+        }
     }
     Ok(())
 }
 
+// Groups that fill a damaged stretch. There are several where it is longer than one can be: what has no bytes any more is
+// nothing but holes.
+fn mend(from: Lsn, to: Lsn, bytes: &[u8]) -> Vec<(GroupHeader, Vec<u8>)> {
+    let mut groups = Vec::new();
+    let (mut at, mut rest) = (from, bytes);
+    loop {
+        let step = HOLE_BYTES_MAX.max(wide(rest.len()));
+        // The last one takes what would be too short for a group of its own.
+        if to.since(at) <= step + HOLE_BYTES_MAX {
+            groups.push(mend_one(at, to, rest));
+            return groups;
+        }
+        let next = at.plus(step);
+        groups.push(mend_one(at, next, rest));
+        (at, rest) = (next, &[]);
+    }
+}
+
 // A group that fills a damaged stretch: its whole entries where they were, holes between them.
-fn mend(from: Lsn, to: Lsn, bytes: &[u8]) -> (GroupHeader, Vec<u8>) {
+fn mend_one(from: Lsn, to: Lsn, bytes: &[u8]) -> (GroupHeader, Vec<u8>) {
     let room = size(to.since(from).saturating_sub(GROUP_HEADER));
     let source = bytes.get(size(GROUP_HEADER)..).unwrap_or_default();
     let mut head = GroupHeader::mark(from, false);
@@ -454,6 +484,10 @@ fn mend(from: Lsn, to: Lsn, bytes: &[u8]) -> (GroupHeader, Vec<u8>) {
         body.extend_from_slice(bytes);
     };
     for (place, prefix) in whole_entries(from, bytes) {
+        // Nothing that was written lies so near: there would be no room for a hole.
+        if at < place && place - at < ENTRY_PREFIX_BYTES {
+            continue;
+        }
         if at < place {
             let hole = EntryPrefix::hole(narrow(place - at));
             put(&mut body, &hole, &hole.encode());

@@ -322,6 +322,7 @@ pub(crate) fn parse_segment_name(name: &str) -> Option<Lsn> {
 
 /// What the doctor needs of the journal's inside.
 pub(crate) mod doctoring {
+    pub(crate) use super::base::newest as newest_base;
     pub(crate) use super::format::{
         EntryPrefix, FileKind, GROUP_HEADER_BYTES as GROUP_HEADER, GroupHeader, SegmentHeader,
         entries_crc,
