@@ -2,7 +2,8 @@
 
 use till_core::Record;
 
-use super::{DoctorError, doctor, mend, salvage};
+use super::mend::mend;
+use super::{DoctorError, doctor, salvage};
 use crate::disk::{Disk as _, SimDisk};
 use crate::journal::doctoring::EntryPrefix;
 use crate::journal::testing::{all, append_each, dir, open, record, segment, write_groups};

@@ -1,9 +1,10 @@
 //! Segments that leave while somebody reads them, or that do not leave.
 
 use super::{T, records, write_base};
-use crate::disk::SimDisk;
-use crate::journal::testing::{append_each, open, segment};
-use crate::journal::{DropError, Journal, Lsn, ReadError};
+use crate::disk::{Disk as _, SimDisk};
+use crate::doctor::doctor;
+use crate::journal::testing::{all, append_each, dir, open, segment};
+use crate::journal::{DropError, Journal, Lsn, OpenError, ReadError};
 
 // A journal of several segments, with a base at its end.
 fn kept() -> (SimDisk, Journal) {
@@ -63,4 +64,43 @@ fn a_segment_that_cannot_be_removed_stays_and_so_do_those_behind_it() {
     assert_eq!(journal.start(), segments[3].start);
     let opened = open(&disk.crash()).unwrap();
     assert_eq!(opened.journal.start(), segments[3].start);
+}
+
+#[test]
+fn a_gap_that_the_base_stands_in_for_stops_no_start() {
+    let (disk, journal) = kept();
+    let segments = journal.segments();
+    // What a removal that failed left behind: the first segment is there, and those after it are not.
+    for gone in [1..2, 1..3, 2..3] {
+        let harmed = disk.copy();
+        for one in &segments[gone.clone()] {
+            harmed.remove(&segment(one.start.get())).unwrap();
+        }
+        assert!(doctor(&harmed, &dir(), Lsn::ZERO).unwrap().is_sound());
+        let opened = open(&harmed).unwrap();
+        let start = segments[gone.end].start;
+        assert_eq!(opened.journal.start(), start, "{gone:?}");
+        assert!(opened.cut.is_none() && opened.journal.segments().len() > 1);
+        assert!(all(&opened.journal).iter().all(|(lsn, _)| *lsn > start));
+        append_each(opened, &records(5, 900)).1.unwrap();
+        let later = open(&harmed).unwrap().journal;
+        let last = later.segments().last().unwrap().start;
+        write_base(&harmed, later.end(), records(1, 10)).unwrap();
+        later.drop_before(last).unwrap();
+        assert_eq!(open(&harmed).unwrap().journal.start(), last);
+    }
+}
+
+#[test]
+fn a_gap_behind_the_base_stops_the_start() {
+    let disk = SimDisk::new(0);
+    append_each(open(&disk).unwrap(), &records(20, 900))
+        .1
+        .unwrap();
+    let segments = open(&disk).unwrap().journal.segments();
+    write_base(&disk, segments[1].start.plus(200), records(1, 10)).unwrap();
+    disk.remove(&segment(segments[1].start.get())).unwrap();
+    let report = doctor(&disk, &dir(), Lsn::ZERO).unwrap();
+    assert_eq!(report.missing, [(segments[1].start, segments[1].end)]);
+    assert!(matches!(open(&disk), Err(OpenError::Missing { .. })));
 }
