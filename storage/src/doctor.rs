@@ -4,7 +4,8 @@
 //! unchanged, and writes another in its place that holds every entry that is whole, at the place where it was: positions
 //! that rows and devices remember stay right. What is lost becomes a hole, which readers step over.
 
-use std::collections::BTreeMap;
+mod mend;
+
 use std::io;
 use std::io::IoSlice;
 use std::path::{Path, PathBuf};
@@ -13,23 +14,18 @@ use thiserror::Error;
 
 use crate::disk::{Disk, DiskFile};
 use crate::journal::doctoring::{
-    EntryPrefix, Extent, FileKind, Folder, GROUP_HEADER, GroupHeader, Ledger, Piece, Scan,
-    SegmentHeader, ends_before, entries_crc, entries_in, pieces, proof_of_damage, proof_of_rows,
-    read_header,
+    Extent, FileKind, Folder, GroupHeader, Ledger, Piece, Scan, SegmentHeader, ends_before,
+    newest_base, pieces, proof_of_damage, proof_of_rows, read_header,
 };
-use crate::journal::{
-    ENTRY_PREFIX_BYTES, Lost, Lsn, OpenError, SEGMENT_HEADER_BYTES, segment_name,
-};
-use crate::num::{narrow, size, size32, wide};
+use crate::journal::{Lost, Lsn, OpenError, SEGMENT_HEADER_BYTES, segment_name};
+use crate::num::wide;
+use mend::{copy, copy_file, whole_entries};
 
 /// What the names of copies of damaged segments end in. The journal never reads them.
 pub const ASIDE_SUFFIX: &str = "damaged";
 
 /// Bytes of a segment that is one hole, about: as large as segments are by default.
 const HOLE_BYTES_MAX: u64 = 64 << 20;
-
-/// Bytes copied at once.
-const COPY_BYTES: usize = 1 << 20;
 
 /// What is wrong with one stretch of a segment.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -122,7 +118,9 @@ struct Patient<'a> {
     disk: &'a dyn Disk,
     dir: &'a Path,
     known: Lsn,
-    log: u64,
+    base: Lsn,
+    // Of the first segment whose header is whole.
+    log: Option<u64>,
     segments: Vec<Examined>,
     report: Report,
 }
@@ -138,11 +136,14 @@ struct Examined {
 impl<'a> Patient<'a> {
     fn examine(disk: &'a dyn Disk, dir: &'a Path, known: Lsn) -> Result<Self, DoctorError> {
         let folder = Folder::read(disk, dir)?;
+        // A start reads it whole, and so does whoever wants to know how a start will go.
+        let base = newest_base(disk, dir, &folder.bases).map_err(OpenError::from)?;
         let mut patient = Self {
             disk,
             dir,
             known,
-            log: 0,
+            base: base.unwrap_or(Lsn::ZERO),
+            log: None,
             segments: Vec::new(),
             report: Report {
                 segments: folder.segments.len(),
@@ -154,9 +155,11 @@ impl<'a> Patient<'a> {
         for start in &folder.segments {
             patient.examine_one(*start, next.next(), &mut ledger)?;
         }
-        let base = folder.bases.last().copied().unwrap_or(Lsn::ZERO);
+        let from = patient.base;
         match folder.segments.first() {
-            Some(first) if *first > base => patient.report.missing.push((base, *first)),
+            Some(first) if *first > from => patient.report.missing.push((from, *first)),
+            // The base names where the log goes on.
+            None if base.is_some() => patient.report.missing.push((from, from)),
             _ => {}
         }
         patient.report.missing.sort_unstable();
@@ -172,18 +175,7 @@ impl<'a> Patient<'a> {
     ) -> Result<(), DoctorError> {
         let path = self.dir.join(segment_name(start));
         let io = |cause| failed("reading", &path, cause);
-        let salt = match read_header(self.disk, &path, start) {
-            Ok(header) if header.start == start => {
-                self.log = header.log;
-                Some(header.salt)
-            }
-            Ok(header) => {
-                let holds = header.start;
-                return Err(OpenError::Misplaced { file: path, holds }.into());
-            }
-            Err(OpenError::Damaged(_) | OpenError::Foreign(_)) => None,
-            Err(other) => return Err(other.into()),
-        };
+        let salt = self.salt_of(&path, start)?;
         let file = self.disk.open(&path).map_err(io)?;
         let least = start.plus(SEGMENT_HEADER_BYTES);
         let extent = match next {
@@ -211,7 +203,10 @@ impl<'a> Patient<'a> {
             match next {
                 Some(next) if ends_before(file.as_ref(), start, last.from, next).map_err(io)? => {
                     wounds.pop();
-                    self.report.missing.push((last.from, next));
+                    // A start goes on behind what the base stands in for.
+                    if next > self.base {
+                        self.report.missing.push((last.from, next));
+                    }
                     examined.extent = Extent::before(last.from);
                 }
                 None if proof_of_rows(last.from, self.known).is_none()
@@ -227,6 +222,27 @@ impl<'a> Patient<'a> {
         self.report.wounds.append(&mut wounds);
         self.segments.push(examined);
         Ok(())
+    }
+
+    // The salt of a segment; `None` when its header is broken.
+    fn salt_of(&mut self, path: &Path, start: Lsn) -> Result<Option<u64>, DoctorError> {
+        match read_header(self.disk, path, start) {
+            Ok(header) if header.kind != FileKind::Segment => {
+                Err(OpenError::Foreign(path.to_path_buf()).into())
+            }
+            Ok(header) if header.start != start => {
+                let (file, holds) = (path.to_path_buf(), header.start);
+                Err(OpenError::Misplaced { file, holds }.into())
+            }
+            Ok(header) => {
+                if *self.log.get_or_insert(header.log) != header.log {
+                    return Err(OpenError::OtherLog(path.to_path_buf()).into());
+                }
+                Ok(Some(header.salt))
+            }
+            Err(OpenError::Damaged(_) | OpenError::Foreign(_)) => Ok(None),
+            Err(other) => Err(other.into()),
+        }
     }
 
     // Writes a segment with all that is whole of a wounded one, then lets it take its place.
@@ -293,7 +309,7 @@ impl<'a> Patient<'a> {
         let header = SegmentHeader {
             kind: FileKind::Segment,
             start,
-            log: self.log,
+            log: self.log.unwrap_or_default(),
             salt,
             key: 0,
         };
@@ -396,85 +412,6 @@ impl<'a> Walk<'a> {
             what,
         }
     }
-}
-
-// Places, behind the first header of a damaged stretch, of the entries that are whole.
-fn whole_entries(from: Lsn, bytes: &[u8]) -> BTreeMap<usize, EntryPrefix> {
-    let entries = entries_in(from, bytes).into_iter();
-    entries
-        .filter(|(_, prefix, entry)| !prefix.is_hole() && prefix.proves(entry))
-        .map(|(at, prefix, _)| (at, prefix))
-        .collect()
-}
-
-// Copies a file whole, and syncs the copy.
-fn copy_file(disk: &dyn Disk, from: &dyn DiskFile, to: &Path) -> io::Result<()> {
-    let to = disk.create(to)?;
-    let mut buffer = vec![0; COPY_BYTES];
-    let mut at = 0;
-    loop {
-        let read = from.read_at(&mut buffer, at)?;
-        if read == 0 {
-            return to.sync();
-        }
-        to.write_at(&[IoSlice::new(&buffer[..read])], at)?;
-        at += wide(read);
-    }
-}
-
-// Copies a stretch of a segment to its place in another file; what is not whole becomes holes.
-fn copy(to: &dyn DiskFile, start: Lsn, salt: u64, piece: &Piece) -> io::Result<()> {
-    let (head, body) = match piece {
-        Piece::Whole(group) => (group.head, group.body.to_vec()),
-        Piece::Damaged { from, to, bytes } => mend(*from, *to, bytes),
-    };
-    let header = head.encode(salt);
-    // Only the front of a hole at the end is written: the rest reads as zeros, which nobody looks at.
-    to.write_at(
-        &[IoSlice::new(&header), IoSlice::new(&body)],
-        head.lsn.since(start),
-    )?;
-    let end = head.end().since(start);
-    if to.size()? < end {
-        to.preallocate(end)?;
-    }
-    Ok(())
-}
-
-// A group that fills a damaged stretch: its whole entries where they were, holes between them.
-fn mend(from: Lsn, to: Lsn, bytes: &[u8]) -> (GroupHeader, Vec<u8>) {
-    let room = size(to.since(from).saturating_sub(GROUP_HEADER));
-    let source = bytes.get(size(GROUP_HEADER)..).unwrap_or_default();
-    let mut head = GroupHeader::mark(from, false);
-    let mut body = Vec::new();
-    let mut at = 0;
-    let mut put = |body: &mut Vec<u8>, prefix: &EntryPrefix, bytes: &[u8]| {
-        head.entries += 1;
-        head.entries_crc = entries_crc(head.entries_crc, prefix);
-        body.extend_from_slice(bytes);
-    };
-    for (place, prefix) in whole_entries(from, bytes) {
-        if at < place {
-            let hole = EntryPrefix::hole(narrow(place - at));
-            put(&mut body, &hole, &hole.encode());
-            body.resize(place, 0);
-        }
-        at = place + size32(prefix.bytes);
-        put(
-            &mut body,
-            &prefix,
-            source.get(place..at).unwrap_or_default(),
-        );
-    }
-    if at < room {
-        // At the end of the journal a few bytes may be left: the hole is as large as the smallest one then.
-        let rest = (room - at).max(ENTRY_PREFIX_BYTES);
-        let hole = EntryPrefix::hole(narrow(rest));
-        put(&mut body, &hole, &hole.encode());
-        at += rest;
-    }
-    head.body_bytes = narrow(at);
-    (head, body)
 }
 
 fn failed(doing: &'static str, path: &Path, cause: io::Error) -> DoctorError {

@@ -170,7 +170,10 @@ impl Facts {
                 return Err(error.into());
             }
             for place in run.into_iter().skip(from) {
-                let range = range_of(&self.journal.read_head(place)?);
+                let range = match self.journal.read_head(place) {
+                    Err(_) if self.indexes.is_dropped(place) => continue,
+                    head => range_of(&head?),
+                };
                 if range.is_some_and(|(start, _)| start > last) {
                     break;
                 }

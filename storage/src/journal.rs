@@ -224,12 +224,13 @@ impl Journal {
 
     /// All records from a place on, up to what is durable now, in order.
     ///
-    /// `from` may be any place: records that begin before it are left out.
+    /// `from` may be any place from [`start`](Self::start) on: records that begin before it are left out. Where a segment was
+    /// dropped, before or meanwhile, the records end with [`ReadError::NotThere`] and never early.
     pub fn records(&self, from: Lsn) -> Records {
         Records::new(Arc::clone(&self.shared), from, self.end())
     }
 
-    /// All records that begin in `from..to` and are durable now, in order.
+    /// All records that begin in `from..to` and are durable now, in order; else as [`records`](Self::records).
     pub fn records_between(&self, from: Lsn, to: Lsn) -> Records {
         Records::new(Arc::clone(&self.shared), from, to.min(self.end()))
     }
@@ -321,6 +322,7 @@ pub(crate) fn parse_segment_name(name: &str) -> Option<Lsn> {
 
 /// What the doctor needs of the journal's inside.
 pub(crate) mod doctoring {
+    pub(crate) use super::base::newest as newest_base;
     pub(crate) use super::format::{
         EntryPrefix, FileKind, GROUP_HEADER_BYTES as GROUP_HEADER, GroupHeader, SegmentHeader,
         entries_crc,

@@ -80,7 +80,7 @@ fn print(rows: &[impl Serialize]) -> anyhow::Result<()> {
 
 fn look(journal: &Journal, from: Lsn, limit: usize) -> anyhow::Result<Found> {
     let mut records = Vec::new();
-    for record in journal.records(from).take(limit) {
+    for record in journal.records(from.max(journal.start())).take(limit) {
         let (position, record) = record?;
         records.push(row(position, &record));
     }

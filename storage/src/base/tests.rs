@@ -260,4 +260,36 @@ fn a_base_of_no_rows_loads_as_nothing() {
     drop(facts);
 }
 
+#[test]
+fn a_base_is_not_made_from_segments_that_left_meanwhile() {
+    let kept = Kept::new(TRADE);
+    let (journal, facts) = kept.open();
+    let border = journal.segments()[2].start;
+    let before = MemoryViews::new();
+    fold(&journal, &facts, &before, border, &mut |_| {}).unwrap();
+    let mut dropped = 0;
+    let failed = fold(
+        &journal,
+        &facts,
+        &MemoryViews::new(),
+        journal.end(),
+        &mut |_| {
+            if dropped == 0 {
+                super::write(&journal, &before, border).unwrap();
+                dropped = journal.drop_before(border).unwrap().len();
+            }
+        },
+    );
+    let failed = failed.unwrap_err().to_string();
+    assert!(failed.contains("no durable record begins"), "{failed}");
+    assert_eq!(dropped, 2);
+    // Whoever begins now has the base.
+    let views = MemoryViews::new();
+    fold(&journal, &facts, &views, journal.end(), &mut |_| {}).unwrap();
+    assert_eq!(
+        views.event_id_count().unwrap(),
+        kept.world.views.event_id_count().unwrap()
+    );
+}
+
 mod unregistered;

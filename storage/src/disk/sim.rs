@@ -39,6 +39,9 @@ struct World {
     frozen: bool,
     limit: Option<u64>,
     salts: u64,
+    open: usize,
+    stuck: Option<PathBuf>,
+    shut: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -87,6 +90,21 @@ impl SimDisk {
     /// Bytes that the files on it take.
     pub fn used_bytes(&self) -> u64 {
         self.lock().used()
+    }
+
+    /// Files that are open now.
+    pub fn open_files(&self) -> usize {
+        self.lock().open
+    }
+
+    /// The file that cannot be removed; `None` for none.
+    pub fn refuse_removal(&self, path: Option<&Path>) {
+        self.lock().stuck = path.map(Path::to_path_buf);
+    }
+
+    /// The file that cannot be opened, as when the process has too many open; `None` for none.
+    pub fn refuse_opening(&self, path: Option<&Path>) {
+        self.lock().shut = path.map(Path::to_path_buf);
     }
 
     /// Syncs so far, the failed ones counted.
@@ -288,6 +306,7 @@ impl Disk for SimDisk {
         let number = world.nodes.len();
         world.nodes.push(Node::default());
         world.names.insert(path.to_path_buf(), number);
+        world.open += 1;
         Ok(Box::new(SimFile {
             world: Arc::clone(&self.world),
             node: number,
@@ -295,7 +314,12 @@ impl Disk for SimDisk {
     }
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        let node = self.lock().find(path)?;
+        let mut world = self.lock();
+        let node = world.find(path)?;
+        if world.shut.as_deref() == Some(path) {
+            return Err(io::Error::other("too many open files"));
+        }
+        world.open += 1;
         Ok(Box::new(SimFile {
             world: Arc::clone(&self.world),
             node,
@@ -325,6 +349,9 @@ impl Disk for SimDisk {
     fn remove(&self, path: &Path) -> io::Result<()> {
         let mut world = self.lock();
         world.find(path)?;
+        if world.stuck.as_deref() == Some(path) {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
         world.names.remove(path);
         Ok(())
     }
@@ -357,6 +384,12 @@ impl Disk for SimDisk {
         let mut world = self.lock();
         world.salts += 1;
         Chance(world.salts).next()
+    }
+}
+
+impl Drop for SimFile {
+    fn drop(&mut self) {
+        lock(&self.world).open -= 1;
     }
 }
 

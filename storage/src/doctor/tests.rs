@@ -2,10 +2,12 @@
 
 use till_core::Record;
 
-use super::{doctor, salvage};
+use super::mend::mend;
+use super::{DoctorError, doctor, salvage};
 use crate::disk::{Disk as _, SimDisk};
+use crate::journal::doctoring::EntryPrefix;
 use crate::journal::testing::{all, append_each, dir, open, record, segment, write_groups};
-use crate::journal::{Lsn, OpenError};
+use crate::journal::{BaseError, Lsn, OpenError, write_base};
 
 const T: u64 = (3 << 32) | 7;
 
@@ -119,6 +121,163 @@ fn the_doctor_changes_nothing_and_tells_a_torn_end_from_damage() {
     assert_eq!(report.torn.unwrap().offset, starts[2].get());
     assert_eq!(disk.bytes(&segment(0)).unwrap(), before);
     assert_eq!(all(&open(&disk).unwrap().journal).len(), 2);
+}
+
+#[test]
+fn a_broken_length_costs_one_record_of_its_group() {
+    let disk = SimDisk::new(0);
+    let sent = records(31);
+    write_groups(&disk, &[&sent[..30], &sent[30..]]);
+    let before = all(&open(&disk.copy()).unwrap().journal);
+    let segments = open(&disk.copy()).unwrap().journal.segments();
+    let start = segments.iter().rfind(|info| info.start < before[0].0);
+    let start = start.unwrap().start;
+    for number in [0, 3, 28] {
+        let place = usize::try_from(before[number].0.since(start)).unwrap();
+        for bit in (place * 8..(place + 16) * 8).step_by(5) {
+            let wounded = disk.copy();
+            wounded.flip_bit(&segment(start.get()), bit);
+            let Err(OpenError::Damaged(damage)) = open(&wounded) else {
+                panic!("record {number} bit {bit}: damage was not seen");
+            };
+            let report = salvage(&wounded, &dir(), Lsn::ZERO).unwrap();
+            let mut wanted = before.clone();
+            wanted.remove(number);
+            assert_eq!(report.records, 30, "record {number} bit {bit}");
+            let kept = all(&open(&wounded).unwrap().journal);
+            assert_eq!(kept, wanted, "record {number} bit {bit}");
+            assert_eq!(damage.lost, report.lost);
+            let certain = report.lost.iter().filter(|lost| lost.certain);
+            let lost: Vec<(u64, u64)> = certain.map(|lost| (lost.first, lost.last)).collect();
+            let seq = u64::try_from(number).unwrap() + 1;
+            let named = if number == 0 {
+                vec![]
+            } else {
+                vec![(seq, seq)]
+            };
+            assert_eq!(lost, named, "record {number} bit {bit}");
+        }
+    }
+}
+
+#[test]
+fn whole_records_are_found_between_broken_lengths_and_behind_a_broken_header() {
+    let disk = SimDisk::new(0);
+    let sent = records(21);
+    let starts = write_groups(&disk, &[&sent[..10], &sent[10..20], &sent[20..]]);
+    let before = all(&open(&disk.copy()).unwrap().journal);
+    let places: Vec<u64> = before.iter().map(|(lsn, _)| lsn.get()).collect();
+    // Both lengths of one entry, so that nothing says where the next one begins; an entry and the one behind it; the last
+    // of a group and the header of the next.
+    let harms = [
+        vec![places[2], places[2] + 8],
+        vec![places[4], places[5] + 9],
+        vec![places[9], places[9] + 8, starts[1].get() + 1],
+    ];
+    for (harm, lost) in harms.iter().zip([vec![2], vec![4, 5], vec![9]]) {
+        let wounded = disk.copy();
+        let segments = open(&disk.copy()).unwrap().journal.segments();
+        for place in harm {
+            let info = segments
+                .iter()
+                .rfind(|info| info.start.get() <= *place)
+                .unwrap();
+            let byte = usize::try_from(place - info.start.get()).unwrap();
+            wounded.flip_bit(&segment(info.start.get()), byte * 8 + 3);
+        }
+        salvage(&wounded, &dir(), Lsn::ZERO).unwrap();
+        let mut wanted = before.clone();
+        wanted.retain(|(lsn, _)| !lost.iter().any(|number| places[*number] == lsn.get()));
+        assert_eq!(all(&open(&wounded).unwrap().journal), wanted, "{lost:?}");
+        assert!(doctor(&wounded, &dir(), Lsn::ZERO).unwrap().is_sound());
+    }
+}
+
+#[test]
+fn a_stretch_longer_than_a_group_can_be_is_filled_with_several_to_its_end() {
+    let from = Lsn::new(64);
+    for length in [200, 1 << 27, (1 << 32) - 1, 1 << 32, (5 << 32) + 77] {
+        let to = from.plus(length);
+        let mut at = from;
+        for (head, body) in mend(from, to, &[0; 100]) {
+            assert_eq!(head.lsn, at);
+            assert_eq!(head.entries, 1);
+            let hole = EntryPrefix::decode(&body, u64::from(head.body_bytes)).unwrap();
+            assert!(hole.is_hole() && hole.bytes == head.body_bytes);
+            at = head.end();
+        }
+        assert_eq!(at, to, "{length} bytes");
+    }
+}
+
+fn base(disk: &SimDisk, lsn: Lsn) -> std::path::PathBuf {
+    let rows = records(2).into_iter().map(Ok::<_, BaseError>);
+    write_base(disk, &dir(), lsn, rows).unwrap();
+    dir().join(format!("base-{:020}.till", lsn.get()))
+}
+
+#[test]
+fn the_doctor_calls_no_journal_sound_that_does_not_open() {
+    let (disk, _) = written(20);
+    let segments = open(&disk).unwrap().journal.segments();
+    let (second, end) = (segments[1].start, segments.last().unwrap().end);
+
+    let path = base(&disk, end);
+    assert!(doctor(&disk, &dir(), Lsn::ZERO).unwrap().is_sound());
+    let length = disk.bytes(&path).unwrap().len();
+    for byte in (0..length).step_by(97) {
+        let broken = disk.copy();
+        broken.flip_bit(&path, byte * 8);
+        assert!(matches!(open(&broken.copy()), Err(OpenError::Base(_))));
+        let refused = doctor(&broken, &dir(), Lsn::ZERO);
+        assert!(
+            matches!(refused, Err(DoctorError::Open(OpenError::Base(_)))),
+            "byte {byte}: {refused:?}"
+        );
+    }
+
+    let other = SimDisk::new(0);
+    crate::disk::Disk::salt(&other);
+    append_each(open(&other).unwrap(), &records(20)).1.unwrap();
+    let mixed = disk.copy();
+    let path = segment(second.get());
+    mixed.put(&path, &other.bytes(&path).unwrap());
+    assert!(matches!(open(&mixed.copy()), Err(OpenError::OtherLog(_))));
+    let refused = doctor(&mixed, &dir(), Lsn::ZERO);
+    assert!(
+        matches!(refused, Err(DoctorError::Open(OpenError::OtherLog(_)))),
+        "{refused:?}"
+    );
+
+    let kind = disk.copy();
+    let rows = records(1).into_iter().map(Ok::<_, BaseError>);
+    write_base(&kind, std::path::Path::new("aside"), second, rows).unwrap();
+    let base = std::path::PathBuf::from(format!("aside/base-{:020}.till", second.get()));
+    kind.put(&path, &kind.bytes(&base).unwrap());
+    assert!(matches!(open(&kind.copy()), Err(OpenError::Foreign(_))));
+    let refused = doctor(&kind, &dir(), Lsn::ZERO);
+    assert!(
+        matches!(refused, Err(DoctorError::Open(OpenError::Foreign(_)))),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn a_base_without_any_segment_is_no_sound_journal_and_goes_on_after_salvage() {
+    let (disk, _) = written(20);
+    let segments = open(&disk).unwrap().journal.segments();
+    let end = segments.last().unwrap().end;
+    base(&disk, end);
+    for one in &segments {
+        disk.remove(&segment(one.start.get())).unwrap();
+    }
+    assert!(matches!(open(&disk.copy()), Err(OpenError::Missing { .. })));
+    let report = salvage(&disk, &dir(), Lsn::ZERO).unwrap();
+    assert_eq!(report.missing, [(end, end)]);
+    assert!(doctor(&disk, &dir(), Lsn::ZERO).unwrap().is_sound());
+    let opened = open(&disk).unwrap();
+    assert_eq!(opened.journal.start(), end);
+    assert!(opened.end > end && all(&opened.journal).is_empty());
 }
 
 mod harm;

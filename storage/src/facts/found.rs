@@ -20,7 +20,7 @@ pub enum FactsError {
         /// What is not understood.
         cause: String,
     },
-    /// An index could not be read, and building it again did not help.
+    /// An index could not be opened, or could not be read and building it again did not help.
     #[error("index of {segment} is of no use: {cause}")]
     Index {
         /// The segment's file.

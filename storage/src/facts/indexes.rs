@@ -97,7 +97,10 @@ impl Indexes {
             let (segment, end) = (sealed.segment, sealed.end);
             let builder = match &sealed.index {
                 Index::Held(builder) => Arc::clone(builder),
-                Index::File(_) | Index::Made(_) => Arc::new(self.whole(segment, end)?),
+                Index::File(_) | Index::Made(_) => match self.whole(segment, end) {
+                    Err(_) if self.is_dropped(segment.start) => continue,
+                    builder => Arc::new(builder?),
+                },
             };
             sealed.index = Index::File(Arc::new(self.write(&builder, segment, end)?));
             state.put(sealed);
@@ -146,7 +149,10 @@ impl Indexes {
         if let Index::File(file) = &one.index {
             match sealed(file, &self.cache) {
                 Ok(offsets) => return Ok(offsets),
-                Err(fault) => one.index = self.again(segment, end, &fault)?,
+                Err(fault) if fault.is_mended_by_another() => {
+                    one.index = self.again(segment, end, &fault)?;
+                }
+                Err(fault) => return Err(useless(segment.start, &fault)),
             }
         }
         match &one.index {
@@ -172,10 +178,12 @@ impl Indexes {
         durable: Lsn,
     ) -> Result<usize, FactsError> {
         let oldest = segments.first().map_or(Lsn::ZERO, |first| first.start);
-        let known = state.sealed.len();
-        state.sealed.retain(|start, _| *start >= oldest);
+        let kept = state.sealed.split_off(&oldest);
+        for start in std::mem::replace(&mut state.sealed, kept).into_keys() {
+            self.cache.forget(start);
+            state.filters_are_stale = true;
+        }
         state.retries.drop_before(oldest);
-        state.filters_are_stale |= state.sealed.len() != known;
         let mut written = 0;
         for segment in segments {
             match segment.end {
@@ -215,6 +223,7 @@ impl Indexes {
                 });
                 Ok(false)
             }
+            Err(fault) if !fault.is_mended_by_another() => Err(useless(segment.start, &fault)),
             Err(fault) => {
                 if !matches!(fault, IndexFault::Missing) {
                     let segment = segment_name(segment.start);
@@ -272,8 +281,7 @@ impl Indexes {
 
     fn open(&self, segment: Segment, end: Lsn) -> Result<IndexFile, IndexFault> {
         let path = self.journal.dir().join(index_name(segment.start));
-        let disk = self.journal.disk().as_ref();
-        IndexFile::open(disk, &path, segment.start, end, segment.salt)
+        IndexFile::open(self.journal.disk(), path, segment.start, end, segment.salt)
     }
 
     fn write(

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::io::IoSlice;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use hashbrown::HashMap;
@@ -10,7 +10,8 @@ use thiserror::Error;
 
 use super::Filter;
 use super::build::Builder;
-use crate::disk::{Disk, DiskFile};
+use crate::disk::Disk;
+use crate::journal::read::FileCache;
 use crate::journal::{Lsn, lock};
 use crate::num::{i64_at, narrow, size, size32, u32_at, u64_at, wide};
 
@@ -25,7 +26,7 @@ const HOUR: usize = 16;
 const RUN: usize = 36;
 const RECEIPT: usize = 8;
 
-/// Why an index is of no use; it is built again then.
+/// Why an index is of no use.
 #[derive(Debug, Error)]
 pub(crate) enum IndexFault {
     #[error("it is not there")]
@@ -35,7 +36,24 @@ pub(crate) enum IndexFault {
     #[error("it was built for another segment")]
     Other,
     #[error("it cannot be read: {0}")]
-    Io(#[from] io::Error),
+    Unread(io::Error),
+    #[error("it cannot be opened: {0}")]
+    Unopened(io::Error),
+}
+
+impl IndexFault {
+    /// Whether an index that is built again is better. One that cannot be opened for now may be whole: too many files are
+    /// open, say, and another could not be opened either.
+    pub(crate) const fn is_mended_by_another(&self) -> bool {
+        !matches!(self, Self::Unopened(_))
+    }
+
+    fn of_opening(cause: io::Error) -> Self {
+        match cause.kind() {
+            io::ErrorKind::NotFound => Self::Missing,
+            _ => Self::Unopened(cause),
+        }
+    }
 }
 
 /// The numbers in the header.
@@ -60,18 +78,20 @@ pub(crate) struct Header {
 // Start of the segment, number of the page.
 type PageKey = (u64, u64);
 
-/// Pages of indexes that were read last, shared by all of them.
+/// Pages of indexes that were read last, and the files they are in, shared by all of them.
 #[derive(Debug)]
 pub(crate) struct PageCache {
     pages: Mutex<HashMap<PageKey, Arc<[u8]>>>,
     pages_max: usize,
+    files: FileCache,
 }
 
-/// An index that lies on disk.
+/// An index that lies on disk. Its file is open only while it is read.
 #[derive(Debug)]
 pub(crate) struct IndexFile {
     pub(crate) header: Header,
-    file: Box<dyn DiskFile>,
+    disk: Arc<dyn Disk>,
+    path: PathBuf,
     // In memory while the budget has room for it.
     filter: Mutex<Option<Arc<Filter>>>,
 }
@@ -81,10 +101,13 @@ impl PageCache {
         Self {
             pages: Mutex::new(HashMap::new()),
             pages_max: (bytes_max / PAGE).max(16),
+            files: FileCache::default(),
         }
     }
 
+    /// Forgets the index of a segment that left, or has another one now.
     pub(crate) fn forget(&self, segment: Lsn) {
+        self.files.forget(segment);
         lock(&self.pages).retain(|(start, _), _| *start != segment.get());
     }
 }
@@ -247,20 +270,15 @@ fn put_all(body: &mut Vec<u8>, numbers: &[u32]) {
 impl IndexFile {
     /// Opens the index of a segment, and checks that it is of that segment and whole to its last page.
     pub(crate) fn open(
-        disk: &dyn Disk,
-        path: &Path,
+        disk: &Arc<dyn Disk>,
+        path: PathBuf,
         start: Lsn,
         end: Lsn,
         salt: u64,
     ) -> Result<Self, IndexFault> {
-        let file = match disk.open(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(IndexFault::Missing);
-            }
-            other => other?,
-        };
+        let file = disk.open(&path).map_err(IndexFault::of_opening)?;
         let mut bytes = [0_u8; HEADER];
-        let read = file.read_at(&mut bytes, 0)?;
+        let read = file.read_at(&mut bytes, 0).map_err(IndexFault::Unread)?;
         let header = Header::decode(&bytes).filter(|_| read == HEADER);
         let header = header.ok_or(IndexFault::Broken(0))?;
         if (header.start, header.end, header.salt) != (start.get(), end.get(), salt) {
@@ -268,12 +286,13 @@ impl IndexFile {
         }
         let body = header.sections()[7];
         let length = wide(HEADER) + body + 4 * body.div_ceil(wide(PAGE_BODY));
-        if file.size()? != length {
+        if file.size().map_err(IndexFault::Unread)? != length {
             return Err(IndexFault::Broken(length));
         }
         Ok(Self {
             header,
-            file,
+            disk: Arc::clone(disk),
+            path,
             filter: Mutex::new(None),
         })
     }
@@ -422,7 +441,11 @@ impl IndexFile {
         }
         let offset = wide(HEADER) + number * wide(PAGE);
         let mut bytes = [0_u8; PAGE];
-        let read = self.file.read_at(&mut bytes, offset)?;
+        let start = Lsn::new(self.header.start);
+        let file = cache.files.get(start, || self.disk.open(&self.path));
+        let file = file.map_err(IndexFault::of_opening)?;
+        let read = file.read_at(&mut bytes, offset);
+        let read = read.map_err(IndexFault::Unread)?;
         let body = read.checked_sub(4).and_then(|body| {
             (crc32c::crc32c(&bytes[..body]) == u32_at(&bytes, body)).then_some(body)
         });

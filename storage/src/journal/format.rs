@@ -4,7 +4,7 @@ use bytes::Bytes;
 use till_core::{Record, RecordHead, Verdict};
 
 use super::Lsn;
-use crate::num::{size32, u16_at, u32_at, u64_at, wide};
+use crate::num::{size, size32, u16_at, u32_at, u64_at, wide};
 
 /// Bytes of the header of a segment or base.
 pub const SEGMENT_HEADER_BYTES: u64 = 64;
@@ -213,6 +213,21 @@ impl EntryPrefix {
         out[8..12].copy_from_slice(&self.payload.to_le_bytes());
         out[12..].copy_from_slice(&self.verdicts.to_le_bytes());
         out
+    }
+
+    /// Lengths that a broken prefix may have had: the one that it states, and the sum of its parts. Damage to one field
+    /// leaves one of them right.
+    pub(crate) fn lengths_said(bytes: &[u8]) -> impl Iterator<Item = usize> {
+        let head = bytes.first_chunk::<ENTRY_PREFIX_BYTES>();
+        let said = head.map(|head| {
+            let verdicts = wide(Verdict::BYTES) * u64::from(u32_at(head, 12));
+            let sum = wide(ENTRY_BYTES_MIN) + u64::from(u32_at(head, 8)) + verdicts;
+            [size32(u32_at(head, 0)), size(sum)]
+        });
+        let fits = ENTRY_BYTES_MIN..=ENTRY_BYTES_MAX;
+        said.into_iter()
+            .flatten()
+            .filter(move |said| fits.contains(said))
     }
 
     /// Reads a prefix whose lengths agree with each other and with the room there is.

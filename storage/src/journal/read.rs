@@ -17,7 +17,7 @@ use super::{Lsn, Segment, Shared, lock, segment_name};
 use crate::disk::DiskFile;
 use crate::num::{size32, wide};
 
-/// Segments whose files stay open between two reads.
+/// Files that a cache keeps open between two reads.
 const OPEN_FILES_MAX: usize = 32;
 
 /// Why a record could not be read.
@@ -52,7 +52,8 @@ pub enum ReadError {
     },
 }
 
-/// The files of the segments that were read last.
+/// The files that were read last, each by the start of its segment. A journal of any length keeps no more open than this, so
+/// that it never comes near the number that the system allows.
 #[derive(Debug, Default)]
 pub(crate) struct FileCache {
     files: Mutex<VecDeque<(Lsn, Arc<dyn DiskFile>)>>,
@@ -166,15 +167,13 @@ struct Reader {
 
 impl Records {
     pub(crate) fn new(shared: Arc<Shared>, from: Lsn, to: Lsn) -> Self {
-        let next = if from < to {
+        let next = (from < to).then(|| {
             let segments = shared.segments();
             let after = segments.partition_point(|segment| segment.start <= from);
-            segments
-                .get(after.saturating_sub(1))
-                .map(|segment| segment.start.plus(SEGMENT_HEADER_BYTES))
-        } else {
-            None
-        };
+            let segment = after.checked_sub(1).and_then(|last| segments.get(last));
+            // Without one, reading fails at the first place that is asked for.
+            segment.map_or(from, |segment| segment.start.plus(SEGMENT_HEADER_BYTES))
+        });
         Self {
             shared,
             from,
@@ -226,9 +225,9 @@ impl Records {
             .as_ref()
             .is_none_or(|reader| place >= reader.end);
         if stale {
-            let Some((segment, end)) = self.shared.segment_at(place) else {
-                return Ok(false);
-            };
+            // What is asked for is durable, so a place without a segment was dropped. An early end would pass for the whole.
+            let at = self.shared.segment_at(place);
+            let (segment, end) = at.ok_or(ReadError::NotThere(place))?;
             let place = place.max(segment.start.plus(SEGMENT_HEADER_BYTES));
             self.next = Some(place);
             self.reader = Some(Reader {

@@ -57,6 +57,10 @@ pub(crate) fn open(
         make_first(&shared, &headers, &config)?;
     }
     let scans = verify(&shared, &headers, config.verify_threads)?;
+    // One scan for each segment that is in use: those before the last gap below the base have none.
+    let left = headers.len().saturating_sub(scans.len());
+    headers.drain(..left);
+    shared.segments().drain(..left);
     finish(&shared, config, (&headers, &scans), known)
 }
 
@@ -224,7 +228,8 @@ fn make_first(
     })
 }
 
-// Scans every segment, on several threads where there are several.
+// Scans every segment, on several threads where there are several. Where segments are gone that the base stands in for, those
+// before them are what retention left: they are not part of the log any more, and only those behind have a scan.
 fn verify(
     shared: &Shared,
     headers: &[SegmentHeader],
@@ -257,18 +262,28 @@ fn verify(
         let Some(scan) = result.transpose()? else {
             continue;
         };
-        if let Some(limit) = headers.get(number + 1).map(|after| after.start)
-            && scan.end != limit
-        {
-            return Err(inner_damage(
-                shared,
-                headers,
-                &headers[number],
-                &scan,
-                limit,
-            ));
+        let limit = headers.get(number + 1).map(|after| after.start);
+        match limit.filter(|limit| scan.end != *limit) {
+            None => scans.push(scan),
+            Some(limit) if is_dropped(shared, &headers[number], &scan, limit) => {
+                let until = segment_name(headers[number].start);
+                tracing::warn!(
+                    %limit, until,
+                    "segments are missing before a position that the base stands in for; those before them are left alone \
+                     and may be removed"
+                );
+                scans.clear();
+            }
+            Some(limit) => {
+                return Err(inner_damage(
+                    shared,
+                    headers,
+                    &headers[number],
+                    &scan,
+                    limit,
+                ));
+            }
         }
-        scans.push(scan);
     }
     Ok(scans)
 }
@@ -285,6 +300,17 @@ fn verify_one(
         .map_err(|cause| failed("reading", &path, cause))
 }
 
+// Whether what is missing behind a segment is something that the base stands in for.
+fn is_dropped(shared: &Shared, header: &SegmentHeader, scan: &Scan, limit: Lsn) -> bool {
+    lock(&shared.base).is_some_and(|base| limit <= base) && is_missing(shared, header, scan, limit)
+}
+
+fn is_missing(shared: &Shared, header: &SegmentHeader, scan: &Scan, limit: Lsn) -> bool {
+    let file = shared.file(header.start);
+    let ends = file.and_then(|file| ends_before(file.as_ref(), header.start, scan.end, limit));
+    matches!(ends, Ok(true))
+}
+
 // A segment that another one follows ends too early or too late.
 fn inner_damage(
     shared: &Shared,
@@ -293,10 +319,7 @@ fn inner_damage(
     scan: &Scan,
     limit: Lsn,
 ) -> OpenError {
-    let is_missing = shared
-        .file(header.start)
-        .and_then(|file| ends_before(file.as_ref(), header.start, scan.end, limit));
-    if matches!(is_missing, Ok(true)) {
+    if is_missing(shared, header, scan, limit) {
         return OpenError::Missing {
             from: scan.end.get(),
             to: limit.get(),

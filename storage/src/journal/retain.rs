@@ -67,13 +67,14 @@ pub(crate) fn drop_before(shared: &Shared, lsn: Lsn) -> Result<Vec<SegmentInfo>,
     shared.set_base(reach);
     // Oldest first, so that a crash between two leaves a log without holes.
     for info in &old {
-        shared.segments().retain(|one| one.start != info.start);
-        shared.forget_file(info.start);
+        // Forgotten once it is gone, so that one that cannot be removed keeps those behind it; and under the lock, so that
+        // whoever finds no file finds no segment either.
+        let mut segments = shared.segments();
         remove(shared, segment_name(info.start))?;
-        match remove(shared, index_name(info.start)) {
-            Err(DropError::Io { cause, .. }) if cause.kind() == io::ErrorKind::NotFound => {}
-            other => other?,
-        }
+        segments.retain(|one| one.start != info.start);
+        drop(segments);
+        shared.forget_file(info.start);
+        remove(shared, index_name(info.start))?;
         let synced = shared.disk.sync_dir(&shared.dir);
         synced.map_err(|cause| DropError::Io {
             file: segment_name(info.start),
@@ -84,6 +85,8 @@ pub(crate) fn drop_before(shared: &Shared, lsn: Lsn) -> Result<Vec<SegmentInfo>,
 }
 
 fn remove(shared: &Shared, file: String) -> Result<(), DropError> {
-    let removed = shared.disk.remove(&shared.dir.join(&file));
-    removed.map_err(|cause| DropError::Io { file, cause })
+    match shared.disk.remove(&shared.dir.join(&file)) {
+        Err(cause) if cause.kind() != io::ErrorKind::NotFound => Err(DropError::Io { file, cause }),
+        _ => Ok(()),
+    }
 }

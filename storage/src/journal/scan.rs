@@ -6,8 +6,8 @@ use bytes::Bytes;
 
 use super::Lsn;
 use super::format::{
-    ENTRY_PREFIX_BYTES, Entries, EntryPrefix, GROUP_HEADER_BYTES, GroupHeader,
-    SEGMENT_HEADER_BYTES, proves_body,
+    ENTRY_PREFIX_BYTES, EntryPrefix, GROUP_HEADER_BYTES, GroupHeader, SEGMENT_HEADER_BYTES,
+    proves_body,
 };
 use crate::disk::DiskFile;
 use crate::num::{size, size32, wide};
@@ -303,8 +303,11 @@ pub(crate) fn pieces(
         let after = group_after(file, start, salt, at)?;
         let to = after.into_iter().chain(broken);
         let to = to.filter(|to| *to <= extent.room).min().unwrap_or(limit);
-        let mut bytes = vec![0; size(to.since(at))];
-        let read = file.read_at(&mut bytes, at.since(start))?;
+        let offset = at.since(start);
+        // What follows may lie far behind the end of the file.
+        let length = to.since(at).min(file.size()?.saturating_sub(offset));
+        let mut bytes = vec![0; size(length)];
+        let read = file.read_at(&mut bytes, offset)?;
         bytes.truncate(read);
         show(Piece::Damaged {
             from: at,
@@ -337,23 +340,70 @@ fn group_after(
 
 /// What can still be told apart as entries in a damaged stretch: their places behind the header of its first group. Their
 /// lengths agree; whether their bytes are right is for the caller to find out.
+///
+/// Behind a prefix that is broken the next entry is where one of its lengths says, if something begins there; else wherever
+/// the next one is whole.
 pub(crate) fn entries_in(from: Lsn, bytes: &[u8]) -> Vec<(usize, EntryPrefix, &[u8])> {
-    let body = bytes.get(size(GROUP_HEADER_BYTES)..).unwrap_or_default();
+    let body = Body {
+        from: from.plus(GROUP_HEADER_BYTES),
+        bytes: bytes.get(size(GROUP_HEADER_BYTES)..).unwrap_or_default(),
+    };
     let mut found = Vec::new();
     let mut at = 0;
-    while let Some(rest) = body.get(at..) {
-        let mut entries = Entries::new(rest);
-        while let Some((step, prefix, entry)) = entries.step() {
-            found.push((at + step, prefix, entry));
+    while at < body.bytes.len() {
+        // The next group's header may be damaged too, so that it ends no body.
+        if body.is_header(at) {
+            at += size(GROUP_HEADER_BYTES);
+            continue;
         }
-        at += entries.at();
-        // The next group's header may be damaged too, so that it ends no stretch.
-        let place = from.plus(GROUP_HEADER_BYTES + wide(at));
-        let head = body.get(at..).unwrap_or_default();
-        if GroupHeader::decode_unproved(head, place).is_none() {
-            break;
-        }
-        at += size(GROUP_HEADER_BYTES);
+        let entry = body.entry(at);
+        found.extend(entry.map(|(prefix, entry)| (at, prefix, entry)));
+        at = match entry {
+            Some((prefix, entry)) if prefix.proves(entry) => at + entry.len(),
+            _ => body.after_broken(at),
+        };
     }
     found
+}
+
+// The entries of a damaged body.
+struct Body<'a> {
+    from: Lsn,
+    bytes: &'a [u8],
+}
+
+impl<'a> Body<'a> {
+    fn rest(&self, at: usize) -> &'a [u8] {
+        self.bytes.get(at..).unwrap_or_default()
+    }
+
+    fn is_header(&self, at: usize) -> bool {
+        GroupHeader::decode_unproved(self.rest(at), self.from.plus(wide(at))).is_some()
+    }
+
+    // The entry at a place, as far as its lengths agree.
+    fn entry(&self, at: usize) -> Option<(EntryPrefix, &'a [u8])> {
+        let rest = self.rest(at);
+        let prefix = EntryPrefix::decode(rest, wide(rest.len()))?;
+        Some((prefix, &rest[..size32(prefix.bytes)]))
+    }
+
+    // Where to go on behind an entry that is not whole. Its lengths are asked first: what lies inside it came from a sender,
+    // who may have sent what looks like an entry.
+    fn after_broken(&self, at: usize) -> usize {
+        let length = self.bytes.len();
+        for said in EntryPrefix::lengths_said(self.rest(at)) {
+            let next = at.saturating_add(said);
+            let begins = || self.is_header(next) || self.entry(next).is_some();
+            if next == length || (next < length && begins()) {
+                return next;
+            }
+        }
+        let is_whole = |next: &usize| {
+            let entry = self.entry(*next);
+            let whole = entry.filter(|(prefix, entry)| !prefix.is_hole() && prefix.proves(entry));
+            whole.is_some() || self.is_header(*next)
+        };
+        (at + 1..length).find(is_whole).unwrap_or(length)
+    }
 }

@@ -107,7 +107,7 @@ pub(crate) fn append_each(
 /// All records of a journal.
 pub(crate) fn all(journal: &Journal) -> Vec<(Lsn, Record)> {
     journal
-        .records(Lsn::ZERO)
+        .records(journal.start())
         .map(|item| item.unwrap())
         .collect()
 }

@@ -1,5 +1,7 @@
 //! What the journal promises, over a disk that has bad days.
 
+mod leaving;
+
 use std::sync::Arc;
 
 use proptest::prelude::*;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use crate::base::{self, FoldError};
-use crate::journal::{Journal, Lost, Lsn, range_of};
+use crate::journal::{Journal, Lost, range_of};
 use crate::views::Views;
 
 /// Events whose terminals' rows know them and that neither journal nor base has. Reads the whole journal.
@@ -22,7 +22,7 @@ pub fn lost_end(journal: &Journal, views: &dyn Views) -> Result<Vec<Lost>, FoldE
             has(terminal.to_u64(), mark.epoch, mark.next_seq);
         }
     })?;
-    for item in journal.records(Lsn::ZERO) {
+    for item in journal.records(journal.start()) {
         let (_, record) = item?;
         if let Some((_, last)) = range_of(&record.head) {
             has(

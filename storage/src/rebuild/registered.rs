@@ -9,7 +9,7 @@ use till_protocol::id::StoreId;
 
 use super::store_of;
 use crate::base::FoldError;
-use crate::journal::{Journal, Lsn, lock};
+use crate::journal::{Journal, lock};
 
 /// Where the registration of a store is found when the journal has lost the record before its events: stated again later
 /// in the journal, or in rows of before.
@@ -61,7 +61,7 @@ impl Registrations {
 
     fn read(&self) -> Result<BTreeMap<StoreId, Record>, FoldError> {
         let mut found = BTreeMap::new();
-        for item in self.journal.records(Lsn::ZERO) {
+        for item in self.journal.records(self.journal.start()) {
             let (_, record) = item?;
             if record.head.kind == RecordKind::StoreRegistered
                 && let Some(store) = store_of(&record.head)

@@ -10,7 +10,9 @@ use crate::disk::{Disk as _, SimDisk};
 use crate::facts::indexes::{HELD_MAX, Index};
 use crate::facts::{Facts, FactsConfig, FactsError};
 use crate::journal::testing::{dir, open};
-use crate::journal::{BaseError, CommitStats, Journal, Prepared, Writer, lock, write_base};
+use crate::journal::{
+    BaseError, CommitStats, Journal, Prepared, Writer, index_name, lock, write_base,
+};
 
 // Commits groups by hand until the journal has `segments` of them.
 fn grow(writer: &mut Writer, journal: &Journal, sent: &mut Vec<Record>, segments: usize) {
@@ -179,4 +181,56 @@ fn compare_receipts(facts: &Facts) {
         let found = facts.by_receipt(&name).unwrap().len();
         assert_eq!(found, receipts(facts.journal(), &name).len(), "{name}");
     }
+}
+
+#[test]
+fn indexes_of_any_number_of_segments_keep_few_files_open() {
+    let disk = SimDisk::new(0);
+    let mut opened = open(&disk).unwrap();
+    let journal = opened.journal.clone();
+    let mut sent: Vec<Record> = some_batches().into_iter().cycle().take(2_000).collect();
+    grow(&mut opened.writer, &journal, &mut sent, 150);
+    // Room for a few pages, so that files are read again and again.
+    let config = FactsConfig {
+        cache_bytes: 0,
+        filter_bytes: 1 << 20,
+    };
+    let facts = Facts::new(journal.clone(), config);
+    assert_eq!(facts.catch_up().unwrap(), 149);
+    compare_receipts(&facts);
+    let open_files = disk.open_files();
+    assert!(open_files < 80, "{open_files} files are open");
+    // The files of segments that left are closed.
+    let border = journal.segments()[148].start;
+    let none = Vec::<Result<Record, BaseError>>::new();
+    write_base(&disk, &dir(), border, none).unwrap();
+    journal.drop_before(border).unwrap();
+    facts.catch_up().unwrap();
+    compare_receipts(&facts);
+    assert!(disk.open_files() < 8, "{} files", disk.open_files());
+}
+
+#[test]
+fn an_index_that_cannot_be_opened_for_now_is_not_built_again() {
+    let disk = SimDisk::new(0);
+    let mut opened = open(&disk).unwrap();
+    let journal = opened.journal.clone();
+    let mut sent = some_batches();
+    grow(&mut opened.writer, &journal, &mut sent, 5);
+    Facts::new(journal.clone(), FactsConfig::default())
+        .catch_up()
+        .unwrap();
+    let index = dir().join(index_name(journal.segments()[1].start));
+    let before = disk.bytes(&index).unwrap();
+    disk.refuse_opening(Some(&index));
+    let facts = Facts::new(journal.clone(), FactsConfig::default());
+    let refused = facts.catch_up();
+    assert!(
+        matches!(refused, Err(FactsError::Index { .. })),
+        "{refused:?}"
+    );
+    assert_eq!(disk.bytes(&index).unwrap(), before);
+    disk.refuse_opening(None);
+    assert_eq!(facts.catch_up().unwrap(), 0);
+    compare(&facts);
 }
