@@ -96,12 +96,19 @@ pub fn is_gs1(text: &str) -> bool {
     sum.is_multiple_of(10)
 }
 
+/// Whether a server replaces a code by a token: it holds card data and is no GS1 number.
+///
+/// The server knows such a code by its text alone. Who sends it names it in every event that uses it.
+pub fn is_card_code(code: &str) -> bool {
+    !is_gs1(code) && is_suspect(code)
+}
+
 /// A token for a code that holds card data; `None` when it holds none, or is a GS1 number.
 ///
 /// The token has the code's length in bytes, consists of letters, depends on every character of the code and on the key,
 /// and is itself no suspect. Two codes get the same token only if a hash of at least 74 bits collides.
 pub fn token_code(key: &ScreenKey, code: &str) -> Option<String> {
-    if is_gs1(code) || !is_suspect(code) {
+    if !is_card_code(code) {
         return None;
     }
     let letters = (0..=u8::MAX).flat_map(|counter| key.block(1, counter, code.as_bytes()));

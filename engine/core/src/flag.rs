@@ -4,7 +4,7 @@
 
 /// The tenders do not pay what is due.
 pub const UNBALANCED: u32 = 1;
-/// A SKU of the event has no name.
+/// A SKU of the event has no name. Of an event without effect: it brings a name whose id has another.
 pub const UNNAMED_SKU: u32 = 1 << 1;
 /// The device's clock was more than a day off at Hello.
 pub const CLOCK_SUSPECT: u32 = 1 << 2;

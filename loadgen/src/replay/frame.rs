@@ -3,6 +3,7 @@
 use anyhow::Result;
 use bytes::Bytes;
 use hashbrown::HashSet;
+use till_protocol::card::is_card_code;
 use till_protocol::family::Family;
 use till_protocol::family::sale::v1::{
     self as sale, Adjustment, Line, Sale, Tax, Tender, adjustment, kind, line_kind, tender,
@@ -29,10 +30,20 @@ pub(super) struct Builder {
 
 impl Builder {
     /// Adds a receipt. `is_named` tells which SKUs the engine surely has a name for.
+    ///
+    /// A code that looks like a card number is named in every receipt that uses it, so that the engine replaces it.
     pub(super) fn push(&mut self, receipt: &Receipt, is_named: impl Fn(u64) -> bool) -> Sums {
         let mut event = event(receipt);
         for (place, (line, written)) in event.lines.iter().zip(&receipt.lines).enumerate() {
-            if !is_named(line.sku) && self.named.insert(line.sku) {
+            if is_named(line.sku) || self.named.contains(&line.sku) {
+                continue;
+            }
+            let is_new = if is_card_code(&written.sku) {
+                event.codes.iter().all(|(_, code)| *code != written.sku)
+            } else {
+                self.named.insert(line.sku)
+            };
+            if is_new {
                 let place = u16::try_from(place).unwrap_or(0);
                 event.codes.push((place, written.sku.clone()));
             }
@@ -62,7 +73,7 @@ impl Builder {
         self.events() >= EVENTS_FULL || self.bytes() >= BYTES_FULL
     }
 
-    /// The frame of all that waits, and the SKUs that it names.
+    /// The frame of all that waits, and the SKUs that it names for good.
     ///
     /// # Errors
     /// Fails when the batch breaks a limit of the wire.

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use till_protocol::builder::{
     BuildError, DeviceBuilder, SaleBuilder, SaleParts, SensorBuilder, StockBuilder,
 };
+use till_protocol::card::is_card_code;
 use till_protocol::family::device::v1::Sign;
 use till_protocol::family::sensor::v1::Reading;
 use till_protocol::family::stock::v1::Move;
@@ -22,7 +23,7 @@ const FRAME_BYTES_GOOD: usize = 256 << 10;
 /// An event to be sent, borrowed from who made it.
 ///
 /// It carries the code of each SKU that it uses, as a text of kind `SKU_CODE`. Codes that were told already are left out of
-/// the frame.
+/// the frame, but for those that look like a card number: the server replaces them where it finds them named.
 #[derive(Clone, Copy, Debug)]
 pub enum Event<'a> {
     /// A completed transaction.
@@ -140,7 +141,7 @@ impl Batcher {
             let id = (entry.kind == text::SKU_CODE).then(|| SkuId::of_code(entry.text));
             if id.is_none_or(|id| !self.told.contains(&id)) {
                 texts.push(*entry);
-                telling.extend(id);
+                telling.extend(id.filter(|_| !is_card_code(entry.text)));
             }
         }
         self.builders.push(&event.with_texts(&texts))?;

@@ -5,6 +5,7 @@ use till_protocol::time::Timestamp;
 
 use super::SessionKey;
 use super::ids::EventIds;
+use super::names::names_any;
 use super::plan::{Planner, Scope};
 use crate::event::{Event, time_flags};
 use crate::flag;
@@ -42,7 +43,10 @@ impl Decider<'_> {
     ) -> Result<(), RowsError> {
         if let Some((outcome, reason)) = self.exception(scope, event, index, seq)? {
             let reason = reason.map_or(0, Reason::code);
-            let flags = self.own_flags(event, index);
+            let mut flags = self.own_flags(event, index);
+            if outcome != Outcome::Refused && names_any(event, &self.collided) {
+                flags |= flag::UNNAMED_SKU;
+            }
             self.verdicts.push(Verdict {
                 index,
                 outcome,

@@ -1,11 +1,13 @@
 //! Names: codes of SKUs and names of tenders travel with the events that use them first.
 
+use till_protocol::code::Reason;
 use till_protocol::family::text;
 use till_protocol::id::SkuId;
 use till_protocol::view::{TextView, View, named_tender_key};
 
 use super::Shard;
 use crate::event::{Event, for_each};
+use crate::flag;
 use crate::hash::Map;
 use crate::record::{Outcome, Record};
 use crate::row::{Claim, Names, RowsError, Space};
@@ -92,6 +94,51 @@ fn space_of(text: &TextView<'_>) -> Option<Space> {
     }
 }
 
+/// The id that a text names, if it names something.
+fn named_id(text: &TextView<'_>) -> Option<u64> {
+    space_of(text).map(|space| id_of(space, text.text))
+}
+
+/// Whether an event brings a name of one of these ids, which are sorted.
+pub(super) fn names_any(event: &Event<'_>, ids: &[u64]) -> bool {
+    let mut brought = event.texts().filter_map(|text| named_id(&text));
+    !ids.is_empty() && brought.any(|id| ids.binary_search(&id).is_ok())
+}
+
+/// Whether an event brings the code of each SKU that it uses.
+pub(super) fn names_all_skus(event: &Event<'_>) -> bool {
+    let codes = event
+        .texts()
+        .filter(|text| space_of(text) == Some(Space::Sku));
+    let mut brought: Vec<u64> = codes.filter_map(|code| named_id(&code)).collect();
+    brought.sort_unstable();
+    let brings = |sku: u64| brought.binary_search(&sku).is_ok();
+    match event {
+        Event::Sale(sale) => sale.lines.iter().all(|line| brings(line.sku.to_native())),
+        Event::Stock(_) | Event::Sensor(_) => event.sku_of_item(0).is_none_or(brings),
+        Event::Device(_) => true,
+    }
+}
+
+// Whether the names that an event brings are taken. They were claimed unless it was refused, and a name that is claimed is
+// written: all leave out what they have named. Where an id had another name nothing is written.
+fn names_count(record: &Record, index: u32) -> bool {
+    let Some((outcome, flags)) = record.outcome(index) else {
+        return false;
+    };
+    let is_conflict = || {
+        let verdict = record.verdict(index);
+        verdict.is_some_and(|verdict| verdict.reason == Reason::Conflict.code())
+    };
+    let has_collided = flags & flag::UNNAMED_SKU != 0;
+    match outcome {
+        Outcome::Applied => true,
+        Outcome::Duplicate => !has_collided,
+        Outcome::Quarantined => !has_collided && is_conflict(),
+        Outcome::Refused => false,
+    }
+}
+
 impl Shard {
     /// Claims what the events of a batch name; leaves the ids whose names collide in `collided`, sorted, and those that
     /// have a name in `plan.named`.
@@ -128,8 +175,7 @@ impl Shard {
         Ok(())
     }
 
-    /// Takes the names that a record brings: those of all its events but the refused and those that were set aside. The
-    /// same in a live run and in recovery.
+    /// Takes the names that a record brings. The same in a live run and in recovery.
     pub(super) fn take_names(&mut self, view: &View<'_>, record: &Record) {
         self.plan.named.clear();
         let (book, named) = (&mut self.names, &mut self.plan.named);
@@ -138,8 +184,7 @@ impl Shard {
                 if event.texts().is_empty() {
                     return Ok(());
                 }
-                let outcome = record.outcome(index).map(|(outcome, _)| outcome);
-                if !matches!(outcome, Some(Outcome::Applied | Outcome::Duplicate)) {
+                if !names_count(record, index) {
                     return Ok(());
                 }
                 for text in event.texts() {

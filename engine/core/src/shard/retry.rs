@@ -9,6 +9,7 @@ use till_protocol::verified::Verified;
 use till_protocol::view::View;
 
 use super::decide::Decider;
+use super::names::names_all_skus;
 use super::plan::{Planner, Scope};
 use super::recover::read_back;
 use super::{SessionKey, Shard};
@@ -58,6 +59,7 @@ impl Shard {
     ///
     /// `original` is the journal's record of the event's sequence number. The movements of a parked SKU are all taken
     /// from the facts, so that one retry brings its level back; the retries of its other entries then only remove them.
+    /// An event that was set aside for a collision and does not bring the code of each SKU that it uses stays.
     ///
     /// # Errors
     /// [`RetryError`]; nothing has changed then.
@@ -144,6 +146,10 @@ impl Shard {
     ) -> Result<Verdict, RetryError> {
         let view = verified.view();
         let flags = original.verdict(index).map_or(0, |verdict| verdict.flags);
+        let cause = original.verdict(index).map_or(0, |verdict| verdict.reason);
+        if cause == Reason::SkuCollision.code() {
+            must_name_its_skus(&view, index)?;
+        }
         let mut collided = Vec::new();
         self.claim_names(&view, |other| other == index, names, &mut collided)?;
         self.plan.ops.clear();
@@ -346,6 +352,20 @@ impl Waiting {
             } => level.recount(*key, *quantity, *moved),
             Self::Reserve { change, unit } => level.reserve(*change, *unit),
         }
+    }
+}
+
+// Which id collided is not journalled. Without the code of each nobody can say which of two names the event means.
+fn must_name_its_skus(view: &View<'_>, index: u32) -> Result<(), RetryError> {
+    let mut is_clear = false;
+    with_event(view, index, |event| {
+        is_clear = names_all_skus(event);
+        Ok(())
+    })?;
+    if is_clear {
+        Ok(())
+    } else {
+        Err(RetryError::Still(Reason::SkuCollision))
     }
 }
 

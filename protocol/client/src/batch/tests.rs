@@ -1,6 +1,9 @@
 use till_protocol::builder::{sku_code, whole_text};
+use till_protocol::card::ScreenKey;
 use till_protocol::code::Reason;
+use till_protocol::codec::Frame;
 use till_protocol::family::{sale, stock};
+use till_protocol::verified::Verified;
 
 use super::*;
 use crate::frame;
@@ -99,4 +102,39 @@ fn an_event_that_would_be_refused_is_not_taken_and_harms_no_other() {
         Err(BuildError::Refused(Reason::UnknownKind))
     );
     assert_eq!(batcher.events(), 1);
+}
+
+/// A server finds a card number in a code only where the frame says the code, and a frame may be cut before it is sent.
+#[test]
+fn a_code_that_looks_like_a_card_is_named_in_every_event() {
+    const CARD: &str = "4111 1111 1111 1111";
+    let sku = SkuId::of_code(CARD).get();
+    let code = [whole_text(text::SKU_CODE, CARD)];
+    let delivery = Event::Stock(
+        Move {
+            at: 1,
+            sku,
+            kind: stock::v1::kind::RECEIVED,
+            ..Move::default()
+        },
+        &[],
+        &code,
+    );
+    let mut batcher = Batcher::new(16);
+    let mut frames = Vec::new();
+    for first in [1, 3] {
+        batcher.push(&delivery).unwrap();
+        batcher.push(&delivery).unwrap();
+        let both = batcher.seal(first).unwrap().unwrap();
+        frames.push(frame::part(&both, 1, 1).unwrap());
+        frames.push(both);
+    }
+    for bytes in frames {
+        let received = Frame::decode(bytes).unwrap();
+        let held = Verified::check(received, &ScreenKey::new([7; 32])).unwrap();
+        let of_card = sku.to_le_bytes();
+        let payload = &held.frame().payload;
+        assert!(!payload.windows(8).any(|bytes| bytes == of_card));
+        assert_eq!(held.refusals(), &[]);
+    }
 }

@@ -242,3 +242,81 @@ fn counters_add_up_where_an_earlier_life_of_the_shard_set_an_event_aside() {
     assert!(world.shard.counters().adds_up());
     world.check_replay();
 }
+
+/// Whoever used the code first was set aside, and whoever uses it then leaves it out.
+#[test]
+fn a_name_that_only_a_conflict_brings_is_written() {
+    let mut world = World::new();
+    let sku = sku_of("MILK-1");
+    let mut sale = basket(NOW, &[(1, 100)]);
+    sale.id = Some(9);
+    record_of(world.send(1, 1, sales(1, &[sale])));
+    let mut other = basket(NOW, &[(sku, 200)]);
+    other.id = Some(9);
+    other.codes = vec![(0, "MILK-1")];
+    let record = record_of(world.send(1, 1, sales(2, &[other])));
+    assert_eq!(record.verdicts[0].reason, Reason::Conflict.code());
+    let later = record_of(world.send(1, 1, sales(3, &[basket(NOW, &[(sku, 100)])])));
+    assert_eq!(later.outcome(0).unwrap(), (Outcome::Applied, 0));
+    let state = world.state();
+    assert_eq!(state.names.get(&(false, sku)).unwrap(), "MILK-1");
+    assert_eq!(state.skus[&(1, sku)].flags & flag::sku::UNNAMED, 0);
+    world.check_replay();
+}
+
+#[test]
+fn a_name_whose_id_has_another_is_not_written_whoever_brings_it() {
+    let mut world = World::new();
+    let sku = sku_of("MILK-1");
+    let mut names = world.names.0.lock().unwrap();
+    names.insert((false, sku), "BREAD".to_owned());
+    drop(names);
+    let mut sale = basket(NOW, &[(1, 100)]);
+    sale.id = Some(9);
+    record_of(world.send(1, 1, sales(1, std::slice::from_ref(&sale))));
+    // A known event, a conflicting one, and one that is new, so that the frame is kept.
+    let mut conflict = basket(NOW, &[(sku, 200)]);
+    conflict.id = Some(9);
+    for event in [&mut sale, &mut conflict] {
+        event.codes = vec![(0, "MILK-1")];
+    }
+    let fresh = basket(NOW, &[(1, 50)]);
+    let record = record_of(world.send(1, 1, sales(2, &[sale, conflict, fresh])));
+    let outcomes = [0, 1, 2].map(|index| record.outcome(index).unwrap().0);
+    assert_eq!(
+        outcomes,
+        [Outcome::Duplicate, Outcome::Quarantined, Outcome::Applied]
+    );
+    assert_eq!(world.state().names.get(&(false, sku)), None);
+    world.check_replay();
+}
+
+/// An earlier event of the session said the code: the retried one does not say whether it means the id's other name.
+#[test]
+fn a_retry_does_not_merge_an_event_that_brings_no_name_for_its_id() {
+    let mut world = World::new();
+    let sku = sku_of("MILK-1");
+    let mut names = world.names.0.lock().unwrap();
+    names.insert((false, sku), "BREAD".to_owned());
+    drop(names);
+    let mut named = basket(NOW, &[(sku, 100)]);
+    named.codes = vec![(0, "MILK-1")];
+    let plain = basket(NOW, &[(sku, 70)]);
+    let first = record_of(world.send(1, 1, sales(1, &[plain.clone(), named])));
+    let later = record_of(world.send(1, 1, sales(3, &[plain])));
+    let now = Timestamp::from_us(NOW + MINUTE);
+    for (seq, record) in [(1, &first), (2, &first), (3, &later)] {
+        let again = world.shard.retry(
+            now,
+            key(1, seq, u16::MAX),
+            record,
+            &world.rows,
+            &world.names,
+        );
+        assert_eq!(again, Err(RetryError::Still(Reason::SkuCollision)), "{seq}");
+    }
+    let state = world.state();
+    assert!(state.skus.is_empty());
+    assert_eq!(state.quarantine.len(), 3);
+    world.check_replay();
+}
