@@ -10,7 +10,7 @@ use till_core::Counters;
 use till_protocol::builder::{StockBuilder, TextView};
 use till_protocol::code::Reason;
 use till_protocol::family::{WHOLE_EVENT, text};
-use till_protocol::id::SkuId;
+use till_protocol::id::{SkuId, TerminalId};
 use till_protocol::reply::Message;
 use till_runtime::{Config, FlushError, Handle, Parts, Runtime, StartError};
 
@@ -177,12 +177,7 @@ async fn a_frame_that_fells_its_shard_again_keeps_its_terminal_out_and_nobody_el
     add_up(&metrics.events);
     assert_eq!((metrics.events.applied, metrics.acked), (30, 30));
     assert_eq!(metrics.shards[0].parked_terminals, [terminal(HERE, 1)]);
-    let health = engine.health();
-    assert!(health.is_ready(), "one till is no reason: {health:?}");
-    let told = health.checks.iter().find(|check| check.name == "terminals");
-    let name = terminal(HERE, 1).to_string();
-    assert!(told.is_some_and(|check| check.reason.contains(&name) && !check.hint.is_empty()));
-    assert!(metrics.problems.iter().any(|p| p.text.contains(&name)));
+    is_told(&engine, terminal(HERE, 1));
     engine.drain().await.unwrap();
     // A start of the engine lets it in again, with everything that it kept.
     snare.frames.store(false, SeqCst);
@@ -195,6 +190,17 @@ async fn a_frame_that_fells_its_shard_again_keeps_its_terminal_out_and_nobody_el
     bad.acked(16).await;
     assert_eq!(level(&engine, 7).await, "30");
     engine.drain().await.unwrap();
+}
+
+// Health and problems name a terminal that is kept out, and the engine stays ready.
+fn is_told(engine: &Handle, kept_out: TerminalId) {
+    let health = engine.health();
+    assert!(health.is_ready(), "one till is no reason: {health:?}");
+    let told = health.checks.iter().find(|check| check.name == "terminals");
+    let name = kept_out.to_string();
+    assert!(told.is_some_and(|check| check.reason.contains(&name) && !check.hint.is_empty()));
+    let problems = engine.metrics().problems;
+    assert!(problems.iter().any(|p| p.text.contains(&name)));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -61,6 +61,13 @@ fn acks(session: &Session) -> Vec<Ack> {
     acks.collect()
 }
 
+// What the journal's thread does at the end of a group.
+fn durable(session: &Session, upto: u64, refusals: Vec<(Seq, Reason)>) {
+    if session.durable(upto, refusals) {
+        session.tell();
+    }
+}
+
 /// The device may have other events under those numbers: it must not take them for acknowledged.
 #[test]
 fn a_greeting_acknowledges_nothing() {
@@ -69,9 +76,9 @@ fn a_greeting_acknowledges_nothing() {
     session.flag();
     assert_eq!(said(&session), []);
     // What it sends again is its own, and no more of it.
-    session.durable(4, Vec::new());
+    durable(&session, 4, Vec::new());
     assert_eq!(acks(&session)[0].committed, Some(seq(4)));
-    session.durable(12, Vec::new());
+    durable(&session, 12, Vec::new());
     assert_eq!(acks(&session)[0].committed, Some(seq(12)));
 }
 
@@ -81,7 +88,7 @@ fn an_ack_ends_before_the_first_refusal_that_it_has_no_room_for() {
     for count in [1, 1_024, 1_025, 2_048, 5_000] {
         let session = greeted(0);
         said(&session);
-        session.durable(2 * count + 7, refused((1..=count).map(|n| 2 * n)));
+        durable(&session, 2 * count + 7, refused((1..=count).map(|n| 2 * n)));
         let acks = acks(&session);
         let mut told = Vec::new();
         let mut before = 0;
@@ -110,10 +117,10 @@ fn refusals_of_what_is_sent_again_wait_for_the_ack_that_covers_them() {
     let session = greeted(9);
     said(&session);
     session.refused(refused([3, 6].into_iter()));
-    session.durable(4, Vec::new());
+    durable(&session, 4, Vec::new());
     let first = acks(&session);
     assert_eq!(first[0].refusals, refused([3].into_iter()));
-    session.durable(9, Vec::new());
+    durable(&session, 9, Vec::new());
     let second = acks(&session);
     assert_eq!(second[0].refusals, refused([6].into_iter()));
 }
@@ -124,11 +131,11 @@ fn a_device_that_reads_no_refusals_is_left_without_an_ack_that_hides_one() {
     said(&session);
     let mut upto = 0;
     while !session.is_over() {
-        session.durable(upto + 1_000, refused(upto + 1..=upto + 1_000));
+        durable(&session, upto + 1_000, refused(upto + 1..=upto + 1_000));
         upto += 1_000;
     }
     assert!(upto <= 70_000, "{upto} refusals were kept");
-    session.durable(upto + 1, Vec::new());
+    durable(&session, upto + 1, Vec::new());
     let said = said(&session);
     assert!(
         matches!(&said[..], [Message::Bye(bye)] if bye.reason == Reason::Busy),
