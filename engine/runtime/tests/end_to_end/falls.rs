@@ -121,13 +121,8 @@ async fn a_frame_that_fells_its_shard_again_keeps_its_terminal_out_and_nobody_el
     let (mut bad, _) = Device::open(&connection, HERE, 1, 0).await;
     let (mut neighbour, _) = Device::open(&connection, HERE, 2, 0).await;
     let (mut other, _) = Device::open(&connection, ELSEWHERE, 1, 0).await;
-    let sessions = engine
-        .metrics()
-        .shards
-        .iter()
-        .map(|s| s.sessions)
-        .collect::<Vec<_>>();
-    assert_eq!(sessions, [2, 1]);
+    let shards = engine.metrics().shards;
+    assert_eq!([shards[0].sessions, shards[1].sessions], [2, 1]);
     for device in [&mut bad, &mut neighbour, &mut other] {
         device.send(teas(1, 5)).await;
         device.acked(5).await;
