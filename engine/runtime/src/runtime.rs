@@ -202,6 +202,7 @@ impl Runtime {
             flush,
             gather: Semaphore::new(size(config.gather_bytes)),
             checks: Semaphore::new(CHECKS_MAX),
+            retention: Mutex::new(()),
             draining: watch::channel(false).0,
             config,
         });
