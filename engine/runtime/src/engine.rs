@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crossbeam::channel::bounded;
+use parking_lot::Mutex;
 use till_protocol::card::ScreenKey;
 use till_protocol::id::StoreId;
 use till_storage::facts::Facts;
@@ -36,6 +37,9 @@ pub(crate) struct Engine {
     pub(crate) gather: Semaphore,
     /// Look-ups for devices that may run at a time.
     pub(crate) checks: Semaphore,
+    /// Held while a base is made and segments are dropped. Two such runs at a time would share a folder, and each would drop
+    /// what the other reads.
+    pub(crate) retention: Mutex<()>,
     /// True once the engine drains.
     pub(crate) draining: watch::Sender<bool>,
 }

@@ -172,7 +172,6 @@ impl Runtime {
         let report = recovered.report.clone();
         let restored = std::mem::take(&mut recovered.shards);
         tell(&report);
-
         let slots = slots(&config);
         let figures = Arc::new(Figures::new());
         let (rows, flush, inbox) = flush::channels(slots.len());
@@ -202,6 +201,7 @@ impl Runtime {
             flush,
             gather: Semaphore::new(size(config.gather_bytes)),
             checks: Semaphore::new(CHECKS_MAX),
+            retention: Mutex::new(()),
             draining: watch::channel(false).0,
             config,
         });
@@ -211,8 +211,8 @@ impl Runtime {
         let (supervisor, supervised) = supervise(&shards, &engine, restored).await?;
         let gateway = Gateway::open(&engine, &pki, door)?;
         let address = gateway.address();
-        let holder = holder(&engine.config, address);
-        lock.tell(&holder).map_err(thread("writing engine.json"))?;
+        lock.tell(&holder(&engine.config, address))
+            .map_err(thread("writing engine.json"))?;
         tracing::info!(quic = %address, "taking devices in");
         let running = Running {
             engine: Arc::clone(&engine),

@@ -110,11 +110,12 @@ pub(crate) fn retain(engine: &Engine) -> Result<Option<Lsn>, RetentionError> {
     retain_before(engine, before)
 }
 
-/// As [`retain`], for segments that were received before an instant.
+/// As [`retain`], for segments that were received before an instant. One run at a time: another one waits.
 pub(crate) fn retain_before(
     engine: &Engine,
     received_before_us: i64,
 ) -> Result<Option<Lsn>, RetentionError> {
+    let _alone = engine.retention.lock();
     // Rows that end before the base would have to be made anew at the next start: the base is made where they end.
     let upto = engine.flush.flush(Duration::from_secs(60))?;
     let dir = engine.config.data_dir.join("rows.base");

@@ -14,6 +14,7 @@ mod guard;
 mod held;
 mod hostile;
 mod restart;
+mod retention;
 mod sessions;
 mod snare;
 
