@@ -176,9 +176,7 @@ impl Runtime {
         let figures = Arc::new(Figures::new());
         let (rows, flush, inbox) = flush::channels(slots.len());
         let end = recovered.journal.end();
-        let checkpoint = recovered.views.checkpoint().map_err(RecoveryError::from)?;
-        figures.durable(end.get());
-        figures.flushed(0, checkpoint, Duration::ZERO);
+        begin(&figures, end, recovered.views.as_ref())?;
         let sink = Committed::new(
             slots.len(),
             Arc::clone(&figures),
@@ -233,6 +231,13 @@ impl Runtime {
             report,
         })
     }
+}
+
+// Figures of a start: what is durable, and what the rows hold.
+fn begin(figures: &Figures, end: Lsn, views: &dyn Views) -> Result<(), RecoveryError> {
+    figures.durable(end.get());
+    figures.flushed(0, views.checkpoint()?, Duration::ZERO);
+    Ok(())
 }
 
 impl Handle {
