@@ -34,6 +34,8 @@ pub(crate) struct Engine {
     pub(crate) flush: FlushDoor,
     /// Bytes of unfinished large frames.
     pub(crate) gather: Semaphore,
+    /// Refusals that wait for devices to read them, in runs.
+    pub(crate) untold: Arc<Semaphore>,
     /// Look-ups for devices that may run at a time.
     pub(crate) checks: Semaphore,
     /// True once the engine drains.
