@@ -10,6 +10,9 @@ use tokio::sync::{Notify, Semaphore};
 
 /// Bytes that a frame costs besides its payload: record, queue entries, session.
 const FRAME_OVERHEAD_BYTES: u32 = 512;
+/// Bytes that an event costs when it is refused: a verdict in the record, a refusal for the ack. A frame of 33 bytes can
+/// announce a thousand.
+const REFUSAL_BYTES: u32 = 32;
 
 /// Permits of one shard in frames, and of all shards in bytes.
 #[derive(Debug)]
@@ -31,9 +34,11 @@ pub(crate) struct Permit {
     bytes: usize,
 }
 
-/// What a frame of so many payload bytes takes from the bound of bytes.
-pub(crate) const fn cost(payload_bytes: u32) -> u32 {
-    payload_bytes.saturating_add(FRAME_OVERHEAD_BYTES)
+/// What a frame of so many payload bytes and events takes from the bound of bytes, also when all of it is refused.
+pub(crate) const fn cost(payload_bytes: u32, events: u32) -> u32 {
+    payload_bytes
+        .saturating_add(events.saturating_mul(REFUSAL_BYTES))
+        .saturating_add(FRAME_OVERHEAD_BYTES)
 }
 
 impl Gate {
@@ -167,6 +172,9 @@ impl Drop for Permit {
 
 #[cfg(test)]
 mod tests {
+    use till_protocol::code::Reason;
+    use till_protocol::id::Seq;
+
     use super::*;
 
     fn gate(frames: u32, bytes: usize) -> Arc<Gate> {
@@ -176,11 +184,11 @@ mod tests {
     #[tokio::test]
     async fn a_frame_waits_until_one_before_it_is_done() {
         let gate = gate(1, 1 << 20);
-        let first = gate.admit(1, cost(100)).await.unwrap();
+        let first = gate.admit(1, cost(100, 1)).await.unwrap();
         assert_eq!(gate.in_use(), 1);
         let second = tokio::spawn({
             let gate = Arc::clone(&gate);
-            async move { gate.admit(1, cost(100)).await.is_some() }
+            async move { gate.admit(1, cost(100, 1)).await.is_some() }
         });
         tokio::task::yield_now().await;
         assert!(!second.is_finished());
@@ -192,10 +200,10 @@ mod tests {
     #[tokio::test]
     async fn bytes_are_a_bound_of_their_own_and_come_back() {
         let gate = gate(8, 2_000);
-        let first = gate.admit(1, cost(1_000)).await.unwrap();
+        let first = gate.admit(1, cost(1_000, 1)).await.unwrap();
         let second = tokio::spawn({
             let gate = Arc::clone(&gate);
-            async move { gate.admit(1, cost(1_000)).await.is_some() }
+            async move { gate.admit(1, cost(1_000, 1)).await.is_some() }
         });
         tokio::task::yield_now().await;
         assert!(!second.is_finished());
@@ -204,13 +212,23 @@ mod tests {
         assert_eq!(gate.bytes.available_permits(), 2_000);
     }
 
+    /// 33 bytes may announce 1,024 events, and each leaves a verdict and a refusal.
+    #[test]
+    fn a_frame_takes_the_room_of_its_refusals_too() {
+        let refused = u32::try_from(size_of::<(Seq, Reason)>()).unwrap();
+        assert!(cost(1, 1_024) >= 1_024 * refused);
+        assert_eq!(cost(u32::MAX, u32::MAX), u32::MAX);
+        // The largest frame behind a batch that is nearly full has room in the least bound of bytes.
+        assert!((256 << 10) + cost(1 << 20, 1_024) < 4 << 20);
+    }
+
     #[tokio::test]
     async fn a_flush_that_is_behind_holds_everyone_back() {
         let gate = gate(8, 1 << 20);
         gate.pause(true);
         let waiting = tokio::spawn({
             let gate = Arc::clone(&gate);
-            async move { gate.admit(1, cost(1)).await.is_some() }
+            async move { gate.admit(1, cost(1, 1)).await.is_some() }
         });
         tokio::task::yield_now().await;
         assert!(!waiting.is_finished());
@@ -221,12 +239,12 @@ mod tests {
     #[tokio::test]
     async fn room_that_is_split_and_joined_comes_back_whole() {
         let (one, other) = (gate(8, 10_000), gate(8, 10_000));
-        let mut taken = one.try_admit(3, 3 * cost(100)).unwrap();
+        let mut taken = one.try_admit(3, 3 * cost(100, 1)).unwrap();
         assert!(one.try_admit(6, 6).is_none(), "more than there is");
         assert_eq!(one.in_use(), 3);
-        let mut first = taken.split(cost(100));
-        first.join(taken.split(cost(100)));
-        first.join(other.try_admit(1, cost(1)).unwrap());
+        let mut first = taken.split(cost(100, 1));
+        first.join(taken.split(cost(100, 1)));
+        first.join(other.try_admit(1, cost(1, 1)).unwrap());
         assert_eq!((one.in_use(), other.in_use()), (3, 0));
         drop(first);
         assert_eq!(one.in_use(), 1);

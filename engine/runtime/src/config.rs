@@ -19,6 +19,8 @@ pub use raw::{ConfigError, ConfigErrors, Origin, RawConfig};
 
 use raw::Reader;
 
+use crate::gateway::session::{RUN_BYTES, RUNS_MAX};
+
 /// What an engine runs with. Every relation between settings holds.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -277,8 +279,10 @@ fn check(mut config: Config, from: &mut Reader<'_>) -> Config {
     }
     let windows = u64::from(network.connections_max) * u64::from(NARROW_WINDOW_BYTES)
         + u64::from(network.wide_connections) * u64::from(WIDE_WINDOW_BYTES);
+    let untold = u64::from(RUNS_MAX) * RUN_BYTES;
     let dirty = u64::try_from(config.dirty_rows_max).unwrap_or(u64::MAX);
     let fixed = windows
+        + untold
         + u64::from(config.permits_bytes)
         + u64::from(config.gather_bytes)
         + dirty.saturating_mul(DIRTY_ROW_BYTES)
@@ -286,7 +290,7 @@ fn check(mut config: Config, from: &mut Reader<'_>) -> Config {
     let need = fixed + ACTORS_MIN * ACTOR_BYTES;
     if config.memory_bytes < need {
         let text = format!(
-            "windows ({windows}), permits ({}), gathering ({}), waiting rows ({}) and caches ({CACHE_BYTES}) leave no room for {ACTORS_MIN} actors; allow at least {need} bytes, or lower one of them",
+            "windows ({windows}), refusals that were not read ({untold}), permits ({}), gathering ({}), waiting rows ({}) and caches ({CACHE_BYTES}) leave no room for {ACTORS_MIN} actors; allow at least {need} bytes, or lower one of them",
             config.permits_bytes,
             config.gather_bytes,
             dirty.saturating_mul(DIRTY_ROW_BYTES),

@@ -35,6 +35,8 @@ pub(crate) struct Engine {
     pub(crate) flush: FlushDoor,
     /// Bytes of unfinished large frames.
     pub(crate) gather: Semaphore,
+    /// Refusals that wait for devices to read them, in runs.
+    pub(crate) untold: Arc<Semaphore>,
     /// Look-ups for devices that may run at a time.
     pub(crate) checks: Semaphore,
     /// Held while a base is made and segments are dropped. Two such runs at a time would share a folder, and each would drop

@@ -21,6 +21,7 @@ use crate::config::Config;
 use crate::drain::{self, DrainError};
 use crate::engine::Engine;
 use crate::flush::{self, FlushError};
+use crate::gateway::session::RUNS_MAX;
 use crate::gateway::{Door, Gateway, GatewayError};
 use crate::health::{Health, health};
 use crate::lock::{DirLock, Holder, LockError};
@@ -198,6 +199,7 @@ impl Runtime {
             figures,
             flush,
             gather: Semaphore::new(size(config.gather_bytes)),
+            untold: Arc::new(Semaphore::new(size(RUNS_MAX))),
             checks: Semaphore::new(CHECKS_MAX),
             retention: Mutex::new(()),
             draining: watch::channel(false).0,

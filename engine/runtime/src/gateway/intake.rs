@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use till_protocol::code::Reason;
 use till_protocol::codec::Frame;
+use till_protocol::header::FrameHeader;
 use till_protocol::id::Seq;
 use till_protocol::verified::Verified;
 use till_storage::facts::Facts;
@@ -50,7 +51,8 @@ impl Pending {
     }
 
     pub(super) fn push(&mut self, frame: Frame) {
-        self.cost = self.cost.saturating_add(cost(frame.header.length));
+        let FrameHeader { length, count, .. } = frame.header;
+        self.cost = self.cost.saturating_add(cost(length, count));
         self.frames.push(frame);
     }
 }
@@ -128,7 +130,7 @@ fn checked(
 ) -> (Vec<Inbound>, Option<End>) {
     let mut inbound = Vec::with_capacity(frames.len());
     for frame in frames {
-        let permit = permit.split(cost(frame.header.length));
+        let permit = permit.split(cost(frame.header.length, frame.header.count));
         let content = match Verified::check(frame, &engine.screen) {
             Ok(batch) => Content::Batch(batch),
             Err(unreadable) => {

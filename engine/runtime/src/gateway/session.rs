@@ -3,18 +3,23 @@
 //! An ack speaks of what this stream has sent, never of what the engine knows besides: a device whose history is another
 //! one must not take it for its own.
 
+mod untold;
+
 use std::mem;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use parking_lot::Mutex;
 use till_core::SessionKey;
 use till_protocol::code::Reason;
 use till_protocol::id::{Seq, TerminalId};
-use till_protocol::limits::{ACK_REFUSALS_MAX, NOTICE_BYTES_MAX};
+use till_protocol::limits::NOTICE_BYTES_MAX;
 use till_protocol::reply::{Ack, Bye, Checked, Nack, Slow, Welcome};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
+
+use self::untold::Untold;
+pub(crate) use self::untold::{RUN_BYTES, RUNS_MAX};
 
 /// One stream of one terminal. Shared by its reader, its writer, its shard and the journal's thread.
 #[derive(Debug)]
@@ -30,6 +35,8 @@ pub(crate) struct Session {
     nacked: AtomicU64,
     /// A newer session took its place, or it was ended: nothing more is taken from it.
     over: AtomicBool,
+    /// Room for the refusals that wait for all devices.
+    room: Arc<Semaphore>,
     out: Mutex<Outgoing>,
     flagged: AtomicBool,
     wake: Notify,
@@ -50,7 +57,7 @@ struct Outgoing {
     welcome: Option<Welcome>,
     acked: u64,
     /// Refusals that no ack has told.
-    refusals: Vec<(Seq, Reason)>,
+    untold: Untold,
     /// More refusals than fit came while the device did not listen: nothing more is acked.
     is_overrun: bool,
     nack: Option<Seq>,
@@ -62,8 +69,6 @@ struct Outgoing {
 
 /// Answers to Checks that may wait; a device asks one at a time.
 const CHECKED_MAX: usize = 4;
-/// Refusals that may wait for a device that does not read its acks.
-const REFUSALS_MAX: usize = 64 * 1_024;
 
 /// What the writer is to send.
 #[derive(Debug, Default)]
@@ -75,7 +80,7 @@ pub(crate) struct Messages {
 }
 
 impl Session {
-    pub(crate) fn new(terminal: TerminalId) -> Self {
+    pub(crate) fn new(terminal: TerminalId, room: Arc<Semaphore>) -> Self {
         Self {
             terminal,
             greeted: OnceLock::new(),
@@ -83,6 +88,7 @@ impl Session {
             journalled: AtomicU64::new(0),
             nacked: AtomicU64::new(0),
             over: AtomicBool::new(false),
+            room,
             out: Mutex::new(Outgoing::default()),
             flagged: AtomicBool::new(false),
             wake: Notify::new(),
@@ -150,13 +156,13 @@ impl Session {
             return;
         }
         let mut out = self.out.lock();
-        if out.refusals.len() + refusals.len() > REFUSALS_MAX {
-            out.is_overrun = true;
-            drop(out);
-            self.bye(Reason::Busy, Some("the device does not read its acks"));
+        if out.is_overrun || out.untold.add(&self.room, &refusals) {
             return;
         }
-        out.refusals.extend(refusals);
+        out.is_overrun = true;
+        out.untold = Untold::default();
+        drop(out);
+        self.bye(Reason::Busy, Some("too many refusals wait to be read"));
     }
 
     /// Asks for events again, once for each gap.
@@ -233,11 +239,13 @@ impl Session {
             bytes.put(welcome.encode());
         }
         let upto = self.journalled.load(Ordering::Acquire);
-        let is_due = |refusal: &mut (Seq, Reason)| refusal.0.get() <= upto;
-        let due: Vec<_> = out.refusals.extract_if(.., is_due).collect();
-        if !out.is_overrun && (upto > out.acked || !due.is_empty()) {
-            put_acks(&mut bytes, out.acked, upto, &due);
-            out.acked = upto;
+        if out.put_ack(&mut bytes, upto) {
+            drop(out);
+            self.flag();
+            return Messages {
+                bytes: bytes.freeze(),
+                is_last: false,
+            };
         }
         if let Some(expected) = out.nack.take() {
             bytes.put(Nack { expected }.encode());
@@ -270,18 +278,22 @@ impl Session {
     }
 }
 
-// Refusals beyond one message come in acks of their own. Each ack ends before the first refusal of the next one: a device
-// forgets what an ack covers.
-fn put_acks(bytes: &mut BytesMut, acked: u64, upto: u64, refusals: &[(Seq, Reason)]) {
-    let mut rest = refusals;
-    while let Some((now, later)) = rest.split_at_checked(ACK_REFUSALS_MAX)
-        && let Some((next, _)) = later.first()
-    {
-        let before_next = next.get().saturating_sub(1).max(acked);
-        bytes.put(ack(before_next, now));
-        rest = later;
+impl Outgoing {
+    // One ack at a time, so that what waits in a writer is small too. Refusals beyond it come in acks of their own, before
+    // anything else is said. An ack ends before the first refusal of the next one: a device forgets what an ack covers.
+    // True: there is another.
+    fn put_ack(&mut self, bytes: &mut BytesMut, upto: u64) -> bool {
+        if self.is_overrun {
+            return false;
+        }
+        let (refusals, next) = self.untold.take(upto);
+        let upto = next.map_or(upto, |next| next.saturating_sub(1));
+        if upto > self.acked || !refusals.is_empty() {
+            self.acked = upto.max(self.acked);
+            bytes.put(ack(self.acked, &refusals));
+        }
+        next.is_some()
     }
-    bytes.put(ack(upto, rest));
 }
 
 fn ack(upto: u64, refusals: &[(Seq, Reason)]) -> Bytes {

@@ -108,7 +108,7 @@ async fn live(
         Ok(admitted) => admitted,
         Err((reason, text)) => return refuse(engine, reader, send, reason, text).await,
     };
-    let session = Arc::new(Session::new(terminal));
+    let session = Arc::new(Session::new(terminal, Arc::clone(&engine.untold)));
     let Some(permit) = reader.enter(engine, &slot).await else {
         return refuse(engine, reader, send, Reason::Busy, None).await;
     };

@@ -87,7 +87,7 @@ impl Till {
     // Says Hello; epoch 0 asks for a new life.
     fn hello(engine: &Handle, store: StoreId, epoch: u32) -> Self {
         let terminal = TerminalId::new(store, TillId::new(1).unwrap());
-        let session = Arc::new(Session::new(terminal));
+        let session = Arc::new(Session::new(terminal, Arc::clone(&engine.engine.untold)));
         let hello = Hello {
             versions: vec![(4, 1)],
             terminal,
@@ -167,7 +167,10 @@ impl Till {
             builder.push(&movement, &[], &[]).unwrap();
             let frame = builder.finish(Seq::new(seq).unwrap()).unwrap();
             let frame = Frame::decode(frame).unwrap();
-            let permit = self.slot.gate.try_admit(1, cost(frame.header.length));
+            let permit = self
+                .slot
+                .gate
+                .try_admit(1, cost(frame.header.length, frame.header.count));
             let batch = Verified::check(frame, &engine.engine.screen).unwrap();
             let inbound = Inbound {
                 content: Content::Batch(batch),

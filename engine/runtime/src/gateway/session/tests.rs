@@ -1,5 +1,6 @@
 use till_protocol::codec::FrameDecoder;
 use till_protocol::id::{Epoch, StoreId, TillId};
+use till_protocol::limits::ACK_REFUSALS_MAX;
 use till_protocol::reply::Message;
 use till_protocol::time::Timestamp;
 
@@ -15,10 +16,20 @@ fn refused(numbers: impl Iterator<Item = u64>) -> Vec<(Seq, Reason)> {
         .collect()
 }
 
+fn durable(session: &Session, upto: u64, refusals: Vec<(Seq, Reason)>) {
+    if session.durable(upto, refusals) {
+        session.tell();
+    }
+}
+
 /// A session of a life in which `known` events are known.
 fn greeted(known: u64) -> Session {
+    greeted_in(known, &Arc::new(Semaphore::new(1 << 18)))
+}
+
+fn greeted_in(known: u64, room: &Arc<Semaphore>) -> Session {
     let terminal = TerminalId::new(StoreId::new(7).unwrap(), TillId::new(1).unwrap());
-    let session = Session::new(terminal);
+    let session = Session::new(terminal, Arc::clone(room));
     session.greeted(Greeted {
         key: SessionKey {
             terminal,
@@ -45,12 +56,21 @@ fn greeted(known: u64) -> Session {
 
 fn said(session: &Session) -> Vec<Message> {
     let mut decoder = FrameDecoder::new();
-    decoder.push(session.take().bytes);
     let mut messages = Vec::new();
-    while let Some(frame) = decoder.next().unwrap() {
-        messages.push(Message::decode(&frame).unwrap());
+    loop {
+        let taken = session.take();
+        assert!(taken.bytes.len() < 40_000, "{} bytes", taken.bytes.len());
+        if taken.bytes.is_empty() {
+            return messages;
+        }
+        decoder.push(taken.bytes);
+        while let Some(frame) = decoder.next().unwrap() {
+            messages.push(Message::decode(&frame).unwrap());
+        }
+        if taken.is_last {
+            return messages;
+        }
     }
-    messages
 }
 
 fn acks(session: &Session) -> Vec<Ack> {
@@ -59,13 +79,6 @@ fn acks(session: &Session) -> Vec<Ack> {
         other => panic!("{other:?}"),
     });
     acks.collect()
-}
-
-// What the journal's thread does at the end of a group.
-fn durable(session: &Session, upto: u64, refusals: Vec<(Seq, Reason)>) {
-    if session.durable(upto, refusals) {
-        session.tell();
-    }
 }
 
 /// The device may have other events under those numbers: it must not take them for acknowledged.
@@ -131,10 +144,15 @@ fn a_device_that_reads_no_refusals_is_left_without_an_ack_that_hides_one() {
     said(&session);
     let mut upto = 0;
     while !session.is_over() {
-        durable(&session, upto + 1_000, refused(upto + 1..=upto + 1_000));
+        durable(
+            &session,
+            upto + 1_000,
+            refused((upto + 1..=upto + 1_000).step_by(2)),
+        );
         upto += 1_000;
     }
-    assert!(upto <= 70_000, "{upto} refusals were kept");
+    // All that a device may have sent without an ack fits: 128 frames, of which every second event is refused.
+    assert_eq!(upto, 132_000);
     durable(&session, upto + 1, Vec::new());
     let said = said(&session);
     assert!(
@@ -146,12 +164,79 @@ fn a_device_that_reads_no_refusals_is_left_without_an_ack_that_hides_one() {
 #[tokio::test]
 async fn nobody_waits_for_the_greeting_of_a_session_that_has_ended() {
     let terminal = TerminalId::new(StoreId::new(7).unwrap(), TillId::new(1).unwrap());
-    let session = std::sync::Arc::new(Session::new(terminal));
+    let room = Arc::new(Semaphore::new(1));
+    let session = Arc::new(Session::new(terminal, room));
     let waiting = tokio::spawn({
-        let session = std::sync::Arc::clone(&session);
+        let session = Arc::clone(&session);
         async move { session.welcomed().await.is_none() }
     });
     tokio::task::yield_now().await;
     session.close();
     assert!(waiting.await.unwrap());
+}
+
+/// A frame of 33 bytes may announce 1,024 events, and all of them are refused.
+#[test]
+fn frames_that_are_refused_whole_take_no_room_however_many_come() {
+    let room = Arc::new(Semaphore::new(2));
+    let session = greeted_in(0, &room);
+    said(&session);
+    for number in 0..2_000_u64 {
+        let first = number * 1_024 + 1;
+        durable(&session, first + 1_023, refused(first..first + 1_024));
+    }
+    assert_eq!(room.available_permits(), 1);
+    let acks = acks(&session);
+    assert_eq!(acks.len(), 2_000);
+    let last = acks.last().and_then(|ack| ack.committed);
+    assert_eq!(last, Some(seq(2_000 * 1_024)));
+    let told = acks.iter().flat_map(|ack| &ack.refusals);
+    assert!(
+        told.map(|(seq, _)| seq.get()).eq(1..=2_000 * 1_024),
+        "refusals that were not told once and in order"
+    );
+    assert_eq!(room.available_permits(), 2);
+}
+
+#[test]
+fn refusals_that_wait_for_all_devices_have_one_bound() {
+    let room = Arc::new(Semaphore::new(10));
+    let (deaf, other) = (greeted_in(0, &room), greeted_in(0, &room));
+    said(&other);
+    durable(&deaf, 18, refused((2..=18).step_by(2)));
+    durable(&other, 4, refused([2, 4].into_iter()));
+    let told = said(&other);
+    assert!(
+        matches!(&told[..], [Message::Bye(bye)] if bye.reason == Reason::Busy),
+        "{told:?}"
+    );
+    // What it had taken is free at once, and the rest when the deaf one is gone.
+    assert_eq!((room.available_permits(), deaf.is_over()), (1, false));
+    drop(deaf);
+    assert_eq!(room.available_permits(), 10);
+}
+
+#[test]
+fn a_refusal_that_comes_twice_before_its_ack_is_told_once() {
+    let session = greeted(9);
+    said(&session);
+    session.refused(refused([3, 4, 7].into_iter()));
+    durable(&session, 9, refused([4, 3, 8].into_iter()));
+    let told = acks(&session);
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0].refusals, refused([3, 4, 7, 8].into_iter()));
+}
+
+#[test]
+fn the_last_word_comes_behind_every_refusal() {
+    let session = greeted(0);
+    said(&session);
+    durable(&session, 5_000, refused(1..=5_000));
+    session.bye(Reason::Draining, None);
+    let said = said(&session);
+    assert_eq!(said.len(), 6);
+    assert!(matches!(
+        (&said[4], &said[5]),
+        (Message::Ack(ack), Message::Bye(_)) if ack.committed == Some(seq(5_000))
+    ));
 }
