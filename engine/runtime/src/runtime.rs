@@ -181,13 +181,8 @@ impl Runtime {
         let checkpoint = recovered.views.checkpoint().map_err(RecoveryError::from)?;
         figures.durable(end.get());
         figures.flushed(0, checkpoint, Duration::ZERO);
-        let sink = Committed::new(
-            slots.len(),
-            Arc::clone(&figures),
-            rows,
-            Arc::clone(&parts.on_poison),
-            end,
-        );
+        let on_poison = Arc::clone(&parts.on_poison);
+        let sink = Committed::new(slots.len(), Arc::clone(&figures), rows, on_poison, end);
         let committer = Committer::start(recovered.writer, commit_config(&config), sink)?;
         let engine = Arc::new(Engine {
             names: NameBook::new(Arc::clone(&recovered.views)),
