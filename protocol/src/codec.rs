@@ -140,6 +140,11 @@ impl FrameDecoder {
         self.gathered.is_empty() && self.chunk.is_empty()
     }
 
+    /// The header of the frame that is being read, once all of it is there. Its checksum was not looked at yet.
+    pub const fn head(&self) -> Option<&FrameHeader> {
+        self.head.as_ref()
+    }
+
     /// Bytes that are held for a frame that is not complete.
     pub fn held(&self) -> usize {
         self.gathered.len() + self.chunk.len()

@@ -6,6 +6,7 @@ mod crashes;
 mod damage;
 mod devices;
 mod doors;
+mod hostile;
 mod replays;
 mod trade;
 mod truth;

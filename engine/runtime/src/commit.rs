@@ -127,7 +127,7 @@ impl Committed {
         } = done;
         self.figures.ack.add(received.elapsed());
         self.acked += u64::from(kept);
-        if session.durable(upto.get(), refusals) {
+        if session.durable(upto.get(), &refusals) {
             self.told.push(session);
         }
         match self.room.get_mut(shard) {

@@ -178,13 +178,8 @@ impl Runtime {
         let (rows, flush, inbox) = flush::channels(slots.len());
         let end = recovered.journal.end();
         begin(&figures, end, recovered.views.as_ref())?;
-        let sink = Committed::new(
-            slots.len(),
-            Arc::clone(&figures),
-            rows,
-            Arc::clone(&parts.on_poison),
-            end,
-        );
+        let on_poison = Arc::clone(&parts.on_poison);
+        let sink = Committed::new(slots.len(), Arc::clone(&figures), rows, on_poison, end);
         let committer = Committer::start(recovered.writer, commit_config(&config), sink)?;
         let engine = Arc::new(Engine {
             names: NameBook::new(Arc::clone(&recovered.views)),

@@ -9,6 +9,7 @@ use till_protocol::code::Reason;
 use till_protocol::codec::Frame;
 use till_protocol::header::FrameHeader;
 use till_protocol::id::Seq;
+use till_protocol::reply::Hello;
 use till_protocol::verified::Verified;
 use till_storage::facts::Facts;
 
@@ -34,8 +35,31 @@ pub(super) struct Line<'a> {
     pub(super) engine: &'a Engine,
     pub(super) slot: &'a Slot,
     pub(super) session: &'a Arc<Session>,
+    /// What the stream may send.
+    pub(super) spoken: Spoken,
     /// What the engine holds back of the connection.
     pub(super) holding: &'a Holding,
+}
+
+/// The families that a Hello lists, in the version that is known here.
+#[derive(Clone, Copy)]
+pub(super) struct Spoken(u32);
+
+impl Spoken {
+    pub(super) fn of(hello: &Hello) -> Self {
+        let known = hello.versions.iter().filter(|(_, version)| *version == 1);
+        let bits = known.map(|(family, _)| bit(*family));
+        Self(bits.fold(0, |all, one| all | one))
+    }
+
+    pub(super) fn has(self, family: u8) -> bool {
+        self.0 & bit(family) != 0
+    }
+}
+
+// No bit for a family that cannot be.
+fn bit(family: u8) -> u32 {
+    1_u32.checked_shl(u32::from(family)).unwrap_or(0)
 }
 
 /// Frames that go to a shard together.
@@ -116,7 +140,7 @@ async fn tell_again(line: Line<'_>, frames: &[Frame]) -> Result<(), End> {
         let last = first.saturating_add(count).saturating_sub(1);
         let last = last.min(greeted.known);
         let look_up = move |facts: &Facts| check::refusals(facts, greeted.key, first, last);
-        session.refused(look_into(line, look_up).await?);
+        session.refused(&look_into(line, look_up).await?);
     }
     Ok(())
 }

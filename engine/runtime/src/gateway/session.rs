@@ -138,7 +138,7 @@ impl Session {
     /// What this stream has sent up to `upto` is durable. True: [`tell`](Self::tell) it, once its group is through; until then
     /// more may come, and one message says it all.
     #[must_use]
-    pub(crate) fn durable(&self, upto: u64, refusals: Vec<(Seq, Reason)>) -> bool {
+    pub(crate) fn durable(&self, upto: u64, refusals: &[(Seq, Reason)]) -> bool {
         // Before the number rises, so that no ack covers a refused event without its refusal.
         self.refused(refusals);
         self.journalled.fetch_max(upto, Ordering::AcqRel);
@@ -151,12 +151,12 @@ impl Session {
     }
 
     /// Keeps refusals for the ack that covers them. They may come before what they speak of is durable.
-    pub(crate) fn refused(&self, refusals: Vec<(Seq, Reason)>) {
+    pub(crate) fn refused(&self, refusals: &[(Seq, Reason)]) {
         if refusals.is_empty() {
             return;
         }
         let mut out = self.out.lock();
-        if out.is_overrun || out.untold.add(&self.room, &refusals) {
+        if out.is_overrun || out.untold.add(&self.room, refusals) {
             return;
         }
         out.is_overrun = true;

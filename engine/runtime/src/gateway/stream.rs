@@ -1,7 +1,8 @@
 //! One stream: a Hello, then frames in and acks out, until either side ends it.
 //!
 //! A reader and a writer share the [`Session`]. Whatever is wrong with the bytes ends this stream with a reason, and no
-//! other. Nothing is held for a stream but one unfinished frame, whose bytes above 64 KiB come out of a common budget.
+//! other. Nothing is held for a stream but one unfinished frame, whose bytes above 64 KiB come out of a common budget; before
+//! the Hello, nothing but a Hello.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,15 +12,15 @@ use bytes::Bytes;
 use quinn::{ReadError, RecvStream, SendStream, VarInt};
 use till_protocol::code::Reason;
 use till_protocol::codec::{Frame, FrameDecoder};
-use till_protocol::header::WireError;
-use till_protocol::limits::FRAME_BYTES_MAX;
+use till_protocol::header::{FrameHeader, WireError};
+use till_protocol::limits::{FRAME_BYTES_MAX, HELLO_BYTES_MAX};
 use till_protocol::reply::{Hello, Message, PROTOCOL};
 use till_storage::facts::{Facts, FactsError};
 use tokio::sync::SemaphorePermit;
 use tokio::time::timeout;
 
 use super::check;
-use super::intake::{Line, Pending, submit};
+use super::intake::{Line, Pending, Spoken, submit};
 use super::patience::{Holding, Patience};
 use super::session::Session;
 use crate::admission::Permit;
@@ -103,6 +104,7 @@ async fn live(
     mut send: SendStream,
 ) {
     let terminal = hello.terminal;
+    let spoken = Spoken::of(&hello);
     let admitted = admit(engine, speaks, &hello);
     let (slot, listing) = match admitted {
         Ok(admitted) => admitted,
@@ -133,6 +135,7 @@ async fn live(
         engine,
         slot: &slot,
         session: &session,
+        spoken,
         holding: &holding,
     };
     let end = reader.frames(line).await;
@@ -262,6 +265,9 @@ impl Reader {
                 };
                 return understood(hello);
             }
+            if let Some(head) = self.decoder.head() {
+                begins_hello(head)?;
+            }
             if !self.fill().await? {
                 return Err(End::Gone);
             }
@@ -276,8 +282,11 @@ impl Reader {
     }
 
     // Reads on while last words are said, and drops it: bytes that nobody takes would fill the window of the connection,
-    // and hold up its other streams.
+    // and hold up its other streams. A frame that was begun goes too: its room is given back.
     async fn ignore_until<T>(&mut self, said: impl Future<Output = T>) -> T {
+        self.decoder = FrameDecoder::new();
+        self.chunks.fill(Bytes::new());
+        self.filled = 0;
         let mut said = std::pin::pin!(said);
         let mut is_open = true;
         loop {
@@ -397,6 +406,13 @@ impl Reader {
                 message(line, &frame).await?;
                 continue;
             }
+            if !line.spoken.has(frame.header.family) {
+                let text = format!(
+                    "the Hello does not list version 1 of family {}",
+                    frame.header.family
+                );
+                break Err(End::Bye(Reason::Unsupported, Some(text)));
+            }
             pending.push(frame);
             if pending.is_full() {
                 submit(line, std::mem::take(&mut pending)).await?;
@@ -410,6 +426,22 @@ impl Reader {
 
 fn wire(error: &WireError) -> End {
     End::Bye(error.reason(), Some(error.to_string()))
+}
+
+// Nobody speaks yet, and no budget is asked: of what is not going to be a Hello nothing is gathered.
+fn begins_hello(head: &FrameHeader) -> Result<(), End> {
+    if !head.is_session() {
+        let text = "events came before a Hello".to_owned();
+        return Err(End::Bye(Reason::BadMessage, Some(text)));
+    }
+    if head.length > HELLO_BYTES_MAX {
+        let text = format!(
+            "the first message announces {} bytes; a Hello has {HELLO_BYTES_MAX} at most",
+            head.length
+        );
+        return Err(End::Bye(Reason::BadHello, Some(text)));
+    }
+    Ok(())
 }
 
 fn understood(hello: Hello) -> Result<Box<Hello>, End> {

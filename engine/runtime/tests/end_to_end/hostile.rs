@@ -3,7 +3,8 @@
 use bytes::{BufMut as _, Bytes, BytesMut};
 use till_protocol::code::Reason;
 use till_protocol::codec::encode_frame;
-use till_protocol::reply::{Hello, Nack};
+use till_protocol::header::FrameHeader;
+use till_protocol::reply::{Hello, Message, Nack};
 
 use crate::device::{Device, connect, hello, seq, teas, terminal};
 use crate::{engine, folder, level};
@@ -92,5 +93,60 @@ async fn a_stream_that_ends_inside_a_frame_is_told_so() {
     device.send(teas(1, 50).slice(..600)).await;
     device.send.finish().unwrap();
     assert_eq!(device.bye().await.reason, Reason::Truncated);
+    engine.drain().await.unwrap();
+}
+
+/// Nobody has said who speaks: neither memory nor time is given to frames that cannot be a Hello.
+#[tokio::test(flavor = "multi_thread")]
+async fn before_the_hello_no_frame_is_gathered() {
+    let dir = folder();
+    let engine = engine(dir.path()).await;
+    let connection = connect(&engine).await;
+    let large = |family: u8, version: u8, length: u32, count: u32| {
+        let mut header = FrameHeader {
+            family,
+            version,
+            length,
+            count,
+            first_seq: u64::from(count),
+            crc: 0,
+        };
+        header.crc = header.crc_of(&[]);
+        let mut bytes = BytesMut::from(&header.encode()[..]);
+        bytes.put_bytes(0, 100);
+        bytes.freeze()
+    };
+    for (what, bytes, reason) in [
+        ("events", large(4, 1, 1 << 20, 1), Reason::BadMessage),
+        ("a large Hello", large(0, 1, 257, 0), Reason::BadHello),
+        ("a large Check", large(0, 2, 16_384, 0), Reason::BadHello),
+    ] {
+        let mut device = Device::raw(&connection).await;
+        device.send(bytes).await;
+        // A frame that is waited for ends the stream as idle.
+        assert_eq!(device.bye().await.reason, reason, "{what}");
+    }
+    engine.drain().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_family_that_the_hello_does_not_list_is_not_taken() {
+    let dir = folder();
+    let engine = engine(dir.path()).await;
+    let connection = connect(&engine).await;
+    for (till, versions) in [(1, vec![(1, 1)]), (2, vec![(1, 1), (4, 2), (36, 1)])] {
+        let mut device = Device::raw(&connection).await;
+        let hello = Hello {
+            versions,
+            ..hello(terminal(7, till), 0)
+        };
+        device.send(hello.encode()).await;
+        assert!(matches!(device.next().await, Some(Message::Welcome(_))));
+        device.send(teas(1, 1)).await;
+        let bye = device.bye().await;
+        assert_eq!(bye.reason, Reason::Unsupported);
+        assert!(bye.text.contains("family 4"), "{}", bye.text);
+    }
+    assert_eq!(engine.metrics().events.received, 0);
     engine.drain().await.unwrap();
 }

@@ -16,7 +16,7 @@ fn refused(numbers: impl Iterator<Item = u64>) -> Vec<(Seq, Reason)> {
         .collect()
 }
 
-fn durable(session: &Session, upto: u64, refusals: Vec<(Seq, Reason)>) {
+fn durable(session: &Session, upto: u64, refusals: &[(Seq, Reason)]) {
     if session.durable(upto, refusals) {
         session.tell();
     }
@@ -89,9 +89,9 @@ fn a_greeting_acknowledges_nothing() {
     session.flag();
     assert_eq!(said(&session), []);
     // What it sends again is its own, and no more of it.
-    durable(&session, 4, Vec::new());
+    durable(&session, 4, &[]);
     assert_eq!(acks(&session)[0].committed, Some(seq(4)));
-    durable(&session, 12, Vec::new());
+    durable(&session, 12, &[]);
     assert_eq!(acks(&session)[0].committed, Some(seq(12)));
 }
 
@@ -101,7 +101,11 @@ fn an_ack_ends_before_the_first_refusal_that_it_has_no_room_for() {
     for count in [1, 1_024, 1_025, 2_048, 5_000] {
         let session = greeted(0);
         said(&session);
-        durable(&session, 2 * count + 7, refused((1..=count).map(|n| 2 * n)));
+        durable(
+            &session,
+            2 * count + 7,
+            &refused((1..=count).map(|n| 2 * n)),
+        );
         let acks = acks(&session);
         let mut told = Vec::new();
         let mut before = 0;
@@ -129,11 +133,11 @@ fn an_ack_ends_before_the_first_refusal_that_it_has_no_room_for() {
 fn refusals_of_what_is_sent_again_wait_for_the_ack_that_covers_them() {
     let session = greeted(9);
     said(&session);
-    session.refused(refused([3, 6].into_iter()));
-    durable(&session, 4, Vec::new());
+    session.refused(&refused([3, 6].into_iter()));
+    durable(&session, 4, &[]);
     let first = acks(&session);
     assert_eq!(first[0].refusals, refused([3].into_iter()));
-    durable(&session, 9, Vec::new());
+    durable(&session, 9, &[]);
     let second = acks(&session);
     assert_eq!(second[0].refusals, refused([6].into_iter()));
 }
@@ -147,13 +151,13 @@ fn a_device_that_reads_no_refusals_is_left_without_an_ack_that_hides_one() {
         durable(
             &session,
             upto + 1_000,
-            refused((upto + 1..=upto + 1_000).step_by(2)),
+            &refused((upto + 1..=upto + 1_000).step_by(2)),
         );
         upto += 1_000;
     }
     // All that a device may have sent without an ack fits: 128 frames, of which every second event is refused.
     assert_eq!(upto, 132_000);
-    durable(&session, upto + 1, Vec::new());
+    durable(&session, upto + 1, &[]);
     let said = said(&session);
     assert!(
         matches!(&said[..], [Message::Bye(bye)] if bye.reason == Reason::Busy),
@@ -183,7 +187,7 @@ fn frames_that_are_refused_whole_take_no_room_however_many_come() {
     said(&session);
     for number in 0..2_000_u64 {
         let first = number * 1_024 + 1;
-        durable(&session, first + 1_023, refused(first..first + 1_024));
+        durable(&session, first + 1_023, &refused(first..first + 1_024));
     }
     assert_eq!(room.available_permits(), 1);
     let acks = acks(&session);
@@ -203,8 +207,8 @@ fn refusals_that_wait_for_all_devices_have_one_bound() {
     let room = Arc::new(Semaphore::new(10));
     let (deaf, other) = (greeted_in(0, &room), greeted_in(0, &room));
     said(&other);
-    durable(&deaf, 18, refused((2..=18).step_by(2)));
-    durable(&other, 4, refused([2, 4].into_iter()));
+    durable(&deaf, 18, &refused((2..=18).step_by(2)));
+    durable(&other, 4, &refused([2, 4].into_iter()));
     let told = said(&other);
     assert!(
         matches!(&told[..], [Message::Bye(bye)] if bye.reason == Reason::Busy),
@@ -220,8 +224,8 @@ fn refusals_that_wait_for_all_devices_have_one_bound() {
 fn a_refusal_that_comes_twice_before_its_ack_is_told_once() {
     let session = greeted(9);
     said(&session);
-    session.refused(refused([3, 4, 7].into_iter()));
-    durable(&session, 9, refused([4, 3, 8].into_iter()));
+    session.refused(&refused([3, 4, 7].into_iter()));
+    durable(&session, 9, &refused([4, 3, 8].into_iter()));
     let told = acks(&session);
     assert_eq!(told.len(), 1);
     assert_eq!(told[0].refusals, refused([3, 4, 7, 8].into_iter()));
@@ -231,7 +235,7 @@ fn a_refusal_that_comes_twice_before_its_ack_is_told_once() {
 fn the_last_word_comes_behind_every_refusal() {
     let session = greeted(0);
     said(&session);
-    durable(&session, 5_000, refused(1..=5_000));
+    durable(&session, 5_000, &refused(1..=5_000));
     session.bye(Reason::Draining, None);
     let said = said(&session);
     assert_eq!(said.len(), 6);
