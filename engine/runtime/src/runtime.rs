@@ -206,8 +206,7 @@ impl Runtime {
         let (supervisor, supervised) = supervise(&shards, &engine, restored).await?;
         let gateway = Gateway::open(&engine, &pki, door)?;
         let address = gateway.address();
-        lock.tell(&holder(&engine.config, address))
-            .map_err(thread("writing engine.json"))?;
+        note_holder(&mut lock, &engine.config, address)?;
         tracing::info!(quic = %address, "taking devices in");
         let running = Running {
             engine: Arc::clone(&engine),
@@ -386,12 +385,13 @@ pub(crate) fn rows_dir(data_dir: &Path) -> PathBuf {
     data_dir.join("rows")
 }
 
-fn holder(config: &Config, address: SocketAddr) -> Holder {
-    Holder {
+fn note_holder(lock: &mut DirLock, config: &Config, address: SocketAddr) -> Result<(), StartError> {
+    let holder = Holder {
         quic: address.to_string(),
         admin: format!("http://{}", config.admin),
         pid: std::process::id(),
-    }
+    };
+    lock.tell(&holder).map_err(thread("writing engine.json"))
 }
 
 fn tell(report: &StartReport) {
