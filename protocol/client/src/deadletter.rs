@@ -254,7 +254,7 @@ fn sync_folder_of(path: &Path) -> io::Result<()> {
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty());
     // Folders can't be opened where NTFS keeps its own order.
-    match folder.unwrap_or(Path::new(".")) {
+    match folder.unwrap_or_else(|| Path::new(".")) {
         folder if cfg!(unix) => File::open(folder)?.sync_all(),
         _ => Ok(()),
     }

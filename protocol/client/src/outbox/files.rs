@@ -91,12 +91,15 @@ impl Files {
     pub(super) fn sync(&self, file: &File, path: &Path) -> Result<(), OutboxError> {
         self.run("sync", path, || file.sync_data())?;
         #[cfg(test)]
-        {
-            use std::os::unix::fs::MetadataExt as _;
-            let meta = file.metadata().unwrap();
-            self.synced.lock().unwrap().insert(meta.ino(), meta.len());
-        }
+        self.note_synced(file);
         Ok(())
+    }
+
+    #[cfg(test)]
+    fn note_synced(&self, file: &File) {
+        use std::os::unix::fs::MetadataExt as _;
+        let meta = file.metadata().unwrap();
+        let _before = self.synced.lock().unwrap().insert(meta.ino(), meta.len());
     }
 
     pub(super) fn sync_dir(&self, path: &Path) -> Result<(), OutboxError> {

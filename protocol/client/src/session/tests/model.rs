@@ -113,7 +113,9 @@ impl Engine {
 
     fn greet(&mut self, hello: &Hello) -> Message {
         let latest = self.latest();
-        self.epoch = hello.epoch.map_or(latest.max(self.granted) + 1, Epoch::get);
+        self.epoch = hello
+            .epoch
+            .map_or_else(|| latest.max(self.granted) + 1, Epoch::get);
         self.granted = self.granted.max(self.epoch);
         (self.journalled, self.acked) = (0, 0);
         self.refusals.clear();
@@ -121,7 +123,7 @@ impl Engine {
         Message::Welcome(Welcome {
             terminal: hello.terminal,
             epoch: Epoch::new(self.epoch).unwrap(),
-            latest_epoch: Epoch::new(latest).unwrap_or(Epoch::new(self.epoch).unwrap()),
+            latest_epoch: Epoch::new(latest).unwrap_or_else(|_| Epoch::new(self.epoch).unwrap()),
             next_seq: seq(length_of(&known) + 1),
             mark: known.last().copied().unwrap_or(0),
             credit_frames: 4,
