@@ -42,8 +42,8 @@ impl Outbox for Shared {
     fn begin_epoch(&mut self, epoch: Epoch, from: u64) -> Result<(), OutboxError> {
         self.0.lock().unwrap().begin_epoch(epoch, from)
     }
-    fn sync_job(&mut self) -> Option<SyncJob> {
-        None
+    fn sync_job(&mut self) -> Result<Option<SyncJob>, OutboxError> {
+        Ok(None)
     }
     fn synced(&mut self, _done: SyncDone) -> Result<(), OutboxError> {
         Ok(())
