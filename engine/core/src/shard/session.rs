@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use thiserror::Error;
 use till_protocol::code::Reason;
-use till_protocol::id::{Epoch, StoreId, TerminalId};
+use till_protocol::id::{Epoch, Seq, StoreId, TerminalId};
 use till_protocol::time::{DeviceTime, Timestamp};
 
 use super::Shard;
@@ -34,7 +34,8 @@ pub struct Greeting {
     pub epoch: Epoch,
     /// The newest life that has events; 0 when none has.
     pub latest_epoch: u32,
-    /// The sequence number that comes next in `epoch`.
+    /// The sequence number that comes next in `epoch`; [`Seq::MAX`] in one of which it is forgotten, so that the device
+    /// takes none of its events for new that it can't find here.
     pub next_seq: u64,
     /// Mark of the event before it; 0 when there is none or it could not be read.
     pub mark: u64,
@@ -98,11 +99,15 @@ impl Shard {
             terminal.granted = number;
         }
         let known = terminal.row.epoch(number);
+        let next_unknown = match terminal.row.has_forgotten(number) {
+            true => Seq::MAX.get(),
+            false => 1,
+        };
         let ahead_us = hello.clock.us().saturating_sub(now.us());
         Ok(Greeting {
             epoch,
             latest_epoch,
-            next_seq: known.map_or(1, |mark| mark.next_seq),
+            next_seq: known.map_or(next_unknown, |mark| mark.next_seq),
             mark: known.map_or(0, |mark| mark.mark),
             has_refusals: terminal.row.refused > 0,
             is_closed: number < latest_epoch,

@@ -9,7 +9,9 @@ use super::world::{
     HOUR, MINUTE, NOW, ONE, World, basket, movement, record_of, sales, session, sku_of, stock,
     store, terminal,
 };
-use crate::{Dim, Handled, Hello, HelloError, Outcome, RecordKind, RegisterError, flag};
+use crate::{
+    Dim, EPOCHS_MAX, Handled, Hello, HelloError, Outcome, RecordKind, RegisterError, flag,
+};
 
 fn hello(till: u32, epoch: u32) -> Hello<'static> {
     Hello {
@@ -116,6 +118,25 @@ fn two_devices_that_ask_for_a_new_life_never_get_the_same_one() {
     let there = world.shard.hello(now, &hello(1, 2), &world.rows).unwrap();
     assert_eq!((there.is_closed, there.next_seq), (false, 2));
     assert_ne!(there.mark, 0);
+}
+
+#[test]
+fn a_life_that_is_forgotten_counts_as_here_as_a_whole() {
+    let mut world = World::new();
+    let now = Timestamp::from_us(NOW);
+    let most = u32::try_from(EPOCHS_MAX).unwrap();
+    for epoch in 1..=most {
+        record_of(world.send(1, epoch, sales(1, &[basket(NOW, &[(1, 5)])])));
+    }
+    let greet = |world: &mut World, epoch| {
+        let hello = hello(1, epoch);
+        let there = world.shard.hello(now, &hello, &world.rows).unwrap();
+        (there.is_closed, there.next_seq)
+    };
+    assert_eq!(greet(&mut world, 1), (true, 2));
+    record_of(world.send(1, most + 1, sales(1, &[basket(NOW, &[(1, 5)])])));
+    assert_eq!(greet(&mut world, 1), (true, Seq::MAX.get()));
+    assert_eq!(greet(&mut world, 2), (true, 2));
 }
 
 #[test]
