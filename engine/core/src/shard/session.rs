@@ -12,6 +12,10 @@ use crate::record::{Record, RecordHead, RecordKind};
 use crate::row::{Rows, RowsError, StoreRow, Totals};
 use crate::store::{RegisterError, Registration, StoreActor};
 
+/// How far a life that a device states may lie above the newest one that is known. Devices state what they were granted;
+/// a number from nowhere would leave none above it for all who come later.
+const EPOCH_AHEAD_MAX: u32 = 1 << 20;
+
 /// What a device says of itself.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Hello<'a> {
@@ -66,7 +70,7 @@ impl Shard {
     /// # Errors
     /// [`HelloError::Refused`] with [`Reason::UnregisteredStore`] for a store that is not registered (register it, then
     /// greet again), [`Reason::CurrencyMismatch`] and [`Reason::ZoneMismatch`] where the device states others than the
-    /// store has, [`Reason::BadHello`] for an epoch out of range.
+    /// store has, [`Reason::BadHello`] for an epoch out of range or far above all that are known.
     pub fn hello(
         &mut self,
         now: Timestamp,
@@ -88,13 +92,17 @@ impl Shard {
             }
         }
         let terminal = self.actors.terminal(hello.terminal, rows)?;
-        terminal.collided.clear();
         let latest_epoch = terminal.row.latest_epoch();
+        let newest = latest_epoch.max(terminal.granted);
         let number = match hello.epoch {
-            0 => latest_epoch.max(terminal.granted).saturating_add(1),
+            0 => newest.saturating_add(1),
             stated => stated,
         };
         let epoch = Epoch::new(number).map_err(|_| HelloError::Refused(Reason::BadHello))?;
+        if newest.saturating_add(EPOCH_AHEAD_MAX) < number {
+            return Err(HelloError::Refused(Reason::BadHello));
+        }
+        terminal.collided.clear();
         if hello.epoch == 0 {
             terminal.granted = number;
         }

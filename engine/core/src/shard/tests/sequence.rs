@@ -140,6 +140,24 @@ fn a_life_that_is_forgotten_counts_as_here_as_a_whole() {
 }
 
 #[test]
+fn one_wrong_number_of_a_life_leaves_numbers_for_the_next_ones() {
+    let mut world = World::new();
+    let now = Timestamp::from_us(NOW);
+    record_of(world.send(1, 1, sales(1, &[basket(NOW, &[(1, 5)])])));
+    let mut greet = |epoch| world.shard.hello(now, &hello(1, epoch), &world.rows);
+    assert_eq!(
+        greet(u32::try_from(i32::MAX).unwrap()),
+        Err(HelloError::Refused(Reason::BadHello))
+    );
+    assert_eq!(
+        greet(2 + (1 << 20)),
+        Err(HelloError::Refused(Reason::BadHello))
+    );
+    assert_eq!(greet(1 + (1 << 20)).map(|there| there.next_seq), Ok(1));
+    assert_eq!(greet(0).map(|there| there.epoch.get()), Ok(2));
+}
+
+#[test]
 fn a_hello_is_refused_where_it_contradicts_the_registry() {
     let mut world = World::new();
     let now = Timestamp::from_us(NOW);
