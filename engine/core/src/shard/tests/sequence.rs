@@ -4,6 +4,7 @@ use till_protocol::family::stock::v1::kind;
 use till_protocol::id::Seq;
 use till_protocol::time::{DeviceTime, Timestamp};
 
+use super::super::flush::TERMINALS_MAX;
 use super::memory::Broken;
 use super::world::{
     HOUR, MINUTE, NOW, ONE, World, basket, movement, record_of, sales, session, sku_of, stock,
@@ -155,6 +156,33 @@ fn one_wrong_number_of_a_life_leaves_numbers_for_the_next_ones() {
     );
     assert_eq!(greet(1 + (1 << 20)).map(|there| there.next_seq), Ok(1));
     assert_eq!(greet(0).map(|there| there.epoch.get()), Ok(2));
+}
+
+#[test]
+fn terminals_that_are_only_greeted_do_not_fill_the_memory() {
+    let mut world = World::new();
+    let now = Timestamp::from_us(NOW);
+    record_of(world.send(1, 1, sales(1, &[basket(NOW, &[(1, 5)])])));
+    let most = u32::try_from(TERMINALS_MAX).unwrap();
+    for till in 2..=most + 1 {
+        world
+            .shard
+            .hello(now, &hello(till, 0), &world.rows)
+            .unwrap();
+    }
+    assert_eq!(world.shard.terminals(), TERMINALS_MAX + 1);
+    world.flush();
+    assert!(world.shard.terminals() < TERMINALS_MAX);
+    // Those that are gone come back as they were, and those that have events have them.
+    for till in [2, most + 1] {
+        let there = world
+            .shard
+            .hello(now, &hello(till, 0), &world.rows)
+            .unwrap();
+        assert_eq!(there.next_seq, 1);
+    }
+    record_of(world.send(1, 1, sales(2, &[basket(NOW, &[(1, 5)])])));
+    world.check_replay();
 }
 
 #[test]
