@@ -4,9 +4,9 @@ use crate::rollup::add_totals;
 use crate::row::{EpochMark, TerminalRow, Totals};
 use crate::table::Stamp;
 
-/// Lives that a terminal's row remembers. A device that changes life more often than this loses only the marks of lives
-/// that are long closed.
-pub const EPOCHS_MAX: usize = 64;
+/// Lives that a terminal's row remembers. Of a life that is older than all of them it is unknown how much of it is here:
+/// see [`TerminalRow::has_forgotten`].
+pub const EPOCHS_MAX: usize = 1_024;
 
 /// Where a frame stands in its terminal's sequence.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -36,6 +36,12 @@ impl TerminalRow {
     /// What is known of a life.
     pub fn epoch(&self, epoch: u32) -> Option<&EpochMark> {
         self.epochs.iter().rev().find(|mark| mark.epoch == epoch)
+    }
+
+    /// Whether a life may have had events although nothing is known of it any more.
+    pub fn has_forgotten(&self, epoch: u32) -> bool {
+        let oldest = self.epochs.first().map_or(0, |mark| mark.epoch);
+        self.epochs.len() >= EPOCHS_MAX && epoch < oldest
     }
 
     /// The sequence number that comes next in a life: 1 in one that is new.

@@ -107,7 +107,10 @@ pub trait Outbox: fmt::Debug + Send {
     fn begin_epoch(&mut self, epoch: Epoch, from: u64) -> Result<(), OutboxError>;
 
     /// The sync that would make everything durable that is not, or `None` when all of it is.
-    fn sync_job(&mut self) -> Option<SyncJob>;
+    ///
+    /// # Errors
+    /// Returns [`OutboxError`] when the outbox failed earlier and nothing can be made durable any more.
+    fn sync_job(&mut self) -> Result<Option<SyncJob>, OutboxError>;
 
     /// Takes the result of a [`SyncJob`].
     ///

@@ -1,9 +1,65 @@
-//! Frames for tests.
+//! Frames and outboxes for tests.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use rkyv::rancor;
 use till_protocol::codec::encode_frame;
 use till_protocol::family::{Reference, Text, WHOLE_EVENT, stock, text};
+use till_protocol::id::Epoch;
+
+use crate::{MemoryOutbox, Outbox, OutboxError, Standing, Stored, Sync, SyncDone, SyncJob};
+
+/// An outbox on a disk that is full for as long as a test likes. Clones are the same outbox.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct FullDisk {
+    pub(crate) is_full: Arc<AtomicBool>,
+    pub(crate) held: Arc<Mutex<MemoryOutbox>>,
+    pub(crate) sync: Sync,
+}
+
+impl Outbox for FullDisk {
+    fn standing(&self) -> Standing {
+        self.held.lock().unwrap().standing()
+    }
+    fn has_room(&self) -> bool {
+        true
+    }
+    fn sync_policy(&self) -> Sync {
+        self.sync
+    }
+    fn survives_crash(&self) -> bool {
+        true
+    }
+    fn append(&mut self, frame: Bytes, count: u32) -> Result<(), OutboxError> {
+        if self.is_full.load(Ordering::Relaxed) {
+            return Err(OutboxError::Io {
+                what: "write",
+                path: PathBuf::from("full"),
+                source: io::ErrorKind::StorageFull.into(),
+            });
+        }
+        self.held.lock().unwrap().append(frame, count)
+    }
+    fn frame_of(&mut self, seq: u64) -> Result<Option<Stored>, OutboxError> {
+        self.held.lock().unwrap().frame_of(seq)
+    }
+    fn commit(&mut self, upto: u64) -> Result<(), OutboxError> {
+        self.held.lock().unwrap().commit(upto)
+    }
+    fn begin_epoch(&mut self, epoch: Epoch, from: u64) -> Result<(), OutboxError> {
+        self.held.lock().unwrap().begin_epoch(epoch, from)
+    }
+    fn sync_job(&mut self) -> Result<Option<SyncJob>, OutboxError> {
+        Ok(None)
+    }
+    fn synced(&mut self, _done: SyncDone) -> Result<(), OutboxError> {
+        Ok(())
+    }
+}
 
 /// A frame of `count` movements at `first`; `salt` makes them differ from those of other frames.
 pub(crate) fn frame_of_moves(first: u64, count: u32, salt: u64) -> Bytes {

@@ -10,6 +10,9 @@ use crate::sku::SkuKey;
 
 /// Passivation goes down to this part of the budget (in 1/8), so that it does not start again at once.
 const KEPT_EIGHTHS: usize = 7;
+/// Terminals above which the oldest go, also those that were only greeted. A chain has fewer; there are more where somebody
+/// greets with numbers that no till has.
+pub(super) const TERMINALS_MAX: usize = 1 << 17;
 
 impl Shard {
     /// Takes the rows that have changed since the last take, each once, whole and sorted.
@@ -101,9 +104,12 @@ impl Shard {
 
     /// Drops clean actors from memory where there are more than [`actors_max`](super::ShardConfig::actors_max): first
     /// sums, the oldest hours first, then the SKUs that were not touched for longest. Returns how many were dropped.
+    /// Terminals are bounded apart.
     ///
-    /// Nothing that has not been flushed is dropped; no answer changes.
+    /// Nothing that has not been flushed is dropped; no answer changes, but that a life whose grant nobody has used may be
+    /// granted again, as after a restart.
     pub fn passivate(&mut self) -> usize {
+        self.drop_oldest_terminals();
         let before = self.actors();
         if before <= self.config.actors_max {
             return 0;
@@ -158,12 +164,35 @@ impl Shard {
     // Terminals are few and small; they go when SKUs have to go as well.
     fn drop_terminals(&mut self) {
         let flushed = self.flushed;
-        let mut dropped: Vec<u64> = self
+        let dropped: Vec<u64> = self
             .actors
             .terminals
             .extract_if(|_, actor| actor.stamp.is_clean(flushed) && !actor.is_pinned())
             .map(|(terminal, _)| terminal)
             .collect();
+        self.terminals_now_stored(dropped);
+    }
+
+    fn drop_oldest_terminals(&mut self) {
+        let terminals = &mut self.actors.terminals;
+        if terminals.len() <= TERMINALS_MAX {
+            return;
+        }
+        let kept = TERMINALS_MAX.div_euclid(8) * KEPT_EIGHTHS;
+        let mut clean: Vec<_> = terminals
+            .iter()
+            .filter(|(_, actor)| actor.stamp.is_clean(self.flushed) && actor.collided.is_empty())
+            .map(|(terminal, actor)| (actor.stamp.generation, *terminal))
+            .collect();
+        clean.sort_unstable();
+        clean.truncate(terminals.len() - kept);
+        for (_, terminal) in &clean {
+            terminals.remove(terminal);
+        }
+        self.terminals_now_stored(clean.into_iter().map(|(_, terminal)| terminal).collect());
+    }
+
+    fn terminals_now_stored(&mut self, mut dropped: Vec<u64>) {
         dropped.sort_unstable();
         for terminal in dropped {
             let store = u32::try_from(terminal >> 32).unwrap_or(0);

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use thiserror::Error;
 use till_protocol::code::Reason;
-use till_protocol::id::{Epoch, StoreId, TerminalId};
+use till_protocol::id::{Epoch, Seq, StoreId, TerminalId};
 use till_protocol::time::{DeviceTime, Timestamp};
 
 use super::Shard;
@@ -11,6 +11,10 @@ use crate::event::CLOCK_SUSPECT_AFTER_US;
 use crate::record::{Record, RecordHead, RecordKind};
 use crate::row::{Rows, RowsError, StoreRow, Totals};
 use crate::store::{RegisterError, Registration, StoreActor};
+
+/// How far a life that a device states may lie above the newest one that is known. Devices state what they were granted;
+/// a number from nowhere would leave none above it for all who come later.
+const EPOCH_AHEAD_MAX: u32 = 1 << 20;
 
 /// What a device says of itself.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -34,7 +38,8 @@ pub struct Greeting {
     pub epoch: Epoch,
     /// The newest life that has events; 0 when none has.
     pub latest_epoch: u32,
-    /// The sequence number that comes next in `epoch`.
+    /// The sequence number that comes next in `epoch`; [`Seq::MAX`] in one of which it is forgotten, so that the device
+    /// takes none of its events for new that it can't find here.
     pub next_seq: u64,
     /// Mark of the event before it; 0 when there is none or it could not be read.
     pub mark: u64,
@@ -65,7 +70,7 @@ impl Shard {
     /// # Errors
     /// [`HelloError::Refused`] with [`Reason::UnregisteredStore`] for a store that is not registered (register it, then
     /// greet again), [`Reason::CurrencyMismatch`] and [`Reason::ZoneMismatch`] where the device states others than the
-    /// store has, [`Reason::BadHello`] for an epoch out of range.
+    /// store has, [`Reason::BadHello`] for an epoch out of range or far above all that are known.
     pub fn hello(
         &mut self,
         now: Timestamp,
@@ -87,22 +92,30 @@ impl Shard {
             }
         }
         let terminal = self.actors.terminal(hello.terminal, rows)?;
-        terminal.collided.clear();
         let latest_epoch = terminal.row.latest_epoch();
+        let newest = latest_epoch.max(terminal.granted);
         let number = match hello.epoch {
-            0 => latest_epoch.max(terminal.granted).saturating_add(1),
+            0 => newest.saturating_add(1),
             stated => stated,
         };
         let epoch = Epoch::new(number).map_err(|_| HelloError::Refused(Reason::BadHello))?;
+        if newest.saturating_add(EPOCH_AHEAD_MAX) < number {
+            return Err(HelloError::Refused(Reason::BadHello));
+        }
+        terminal.collided.clear();
         if hello.epoch == 0 {
             terminal.granted = number;
         }
         let known = terminal.row.epoch(number);
+        let next_unknown = match terminal.row.has_forgotten(number) {
+            true => Seq::MAX.get(),
+            false => 1,
+        };
         let ahead_us = hello.clock.us().saturating_sub(now.us());
         Ok(Greeting {
             epoch,
             latest_epoch,
-            next_seq: known.map_or(1, |mark| mark.next_seq),
+            next_seq: known.map_or(next_unknown, |mark| mark.next_seq),
             mark: known.map_or(0, |mark| mark.mark),
             has_refusals: terminal.row.refused > 0,
             is_closed: number < latest_epoch,

@@ -3,13 +3,15 @@ use super::*;
 #[test]
 fn a_terminal_remembers_its_newest_lives() {
     let mut row = TerminalRow::default();
-    for epoch in 1..=100 {
+    let most = u32::try_from(EPOCHS_MAX).unwrap();
+    for epoch in 1..=most + 36 {
         row.advance(epoch, 5, 7);
     }
     assert_eq!(row.epochs.len(), EPOCHS_MAX);
-    assert_eq!(row.latest_epoch(), 100);
-    assert_eq!(row.window(100, 5, 1), Window::Next { skip: 0 });
+    assert_eq!(row.latest_epoch(), most + 36);
+    assert_eq!(row.window(most + 36, 5, 1), Window::Next { skip: 0 });
     assert_eq!(row.window(3, 1, 1), Window::Closed);
+    assert!(row.has_forgotten(36) && !row.has_forgotten(37));
 }
 
 #[test]

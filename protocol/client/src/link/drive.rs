@@ -60,7 +60,15 @@ pub(super) async fn run(link: Arc<LinkShared>, inner: Arc<Inner>) {
 async fn keep(inner: &Inner) {
     loop {
         inner.keep.notified().await;
-        while let Some(job) = inner.with(State::sync_job) {
+        loop {
+            let job = match inner.with(State::sync_job) {
+                Ok(Some(job)) => job,
+                Ok(None) => break,
+                Err(error) => {
+                    inner.fail(&error);
+                    return;
+                }
+            };
             let result = match spawn_blocking(move || job.run()).await {
                 Ok(done) => inner.with(|state| state.session.outbox().synced(done)),
                 Err(_) => return,
@@ -121,10 +129,9 @@ async fn converse(link: &Arc<LinkShared>, inner: &Inner) {
             Err(error) => {
                 tracing::debug!(terminal = %inner.terminal, %error, "stream lost");
                 inner.tell(&Happening::Lost(&error.to_string()));
+                // If it was the outbox that failed, and for good, its keeper finds out.
+                inner.keep.notify_one();
             }
-        }
-        if inner.has_failed() {
-            return;
         }
         tokio::select! {
             () = sleep(backoff.next(&mut rng)) => {}

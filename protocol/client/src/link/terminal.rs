@@ -94,11 +94,28 @@ impl fmt::Debug for Inner {
 pub(super) struct State {
     pub(super) session: Session,
     batcher: Batcher,
+    /// A frame that has left the batcher and that the outbox has not taken yet.
+    sealed: Option<Sealed>,
     failed: Option<String>,
     ended: bool,
 }
 
+struct Sealed {
+    frame: Bytes,
+    events: u64,
+}
+
 impl State {
+    fn new(session: Session, frame_events: u32) -> Self {
+        Self {
+            session,
+            batcher: Batcher::new(frame_events),
+            sealed: None,
+            failed: None,
+            ended: false,
+        }
+    }
+
     /// Puts the queued events into a frame where that does not make frames smaller than they need to be.
     pub(super) fn seal_if_due(&mut self) -> Result<(), SendError> {
         if !self.session.outbox().survives_crash() && self.session.window_open() {
@@ -107,13 +124,26 @@ impl State {
         Ok(())
     }
 
+    /// Moves everything that is queued into the outbox. What that can't take stays queued, in front of what comes later.
     fn seal(&mut self) -> Result<(), SendError> {
+        self.append_sealed()?;
+        let events = self.batcher.events();
         if let Some(frame) = self.batcher.seal(self.session.next_seq())? {
-            self.session.append(frame)?;
+            self.sealed = Some(Sealed { frame, events });
+            self.append_sealed()?;
         }
         Ok(())
     }
 
+    fn append_sealed(&mut self) -> Result<(), SendError> {
+        if let Some(sealed) = &self.sealed {
+            self.session.append(sealed.frame.clone())?;
+            self.sealed = None;
+        }
+        Ok(())
+    }
+
+    /// Queues an event. On an error it is not queued, and what was queued before still is.
     fn push(&mut self, event: &Event<'_>) -> Result<(), SendError> {
         if self.batcher.must_seal_for(event) {
             self.seal()?;
@@ -125,29 +155,31 @@ impl State {
             self.seal()?;
             self.batcher.push(event)?;
         }
-        if self.batcher.is_full() {
-            self.seal()?;
-        }
         Ok(())
     }
 
-    pub(super) fn sync_job(&mut self) -> Option<SyncJob> {
-        if self.session.outbox().survives_crash()
-            && let Err(error) = self.seal()
-        {
-            self.failed = Some(error.to_string());
-            return None;
+    /// The sync that is due, of all that is queued. An error means that the outbox can't keep it.
+    pub(super) fn sync_job(&mut self) -> Result<Option<SyncJob>, SendError> {
+        if self.session.outbox().survives_crash() {
+            self.seal()?;
         }
-        self.session.outbox().sync_job()
+        let job = self.session.outbox().sync_job();
+        Ok(job.map_err(SessionError::from)?)
     }
 
     pub(super) fn forget_names(&mut self) {
         self.batcher.forget_names();
     }
 
+    /// Events that are not in the outbox yet.
+    fn queued(&self) -> u64 {
+        let sealed = self.sealed.as_ref().map_or(0, |sealed| sealed.events);
+        sealed + self.batcher.events()
+    }
+
     fn totals(&self) -> Totals {
         let mut totals = self.session.totals();
-        totals.appended += self.batcher.events();
+        totals.appended += self.queued();
         totals
     }
 
@@ -196,10 +228,6 @@ impl Inner {
         self.with(|state| state.failed = Some(error.to_string()));
     }
 
-    pub(super) fn has_failed(&self) -> bool {
-        self.with(|state| state.failed.is_some())
-    }
-
     /// The task has ended: nobody will send any more.
     pub(super) fn end(&self) {
         self.with(|state| {
@@ -221,12 +249,7 @@ impl Terminal {
         let inner = Arc::new(Inner {
             terminal: config.session.terminal,
             observer: config.observer,
-            state: Mutex::new(State {
-                session,
-                batcher: Batcher::new(config.frame_events),
-                failed: None,
-                ended: false,
-            }),
+            state: Mutex::new(State::new(session, config.frame_events)),
             wake: Notify::new(),
             keep: Notify::new(),
             room: Notify::new(),
@@ -384,7 +407,7 @@ impl Terminal {
     /// The sequence number that the next frame should start at.
     pub fn next_seq(&self) -> u64 {
         self.inner()
-            .with(|state| state.session.next_seq() + state.batcher.events())
+            .with(|state| state.session.next_seq() + state.queued())
     }
 
     /// Where the outbox stands.
@@ -421,3 +444,6 @@ impl Terminal {
         &self.handle.inner
     }
 }
+
+#[cfg(test)]
+mod tests;

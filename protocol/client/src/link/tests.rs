@@ -3,6 +3,7 @@
 mod engine;
 
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,7 @@ use till_protocol::id::{SkuId, StoreId, TerminalId, TillId};
 use till_protocol::reply::Message;
 
 use self::engine::{Engine, Memory, Pki};
+use crate::testing::FullDisk;
 
 fn id(till: u32) -> TerminalId {
     TerminalId::new(StoreId::new(7).unwrap(), TillId::new(till).unwrap())
@@ -329,6 +331,37 @@ async fn an_event_that_the_wire_forbids_is_the_senders_error_and_harms_no_other(
     terminal.close().await;
     let late = terminal.stock(delivery(2), &[], &[]).await;
     assert!(matches!(late, Err(SendError::Closed)));
+    link.close().await;
+    engine.stop().await;
+}
+
+#[tokio::test]
+async fn on_a_full_disk_who_waits_is_told_and_waits_no_longer() {
+    let (pki, memory) = (Pki::new(), Memory::default());
+    let engine = Engine::start(&pki, &memory, 0).await;
+    // Nobody listens at this address.
+    let mut nowhere = config(&pki, &[&engine]);
+    nowhere.addresses = vec!["127.0.0.1:9".to_owned()];
+    let link = Link::open(nowhere).unwrap();
+    let full = |sync| {
+        let disk = FullDisk {
+            sync,
+            ..FullDisk::default()
+        };
+        disk.is_full.store(true, Ordering::Relaxed);
+        let dead = Box::new(NoDeadLetters);
+        link.terminal(TerminalConfig::new(id(1)), Box::new(disk), dead)
+    };
+    let each = full(Sync::Each);
+    let sent = each.stock(delivery(1), &[], &[]).await;
+    assert!(matches!(sent, Err(SendError::Failed(_))), "{sent:?}");
+
+    let group = full(Sync::Group);
+    group.stock(delivery(1), &[], &[]).await.unwrap();
+    let synced = group.synced().await;
+    assert!(matches!(synced, Err(SendError::Failed(_))), "{synced:?}");
+    let flushed = group.flush().await;
+    assert!(matches!(flushed, Err(SendError::Failed(_))), "{flushed:?}");
     link.close().await;
     engine.stop().await;
 }

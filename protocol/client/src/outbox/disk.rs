@@ -411,19 +411,19 @@ impl Outbox for DiskOutbox {
         Ok(())
     }
 
-    fn sync_job(&mut self) -> Option<SyncJob> {
-        if self.life.durable == self.life.last || self.poisoned {
-            return None;
+    fn sync_job(&mut self) -> Result<Option<SyncJob>, OutboxError> {
+        self.check()?;
+        if self.life.durable == self.life.last {
+            return Ok(None);
         }
-        let file = self.life.files.back()?;
-        Some(SyncJob {
+        Ok(self.life.files.back().map(|file| SyncJob {
             files: self.files.clone(),
             file: Arc::clone(&file.writer),
             path: file.path.clone(),
             generation: self.life.number,
             upto: self.life.last,
             len: file.len,
-        })
+        }))
     }
 
     fn synced(&mut self, done: SyncDone) -> Result<(), OutboxError> {

@@ -140,8 +140,8 @@ impl Outbox for MemoryOutbox {
         Ok(())
     }
 
-    fn sync_job(&mut self) -> Option<SyncJob> {
-        None
+    fn sync_job(&mut self) -> Result<Option<SyncJob>, OutboxError> {
+        Ok(None)
     }
 
     fn synced(&mut self, _done: SyncDone) -> Result<(), OutboxError> {

@@ -1,7 +1,7 @@
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicI64;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use till_protocol::id::{StoreId, TillId};
 
@@ -26,7 +26,7 @@ fn open(folder: &Path) -> DiskOutbox {
 }
 
 fn sync(outbox: &mut dyn Outbox) {
-    if let Some(job) = outbox.sync_job() {
+    if let Some(job) = outbox.sync_job().unwrap() {
         outbox.synced(job.run()).unwrap();
     }
 }
@@ -148,13 +148,27 @@ fn only_what_was_synced_may_be_sent() {
     let mut outbox = open(dir.path());
     fill(&mut outbox, 2);
     assert_eq!(outbox.standing().durable, 0);
-    let job = outbox.sync_job().unwrap();
+    let job = outbox.sync_job().unwrap().unwrap();
     fill(&mut outbox, 1);
     outbox.synced(job.run()).unwrap();
     assert_eq!(outbox.standing().durable, 4);
     sync(&mut outbox);
     assert_eq!(outbox.standing().durable, 6);
-    assert!(outbox.sync_job().is_none());
+    assert!(outbox.sync_job().unwrap().is_none());
+}
+
+#[test]
+fn an_outbox_that_failed_does_not_say_that_nothing_is_left_to_sync() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = crashing(1_000);
+    let steps = files.steps.clone().unwrap();
+    let mut outbox = DiskOutbox::open_with(files, dir.path(), TERMINAL, config()).unwrap();
+    fill(&mut outbox, 1);
+    let job = outbox.sync_job().unwrap().unwrap();
+    steps.store(0, Ordering::Relaxed);
+    outbox.synced(job.run()).unwrap_err();
+    let job = outbox.sync_job();
+    assert!(matches!(job, Err(OutboxError::Poisoned { .. })), "{job:?}");
 }
 
 #[test]
@@ -266,7 +280,7 @@ fn a_day(folder: &Path, steps: i64) -> (u64, Option<bool>) {
             for _ in 0..4 {
                 let first = outbox.standing().last + 1;
                 outbox.append(frame_of_moves(first, 2, first), 2)?;
-                if let Some(job) = outbox.sync_job() {
+                if let Some(job) = outbox.sync_job()? {
                     outbox.synced(job.run())?;
                 }
                 *durable = outbox.standing().durable;

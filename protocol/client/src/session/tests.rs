@@ -5,6 +5,7 @@ use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 use till_protocol::codec::Frame;
 
+mod forgotten;
 mod model;
 
 use self::model::{Engine, Shared, SharedDead, length_of, seq, terminal};
@@ -247,30 +248,6 @@ fn a_lost_disk_starts_a_new_life_at_one() {
     world.settle();
     assert_eq!(world.session.standing().epoch, Epoch::new(2).ok());
     world.assert_nothing_lost(2);
-}
-
-#[test]
-fn what_retention_dropped_becomes_a_dead_letter_instead_of_a_guess() {
-    let mut world = World::new(3);
-    for _ in 0..3 {
-        world.make_events();
-    }
-    let last = world.session.standing().last;
-    let image = world.image();
-    while length_of(&world.engine.applied) < last {
-        world.pump();
-    }
-    world.make_events();
-    world.settle();
-    // The image has no epoch yet; give it the one under which it was sent.
-    let mut image = image;
-    image.begin_epoch(Epoch::FIRST, 1).unwrap();
-    world.engine.retained_from = 3;
-    world.restart_with(image);
-    world.settle();
-    let dead = world.dead.marks();
-    assert_eq!(dead, world.made.iter().take(2).copied().collect());
-    world.assert_once_and_in_order(3);
 }
 
 #[test]

@@ -4,12 +4,15 @@ use till_protocol::family::stock::v1::kind;
 use till_protocol::id::Seq;
 use till_protocol::time::{DeviceTime, Timestamp};
 
+use super::super::flush::TERMINALS_MAX;
 use super::memory::Broken;
 use super::world::{
     HOUR, MINUTE, NOW, ONE, World, basket, movement, record_of, sales, session, sku_of, stock,
     store, terminal,
 };
-use crate::{Dim, Handled, Hello, HelloError, Outcome, RecordKind, RegisterError, flag};
+use crate::{
+    Dim, EPOCHS_MAX, Handled, Hello, HelloError, Outcome, RecordKind, RegisterError, flag,
+};
 
 fn hello(till: u32, epoch: u32) -> Hello<'static> {
     Hello {
@@ -116,6 +119,70 @@ fn two_devices_that_ask_for_a_new_life_never_get_the_same_one() {
     let there = world.shard.hello(now, &hello(1, 2), &world.rows).unwrap();
     assert_eq!((there.is_closed, there.next_seq), (false, 2));
     assert_ne!(there.mark, 0);
+}
+
+#[test]
+fn a_life_that_is_forgotten_counts_as_here_as_a_whole() {
+    let mut world = World::new();
+    let now = Timestamp::from_us(NOW);
+    let most = u32::try_from(EPOCHS_MAX).unwrap();
+    for epoch in 1..=most {
+        record_of(world.send(1, epoch, sales(1, &[basket(NOW, &[(1, 5)])])));
+    }
+    let greet = |world: &mut World, epoch| {
+        let hello = hello(1, epoch);
+        let there = world.shard.hello(now, &hello, &world.rows).unwrap();
+        (there.is_closed, there.next_seq)
+    };
+    assert_eq!(greet(&mut world, 1), (true, 2));
+    record_of(world.send(1, most + 1, sales(1, &[basket(NOW, &[(1, 5)])])));
+    assert_eq!(greet(&mut world, 1), (true, Seq::MAX.get()));
+    assert_eq!(greet(&mut world, 2), (true, 2));
+}
+
+#[test]
+fn one_wrong_number_of_a_life_leaves_numbers_for_the_next_ones() {
+    let mut world = World::new();
+    let now = Timestamp::from_us(NOW);
+    record_of(world.send(1, 1, sales(1, &[basket(NOW, &[(1, 5)])])));
+    let mut greet = |epoch| world.shard.hello(now, &hello(1, epoch), &world.rows);
+    assert_eq!(
+        greet(u32::try_from(i32::MAX).unwrap()),
+        Err(HelloError::Refused(Reason::BadHello))
+    );
+    assert_eq!(
+        greet(2 + (1 << 20)),
+        Err(HelloError::Refused(Reason::BadHello))
+    );
+    assert_eq!(greet(1 + (1 << 20)).map(|there| there.next_seq), Ok(1));
+    assert_eq!(greet(0).map(|there| there.epoch.get()), Ok(2));
+}
+
+#[test]
+fn terminals_that_are_only_greeted_do_not_fill_the_memory() {
+    let mut world = World::new();
+    let now = Timestamp::from_us(NOW);
+    record_of(world.send(1, 1, sales(1, &[basket(NOW, &[(1, 5)])])));
+    let most = u32::try_from(TERMINALS_MAX).unwrap();
+    for till in 2..=most + 1 {
+        world
+            .shard
+            .hello(now, &hello(till, 0), &world.rows)
+            .unwrap();
+    }
+    assert_eq!(world.shard.terminals(), TERMINALS_MAX + 1);
+    world.flush();
+    assert!(world.shard.terminals() < TERMINALS_MAX);
+    // Those that are gone come back as they were, and those that have events have them.
+    for till in [2, most + 1] {
+        let there = world
+            .shard
+            .hello(now, &hello(till, 0), &world.rows)
+            .unwrap();
+        assert_eq!(there.next_seq, 1);
+    }
+    record_of(world.send(1, 1, sales(2, &[basket(NOW, &[(1, 5)])])));
+    world.check_replay();
 }
 
 #[test]

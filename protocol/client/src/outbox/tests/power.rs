@@ -48,7 +48,7 @@ fn a_busy_hour(folder: &Path, files: &Files) -> (u64, u64) {
                 let first = outbox.standing().last + 1;
                 outbox.append(frame_of_moves(first, 2, first), 2)?;
             }
-            if let Some(job) = outbox.sync_job() {
+            if let Some(job) = outbox.sync_job()? {
                 outbox.synced(job.run())?;
             }
             durable = outbox.standing().durable;

@@ -42,8 +42,8 @@ impl Outbox for Shared {
     fn begin_epoch(&mut self, epoch: Epoch, from: u64) -> Result<(), OutboxError> {
         self.0.lock().unwrap().begin_epoch(epoch, from)
     }
-    fn sync_job(&mut self) -> Option<SyncJob> {
-        None
+    fn sync_job(&mut self) -> Result<Option<SyncJob>, OutboxError> {
+        Ok(None)
     }
     fn synced(&mut self, _done: SyncDone) -> Result<(), OutboxError> {
         Ok(())
@@ -90,6 +90,8 @@ pub(super) struct Engine {
     refusals: BTreeMap<u64, Reason>,
     /// Events below this number can't be looked up any more, in any epoch.
     pub(super) retained_from: u64,
+    /// Of the epochs before this one it is forgotten how much is here.
+    pub(super) forgotten_before: u32,
 }
 
 impl Engine {
@@ -119,12 +121,18 @@ impl Engine {
         self.granted = self.granted.max(self.epoch);
         (self.journalled, self.acked) = (0, 0);
         self.refusals.clear();
-        let known = self.epochs.get(&self.epoch).cloned().unwrap_or_default();
+        let is_forgotten = self.epoch < self.forgotten_before;
+        let remembered = self.epochs.get(&self.epoch).filter(|_| !is_forgotten);
+        let known = remembered.cloned().unwrap_or_default();
+        let next_seq = match is_forgotten {
+            true => Seq::MAX,
+            false => seq(length_of(&known) + 1),
+        };
         Message::Welcome(Welcome {
             terminal: hello.terminal,
             epoch: Epoch::new(self.epoch).unwrap(),
             latest_epoch: Epoch::new(latest).unwrap_or_else(|_| Epoch::new(self.epoch).unwrap()),
-            next_seq: seq(length_of(&known) + 1),
+            next_seq,
             mark: known.last().copied().unwrap_or(0),
             credit_frames: 4,
             frame_bytes_max: 1 << 20,
