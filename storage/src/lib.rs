@@ -22,6 +22,8 @@ pub mod names;
 pub mod query;
 pub mod rebuild;
 
+pub mod cluster;
+
 mod num;
 
 #[cfg(test)]

@@ -1,0 +1,9 @@
+//! What several engine nodes on one store of rows agree on: who serves which store, and what a commit is.
+//!
+//! Everything here is pure: no I/O, no clock. A driver feeds it what the store answered and does what it says.
+
+mod commit;
+mod slot;
+
+pub use commit::{Commit, INDEX_BITS};
+pub use slot::{SLOTS_DEFAULT, SLOTS_MAX, slot_of};
