@@ -7,7 +7,7 @@ mod client; // a connected cluster
 mod config; // where it is
 mod error; // what can go wrong
 mod retry; // what the driver may send again
-//SCHEMA
+pub mod schema; // the tables
 mod server; // ScyllaDB or Cassandra
 mod session; // connecting, and waiting for it
 mod tls; // authorities
