@@ -40,3 +40,6 @@ pub fn status(cql: &Cql) -> Result<Status, CqlError> {
 pub fn check(cql: &Cql) -> Result<u32, SchemaError> {
     status(cql)?.usable()
 }
+
+#[cfg(test)]
+mod tests;

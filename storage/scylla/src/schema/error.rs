@@ -38,7 +38,9 @@ pub enum SchemaError {
         wanted: u32,
     },
     /// A keyspace that something else uses.
-    #[error("keyspace {keyspace} has tables and no schema_version among them: it is not Tillstream's; name another")]
+    #[error(
+        "keyspace {keyspace} has tables and no schema_version among them: it is not Tillstream's; name another"
+    )]
     Foreign {
         /// The keyspace.
         keyspace: String,

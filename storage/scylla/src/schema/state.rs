@@ -174,7 +174,9 @@ pub(super) async fn read(client: &Client) -> Result<Status, CqlError> {
         present,
     };
     let known = tables().into_iter().map(|table| table.name);
-    status.missing = known.filter(|table| !status.present.contains(table)).collect();
+    status.missing = known
+        .filter(|table| !status.present.contains(table))
+        .collect();
     if status.present.contains("schema_version")
         && let Some((version, min_reader, CqlTimestamp(at))) = version(client).await?
     {
@@ -226,7 +228,13 @@ fn copies(replication: &HashMap<String, String>, datacenter: &str) -> Option<u32
     let number = value.split('/').next().and_then(|full| full.parse().ok());
     number.or_else(|| {
         let racks = value.strip_prefix('[')?.strip_suffix(']')?;
-        u32::try_from(racks.split(',').filter(|rack| !rack.trim().is_empty()).count()).ok()
+        u32::try_from(
+            racks
+                .split(',')
+                .filter(|rack| !rack.trim().is_empty())
+                .count(),
+        )
+        .ok()
     })
 }
 
@@ -238,9 +246,7 @@ async fn present(client: &Client, keyspace: &str) -> Result<BTreeSet<String>, Cq
 }
 
 /// Version, oldest reader and time.
-pub(super) async fn version(
-    client: &Client,
-) -> Result<Option<(i32, i32, CqlTimestamp)>, CqlError> {
+pub(super) async fn version(client: &Client) -> Result<Option<(i32, i32, CqlTimestamp)>, CqlError> {
     let ask = format!(
         "SELECT version, min_reader, applied_at FROM {} WHERE part = ?",
         client.table("schema_version")
@@ -290,7 +296,11 @@ mod tests {
             ("dc1", "many", None),
         ];
         for (key, value, wanted) in cases {
-            assert_eq!(copies(&replication(key, value), "dc1"), wanted, "{key} {value}");
+            assert_eq!(
+                copies(&replication(key, value), "dc1"),
+                wanted,
+                "{key} {value}"
+            );
         }
     }
 }
