@@ -60,7 +60,7 @@ fn the_numbers_of_its_examples_are_right() {
 }
 
 #[test]
-fn every_table_but_those_of_the_engines_has_a_question() {
+fn only_these_tables_have_no_question() {
     let asked: String = DOCUMENT.split("```cql").skip(1).collect();
     let silent: Vec<String> = tables()
         .into_iter()

@@ -19,8 +19,8 @@ use crate::tls;
 
 /// What is tried before a node has answered has so long altogether: the caller is told within 10 s.
 const ANSWER_WITHIN: Duration = Duration::from_secs(9);
-/// Connections to a node of Cassandra, which the driver would give one: a single one is held up by its slowest answer.
-const CONNECTIONS: NonZeroUsize = NonZeroUsize::new(4).unwrap();
+/// Four connections to a node of Cassandra, which the driver would give one: a single one is held up by its slowest answer.
+const CONNECTIONS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(3);
 
 /// Connects.
 ///
