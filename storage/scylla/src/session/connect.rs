@@ -88,7 +88,9 @@ async fn build(
         .known_nodes(&reachable)
         .pool_size(pool)
         .connection_timeout(config.connect_timeout)
-        .fetch_schema_metadata(false);
+        // Where the rows of our tables lie, and nothing more: requests go straight to a node that has the row.
+        .keyspaces_to_fetch([config.keyspace.name()])
+        .fetch_full_schema_metadata(false);
     if let Some(credentials) = &config.credentials {
         builder = builder.user(credentials.user(), credentials.password());
     }

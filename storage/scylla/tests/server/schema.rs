@@ -40,7 +40,7 @@ fn applied_from_two_places_at_once_it_is_there_once() {
     let applied: Vec<_> = thread::scope(|scope| {
         let both = others
             .each_ref()
-            .map(|cql| scope.spawn(|| schema::apply(cql, SMALL)));
+            .map(|cql| scope.spawn(move || schema::apply(cql, SMALL)));
         both.into_iter().map(|one| one.join().unwrap()).collect()
     });
     for status in applied {
