@@ -115,7 +115,7 @@ fn a_cluster_that_is_named_wrongly_is_a_usage_error() {
         ),
         (&["--keyspace", "till"], "--scylla"),
         (
-            &[&right[..], &["--user", "alice"]].concat(),
+            &[&right[..], &["--user", "alice"]].concat()[..],
             "--password-file",
         ),
     ] {
