@@ -3,7 +3,13 @@
 //! Everything here is pure: no I/O, no clock. A driver feeds it what the store answered and does what it says.
 
 mod commit;
+mod log;
+mod row;
 mod slot;
 
-pub use commit::{Commit, INDEX_BITS};
+pub use commit::{Commit, INDEX_BITS, RECORDS_MAX};
+pub use log::{
+    Log, LogError, LogKey, PART_BYTES_MAX, PARTS_MAX, Unfit, LOG_DELETE_STAMP, LOG_STAMP,
+};
+pub use row::{Change, Conditional, NodeId, NodeRow, SlotRow};
 pub use slot::{SLOTS_DEFAULT, SLOTS_MAX, slot_of};
