@@ -4,12 +4,19 @@
 
 mod commit;
 mod log;
+mod membership;
 mod row;
 mod slot;
+mod writer;
 
 pub use commit::{Commit, INDEX_BITS, RECORDS_MAX};
 pub use log::{
     Log, LogError, LogKey, PART_BYTES_MAX, PARTS_MAX, Unfit, LOG_DELETE_STAMP, LOG_STAMP,
 };
+pub use membership::{Duty, MemberConfig, Membership, Route};
 pub use row::{Change, Conditional, NodeId, NodeRow, SlotRow};
 pub use slot::{SLOTS_DEFAULT, SLOTS_MAX, slot_of};
+pub use writer::{Action, Answer, Command, End, NotNow, SlotWriter};
+
+#[cfg(test)]
+mod simulation;
