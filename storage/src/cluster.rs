@@ -11,7 +11,7 @@ mod writer;
 
 pub use commit::{Commit, INDEX_BITS, RECORDS_MAX};
 pub use log::{
-    Log, LogError, LogKey, PART_BYTES_MAX, PARTS_MAX, Unfit, LOG_DELETE_STAMP, LOG_STAMP,
+    LOG_DELETE_STAMP, LOG_STAMP, Log, LogError, LogKey, PART_BYTES_MAX, PARTS_MAX, Unfit,
 };
 pub use membership::{Duty, MemberConfig, Membership, Route};
 pub use row::{Change, Conditional, NodeId, NodeRow, SlotRow};

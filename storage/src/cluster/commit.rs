@@ -6,7 +6,7 @@ use bytes::Bytes;
 use till_core::Record;
 
 use super::log::{self, Log, LogError, LogKey, Unfit};
-use crate::pack::Key;
+use crate::pack::{Key, Row as _};
 use crate::views::FlushBatch;
 
 /// Bits of a position that count the records of one flush.
@@ -54,7 +54,7 @@ impl Commit {
         settle(&mut rows.event_ids);
         settle(&mut rows.quarantine);
         rows.names
-            .sort_by_cached_key(|(space, id, name)| ((*space, *id).to_key(), name.clone()));
+            .sort_by_cached_key(|(space, id, name)| ((*space, *id).to_key(), name.to_row()));
         rows.names.dedup();
         rows.checkpoint = None;
         self

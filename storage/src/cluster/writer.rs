@@ -143,18 +143,28 @@ struct Flush {
 #[derive(Clone, Debug)]
 enum State {
     /// Sent, or read after an unknown outcome.
-    Acquiring { is_asking: bool },
+    Acquiring {
+        is_asking: bool,
+    },
     /// The row is being read for what the last owner committed.
     Reading,
     Loading(LogKey),
     Restoring(Arc<Commit>),
     Idle,
     WritingLog(Flush),
-    Deciding { flush: Flush, is_asking: bool },
+    Deciding {
+        flush: Flush,
+        is_asking: bool,
+    },
     Materialising(Arc<Commit>),
     /// Owner still, and makes sure of it with a new epoch after a suspension.
-    Renewing { is_asking: bool, suspensions: u64 },
-    Releasing { is_asking: bool },
+    Renewing {
+        is_asking: bool,
+        suspensions: u64,
+    },
+    Releasing {
+        is_asking: bool,
+    },
     Ended,
 }
 

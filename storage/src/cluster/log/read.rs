@@ -11,10 +11,7 @@ use crate::num::{size32, u32_at, u64_at, wide};
 use crate::pack::{Key, Row, Table};
 use crate::views::FlushBatch;
 
-pub(in crate::cluster) fn decode(
-    key: &LogKey,
-    parts: &[(u32, Bytes)],
-) -> Result<Commit, LogError> {
+pub(in crate::cluster) fn decode(key: &LogKey, parts: &[(u32, Bytes)]) -> Result<Commit, LogError> {
     if let Some((part, _)) = parts.iter().find(|(part, _)| *part >= key.parts) {
         return Err(LogError::Surplus {
             part: *part,

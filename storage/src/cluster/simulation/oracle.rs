@@ -158,7 +158,9 @@ impl Oracle {
     pub(super) fn changed(&mut self, row: &SlotRow, after: &SlotRow, change: &Change, by: NodeId) {
         let is_acquire = matches!(change, Change::Acquire { .. });
         if !is_acquire && row.owner != Some(by) {
-            self.fail(format!("{by} is not the owner and did {change:?} to {row:?}"));
+            self.fail(format!(
+                "{by} is not the owner and did {change:?} to {row:?}"
+            ));
         }
         let epoch = row.epoch + u64::from(!matches!(change, Change::Commit { .. }));
         if after.epoch != epoch || after.flush < row.flush {
@@ -212,9 +214,13 @@ impl Oracle {
     pub(super) fn written(&mut self, write: &RowWrite, over: Option<u64>) {
         let place = usize::try_from(write.flush).unwrap();
         let committed = self.fold(write.slot).flushes.get(place - 1);
-        let is_committed = committed.is_some_and(|rows| rows.get(&write.cell.0) == Some(&write.cell.1));
+        let is_committed =
+            committed.is_some_and(|rows| rows.get(&write.cell.0) == Some(&write.cell.1));
         if !is_committed {
-            self.fail(format!("a row of flush {}, which is not committed", write.flush));
+            self.fail(format!(
+                "a row of flush {}, which is not committed",
+                write.flush
+            ));
         }
         if over.is_some_and(|over| over > write.flush) {
             self.fail(format!("a row of flush {} over {over:?}", write.flush));
@@ -240,7 +246,9 @@ impl Oracle {
         let rows = store.rows.range((slot, Vec::new())..(slot + 1, Vec::new()));
         let rows = rows.map(|((_, key), row)| (key, &row.cell));
         if !rows.eq(&self.fold(slot).rows) {
-            self.fail(format!("rows of slot {slot} are not what was committed, {when}"));
+            self.fail(format!(
+                "rows of slot {slot} are not what was committed, {when}"
+            ));
         }
     }
 
@@ -257,11 +265,16 @@ impl Oracle {
     /// A device is told that its event is committed.
     pub(super) fn told(&mut self, slot: u32, device: u32, seq: u64) {
         if !self.has(slot, device, seq) {
-            self.fail(format!("event {seq} of device {device} told committed, and is not"));
+            self.fail(format!(
+                "event {seq} of device {device} told committed, and is not"
+            ));
         }
     }
 
     pub(super) fn has(&self, slot: u32, device: u32, seq: u64) -> bool {
-        self.fold(slot).next.get(&device).is_some_and(|next| *next > seq)
+        self.fold(slot)
+            .next
+            .get(&device)
+            .is_some_and(|next| *next > seq)
     }
 }

@@ -104,7 +104,10 @@ impl Store {
         if self.deleted.get(&place).is_some_and(|at| *at > LOG_STAMP) {
             return;
         }
-        self.log.entry(place).or_default().insert((epoch, part), body);
+        self.log
+            .entry(place)
+            .or_default()
+            .insert((epoch, part), body);
     }
 
     pub(super) fn delete_log(&mut self, place: (u32, u64)) {
