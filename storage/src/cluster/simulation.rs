@@ -60,8 +60,6 @@ struct Plan {
     /// From when on nothing goes wrong any more and no event is made.
     calm_at: u64,
     end: u64,
-    /// Devices send even if they have nothing, to see when a slot is open.
-    probes: bool,
     mistake: Option<Mistake>,
 }
 
@@ -108,7 +106,6 @@ fn trouble(seed: u64, mistake: Option<Mistake>) -> World {
         pace: 300 * MS,
         calm_at: 10 * SECOND,
         end: 26 * SECOND,
-        probes: false,
         mistake,
     };
     let mut world = World::new(seed, plan, faults);
@@ -141,6 +138,26 @@ fn trouble(seed: u64, mistake: Option<Mistake>) -> World {
         world.at(rng.within(0, SECOND), Event::Device(device));
     }
     world.at(plan.calm_at, Event::Calm);
+    world
+}
+
+/// A world without trouble but the one that is asked for.
+fn quiet(seed: u64, nodes: usize, slots: u32) -> World {
+    let plan = Plan {
+        salt: Rng::new(seed).next(),
+        nodes,
+        slots,
+        devices: slots,
+        lease: 5 * SECOND,
+        pace: 500 * MS,
+        calm_at: 60 * SECOND,
+        end: 70 * SECOND,
+        mistake: None,
+    };
+    let mut world = World::new(seed, plan, Faults::default());
+    for device in 0..slots {
+        world.at(u64::from(device) * MS, Event::Device(device));
+    }
     world
 }
 

@@ -152,8 +152,13 @@ impl World {
         match event {
             Event::Crash(node, back) => {
                 let (now, node) = (self.now, &mut self.nodes[node]);
-                if node.process.take().is_some() {
+                if let Some(process) = node.process.take() {
                     self.oracle.seen.insert("crashed");
+                    let open = process
+                        .hosts
+                        .iter()
+                        .filter(|(_, host)| host.writer.is_open());
+                    self.closed.extend(open.map(|(slot, _)| (*slot, now)));
                 }
                 node.paused_until = now;
                 let number = node.number;

@@ -13,7 +13,7 @@ pub(super) struct Node {
     /// Its disk is gone with it.
     pub(super) is_lost: bool,
     pub(super) paused_until: u64,
-    /// What its clock gains in a million.
+    /// What its clock gains in a thousand.
     pub(super) drift: i64,
     /// What its time of day is off, which jumps.
     pub(super) wall_us: i64,
@@ -106,7 +106,7 @@ impl Node {
     /// What its monotonic clock shows.
     pub(super) fn clock(&self, now: u64) -> Duration {
         let real = i64::try_from(now).unwrap();
-        let shown = 1_000_000 + real + real / 1_000 * self.drift / 1_000;
+        let shown = 1_000_000 + real + real * self.drift / 1_000;
         Duration::from_micros(u64::try_from(shown).unwrap())
     }
 

@@ -1,7 +1,8 @@
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 
-use super::{Mistake, judge};
+use super::world::{Event, World};
+use super::{MS, Mistake, SECOND, judge, quiet};
 
 const SEEDS: u64 = 2_000;
 const SEEDS_TO_FIND: u64 = 400;
@@ -82,4 +83,90 @@ fn every_planted_mistake_is_found() {
             None => panic!("{mistake:?} was not found by {SEEDS_TO_FIND} seeds"),
         }
     }
+}
+
+fn shares(world: &World) -> Vec<usize> {
+    let processes = world.nodes.iter().filter_map(|node| node.process.as_ref());
+    processes
+        .map(|process| {
+            process
+                .hosts
+                .values()
+                .filter(|host| host.writer.is_open())
+                .count()
+        })
+        .collect()
+}
+
+#[test]
+fn slots_of_a_dead_node_are_served_within_a_lease_and_two_seconds() {
+    for seed in 0..40 {
+        let (nodes, slots) =
+            [(2, 16), (3, 16), (4, 64), (5, 256)][usize::try_from(seed % 4).unwrap()];
+        let mut world = quiet(seed, nodes, slots);
+        for node in 0..nodes {
+            world.at(0, Event::Start(node));
+        }
+        let crash = 20 * SECOND + seed * 37 * MS;
+        world.at(crash, Event::Crash(0, None));
+        world.run(crash);
+        world.pauses.clear();
+        world.run(crash + 7 * SECOND);
+        assert_eq!(world.oracle.error, None, "seed {seed}");
+        let closed: Vec<_> = world.closed.iter().collect();
+        assert!(
+            closed.is_empty(),
+            "seed {seed}: not served again: {closed:?}"
+        );
+        let least = usize::try_from(slots).unwrap() / nodes;
+        assert!(world.pauses.len() >= least, "seed {seed}");
+        assert_eq!(
+            shares(&world).iter().sum::<usize>(),
+            usize::try_from(slots).unwrap()
+        );
+    }
+}
+
+#[test]
+fn a_node_that_joins_has_its_share_in_ten_seconds_and_no_slot_pauses_for_one() {
+    for seed in 0..40 {
+        let (nodes, slots) =
+            [(2, 16), (3, 16), (4, 64), (5, 256)][usize::try_from(seed % 4).unwrap()];
+        let mut world = quiet(seed, nodes, slots);
+        for node in 1..nodes {
+            world.at(0, Event::Start(node));
+        }
+        let join = 20 * SECOND + seed * 37 * MS;
+        world.at(join, Event::Start(0));
+        world.run(join);
+        world.pauses.clear();
+        world.run(join + 10 * SECOND);
+        assert_eq!(world.oracle.error, None, "seed {seed}");
+        let shares = shares(&world);
+        let slots = usize::try_from(slots).unwrap();
+        let fair = slots / nodes..=slots.div_ceil(nodes);
+        assert!(
+            shares.iter().all(|share| fair.contains(share)),
+            "seed {seed}: {shares:?}"
+        );
+        let longest = world.pauses.iter().max().copied().unwrap();
+        assert!(
+            longest < SECOND,
+            "seed {seed}: a slot paused for {longest} us"
+        );
+    }
+}
+
+#[test]
+fn a_leaving_node_gives_everything_up() {
+    let mut world = quiet(1, 2, 16);
+    world.at(0, Event::Start(0));
+    world.at(0, Event::Start(1));
+    world.run(15 * SECOND);
+    assert_eq!(shares(&world), [8, 8]);
+    let now = world.nodes[0].clock(world.now);
+    world.nodes[0].process.as_mut().unwrap().member.leave(now);
+    world.run(25 * SECOND);
+    assert_eq!(world.oracle.error, None);
+    assert_eq!(shares(&world), [0, 16]);
 }

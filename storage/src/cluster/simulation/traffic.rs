@@ -87,7 +87,6 @@ impl World {
         }
         let delay = self.delay();
         if is_open {
-            self.open_at.insert(slot, self.now);
             let host = self.host(to, slot);
             let upto = host.map_or(0, |host| host.committed.get(&device).copied().unwrap_or(0));
             self.after(delay, Event::Committed(device, upto, from));
@@ -112,13 +111,10 @@ impl World {
         it.at = wander.unwrap_or(it.at);
         let (first, last) = (it.committed + 1, it.made.min(it.committed + 8));
         let at = it.at;
-        if first <= last || self.plan.probes {
+        if first <= last {
             let delay = self.delay();
             if !self.rng.chance(self.faults.lost) {
-                self.after(
-                    delay,
-                    Event::Frame(at, device, first, last.max(first), From::Device),
-                );
+                self.after(delay, Event::Frame(at, device, first, last, From::Device));
             }
         }
         let next = self.rng.within(pace / 2, pace * 3 / 2);

@@ -67,8 +67,9 @@ pub(super) struct World {
     queue: BTreeMap<(u64, u64), Event>,
     number: u64,
     pub(super) steps: u64,
-    /// When each slot was last open for events, and the longest that it was not.
-    pub(super) open_at: BTreeMap<u32, u64>,
+    /// Since when slots are closed that were open, and how long slots were.
+    pub(super) closed: BTreeMap<u32, u64>,
+    pub(super) pauses: Vec<u64>,
 }
 
 impl World {
@@ -94,7 +95,8 @@ impl World {
             queue: BTreeMap::new(),
             number: 0,
             steps: 0,
-            open_at: BTreeMap::new(),
+            closed: BTreeMap::new(),
+            pauses: Vec::new(),
             rng,
             plan,
             faults,
@@ -352,6 +354,7 @@ impl World {
             Duty::Release { slot } => {
                 if let Some(host) = self.host(to, slot) {
                     host.is_releasing = true;
+                    self.closed.insert(slot, self.now);
                 }
                 self.flush(to, slot);
             }
@@ -440,6 +443,8 @@ impl World {
             Action::TellCommitted { flush } => self.tell_committed(to, slot, flush),
             Action::Serve { flush, epoch } => {
                 self.oracle.serves(&self.store, slot, flush, epoch);
+                let closed = self.closed.remove(&slot);
+                self.pauses.extend(closed.map(|since| self.now - since));
                 let next = load(&self.store, slot);
                 if let Some(host) = self.host(to, slot) {
                     if host.is_restored {
