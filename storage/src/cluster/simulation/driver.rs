@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::oracle::cells;
+use super::oracle::{cells, load};
 use super::store::RowWrite;
 use super::world::{Event, To, World};
 use super::{Faults, MS, Mistake, SECOND};
-use crate::cluster::{Action, Answer, Commit, Conditional};
+use crate::cluster::{Action, Answer, Commit, Conditional, End};
 
 impl World {
     /// Carries a command out. `tag` is the writer and the number of the request.
@@ -144,6 +144,72 @@ impl World {
             0 => (None, false),
             1 => (Some(self.delay()), false),
             _ => (Some(self.rng.within(MS, 8 * SECOND)), false),
+        }
+    }
+
+    /// A writer tells something that needs no answer.
+    pub(super) fn told(&mut self, to: To, slot: u32, action: Action) {
+        match action {
+            Action::TellCommitted { flush } => self.tell_committed(to, slot, flush),
+            Action::Serve { flush, epoch } => {
+                self.oracle.serves(&self.store, slot, flush, epoch);
+                let closed = self.closed.remove(&slot);
+                self.pauses.extend(closed.map(|since| self.now - since));
+                let next = load(&self.store, slot);
+                if let Some(host) = self.host(to, slot) {
+                    if host.is_restored {
+                        return;
+                    }
+                    host.is_restored = true;
+                    host.committed = next
+                        .iter()
+                        .map(|(device, next)| (*device, next - 1))
+                        .collect();
+                    host.base.clone_from(&next);
+                    host.next = next;
+                }
+                let now = self.clock(to.0);
+                self.member(to).taken(now, slot);
+            }
+            Action::Report(error) => self.oracle.fail(format!("slot {slot}: {error}")),
+            Action::Stop(end) => {
+                self.oracle.seen.insert(match &end {
+                    End::Lost(_) => "lost a race",
+                    End::Fenced(_) => "fenced",
+                    End::Released => "released",
+                });
+                if let Some(process) = &mut self.nodes[to.0].process {
+                    process.hosts.remove(&slot);
+                }
+                let now = self.clock(to.0);
+                let row = match &end {
+                    End::Lost(row) | End::Fenced(row) => Some(row),
+                    End::Released => None,
+                };
+                self.member(to).ended(now, slot, row);
+                self.duties(to);
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn tell_committed(&mut self, to: To, slot: u32, flush: u64) {
+        let is_early = self.is(Mistake::DeleteLogEarly);
+        if is_early {
+            self.after(MS, Event::DeleteLog((slot, flush)));
+        }
+        let Some(host) = self.host(to, slot) else {
+            return;
+        };
+        let events = std::mem::take(&mut host.flying);
+        for (device, seq) in &events {
+            host.committed.insert(*device, *seq);
+        }
+        for (device, seq) in events {
+            self.oracle.told(slot, device, seq);
+            if let Some(seqs) = self.nodes[to.0].journal.get_mut(&device) {
+                seqs.remove(&seq);
+            }
         }
     }
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use till_core::{
     EpochMark, QuarantineKey, QuarantineRow, Record, RecordHead, RecordKind, StoreRow, TerminalRow,
+    Totals,
 };
 use till_protocol::id::{StoreId, TerminalId, TillId};
 
@@ -79,8 +80,11 @@ pub(super) fn commit_of(slot: u32, flush: u64, next: &Next, events: &[(u32, u64)
         match seq % 5 {
             0 => {
                 let row = QuarantineRow {
+                    reason: 201,
+                    received_at_us: 0,
                     position: flush,
-                    ..QuarantineRow::default()
+                    sku: 0,
+                    quantity: 0,
                 };
                 commit.rows.quarantine.push((key, Some(row)));
             }
@@ -99,8 +103,11 @@ pub(super) fn commit_of(slot: u32, flush: u64, next: &Next, events: &[(u32, u64)
         commit.rows.terminals.push((id, row));
     }
     let row = StoreRow {
+        currency: 978,
+        zone: "UTC".to_owned(),
+        registered_at_us: 0,
         applied: after.values().sum(),
-        ..StoreRow::default()
+        training: Totals::default(),
     };
     let store = StoreId::new(slot + 1).unwrap();
     commit.rows.stores.push((store, row));

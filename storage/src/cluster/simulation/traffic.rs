@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Mistake;
-use super::world::{Event, From, To, World};
+use super::world::{Event, Sender, To, World};
 use crate::cluster::Route;
 
 impl World {
@@ -40,7 +40,7 @@ impl World {
                 let delay = self.delay();
                 self.after(
                     delay,
-                    Event::Frame(node, device, *first, last, From::Node(to)),
+                    Event::Frame(node, device, *first, last, Sender::Node(to)),
                 );
             }
         }
@@ -78,7 +78,7 @@ impl World {
         now: Duration,
         device: u32,
         seqs: (u64, u64),
-        from: From,
+        from: Sender,
     ) {
         let slot = device % self.plan.slots;
         let mut is_open = false;
@@ -90,7 +90,7 @@ impl World {
             let host = self.host(to, slot);
             let upto = host.map_or(0, |host| host.committed.get(&device).copied().unwrap_or(0));
             self.after(delay, Event::Committed(device, upto, from));
-        } else if let (From::Device, Route::At(address)) = (from, self.member(to).route(slot)) {
+        } else if let (Sender::Device, Route::At(address)) = (from, self.member(to).route(slot)) {
             self.after(delay, Event::Redirect(device, address.parse().unwrap()));
         }
         self.member(to).tick(now);
@@ -114,7 +114,7 @@ impl World {
         if first <= last {
             let delay = self.delay();
             if !self.rng.chance(self.faults.lost) {
-                self.after(delay, Event::Frame(at, device, first, last, From::Device));
+                self.after(delay, Event::Frame(at, device, first, last, Sender::Device));
             }
         }
         let next = self.rng.within(pace / 2, pace * 3 / 2);

@@ -5,18 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::node::{Host, Node};
-use super::oracle::{Oracle, commit_of, load};
+use super::oracle::{Oracle, commit_of};
 use super::rng::Rng;
 use super::store::{RowWrite, Store};
 use super::{Faults, MS, Mistake, Plan, SECOND};
-use crate::cluster::{Action, Answer, Conditional, Duty, End, NodeRow, SlotRow, SlotWriter};
+use crate::cluster::{Action, Answer, Conditional, Duty, NodeRow, SlotRow, SlotWriter};
 
 /// A process of a node: what was sent to an earlier one is lost.
 pub(super) type To = (usize, u32);
 
 /// Who sent a frame.
 #[derive(Clone, Copy)]
-pub(super) enum From {
+pub(super) enum Sender {
     Device,
     Node(To),
 }
@@ -38,8 +38,8 @@ pub(super) enum Event {
     PutRow(RowWrite),
     DeleteLog((u32, u64)),
     Device(u32),
-    Frame(usize, u32, u64, u64, From),
-    Committed(u32, u64, From),
+    Frame(usize, u32, u64, u64, Sender),
+    Committed(u32, u64, Sender),
     Redirect(u32, usize),
     Crash(usize, Option<u64>),
     Start(usize),
@@ -173,13 +173,13 @@ impl World {
                     world.frame(to, now, device, (first, last), from);
                 });
             }
-            Event::Committed(device, upto, From::Node(to)) => {
+            Event::Committed(device, upto, Sender::Node(to)) => {
                 let known = self.plan.mistake == Some(Mistake::ForgetBacklog);
                 if !known && let Some(seqs) = self.nodes[to.0].journal.get_mut(&device) {
                     seqs.retain(|seq| *seq > upto);
                 }
             }
-            Event::Committed(device, upto, From::Device) => {
+            Event::Committed(device, upto, Sender::Device) => {
                 let device = self.device(device);
                 device.committed = device.committed.max(upto);
             }
@@ -434,72 +434,6 @@ impl World {
             // The driver waits longer the more often it has tried.
             let wait = u64::from(command.attempt.min(6)) * 20 * MS;
             self.carry_out(to, slot, (born, command.request), command.action, wait);
-        }
-    }
-
-    /// A writer tells something that needs no answer.
-    pub(super) fn told(&mut self, to: To, slot: u32, action: Action) {
-        match action {
-            Action::TellCommitted { flush } => self.tell_committed(to, slot, flush),
-            Action::Serve { flush, epoch } => {
-                self.oracle.serves(&self.store, slot, flush, epoch);
-                let closed = self.closed.remove(&slot);
-                self.pauses.extend(closed.map(|since| self.now - since));
-                let next = load(&self.store, slot);
-                if let Some(host) = self.host(to, slot) {
-                    if host.is_restored {
-                        return;
-                    }
-                    host.is_restored = true;
-                    host.committed = next
-                        .iter()
-                        .map(|(device, next)| (*device, next - 1))
-                        .collect();
-                    host.base.clone_from(&next);
-                    host.next = next;
-                }
-                let now = self.clock(to.0);
-                self.member(to).taken(now, slot);
-            }
-            Action::Report(error) => self.oracle.fail(format!("slot {slot}: {error}")),
-            Action::Stop(end) => {
-                self.oracle.seen.insert(match &end {
-                    End::Lost(_) => "lost a race",
-                    End::Fenced(_) => "fenced",
-                    End::Released => "released",
-                });
-                if let Some(process) = &mut self.nodes[to.0].process {
-                    process.hosts.remove(&slot);
-                }
-                let now = self.clock(to.0);
-                let row = match &end {
-                    End::Lost(row) | End::Fenced(row) => Some(row),
-                    End::Released => None,
-                };
-                self.member(to).ended(now, slot, row);
-                self.duties(to);
-            }
-            _ => {}
-        }
-    }
-
-    pub(super) fn tell_committed(&mut self, to: To, slot: u32, flush: u64) {
-        let is_early = self.is(Mistake::DeleteLogEarly);
-        if is_early {
-            self.after(MS, Event::DeleteLog((slot, flush)));
-        }
-        let Some(host) = self.host(to, slot) else {
-            return;
-        };
-        let events = std::mem::take(&mut host.flying);
-        for (device, seq) in &events {
-            host.committed.insert(*device, *seq);
-        }
-        for (device, seq) in events {
-            self.oracle.told(slot, device, seq);
-            if let Some(seqs) = self.nodes[to.0].journal.get_mut(&device) {
-                seqs.remove(&seq);
-            }
         }
     }
 }
