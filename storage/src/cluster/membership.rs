@@ -119,6 +119,8 @@ pub struct Membership {
     beat_due: Duration,
     nodes_due: Duration,
     slots_due: Duration,
+    /// Until when slots are looked at more often.
+    restless_until: Duration,
     out: Vec<Duty>,
 }
 
@@ -142,6 +144,7 @@ impl Membership {
             beat_due: now,
             nodes_due: now,
             slots_due: now,
+            restless_until: now,
             out: Vec::new(),
         }
     }
@@ -236,7 +239,8 @@ impl Membership {
         let Some((_, begun)) = self.nodes_read.take_if(|(number, _)| *number == read) else {
             return;
         };
-        for row in rows.iter().filter(|row| row.node != self.config.me) {
+        let me = self.config.me;
+        for row in rows.iter().filter(|row| row.node != me) {
             self.see(row, now);
         }
         let slots = &self.slots;

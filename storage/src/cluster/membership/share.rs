@@ -38,18 +38,20 @@ impl Membership {
         let (target, floor) = self.target(&live);
         let mine = self.held.values().filter(|held| **held != Held::Going);
         let mine = narrow(mine.count());
+        let is_free = self.slots.values().any(|seen| seen.free_since.is_some());
+        if mine < floor || is_free || self.is_below(floor, &live) {
+            self.restless_until = self.now.saturating_add(self.config.lease);
+        }
         if self.is_leaving {
             self.give(mine, &live);
-        } else if mine > target {
-            if self.is_below(floor, &live) {
-                self.give(mine.saturating_sub(target), &live);
-                self.look_soon();
-            }
-        } else {
+        } else if mine > target && self.is_below(floor, &live) {
+            self.give(mine.saturating_sub(target), &live);
+        } else if mine <= target {
             self.take(target.saturating_sub(mine));
-            if mine < target {
-                self.look_soon();
-            }
+        }
+        // While slots change hands, a slot waits as long as nobody looks.
+        if mine != target && self.now < self.restless_until {
+            self.look_soon();
         }
     }
 

@@ -9,7 +9,7 @@ use super::oracle::{Oracle, commit_of};
 use super::rng::Rng;
 use super::store::{RowWrite, Store};
 use super::{Faults, MS, Mistake, Plan, SECOND};
-use crate::cluster::{Action, Answer, Conditional, Duty, NodeRow, SlotRow, SlotWriter};
+use crate::cluster::{Answer, Conditional, Duty, NodeRow, SlotRow, SlotWriter};
 
 /// A process of a node: what was sent to an earlier one is lost.
 pub(super) type To = (usize, u32);
