@@ -56,7 +56,10 @@ fn no_seed_breaks_a_promise() {
     });
     let sum = sum.into_inner().unwrap();
     let (flushes, steps) = (sum.flushes, sum.steps);
-    println!("{SEEDS} seeds, {flushes} flushes, {steps} steps: {:?}", sum.seen);
+    println!(
+        "{SEEDS} seeds, {flushes} flushes, {steps} steps: {:?}",
+        sum.seen
+    );
     let first = &sum.broken[..sum.broken.len().min(8)];
     assert!(first.is_empty(), "{} seeds: {first:#?}", sum.broken.len());
     for sight in [
