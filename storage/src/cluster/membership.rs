@@ -121,6 +121,8 @@ pub struct Membership {
     slots_due: Duration,
     /// Until when slots are looked at more often.
     restless_until: Duration,
+    /// Since when this node has had more slots than any should have.
+    crowded_since: Option<Duration>,
     out: Vec<Duty>,
 }
 
@@ -145,6 +147,7 @@ impl Membership {
             nodes_due: now,
             slots_due: now,
             restless_until: now,
+            crowded_since: None,
             out: Vec::new(),
         }
     }

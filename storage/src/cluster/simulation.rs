@@ -1,5 +1,5 @@
 //! A simulated cluster: several nodes, a store that loses answers, devices. One seed is one world; a seed that fails is
-//! printed, and `TILL_SEED` replays it alone.
+//! printed, and `TILL_SEED` replays it alone; `TILL_SEEDS` sets how many are tried.
 
 mod driver;
 mod node;
@@ -209,9 +209,10 @@ impl World {
             let slot = number % slots;
             let is_whole = (1..=device.made).all(|seq| self.oracle.has(slot, number, seq));
             if device.gone_at == u64::MAX && (!is_whole || device.committed != device.made) {
+                let at = &self.nodes[device.at];
                 let what = format!(
-                    "device {number} made {}, {} committed",
-                    device.made, device.committed
+                    "device {number} made {}, {} committed, last at node {} (gone: {})",
+                    device.made, device.committed, at.number, at.is_lost
                 );
                 self.oracle.fail(what);
             }

@@ -2,13 +2,25 @@
 //!
 //! The nodes that are alive and stay, in the order of their ids, have a target each: the slots divided by their number,
 //! and one more for the first ones. A node below its target takes slots that nobody has, in an order of its own. A node
-//! above its target gives up slots while another one is below what everybody has at least: never to nobody, and never
-//! more at a time than an eighth of all slots.
+//! above its target gives up slots while another one is below what everybody has at least (the floor). When nobody is,
+//! a node gives up what it has above the most that anybody should have (the ceiling): without this, whoever took the
+//! slots of several dead nodes would keep up to one slot too many per node for ever. Nobody gives up a slot only because
+//! its place among the ids has changed. Slots are never given to nobody, and never more at a time than an eighth of all.
 
 use std::time::Duration;
 
 use super::{Duty, Held, Membership, NodeId};
 use crate::num::{narrow, size32};
+
+/// What a node should have, in slots.
+struct Share {
+    /// This node, by its place among the ids.
+    target: u32,
+    /// Any node at least.
+    floor: u32,
+    /// Any node at most.
+    ceiling: u32,
+}
 
 /// A place in the order in which a node takes slots: differs from node to node, so that they do not all reach for the
 /// same one. The finaliser of splitmix64, as in [`super::super::slot_of`].
@@ -35,17 +47,26 @@ impl Membership {
         }
         self.watch_free();
         let live = self.live();
-        let (target, floor) = self.target(&live);
+        let Share {
+            target,
+            floor,
+            ceiling,
+        } = self.share(&live);
         let mine = self.held.values().filter(|held| **held != Held::Going);
         let mine = narrow(mine.count());
         let is_free = self.slots.values().any(|seen| seen.free_since.is_some());
-        if mine < floor || is_free || self.is_below(floor, &live) {
+        let is_any_below = self.is_any(&live, |owned| owned < floor);
+        let is_any_above = self.is_any(&live, |owned| owned > ceiling);
+        if mine < floor || mine > ceiling || is_free || is_any_below || is_any_above {
             self.restless_until = self.now.saturating_add(self.config.lease);
         }
+        let crowded_for = self.watch_crowd(mine > ceiling);
         if self.is_leaving {
             self.give(mine, &live);
-        } else if mine > target && self.is_below(floor, &live) {
+        } else if mine > target && is_any_below {
             self.give(mine.saturating_sub(target), &live);
+        } else if crowded_for >= self.share_of_lease(2) {
+            self.give(mine.saturating_sub(ceiling), &live);
         } else if mine <= target {
             self.take(target.saturating_sub(mine));
         }
@@ -67,25 +88,37 @@ impl Membership {
         live
     }
 
-    /// How many slots this node should have, and how many each has at least.
-    fn target(&self, live: &[NodeId]) -> (u32, u32) {
+    /// How many slots this node should have, and how many each has at least and at most.
+    fn share(&self, live: &[NodeId]) -> Share {
         let nodes = narrow(live.len()).max(1);
         let floor = self.config.slots.checked_div(nodes).unwrap_or(0);
         let over = self.config.slots.checked_rem(nodes).unwrap_or(0);
         let place = live.iter().position(|node| *node == self.config.me);
         let has_one_more = place.is_some_and(|place| narrow(place) < over);
-        (floor.saturating_add(u32::from(has_one_more)), floor)
+        Share {
+            target: floor.saturating_add(u32::from(has_one_more)),
+            floor,
+            ceiling: floor.saturating_add(u32::from(over > 0)),
+        }
     }
 
-    /// Whether another node that stays has fewer slots than everybody should.
-    fn is_below(&self, floor: u32, live: &[NodeId]) -> bool {
+    /// Whether the number of slots of any other node that stays is such a one.
+    fn is_any(&self, live: &[NodeId], is_such: impl Fn(u32) -> bool) -> bool {
         live.iter()
             .filter(|node| **node != self.config.me)
             .any(|node| {
                 let rows = self.slots.values();
                 let owned = rows.filter(|seen| seen.row.owner == Some(*node)).count();
-                narrow(owned) < floor
+                is_such(narrow(owned))
             })
+    }
+
+    /// For how long this node has had more slots than anybody should. It waits a little before it gives them up: those
+    /// who will take them have to see it first and look more often, so that no slot waits for its next owner.
+    fn watch_crowd(&mut self, is_crowded: bool) -> Duration {
+        let since = self.crowded_since.filter(|_| is_crowded);
+        self.crowded_since = is_crowded.then_some(since.unwrap_or(self.now));
+        since.map_or(Duration::ZERO, |since| self.now.saturating_sub(since))
     }
 
     fn is_free(&self, slot: u32) -> bool {

@@ -172,3 +172,28 @@ fn the_excess_goes_to_a_node_that_has_too_little_and_never_to_nobody() {
     let duties: Vec<Duty> = member.drain().collect();
     assert!(!duties.iter().any(|duty| matches!(duty, Duty::Acquire(_))));
 }
+
+#[test]
+fn more_than_anybody_should_have_goes_back_although_nobody_has_too_little() {
+    let mut member = member(5, None);
+    round(&mut member, 0, &[], &slots(&[None; 5]));
+    for slot in 0..5 {
+        member.taken(at(1), slot);
+    }
+    let mut rows = slots(&[Some(1), Some(1), Some(1), Some(2), Some(3)]);
+    for slot in [3, 4] {
+        let row = &mut rows[slot];
+        row.epoch = 8;
+        member.ended(at(2), row.slot, Some(row));
+    }
+    let mut released = Vec::new();
+    for ms in (1_000..8_000).step_by(250) {
+        let peers = [peer(2, ms), peer(3, ms)];
+        for duty in round(&mut member, ms, &peers, &rows) {
+            assert!(matches!(duty, Duty::Release { .. }), "{duty:?}");
+            released.push(ms);
+        }
+    }
+    // Once the two others have had half a lease to see what will come.
+    assert_eq!(released, [3_500]);
+}

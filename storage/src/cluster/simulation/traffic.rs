@@ -108,10 +108,16 @@ impl World {
         if !is_calm {
             it.made += 1;
         }
+        // A node that is gone for good answers nothing: a device that hears nothing tries the next address, as a real one
+        // does. One that only wandered by chance could stay with a dead node until the end of the world.
+        if it.unanswered >= 2 {
+            (it.at, it.unanswered) = ((it.at + 1) % nodes, 0);
+        }
         it.at = wander.unwrap_or(it.at);
         let (first, last) = (it.committed + 1, it.made.min(it.committed + 8));
         let at = it.at;
         if first <= last {
+            it.unanswered += 1;
             let delay = self.delay();
             if !self.rng.chance(self.faults.lost) {
                 self.after(delay, Event::Frame(at, device, first, last, Sender::Device));

@@ -52,6 +52,8 @@ pub(super) struct Device {
     pub(super) made: u64,
     pub(super) committed: u64,
     pub(super) at: usize,
+    /// How many frames it has sent since it last had an answer.
+    pub(super) unanswered: u32,
     pub(super) gone_at: u64,
 }
 
@@ -84,6 +86,7 @@ impl World {
             made: 0,
             committed: 0,
             at: 0,
+            unanswered: 0,
             gone_at: u64::MAX,
         });
         Self {
@@ -182,8 +185,12 @@ impl World {
             Event::Committed(device, upto, Sender::Device) => {
                 let device = self.device(device);
                 device.committed = device.committed.max(upto);
+                device.unanswered = 0;
             }
-            Event::Redirect(device, node) => self.device(device).at = node,
+            Event::Redirect(device, node) => {
+                let device = self.device(device);
+                (device.at, device.unanswered) = (node, 0);
+            }
             Event::Device(device) => self.device_acts(device),
             event => self.at_store(event),
         }
