@@ -292,11 +292,12 @@ impl Membership {
     fn see_slot(&mut self, row: &SlotRow) {
         if let Some(owner) = row.owner.filter(|owner| *owner != self.config.me) {
             // An owner whose row is gone has a lease of patience from now on.
+            let is_former = self.config.former == Some(owner);
             self.peers.entry(owner).or_insert(Peer {
                 beat: 0,
                 is_leaving: true,
                 since: self.now,
-                is_dead: self.config.former == Some(owner),
+                is_dead: is_former,
             });
         }
         match self.slots.get_mut(&row.slot) {

@@ -214,8 +214,8 @@ impl World {
     }
 
     /// What happens to the nodes themselves.
-    pub(super) fn nemesis(&mut self, event: Event) {
-        match event {
+    pub(super) fn nemesis(&mut self, event: &Event) {
+        match *event {
             Event::Crash(node, back) => {
                 let (now, node) = (self.now, &mut self.nodes[node]);
                 if let Some(process) = node.process.take() {

@@ -131,7 +131,7 @@ impl Store {
     }
 
     /// A plain write arrives.
-    pub(super) fn put_row(&mut self, write: RowWrite, oracle: &mut Oracle) {
+    pub(super) fn put_row(&mut self, write: &RowWrite, oracle: &mut Oracle) {
         let (key, cell) = write.cell.clone();
         let place = (write.slot, key);
         let old = self.rows.get(&place);
@@ -139,7 +139,7 @@ impl Store {
         if old.is_some_and(|old| (old.stamp, &old.cell) >= (write.stamp, &cell)) {
             return;
         }
-        oracle.written(&write, old.map(|old| old.flush));
+        oracle.written(write, old.map(|old| old.flush));
         let row = Row {
             stamp: write.stamp,
             cell,

@@ -231,9 +231,9 @@ impl World {
             Event::PutPart(place, epoch, part, body) => {
                 self.store.put_part(place, epoch, part, body);
             }
-            Event::PutRow(write) => self.store.put_row(write, &mut self.oracle),
+            Event::PutRow(write) => self.store.put_row(&write, &mut self.oracle),
             Event::DeleteLog(place) => self.store.delete_log(place),
-            event => self.nemesis(event),
+            event => self.nemesis(&event),
         }
     }
 
