@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use super::world::{Event, World};
 use super::{MS, Mistake, SECOND, judge, quiet};
 
-const SEEDS: u64 = 1_000;
+const SEEDS: u64 = 1_900;
 const SEEDS_TO_FIND: u64 = 400;
 
 fn number(variable: &str) -> Option<u64> {
