@@ -9,6 +9,7 @@ mod ids;
 mod names;
 mod plan;
 mod recover;
+mod release;
 mod retry;
 mod session;
 mod tally;

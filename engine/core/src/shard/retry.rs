@@ -315,7 +315,7 @@ impl Shard {
             }
         }
         for verdict in &record.verdicts {
-            self.release(record, verdict);
+            self.set_free(record, verdict);
         }
         self.touch_terminal(scope.terminal, self.actors.generation);
         self.touch_store(scope.store.get());
@@ -323,7 +323,7 @@ impl Shard {
     }
 
     // Takes an entry out of the quarantine.
-    fn release(&mut self, record: &Record, verdict: &Verdict) {
+    fn set_free(&mut self, record: &Record, verdict: &Verdict) {
         let key = QuarantineKey {
             terminal: record.head.terminal,
             epoch: record.head.epoch,

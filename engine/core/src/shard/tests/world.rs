@@ -110,6 +110,14 @@ impl World {
         self.rows.learn(position, record);
     }
 
+    /// The store leaves after a flush; what comes next brings it in again.
+    pub(super) fn leave(&mut self) {
+        self.flush();
+        self.shard.release(&|_| true);
+        assert_eq!((self.shard.actors(), self.shard.terminals()), (0, 0));
+        assert_eq!(self.shard.dirty_rows(), 0);
+    }
+
     /// Begins a flush; what is sent before [`Self::write`] finds neither rows nor a clean actor.
     pub(super) fn take(&mut self) {
         self.write();
