@@ -1,6 +1,7 @@
 //! A shard: whole stores with all their actors, and the one door to them.
 
 mod actors;
+mod adopt;
 mod batch;
 mod commit;
 mod decide;

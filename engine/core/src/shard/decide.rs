@@ -4,6 +4,7 @@ use till_protocol::code::Reason;
 use till_protocol::time::Timestamp;
 
 use super::SessionKey;
+use super::batch::Found;
 use super::ids::EventIds;
 use super::names::names_any;
 use super::plan::{Planner, Scope};
@@ -18,8 +19,7 @@ use crate::row::{EventIdRow, Names, RowsError, Space};
 pub(super) struct Decider<'d> {
     pub(super) now: Timestamp,
     pub(super) session: SessionKey,
-    pub(super) refusals: &'d [(u32, Reason)],
-    pub(super) masked: &'d [u32],
+    pub(super) found: Found<'d>,
     pub(super) names: &'d dyn Names,
     pub(super) event_ids: &'d EventIds,
     /// SKUs that the batch names, sorted.
@@ -80,7 +80,7 @@ impl Decider<'_> {
         index: u32,
         seq: u64,
     ) -> Result<Option<(Outcome, Option<Reason>)>, RowsError> {
-        if let Some(reason) = refusal_of(self.refusals, index) {
+        if let Some(reason) = reason_of(self.found.refusals, index) {
             return Ok(Some((Outcome::Refused, Some(reason))));
         }
         if let Some(id) = event.event_id().map(|id| id.in_store(scope.store)) {
@@ -109,8 +109,8 @@ impl Decider<'_> {
                 }
             }
         }
-        Ok(self
-            .collision(event)
+        Ok(reason_of(self.found.aside, index)
+            .or_else(|| self.collision(event))
             .map(|reason| (Outcome::Quarantined, Some(reason))))
     }
 
@@ -146,7 +146,7 @@ impl Decider<'_> {
         if self.session.clock_suspect {
             flags |= flag::CLOCK_SUSPECT;
         }
-        if self.masked.contains(&index) {
+        if self.found.masked.contains(&index) {
             flags |= flag::CARD_MASKED;
         }
         if event.is_training() {
@@ -179,13 +179,13 @@ impl Decider<'_> {
     }
 }
 
-/// Why the frame's check refused an event.
-pub(super) fn refusal_of(refusals: &[(u32, Reason)], index: u32) -> Option<Reason> {
-    if refusals.is_empty() {
+/// The reason that stands beside an index, if there is one.
+pub(super) fn reason_of(reasons: &[(u32, Reason)], index: u32) -> Option<Reason> {
+    if reasons.is_empty() {
         return None;
     }
-    let at = refusals
-        .binary_search_by_key(&index, |(refused, _)| *refused)
+    let at = reasons
+        .binary_search_by_key(&index, |(other, _)| *other)
         .ok()?;
-    refusals.get(at).map(|(_, reason)| *reason)
+    reasons.get(at).map(|(_, reason)| *reason)
 }

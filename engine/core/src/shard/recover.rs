@@ -66,13 +66,13 @@ impl Shard {
         scope: &Scope<'_>,
     ) -> Result<(), RowsError> {
         let head = &record.head;
-        let window = self
-            .actors
-            .terminals
-            .get(&scope.terminal)
-            .map_or(Window::Next { skip: head.skip }, |actor| {
-                actor.row.window(head.epoch, head.first_seq, head.count)
-            });
+        let window = self.actors.terminals.get(&scope.terminal).map_or(
+            Window::Next { skip: head.skip },
+            |actor| {
+                let row = &actor.row;
+                row.window_of_record(head.epoch, head.first_seq, head.count)
+            },
+        );
         match window {
             Window::Next { skip } if skip == head.skip => {}
             // A salvaged journal has gaps; what is left of it is applied.

@@ -8,6 +8,7 @@ use till_protocol::time::Timestamp;
 use till_protocol::verified::Verified;
 use till_protocol::view::View;
 
+use super::batch::Found;
 use super::decide::Decider;
 use super::names::names_all_skus;
 use super::plan::{Planner, Scope};
@@ -170,8 +171,10 @@ impl Shard {
                 epoch,
                 clock_suspect,
             },
-            refusals: &[],
-            masked: &masked,
+            found: Found {
+                masked: &masked,
+                ..Found::default()
+            },
             names,
             event_ids: &self.event_ids,
             named: std::mem::take(&mut self.plan.named),

@@ -1,5 +1,7 @@
 //! Stories about shards, told against a store of rows in memory.
 
+mod adopting;
+mod backlog;
 mod counting;
 mod leaving;
 mod memory;

@@ -110,6 +110,13 @@ impl World {
         self.rows.learn(position, record);
     }
 
+    /// Takes a record of another journal in.
+    pub(super) fn adopt(&mut self, record: &Record) -> Handled {
+        let handled = self.shard.adopt(record, &self.rows, &self.names).unwrap();
+        self.keep(&handled);
+        handled
+    }
+
     /// The store leaves after a flush; what comes next brings it in again.
     pub(super) fn leave(&mut self) {
         self.flush();
