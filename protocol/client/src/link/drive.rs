@@ -6,16 +6,20 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use quinn::{Connection, RecvStream, SendStream};
 use thiserror::Error;
+use till_protocol::code::Reason;
 use till_protocol::codec::FrameDecoder;
 use till_protocol::header::WireError;
 use till_protocol::reply::{Message, MessageError};
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, sleep_until, timeout};
 
+use super::node::{Gone, Node};
 use super::terminal::{Inner, SendError, State};
 use super::{FAREWELL, Happening, LinkShared, clock, jitter};
 use crate::session::{End, Notice, SessionError};
 
+/// Redirects that are followed one after another without a pause.
+const REDIRECTS_AT_ONCE: u32 = 2;
 /// Most bytes that are taken from a stream in one step.
 pub(super) const READ_BYTES: usize = 64 << 10;
 /// Most pieces that are handed to QUIC in one step: enough that small frames share packets, and little enough that an
@@ -89,18 +93,26 @@ async fn converse(link: &Arc<LinkShared>, inner: &Inner) {
     let mut backoff = link.config.backoff;
     let mut rng = jitter();
     let patience = link.config.connect_timeout * 2;
+    let mut redirects = 0;
     let mut closing = inner.closing.subscribe();
     loop {
         let found = tokio::select! {
-            found = timeout(patience, node.connection(link)) => found,
+            found = reach(link, &node, patience) => found,
             _ = closing.wait_for(|closing| *closing) => return,
         };
         let connection = match found {
             Ok(Some(connection)) => connection,
             Ok(None) => return,
-            Err(_) => {
-                // An engine that a redirect named and that does not answer is left again.
+            Err(Gone) => {
+                // An engine that a redirect named is left again. Until the others know that it is gone, they name it again.
+                let is_home = Arc::ptr_eq(&node, &link.home);
                 node = Arc::clone(&link.home);
+                if !is_home {
+                    tokio::select! {
+                        () = sleep(backoff.next(&mut rng)) => {}
+                        _ = closing.wait_for(|closing| *closing) => return,
+                    }
+                }
                 continue;
             }
         };
@@ -113,6 +125,7 @@ async fn converse(link: &Arc<LinkShared>, inner: &Inner) {
         inner.publish();
         if was_live {
             backoff.reset();
+            redirects = 0;
         }
         match ended {
             Ok(None) => return,
@@ -120,15 +133,30 @@ async fn converse(link: &Arc<LinkShared>, inner: &Inner) {
                 inner.tell(&Happening::Ended(&end));
                 match end {
                     End::Renew => continue,
-                    End::Redirect(address) => node = link.node_at(&address),
+                    End::Redirect(address) => {
+                        node = link.node_at(&address);
+                        redirects += 1;
+                        // Engines that send it to and fro are asked with pauses.
+                        if redirects <= REDIRECTS_AT_ONCE {
+                            continue;
+                        }
+                    }
                     End::Bye { reason, text } => {
                         tracing::debug!(terminal = %inner.terminal, %reason, text, "the engine said bye");
+                        // It may know no better than the others who serves the store next.
+                        if matches!(reason, Reason::Moved | Reason::Draining) {
+                            node = Arc::clone(&link.home);
+                        }
                     }
                 }
             }
             Err(error) => {
                 tracing::debug!(terminal = %inner.terminal, %error, "stream lost");
                 inner.tell(&Happening::Lost(&error.to_string()));
+                // An engine that is lost may be gone for good; the others know, or will.
+                if connection.close_reason().is_some() {
+                    node = Arc::clone(&link.home);
+                }
                 // If it was the outbox that failed, and for good, its keeper finds out.
                 inner.keep.notify_one();
             }
@@ -138,6 +166,21 @@ async fn converse(link: &Arc<LinkShared>, inner: &Inner) {
             _ = closing.wait_for(|closing| *closing) => return,
         }
     }
+}
+
+/// The connection to an engine. The link's own addresses are waited for; an engine that a redirect named is gone when the
+/// next attempt fails.
+async fn reach(
+    link: &LinkShared,
+    node: &Arc<Node>,
+    patience: Duration,
+) -> Result<Option<Connection>, Gone> {
+    let found = if Arc::ptr_eq(node, &link.home) {
+        timeout(patience, node.connection(link)).await.map(Ok)
+    } else {
+        timeout(patience, node.connection_soon(link)).await
+    };
+    found.unwrap_or(Err(Gone))
 }
 
 /// One stream from Hello to its end; `None` when this side has closed it.
