@@ -43,13 +43,18 @@ enum Command {
 
 #[derive(Args, Debug)]
 struct Engine {
-    /// QUIC address of a running engine.
-    #[arg(long, value_name = "HOST:PORT", requires = "identity")]
-    addr: Option<String>,
+    /// QUIC address of a running engine; of several that share their stores, with commas between.
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        requires = "identity",
+        value_delimiter = ','
+    )]
+    addr: Vec<String>,
     /// PEM file that speaks for every terminal (`serve --dev` makes one under DIR/pki).
     #[arg(long, value_name = "PATH")]
     identity: Option<PathBuf>,
-    /// Admin URL of the engine; by default found in engine.json near the identity.
+    /// Admin URL of the engine, or of each of several, with commas between; by default found in engine.json near the identity.
     #[arg(long, value_name = "URL")]
     admin: Option<String>,
 }
@@ -183,12 +188,12 @@ pub fn main(args: impl IntoIterator<Item = OsString>, starter: &dyn EngineStarte
 }
 
 fn bench(args: Bench, starter: &dyn EngineStarter) -> Result<bool> {
-    if !args.spawn && args.engine.addr.is_none() {
+    if !args.spawn && args.engine.addr.is_empty() {
         bail!(
             "say --spawn to start an engine, or --addr HOST:PORT --identity PATH for one that runs"
         );
     }
-    let engine = args.engine.running()?;
+    let engine = args.engine.running()?.map(Running::alone).transpose()?;
     let config = BenchConfig {
         data: args.data,
         engine,
@@ -209,10 +214,11 @@ fn bench(args: Bench, starter: &dyn EngineStarter) -> Result<bool> {
 
 fn replay(args: Replay, starter: &dyn EngineStarter) -> Result<bool> {
     let target = match (args.engine.running()?, args.data) {
-        (Some((addr, identity, admin)), _) => Target::Running {
-            addr,
-            identity,
-            admin,
+        (Some(running), _) => Target::Running {
+            addr: running.addr,
+            others: running.others,
+            identity: running.identity,
+            admin: running.admin,
         },
         (None, Some(data)) => Target::Spawn { data },
         (None, None) => {
@@ -248,13 +254,14 @@ fn replay(args: Replay, starter: &dyn EngineStarter) -> Result<bool> {
 }
 
 fn fleet(args: Fleet) -> Result<bool> {
-    let Some((addr, identity, admin)) = args.engine.running()? else {
+    let Some(running) = args.engine.running()? else {
         bail!(
             "say --addr HOST:PORT --identity PATH; `tillstream serve --dev --data DIR` starts an engine"
         );
     };
     let config = FleetConfig {
-        admin,
+        others: running.others,
+        admin: running.admin,
         stores: args.stores,
         terminals: args.terminals,
         skus: args.skus,
@@ -263,24 +270,53 @@ fn fleet(args: Fleet) -> Result<bool> {
         rude: args.rude,
         outbox: args.outbox,
         seed: args.seed,
-        ..FleetConfig::new(addr, identity)
+        ..FleetConfig::new(running.addr, running.identity)
     };
     let report = fleet::run(&config, &mut |live| say(&live.to_string()))?;
     finish(&report, args.json, &report.differences)?;
     Ok(report.reconciled)
 }
 
+/// Engines that run.
+struct Running {
+    addr: SocketAddr,
+    others: Vec<SocketAddr>,
+    identity: PathBuf,
+    admin: Option<String>,
+}
+
+impl Running {
+    /// One engine, as the bench measures it.
+    fn alone(self) -> Result<(SocketAddr, PathBuf, Option<String>)> {
+        if !self.others.is_empty() {
+            bail!("bench measures one engine; give --addr one address");
+        }
+        Ok((self.addr, self.identity, self.admin))
+    }
+}
+
 impl Engine {
-    fn running(&self) -> Result<Option<(SocketAddr, PathBuf, Option<String>)>> {
-        let (Some(addr), Some(identity)) = (&self.addr, &self.identity) else {
+    fn running(&self) -> Result<Option<Running>> {
+        let Some(identity) = &self.identity else {
             return Ok(None);
         };
-        let found = addr
-            .to_socket_addrs()
-            .with_context(|| format!("{addr} is no address"))?
-            .next();
-        let found = found.with_context(|| format!("{addr} has no address"))?;
-        Ok(Some((found, identity.clone(), self.admin.clone())))
+        let found = |addr: &String| {
+            let mut all = addr
+                .to_socket_addrs()
+                .with_context(|| format!("{addr} is no address"))?;
+            all.next().with_context(|| format!("{addr} has no address"))
+        };
+        let mut addrs = self.addr.iter().map(found).collect::<Result<Vec<_>>>()?;
+        if addrs.is_empty() {
+            return Ok(None);
+        }
+        let addr = addrs.remove(0);
+        Ok(Some(Running {
+            addr,
+            others: addrs,
+            identity: identity.clone(),
+            admin: self.admin.clone(),
+        }))
     }
 }
 
@@ -344,6 +380,8 @@ mod tests {
             "tillload bench --spawn --rate 100000",
             "tillload replay --file F.csv --addr 127.0.0.1:4433 --identity P --json",
             "tillload replay --file F.csv --spawn --data D --currency JPY --time-zone Asia/Tokyo --strict",
+            "tillload fleet --addr 127.0.0.1:1,127.0.0.1:2,127.0.0.1:3 --identity P --admin U1,U2",
+            "tillload replay --file F.csv --addr 127.0.0.1:1,127.0.0.1:2 --identity P",
             "tillload fleet --addr 127.0.0.1:1 --identity P --stores 2 --terminals 3 --rate 100 --duration 20s --rude 0.2 --outbox O --json",
         ] {
             Cli::try_parse_from(line.split(' ')).unwrap();

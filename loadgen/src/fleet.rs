@@ -42,9 +42,11 @@ const LIVE_EVERY: Duration = Duration::from_secs(1);
 pub struct FleetConfig {
     /// QUIC address of the engine.
     pub addr: SocketAddr,
+    /// QUIC addresses of further engines that share its stores.
+    pub others: Vec<SocketAddr>,
     /// Identity file that speaks for every terminal.
     pub identity: PathBuf,
-    /// Admin URL of the engine; found beside the identity when `None`.
+    /// Admin URL of the engine, or several with commas between; found beside the identity when `None`.
     pub admin: Option<String>,
     /// Number of stores, from store 1.
     pub stores: u32,
@@ -71,6 +73,7 @@ impl FleetConfig {
     pub fn new(addr: SocketAddr, identity: PathBuf) -> Self {
         Self {
             addr,
+            others: Vec::new(),
             identity,
             admin: None,
             stores: 50,
@@ -83,6 +86,14 @@ impl FleetConfig {
             seed: 1,
             stop: Arc::default(),
         }
+    }
+
+    /// All addresses, the `first` one of them in front.
+    pub(crate) fn addrs(&self, first: usize) -> Vec<SocketAddr> {
+        let mut addrs = [&[self.addr], &self.others[..]].concat();
+        let turn = first % addrs.len();
+        addrs.rotate_left(turn);
+        addrs
     }
 
     fn check(&self) -> Result<()> {
@@ -230,7 +241,7 @@ pub fn run(config: &FleetConfig, on_live: &mut dyn FnMut(&Live)) -> Result<Fleet
         .enable_all()
         .build()?;
     let identity = Identity::read(&config.identity)?;
-    runtime.block_on(wire::reach(config.addr, &config.identity))?;
+    runtime.block_on(wire::reach_any(&config.addrs(0), &config.identity))?;
     let mut chain = runtime.block_on(honest::Chain::open(config, &identity))?;
     let stores: Vec<u32> = (1..=config.stores).collect();
     let baseline = Baseline::read(&admin, &stores, true)?;

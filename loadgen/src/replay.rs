@@ -38,9 +38,11 @@ pub enum Target {
     Running {
         /// Its QUIC address.
         addr: SocketAddr,
+        /// QUIC addresses of further engines that share its stores.
+        others: Vec<SocketAddr>,
         /// The identity file that speaks for every terminal.
         identity: PathBuf,
-        /// Its admin port; found beside the identity when `None`.
+        /// Its admin port, or several with commas between; found beside the identity when `None`.
         admin: Option<String>,
     },
     /// An engine of its own on a data folder, stopped at the end.
@@ -48,6 +50,16 @@ pub enum Target {
         /// The folder.
         data: PathBuf,
     },
+}
+
+impl Target {
+    /// Further engines behind the first.
+    pub(crate) fn others(&self) -> &[SocketAddr] {
+        match self {
+            Self::Running { others, .. } => others,
+            Self::Spawn { .. } => &[],
+        }
+    }
 }
 
 /// What is replayed, and how.
@@ -101,6 +113,7 @@ pub fn run(
             addr,
             identity,
             admin,
+            ..
         } => running(*addr, identity, admin.as_deref())?,
         Target::Spawn { data } => {
             let options = EngineOptions {

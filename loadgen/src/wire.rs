@@ -3,6 +3,7 @@
 //! The bench needs this to cost less than what it measures, and rude devices need it to say what no honest client says.
 //! Honest devices go through [`till_client`].
 
+use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use bytes::Bytes;
 use quinn::{Connection, Endpoint, RecvStream, SendStream};
 use rkyv::rancor;
-use till_client::{Identity, SERVER_NAME, Tuning};
+use till_client::{Identity, LinkConfig, SERVER_NAME, Tuning};
 use till_protocol::codec::{FrameDecoder, encode_frame};
 use till_protocol::family::{Family, device, sale, sensor, stock};
 use till_protocol::header::FrameHeader;
@@ -25,6 +26,8 @@ use crate::trade::{Event, push_move, push_reading, push_sign};
 
 /// Largest piece that is read from a stream at once.
 const READ_MAX: usize = 64 * 1_024;
+/// Longest wait for one of several engines.
+const CONNECT_MAX: Duration = Duration::from_secs(2);
 /// Longest wait for an engine that should be there.
 const REACH_MAX: Duration = Duration::from_secs(5);
 /// The version of every family that is spoken here.
@@ -53,11 +56,32 @@ pub async fn connect(addr: SocketAddr, identity: &Path) -> Result<(Endpoint, Con
     Ok((endpoint, connection))
 }
 
-/// Makes sure that an engine answers at an address, before a run begins that would wait for it with patience.
+/// How honest devices reach engines.
+pub fn link(addrs: &[SocketAddr], identity: &Identity) -> LinkConfig {
+    let mut config = LinkConfig::to_any(addrs.iter().map(ToString::to_string), identity.clone());
+    if addrs.len() > 1 {
+        // Where others stand in, a dead engine is left soon.
+        config.connect_timeout = CONNECT_MAX;
+    }
+    config
+}
+
+/// Makes sure that an engine answers at one of some addresses, before a run begins that would wait for it with patience.
 ///
 /// # Errors
 /// Says what to look at when nobody answers, or the identity is not taken.
-pub async fn reach(addr: SocketAddr, identity: &Path) -> Result<()> {
+pub async fn reach_any(addrs: &[SocketAddr], identity: &Path) -> Result<()> {
+    let mut last = None;
+    for addr in addrs {
+        match reach(*addr, identity).await {
+            Ok(()) => return Ok(()),
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(last.context("no address of an engine was given")?)
+}
+
+async fn reach(addr: SocketAddr, identity: &Path) -> Result<()> {
     let hint = || {
         format!(
             "no engine takes devices at {addr} (QUIC over UDP); `quic` in the engine's ready file has its address"
@@ -98,10 +122,25 @@ impl Replies {
     }
 }
 
+/// Another engine serves the terminal.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Elsewhere(
+    /// Its address, as `host:port`.
+    pub String,
+);
+
+impl fmt::Display for Elsewhere {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "served at {}", self.0)
+    }
+}
+
+impl std::error::Error for Elsewhere {}
+
 /// Opens a terminal's stream; without an epoch it asks for a new life.
 ///
 /// # Errors
-/// Fails when the stream is lost or the engine does not welcome the terminal.
+/// Fails when the stream is lost or the engine does not welcome the terminal; with [`Elsewhere`] when another one would.
 pub async fn greet(
     connection: &Connection,
     terminal: TerminalId,
@@ -127,6 +166,7 @@ pub async fn greet(
     };
     match replies.next().await? {
         Some(Message::Welcome(welcome)) => Ok((send, replies, welcome)),
+        Some(Message::Redirect(to)) => Err(Elsewhere(to.address).into()),
         Some(Message::Bye(bye)) => bail!("{terminal} is not welcome: {}; {}", bye.reason, bye.text),
         Some(other) => bail!("{terminal} was not welcomed but told {other:?}"),
         None => bail!("{terminal} was turned away without a word"),

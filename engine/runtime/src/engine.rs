@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crossbeam::channel::bounded;
 use parking_lot::Mutex;
 use till_protocol::card::ScreenKey;
+use till_protocol::code::Reason;
 use till_protocol::id::StoreId;
 use till_storage::facts::Facts;
 use till_storage::journal::{Appender, CommitStats, Journal};
@@ -14,8 +15,10 @@ use tokio::sync::{Semaphore, watch};
 use crate::commit::Companion;
 use crate::config::Config;
 use crate::flush::FlushDoor;
+use crate::gateway::session::Farewell;
 use crate::metrics::Figures;
 use crate::names::NameBook;
+use crate::placement::{Commits, Place, Placement};
 use crate::registry::Registry;
 use crate::route::{Slot, shard_of};
 
@@ -29,6 +32,8 @@ pub(crate) struct Engine {
     pub(crate) commit_stats: Arc<CommitStats>,
     pub(crate) names: NameBook,
     pub(crate) registry: Registry,
+    pub(crate) placement: Arc<dyn Placement>,
+    pub(crate) commits: Commits,
     pub(crate) screen: ScreenKey,
     pub(crate) slots: Vec<Arc<Slot>>,
     pub(crate) figures: Arc<Figures>,
@@ -64,6 +69,18 @@ impl Engine {
         if self.appender.marker(Companion::Settle(settled)).is_ok() {
             // An error means that the journal has ended: there is nothing left to wait for.
             let _ended = wait.recv();
+        }
+    }
+
+    /// What a device of a store is told that is not served here; `None` where it is.
+    pub(crate) fn elsewhere(&self, store: StoreId) -> Option<Farewell> {
+        if self.placement.is_here(store) {
+            return None;
+        }
+        match self.placement.place(store) {
+            // It has come back in between: the device comes again.
+            Place::Here | Place::Nobody => Some(Farewell::Bye(Reason::Moved)),
+            Place::There(address) => Some(Farewell::Redirect(address)),
         }
     }
 

@@ -11,6 +11,8 @@ mod registry;
 
 mod gateway;
 
+mod placement;
+
 mod admission;
 mod fall;
 mod route;
@@ -33,6 +35,7 @@ mod engine;
 mod health;
 mod lock;
 mod offline;
+mod parts;
 mod recovery;
 mod retry;
 mod runtime;
@@ -51,10 +54,12 @@ pub use metrics::{
     FlushMetrics, FlushState, JournalMetrics, Latency, Metrics, Problem, ShardMetrics,
 };
 pub use offline::{Offline, OfflineError};
+pub use parts::Parts;
 pub use pki::PkiError;
+pub use placement::{Alone, Commits, Place, Placement};
 pub use query::{Query, Reply};
 pub use recovery::{LostEnd, RecoveryError, StartReport, rows_reach};
 pub use registry::RegistryError;
 pub use retry::{Retried, RetryAllError};
-pub use runtime::{Handle, Parts, Runtime, StartError};
+pub use runtime::{Handle, Runtime, StartError};
 pub use upkeep::RetentionError;

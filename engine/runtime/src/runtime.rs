@@ -1,5 +1,7 @@
 //! An engine from outside: started from a configuration, asked, and stopped.
 
+mod sharing;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,13 +12,12 @@ use parking_lot::Mutex;
 use ractor::{Actor, ActorRef};
 use thiserror::Error;
 use till_core::Shard;
-use till_storage::disk::{Disk, StdDisk};
 use till_storage::journal::{CommitConfig, CommitError, Committer, JournalConfig, Lsn};
 use till_storage::views::{StoreError, Views};
 use tokio::sync::{Semaphore, watch};
 
 use crate::admission::Gate;
-use crate::commit::{Committed, Companion, OnPoison, abort};
+use crate::commit::{Committed, Companion};
 use crate::config::Config;
 use crate::drain::{self, DrainError};
 use crate::engine::Engine;
@@ -27,6 +28,7 @@ use crate::health::{Health, health};
 use crate::lock::{DirLock, Holder, LockError};
 use crate::metrics::{Figures, Metrics, read};
 use crate::names::NameBook;
+use crate::parts::Parts;
 use crate::pki::{Pki, PkiError, screen_key};
 use crate::query::{Query, Reply, answer};
 use crate::recovery::{Recovered, RecoveryError, RowsAt, StartReport, Target, recover};
@@ -75,33 +77,6 @@ pub enum StartError {
         /// What the system said.
         cause: String,
     },
-}
-
-/// Parts of an engine that tests and simulators replace.
-#[derive(Clone)]
-pub struct Parts {
-    /// The disk of the journal.
-    pub disk: Arc<dyn Disk>,
-    /// The rows; `None` for those in the data folder.
-    pub views: Option<Arc<dyn Views>>,
-    /// What to do when the journal has failed.
-    pub on_poison: OnPoison,
-}
-
-impl Default for Parts {
-    fn default() -> Self {
-        Self {
-            disk: Arc::new(StdDisk),
-            views: None,
-            on_poison: Arc::new(abort),
-        }
-    }
-}
-
-impl std::fmt::Debug for Parts {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Parts").finish_non_exhaustive()
-    }
 }
 
 /// Starts engines.
@@ -189,6 +164,8 @@ impl Runtime {
             appender: committer.appender(),
             commit_stats: committer.stats(),
             registry,
+            placement: Arc::clone(&parts.placement),
+            commits: parts.commits,
             screen,
             slots,
             figures,

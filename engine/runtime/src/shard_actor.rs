@@ -1,6 +1,7 @@
 //! A shard as an actor: gives each message to the core, and what the core says to the journal. There are no rules here.
 
 mod greet;
+mod leave;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -22,11 +23,13 @@ use crate::admission::Permit;
 use crate::commit::{Companion, FrameDone};
 use crate::engine::Engine;
 use crate::fall::{Fall, Suspect};
-use crate::gateway::session::Session;
+use crate::gateway::session::{Farewell, Session};
+use crate::placement::Commits;
 use crate::route::Slot;
 use crate::sketch::Sketch;
 
 pub(crate) use greet::Knock;
+pub(crate) use leave::Which;
 
 /// Of so many frames one is looked into for hot SKUs.
 const SAMPLE_FRAMES: u64 = 64;
@@ -41,11 +44,18 @@ pub(crate) enum ShardMessage {
         session: Arc<Session>,
         frames: Vec<Inbound>,
     },
-    /// Nothing more comes from a session, and it waits for its last ack. With a reason it is then told goodbye.
+    /// Nothing more comes from a session, and it waits for its last ack.
     End {
         session: Arc<Session>,
-        reason: Option<Reason>,
+        last: Farewell,
         permit: Permit,
+    },
+    /// Stores are served elsewhere from now on: their sessions end.
+    Evict { which: Which },
+    /// Stores have left, and their rows with them: all that is known of them is forgotten.
+    Release {
+        which: Which,
+        reply: oneshot::Sender<()>,
     },
     /// Rows are wanted, for a round of the flush.
     Flush { round: u64 },
@@ -196,11 +206,25 @@ impl ShardState {
             }
             ShardMessage::End {
                 session,
-                reason,
+                last,
                 permit,
             } => {
-                self.slot.leave(&session);
-                self.marker(Companion::Bye(session, reason, permit));
+                // One that waits for a commit must be found until it is told; its stream takes it out then.
+                if self.engine.commits == Commits::WithJournal {
+                    self.slot.leave(&session);
+                }
+                self.marker(Companion::Bye(session, last, permit));
+                Ok(())
+            }
+            ShardMessage::Evict { which } => {
+                self.evict(&which);
+                Ok(())
+            }
+            ShardMessage::Release { which, reply } => {
+                self.shard.release(&*which);
+                self.hold_back();
+                // Whoever asked may have gone.
+                let _gone = reply.send(());
                 Ok(())
             }
             ShardMessage::Flush { round } => self.flush(round),
@@ -232,6 +256,10 @@ impl ShardState {
             permit,
             received,
         } = frame;
+        if let Some(last) = self.engine.elsewhere(key.terminal.store()) {
+            self.turn_away(session, last, permit);
+            return Ok(());
+        }
         self.begin(Suspect::frame(key, content.first_seq()));
         let handled = match content {
             Content::Batch(batch) => {
@@ -335,6 +363,11 @@ impl ShardState {
         original: &Record,
         reply: oneshot::Sender<Result<oneshot::Receiver<()>, RetryError>>,
     ) -> Done {
+        if let Some(gone) = leave::gone(&self.engine, key.terminal) {
+            // Whoever asked may have gone.
+            let _gone = reply.send(Err(gone));
+            return Ok(());
+        }
         let names = Arc::clone(&self.engine);
         let retried =
             self.with_rows(|shard, rows| shard.retry(now(), key, original, rows, &names.names));

@@ -87,7 +87,11 @@ impl Till {
     // Says Hello; epoch 0 asks for a new life.
     fn hello(engine: &Handle, store: StoreId, epoch: u32) -> Self {
         let terminal = TerminalId::new(store, TillId::new(1).unwrap());
-        let session = Arc::new(Session::new(terminal, Arc::clone(&engine.engine.untold)));
+        let session = Arc::new(Session::new(
+            terminal,
+            Arc::clone(&engine.engine.untold),
+            Commits::WithJournal,
+        ));
         let hello = Hello {
             versions: vec![(4, 1)],
             terminal,

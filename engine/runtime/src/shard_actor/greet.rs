@@ -42,6 +42,10 @@ impl ShardState {
             self.refuse(&knock.session, Reason::TerminalParked, &cause);
             return Ok(());
         }
+        if let Some(last) = self.engine.elsewhere(terminal.store()) {
+            knock.session.end_committed(last);
+            return Ok(());
+        }
         let Some(greeting) = self.greeting(&knock)? else {
             return Ok(());
         };

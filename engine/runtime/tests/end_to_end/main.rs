@@ -16,6 +16,7 @@ mod hostile;
 mod restart;
 mod retention;
 mod sessions;
+mod sharing;
 mod snare;
 
 use std::path::Path;
