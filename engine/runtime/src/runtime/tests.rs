@@ -18,6 +18,7 @@ use super::*;
 use crate::admission::cost;
 use crate::fall::FALLS_MAX;
 use crate::gateway::session::Session;
+use crate::placement::Commits;
 use crate::route::shard_of;
 use crate::shard_actor::{Content, Inbound, Knock, ShardMessage};
 

@@ -30,7 +30,11 @@ async fn terminals_of_one_link_live_on_different_engines_and_stay_there() {
             .insert(id(till).to_u64(), there.address.to_string());
     }
     second.lock().unwrap().cut_every = 3;
-    let link = Link::open(config(&pki, &[&here])).unwrap();
+    let patient = LinkConfig {
+        connect_timeout: Duration::from_secs(10),
+        ..config(&pki, &[&here])
+    };
+    let link = Link::open(patient).unwrap();
     let terminals: Vec<_> = (1..=4).map(|till| memory_terminal(&link, till)).collect();
     for round in 0..5 {
         for terminal in &terminals {
