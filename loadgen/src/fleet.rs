@@ -90,7 +90,7 @@ impl FleetConfig {
 
     /// All addresses, the `first` one of them in front.
     pub(crate) fn addrs(&self, first: usize) -> Vec<SocketAddr> {
-        let mut addrs = [&[self.addr], &self.others[..]].concat();
+        let mut addrs = [&[self.addr][..], &self.others].concat();
         let turn = first % addrs.len();
         addrs.rotate_left(turn);
         addrs

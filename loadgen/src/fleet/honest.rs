@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use hashbrown::HashMap;
 use till_client::{
-    DeadLetterFile, DiskConfig, DiskOutbox, Happening, Identity, Link, LinkConfig, MemoryConfig,
-    MemoryOutbox, NoDeadLetters, Notice, Observer, Outbox, Terminal, TerminalConfig,
+    DeadLetterFile, DiskConfig, DiskOutbox, Happening, Identity, Link, MemoryConfig, MemoryOutbox,
+    NoDeadLetters, Notice, Observer, Outbox, Terminal, TerminalConfig,
 };
 use till_protocol::id::{StoreId, TerminalId, TillId};
 use tokio::task::JoinSet;

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use hashbrown::{HashMap, HashSet};
 use indicatif::{ProgressBar, ProgressStyle};
 use till_client::{
-    End, Happening, Identity, Link, LinkConfig, MemoryConfig, MemoryOutbox, NoDeadLetters, Notice,
-    Observer, Progress, Terminal, TerminalConfig,
+    End, Happening, Identity, Link, MemoryConfig, MemoryOutbox, NoDeadLetters, Notice, Observer,
+    Progress, Terminal, TerminalConfig,
 };
 use till_protocol::code::Reason;
 use till_protocol::currency::Currency;
@@ -174,7 +174,7 @@ pub(super) fn send(
         .worker_threads(1)
         .enable_all()
         .build()?;
-    let addrs = [&[ready.quic], config.target.others()].concat();
+    let addrs = [&[ready.quic][..], config.target.others()].concat();
     runtime.block_on(wire::reach_any(&addrs, &ready.identity))?;
     let news = Arc::new(News::default());
     let named = Named::default();
@@ -324,7 +324,7 @@ struct Router {
 impl Router {
     fn new(config: &ReplayConfig, ready: &Ready, news: &Arc<News>, named: &Named) -> Result<Self> {
         let identity = Identity::read(&ready.identity)?;
-        let mut addrs = [&[ready.quic], config.target.others()].concat();
+        let mut addrs = [&[ready.quic][..], config.target.others()].concat();
         // At least one for each engine, and each begins with another.
         let links = (0..LINKS.max(addrs.len()))
             .map(|_| {

@@ -20,7 +20,7 @@ impl Handle {
 
     /// Ends the sessions of stores that are not served here any more, of those that `which` names: devices are told where
     /// to go. Frames that the shards had turned to are answered before; others are dropped, and come again elsewhere.
-    /// Does not wait. Where commits come apart, a session hears of its last one first, for as long as a drain may take.
+    /// Does not wait. Where commits come apart, a session waits for its last one first, up to half the time of a drain.
     pub fn evict(&self, which: impl Fn(StoreId) -> bool + Send + Sync + 'static) {
         let which = Which::new(which);
         for slot in &self.engine.slots {
