@@ -89,81 +89,116 @@ async fn keep(inner: &Inner) {
 
 /// One stream after another.
 async fn converse(link: &Arc<LinkShared>, inner: &Inner) {
-    let mut node = Arc::clone(&link.home);
+    let mut route = Route {
+        link,
+        node: Arc::clone(&link.home),
+        redirects: 0,
+    };
     let mut backoff = link.config.backoff;
     let mut rng = jitter();
     let patience = link.config.connect_timeout * 2;
-    let mut redirects = 0;
     let mut closing = inner.closing.subscribe();
     loop {
         let found = tokio::select! {
-            found = reach(link, &node, patience) => found,
+            found = reach(link, &route.node, patience) => found,
             _ = closing.wait_for(|closing| *closing) => return,
         };
-        let connection = match found {
-            Ok(Some(connection)) => connection,
-            Ok(None) => return,
-            Err(Gone) => {
-                // An engine that a redirect named is left again. Until the others know that it is gone, they name it again.
-                let is_home = Arc::ptr_eq(&node, &link.home);
-                node = Arc::clone(&link.home);
-                if !is_home {
-                    tokio::select! {
-                        () = sleep(backoff.next(&mut rng)) => {}
-                        _ = closing.wait_for(|closing| *closing) => return,
-                    }
+        let next = match found {
+            Ok(Some(connection)) => {
+                let ended = stream(&connection, inner, patience).await;
+                let was_live = inner.with(|state| {
+                    let live = state.session.is_live();
+                    state.session.disconnected();
+                    live
+                });
+                inner.publish();
+                if was_live {
+                    backoff.reset();
+                    route.redirects = 0;
                 }
-                continue;
+                route.after(inner, &connection, ended)
             }
+            Ok(None) => return,
+            Err(Gone) => route.gone(),
         };
-        let ended = stream(&connection, inner, patience).await;
-        let was_live = inner.with(|state| {
-            let live = state.session.is_live();
-            state.session.disconnected();
-            live
-        });
-        inner.publish();
-        if was_live {
-            backoff.reset();
-            redirects = 0;
+        match next {
+            Next::Stop => return,
+            Next::AtOnce => {}
+            Next::Pause => tokio::select! {
+                () = sleep(backoff.next(&mut rng)) => {}
+                _ = closing.wait_for(|closing| *closing) => return,
+            },
         }
-        match ended {
-            Ok(None) => return,
-            Ok(Some(end)) => {
-                inner.tell(&Happening::Ended(&end));
-                match end {
-                    End::Renew => continue,
-                    End::Redirect(address) => {
-                        node = link.node_at(&address);
-                        redirects += 1;
-                        // Engines that send it to and fro are asked with pauses.
-                        if redirects <= REDIRECTS_AT_ONCE {
-                            continue;
-                        }
-                    }
-                    End::Bye { reason, text } => {
-                        tracing::debug!(terminal = %inner.terminal, %reason, text, "the engine said bye");
-                        // It may know no better than the others who serves the store next.
-                        if matches!(reason, Reason::Moved | Reason::Draining) {
-                            node = Arc::clone(&link.home);
-                        }
-                    }
-                }
-            }
+    }
+}
+
+/// Which engine a terminal asks.
+struct Route<'a> {
+    link: &'a Arc<LinkShared>,
+    node: Arc<Node>,
+    /// Redirects since a stream was of use.
+    redirects: u32,
+}
+
+/// When a terminal asks again.
+enum Next {
+    Stop,
+    AtOnce,
+    Pause,
+}
+
+impl Route<'_> {
+    /// The engine does not answer. One that a redirect named is left again; until the others know that it is gone, they name
+    /// it again.
+    fn gone(&mut self) -> Next {
+        let is_home = Arc::ptr_eq(&self.node, &self.link.home);
+        self.node = Arc::clone(&self.link.home);
+        if is_home { Next::AtOnce } else { Next::Pause }
+    }
+
+    /// A stream is over.
+    fn after(
+        &mut self,
+        inner: &Inner,
+        connection: &Connection,
+        ended: Result<Option<End>, StreamError>,
+    ) -> Next {
+        let end = match ended {
+            Ok(None) => return Next::Stop,
+            Ok(Some(end)) => end,
             Err(error) => {
                 tracing::debug!(terminal = %inner.terminal, %error, "stream lost");
                 inner.tell(&Happening::Lost(&error.to_string()));
                 // An engine that is lost may be gone for good; the others know, or will.
                 if connection.close_reason().is_some() {
-                    node = Arc::clone(&link.home);
+                    self.node = Arc::clone(&self.link.home);
                 }
                 // If it was the outbox that failed, and for good, its keeper finds out.
                 inner.keep.notify_one();
+                return Next::Pause;
             }
-        }
-        tokio::select! {
-            () = sleep(backoff.next(&mut rng)) => {}
-            _ = closing.wait_for(|closing| *closing) => return,
+        };
+        inner.tell(&Happening::Ended(&end));
+        match end {
+            End::Renew => Next::AtOnce,
+            End::Redirect(address) => {
+                self.node = self.link.node_at(&address);
+                self.redirects += 1;
+                // Engines that send it to and fro are asked with pauses.
+                if self.redirects <= REDIRECTS_AT_ONCE {
+                    Next::AtOnce
+                } else {
+                    Next::Pause
+                }
+            }
+            End::Bye { reason, text } => {
+                tracing::debug!(terminal = %inner.terminal, %reason, text, "the engine said bye");
+                // It may know no better than the others who serves the store next.
+                if matches!(reason, Reason::Moved | Reason::Draining) {
+                    self.node = Arc::clone(&self.link.home);
+                }
+                Next::Pause
+            }
         }
     }
 }

@@ -160,7 +160,7 @@ impl Node {
                         standing.failures += 1;
                     });
                     // A whole round of failures, before it waits.
-                    if turn % self.addresses.len().max(1) != 0 {
+                    if !turn.is_multiple_of(self.addresses.len().max(1)) {
                         continue;
                     }
                 }
