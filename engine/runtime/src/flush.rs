@@ -220,16 +220,16 @@ impl Flusher {
         let checkpoint = upto.filter(|_| round.is_whole);
         let mut generations = Vec::with_capacity(round.parts.len());
         let mut rows = Vec::with_capacity(round.parts.len());
-        let mut batch = FlushBatch::default();
+        let mut batches = Vec::with_capacity(round.parts.len());
         for part in round.parts {
             generations.push((part.shard, part.dirty.generation));
             rows.push((part.shard, part.dirty.rows()));
-            batch.append(FlushBatch::from(*part.dirty));
+            batches.push(FlushBatch::from(*part.dirty));
         }
         let began = Instant::now();
         let result = match &self.given_up {
             Some(error) => Err(error.clone()),
-            None => self.write(batch, checkpoint),
+            None => self.write(batches, checkpoint),
         };
         self.given_up = result.as_ref().err().cloned();
         self.took = began.elapsed();
@@ -255,14 +255,18 @@ impl Flusher {
     }
 
     // Writes all rows, then moves the checkpoint on. Comes back only when all is written, or when the engine stops.
-    fn write(&mut self, batch: FlushBatch, checkpoint: Option<u64>) -> Result<(), FlushError> {
+    fn write(
+        &mut self,
+        shards: Vec<FlushBatch>,
+        checkpoint: Option<u64>,
+    ) -> Result<(), FlushError> {
         let moved = checkpoint.filter(|upto| *upto > self.checkpoint);
-        if batch.rows() == 0 && moved.is_none() {
+        let rows = shards.iter().map(FlushBatch::rows).sum();
+        if rows == 0 && moved.is_none() {
             return Ok(());
         }
         let started = Instant::now();
-        let rows = batch.rows();
-        for mut part in batches::split(batch, moved) {
+        for mut part in batches::split(shards, moved) {
             self.write_one(&part)?;
             let names = part.names.drain(..).collect::<Vec<_>>();
             let names = names

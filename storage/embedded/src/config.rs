@@ -18,19 +18,20 @@ pub struct EmbeddedConfig {
     /// Most bytes of fjall's journal; at least 64 MiB. At half of it, tables that have been idle are written out, so
     /// that none of them holds the journal back.
     pub journal_bytes: u64,
-    /// Threads that write tables out and merge them.
+    /// Threads that write tables out and merge them. With more than one, fjall 3.1 keeps the first from merging by handing
+    /// it the same task over and over: it takes a core for nothing as long as there is something to merge.
     pub worker_threads: usize,
 }
 
 impl EmbeddedConfig {
-    /// The defaults: 64 MiB of cache, memtables of 8 MiB, a journal of at most 256 MiB, two threads.
+    /// The defaults: 64 MiB of cache, memtables of 8 MiB, a journal of at most 256 MiB, one thread.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         Self {
             dir: dir.into(),
             cache_bytes: 64 << 20,
             memtable_bytes: 8 << 20,
             journal_bytes: 256 << 20,
-            worker_threads: 2,
+            worker_threads: 1,
         }
     }
 }

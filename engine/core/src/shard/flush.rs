@@ -29,11 +29,14 @@ impl Shard {
         self.take_stores(&mut dirty);
         self.take_terminals(&mut dirty);
         self.take_skus(&mut dirty);
-        for slot in self.actors.rollups.take_dirty() {
+        let slots = self.actors.rollups.take_dirty();
+        dirty.rollups.reserve_exact(slots.len());
+        for slot in slots {
             let actor = self.actors.rollups.get(slot);
             dirty.rollups.push((actor.key, actor.row));
         }
-        dirty.rollups.sort_unstable_by_key(|(key, _)| *key);
+        // Stable, as it makes use of the runs that are in order: those of SKUs are.
+        dirty.rollups.sort_by_key(|(key, _)| *key);
         dirty.event_ids = self.event_ids.take();
         dirty.names = std::mem::take(&mut self.names.dirty);
         dirty.names.sort_unstable_by(|a, b| {
@@ -68,8 +71,18 @@ impl Shard {
             .sort_unstable_by_key(|(terminal, _)| *terminal);
     }
 
+    // Rows are wide and many: they are put down once, in order, where there is room for all.
     fn take_skus(&mut self, dirty: &mut Dirty) {
-        for slot in self.actors.skus.take_dirty() {
+        let slots = self.actors.skus.take_dirty();
+        let mut order = Vec::with_capacity(slots.len());
+        order.extend(slots.into_iter().map(|slot| {
+            let key = self.actors.skus.get(slot).level.key();
+            (key.store, key.sku, slot)
+        }));
+        order.sort_unstable();
+        dirty.skus.reserve_exact(order.len());
+        dirty.rollups.reserve_exact(order.len());
+        for (_, _, slot) in order {
             let actor = self.actors.skus.get_mut(slot);
             let sku = actor.level.key();
             if std::mem::take(&mut actor.level.dirty)
@@ -85,9 +98,6 @@ impl Shard {
                 dirty.rollups.push((key, actor.cell.row()));
             }
         }
-        dirty
-            .skus
-            .sort_unstable_by_key(|((store, sku), _)| (store.get(), sku.get()));
     }
 
     /// Names that the next take gives out. After a recovery nobody else knows of them yet.

@@ -8,12 +8,14 @@ use till_storage::views::FlushBatch;
 /// Rows after which a call takes no further store.
 const ROWS_PER_CALL: usize = 16_384;
 
-/// The calls, in order; the last one moves the checkpoint.
-pub(super) fn split(batch: FlushBatch, checkpoint: Option<u64>) -> Vec<FlushBatch> {
+/// The calls that write what shards gave, in order; the last one moves the checkpoint. Shards share no store.
+pub(super) fn split(shards: Vec<FlushBatch>, checkpoint: Option<u64>) -> Vec<FlushBatch> {
     let mut calls = Vec::new();
-    if batch.rows() <= ROWS_PER_CALL {
-        calls.push(batch);
-    } else {
+    for batch in shards {
+        if batch.rows() <= ROWS_PER_CALL {
+            calls.push(batch);
+            continue;
+        }
         let mut call = FlushBatch::default();
         for (_, store) in by_store(batch) {
             if call.rows() > 0 && call.rows() + store.rows() > ROWS_PER_CALL {
@@ -22,6 +24,10 @@ pub(super) fn split(batch: FlushBatch, checkpoint: Option<u64>) -> Vec<FlushBatc
             call.append(store);
         }
         calls.push(call);
+    }
+    calls.retain(|call| call.rows() > 0);
+    if calls.is_empty() {
+        calls.push(FlushBatch::default());
     }
     if let Some(last) = calls.last_mut() {
         last.checkpoint = checkpoint;

@@ -37,7 +37,7 @@ fn a_store_is_never_cut_in_two_and_the_last_call_moves_the_checkpoint() {
         batch.append(store(number, rows));
     }
     let rows = batch.rows();
-    let calls = split(batch, Some(99));
+    let calls = split(vec![batch], Some(99));
     assert_eq!(calls.iter().map(FlushBatch::rows).sum::<usize>(), rows);
     assert!(calls.len() >= 3);
     for (at, call) in calls.iter().enumerate() {
