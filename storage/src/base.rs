@@ -19,7 +19,7 @@ use crate::disk::Disk;
 use crate::facts::Facts;
 use crate::journal::{Journal, Lsn, read_base, write_base};
 use crate::rebuild::{Fold, Progress, Registrations};
-use crate::views::{FlushBatch, Views};
+use crate::views::{FlushBatch, Views, WriteViews};
 
 /// Records of about 64 KiB that are scanned ahead of the writing of a base.
 const RECORDS_AHEAD: usize = 16;
@@ -31,7 +31,7 @@ const ROWS_PER_FLUSH: usize = 10_000;
 /// # Errors
 /// [`FoldError`] when a record is no row of a base, or the views cannot be written.
 pub fn load(
-    views: &dyn Views,
+    views: &dyn WriteViews,
     lsn: Lsn,
     records: impl IntoIterator<Item = Result<Record, crate::journal::BaseError>>,
 ) -> Result<(), FoldError> {
@@ -73,7 +73,7 @@ pub(crate) fn terminals(
 ///
 /// # Errors
 /// [`FoldError`] when the base is damaged or the views cannot be written.
-pub fn load_newest(disk: &dyn Disk, dir: &Path, views: &dyn Views) -> Result<Lsn, FoldError> {
+pub fn load_newest(disk: &dyn Disk, dir: &Path, views: &dyn WriteViews) -> Result<Lsn, FoldError> {
     match read_base(disk, dir)? {
         Some((lsn, records)) => {
             load(views, lsn, records)?;
@@ -93,7 +93,7 @@ pub fn load_newest(disk: &dyn Disk, dir: &Path, views: &dyn Views) -> Result<Lsn
 pub fn fold(
     journal: &Journal,
     facts: &Facts,
-    scratch: &dyn Views,
+    scratch: &dyn WriteViews,
     upto: Lsn,
     progress: Progress<'_>,
 ) -> Result<(), FoldError> {
@@ -130,7 +130,7 @@ pub fn fold(
 pub fn retain(
     journal: &Journal,
     facts: &Facts,
-    scratch: &dyn Views,
+    scratch: &dyn WriteViews,
     received_before_us: i64,
     upto: Lsn,
     progress: Progress<'_>,

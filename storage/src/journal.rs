@@ -27,7 +27,7 @@ pub use base::{BaseError, read_base, write_base};
 pub use committer::{Appender, CommitConfig, CommitError, Committer, Durable, QueueError, Sink};
 pub use format::{ENTRY_BYTES_MAX, ENTRY_PREFIX_BYTES, GROUP_HEADER_BYTES, SEGMENT_HEADER_BYTES};
 pub use loss::Lost;
-pub(crate) use loss::range_of;
+pub use loss::range_of;
 pub use prepared::{Prepared, TooLarge};
 pub use read::{ReadError, Records};
 pub use recover::{Cut, Damage, OpenError, Opened};

@@ -20,7 +20,7 @@ use crate::base::{FoldError, load_newest};
 use crate::facts::Facts;
 use crate::journal::{Journal, Lsn};
 use crate::num::size32;
-use crate::views::{FlushBatch, StoreError, Views};
+use crate::views::{FlushBatch, StoreError, WriteViews};
 
 pub use ahead::lost_end;
 pub use fold::{Fold, panic_text};
@@ -57,7 +57,7 @@ impl From<Dirty> for FlushBatch {
 pub fn rebuild(
     journal: &Journal,
     facts: &Facts,
-    views: &dyn Views,
+    views: &dyn WriteViews,
     registrations: &Registrations,
     progress: Progress<'_>,
 ) -> Result<Caught, FoldError> {
@@ -72,7 +72,7 @@ pub fn rebuild(
 pub fn catch_up(
     journal: &Journal,
     facts: &Facts,
-    views: &dyn Views,
+    views: &dyn WriteViews,
     (from, registrations): (Lsn, &Registrations),
     progress: Progress<'_>,
 ) -> Result<Caught, FoldError> {

@@ -21,7 +21,7 @@ use crate::memory::MemoryViews;
 use crate::names::NameBook;
 use crate::query::{FactReader, Sources, VisitFact};
 use crate::rebuild::FactRows;
-use crate::views::{FlushBatch, StoreError, Views};
+use crate::views::{FlushBatch, StoreError, WriteViews as _};
 
 pub(crate) use trade::Trade;
 

@@ -8,7 +8,7 @@ use till_protocol::card::ScreenKey;
 use till_protocol::id::StoreId;
 use till_storage::facts::Facts;
 use till_storage::journal::{Appender, CommitStats, Journal};
-use till_storage::views::Views;
+use till_storage::views::WriteViews;
 use tokio::sync::{Semaphore, watch};
 
 use crate::commit::Companion;
@@ -24,7 +24,7 @@ pub(crate) struct Engine {
     pub(crate) config: Config,
     pub(crate) journal: Journal,
     pub(crate) facts: Arc<Facts>,
-    pub(crate) views: Arc<dyn Views>,
+    pub(crate) views: Arc<dyn WriteViews>,
     pub(crate) appender: Appender<Companion>,
     pub(crate) commit_stats: Arc<CommitStats>,
     pub(crate) names: NameBook,

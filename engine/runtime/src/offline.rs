@@ -14,7 +14,7 @@ use till_storage::journal::{
     Prepared, Sink, TooLarge, Writer,
 };
 use till_storage::rebuild::FactRows;
-use till_storage::views::{FlushBatch, StoreError, Views};
+use till_storage::views::{FlushBatch, StoreError, Views, WriteViews};
 
 use crate::lock::{DirLock, LockError};
 use crate::names::NameBook;
@@ -61,7 +61,7 @@ pub enum OfflineError {
 pub struct Offline {
     journal: Journal,
     facts: Arc<Facts>,
-    views: Arc<dyn Views>,
+    views: Arc<dyn WriteViews>,
     writer: Option<Writer>,
     report: StartReport,
     _lock: DirLock,
@@ -188,7 +188,7 @@ impl Offline {
         let (places, placed) = bounded(1);
         let committer = Committer::start(writer, CommitConfig::default(), Places(places))?;
         let appender = committer.appender();
-        let names = NameBook::new(Arc::clone(&self.views));
+        let names = NameBook::new(Arc::<dyn WriteViews>::clone(&self.views));
         let rows = FactRows::new(self.views.as_ref(), self.facts.as_ref());
         let mut shard = Shard::new(ShardConfig::default());
         let mut retried = Retried::default();

@@ -14,7 +14,7 @@ use till_storage::disk::Disk;
 use till_storage::facts::{Facts, FactsConfig};
 use till_storage::journal::{Cut, Journal, JournalConfig, Lsn, OpenError, Writer};
 use till_storage::rebuild::{Caught, Fold, Registrations, catch_up, lost_end, rebuild, replay};
-use till_storage::views::{Fit, StoreError, Views, check_base};
+use till_storage::views::{Fit, StoreError, Views, WriteViews, check_base};
 
 use crate::route::shard_of;
 
@@ -81,7 +81,7 @@ pub(crate) struct Recovered {
     pub(crate) journal: Journal,
     pub(crate) writer: Writer,
     pub(crate) facts: Arc<Facts>,
-    pub(crate) views: Arc<dyn Views>,
+    pub(crate) views: Arc<dyn WriteViews>,
     /// What the rows lack, by shard; none where the rows hold everything.
     pub(crate) shards: Vec<Shard>,
     /// Registrations that the journal has nowhere and that old rows knew: to be journalled.
@@ -108,7 +108,7 @@ pub(crate) enum Target {
 #[derive(Clone)]
 pub(crate) enum RowsAt {
     Dir(PathBuf),
-    Given(Arc<dyn Views>),
+    Given(Arc<dyn WriteViews>),
 }
 
 /// Opens journal and rows, and applies what the rows lack.
@@ -176,7 +176,7 @@ pub(crate) fn recover(
 struct Parts<'a> {
     journal: &'a Journal,
     facts: &'a Facts,
-    views: &'a dyn Views,
+    views: &'a dyn WriteViews,
     is_empty: bool,
 }
 
@@ -231,7 +231,7 @@ impl Parts<'_> {
 
 /// The rows as they were found.
 enum Found {
-    Given(Arc<dyn Views>),
+    Given(Arc<dyn WriteViews>),
     Opened {
         dir: PathBuf,
         views: EmbeddedViews,
@@ -279,7 +279,7 @@ impl Found {
         self,
         journal: &Journal,
         end: Lsn,
-    ) -> Result<(Arc<dyn Views>, Option<String>), RecoveryError> {
+    ) -> Result<(Arc<dyn WriteViews>, Option<String>), RecoveryError> {
         let base = journal.base().map_or(0, Lsn::get);
         let (dir, reason) = match self {
             Self::Given(views) => {

@@ -12,7 +12,7 @@ use thiserror::Error;
 use till_core::Shard;
 use till_storage::disk::{Disk, StdDisk};
 use till_storage::journal::{CommitConfig, CommitError, Committer, JournalConfig, Lsn};
-use till_storage::views::{StoreError, Views};
+use till_storage::views::{StoreError, Views, WriteViews};
 use tokio::sync::{Semaphore, watch};
 
 use crate::admission::Gate;
@@ -83,7 +83,7 @@ pub struct Parts {
     /// The disk of the journal.
     pub disk: Arc<dyn Disk>,
     /// The rows; `None` for those in the data folder.
-    pub views: Option<Arc<dyn Views>>,
+    pub views: Option<Arc<dyn WriteViews>>,
     /// What to do when the journal has failed.
     pub on_poison: OnPoison,
 }
@@ -182,7 +182,7 @@ impl Runtime {
         let sink = Committed::new(slots.len(), Arc::clone(&figures), rows, on_poison, end);
         let committer = Committer::start(recovered.writer, commit_config(&config), sink)?;
         let engine = Arc::new(Engine {
-            names: NameBook::new(Arc::clone(&recovered.views)),
+            names: NameBook::new(Arc::<dyn WriteViews>::clone(&recovered.views)),
             journal: recovered.journal,
             facts: recovered.facts,
             views: recovered.views,

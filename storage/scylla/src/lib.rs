@@ -2,3 +2,18 @@
 //!
 //! What is committed here survives the loss of any engine node. This crate decides nothing: what a flush holds comes from
 //! the engine, and who may commit it from the protocol in `till_storage::cluster`.
+
+mod client; // a connected cluster
+mod config; // where it is
+mod error; // what can go wrong
+mod retry; // what the driver may send again
+//SCHEMA
+mod server; // ScyllaDB or Cassandra
+mod session; // connecting, and waiting for it
+mod tls; // authorities
+
+pub use client::{Client, Purpose};
+pub use config::{CONNECT_TIMEOUT, Credentials, Keyspace, ScyllaConfig, ScyllaConfigError};
+pub use error::{CqlError, Tried};
+pub use server::{Dialect, Server};
+pub use session::Cql;

@@ -139,7 +139,7 @@ impl Lost {
 }
 
 /// The sequence numbers that a record carries forward; `None` for records that carry none.
-pub(crate) fn range_of(head: &RecordHead) -> Option<(u64, u64)> {
+pub fn range_of(head: &RecordHead) -> Option<(u64, u64)> {
     let carries = matches!(
         head.kind,
         RecordKind::Batch | RecordKind::Tombstones | RecordKind::Duplicates

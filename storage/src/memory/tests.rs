@@ -1,12 +1,24 @@
 use super::MemoryViews;
 use crate::conformance::{self, Fixture};
-use crate::views::Views;
+use crate::views::{FlushBatch, StoreError, Views, WriteViews as _};
 
 struct Memory(MemoryViews);
 
 impl Fixture for Memory {
     fn views(&self) -> &dyn Views {
         &self.0
+    }
+
+    fn write(&self, flush: &FlushBatch) -> Result<(), StoreError> {
+        self.0.write(flush)
+    }
+
+    fn sync(&self) -> Result<(), StoreError> {
+        self.0.sync()
+    }
+
+    fn reopen(&self) -> Result<(), StoreError> {
+        self.0.reopen()
     }
 
     fn restart(&mut self) {}

@@ -128,7 +128,7 @@ impl FactReader for Facts {
 ///
 /// # Errors
 /// What `visit` returns; [`StoreError::Damaged`] when the payload is not what its head says.
-pub(crate) fn each_event(
+pub fn each_event(
     fact: &Fact,
     mut visit: impl FnMut(Event<'_>, Fate, u32) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {

@@ -11,7 +11,7 @@ use super::{FactRows, Registrations, store_of};
 use crate::base::FoldError;
 use crate::journal::Lsn;
 use crate::query::FactReader;
-use crate::views::{FlushBatch, Views};
+use crate::views::{FlushBatch, WriteViews};
 
 /// Rows that wait in memory before a fold writes them.
 const DIRTY_ROWS_MAX: usize = 500_000;
@@ -22,6 +22,7 @@ const RECORDS_PER_LOOK: u32 = 256;
 #[derive(Debug)]
 pub struct Fold<'a> {
     shard: Shard,
+    views: &'a dyn WriteViews,
     rows: FactRows<'a>,
     records: u32,
     dirty_rows_max: usize,
@@ -32,9 +33,10 @@ pub struct Fold<'a> {
 
 impl<'a> Fold<'a> {
     /// A fold that starts from what the views hold.
-    pub fn new(views: &'a dyn Views, facts: &'a dyn FactReader, config: ShardConfig) -> Self {
+    pub fn new(views: &'a dyn WriteViews, facts: &'a dyn FactReader, config: ShardConfig) -> Self {
         Self {
             shard: Shard::new(config),
+            views,
             rows: FactRows::new(views, facts),
             records: 0,
             dirty_rows_max: DIRTY_ROWS_MAX,
@@ -90,7 +92,7 @@ impl<'a> Fold<'a> {
     /// [`FoldError::Store`].
     pub fn finish(mut self, end: Lsn) -> Result<(), FoldError> {
         self.flush(Some(end.get()))?;
-        self.rows.views().sync()?;
+        self.views.sync()?;
         Ok(())
     }
 
@@ -154,7 +156,7 @@ impl<'a> Fold<'a> {
         let generation = dirty.generation;
         let mut flush = FlushBatch::from(dirty);
         flush.checkpoint = checkpoint;
-        self.rows.views().write(&flush)?;
+        self.views.write(&flush)?;
         self.shard.flushed(generation);
         self.shard.passivate();
         Ok(())

@@ -19,7 +19,7 @@ use till_storage::journal::{
 use till_storage::memory::MemoryViews;
 use till_storage::names::NameBook;
 use till_storage::rebuild::{FactRows, Registrations, rebuild};
-use till_storage::views::{FlushBatch, Views};
+use till_storage::views::{FlushBatch, Views, WriteViews as _};
 
 use crate::{EmbeddedConfig, EmbeddedViews};
 
