@@ -8,7 +8,7 @@ mod config; // where it is
 mod error; // what can go wrong
 mod retry; // what the driver may send again
 mod rows; // the rows of every table
-//SCHEMA
+pub mod schema; // the tables
 mod server; // ScyllaDB or Cassandra
 mod session; // connecting, and waiting for it
 mod tables; // commits in, rows and facts out
