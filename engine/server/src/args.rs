@@ -1,11 +1,15 @@
 //! The command line, as clap reads it.
 
+mod cluster;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::SignedDuration;
+
+pub(crate) use cluster::{ApplyArgs, ClusterArgs, SchemaCommand, SchemaStatusArgs};
 
 /// Takes in everything that happens at a chain's tills, makes it durable and answers questions about it.
 #[derive(Debug, Parser)]
@@ -59,6 +63,9 @@ pub(crate) enum Command {
     /// Ask what was sold, what is in stock, what a terminal sent
     #[command(subcommand)]
     Query(QueryCommand),
+    /// The tables of a cluster in ScyllaDB or Apache Cassandra
+    #[command(subcommand)]
+    Schema(SchemaCommand),
     /// The metrics that /metrics shows
     #[command(subcommand)]
     Metrics(MetricsCommand),

@@ -18,6 +18,7 @@ mod ports; // addresses that may be busy
 mod query; // questions
 mod ready; // where the engine is reached
 mod rebuild; // every derived row again
+mod schema; // the tables of a cluster
 mod serve; // the engine
 mod source; // who answers a question
 mod stop; // when to drain
@@ -100,6 +101,7 @@ fn command(cli: Cli) -> anyhow::Result<()> {
         Command::Quarantine(command) => query::quarantine(command),
         Command::Inspect(InspectCommand::Journal(args)) => inspect::run(&args),
         Command::Query(command) => query::run(command),
+        Command::Schema(command) => schema::run(&command),
         Command::Metrics(MetricsCommand::List { json }) => metrics(json),
     }
 }

@@ -7,9 +7,11 @@ mod client; // a connected cluster
 mod config; // where it is
 mod error; // what can go wrong
 mod retry; // what the driver may send again
-//SCHEMA
+mod rows; // the rows of every table
+pub mod schema; // the tables
 mod server; // ScyllaDB or Cassandra
 mod session; // connecting, and waiting for it
+mod tables; // commits in, rows and facts out
 mod tls; // authorities
 
 pub use client::{Client, Purpose};
@@ -17,3 +19,4 @@ pub use config::{CONNECT_TIMEOUT, Credentials, Keyspace, ScyllaConfig, ScyllaCon
 pub use error::{CqlError, Tried};
 pub use server::{Dialect, Server};
 pub use session::Cql;
+pub use tables::{Tables, Written};

@@ -45,7 +45,10 @@ mod tests {
     fn a_file_without_a_certificate_is_named() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let error = trusting(file.path()).unwrap_err().to_string();
-        assert!(error.contains(&file.path().display().to_string()), "{error}");
+        assert!(
+            error.contains(&file.path().display().to_string()),
+            "{error}"
+        );
         assert!(error.contains("holds no certificate"), "{error}");
         let missing = trusting(Path::new("/nowhere/ca.pem")).unwrap_err();
         assert!(missing.to_string().contains("/nowhere/ca.pem"), "{missing}");

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use till_core::{Record, RecordKind, Rows as _, Shard, ShardConfig};
@@ -19,7 +20,6 @@ const DIRTY_ROWS_MAX: usize = 500_000;
 const RECORDS_PER_LOOK: u32 = 256;
 
 /// One shard that folds records into views.
-#[derive(Debug)]
 pub struct Fold<'a> {
     shard: Shard,
     views: &'a dyn WriteViews,
@@ -29,6 +29,14 @@ pub struct Fold<'a> {
     registrations: Option<&'a Registrations>,
     registered: BTreeSet<StoreId>,
     left_out: BTreeMap<StoreId, u64>,
+}
+
+impl fmt::Debug for Fold<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fold")
+            .field("left_out", &self.left_out)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<'a> Fold<'a> {

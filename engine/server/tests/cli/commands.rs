@@ -100,3 +100,41 @@ fn metrics_are_listed_with_their_meaning() {
         assert!(row["meaning"].as_str().unwrap().len() > 10, "{row}");
     }
 }
+
+#[test]
+fn a_cluster_that_is_named_wrongly_is_a_usage_error() {
+    let right = ["--scylla", "127.0.0.1:9042", "--keyspace", "till"];
+    for (args, name) in [
+        (
+            &["--scylla", "127.0.0.1", "--keyspace", "till"][..],
+            "127.0.0.1",
+        ),
+        (
+            &["--scylla", "127.0.0.1:9042", "--keyspace", "Till"],
+            "Till",
+        ),
+        (&["--keyspace", "till"], "--scylla"),
+        (
+            &[&right[..], &["--user", "alice"]].concat(),
+            "--password-file",
+        ),
+    ] {
+        let output = run(&[&["schema", "status"], args].concat());
+        assert_eq!(code(&output), 2, "{}", errors(&output));
+        assert!(errors(&output).contains(name), "{}", errors(&output));
+        assert!(output.stdout.is_empty());
+    }
+}
+
+#[test]
+fn a_cluster_that_does_not_answer_is_an_error_that_names_every_address() {
+    // Nobody listens at ports this low.
+    let (one, two) = ("127.0.0.1:1", "127.0.0.1:2");
+    let both = format!("{one},{two}");
+    let output = run(&["schema", "apply", "--scylla", &both, "--keyspace", "till"]);
+    assert_eq!(code(&output), 1, "{}", errors(&output));
+    for address in [one, two] {
+        assert!(errors(&output).contains(address), "{}", errors(&output));
+    }
+    assert!(output.stdout.is_empty());
+}

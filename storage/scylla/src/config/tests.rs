@@ -13,7 +13,15 @@ fn takes_names_and_addresses() {
 
 #[test]
 fn says_which_address_is_none() {
-    for wrong in ["127.0.0.1", ":9042", "a:b", "a:0", "a:70000", "::1:9042", ""] {
+    for wrong in [
+        "127.0.0.1",
+        ":9042",
+        "a:b",
+        "a:0",
+        "a:70000",
+        "::1:9042",
+        "",
+    ] {
         let error = ScyllaConfig::new(["127.0.0.1:9042", wrong], "till").unwrap_err();
         assert_eq!(error, ScyllaConfigError::Host(wrong.to_owned()));
     }
@@ -25,7 +33,17 @@ fn says_which_address_is_none() {
 fn a_keyspace_is_a_plain_word() {
     let long = "a".repeat(49);
     let wrong = [
-        "", "1a", "_a", "Till", "a-b", "a\"b", "a b", "system", "system_auth", "kasse\u{e9}", &long,
+        "",
+        "1a",
+        "_a",
+        "Till",
+        "a-b",
+        "a\"b",
+        "a b",
+        "system",
+        "system_auth",
+        "kasse\u{e9}",
+        &long,
     ];
     for name in wrong {
         assert!(Keyspace::new(name).is_err(), "{name} was taken");
@@ -40,5 +58,8 @@ fn credentials_are_shown_nowhere() {
     let mut config = ScyllaConfig::new(["127.0.0.1:9042"], "till").unwrap();
     config.credentials = Some(Credentials::new("alice".to_owned(), "wonder".to_owned()));
     let shown = format!("{config:?} {config:#?}");
-    assert!(!shown.contains("alice") && !shown.contains("wonder"), "{shown}");
+    assert!(
+        !shown.contains("alice") && !shown.contains("wonder"),
+        "{shown}"
+    );
 }

@@ -49,7 +49,11 @@ fn what_was_not_begun_is_sent_again_in_any_case() {
 
 #[test]
 fn what_is_wrong_in_itself_is_not_tried_again() {
-    for error in [DbError::Invalid, DbError::SyntaxError, DbError::Unauthorized] {
+    for error in [
+        DbError::Invalid,
+        DbError::SyntaxError,
+        DbError::Unauthorized,
+    ] {
         let decision = Attempts::default().decide(true, &database(error));
         assert_eq!(decision, RetryDecision::DontRetry);
     }

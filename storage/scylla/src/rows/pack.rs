@@ -8,7 +8,7 @@ use scylla::serialize::writers::RowWriter;
 use scylla::statement::prepared::PreparedStatement;
 use till_storage::views::StoreError;
 
-use super::Table;
+use super::{Stamped, Table};
 
 /// Rows of one batch.
 const ROWS_MAX: usize = 200;
@@ -77,14 +77,20 @@ impl Packer {
     pub(crate) fn add<T: Table>(
         &mut self,
         statement: &PreparedStatement,
-        mut rows: Vec<T>,
+        mut rows: Vec<Stamped<T>>,
     ) -> Result<(), StoreError> {
-        rows.sort_by(Table::partition);
-        let context = RowSerializationContext::from_prepared(statement.get_prepared_metadata());
+        rows.sort_by(|(_, a), (_, b)| a.partition(b));
+        let columns = statement.get_variable_col_specs();
+        let own = if T::STAMP_FIRST {
+            columns.as_slice().split_first()
+        } else {
+            columns.as_slice().split_last()
+        };
+        let context = RowSerializationContext::from_specs(own.map_or(&[], |(_, own)| own));
         let mut bytes = 0;
         let mut last: Option<&T> = None;
-        for row in &rows {
-            let packed = packed(row, &context)?;
+        for (stamp, row) in &rows {
+            let packed = packed(row, *stamp, &context)?;
             let size = packed.0.len();
             let same = last.is_some_and(|last| last.partition(row) == Ordering::Equal);
             last = Some(row);
@@ -115,13 +121,31 @@ impl Packer {
     }
 }
 
-fn packed<T: Table>(row: &T, context: &RowSerializationContext<'_>) -> Result<Packed, StoreError> {
+fn packed<T: Table>(
+    row: &T,
+    stamp: i64,
+    context: &RowSerializationContext<'_>,
+) -> Result<Packed, StoreError> {
     let mut bytes = Vec::with_capacity(256);
     let mut writer = RowWriter::new(&mut bytes);
-    let done = row.serialize(context, &mut writer);
-    done.map_err(|error| StoreError::Failed {
+    let failed = |error: SerializationError| StoreError::Failed {
         table: T::NAME,
         cause: error.to_string(),
-    })?;
+    };
+    if T::STAMP_FIRST {
+        put_stamp(&mut writer, stamp).map_err(failed)?;
+    }
+    row.serialize(context, &mut writer).map_err(failed)?;
+    if !T::STAMP_FIRST {
+        put_stamp(&mut writer, stamp).map_err(failed)?;
+    }
     Ok(Packed(bytes))
+}
+
+fn put_stamp(writer: &mut RowWriter<'_>, stamp: i64) -> Result<(), SerializationError> {
+    let cell = writer.make_cell_writer();
+    let _proof = cell
+        .set_value(&stamp.to_be_bytes())
+        .map_err(SerializationError::new)?;
+    Ok(())
 }

@@ -19,8 +19,8 @@ use crate::tls;
 
 /// What is tried before a node has answered has so long altogether: the caller is told within 10 s.
 const ANSWER_WITHIN: Duration = Duration::from_secs(9);
-/// Connections to a node of Cassandra, which the driver would give one: a single one is held up by its slowest answer.
-const CONNECTIONS: NonZeroUsize = NonZeroUsize::new(4).unwrap();
+/// Four connections to a node of Cassandra, which the driver would give one: a single one is held up by its slowest answer.
+const CONNECTIONS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(3);
 
 /// Connects.
 ///
@@ -88,7 +88,9 @@ async fn build(
         .known_nodes(&reachable)
         .pool_size(pool)
         .connection_timeout(config.connect_timeout)
-        .fetch_schema_metadata(false);
+        // Where the rows of our tables lie, and nothing more: requests go straight to a node that has the row.
+        .keyspaces_to_fetch([config.keyspace.name()])
+        .fetch_full_schema_metadata(false);
     if let Some(credentials) = &config.credentials {
         builder = builder.user(credentials.user(), credentials.password());
     }

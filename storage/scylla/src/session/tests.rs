@@ -28,7 +28,10 @@ fn when_no_node_answers_every_address_is_named_within_ten_seconds() {
     let tried: Vec<&str> = tried.0.iter().map(|(host, _)| host.as_str()).collect();
     assert_eq!(tried, [refusing.as_str(), silent.0.as_str()]);
     let words = error.to_string();
-    assert!(words.contains(&refusing) && words.contains(&silent.0), "{words}");
+    assert!(
+        words.contains(&refusing) && words.contains(&silent.0),
+        "{words}"
+    );
     assert!(words.contains("refused"), "{words}");
 }
 
