@@ -132,6 +132,8 @@ fn commits() -> Result<Vec<Commit>, Box<dyn Error>> {
         shard.flushed(generation);
     }
     let events = u64::try_from(FRAMES)? * EVENTS;
-    println!("{COMMITS} commits of {events} events: 40 % sales of three lines, 60 % stock movements");
+    println!(
+        "{COMMITS} commits of {events} events: 40 % sales of three lines, 60 % stock movements"
+    );
     Ok(commits)
 }

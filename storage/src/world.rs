@@ -5,7 +5,10 @@
 )]
 #![cfg_attr(
     not(test),
-    expect(dead_code, reason = "the tests of this crate use more of it than the suite")
+    expect(
+        dead_code,
+        reason = "the tests of this crate use more of it than the suite"
+    )
 )]
 
 mod trade;
@@ -139,10 +142,7 @@ impl World {
     }
 
     fn flushed(&self) -> usize {
-        self.commits
-            .iter()
-            .map(|commit| commit.records.len())
-            .sum()
+        self.commits.iter().map(|commit| commit.records.len()).sum()
     }
 
     /// Decides a quarantined event again.

@@ -12,7 +12,9 @@ pub(crate) fn varint(number: i128) -> CqlVarint {
     // A leading byte goes where the next one has the same sign.
     let needless = bytes
         .windows(2)
-        .take_while(|pair| matches!(pair, [lead, next] if *lead == sign && (next ^ sign) & 0x80 == 0))
+        .take_while(
+            |pair| matches!(pair, [lead, next] if *lead == sign && (next ^ sign) & 0x80 == 0),
+        )
         .count();
     CqlVarint::from_signed_bytes_be(bytes.into_iter().skip(needless).collect())
 }

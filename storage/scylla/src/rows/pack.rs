@@ -96,9 +96,7 @@ impl Packer {
             last = Some(row);
             self.rows += 1;
             match self.chunks.last_mut() {
-                Some(chunk)
-                    if same && chunk.rows.len() < ROWS_MAX && bytes + size <= BYTES_MAX =>
-                {
+                Some(chunk) if same && chunk.rows.len() < ROWS_MAX && bytes + size <= BYTES_MAX => {
                     bytes += size;
                     chunk.rows.push(packed);
                 }

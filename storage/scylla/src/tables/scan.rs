@@ -135,7 +135,11 @@ impl Views for Tables {
     ) -> Result<(), StoreError> {
         let from = from.get().cast_signed();
         // Ids from 2^63 on are negative in the table.
-        if from >= 0 && self.skus_between(store, (from, i64::MAX), visit)?.is_break() {
+        if from >= 0
+            && self
+                .skus_between(store, (from, i64::MAX), visit)?
+                .is_break()
+        {
             return Ok(());
         }
         let rest = if from < 0 { from } else { i64::MIN };

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use scylla::value::{CqlVarint, CqlDate};
+use scylla::value::{CqlDate, CqlVarint};
 use till_core::{Dim, Rows as _};
 use till_protocol::id::{EventId, StoreId};
 use till_scylla::schema::{self, Wish};
@@ -197,8 +197,14 @@ fn an_event_that_was_decided_again_stands_as_it_was_decided_last() {
     assert_eq!(outcomes(), after);
     let mut told = cluster.select::<(i64, String)>("SELECT seq, what FROM audit");
     told.sort();
-    let told: Vec<_> = told.iter().map(|(seq, what)| (*seq, what.as_str())).collect();
-    assert_eq!(told, [(0, "registered"), (2, "quarantined"), (2, "released")]);
+    let told: Vec<_> = told
+        .iter()
+        .map(|(seq, what)| (*seq, what.as_str()))
+        .collect();
+    assert_eq!(
+        told,
+        [(0, "registered"), (2, "quarantined"), (2, "released")]
+    );
 }
 
 /// Sums by what they are of.
@@ -256,7 +262,12 @@ fn transactions_and_lines_that_count_add_up_to_the_sums() {
         views
             .rollups(id, Dim::Store, 0..=u16::MAX, &mut |key, row| {
                 let sums = row.totals;
-                let parts = [i128::from(sums.transactions), sums.net, sums.discount, sums.tax];
+                let parts = [
+                    i128::from(sums.transactions),
+                    sums.net,
+                    sums.discount,
+                    sums.tax,
+                ];
                 add(&mut expected.0, key.day, 0, parts);
                 ControlFlow::Continue(())
             })
