@@ -12,7 +12,7 @@ use std::cmp::Ordering;
 use scylla::serialize::row::SerializeRow;
 use scylla::value::MaybeUnset;
 
-pub(crate) use cell::{date, day_of_date, varint, wide};
+pub(crate) use cell::{Part, date, day_of_date, varint, wide};
 pub(crate) use commit::{RUN_BITS, Traits, facts_of};
 pub(crate) use derived::{
     EventIdCells, LevelRow, NameRow, OUT_OF_RANGE, QuarantineCells, QuarantineGone, RollupCells,
@@ -60,7 +60,7 @@ pub(crate) type Stamped<T> = (i64, T);
 macro_rules! table {
     ($(#[$meta:meta])* $name:ident = $table:literal by ($($key:ident),+) { $($column:ident: $type:ty,)+ }) => {
         $(#[$meta])*
-        #[derive(Clone, Debug, PartialEq, scylla::SerializeRow)]
+        #[derive(Clone, Debug, scylla::SerializeRow)]
         pub(crate) struct $name {
             $(pub(crate) $column: $type,)+
         }
@@ -70,7 +70,7 @@ macro_rules! table {
             const COLUMNS: &'static [&'static str] = &[$(stringify!($column)),+];
 
             fn partition(&self, other: &Self) -> std::cmp::Ordering {
-                std::cmp::Ordering::Equal$(.then_with(|| self.$key.cmp(&other.$key)))+
+                std::cmp::Ordering::Equal$(.then_with(|| crate::rows::Part::order(&self.$key, &other.$key)))+
             }
         }
     };

@@ -1,6 +1,31 @@
 //! Numbers as CQL has them: signed, or of any width.
 
+use std::cmp::Ordering;
+
 use scylla::value::{CqlDate, CqlVarint};
+
+/// A column of a partition's key. Any order does, as long as equal ones come together.
+pub(crate) trait Part {
+    /// Compares two.
+    fn order(&self, other: &Self) -> Ordering;
+}
+
+macro_rules! part {
+    ($($type:ty),+) => {
+        $(impl Part for $type {
+            fn order(&self, other: &Self) -> Ordering {
+                self.cmp(other)
+            }
+        })+
+    };
+}
+part!(i8, i32, i64, String, Vec<u8>);
+
+impl Part for CqlDate {
+    fn order(&self, other: &Self) -> Ordering {
+        self.0.cmp(&other.0)
+    }
+}
 
 /// 1970-01-01 as CQL counts days.
 const EPOCH_DAY: u32 = 1 << 31;
