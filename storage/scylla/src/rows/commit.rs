@@ -218,3 +218,6 @@ pub(crate) const fn took_effect(outcome: Outcome) -> bool {
 pub(crate) fn stated_receipt(sale: &till_protocol::view::SaleEvent<'_>) -> Option<String> {
     Some(receipt_of(sale)).filter(|receipt| !receipt.is_empty())
 }
+
+#[cfg(test)]
+mod tests;
