@@ -86,7 +86,7 @@ impl Packer {
         } else {
             columns.as_slice().split_last()
         };
-        let context = RowSerializationContext::from_specs(own.map_or(&[], |(_, own)| own));
+        let context = RowSerializationContext::from_specs(own.map_or(&[][..], |(_, own)| own));
         let mut bytes = 0;
         let mut last: Option<&T> = None;
         for (stamp, row) in &rows {
