@@ -79,7 +79,7 @@ fn ask_for_receipts(out: &mut Answers, sources: &Sources<'_>) -> Result<(), Stor
 
 fn spans() -> [(Option<Bound>, Option<Bound>); 5] {
     let minute = |minute| Some(Bound::Instant(START_US + minute * MINUTE_US + 1));
-    let day = |day| Some(Bound::Day(Day::new(20_758 + day)));
+    let day = |day: u16| Some(Bound::Day(Day::new(20_758 + day)));
     [
         (None, None),
         (minute(130), minute(1_600)),
