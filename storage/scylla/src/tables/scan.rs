@@ -143,8 +143,7 @@ impl Views for Tables {
             return Ok(());
         }
         let rest = if from < 0 { from } else { i64::MIN };
-        self.skus_between(store, (rest, -1), visit)?;
-        Ok(())
+        self.skus_between(store, (rest, -1), visit).map(drop)
     }
 
     fn rollups(

@@ -255,7 +255,7 @@ fn transactions_and_lines_that_count_add_up_to_the_sums() {
         let id = StoreId::new(store).unwrap();
         let store = i32::try_from(store).unwrap();
         let views: &dyn Views = &cluster.tables;
-        let mut add = |sums: &mut Sums, day, key, parts: [i128; 4]| {
+        let add = |sums: &mut Sums, day, key, parts: [i128; 4]| {
             let sum = sums.entry((store, day, key)).or_default();
             (0..4).for_each(|at| sum[at] += parts[at]);
         };
