@@ -27,7 +27,10 @@ fn facts_are_stamped_with_their_own_time_and_never_with_one_after_their_receipt(
         let hours: BTreeSet<_> = facts.records.iter().map(|(_, row)| row.hour).collect();
         assert_eq!(facts.hours.is_empty(), hours.is_empty());
         for (_, row) in &facts.transactions {
-            assert!(hours.contains(&row.hour), "a record is in its events' hours");
+            assert!(
+                hours.contains(&row.hour),
+                "a record is in its events' hours"
+            );
         }
         let printed = format!("{facts:?}");
         assert_eq!(printed, format!("{:?}", self::facts(&commit)), "pure");
