@@ -1,9 +1,5 @@
 //! Rows as they stand in the tables: one type a table, with the columns as fields.
 
-use std::cmp::Ordering;
-
-use scylla::serialize::row::SerializeRow;
-
 mod cell; // numbers as CQL has them
 mod commit; // the rows of a commit
 mod derived; // derived tables
@@ -11,15 +7,18 @@ mod event; // the rows of one event
 mod fact; // fact tables
 mod pack; // rows into batches
 
+use std::cmp::Ordering;
+
+use scylla::serialize::row::SerializeRow;
 use scylla::value::MaybeUnset;
 
-pub(crate) use cell::{date, day_of_date, varint, wide};
-pub(crate) use commit::{Facts, RUN_BITS, Traits, facts_of};
+pub(crate) use cell::{Part, date, day_of_date, varint, wide};
+pub(crate) use commit::{RUN_BITS, Traits, facts_of};
 pub(crate) use derived::{
-    Derived, EventIdCells, LevelRow, NameRow, OUT_OF_RANGE, QuarantineCells, QuarantineGone,
-    RollupCells, RollupDayRow, SKU_BUCKETS, STORE_PARTS, StoreCells, TerminalCells,
-    bucket_of_rollup, bucket_of_sku, buckets_of, derived_of, dim_cell, part_of_store, signed,
-    space_cell, space_of, store_of,
+    EventIdCells, LevelRow, NameRow, OUT_OF_RANGE, QuarantineCells, QuarantineGone, RollupCells,
+    RollupDayRow, SKU_BUCKETS, STORE_PARTS, StoreCells, TerminalCells, bucket_of_rollup,
+    bucket_of_sku, buckets_of, derived_of, dim_cell, part_of_store, signed, space_cell, space_of,
+    store_of,
 };
 pub(crate) use fact::{
     AuditRow, LineRow, MoveRow, ReceiptRow, RecordHourRow, RecordRow, RunRow, TelemetryRow,
@@ -61,7 +60,7 @@ pub(crate) type Stamped<T> = (i64, T);
 macro_rules! table {
     ($(#[$meta:meta])* $name:ident = $table:literal by ($($key:ident),+) { $($column:ident: $type:ty,)+ }) => {
         $(#[$meta])*
-        #[derive(Clone, Debug, PartialEq, scylla::SerializeRow)]
+        #[derive(Clone, Debug, scylla::SerializeRow)]
         pub(crate) struct $name {
             $(pub(crate) $column: $type,)+
         }
@@ -71,7 +70,7 @@ macro_rules! table {
             const COLUMNS: &'static [&'static str] = &[$(stringify!($column)),+];
 
             fn partition(&self, other: &Self) -> std::cmp::Ordering {
-                std::cmp::Ordering::Equal$(.then_with(|| self.$key.cmp(&other.$key)))+
+                std::cmp::Ordering::Equal$(.then_with(|| crate::rows::Part::order(&self.$key, &other.$key)))+
             }
         }
     };

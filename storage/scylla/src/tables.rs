@@ -128,6 +128,3 @@ impl From<CqlError> for StoreError {
         }
     }
 }
-
-#[cfg(all(test, feature = "server"))]
-mod tests;

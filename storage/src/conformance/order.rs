@@ -7,10 +7,10 @@ use std::thread;
 use till_core::{Dim, RollupKey};
 use till_protocol::id::SkuId;
 
-use super::{Fixture, shown};
 use super::samples::{
     filled, rollup_key, rollup_row, sample, sku_row, store_id, store_row, terminal_id, terminal_row,
 };
+use super::{Fixture, shown};
 use crate::views::{FlushBatch, StoreError, Views};
 
 const HOURS: [i64; 5] = [i64::MIN, -3_600_000_000, 0, 3_600_000_000, i64::MAX];

@@ -3,10 +3,10 @@
 use till_core::{Dim, RollupRow, Space, Totals};
 use till_protocol::id::SkuId;
 
-use super::{Fixture, shown};
 use super::samples::{
     filled, quarantine_row, rollup_key, rollup_row, sample, sku_row, store_id, store_row,
 };
+use super::{Fixture, shown};
 use crate::views::{FlushBatch, StoreError};
 
 pub(super) fn empty(fixture: &mut dyn Fixture) -> Result<(), StoreError> {
@@ -15,7 +15,11 @@ pub(super) fn empty(fixture: &mut dyn Fixture) -> Result<(), StoreError> {
         checkpoint: Some(0),
         ..FlushBatch::default()
     };
-    assert_eq!(filled(views)?.rows, shown(fixture, &nothing), "an empty store holds rows");
+    assert_eq!(
+        filled(views)?.rows,
+        shown(fixture, &nothing),
+        "an empty store holds rows"
+    );
     assert_eq!(
         views.store(store_id(1)?)?,
         None,
@@ -55,7 +59,11 @@ pub(super) fn every_row(fixture: &mut dyn Fixture) -> Result<(), StoreError> {
             "name in another space"
         );
     }
-    assert_eq!(filled(views)?.rows, shown(fixture, &all), "scans and reads differ");
+    assert_eq!(
+        filled(views)?.rows,
+        shown(fixture, &all),
+        "scans and reads differ"
+    );
     Ok(())
 }
 
@@ -68,7 +76,11 @@ pub(super) fn last_write(fixture: &mut dyn Fixture) -> Result<(), StoreError> {
     second.stores[0].1 = store_row(97);
     second.checkpoint = Some(500);
     fixture.write(&second)?;
-    assert_eq!(filled(views)?.rows, shown(fixture, &second), "an older row stands");
+    assert_eq!(
+        filled(views)?.rows,
+        shown(fixture, &second),
+        "an older row stands"
+    );
     Ok(())
 }
 

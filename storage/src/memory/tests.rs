@@ -1,5 +1,6 @@
 use super::MemoryViews;
 use crate::conformance::{self, Fixture};
+use crate::suite::{self, Listed};
 use crate::views::{FlushBatch, StoreError, Views, WriteViews as _};
 
 struct Memory(MemoryViews);
@@ -22,6 +23,11 @@ impl Fixture for Memory {
     }
 
     fn restart(&mut self) {}
+}
+
+#[test]
+fn the_model_of_the_suite_is_repeatable() {
+    suite::run(|| Listed::new(MemoryViews::new())).unwrap();
 }
 
 #[test]

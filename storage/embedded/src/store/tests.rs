@@ -3,6 +3,7 @@ mod rebuild;
 use std::fs;
 
 use till_storage::conformance::{self, Fixture, filled, sample};
+use till_storage::suite::{self, Listed};
 use till_storage::views::{FlushBatch, StoreError, Views, WriteViews as _};
 
 use super::EmbeddedViews;
@@ -60,6 +61,18 @@ fn behind(views: &EmbeddedViews, work: impl FnOnce(&Open) -> Result<(), fjall::E
 #[test]
 fn fjall_passes_the_suite() {
     conformance::run(Embedded::new).unwrap();
+}
+
+#[test]
+fn every_query_is_answered_as_in_the_model() {
+    let mut folders = Vec::new();
+    suite::run(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let views = EmbeddedViews::open(config(&dir)).unwrap();
+        folders.push(dir);
+        Listed::new(views)
+    })
+    .unwrap();
 }
 
 #[test]

@@ -1,6 +1,31 @@
 //! Numbers as CQL has them: signed, or of any width.
 
+use std::cmp::Ordering;
+
 use scylla::value::{CqlDate, CqlVarint};
+
+/// A column of a partition's key. Any order does, as long as equal ones come together.
+pub(crate) trait Part {
+    /// Compares two.
+    fn order(&self, other: &Self) -> Ordering;
+}
+
+macro_rules! part {
+    ($($type:ty),+) => {
+        $(impl Part for $type {
+            fn order(&self, other: &Self) -> Ordering {
+                self.cmp(other)
+            }
+        })+
+    };
+}
+part!(i8, i32, i64, String, Vec<u8>);
+
+impl Part for CqlDate {
+    fn order(&self, other: &Self) -> Ordering {
+        self.0.cmp(&other.0)
+    }
+}
 
 /// 1970-01-01 as CQL counts days.
 const EPOCH_DAY: u32 = 1 << 31;
@@ -12,7 +37,9 @@ pub(crate) fn varint(number: i128) -> CqlVarint {
     // A leading byte goes where the next one has the same sign.
     let needless = bytes
         .windows(2)
-        .take_while(|pair| matches!(pair, [lead, next] if *lead == sign && (next ^ sign) & 0x80 == 0))
+        .take_while(
+            |pair| matches!(pair, [lead, next] if *lead == sign && (next ^ sign) & 0x80 == 0),
+        )
         .count();
     CqlVarint::from_signed_bytes_be(bytes.into_iter().skip(needless).collect())
 }

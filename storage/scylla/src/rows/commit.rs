@@ -73,6 +73,10 @@ pub(crate) fn facts_of(
         of_record(&mut out, &fact, hours);
         audit_of_record(&mut out, record);
     }
+    // Most records of a commit are of a few hours.
+    out.hours
+        .sort_unstable_by_key(|(stamp, row)| (row.store, row.hour, *stamp));
+    out.hours.dedup_by_key(|(_, row)| (row.store, row.hour));
     Ok(out)
 }
 
@@ -137,7 +141,8 @@ fn of_record(out: &mut Facts, fact: &Fact, mut hours: BTreeSet<i32>) {
             payload: fact.record.payload.clone(),
         };
         out.records.push((stamp, row));
-        out.hours.push((stamp, RecordHourRow { store, hour: *hour }));
+        out.hours
+            .push((stamp, RecordHourRow { store, hour: *hour }));
     }
     let first_hour = hours.first().copied().unwrap_or(0);
     if let Some((first, last)) = range_of(head) {
@@ -194,10 +199,8 @@ fn audit_of_record(out: &mut Facts, record: &Record) {
                 out.audit.push((head.received_at_us, row));
             }
         }
-        RecordKind::Batch
-        | RecordKind::Duplicates
-        | RecordKind::SkuAlias
-        | RecordKind::BaseRow => {}
+        RecordKind::Batch | RecordKind::Duplicates | RecordKind::SkuAlias | RecordKind::BaseRow => {
+        }
     }
 }
 
@@ -215,3 +218,6 @@ pub(crate) const fn took_effect(outcome: Outcome) -> bool {
 pub(crate) fn stated_receipt(sale: &till_protocol::view::SaleEvent<'_>) -> Option<String> {
     Some(receipt_of(sale)).filter(|receipt| !receipt.is_empty())
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,90 +1,29 @@
 //! Derived tables: whole rows, and their way to the rows of the core and back.
 
-mod tables;
-
-use std::collections::{BTreeMap, BTreeSet};
+mod flush; // the rows of a flush
+mod key; // what keys are made of
+mod tables; // the tables, column by column
 
 use scylla::value::CqlVarint;
 use till_core::{
     Dim, EpochMark, EventIdRow, MoveKey, QuarantineKey, QuarantineRow, RollupKey, RollupRow,
-    SkuRow, Space, StoreRow, TerminalRow, Totals,
+    SkuRow, StoreRow, TerminalRow, Totals,
 };
 use till_protocol::id::{EventId, SkuId, StoreId, TerminalId};
 use till_protocol::quantity::unit;
 use till_storage::query::currency_code;
-use till_storage::views::FlushBatch;
 
-use super::{Stamped, date, day_of_date, varint, wide};
+use super::{date, day_of_date, varint, wide};
 
+pub(crate) use flush::derived_of;
+pub(crate) use key::{
+    SKU_BUCKETS, STORE_PARTS, bucket_of_rollup, bucket_of_sku, buckets_of, dim_cell, part_of_store,
+    signed, space_cell, space_of, store_of,
+};
 pub(crate) use tables::{
     EventIdCells, LevelRow, NameRow, QuarantineCells, QuarantineGone, RollupCells, RollupDayRow,
     StoreCells, TerminalCells,
 };
-
-/// Partitions that the stores are spread over.
-pub(crate) const STORE_PARTS: i32 = 16;
-/// Partitions that the SKUs of a store are spread over.
-pub(crate) const SKU_BUCKETS: i32 = 64;
-/// Partitions that a day's sums by SKU are spread over.
-pub(crate) const ROLLUP_BUCKETS: i32 = 8;
-
-/// The partition of a store.
-pub(crate) fn part_of_store(store: StoreId) -> i32 {
-    signed(store.get()) % STORE_PARTS
-}
-
-/// The partition of a SKU within its store.
-pub(crate) fn bucket_of_sku(sku: u64) -> i32 {
-    low_bits(sku, SKU_BUCKETS)
-}
-
-/// The partition of a sum within its day.
-pub(crate) fn bucket_of_rollup(dim: Dim, key: u64) -> i32 {
-    match dim {
-        Dim::Sku => low_bits(key, ROLLUP_BUCKETS),
-        Dim::Store | Dim::Category | Dim::Tender | Dim::Operator => 0,
-    }
-}
-
-/// Buckets of a dimension.
-pub(crate) const fn buckets_of(dim: Dim) -> i32 {
-    match dim {
-        Dim::Sku => ROLLUP_BUCKETS,
-        Dim::Store | Dim::Category | Dim::Tender | Dim::Operator => 1,
-    }
-}
-
-fn low_bits(number: u64, buckets: i32) -> i32 {
-    let buckets = u64::from(buckets.unsigned_abs());
-    i32::try_from(number % buckets).unwrap_or(0)
-}
-
-/// A number as the table has it; one that no table column holds does not occur.
-pub(crate) const fn signed(number: u32) -> i32 {
-    number.cast_signed()
-}
-
-/// The number of a dimension as the tables have it.
-pub(crate) fn dim_cell(dim: Dim) -> i8 {
-    i8::try_from(dim.number()).unwrap_or(0)
-}
-
-/// The number of a space as the tables have it.
-pub(crate) const fn space_cell(space: Space) -> i8 {
-    match space {
-        Space::Sku => 1,
-        Space::Tender => 2,
-    }
-}
-
-/// The space of a number in the tables.
-pub(crate) const fn space_of(number: i8) -> Option<Space> {
-    match number {
-        1 => Some(Space::Sku),
-        2 => Some(Space::Tender),
-        _ => None,
-    }
-}
 
 /// Why cells are no row: one of them is out of its range.
 pub(crate) const OUT_OF_RANGE: &str = "a cell is out of its range";
@@ -391,78 +330,4 @@ impl QuarantineCells {
         };
         Some((key, row))
     }
-}
-
-/// The store of a terminal, or of the key of a store, as the tables have it.
-pub(crate) fn store_of(terminal: u64) -> i32 {
-    i32::try_from(terminal >> 32).unwrap_or(0)
-}
-
-/// The derived rows of a commit, but for the stores: each key once, the last one of it.
-#[derive(Debug, Default)]
-pub(crate) struct Derived {
-    pub(crate) terminals: Vec<Stamped<TerminalCells>>,
-    pub(crate) levels: Vec<Stamped<LevelRow>>,
-    pub(crate) rollups: Vec<Stamped<RollupCells>>,
-    pub(crate) rollup_days: Vec<Stamped<RollupDayRow>>,
-    pub(crate) event_ids: Vec<Stamped<EventIdCells>>,
-    pub(crate) quarantine: Vec<Stamped<QuarantineCells>>,
-    pub(crate) gone: Vec<Stamped<QuarantineGone>>,
-    pub(crate) names: Vec<Stamped<NameRow>>,
-    pub(crate) stores: Vec<Stamped<StoreCells>>,
-}
-
-// Rows of one flush have one timestamp: of two with one key the server would keep the larger, not the later.
-fn last_of<K: Ord + Copy, R>(rows: &[(K, R)]) -> BTreeMap<K, &R> {
-    rows.iter().map(|(key, row)| (*key, row)).collect()
-}
-
-/// The derived rows of a flush with this number.
-pub(crate) fn derived_of(flush: u64, rows: &FlushBatch) -> Derived {
-    let stamp = flush.cast_signed();
-    let mut out = Derived::default();
-    for (store, row) in last_of(&rows.stores) {
-        out.stores.push((stamp, StoreCells::new(store, row)));
-    }
-    for (terminal, row) in last_of(&rows.terminals) {
-        out.terminals.push((stamp, TerminalCells::new(terminal, row)));
-    }
-    for ((store, sku), row) in last_of(&rows.skus) {
-        out.levels.push((stamp, LevelRow::new(store, sku, row)));
-    }
-    let mut days = BTreeSet::new();
-    for (key, row) in last_of(&rows.rollups) {
-        out.rollups.push((stamp, RollupCells::new(&key, row)));
-        if days.insert((key.store, key.dim, key.day)) {
-            let day = RollupDayRow {
-                store: signed(key.store),
-                dim: dim_cell(key.dim),
-                day: date(key.day),
-            };
-            out.rollup_days.push((stamp, day));
-        }
-    }
-    let ids = rows.event_ids.iter();
-    let ids: BTreeMap<_, _> = ids.map(|(id, row)| (id.to_bytes(), (id, row))).collect();
-    for (id, row) in ids.into_values() {
-        out.event_ids.push((stamp, EventIdCells::new(id, row)));
-    }
-    for (key, row) in last_of(&rows.quarantine) {
-        match row {
-            Some(row) => {
-                let cells = QuarantineCells::new(&key, row);
-                out.quarantine.push((stamp, cells));
-            }
-            None => out.gone.push((stamp, QuarantineGone::new(&key))),
-        }
-    }
-    for (space, id, name) in &rows.names {
-        let row = NameRow {
-            space: space_cell(*space),
-            id: id.cast_signed(),
-            name: name.clone(),
-        };
-        out.names.push((stamp, row));
-    }
-    out
 }

@@ -86,7 +86,7 @@ impl Packer {
         } else {
             columns.as_slice().split_last()
         };
-        let context = RowSerializationContext::from_specs(own.map_or(&[], |(_, own)| own));
+        let context = RowSerializationContext::from_specs(own.map_or(&[][..], |(_, own)| own));
         let mut bytes = 0;
         let mut last: Option<&T> = None;
         for (stamp, row) in &rows {
@@ -96,9 +96,7 @@ impl Packer {
             last = Some(row);
             self.rows += 1;
             match self.chunks.last_mut() {
-                Some(chunk)
-                    if same && chunk.rows.len() < ROWS_MAX && bytes + size <= BYTES_MAX =>
-                {
+                Some(chunk) if same && chunk.rows.len() < ROWS_MAX && bytes + size <= BYTES_MAX => {
                     bytes += size;
                     chunk.rows.push(packed);
                 }

@@ -135,12 +135,15 @@ impl Views for Tables {
     ) -> Result<(), StoreError> {
         let from = from.get().cast_signed();
         // Ids from 2^63 on are negative in the table.
-        if from >= 0 && self.skus_between(store, (from, i64::MAX), visit)?.is_break() {
+        if from >= 0
+            && self
+                .skus_between(store, (from, i64::MAX), visit)?
+                .is_break()
+        {
             return Ok(());
         }
         let rest = if from < 0 { from } else { i64::MIN };
-        self.skus_between(store, (rest, -1), visit)?;
-        Ok(())
+        self.skus_between(store, (rest, -1), visit).map(drop)
     }
 
     fn rollups(

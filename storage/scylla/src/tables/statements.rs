@@ -148,7 +148,13 @@ impl Reads {
             positions: read(client, "records", "position", of_hour).await?,
             record: read(client, "records", record, &one_record).await?,
             records,
-            receipt: read(client, "receipts", "store, hour, position", "WHERE receipt = ?").await?,
+            receipt: read(
+                client,
+                "receipts",
+                "store, hour, position",
+                "WHERE receipt = ?",
+            )
+            .await?,
             run: read(client, "runs", "last_seq, hour, position", last_run).await?,
         })
     }

@@ -7,5 +7,6 @@
 )]
 
 mod document;
+mod rows;
 mod schema;
 mod world;

@@ -157,7 +157,7 @@ table! {
 }
 
 /// A row that leaves the quarantine.
-#[derive(Clone, Debug, PartialEq, SerializeRow)]
+#[derive(Clone, Debug, SerializeRow)]
 pub(crate) struct QuarantineGone {
     pub(crate) store: i32,
     pub(crate) terminal: i64,
