@@ -28,6 +28,7 @@ use crate::recent::Recent;
 use crate::record::Record;
 use crate::row::{QuarantineKey, QuarantineRow};
 
+pub use self::recover::Placed;
 pub use self::retry::RetryError;
 pub use self::session::{Greeting, Hello, HelloError};
 

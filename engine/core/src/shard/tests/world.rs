@@ -75,7 +75,8 @@ impl World {
             world.journal.push(record.clone());
             let position = world.position();
             world.rows.learn(position, record);
-            world.shard.apply(position, record, &world.rows).unwrap();
+            let placed = world.shard.apply(position, record, &world.rows);
+            assert_eq!(placed.unwrap(), crate::shard::Placed::Held);
         }
         assert!(world.shard.violations().is_empty());
         world
