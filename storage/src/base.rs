@@ -7,11 +7,12 @@ mod codec;
 mod error;
 mod scan;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::mpsc::sync_channel;
 
 use till_core::{Record, ShardConfig, TerminalRow};
-use till_protocol::id::TerminalId;
+use till_protocol::id::{StoreId, TerminalId};
 
 pub use error::FoldError;
 
@@ -67,6 +68,28 @@ pub(crate) fn terminals(
         }
     }
     Ok(())
+}
+
+/// The stores that the newest base of a folder has registered.
+///
+/// # Errors
+/// [`FoldError`] when the base is damaged.
+pub fn stores(disk: &dyn Disk, dir: &Path) -> Result<BTreeSet<StoreId>, FoldError> {
+    let mut stores = BTreeSet::new();
+    let Some((_, records)) = read_base(disk, dir)? else {
+        return Ok(stores);
+    };
+    let mut rows = FlushBatch::default();
+    // They come first, in records of their own.
+    for record in records {
+        codec::decode(&record?, &mut rows)?;
+        if rows.stores.is_empty() {
+            break;
+        }
+        let found = std::mem::take(&mut rows).stores.into_iter();
+        stores.extend(found.map(|(store, _)| store));
+    }
+    Ok(stores)
 }
 
 /// Puts the newest base of a folder into empty views, and gives its position; 0 without a base.

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use till_core::{Record, RecordKind, Rows as _, Shard, ShardConfig};
+use till_core::{Placed, Record, RecordKind, Rows as _, Shard, ShardConfig};
 use till_protocol::id::{StoreId, TerminalId};
 
-use super::{FactRows, Registrations, store_of};
+use super::{FactRows, Registrations, Unplaced, store_of};
 use crate::base::FoldError;
 use crate::journal::Lsn;
 use crate::query::FactReader;
@@ -29,6 +29,8 @@ pub struct Fold<'a> {
     registrations: Option<&'a Registrations>,
     registered: BTreeSet<StoreId>,
     left_out: BTreeMap<StoreId, u64>,
+    waits: BTreeSet<StoreId>,
+    unplaced: Vec<Unplaced>,
 }
 
 impl fmt::Debug for Fold<'_> {
@@ -51,6 +53,8 @@ impl<'a> Fold<'a> {
             registrations: None,
             registered: BTreeSet::new(),
             left_out: BTreeMap::new(),
+            waits: BTreeSet::new(),
+            unplaced: Vec::new(),
         }
     }
 
@@ -68,6 +72,14 @@ impl<'a> Fold<'a> {
         self
     }
 
+    /// Leaves these stores alone, also where a registration of theirs comes: records of them lie before the place that the
+    /// fold begins at and were not applied.
+    #[must_use]
+    pub fn without(mut self, stores: impl IntoIterator<Item = StoreId>) -> Self {
+        self.waits.extend(stores);
+        self
+    }
+
     /// Applies a record; what the views hold already changes nothing. A record of a store whose registration is lost waits
     /// in the journal, see [`left_out`](Self::left_out).
     ///
@@ -77,7 +89,9 @@ impl<'a> Fold<'a> {
         if !self.is_registered(record)? {
             return Ok(());
         }
-        apply(&mut self.shard, lsn, record, &self.rows)?;
+        if apply(&mut self.shard, lsn, record, &self.rows)? == Placed::Nowhere {
+            Unplaced::note(&mut self.unplaced, lsn, &record.head);
+        }
         self.records += 1;
         if self.records >= RECORDS_PER_LOOK {
             self.records = 0;
@@ -92,6 +106,11 @@ impl<'a> Fold<'a> {
     /// time zone. They count once it is registered again and the rows are made anew.
     pub const fn left_out(&self) -> &BTreeMap<StoreId, u64> {
         &self.left_out
+    }
+
+    /// Records that fit nowhere and were not applied, in the order of the journal.
+    pub fn unplaced(&self) -> &[Unplaced] {
+        &self.unplaced
     }
 
     /// Writes what is left; the views then hold every record that ends at or before `end`.
@@ -127,9 +146,10 @@ impl<'a> Fold<'a> {
         if self.registered.contains(&store) {
             return Ok(true);
         }
-        let known = record.head.kind == RecordKind::StoreRegistered
-            || self.rows.store(store)?.is_some()
-            || self.register(store)?;
+        let known = !self.waits.contains(&store)
+            && (record.head.kind == RecordKind::StoreRegistered
+                || self.rows.store(store)?.is_some()
+                || self.register(store)?);
         if known {
             self.registered.insert(store);
         } else {
@@ -155,7 +175,7 @@ impl<'a> Fold<'a> {
             return Ok(false);
         };
         // In front of every record.
-        self.shard.apply(0, &record, &self.rows)?;
+        let _held = self.shard.apply(0, &record, &self.rows)?;
         Ok(true)
     }
 
@@ -180,7 +200,7 @@ fn apply(
     lsn: Lsn,
     record: &Record,
     rows: &FactRows<'_>,
-) -> Result<(), FoldError> {
+) -> Result<Placed, FoldError> {
     let applied = catch_unwind(AssertUnwindSafe(|| shard.apply(lsn.get(), record, rows)));
     let head = &record.head;
     applied
