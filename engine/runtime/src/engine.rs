@@ -18,6 +18,7 @@ use crate::metrics::Figures;
 use crate::names::NameBook;
 use crate::registry::Registry;
 use crate::route::{Slot, shard_of};
+use crate::waiting::Waiting;
 
 /// What all parts of a running engine share.
 pub(crate) struct Engine {
@@ -42,6 +43,8 @@ pub(crate) struct Engine {
     /// Held while a base is made and segments are dropped. Two such runs at a time would share a folder, and each would drop
     /// what the other reads.
     pub(crate) retention: Mutex<()>,
+    /// Stores whose records wait for their registration.
+    pub(crate) waiting: Waiting,
     /// True once the engine drains.
     pub(crate) draining: watch::Sender<bool>,
 }

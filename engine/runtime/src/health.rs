@@ -84,6 +84,7 @@ pub(crate) fn health(engine: &Engine) -> Health {
                 format!("shards that take no events: {down:?}"),
                 "Look at the log; one that stays down starts again with the engine.",
             ),
+            stores(engine.waiting.words()),
             terminals(&parked),
             check(
                 "flush",
@@ -106,6 +107,26 @@ fn why_not(commit: State) -> String {
             "the disk is full: nothing is acknowledged, nothing acknowledged is lost".to_owned()
         }
         other => format!("the journal is {}", other.name()),
+    }
+}
+
+// What is durable and in no answer is a reason: sums are too small until a person has acted.
+fn stores(waiting: Option<String>) -> Check {
+    let name = "stores";
+    match waiting {
+        Some(reason) => Check {
+            name,
+            ok: false,
+            reason,
+            hint: "A Hello registers a store again; the next start applies what waits. Or stop the engine, and run `tillstream \
+                   rebuild` where old rows still know the store.",
+        },
+        None => Check {
+            name,
+            ok: true,
+            reason: "every record of the journal has a registered store".to_owned(),
+            hint: "",
+        },
     }
 }
 

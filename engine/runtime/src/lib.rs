@@ -23,6 +23,7 @@ mod names;
 
 mod query;
 mod upkeep;
+mod waiting;
 
 mod histogram;
 mod metrics;
@@ -30,6 +31,7 @@ mod sketch;
 
 mod drain;
 mod engine;
+mod examine;
 mod health;
 mod lock;
 mod offline;
@@ -43,6 +45,7 @@ pub use config::{
     RawConfig, RegistryConfig, reference,
 };
 pub use drain::DrainError;
+pub use examine::{ExamineError, Examined, examine};
 pub use flush::FlushError;
 pub use gateway::{Door, GatewayError};
 pub use health::{Check, Health};
@@ -50,10 +53,10 @@ pub use lock::{Holder, LockError, engine_of};
 pub use metrics::{
     FlushMetrics, FlushState, JournalMetrics, Latency, Metrics, Problem, ShardMetrics,
 };
-pub use offline::{Offline, OfflineError};
+pub use offline::{Look, Offline, OfflineError};
 pub use pki::PkiError;
 pub use query::{Query, Reply};
-pub use recovery::{LostEnd, RecoveryError, StartReport, rows_reach};
+pub use recovery::{LostEnd, RecoveryError, StartReport};
 pub use registry::RegistryError;
 pub use retry::{Retried, RetryAllError};
 pub use runtime::{Handle, Parts, Runtime, StartError};

@@ -35,6 +35,7 @@ use crate::retry::{Retried, RetryAllError, retry_all};
 use crate::route::Slot;
 use crate::supervisor::{Supervisor, SupervisorMessage, shard_config};
 use crate::upkeep::{RetentionError, Upkeep, retain_before};
+use crate::waiting::Waiting;
 
 /// Longest wait of a question for the flush before it.
 const QUERY_FLUSH: Duration = Duration::from_secs(30);
@@ -197,6 +198,7 @@ impl Runtime {
             untold: Arc::new(Semaphore::new(size(RUNS_MAX))),
             checks: Semaphore::new(CHECKS_MAX),
             retention: Mutex::new(()),
+            waiting: Waiting::new(&report.left_out),
             draining: watch::channel(false).0,
             config,
         });
@@ -363,12 +365,14 @@ async fn recovered(config: &Config, parts: &Parts) -> Result<Recovered, StartErr
         |views| RowsAt::Given(Arc::clone(views)),
     );
     let count = usize::from(config.shards.max(1));
-    let into = Target::Shards {
-        count,
-        config: shard_config(config),
-        dirty_rows: config.dirty_rows_max / count,
-    };
+    let shards = shard_config(config);
+    let dirty_rows = config.dirty_rows_max / count;
     let recovering = tokio::task::spawn_blocking(move || {
+        let into = Target::Shards {
+            count,
+            config: shards,
+            dirty_rows,
+        };
         recover(disk, &dir, journal, (&rows, into), &mut |at, end| {
             tracing::info!(at, end, "applying what the rows lack");
         })
@@ -402,14 +406,6 @@ fn tell(report: &StartReport) {
         ms = report.took.as_millis(),
         "rows and shards hold the whole journal"
     );
-    for (store, records) in &report.left_out {
-        tracing::error!(
-            %store,
-            records,
-            "the store's registration is lost, so its records wait in the journal; once a device of it has said Hello, stop \
-             the engine and run `tillstream rebuild`"
-        );
-    }
 }
 
 fn slots(config: &Config) -> Vec<Arc<Slot>> {

@@ -243,7 +243,8 @@ fn restore(engine: &Engine, index: usize) -> Result<Shard, FoldError> {
         shard_config(&engine.config),
     )
     .with_dirty_rows(usize::MAX)
-    .with_registrations(&registrations);
+    .with_registrations(&registrations)
+    .without(engine.waiting.stores());
     for item in engine.journal.records(Lsn::new(engine.views.checkpoint()?)) {
         let (lsn, record) = item?;
         if store_of(&record.head).is_some_and(|store| shard_of(store, shards) == index) {

@@ -13,6 +13,7 @@ mod falls;
 mod guard;
 mod held;
 mod hostile;
+mod losses;
 mod restart;
 mod retention;
 mod sessions;
