@@ -23,6 +23,7 @@ use crate::admin::Admin;
 use crate::engine::{self, Engine, EngineOptions, EngineStarter, Ready, Usage, to_f64};
 use crate::oracle::{self, Baseline, Expected, StoreBook};
 use crate::trade::Catalogue;
+use crate::wire;
 
 /// What is measured.
 #[derive(Clone, Debug)]
@@ -129,6 +130,8 @@ fn folder(config: &BenchConfig) -> Result<(PathBuf, Scratch)> {
 
 /// An engine that runs already.
 pub(crate) fn running(quic: SocketAddr, identity: &Path, admin: Option<&str>) -> Result<Ready> {
+    // Looked at first: where it is not, nothing lies beside it.
+    wire::read_identity(identity)?;
     let beside = engine::beside(identity);
     let pid = beside.as_ref().map_or(0, |ready| ready.pid);
     let admin = admin

@@ -7,9 +7,9 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use bytes::Bytes;
-use quinn::{Connection, Endpoint, RecvStream, SendStream};
+use quinn::{Connection, ConnectionError, Endpoint, RecvStream, SendStream};
 use rkyv::rancor;
 use till_client::{Identity, SERVER_NAME, Tuning};
 use till_protocol::codec::{FrameDecoder, encode_frame};
@@ -27,6 +27,10 @@ use crate::trade::{Event, push_move, push_reading, push_sign};
 const READ_MAX: usize = 64 * 1_024;
 /// Longest wait for an engine that should be there.
 const REACH_MAX: Duration = Duration::from_secs(5);
+/// Time in which an engine that does not take a certificate says so.
+const REFUSAL_MAX: Duration = Duration::from_millis(100);
+/// Codes of QUIC that carry an alert of TLS (RFC 9001, 4.8).
+const TLS_ALERTS: std::ops::Range<u64> = 0x100..0x200;
 /// The version of every family that is spoken here.
 const VERSION: u8 = 1;
 
@@ -35,7 +39,7 @@ const VERSION: u8 = 1;
 /// # Errors
 /// Fails when the identity cannot be used or nobody answers.
 pub async fn connect(addr: SocketAddr, identity: &Path) -> Result<(Endpoint, Connection)> {
-    let identity = Identity::read(identity)?;
+    let identity = read_identity(identity)?;
     let tuning = Tuning {
         send_window: 32 << 20,
         ..Tuning::default()
@@ -53,23 +57,68 @@ pub async fn connect(addr: SocketAddr, identity: &Path) -> Result<(Endpoint, Con
     Ok((endpoint, connection))
 }
 
+/// Reads an identity file.
+///
+/// # Errors
+/// Names the file that is not there or holds something else.
+pub fn read_identity(path: &Path) -> Result<Identity> {
+    // Put in words here: some of its errors name their cause in the message too.
+    Identity::read(path).map_err(|error| anyhow!("--identity {}: {error}", path.display()))
+}
+
 /// Makes sure that an engine answers at an address, before a run begins that would wait for it with patience.
 ///
 /// # Errors
 /// Says what to look at when nobody answers, or the identity is not taken.
 pub async fn reach(addr: SocketAddr, identity: &Path) -> Result<()> {
-    let hint = || {
+    let silence = || {
         format!(
             "no engine takes devices at {addr} (QUIC over UDP); `quic` in the engine's ready file has its address"
         )
     };
-    let (endpoint, connection) = timeout(REACH_MAX, connect(addr, identity))
-        .await
-        .with_context(hint)?
-        .with_context(hint)?;
+    let distrust = || {
+        format!(
+            "the engine at {addr} and the identity {} do not trust each other; take the file that `identity` in the \
+             engine's ready file names, or one of the authority that the engine believes",
+            identity.display()
+        )
+    };
+    let reached = timeout(REACH_MAX, connect(addr, identity));
+    let (endpoint, connection) = match reached.await.with_context(silence)? {
+        Ok(reached) => reached,
+        Err(error) => {
+            return Err(match error.downcast_ref::<ConnectionError>() {
+                Some(lost) if is_of_tls(lost) => error.context(distrust()),
+                Some(_) => error.context(silence()),
+                // It did not get as far as asking anybody.
+                None => error,
+            });
+        }
+    };
+    // The engine looks at the device's certificate when the device believes itself connected.
+    if let Ok(lost) = timeout(REFUSAL_MAX, connection.closed()).await
+        && is_of_tls(&lost)
+    {
+        return Err(anyhow::Error::from(lost).context(distrust()));
+    }
     connection.close(0_u32.into(), b"");
     endpoint.wait_idle().await;
     Ok(())
+}
+
+/// Whether a connection was lost because one side does not take the certificates of the other.
+fn is_of_tls(error: &ConnectionError) -> bool {
+    let code = match error {
+        ConnectionError::TransportError(error) => error.code,
+        ConnectionError::ConnectionClosed(close) => close.error_code,
+        ConnectionError::VersionMismatch
+        | ConnectionError::ApplicationClosed(_)
+        | ConnectionError::Reset
+        | ConnectionError::TimedOut
+        | ConnectionError::LocallyClosed
+        | ConnectionError::CidsExhausted => return false,
+    };
+    TLS_ALERTS.contains(&u64::from(code))
 }
 
 /// The answers on one stream.
