@@ -176,7 +176,14 @@ impl Reader {
     pub(crate) fn new(source: Box<dyn Read>, decimals: u8) -> Result<Self> {
         let mut rows = Rows::new(source)?;
         let mut row = Row::default();
-        match rows.next(&mut row)? {
+        let next = rows.next(&mut row)?;
+        if row.has_bare_return() {
+            bail!(
+                "its lines end with CR alone, so that all of it is one line; write it with LF or CR LF, for instance by \
+                 `tr '\\r' '\\n'`"
+            );
+        }
+        match next {
             Next::Row => {}
             Next::Broken(why) => bail!("line 1, the header: {why}"),
             Next::End => bail!(
