@@ -20,7 +20,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use hdrhistogram::Histogram;
-use till_client::Identity;
 use tokio::task::JoinSet;
 
 pub use self::report::{FleetReport, Live};
@@ -124,6 +123,8 @@ pub(crate) struct Yard {
     /// Events of rude devices that were answered and did not become durable: refused, or known.
     declined: AtomicU64,
     repeats: AtomicU64,
+    /// Rude devices that have not met the fate of all that they said.
+    unsettled: AtomicU64,
     /// When the trade began.
     begun: OnceLock<Instant>,
     over: AtomicBool,
@@ -149,6 +150,7 @@ impl Yard {
             acked: AtomicU64::new(0),
             declined: AtomicU64::new(0),
             repeats: AtomicU64::new(0),
+            unsettled: AtomicU64::new(0),
             over: AtomicBool::new(false),
         })
     }
@@ -209,6 +211,9 @@ impl Yard {
             sales_minor: self.books.iter().map(|book| locked(book).sums.net).sum(),
             backlog: sent.saturating_sub(answered) + self.overdue(),
             engine_mb: watch.engine_mb(),
+            unsettled: self
+                .is_over()
+                .then(|| self.unsettled.load(Ordering::Relaxed)),
         };
         watch.saw(&live, self.is_over());
         live
@@ -229,7 +234,7 @@ pub fn run(config: &FleetConfig, on_live: &mut dyn FnMut(&Live)) -> Result<Fleet
         .worker_threads(2)
         .enable_all()
         .build()?;
-    let identity = Identity::read(&config.identity)?;
+    let identity = wire::read_identity(&config.identity)?;
     runtime.block_on(wire::reach(config.addr, &config.identity))?;
     let mut chain = runtime.block_on(honest::Chain::open(config, &identity))?;
     let stores: Vec<u32> = (1..=config.stores).collect();
@@ -270,6 +275,7 @@ async fn trade(
     let devices = yard.config.rude_devices();
     for number in 0..devices {
         let device = rude::Device::new(number, yard)?;
+        yard.unsettled.fetch_add(1, Ordering::Relaxed);
         drop(rude.spawn(device.run(Arc::clone(yard))));
     }
     let deadline = yard.config.duration;
@@ -376,6 +382,7 @@ fn settle(
         events_acked: acked,
         events_applied: found.applied,
         duplicates: found.duplicates + yard.repeats.load(Ordering::Relaxed),
+        known: outcome.expected.values().map(|one| one.duplicates).sum(),
         refused: found.refused,
         quarantined: found.quarantined,
         sales_total_minor: books.values().map(|book| book.sums.net).sum(),

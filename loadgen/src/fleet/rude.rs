@@ -126,6 +126,7 @@ impl Device {
             ))
             .await;
         }
+        yard.unsettled.fetch_sub(1, Ordering::Relaxed);
         if let Some(open) = line {
             open.connection.close(0_u32.into(), b"done");
             open.endpoint.wait_idle().await;
