@@ -5,6 +5,7 @@
 
 mod key;
 mod raw;
+mod variable;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};

@@ -381,7 +381,11 @@ pub fn reference() -> String {
     use std::fmt::Write as _;
     let mut text = String::from(
         "# Every setting of tillstream with its default. A setting is taken from a flag, else from the environment\n\
-         # (TILLSTREAM_SECTION__KEY), else from this file, else the default. Unknown keys are errors.\n",
+         # (TILLSTREAM_SECTION__KEY), else from this file, else the default. Unknown keys are errors.\n\
+         #\n\
+         # The defaults alone do not start an engine: it must know whom to believe. Set the three files of [pki], and\n\
+         # registry.file or registry.auto_register; or start it with --dev, which makes an own authority and takes everyone in\n\
+         # (tillstream check-config --dev --config FILE).\n",
     );
     let mut section = "";
     for key in KEYS {

@@ -91,6 +91,28 @@ fn a_configuration_error_names_the_key() {
 }
 
 #[test]
+fn the_sample_configuration_checks_out() {
+    let sample = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../deploy/config/tillstream.toml"
+    );
+    let output = run(&["check-config", "--dev", "--config", sample]);
+    assert_eq!(code(&output), 0, "{}", errors(&output));
+    let text = fs::read_to_string(sample).unwrap();
+    assert!(text.contains("--dev"), "it says what it needs");
+}
+
+#[test]
+fn metrics_are_piped_with_their_whole_meaning() {
+    let json = one_line(&run(&["metrics", "list", "--json"]));
+    let text = String::from_utf8(run(&["metrics", "list"]).stdout).unwrap();
+    for row in json["rows"].as_array().unwrap() {
+        let meaning = row["meaning"].as_str().unwrap();
+        assert!(text.contains(meaning), "{meaning}");
+    }
+}
+
+#[test]
 fn metrics_are_listed_with_their_meaning() {
     let output = run(&["metrics", "list", "--json"]);
     assert_eq!(code(&output), 0);
