@@ -59,6 +59,9 @@ pub enum PkiError {
     /// Certificate, key and authority do not go together.
     #[error("the server's certificates are not usable: {0}")]
     Tls(String),
+    /// The key of a folder that has been used is gone.
+    #[error("{} is missing, and the journal beside it is not new: with another key, codes that look like card numbers would from now on pass for other goods. Restore it from a copy; if there is none, accept that by `head -c 32 /dev/urandom > {}`", .0.display(), .0.display())]
+    KeyLost(PathBuf),
     /// The system gives no random bytes.
     #[error("the system gives no random bytes for a key")]
     Random,
@@ -202,10 +205,13 @@ fn number(text: &str) -> Option<u32> {
 }
 
 /// The key that turns suspected card numbers into tokens: made once, and kept. Another key makes other tokens of the
-/// same codes.
+/// same codes, so that a folder whose journal holds any is not opened without its key.
 pub(crate) fn screen_key(data_dir: &Path) -> Result<ScreenKey, PkiError> {
     let path = data_dir.join("chain.key");
     if !path.exists() {
+        if has_files(&data_dir.join("journal"))? {
+            return Err(PkiError::KeyLost(path));
+        }
         let mut bytes = [0_u8; 32];
         aws_lc_rs::default_provider()
             .secure_random
@@ -222,6 +228,15 @@ pub(crate) fn screen_key(data_dir: &Path) -> Result<ScreenKey, PkiError> {
         .try_into()
         .map_err(|_| content(&path, "key", &format!("{found} bytes instead of 32")))?;
     Ok(ScreenKey::new(key))
+}
+
+// Whether a folder is there and not empty.
+fn has_files(dir: &Path) -> Result<bool, PkiError> {
+    match fs::read_dir(dir) {
+        Ok(mut files) => Ok(files.next().is_some()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(io_error("reading", dir)(error)),
+    }
 }
 
 // An authority, a server and a device that may speak for every terminal. All or nothing: the folder is renamed.
