@@ -300,16 +300,21 @@ impl Shard {
                 let Some(id) = event.event_id() else {
                     return Ok(());
                 };
-                let id = id.in_store(store);
-                if owns_its_id(record, index) {
-                    let row = EventIdRow {
-                        terminal: head.terminal,
-                        epoch: head.epoch,
-                        seq: head.first_seq + u64::from(index),
-                        content: event.content(),
-                    };
-                    self.event_ids.insert(&id, row, self.actors.generation);
-                }
+                let Some(stands) = stands_for(record, index) else {
+                    return Ok(());
+                };
+                let content = event.content();
+                let id = match stands {
+                    Stands::Id => id.in_store(store),
+                    Stands::IdAndContent => id.in_store(store).with_content(content),
+                };
+                let row = EventIdRow {
+                    terminal: head.terminal,
+                    epoch: head.epoch,
+                    seq: head.first_seq + u64::from(index),
+                    content,
+                };
+                self.event_ids.insert(&id, row, self.actors.generation);
                 Ok(())
             });
         if let Err(never) = done {
@@ -397,13 +402,26 @@ fn head(session: SessionKey, span: Span, now: Timestamp, mark: u64) -> RecordHea
     }
 }
 
-// An event id stands for the first durable event that had it. A conflict's id is another event's.
-fn owns_its_id(record: &Record, index: u32) -> bool {
-    match record.outcome(index) {
-        Some((Outcome::Applied, _)) => true,
-        Some((Outcome::Quarantined, _)) => record
-            .verdict(index)
-            .is_none_or(|verdict| verdict.reason != Reason::Conflict.code()),
-        Some((Outcome::Duplicate | Outcome::Refused, _)) | None => false,
+/// What an event is remembered by.
+enum Stands {
+    /// Its id: it is the first durable event that had it.
+    Id,
+    /// Its id and its content: the id is another event's, and with this content it has come before.
+    IdAndContent,
+}
+
+fn stands_for(record: &Record, index: u32) -> Option<Stands> {
+    match record.outcome(index)? {
+        (Outcome::Applied, _) => Some(Stands::Id),
+        (Outcome::Quarantined, _) => {
+            let reason = record.verdict(index).map(|verdict| verdict.reason);
+            let is_conflict = reason == Some(Reason::Conflict.code());
+            Some(if is_conflict {
+                Stands::IdAndContent
+            } else {
+                Stands::Id
+            })
+        }
+        (Outcome::Duplicate | Outcome::Refused, _) => None,
     }
 }

@@ -1,6 +1,7 @@
 //! The verdict on one event: refused, known, set aside, or taken with its flags. In this order; the first that holds wins.
 
 use till_protocol::code::Reason;
+use till_protocol::id::EventId;
 use till_protocol::time::Timestamp;
 
 use super::SessionKey;
@@ -91,19 +92,12 @@ impl Decider<'_> {
                 seq,
                 content,
             };
-            let known = match self.in_batch.get(&id.to_bytes()) {
-                Some(row) => Some(*row),
-                None => self.event_ids.find(&id, scope.rows)?,
-            };
-            match known {
-                Some(row)
-                    if (row.terminal, row.epoch, row.seq) == (own.terminal, own.epoch, seq) => {}
+            match self.known(&id, scope)? {
+                Some(row) if is_same(&row, &own) => {}
                 Some(row) if row.content == content => {
                     return Ok(Some((Outcome::Duplicate, None)));
                 }
-                Some(_) => {
-                    return Ok(Some((Outcome::Quarantined, Some(Reason::Conflict))));
-                }
+                Some(_) => return Ok(Some(self.conflict(&id, own, scope)?)),
                 None => {
                     self.in_batch.insert(id.to_bytes(), own);
                 }
@@ -112,6 +106,32 @@ impl Decider<'_> {
         Ok(self
             .collision(event)
             .map(|reason| (Outcome::Quarantined, Some(reason))))
+    }
+
+    // The event that an id stands for, this batch included.
+    fn known(&self, id: &EventId, scope: &Scope<'_>) -> Result<Option<EventIdRow>, RowsError> {
+        match self.in_batch.get(&id.to_bytes()) {
+            Some(row) => Ok(Some(*row)),
+            None => self.event_ids.find(id, scope.rows),
+        }
+    }
+
+    // An event whose id stands for other content is set aside once, however often it comes.
+    fn conflict(
+        &mut self,
+        id: &EventId,
+        own: EventIdRow,
+        scope: &Scope<'_>,
+    ) -> Result<(Outcome, Option<Reason>), RowsError> {
+        let pair = id.with_content(own.content);
+        match self.known(&pair, scope)? {
+            Some(row) if !is_same(&row, &own) => return Ok((Outcome::Duplicate, None)),
+            Some(_) => {}
+            None => {
+                self.in_batch.insert(pair.to_bytes(), own);
+            }
+        }
+        Ok((Outcome::Quarantined, Some(Reason::Conflict)))
     }
 
     // An event that uses an id of two names is set aside: merging them could not be undone.
@@ -177,6 +197,11 @@ impl Decider<'_> {
         }
         Ok(false)
     }
+}
+
+// Whether two rows are of one event: a retry meets itself.
+fn is_same(one: &EventIdRow, other: &EventIdRow) -> bool {
+    (one.terminal, one.epoch, one.seq) == (other.terminal, other.epoch, other.seq)
 }
 
 /// Why the frame's check refused an event.
