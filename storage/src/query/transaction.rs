@@ -200,7 +200,8 @@ pub fn transactions(
     Ok(Answer { rows, freshness })
 }
 
-fn receipt_of(sale: &SaleEvent<'_>) -> String {
+/// The receipt of a sale: its text, or its number in decimal digits; empty where it has neither.
+pub(super) fn receipt_of(sale: &SaleEvent<'_>) -> String {
     let text = sale.texts.find(text_kind::RECEIPT);
     let number = sale.sale.receipt.to_native();
     match text {
