@@ -46,7 +46,7 @@ pub use drain::DrainError;
 pub use flush::FlushError;
 pub use gateway::{Door, GatewayError};
 pub use health::{Check, Health};
-pub use lock::{Holder, LockError, engine_of};
+pub use lock::{Holder, LockError, Occupant, Role, engine_of};
 pub use metrics::{
     FlushMetrics, FlushState, JournalMetrics, Latency, Metrics, Problem, ShardMetrics,
 };

@@ -16,7 +16,7 @@ use till_storage::journal::{
 use till_storage::rebuild::FactRows;
 use till_storage::views::{FlushBatch, StoreError, Views};
 
-use crate::lock::{DirLock, LockError};
+use crate::lock::{DirLock, LockError, Role};
 use crate::names::NameBook;
 use crate::query::{Query, Reply, answer};
 use crate::recovery::{RecoveryError, RowsAt, StartReport, Target, move_aside, recover, stores_of};
@@ -77,6 +77,7 @@ impl std::fmt::Debug for Offline {
 
 impl Offline {
     /// Opens a data folder that no engine has open, and brings its rows up to its journal. A new journal is not begun.
+    /// Waits some seconds for others who ask it, and for an engine that comes up.
     ///
     /// # Errors
     /// [`OfflineError::Lock`] when an engine has it open (ask that one) or it is not there; [`OfflineError::Recovery`] when
@@ -92,7 +93,7 @@ impl Offline {
     /// As [`open`](Self::open).
     pub fn rebuild(dir: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<Self, OfflineError> {
         // Taken here and again below: rows are not moved away under an engine.
-        let lock = DirLock::take(dir, false)?;
+        let lock = DirLock::wait_blocking(dir, Role::Visitor)?;
         // What the journal may have lost of them: it is stated again in it.
         let stores = stores_of(&rows_dir(dir));
         move_aside(&rows_dir(dir))?;
@@ -105,7 +106,7 @@ impl Offline {
         stores: Vec<(StoreId, StoreRow)>,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Self, OfflineError> {
-        let lock = DirLock::take(dir, false)?;
+        let lock = DirLock::wait_blocking(dir, Role::Visitor)?;
         let journal = dir.join("journal");
         if !journal.is_dir() {
             return Err(LockError::Missing(journal).into());

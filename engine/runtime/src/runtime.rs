@@ -24,7 +24,7 @@ use crate::flush::{self, FlushError};
 use crate::gateway::session::RUNS_MAX;
 use crate::gateway::{Door, Gateway, GatewayError};
 use crate::health::{Health, health};
-use crate::lock::{DirLock, Holder, LockError};
+use crate::lock::{DirLock, Holder, LockError, Role};
 use crate::metrics::{Figures, Metrics, read};
 use crate::names::NameBook;
 use crate::pki::{Pki, PkiError, screen_key};
@@ -164,7 +164,7 @@ impl Runtime {
         parts: Parts,
         door: Option<Door>,
     ) -> Result<Handle, StartError> {
-        let mut lock = DirLock::take(&config.data_dir, true)?;
+        let mut lock = DirLock::wait(&config.data_dir, Role::Engine).await?;
         let door = door.map_or_else(|| Door::bind(config.listen), Ok)?;
         let pki = Pki::open(&config.pki, &config.data_dir)?;
         let registry = Registry::open(&config.registry)?;
@@ -395,13 +395,17 @@ fn note_holder(lock: &mut DirLock, config: &Config, address: SocketAddr) -> Resu
 }
 
 fn tell(report: &StartReport) {
-    tracing::info!(
-        replayed = report.replayed,
-        rebuilt = report.rebuilt.is_some(),
-        clean = report.closed_cleanly,
-        ms = report.took.as_millis(),
-        "rows and shards hold the whole journal"
-    );
+    if report.is_new {
+        tracing::info!("a new journal is begun");
+    } else {
+        tracing::info!(
+            replayed = report.replayed,
+            rebuilt = report.rebuilt.is_some(),
+            clean = report.closed_cleanly,
+            ms = report.took.as_millis(),
+            "the journal is verified; rows and shards hold all of it"
+        );
+    }
     for (store, records) in &report.left_out {
         tracing::error!(
             %store,

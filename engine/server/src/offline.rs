@@ -53,7 +53,7 @@ impl Folder {
     ///
     /// # Errors
     /// When rows or facts cannot be read, or the journal cannot be written.
-    pub(crate) fn retry_quarantine(mut self) -> anyhow::Result<(u64, u64)> {
+    pub(crate) fn retry_quarantine(mut self: Box<Self>) -> anyhow::Result<(u64, u64)> {
         let report = self.0.retry_quarantine()?;
         Ok((report.applied, report.quarantined))
     }
