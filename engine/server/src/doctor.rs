@@ -72,11 +72,11 @@ fn json(report: &Report, salvaged: bool) -> serde_json::Value {
 
 fn words(report: &Report, salvaged: bool, dir: &Path) -> anyhow::Result<()> {
     output::line(format!(
-        "{}: {} segments, {} groups, {} records",
+        "{}: {}, {}, {}",
         dir.display(),
-        report.segments,
-        report.groups,
-        report.records
+        output::counted(report.segments, "segment"),
+        output::counted(report.groups, "group"),
+        output::counted(report.records, "record"),
     ))?;
     if let Some(torn) = &report.torn {
         output::line(format!(
@@ -102,10 +102,18 @@ fn words(report: &Report, salvaged: bool, dir: &Path) -> anyhow::Result<()> {
     for aside in &report.moved {
         output::line(format!("kept aside, unchanged: {}", aside.display()))?;
     }
-    output::line(if salvaged {
-        "salvaged: everything that is whole was kept at its place; the engine starts again. Devices that still have the \
-         lost events do not send them again by themselves: they were acknowledged"
-    } else {
-        "nothing was changed. Restore the named segments from a copy, or run `tillstream doctor --salvage` to keep the rest"
-    })
+    if !salvaged {
+        return output::line(
+            "nothing was changed. Restore the named segments from a copy, or run `tillstream doctor --salvage` to keep the rest",
+        );
+    }
+    output::line(
+        "salvaged: everything that is whole was kept at its place; the engine starts again",
+    )?;
+    if report.lost.is_empty() {
+        return output::line("no event is known to be lost with what was set aside");
+    }
+    output::line(
+        "devices that still have the lost events do not send them again by themselves: they were acknowledged",
+    )
 }

@@ -63,8 +63,11 @@ pub(crate) fn run(args: &JournalArgs) -> anyhow::Result<()> {
         found.start, found.end
     ))?;
     print(&found.segments)?;
+    if args.limit == 0 {
+        return Ok(());
+    }
     if found.records.is_empty() {
-        return output::line("no records from there on");
+        return output::line(format!("no records from position {} on", args.from));
     }
     output::line("")?;
     print(&found.records)
