@@ -396,7 +396,7 @@ fn note_holder(lock: &mut DirLock, config: &Config, address: SocketAddr) -> Resu
 
 fn tell(report: &StartReport) {
     if report.is_new {
-        tracing::info!("a new journal is begun");
+        tracing::info!("the journal is empty");
     } else {
         tracing::info!(
             replayed = report.replayed,
