@@ -22,7 +22,7 @@ use till_storage::journal::{
     CommitConfig, CommitError, Committer, Durability, Durable, Journal, JournalConfig, Lsn,
     Prepared, Sink,
 };
-use till_storage::views::{FlushBatch, Views as _};
+use till_storage::views::{FlushBatch, WriteViews as _};
 
 /// Bytes of a chunk as QUIC hands them over on loopback.
 const CHUNK_BYTES: usize = 1_420;

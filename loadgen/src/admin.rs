@@ -1,5 +1,7 @@
 //! Questions to an engine over its admin port, as a person with a browser could ask them.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -10,14 +12,18 @@ use till_protocol::quantity::Quantity;
 
 /// Longest wait for one answer. Sums of a large chain take a while, a dead engine takes no time.
 const ANSWER_MAX: Duration = Duration::from_secs(120);
+/// Longest wait for an engine that does not even take the connection.
+const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// Largest answer that is read: the stock of one store with millions of SKUs.
 const ANSWER_BYTES_MAX: u64 = 4 << 30;
 
-/// The admin port of one engine.
+/// The admin port of one engine, or of several that share the stores of a chain: each of them answers for all.
 #[derive(Clone, Debug)]
 pub struct Admin {
     agent: ureq::Agent,
-    base: String,
+    bases: Vec<String>,
+    /// Which of them answered last.
+    at: Arc<AtomicUsize>,
 }
 
 /// Sums of sales, as the engine states them.
@@ -86,46 +92,62 @@ struct Rows<T> {
 }
 
 impl Admin {
-    /// The admin port with this base URL.
-    pub fn new(base: &str) -> Self {
+    /// The admin port with this base URL; several URLs stand one after another with commas between.
+    pub fn new(bases: &str) -> Self {
         let config = ureq::Agent::config_builder()
             .timeout_global(Some(ANSWER_MAX))
+            .timeout_connect(Some(CONNECT_MAX))
             .build();
-        let base = if base.contains("://") {
-            base.to_owned()
-        } else {
-            format!("http://{base}")
+        let base = |base: &str| {
+            let base = base.trim().trim_end_matches('/');
+            match base.contains("://") {
+                true => base.to_owned(),
+                false => format!("http://{base}"),
+            }
         };
         Self {
             agent: config.into(),
-            base: base.trim_end_matches('/').to_owned(),
+            bases: bases.split(',').map(base).collect(),
+            at: Arc::default(),
         }
     }
 
-    /// The base URL.
+    /// The base URL of the engine that answered last.
     pub fn base(&self) -> &str {
-        &self.base
+        let at = self.at.load(Ordering::Relaxed);
+        self.bases.get(at).map_or("", String::as_str)
     }
 
-    /// Whether the engine says that it takes events.
+    /// Whether an engine says that it takes events.
     pub fn is_ready(&self) -> bool {
-        self.agent
-            .get(format!("{}/readyz", self.base))
-            .call()
-            .is_ok()
+        let is_ready = |base: &String| self.agent.get(format!("{base}/readyz")).call().is_ok();
+        self.bases.iter().any(is_ready)
     }
 
-    /// Waits until every question sees everything that is acknowledged now.
+    /// Waits until every question sees everything that is acknowledged now: each engine flushes what it serves. One that is
+    /// gone has nothing to flush; what it served is with the others, or comes to them.
     ///
     /// # Errors
-    /// Fails when the engine cannot be asked or cannot flush.
+    /// Fails when no engine can be asked, or one that answers cannot flush.
     pub fn flush(&self) -> Result<()> {
-        let url = format!("{}/api/v1/flush", self.base);
-        self.agent
-            .post(&url)
-            .send_empty()
-            .with_context(|| format!("could not flush: {url}"))?;
-        Ok(())
+        let mut gone = None;
+        let mut flushed = 0;
+        for base in &self.bases {
+            let url = format!("{base}/api/v1/flush");
+            match self.agent.post(&url).send_empty() {
+                Ok(_) => flushed += 1,
+                Err(error @ ureq::Error::StatusCode(_)) => {
+                    return Err(error).with_context(|| format!("could not flush: {url}"));
+                }
+                Err(error) => gone = Some((url, error)),
+            }
+        }
+        match gone {
+            Some((url, error)) if flushed == 0 => {
+                Err(error).with_context(|| format!("could not flush: {url}"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Sums of sales by `total`, `store`, `day`, `hour`, `sku` or `tender`.
@@ -179,8 +201,32 @@ impl Admin {
         self.get::<Rows<T>>(path).map(|answer| answer.rows)
     }
 
+    // From the engine that answered last, else from any other.
     fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
-        let url = format!("{}{path}", self.base);
+        let first = self.at.load(Ordering::Relaxed);
+        let count = self.bases.len();
+        let mut last = None;
+        for (at, base) in self
+            .bases
+            .iter()
+            .enumerate()
+            .cycle()
+            .skip(first)
+            .take(count)
+        {
+            match self.get_from(base, path) {
+                Ok(answer) => {
+                    self.at.store(at, Ordering::Relaxed);
+                    return Ok(answer);
+                }
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.context("no admin port was given")?)
+    }
+
+    fn get_from<T: DeserializeOwned>(&self, base: &str, path: &str) -> Result<T> {
+        let url = format!("{base}{path}");
         let mut answer = self
             .agent
             .get(&url)
@@ -283,30 +329,4 @@ fn escaped(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn quantities_keep_every_decimal() {
-        for (text, raw) in [
-            ("0", 0),
-            ("12.5", 1_250_000),
-            ("-0.00001", -1),
-            ("-3", -300_000),
-        ] {
-            assert_eq!(quantity(text).unwrap(), raw, "{text}");
-        }
-        assert!(quantity("1.000001").is_err() && quantity("x").is_err());
-    }
-
-    #[test]
-    fn terminals_are_read_with_sums_inside_or_beside() {
-        let row = json!({"store": 3, "terminal": 4, "epochs": [{"epoch": 1, "next_seq": 9}],
-            "applied": 8, "quarantined": 1, "totals": {"transactions": 5, "net_minor": -7}});
-        let row = terminal_row(&row).unwrap();
-        assert_eq!((row.epochs.as_slice(), row.net_minor), (&[(1, 9)][..], -7));
-        assert_eq!((row.transactions, row.quarantined), (5, 1));
-    }
-}
+mod tests;

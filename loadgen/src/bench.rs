@@ -23,12 +23,15 @@ use crate::admin::Admin;
 use crate::engine::{self, Engine, EngineOptions, EngineStarter, Ready, Usage, to_f64};
 use crate::oracle::{self, Baseline, Expected, StoreBook};
 use crate::trade::Catalogue;
+use crate::wire;
 
 /// What is measured.
 #[derive(Clone, Debug)]
 pub struct BenchConfig {
     /// Data folder of the engine that is started; a temporary one in the working directory when `None`.
     pub data: Option<PathBuf>,
+    /// Further arguments of `serve` for it.
+    pub serve: Vec<String>,
     /// An engine that runs already (QUIC address, identity file, admin URL), instead of one that is started.
     pub engine: Option<(SocketAddr, PathBuf, Option<String>)>,
     /// Events to send, rounded up to whole frames.
@@ -55,6 +58,7 @@ impl Default for BenchConfig {
     fn default() -> Self {
         Self {
             data: None,
+            serve: Vec::new(),
             engine: None,
             events: 4_000_000,
             frame_events: 256,
@@ -95,6 +99,7 @@ pub fn run(config: &BenchConfig, starter: &dyn EngineStarter) -> Result<BenchRep
         None => {
             let options = EngineOptions {
                 data: data.clone(),
+                extra: config.serve.clone(),
                 ..EngineOptions::default()
             };
             let engine = Engine::start(starter, &options)?;
@@ -129,6 +134,8 @@ fn folder(config: &BenchConfig) -> Result<(PathBuf, Scratch)> {
 
 /// An engine that runs already.
 pub(crate) fn running(quic: SocketAddr, identity: &Path, admin: Option<&str>) -> Result<Ready> {
+    // Looked at first: where it is not, nothing lies beside it.
+    wire::read_identity(identity)?;
     let beside = engine::beside(identity);
     let pid = beside.as_ref().map_or(0, |ready| ready.pid);
     let admin = admin

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 use till_protocol::currency::Currency;
@@ -41,17 +41,63 @@ enum Command {
     Fleet(Fleet),
 }
 
+/// The command line asks for something that cannot be; exit code 2.
+#[derive(Debug)]
+struct Usage(String);
+
+impl Display for Usage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
+
 #[derive(Args, Debug)]
 struct Engine {
-    /// QUIC address of a running engine.
-    #[arg(long, value_name = "HOST:PORT", requires = "identity")]
-    addr: Option<String>,
+    /// QUIC address of a running engine; of several that share their stores, with commas between.
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        requires = "identity",
+        value_delimiter = ','
+    )]
+    addr: Vec<String>,
     /// PEM file that speaks for every terminal (`serve --dev` makes one under DIR/pki).
     #[arg(long, value_name = "PATH")]
     identity: Option<PathBuf>,
-    /// Admin URL of the engine; by default found in engine.json near the identity.
+    /// Admin URL of the engine, or of each of several, with commas between; by default found in engine.json near the identity.
     #[arg(long, value_name = "URL")]
     admin: Option<String>,
+}
+
+/// Where the rows of an engine go that is started.
+#[derive(Args, Debug)]
+struct Rows {
+    /// `embedded` (into its data folder) or `scylla`.
+    #[arg(long, value_name = "embedded|scylla", value_parser = ["embedded", "scylla"], requires = "spawn")]
+    store: Option<String>,
+    /// Nodes of the shared store, with commas between.
+    #[arg(long, value_name = "HOST:PORT", requires = "spawn")]
+    scylla: Option<String>,
+    /// Keyspace of the shared store.
+    #[arg(long, value_name = "K", requires = "spawn")]
+    keyspace: Option<String>,
+}
+
+impl Rows {
+    /// As arguments of `serve`.
+    fn arguments(self) -> Vec<String> {
+        let named = [
+            ("--store", self.store),
+            ("--scylla", self.scylla),
+            ("--keyspace", self.keyspace),
+        ];
+        let given = named
+            .into_iter()
+            .filter_map(|(name, value)| Some([name.to_owned(), value?]));
+        given.flatten().collect()
+    }
 }
 
 #[derive(Args, Debug)]
@@ -64,8 +110,10 @@ struct Bench {
     /// Data folder of the engine that is started; a temporary one by default.
     #[arg(long, value_name = "DIR", requires = "spawn")]
     data: Option<PathBuf>,
+    #[command(flatten)]
+    rows: Rows,
     /// Events to send.
-    #[arg(long, default_value_t = 4_000_000)]
+    #[arg(long, default_value_t = 4_000_000, value_parser = clap::value_parser!(u64).range(1..))]
     events: u64,
     /// Events in a frame.
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=1024))]
@@ -106,11 +154,13 @@ struct Replay {
     /// Data folder of the engine that is started.
     #[arg(long, value_name = "DIR", requires = "spawn")]
     data: Option<PathBuf>,
+    #[command(flatten)]
+    rows: Rows,
     /// ISO 4217 code of the amounts.
-    #[arg(long, default_value = "USD")]
-    currency: String,
+    #[arg(long, default_value = "USD", value_parser = currency)]
+    currency: Currency,
     /// IANA time zone of the stores.
-    #[arg(long, default_value = "UTC")]
+    #[arg(long, default_value = "UTC", value_parser = zone)]
     time_zone: String,
     /// Check the whole file first, and send nothing if a row is bad.
     #[arg(long)]
@@ -137,7 +187,7 @@ struct Fleet {
     #[arg(long, default_value = "60s", value_parser = length)]
     duration: Duration,
     /// Share of rude devices, from 0 to 1.
-    #[arg(long, default_value_t = 0.0)]
+    #[arg(long, default_value_t = 0.0, value_parser = share)]
     rude: f64,
     /// Folder of durable outboxes; in memory by default.
     #[arg(long, value_name = "DIR")]
@@ -177,20 +227,21 @@ pub fn main(args: impl IntoIterator<Item = OsString>, starter: &dyn EngineStarte
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             say(&format!("tillload: {error:#}"));
-            ExitCode::FAILURE
+            ExitCode::from(if error.is::<Usage>() { 2 } else { 1 })
         }
     }
 }
 
 fn bench(args: Bench, starter: &dyn EngineStarter) -> Result<bool> {
-    if !args.spawn && args.engine.addr.is_none() {
-        bail!(
-            "say --spawn to start an engine, or --addr HOST:PORT --identity PATH for one that runs"
-        );
+    if !args.spawn && args.engine.addr.is_empty() {
+        let hint =
+            "say --spawn to start an engine, or --addr HOST:PORT --identity PATH for one that runs";
+        return Err(Usage(hint.to_owned()).into());
     }
-    let engine = args.engine.running()?;
+    let engine = args.engine.running()?.map(Running::alone).transpose()?;
     let config = BenchConfig {
         data: args.data,
+        serve: args.rows.arguments(),
         engine,
         events: args.events,
         frame_events: args.frame_events,
@@ -209,26 +260,25 @@ fn bench(args: Bench, starter: &dyn EngineStarter) -> Result<bool> {
 
 fn replay(args: Replay, starter: &dyn EngineStarter) -> Result<bool> {
     let target = match (args.engine.running()?, args.data) {
-        (Some((addr, identity, admin)), _) => Target::Running {
-            addr,
-            identity,
-            admin,
+        (Some(running), _) => Target::Running {
+            addr: running.addr,
+            others: running.others,
+            identity: running.identity,
+            admin: running.admin,
         },
-        (None, Some(data)) => Target::Spawn { data },
+        (None, Some(data)) => Target::Spawn {
+            data,
+            serve: args.rows.arguments(),
+        },
         (None, None) => {
-            bail!("say --spawn --data DIR to start an engine, or --addr HOST:PORT --identity PATH")
+            let hint = "say --spawn --data DIR to start an engine, or --addr HOST:PORT --identity PATH for one that runs";
+            return Err(Usage(hint.to_owned()).into());
         }
     };
-    if jiff::tz::TimeZone::get(&args.time_zone).is_err() {
-        bail!(
-            "--time-zone {:?} is not an IANA time zone; write one such as Europe/Berlin",
-            args.time_zone
-        );
-    }
     let config = ReplayConfig {
         file: args.file,
         target,
-        currency: Currency::from_code(&args.currency.to_ascii_uppercase()).context("--currency")?,
+        currency: args.currency,
         zone: args.time_zone,
         strict: args.strict,
         progress: io::stderr().is_terminal(),
@@ -248,13 +298,13 @@ fn replay(args: Replay, starter: &dyn EngineStarter) -> Result<bool> {
 }
 
 fn fleet(args: Fleet) -> Result<bool> {
-    let Some((addr, identity, admin)) = args.engine.running()? else {
-        bail!(
-            "say --addr HOST:PORT --identity PATH; `tillstream serve --dev --data DIR` starts an engine"
-        );
+    let Some(running) = args.engine.running()? else {
+        let hint = "say --addr HOST:PORT --identity PATH; `tillstream serve --dev --data DIR` starts an engine";
+        return Err(Usage(hint.to_owned()).into());
     };
     let config = FleetConfig {
-        admin,
+        others: running.others,
+        admin: running.admin,
         stores: args.stores,
         terminals: args.terminals,
         skus: args.skus,
@@ -263,24 +313,57 @@ fn fleet(args: Fleet) -> Result<bool> {
         rude: args.rude,
         outbox: args.outbox,
         seed: args.seed,
-        ..FleetConfig::new(addr, identity)
+        ..FleetConfig::new(running.addr, running.identity)
     };
     let report = fleet::run(&config, &mut |live| say(&live.to_string()))?;
     finish(&report, args.json, &report.differences)?;
     Ok(report.reconciled)
 }
 
+/// Engines that run.
+struct Running {
+    addr: SocketAddr,
+    others: Vec<SocketAddr>,
+    identity: PathBuf,
+    admin: Option<String>,
+}
+
+impl Running {
+    /// One engine, as the bench measures it.
+    fn alone(self) -> Result<(SocketAddr, PathBuf, Option<String>)> {
+        if !self.others.is_empty() {
+            let hint = "bench measures one engine; give --addr one address";
+            return Err(Usage(hint.to_owned()).into());
+        }
+        Ok((self.addr, self.identity, self.admin))
+    }
+}
+
 impl Engine {
-    fn running(&self) -> Result<Option<(SocketAddr, PathBuf, Option<String>)>> {
-        let (Some(addr), Some(identity)) = (&self.addr, &self.identity) else {
+    fn running(&self) -> Result<Option<Running>> {
+        let Some(identity) = &self.identity else {
             return Ok(None);
         };
-        let found = addr
-            .to_socket_addrs()
-            .with_context(|| format!("{addr} is no address"))?
-            .next();
-        let found = found.with_context(|| format!("{addr} has no address"))?;
-        Ok(Some((found, identity.clone(), self.admin.clone())))
+        let found = |addr: &String| {
+            let mut all = match addr.to_socket_addrs() {
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                    return Err(Usage(format!("--addr {addr}: {error}")).into());
+                }
+                found => found.with_context(|| format!("{addr} is no address"))?,
+            };
+            all.next().with_context(|| format!("{addr} has no address"))
+        };
+        let mut addrs = self.addr.iter().map(found).collect::<Result<Vec<_>>>()?;
+        if addrs.is_empty() {
+            return Ok(None);
+        }
+        let addr = addrs.remove(0);
+        Ok(Some(Running {
+            addr,
+            others: addrs,
+            identity: identity.clone(),
+            admin: self.admin.clone(),
+        }))
     }
 }
 
@@ -308,6 +391,24 @@ fn finish<T: Serialize + Display>(report: &T, json: bool, differences: &[String]
 /// A line for people. Where standard error is closed there is nobody to tell.
 fn say(text: &str) {
     writeln!(io::stderr().lock(), "{text}").ok();
+}
+
+fn currency(text: &str) -> Result<Currency, String> {
+    Currency::from_code(&text.to_ascii_uppercase()).map_err(|error| error.to_string())
+}
+
+fn zone(text: &str) -> Result<String, String> {
+    match jiff::tz::TimeZone::get(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err("not an IANA time zone; write one such as Europe/Berlin".to_owned()),
+    }
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let share = text.parse().ok();
+    share
+        .filter(|share| (0.0..=1.0).contains(share))
+        .ok_or_else(|| "not a share from 0 to 1".to_owned())
 }
 
 fn length(text: &str) -> Result<Duration, String> {
@@ -344,9 +445,39 @@ mod tests {
             "tillload bench --spawn --rate 100000",
             "tillload replay --file F.csv --addr 127.0.0.1:4433 --identity P --json",
             "tillload replay --file F.csv --spawn --data D --currency JPY --time-zone Asia/Tokyo --strict",
+            "tillload fleet --addr 127.0.0.1:1,127.0.0.1:2,127.0.0.1:3 --identity P --admin U1,U2",
+            "tillload replay --file F.csv --addr 127.0.0.1:1,127.0.0.1:2 --identity P",
             "tillload fleet --addr 127.0.0.1:1 --identity P --stores 2 --terminals 3 --rate 100 --duration 20s --rude 0.2 --outbox O --json",
         ] {
             Cli::try_parse_from(line.split(' ')).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_before_anything_is_looked_for() {
+        for line in [
+            "tillload replay --file F.csv --spawn --data D --currency QQQ",
+            "tillload replay --file F.csv --spawn --data D --time-zone Mars/Olympus",
+            "tillload fleet --addr 127.0.0.1:1 --identity P --rude 1.5",
+            "tillload fleet --addr 127.0.0.1:1 --identity P --rude NaN",
+            "tillload bench --spawn --events 0",
+        ] {
+            let error = Cli::try_parse_from(line.split(' ')).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{line}");
+        }
+        for line in [
+            "tillload replay --file F.csv",
+            "tillload bench",
+            "tillload fleet",
+            "tillload fleet --addr nowhere --identity P",
+        ] {
+            let args = line.split(' ').map(OsString::from);
+            let code = main(args, &crate::engine::SelfStarter);
+            assert_eq!(
+                format!("{code:?}"),
+                format!("{:?}", ExitCode::from(2)),
+                "{line}"
+            );
         }
     }
 

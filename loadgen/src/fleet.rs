@@ -20,7 +20,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use hdrhistogram::Histogram;
-use till_client::Identity;
 use tokio::task::JoinSet;
 
 pub use self::report::{FleetReport, Live};
@@ -42,9 +41,11 @@ const LIVE_EVERY: Duration = Duration::from_secs(1);
 pub struct FleetConfig {
     /// QUIC address of the engine.
     pub addr: SocketAddr,
+    /// QUIC addresses of further engines that share its stores.
+    pub others: Vec<SocketAddr>,
     /// Identity file that speaks for every terminal.
     pub identity: PathBuf,
-    /// Admin URL of the engine; found beside the identity when `None`.
+    /// Admin URL of the engine, or several with commas between; found beside the identity when `None`.
     pub admin: Option<String>,
     /// Number of stores, from store 1.
     pub stores: u32,
@@ -71,6 +72,7 @@ impl FleetConfig {
     pub fn new(addr: SocketAddr, identity: PathBuf) -> Self {
         Self {
             addr,
+            others: Vec::new(),
             identity,
             admin: None,
             stores: 50,
@@ -83,6 +85,14 @@ impl FleetConfig {
             seed: 1,
             stop: Arc::default(),
         }
+    }
+
+    /// All addresses, the `first` one of them in front.
+    pub(crate) fn addrs(&self, first: usize) -> Vec<SocketAddr> {
+        let mut addrs = [&[self.addr][..], &self.others].concat();
+        let turn = first % addrs.len();
+        addrs.rotate_left(turn);
+        addrs
     }
 
     fn check(&self) -> Result<()> {
@@ -124,6 +134,8 @@ pub(crate) struct Yard {
     /// Events of rude devices that were answered and did not become durable: refused, or known.
     declined: AtomicU64,
     repeats: AtomicU64,
+    /// Rude devices that have not met the fate of all that they said.
+    unsettled: AtomicU64,
     /// When the trade began.
     begun: OnceLock<Instant>,
     over: AtomicBool,
@@ -149,6 +161,7 @@ impl Yard {
             acked: AtomicU64::new(0),
             declined: AtomicU64::new(0),
             repeats: AtomicU64::new(0),
+            unsettled: AtomicU64::new(0),
             over: AtomicBool::new(false),
         })
     }
@@ -209,6 +222,9 @@ impl Yard {
             sales_minor: self.books.iter().map(|book| locked(book).sums.net).sum(),
             backlog: sent.saturating_sub(answered) + self.overdue(),
             engine_mb: watch.engine_mb(),
+            unsettled: self
+                .is_over()
+                .then(|| self.unsettled.load(Ordering::Relaxed)),
         };
         watch.saw(&live, self.is_over());
         live
@@ -229,8 +245,8 @@ pub fn run(config: &FleetConfig, on_live: &mut dyn FnMut(&Live)) -> Result<Fleet
         .worker_threads(2)
         .enable_all()
         .build()?;
-    let identity = Identity::read(&config.identity)?;
-    runtime.block_on(wire::reach(config.addr, &config.identity))?;
+    let identity = wire::read_identity(&config.identity)?;
+    runtime.block_on(wire::reach_any(&config.addrs(0), &config.identity))?;
     let mut chain = runtime.block_on(honest::Chain::open(config, &identity))?;
     let stores: Vec<u32> = (1..=config.stores).collect();
     let baseline = Baseline::read(&admin, &stores, true)?;
@@ -270,6 +286,7 @@ async fn trade(
     let devices = yard.config.rude_devices();
     for number in 0..devices {
         let device = rude::Device::new(number, yard)?;
+        yard.unsettled.fetch_add(1, Ordering::Relaxed);
         drop(rude.spawn(device.run(Arc::clone(yard))));
     }
     let deadline = yard.config.duration;
@@ -376,6 +393,7 @@ fn settle(
         events_acked: acked,
         events_applied: found.applied,
         duplicates: found.duplicates + yard.repeats.load(Ordering::Relaxed),
+        known: outcome.expected.values().map(|one| one.duplicates).sum(),
         refused: found.refused,
         quarantined: found.quarantined,
         sales_total_minor: books.values().map(|book| book.sums.net).sum(),

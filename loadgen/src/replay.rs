@@ -38,16 +38,30 @@ pub enum Target {
     Running {
         /// Its QUIC address.
         addr: SocketAddr,
+        /// QUIC addresses of further engines that share its stores.
+        others: Vec<SocketAddr>,
         /// The identity file that speaks for every terminal.
         identity: PathBuf,
-        /// Its admin port; found beside the identity when `None`.
+        /// Its admin port, or several with commas between; found beside the identity when `None`.
         admin: Option<String>,
     },
     /// An engine of its own on a data folder, stopped at the end.
     Spawn {
         /// The folder.
         data: PathBuf,
+        /// Further arguments of `serve`.
+        serve: Vec<String>,
     },
+}
+
+impl Target {
+    /// Further engines behind the first.
+    pub(crate) fn others(&self) -> &[SocketAddr] {
+        match self {
+            Self::Running { others, .. } => others,
+            Self::Spawn { .. } => &[],
+        }
+    }
 }
 
 /// What is replayed, and how.
@@ -101,10 +115,12 @@ pub fn run(
             addr,
             identity,
             admin,
+            ..
         } => running(*addr, identity, admin.as_deref())?,
-        Target::Spawn { data } => {
+        Target::Spawn { data, serve } => {
             let options = EngineOptions {
                 data: data.clone(),
+                extra: serve.clone(),
                 ..EngineOptions::default()
             };
             let engine = Engine::start(starter, &options)?;
@@ -176,7 +192,14 @@ impl Reader {
     pub(crate) fn new(source: Box<dyn Read>, decimals: u8) -> Result<Self> {
         let mut rows = Rows::new(source)?;
         let mut row = Row::default();
-        match rows.next(&mut row)? {
+        let next = rows.next(&mut row)?;
+        if row.has_bare_return() {
+            bail!(
+                "its lines end with CR alone, so that all of it is one line; write it with LF or CR LF, for instance by \
+                 `tr '\\r' '\\n'`"
+            );
+        }
+        match next {
             Next::Row => {}
             Next::Broken(why) => bail!("line 1, the header: {why}"),
             Next::End => bail!(

@@ -3,15 +3,16 @@
 //! The bench needs this to cost less than what it measures, and rude devices need it to say what no honest client says.
 //! Honest devices go through [`till_client`].
 
+use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use bytes::Bytes;
-use quinn::{Connection, Endpoint, RecvStream, SendStream};
+use quinn::{Connection, ConnectionError, Endpoint, RecvStream, SendStream};
 use rkyv::rancor;
-use till_client::{Identity, SERVER_NAME, Tuning};
+use till_client::{Identity, LinkConfig, SERVER_NAME, Tuning};
 use till_protocol::codec::{FrameDecoder, encode_frame};
 use till_protocol::family::{Family, device, sale, sensor, stock};
 use till_protocol::header::FrameHeader;
@@ -25,8 +26,14 @@ use crate::trade::{Event, push_move, push_reading, push_sign};
 
 /// Largest piece that is read from a stream at once.
 const READ_MAX: usize = 64 * 1_024;
+/// Longest wait for one of several engines.
+const CONNECT_MAX: Duration = Duration::from_secs(2);
 /// Longest wait for an engine that should be there.
 const REACH_MAX: Duration = Duration::from_secs(5);
+/// Time in which an engine that does not take a certificate says so.
+const REFUSAL_MAX: Duration = Duration::from_millis(100);
+/// Codes of QUIC that carry an alert of TLS (RFC 9001, 4.8).
+const TLS_ALERTS: std::ops::Range<u64> = 0x100..0x200;
 /// The version of every family that is spoken here.
 const VERSION: u8 = 1;
 
@@ -35,7 +42,7 @@ const VERSION: u8 = 1;
 /// # Errors
 /// Fails when the identity cannot be used or nobody answers.
 pub async fn connect(addr: SocketAddr, identity: &Path) -> Result<(Endpoint, Connection)> {
-    let identity = Identity::read(identity)?;
+    let identity = read_identity(identity)?;
     let tuning = Tuning {
         send_window: 32 << 20,
         ..Tuning::default()
@@ -53,23 +60,93 @@ pub async fn connect(addr: SocketAddr, identity: &Path) -> Result<(Endpoint, Con
     Ok((endpoint, connection))
 }
 
+/// How honest devices reach engines.
+pub fn link(addrs: &[SocketAddr], identity: &Identity) -> LinkConfig {
+    let mut config = LinkConfig::to_any(addrs.iter().map(ToString::to_string), identity.clone());
+    if addrs.len() > 1 {
+        // Where others stand in, a dead engine is left soon.
+        config.connect_timeout = CONNECT_MAX;
+    }
+    config
+}
+
+/// Makes sure that an engine answers at one of some addresses, before a run begins that would wait for it with patience.
+///
+/// # Errors
+/// Says what to look at when nobody answers, or the identity is not taken.
+pub async fn reach_any(addrs: &[SocketAddr], identity: &Path) -> Result<()> {
+    let mut last = None;
+    for addr in addrs {
+        match reach(*addr, identity).await {
+            Ok(()) => return Ok(()),
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(last.context("no address of an engine was given")?)
+}
+
+/// Reads an identity file.
+///
+/// # Errors
+/// Names the file that is not there or holds something else.
+pub fn read_identity(path: &Path) -> Result<Identity> {
+    // Put in words here: some of its errors name their cause in the message too.
+    Identity::read(path).map_err(|error| anyhow!("--identity {}: {error}", path.display()))
+}
+
 /// Makes sure that an engine answers at an address, before a run begins that would wait for it with patience.
 ///
 /// # Errors
 /// Says what to look at when nobody answers, or the identity is not taken.
-pub async fn reach(addr: SocketAddr, identity: &Path) -> Result<()> {
-    let hint = || {
+async fn reach(addr: SocketAddr, identity: &Path) -> Result<()> {
+    let silence = || {
         format!(
             "no engine takes devices at {addr} (QUIC over UDP); `quic` in the engine's ready file has its address"
         )
     };
-    let (endpoint, connection) = timeout(REACH_MAX, connect(addr, identity))
-        .await
-        .with_context(hint)?
-        .with_context(hint)?;
+    let distrust = || {
+        format!(
+            "the engine at {addr} and the identity {} do not trust each other; take the file that `identity` in the \
+             engine's ready file names, or one of the authority that the engine believes",
+            identity.display()
+        )
+    };
+    let reached = timeout(REACH_MAX, connect(addr, identity));
+    let (endpoint, connection) = match reached.await.with_context(silence)? {
+        Ok(reached) => reached,
+        Err(error) => {
+            return Err(match error.downcast_ref::<ConnectionError>() {
+                Some(lost) if is_of_tls(lost) => error.context(distrust()),
+                Some(_) => error.context(silence()),
+                // It did not get as far as asking anybody.
+                None => error,
+            });
+        }
+    };
+    // The engine looks at the device's certificate when the device believes itself connected.
+    if let Ok(lost) = timeout(REFUSAL_MAX, connection.closed()).await
+        && is_of_tls(&lost)
+    {
+        return Err(anyhow::Error::from(lost).context(distrust()));
+    }
     connection.close(0_u32.into(), b"");
     endpoint.wait_idle().await;
     Ok(())
+}
+
+/// Whether a connection was lost because one side does not take the certificates of the other.
+fn is_of_tls(error: &ConnectionError) -> bool {
+    let code = match error {
+        ConnectionError::TransportError(error) => error.code,
+        ConnectionError::ConnectionClosed(close) => close.error_code,
+        ConnectionError::VersionMismatch
+        | ConnectionError::ApplicationClosed(_)
+        | ConnectionError::Reset
+        | ConnectionError::TimedOut
+        | ConnectionError::LocallyClosed
+        | ConnectionError::CidsExhausted => return false,
+    };
+    TLS_ALERTS.contains(&u64::from(code))
 }
 
 /// The answers on one stream.
@@ -98,10 +175,25 @@ impl Replies {
     }
 }
 
+/// Another engine serves the terminal.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Elsewhere(
+    /// Its address, as `host:port`.
+    pub String,
+);
+
+impl fmt::Display for Elsewhere {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "served at {}", self.0)
+    }
+}
+
+impl std::error::Error for Elsewhere {}
+
 /// Opens a terminal's stream; without an epoch it asks for a new life.
 ///
 /// # Errors
-/// Fails when the stream is lost or the engine does not welcome the terminal.
+/// Fails when the stream is lost or the engine does not welcome the terminal; with [`Elsewhere`] when another one would.
 pub async fn greet(
     connection: &Connection,
     terminal: TerminalId,
@@ -127,6 +219,7 @@ pub async fn greet(
     };
     match replies.next().await? {
         Some(Message::Welcome(welcome)) => Ok((send, replies, welcome)),
+        Some(Message::Redirect(to)) => Err(Elsewhere(to.address).into()),
         Some(Message::Bye(bye)) => bail!("{terminal} is not welcome: {}; {}", bye.reason, bye.text),
         Some(other) => bail!("{terminal} was not welcomed but told {other:?}"),
         None => bail!("{terminal} was turned away without a word"),

@@ -66,6 +66,9 @@ enum Read {
     Histogram(fn(&Figures) -> &AckFigures),
 }
 
+/// Powers of two, in us, that bound the buckets of ack times: from 64 us to 67 s.
+const ACK_BOUNDS: std::ops::RangeInclusive<u32> = 6..=26;
+
 const fn metric(name: &'static str, help: &'static str, read: Read) -> Metric {
     Metric { name, help, read }
 }
@@ -344,21 +347,30 @@ fn encode(
         }
         Read::Histogram(read) => {
             let ack = read(figures);
-            let buckets: Vec<(f64, u64)> = ack
-                .buckets
-                .iter()
-                .map(|(us, count)| (seconds(*us), *count))
-                .chain(std::iter::once((f64::INFINITY, beyond(ack))))
-                .collect();
+            let buckets = buckets(ack);
             at.encode_histogram::<NoLabelSet>(seconds(ack.sum_us), ack.count, &buckets, None)
         }
     }
 }
 
-/// Frames slower than the last bound.
-fn beyond(ack: &AckFigures) -> u64 {
-    let within: u64 = ack.buckets.iter().map(|(_, count)| count).sum();
-    ack.count.saturating_sub(within)
+/// The same buckets at every moment: a series that appeared during a run would make every rate over it wrong. Each power
+/// of two is a bound of the engine's own buckets too, so that none of them lies across two of these.
+fn buckets(ack: &AckFigures) -> Vec<(f64, u64)> {
+    let mut below = 0;
+    let mut bucket = |bound: f64, within: u64| {
+        let own = within.saturating_sub(below);
+        below = within;
+        (bound, own)
+    };
+    let mut all: Vec<(f64, u64)> = ACK_BOUNDS
+        .map(|power| {
+            let bound = 1_u64 << power;
+            let within = ack.buckets.iter().filter(|(us, _)| *us <= bound);
+            bucket(seconds(bound), within.map(|(_, count)| count).sum())
+        })
+        .collect();
+    all.push(bucket(f64::INFINITY, ack.count));
+    all
 }
 
 #[cfg(test)]

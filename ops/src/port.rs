@@ -41,8 +41,7 @@ pub struct Port {
 pub struct PortError {
     /// The address that was asked for.
     pub address: SocketAddr,
-    /// What the system said.
-    #[source]
+    /// What the system said. Not a source: the message has it already.
     pub cause: std::io::Error,
 }
 

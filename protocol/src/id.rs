@@ -303,6 +303,20 @@ impl EventId {
         scoped.copy_from_slice(first);
         Self(scoped)
     }
+
+    /// What an event with this id and another content than the id stands for is remembered by: the first 16 bytes of
+    /// SHA-256 over id and content hash (u64, little-endian).
+    #[must_use]
+    pub fn with_content(self, content: u64) -> Self {
+        let mut hash = Sha256::new();
+        hash.update(self.0);
+        hash.update(content.to_le_bytes());
+        let digest: [u8; 32] = hash.finalize().into();
+        let (first, _) = digest.split_at(16);
+        let mut pair = [0; 16];
+        pair.copy_from_slice(first);
+        Self(pair)
+    }
 }
 
 impl fmt::Display for EventId {

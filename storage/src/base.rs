@@ -7,11 +7,12 @@ mod codec;
 mod error;
 mod scan;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::mpsc::sync_channel;
 
 use till_core::{Record, ShardConfig, TerminalRow};
-use till_protocol::id::TerminalId;
+use till_protocol::id::{StoreId, TerminalId};
 
 pub use error::FoldError;
 
@@ -19,7 +20,7 @@ use crate::disk::Disk;
 use crate::facts::Facts;
 use crate::journal::{Journal, Lsn, read_base, write_base};
 use crate::rebuild::{Fold, Progress, Registrations};
-use crate::views::{FlushBatch, Views};
+use crate::views::{FlushBatch, Views, WriteViews};
 
 /// Records of about 64 KiB that are scanned ahead of the writing of a base.
 const RECORDS_AHEAD: usize = 16;
@@ -31,7 +32,7 @@ const ROWS_PER_FLUSH: usize = 10_000;
 /// # Errors
 /// [`FoldError`] when a record is no row of a base, or the views cannot be written.
 pub fn load(
-    views: &dyn Views,
+    views: &dyn WriteViews,
     lsn: Lsn,
     records: impl IntoIterator<Item = Result<Record, crate::journal::BaseError>>,
 ) -> Result<(), FoldError> {
@@ -69,11 +70,33 @@ pub(crate) fn terminals(
     Ok(())
 }
 
+/// The stores that the newest base of a folder has registered.
+///
+/// # Errors
+/// [`FoldError`] when the base is damaged.
+pub fn stores(disk: &dyn Disk, dir: &Path) -> Result<BTreeSet<StoreId>, FoldError> {
+    let mut stores = BTreeSet::new();
+    let Some((_, records)) = read_base(disk, dir)? else {
+        return Ok(stores);
+    };
+    let mut rows = FlushBatch::default();
+    // They come first, in records of their own.
+    for record in records {
+        codec::decode(&record?, &mut rows)?;
+        if rows.stores.is_empty() {
+            break;
+        }
+        let found = std::mem::take(&mut rows).stores.into_iter();
+        stores.extend(found.map(|(store, _)| store));
+    }
+    Ok(stores)
+}
+
 /// Puts the newest base of a folder into empty views, and gives its position; 0 without a base.
 ///
 /// # Errors
 /// [`FoldError`] when the base is damaged or the views cannot be written.
-pub fn load_newest(disk: &dyn Disk, dir: &Path, views: &dyn Views) -> Result<Lsn, FoldError> {
+pub fn load_newest(disk: &dyn Disk, dir: &Path, views: &dyn WriteViews) -> Result<Lsn, FoldError> {
     match read_base(disk, dir)? {
         Some((lsn, records)) => {
             load(views, lsn, records)?;
@@ -93,7 +116,7 @@ pub fn load_newest(disk: &dyn Disk, dir: &Path, views: &dyn Views) -> Result<Lsn
 pub fn fold(
     journal: &Journal,
     facts: &Facts,
-    scratch: &dyn Views,
+    scratch: &dyn WriteViews,
     upto: Lsn,
     progress: Progress<'_>,
 ) -> Result<(), FoldError> {
@@ -130,7 +153,7 @@ pub fn fold(
 pub fn retain(
     journal: &Journal,
     facts: &Facts,
-    scratch: &dyn Views,
+    scratch: &dyn WriteViews,
     received_before_us: i64,
     upto: Lsn,
     progress: Progress<'_>,

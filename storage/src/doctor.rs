@@ -6,6 +6,7 @@
 
 mod mend;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::io::IoSlice;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ use crate::journal::doctoring::{
     Extent, FileKind, Folder, GroupHeader, Ledger, Piece, Scan, SegmentHeader, ends_before,
     newest_base, pieces, proof_of_damage, proof_of_rows, read_header,
 };
+use crate::journal::owners::Owners;
 use crate::journal::{Lost, Lsn, OpenError, SEGMENT_HEADER_BYTES, segment_name};
 use crate::num::wide;
 use mend::{copy, copy_file, whole_entries};
@@ -59,6 +61,12 @@ pub struct Report {
     pub lost: Vec<Lost>,
     /// Copies of damaged segments that [`salvage`] has put aside.
     pub moved: Vec<PathBuf>,
+    /// Where the journal ends once a start has cut what is torn, or salvage has filled what is damaged.
+    pub end: Lsn,
+    /// The sequence number that comes next, by terminal and epoch, as far as whole records say.
+    pub(crate) next: BTreeMap<(u64, u32), u64>,
+    /// Whose whole records there are.
+    pub(crate) owners: Owners,
 }
 
 /// Why a journal could not be looked at or salvaged.
@@ -81,7 +89,8 @@ pub enum DoctorError {
 }
 
 impl Report {
-    /// Whether the journal opens as it is.
+    /// Whether no byte of the journal is damaged or missing. One that is whole may still end before what rows hold, see
+    /// [`end`](Self::end).
     pub const fn is_sound(&self) -> bool {
         self.wounds.is_empty() && self.missing.is_empty()
     }
@@ -163,6 +172,10 @@ impl<'a> Patient<'a> {
             _ => {}
         }
         patient.report.missing.sort_unstable();
+        let missing = patient.report.missing.iter().map(|(_, to)| *to).max();
+        patient.report.end = patient.report.end.max(missing.unwrap_or(Lsn::ZERO));
+        patient.report.next = ledger.next();
+        patient.report.owners = ledger.owners().clone();
         patient.report.lost = ledger.lost();
         Ok(patient)
     }
@@ -218,6 +231,12 @@ impl<'a> Patient<'a> {
                 _ => {}
             }
         }
+        let torn = self.report.torn.is_some() && next.is_none();
+        self.report.end = if torn {
+            examined.extent.written
+        } else {
+            walk.end
+        };
         examined.is_wounded |= !wounds.is_empty();
         self.report.wounds.append(&mut wounds);
         self.segments.push(examined);
@@ -343,6 +362,8 @@ struct Walk<'a> {
     records: u64,
     wounds: Vec<Wound>,
     last_damage: Option<Stretch>,
+    // Behind the last piece.
+    end: Lsn,
 }
 
 // Bytes of a segment that are no whole group.
@@ -378,6 +399,7 @@ impl<'a> Walk<'a> {
             records: 0,
             wounds: Vec::new(),
             last_damage: None,
+            end: start.plus(SEGMENT_HEADER_BYTES),
         }
     }
 
@@ -385,10 +407,12 @@ impl<'a> Walk<'a> {
         self.ledger.add(piece);
         match piece {
             Piece::Whole(group) => {
+                self.end = group.head.end();
                 self.groups += 1;
                 self.records += u64::from(group.head.entries);
             }
             Piece::Damaged { from, to, bytes } => {
+                self.end = *to;
                 self.records += wide(whole_entries(*from, bytes).len());
                 let what = "no whole group";
                 self.wounds.push(self.wound(*from, *to, what));

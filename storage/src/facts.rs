@@ -11,11 +11,13 @@ mod retries;
 
 use std::sync::Arc;
 
-use crate::index::{Builder, IndexFault, IndexFile, PageCache, hour_of, receipt_hash};
-use crate::journal::{Journal, Lsn, range_of};
+use crate::index::{Builder, IndexFault, IndexFile, PageCache, receipt_hash};
+use crate::journal::{Journal, Lsn};
 use indexes::Indexes;
 use retries::Retries;
 
+pub use crate::index::hour_of;
+pub use crate::journal::range_of;
 pub use found::{FactsError, FactsFound};
 pub use record::{Fact, FactEvent, Fate};
 

@@ -11,7 +11,7 @@ pub(crate) use build::Builder;
 pub(crate) use file::{IndexFault, IndexFile, PageCache, write as write_index};
 
 /// Hours since 1970-01-01 UTC of a time in us.
-pub(crate) fn hour_of(us: i64) -> i32 {
+pub fn hour_of(us: i64) -> i32 {
     i32::try_from(us.div_euclid(3_600_000_000)).unwrap_or(if us < 0 { i32::MIN } else { i32::MAX })
 }
 

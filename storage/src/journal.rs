@@ -8,6 +8,7 @@ pub mod base;
 mod committer;
 pub(crate) mod format;
 mod loss;
+pub(crate) mod owners;
 mod prepared;
 pub(crate) mod read;
 mod recover;
@@ -27,10 +28,10 @@ pub use base::{BaseError, read_base, write_base};
 pub use committer::{Appender, CommitConfig, CommitError, Committer, Durable, QueueError, Sink};
 pub use format::{ENTRY_BYTES_MAX, ENTRY_PREFIX_BYTES, GROUP_HEADER_BYTES, SEGMENT_HEADER_BYTES};
 pub use loss::Lost;
-pub(crate) use loss::range_of;
+pub use loss::range_of;
 pub use prepared::{Prepared, TooLarge};
 pub use read::{ReadError, Records};
-pub use recover::{Cut, Damage, OpenError, Opened};
+pub use recover::{Cut, Damage, Looked, OpenError, Opened};
 pub use retain::{DropError, SegmentInfo};
 pub use stats::{CommitStats, CommitSummary, SYNC_BUCKETS_US, State};
 pub use writer::Writer;
@@ -166,10 +167,10 @@ impl Journal {
     }
 
     /// As [`open`](Self::open), where rows show that everything before `known` was durable once: what is not whole below it
-    /// is damage, also in the last group.
+    /// is damage, also in the last group, and a journal that ends below it has lost its end.
     ///
     /// # Errors
-    /// As [`open`](Self::open).
+    /// As [`open`](Self::open), and [`OpenError::LostEnd`]; nothing is changed then.
     pub fn open_known(
         disk: Arc<dyn Disk>,
         dir: &Path,
@@ -177,6 +178,15 @@ impl Journal {
         known: Lsn,
     ) -> Result<Opened, OpenError> {
         recover::open(disk, dir, config, known)
+    }
+
+    /// Opens the journal in a folder to be read alone: verifies every segment and writes nothing, neither a
+    /// mark nor a cut. An engine must not have it open.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn look(disk: Arc<dyn Disk>, dir: &Path) -> Result<Looked, OpenError> {
+        recover::look(disk, dir)
     }
 
     /// Where the durable part ends: the place of the next group.

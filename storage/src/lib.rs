@@ -26,5 +26,7 @@ pub mod cluster;
 
 mod num;
 
-#[cfg(test)]
+#[cfg(any(test, feature = "suite"))]
+pub mod suite;
+#[cfg(any(test, feature = "suite"))]
 mod world;

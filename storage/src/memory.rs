@@ -2,6 +2,8 @@
 //!
 //! Also the scratch space of a fold. It holds everything in ordered maps: about 200 bytes a row.
 
+mod cluster;
+
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
@@ -12,7 +14,9 @@ use till_core::{
 };
 use till_protocol::id::{EventId, SkuId, StoreId, TerminalId};
 
-use crate::views::{FlushBatch, StoreError, Views, Visit};
+use crate::views::{FlushBatch, StoreError, Views, Visit, WriteViews};
+
+pub use cluster::MemoryCluster;
 
 /// Rows in ordered maps.
 #[derive(Debug, Default)]
@@ -52,7 +56,7 @@ fn walk<K, R>(rows: impl Iterator<Item = (K, R)>, visit: Visit<'_, K, R>) {
     }
 }
 
-impl Views for MemoryViews {
+impl WriteViews for MemoryViews {
     fn write(&self, flush: &FlushBatch) -> Result<(), StoreError> {
         let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
         tables.stores.extend(flush.stores.iter().cloned());
@@ -79,16 +83,18 @@ impl Views for MemoryViews {
         Ok(())
     }
 
-    fn checkpoint(&self) -> Result<u64, StoreError> {
-        Ok(self.read().checkpoint)
-    }
-
     fn sync(&self) -> Result<(), StoreError> {
         Ok(())
     }
 
     fn reopen(&self) -> Result<(), StoreError> {
         Ok(())
+    }
+}
+
+impl Views for MemoryViews {
+    fn checkpoint(&self) -> Result<u64, StoreError> {
+        Ok(self.read().checkpoint)
     }
 
     fn stores(&self, visit: Visit<'_, StoreId, StoreRow>) -> Result<(), StoreError> {

@@ -92,7 +92,7 @@ impl Names for NameBook {
 mod tests {
     use super::*;
     use crate::memory::MemoryViews;
-    use crate::views::FlushBatch;
+    use crate::views::{FlushBatch, WriteViews as _};
 
     #[test]
     fn a_claim_holds_before_and_after_it_is_flushed() {

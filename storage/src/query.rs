@@ -4,6 +4,7 @@
 //! never guesses: where facts that it needed were dropped by retention, it says so.
 
 mod bound;
+mod quarantine;
 mod reader;
 mod sales;
 mod state;
@@ -15,16 +16,17 @@ use serde::Serialize;
 use crate::views::{StoreError, Views};
 
 pub use bound::{Bound, By, ParseError};
-pub(crate) use reader::each_event;
-pub use reader::{FactReader, VisitFact};
+pub use quarantine::{QuarantineQuery, QuarantineState, quarantine};
+pub use reader::{FactReader, VisitFact, each_event};
 pub use sales::{SalesQuery, SalesRow, sales};
 pub use state::{
-    EpochState, QuarantineQuery, QuarantineState, StockQuery, StockRow, StoreState, StoresQuery,
-    Sums, TerminalQuery, TerminalState, quarantine, stock, stores, terminals,
+    EpochState, StockQuery, StockRow, StoreState, StoresQuery, Sums, TerminalQuery, TerminalState,
+    stock, stores, terminals,
 };
-pub use text::sku_id;
+pub use text::{currency as currency_code, sku_id};
 pub use transaction::{
     AdjustmentState, LineState, TaxState, TenderState, TransactionQuery, TransactionState,
+    customer_of, extra_of, kind_name, line_kind_name, outcome_name, receipt_of, stated_tender,
     transactions,
 };
 

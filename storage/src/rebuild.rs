@@ -8,6 +8,7 @@ mod fold;
 mod moved;
 mod registered;
 mod replay;
+mod unplaced;
 
 use std::collections::BTreeMap;
 
@@ -20,13 +21,14 @@ use crate::base::{FoldError, load_newest};
 use crate::facts::Facts;
 use crate::journal::{Journal, Lsn};
 use crate::num::size32;
-use crate::views::{FlushBatch, StoreError, Views};
+use crate::views::{FlushBatch, StoreError, WriteViews};
 
-pub use ahead::lost_end;
+pub use ahead::{LostRegistration, lost_events, lost_registrations};
 pub use fold::{Fold, panic_text};
 pub use moved::FactRows;
 pub use registered::{Registrations, registration_of};
 pub use replay::{Replayed, replay};
+pub use unplaced::Unplaced;
 
 /// Folds that work side by side where rows are brought up to the journal without an engine.
 const FOLDS: usize = 2;
@@ -57,7 +59,7 @@ impl From<Dirty> for FlushBatch {
 pub fn rebuild(
     journal: &Journal,
     facts: &Facts,
-    views: &dyn Views,
+    views: &dyn WriteViews,
     registrations: &Registrations,
     progress: Progress<'_>,
 ) -> Result<Caught, FoldError> {
@@ -72,7 +74,7 @@ pub fn rebuild(
 pub fn catch_up(
     journal: &Journal,
     facts: &Facts,
-    views: &dyn Views,
+    views: &dyn WriteViews,
     (from, registrations): (Lsn, &Registrations),
     progress: Progress<'_>,
 ) -> Result<Caught, FoldError> {
@@ -84,10 +86,10 @@ pub fn catch_up(
     let replayed = replay(journal, (from, end), folds, &fold_of, progress)?;
     let mut caught = Caught {
         records: replayed.records,
-        left_out: BTreeMap::new(),
+        ..Caught::default()
     };
     for fold in replayed.folds {
-        caught.left_out.extend(fold.left_out());
+        caught.add(&fold);
         fold.finish_part()?;
     }
     views.write(&FlushBatch {
@@ -105,6 +107,17 @@ pub struct Caught {
     pub records: u64,
     /// Of these, records that wait for the registration of their store, see [`Fold::left_out`].
     pub left_out: BTreeMap<StoreId, u64>,
+    /// And records that fit nowhere, see [`Fold::unplaced`].
+    pub unplaced: Vec<Unplaced>,
+}
+
+impl Caught {
+    /// Takes in what a fold could not apply.
+    pub fn add(&mut self, fold: &Fold<'_>) {
+        self.left_out.extend(fold.left_out());
+        self.unplaced.extend_from_slice(fold.unplaced());
+        self.unplaced.sort_unstable();
+    }
 }
 
 /// The store that a record is of; `None` for rows of a base.

@@ -1,8 +1,10 @@
 //! The boundary to stores of derived rows: what every one of them can do.
 //!
-//! Rows are views of the journal. They are absolute, so that writing one twice changes nothing, and every call of
-//! [`Views::write`] says up to which journal position its rows hold every record. A store of rows never has to be
-//! durable on its own: what it loses is applied again from the journal, as long as it lost a suffix of whole calls.
+//! Rows are views of the journal. They are absolute, so that writing one twice changes nothing. All stores are read by
+//! [`Views`]. One that belongs to a single engine is written by [`WriteViews`], and every call says up to which journal
+//! position its rows hold every record. It never has to be durable on its own: what it loses is applied again from the
+//! journal, as long as it lost a suffix of whole calls. One that several engines share is written by commits of slots
+//! ([`cluster`](crate::cluster)).
 
 mod error;
 mod flush;
@@ -21,36 +23,17 @@ pub use flush::FlushBatch;
 /// What a scan does with a row: go on, or stop the scan (which is no error).
 pub type Visit<'a, K, R> = &'a mut dyn FnMut(K, R) -> ControlFlow<()>;
 
-/// A store of derived rows.
+/// A store of derived rows, as readers see it.
 ///
-/// All scans stream in rising key order, from one state of the store: a call of [`Self::write`] that runs meanwhile
-/// is seen as a whole or not at all.
+/// All scans stream in rising key order. In a store of one engine they see one state of it: a call of
+/// [`WriteViews::write`] that runs meanwhile is seen as a whole or not at all.
 pub trait Views: Rows + Send + Sync {
-    /// Writes a flush: all of it or nothing, seen by every read that starts after the call returned.
-    ///
-    /// # Errors
-    /// [`StoreError::Failed`] and [`StoreError::Full`]: the flush is there as a whole or not at all, and since rows are
-    /// absolute the same call may be made again, after [`Self::reopen`]. [`StoreError::Damaged`]: rebuild the store.
-    fn write(&self, flush: &FlushBatch) -> Result<(), StoreError>;
-
     /// Journal position that the flushes so far reported: the rows hold every record that ends at or before it.
-    /// 0 for an empty store.
+    /// 0 for an empty store, and for one that several engines share: there each store's row says how far it is.
     ///
     /// # Errors
     /// [`StoreError`] when the rows cannot be read, as do all reads of this trait.
     fn checkpoint(&self) -> Result<u64, StoreError>;
-
-    /// Makes everything that was written survive a power cut.
-    ///
-    /// # Errors
-    /// [`StoreError::Full`] when there is no room; [`StoreError::Failed`] otherwise.
-    fn sync(&self) -> Result<(), StoreError>;
-
-    /// Opens the store again in place after [`StoreError::Full`]. What was written before is still there.
-    ///
-    /// # Errors
-    /// [`StoreError`] when it cannot be opened (still no room, or damaged).
-    fn reopen(&self) -> Result<(), StoreError>;
 
     /// All stores by number.
     ///
@@ -133,6 +116,28 @@ pub trait Views: Rows + Send + Sync {
     /// # Errors
     /// See [`Self::checkpoint`].
     fn quarantined(&self, key: &QuarantineKey) -> Result<Option<QuarantineRow>, StoreError>;
+}
+
+/// A store of derived rows that one engine writes.
+pub trait WriteViews: Views {
+    /// Writes a flush: all of it or nothing, seen by every read that starts after the call returned.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`] and [`StoreError::Full`]: the flush is there as a whole or not at all, and since rows are
+    /// absolute the same call may be made again, after [`Self::reopen`]. [`StoreError::Damaged`]: rebuild the store.
+    fn write(&self, flush: &FlushBatch) -> Result<(), StoreError>;
+
+    /// Makes everything that was written survive a power cut.
+    ///
+    /// # Errors
+    /// [`StoreError::Full`] when there is no room; [`StoreError::Failed`] otherwise.
+    fn sync(&self) -> Result<(), StoreError>;
+
+    /// Opens the store again in place after [`StoreError::Full`]. What was written before is still there.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it cannot be opened (still no room, or damaged).
+    fn reopen(&self) -> Result<(), StoreError>;
 }
 
 /// The answer of a bare store of rows to [`Rows::moved_after`]: an error, because only facts know single movements.

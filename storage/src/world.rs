@@ -1,10 +1,21 @@
 //! A small engine for tests: one shard, facts in a list, rows in memory.
+#![expect(
+    clippy::unwrap_used,
+    reason = "tests stop where their world is not as they made it"
+)]
+#![cfg_attr(
+    not(test),
+    expect(
+        dead_code,
+        reason = "the tests of this crate use more of it than the suite"
+    )
+)]
 
 mod trade;
 
 use std::sync::Arc;
 
-use till_core::{Handled, Record, RecordKind, SessionKey, Shard, ShardConfig};
+use till_core::{Handled, QuarantineKey, Record, RecordKind, SessionKey, Shard, ShardConfig};
 use till_protocol::builder::{SaleBuilder, SaleParts, StockBuilder, TextView};
 use till_protocol::card::ScreenKey;
 use till_protocol::codec::Frame;
@@ -15,13 +26,14 @@ use till_protocol::id::{Epoch, Seq, SkuId, StoreId, TerminalId, TillId};
 use till_protocol::time::Timestamp;
 use till_protocol::verified::Verified;
 
+use crate::cluster::Commit;
 use crate::facts::Fact;
 use crate::journal::Lsn;
 use crate::memory::MemoryViews;
 use crate::names::NameBook;
 use crate::query::{FactReader, Sources, VisitFact};
 use crate::rebuild::FactRows;
-use crate::views::{FlushBatch, StoreError, Views};
+use crate::views::{FlushBatch, StoreError, WriteViews as _};
 
 pub(crate) use trade::Trade;
 
@@ -57,11 +69,11 @@ impl FactReader for Log {
         self.0.iter().try_for_each(visit)
     }
 
-    fn of_event(
+    fn of_run(
         &self,
         _: TerminalId,
         _: u32,
-        _: u64,
+        _: (u64, u64),
         visit: VisitFact<'_>,
     ) -> Result<(), StoreError> {
         self.0.iter().try_for_each(visit)
@@ -82,6 +94,8 @@ pub(crate) struct World {
     pub(crate) log: Log,
     pub(crate) now_us: i64,
     pub(crate) names: NameBook,
+    /// What was flushed, as commits of one slot.
+    pub(crate) commits: Vec<Commit>,
     seqs: std::collections::BTreeMap<u64, u64>,
 }
 
@@ -97,6 +111,7 @@ impl World {
             shard: Shard::new(ShardConfig::default()),
             names: NameBook::new(Arc::<MemoryViews>::clone(&views)),
             views,
+            commits: Vec::new(),
             log: Log::default(),
             now_us: MIDNIGHT_US + 86_400_000_000,
             seqs: std::collections::BTreeMap::new(),
@@ -115,9 +130,33 @@ impl World {
     }
 
     pub(crate) fn journal(&mut self, record: Record) -> Lsn {
-        let lsn = Lsn::new(100 + 10 * u64::try_from(self.log.0.len()).unwrap());
+        let index = self.log.0.len() - self.flushed();
+        let position = Commit::position(self.next_flush(), u32::try_from(index).unwrap());
+        let lsn = Lsn::new(position);
         self.log.0.push(Fact::new(lsn, record));
         lsn
+    }
+
+    fn next_flush(&self) -> u64 {
+        u64::try_from(self.commits.len()).unwrap() + 1
+    }
+
+    fn flushed(&self) -> usize {
+        self.commits.iter().map(|commit| commit.records.len()).sum()
+    }
+
+    /// Decides a quarantined event again.
+    pub(crate) fn retry(&mut self, original: &Record, seq: u64) {
+        let key = QuarantineKey {
+            terminal: original.head.terminal,
+            epoch: original.head.epoch,
+            seq,
+            line: WHOLE_EVENT,
+        };
+        let rows = FactRows::new(self.views.as_ref(), &self.log);
+        let now = Timestamp::from_us(self.now_us);
+        let record = self.shard.retry(now, key, original, &rows, &self.names);
+        self.journal(record.unwrap());
     }
 
     pub(crate) fn next_seq(&self, terminal: TerminalId) -> u64 {
@@ -191,6 +230,13 @@ impl World {
         dirty.set_applied(last);
         let generation = dirty.generation;
         let mut flush = FlushBatch::from(dirty);
+        let records = self.log.0.iter().skip(self.flushed());
+        self.commits.push(Commit {
+            slot: 0,
+            flush: self.next_flush(),
+            records: records.map(|fact| fact.record.clone()).collect(),
+            rows: flush.clone(),
+        });
         flush.checkpoint = Some(self.log.end());
         self.views.write(&flush).unwrap();
         self.shard.flushed(generation);

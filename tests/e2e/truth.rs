@@ -1,5 +1,6 @@
 //! The journal is the truth: whatever is killed, deleted, rebuilt or dropped by retention, every answer stays.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -99,6 +100,9 @@ fn edited(home: &Home, engine: &till_tests::Engine, before: &Answers) -> Result<
     chain::file(&file, 0..20, 5, None)?;
     let report = replay(engine, &file)?;
     count(&report, &[("conflicts", 20), ("duplicates", 0)])?;
+    // The same edits again are known: nothing more is set aside.
+    let report = replay(engine, &file)?;
+    count(&report, &[("conflicts", 0), ("duplicates", 20)])?;
     let after = Answers::of_engine(engine, &all())?;
     before.must_equal_but(&after, |topic| {
         matches!(topic, "terminal" | "quarantine" | "transaction")
@@ -110,6 +114,22 @@ fn edited(home: &Home, engine: &till_tests::Engine, before: &Answers) -> Result<
         listed
             .iter()
             .all(|row| row.get("reason").and_then(Value::as_str) == Some("conflict")),
+        "{listed:?}"
+    );
+    let text = |row: &Value, key: &str| row.get(key).and_then(Value::as_str).map(str::to_owned);
+    let receipts: BTreeSet<_> = listed
+        .iter()
+        .filter_map(|row| text(row, "receipt"))
+        .collect();
+    ensure!(
+        receipts.len() == 20 && receipts.contains("F7"),
+        "{listed:?}"
+    );
+    ensure!(
+        listed.iter().all(|row| {
+            text(row, "event_id").is_some_and(|id| id.len() == 32)
+                && text(row, "occurred_at").is_some()
+        }),
         "{listed:?}"
     );
     let shown: Value = serde_json::from_str(after.rows("transaction --receipt F7")?)?;

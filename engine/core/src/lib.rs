@@ -38,7 +38,9 @@ pub use row::{
     Claim, Dim, EpochMark, EventIdRow, MoveKey, Names, QuarantineKey, QuarantineRow, RollupKey,
     RollupRow, Rows, RowsError, SkuRow, Space, StoreRow, TerminalRow, Totals,
 };
-pub use shard::{Greeting, Handled, Hello, HelloError, RetryError, SessionKey, Shard, ShardConfig};
+pub use shard::{
+    Greeting, Handled, Hello, HelloError, Placed, RetryError, SessionKey, Shard, ShardConfig,
+};
 pub use store::{RegisterError, Registration};
 pub use terminal::{EPOCHS_MAX, Window};
 pub use zone::{LocalHour, UnknownZone, Zone};

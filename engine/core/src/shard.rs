@@ -1,6 +1,7 @@
 //! A shard: whole stores with all their actors, and the one door to them.
 
 mod actors;
+mod adopt;
 mod batch;
 mod commit;
 mod decide;
@@ -9,6 +10,7 @@ mod ids;
 mod names;
 mod plan;
 mod recover;
+mod release;
 mod retry;
 mod session;
 mod tally;
@@ -28,6 +30,7 @@ use crate::recent::Recent;
 use crate::record::Record;
 use crate::row::{QuarantineKey, QuarantineRow};
 
+pub use self::recover::Placed;
 pub use self::retry::RetryError;
 pub use self::session::{Greeting, Hello, HelloError};
 

@@ -81,13 +81,28 @@ impl<T: Actor> Table<T> {
         slot
     }
 
-    /// Takes a clean actor out.
+    /// Takes an actor out that is not among those to be flushed.
     pub(crate) fn remove(&mut self, slot: u32) {
         let hash = T::hash(&self.get(slot).key());
         if let Ok(found) = self.index.find_entry(hash, |&other| other == slot) {
             found.remove();
             *self.get_mut(slot) = T::default();
             self.free.push(slot);
+        }
+    }
+
+    /// Takes actors out, changed or not.
+    pub(crate) fn remove_where(&mut self, which: impl Fn(&T) -> bool) {
+        let gone: Vec<u32> = (0..self.slots)
+            .filter(|&slot| {
+                let actor = self.get(slot);
+                actor.stamp().occupied && which(actor)
+            })
+            .collect();
+        let chunks = &self.chunks;
+        self.dirty.retain(|&slot| !which(at(chunks, slot)));
+        for slot in gone {
+            self.remove(slot);
         }
     }
 

@@ -23,7 +23,7 @@ pub enum Window {
         /// The sequence number that comes next.
         expected: u64,
     },
-    /// The terminal has a newer life.
+    /// The terminal has a newer life; of a record: its life is forgotten.
     Closed,
 }
 
@@ -49,9 +49,18 @@ impl TerminalRow {
         self.epoch(epoch).map_or(1, |mark| mark.next_seq)
     }
 
-    /// Where `count` events from `first_seq` stand.
+    /// Where `count` events from `first_seq` stand that a device sends.
     pub fn window(&self, epoch: u32, first_seq: u64, count: u32) -> Window {
         if epoch < self.latest_epoch() {
+            return Window::Closed;
+        }
+        self.window_of_record(epoch, first_seq, count)
+    }
+
+    /// Where `count` events from `first_seq` stand that a record has: a life that is over is continued at its own number.
+    /// [`Window::Closed`] says of a life that it is forgotten how far it has come.
+    pub fn window_of_record(&self, epoch: u32, first_seq: u64, count: u32) -> Window {
+        if self.has_forgotten(epoch) {
             return Window::Closed;
         }
         let expected = self.next_seq(epoch);

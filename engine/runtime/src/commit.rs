@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 
 use crate::admission::Permit;
 use crate::flush::Part;
-use crate::gateway::session::Session;
+use crate::gateway::session::{Farewell, Session};
 use crate::metrics::Figures;
 
 /// What rides through the journal with a record, or as a marker behind records.
@@ -40,8 +40,10 @@ pub(crate) enum Companion {
     },
     /// Marker: a greeting that speaks of records before it.
     Welcome(Arc<Session>, Welcome, Option<Permit>),
-    /// Marker: the end of a session, after its last ack. Without a reason the device said goodbye itself.
-    Bye(Arc<Session>, Option<Reason>, Permit),
+    /// Marker: the end of a session, after its last ack.
+    Bye(Arc<Session>, Farewell, Permit),
+    /// Marker: the end of sessions whose stores have left, after their last acks.
+    Left(Vec<(Arc<Session>, Farewell)>),
     /// Marker: rows that hold every record before it.
     Rows {
         /// Whose.
@@ -115,7 +117,7 @@ impl Committed {
         }
     }
 
-    fn ack(&mut self, done: FrameDone) {
+    fn ack(&mut self, lsn: Lsn, done: FrameDone) {
         let FrameDone {
             session,
             shard,
@@ -127,7 +129,7 @@ impl Committed {
         } = done;
         self.figures.ack.add(received.elapsed());
         self.acked += u64::from(kept);
-        if session.durable(upto.get(), &refusals) {
+        if session.durable(lsn.get(), upto.get(), &refusals) {
             self.told.push(session);
         }
         match self.room.get_mut(shard) {
@@ -175,9 +177,10 @@ impl Sink<Companion> for Committed {
                 Companion::Frame(done) => {
                     self.record(done.shard, lsn);
                     before = Some(lsn.get());
-                    self.ack(done);
+                    self.ack(lsn, done);
                 }
-                Companion::Known(done) => self.ack(done),
+                // What it repeats lies before it.
+                Companion::Known(done) => self.ack(lsn, done),
                 Companion::Registered { shard } => {
                     self.record(shard, lsn);
                     before = Some(lsn.get());
@@ -189,10 +192,12 @@ impl Sink<Companion> for Committed {
                     let _gone = reply.send(());
                 }
                 Companion::Welcome(session, welcome, _permit) => session.welcome(welcome),
-                Companion::Bye(session, reason, _permit) => match reason {
-                    Some(reason) => session.bye(reason, None),
-                    None => session.close(),
-                },
+                Companion::Bye(session, last, _permit) => session.end_committed(last),
+                Companion::Left(sessions) => {
+                    for (session, last) in sessions {
+                        session.end_committed(last);
+                    }
+                }
                 Companion::Rows {
                     shard,
                     round,

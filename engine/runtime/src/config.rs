@@ -5,6 +5,9 @@
 
 mod key;
 mod raw;
+mod reference;
+mod shared;
+mod variable;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -14,8 +17,10 @@ use till_core::Zone;
 use till_protocol::currency::Currency;
 use till_storage::journal::Durability;
 
-pub use key::{KEYS, Key, Kind, reference};
+pub use key::{KEYS, Key, Kind};
 pub use raw::{ConfigError, ConfigErrors, Origin, RawConfig};
+pub use reference::reference;
+pub use shared::{CqlConfig, SharedConfig};
 
 use raw::Reader;
 
@@ -67,6 +72,8 @@ pub struct Config {
     pub registry: RegistryConfig,
     /// Who the engine is, and whom it believes.
     pub pki: PkiConfig,
+    /// The store that several engines share; `None` keeps rows in the data folder.
+    pub shared: Option<SharedConfig>,
 }
 
 /// Limits of the network.
@@ -106,6 +113,8 @@ pub struct RegistryConfig {
 pub enum PkiConfig {
     /// Its own authority under the data folder.
     Dev,
+    /// The identity file of another engine's own authority.
+    Identity(PathBuf),
     /// Files from elsewhere.
     Files {
         /// Authorities that sign devices.
@@ -208,6 +217,7 @@ impl RawConfig {
                 zone: from.zone("registry.time_zone"),
             },
             pki: pki(&mut from),
+            shared: shared::read(&mut from),
         };
         let config = check(config, &mut from);
         from.finish(config)
@@ -236,12 +246,21 @@ fn pki(from: &mut Reader<'_>) -> PkiConfig {
             (true, None) | (false, Some(_)) => {}
         }
     }
-    match files {
-        [(_, Some(ca)), (_, Some(certificate)), (_, Some(key))] if !dev => PkiConfig::Files {
+    let identity = from.path("pki.identity");
+    if identity.is_some() && !dev {
+        from.contradiction(
+            "pki.identity",
+            "pki.dev",
+            "such a file stands in for an own authority; start with --dev, or name pki.ca, pki.certificate and pki.key",
+        );
+    }
+    match (files, identity) {
+        ([(_, Some(ca)), (_, Some(certificate)), (_, Some(key))], _) if !dev => PkiConfig::Files {
             ca,
             certificate,
             key,
         },
+        (_, Some(identity)) => PkiConfig::Identity(identity),
         _ => PkiConfig::Dev,
     }
 }

@@ -72,6 +72,7 @@ async fn end(running: Running, flush: bool) -> Result<(), DrainError> {
         supervisor,
         mut supervised,
         shards,
+        members,
         lock,
         gateway,
     } = running;
@@ -87,6 +88,12 @@ async fn end(running: Running, flush: bool) -> Result<(), DrainError> {
         };
         if flushed.is_ok() && flusher.join().is_err() {
             return Err(FlushError::Stopped);
+        }
+        match members {
+            // What is not committed stays in the journal, and so do the slots until the lease is over.
+            Some(members) if flush && flushed.is_ok() => members.leave(),
+            Some(members) => members.end(),
+            None => {}
         }
         flushed
     })

@@ -4,31 +4,48 @@ use std::sync::Arc;
 
 use crossbeam::channel::bounded;
 use parking_lot::Mutex;
+use till_core::{RowsError, SessionKey};
 use till_protocol::card::ScreenKey;
+use till_protocol::code::Reason;
 use till_protocol::id::StoreId;
+use till_protocol::verified::Verified;
 use till_storage::facts::Facts;
 use till_storage::journal::{Appender, CommitStats, Journal};
+use till_storage::query::FactReader;
 use till_storage::views::Views;
 use tokio::sync::{Semaphore, watch};
 
+use crate::cluster::Known;
 use crate::commit::Companion;
 use crate::config::Config;
 use crate::flush::FlushDoor;
+use crate::gateway::session::Farewell;
+use crate::keeping::Keeping;
 use crate::metrics::Figures;
 use crate::names::NameBook;
+use crate::placement::{Commits, Place, Placement};
 use crate::registry::Registry;
 use crate::route::{Slot, shard_of};
+use crate::waiting::Waiting;
 
 /// What all parts of a running engine share.
 pub(crate) struct Engine {
     pub(crate) config: Config,
     pub(crate) journal: Journal,
+    /// The facts in the own journal.
     pub(crate) facts: Arc<Facts>,
+    /// The facts that are decided with.
+    pub(crate) reader: Arc<dyn FactReader>,
+    /// The facts that questions are answered from.
+    pub(crate) told: Arc<dyn FactReader>,
     pub(crate) views: Arc<dyn Views>,
+    pub(crate) keeping: Keeping,
     pub(crate) appender: Appender<Companion>,
     pub(crate) commit_stats: Arc<CommitStats>,
     pub(crate) names: NameBook,
     pub(crate) registry: Registry,
+    pub(crate) placement: Arc<dyn Placement>,
+    pub(crate) commits: Commits,
     pub(crate) screen: ScreenKey,
     pub(crate) slots: Vec<Arc<Slot>>,
     pub(crate) figures: Arc<Figures>,
@@ -42,6 +59,8 @@ pub(crate) struct Engine {
     /// Held while a base is made and segments are dropped. Two such runs at a time would share a folder, and each would drop
     /// what the other reads.
     pub(crate) retention: Mutex<()>,
+    /// Stores whose records wait for their registration.
+    pub(crate) waiting: Waiting,
     /// True once the engine drains.
     pub(crate) draining: watch::Sender<bool>,
 }
@@ -65,6 +84,39 @@ impl Engine {
             // An error means that the journal has ended: there is nothing left to wait for.
             let _ended = wait.recv();
         }
+    }
+
+    /// What a device of a store is told that is not served here; `None` where it is.
+    pub(crate) fn elsewhere(&self, store: StoreId) -> Option<Farewell> {
+        if self.placement.is_here(store) {
+            return None;
+        }
+        match self.placement.place(store) {
+            // It has come back in between: the device comes again.
+            Place::Here | Place::Nobody => Some(Farewell::Bye(Reason::Moved)),
+            Place::There(address) => Some(Farewell::Redirect(address)),
+        }
+    }
+
+    /// The facts that answers are told from: those that are committed.
+    pub(crate) fn told_from(&self) -> &dyn FactReader {
+        self.told.as_ref()
+    }
+
+    /// What a shared store says of the event ids of a frame; nothing where rows are at hand.
+    pub(crate) fn known_ids(&self, batch: &Verified, key: SessionKey) -> Result<Known, RowsError> {
+        match self.keeping.cluster() {
+            Some(cluster) => cluster.known_ids(key.terminal.store(), batch),
+            None => Ok(Known::new()),
+        }
+    }
+
+    /// Whether more is journalled and not committed than there may be.
+    pub(crate) fn is_behind(&self) -> bool {
+        let Some(shared) = &self.config.shared else {
+            return false;
+        };
+        self.figures.uncommitted() > shared.backlog_bytes
     }
 
     pub(crate) fn is_draining(&self) -> bool {

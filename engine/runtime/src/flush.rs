@@ -17,6 +17,7 @@ use till_core::Dirty;
 use till_storage::views::{FlushBatch, StoreError};
 
 use crate::engine::Engine;
+use crate::keeping::Keeping;
 use crate::metrics::FlushState;
 use crate::shard_actor::ShardMessage;
 
@@ -69,7 +70,10 @@ pub(crate) fn channels(shards: usize) -> (Sender<Part>, FlushDoor, Inbox) {
 /// # Errors
 /// What the system says when it gives no thread.
 pub(crate) fn start(engine: Arc<Engine>, inbox: Inbox) -> std::io::Result<JoinHandle<()>> {
-    let checkpoint = engine.views.checkpoint().unwrap_or(0);
+    let checkpoint = match &engine.keeping {
+        Keeping::Own(views) => views.checkpoint().unwrap_or(0),
+        Keeping::Shared(_) => engine.journal.end().get(),
+    };
     let mut flusher = Flusher {
         engine,
         inbox,
@@ -220,16 +224,14 @@ impl Flusher {
         let checkpoint = upto.filter(|_| round.is_whole);
         let mut generations = Vec::with_capacity(round.parts.len());
         let mut rows = Vec::with_capacity(round.parts.len());
-        let mut batches = Vec::with_capacity(round.parts.len());
-        for part in round.parts {
+        for part in &round.parts {
             generations.push((part.shard, part.dirty.generation));
             rows.push((part.shard, part.dirty.rows()));
-            batches.push(FlushBatch::from(*part.dirty));
         }
         let began = Instant::now();
         let result = match &self.given_up {
             Some(error) => Err(error.clone()),
-            None => self.write(batches, checkpoint),
+            None => self.keep(round.parts, checkpoint),
         };
         self.given_up = result.as_ref().err().cloned();
         self.took = began.elapsed();
@@ -252,6 +254,21 @@ impl Flusher {
             // Whoever waited may have given up.
             let _gone = reply.send(answer.clone());
         }
+    }
+
+    fn keep(&mut self, parts: Vec<Part>, checkpoint: Option<u64>) -> Result<(), FlushError> {
+        let Keeping::Shared(cluster) = &self.engine.keeping else {
+            let batches = parts.into_iter().map(|part| FlushBatch::from(*part.dirty));
+            return self.write(batches.collect(), checkpoint);
+        };
+        let began = Instant::now();
+        let rows = parts.iter().map(|part| part.dirty.rows()).sum();
+        cluster.commit(&self.engine, parts)?;
+        self.checkpoint = self.checkpoint.max(checkpoint.unwrap_or(0));
+        let figures = &self.engine.figures;
+        figures.flush_state(FlushState::Running);
+        figures.flushed(rows, self.checkpoint, began.elapsed());
+        Ok(())
     }
 
     // Writes all rows, then moves the checkpoint on. Comes back only when all is written, or when the engine stops.
@@ -283,7 +300,10 @@ impl Flusher {
 
     fn write_one(&self, batch: &FlushBatch) -> Result<(), FlushError> {
         loop {
-            let error = match self.engine.views.write(batch) {
+            let Keeping::Own(views) = &self.engine.keeping else {
+                return Err(FlushError::Stopped);
+            };
+            let error = match views.write(batch) {
                 Ok(()) => {
                     self.engine.figures.flush_state(FlushState::Running);
                     return Ok(());
@@ -295,7 +315,7 @@ impl Flusher {
                 return Err(FlushError::Rows(error.to_string()));
             }
             std::thread::sleep(RETRY);
-            if let Err(again) = self.engine.views.reopen() {
+            if let Err(again) = views.reopen() {
                 tracing::debug!(error = %again, "rows do not open yet");
             }
         }
@@ -323,7 +343,9 @@ impl Flusher {
     }
 
     fn end(&mut self) {
-        if let Err(error) = self.engine.views.sync() {
+        if let Keeping::Own(views) = &self.engine.keeping
+            && let Err(error) = views.sync()
+        {
             tracing::warn!(%error, "rows were not synced; the journal has what they lack");
         }
         for reply in self.waiting.drain(..) {

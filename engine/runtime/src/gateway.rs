@@ -2,6 +2,7 @@
 
 pub(crate) mod check;
 mod door;
+mod ending;
 mod intake;
 mod patience;
 pub(crate) mod session;

@@ -61,7 +61,7 @@ pub(crate) fn health(engine: &Engine) -> Health {
     let commit = metrics.commit.state;
     let flush = metrics.flush.state;
     let is_flushing = flush == FlushState::Running && !held;
-    Health {
+    let mut health = Health {
         checks: vec![
             check(
                 "draining",
@@ -84,6 +84,7 @@ pub(crate) fn health(engine: &Engine) -> Health {
                 format!("shards that take no events: {down:?}"),
                 "Look at the log; one that stays down starts again with the engine.",
             ),
+            stores(engine.waiting.words()),
             terminals(&parked),
             check(
                 "flush",
@@ -94,9 +95,30 @@ pub(crate) fn health(engine: &Engine) -> Health {
                 } else {
                     format!("rows are not written: {}", flush.name())
                 },
-                "Look at room and speed of the disk.",
+                "Look at room and speed of the disk, or at the shared store.",
             ),
         ],
+    };
+    if let Some(cluster) = engine.keeping.cluster() {
+        health.checks.push(heard(cluster.is_alive()));
+    }
+    health
+}
+
+fn heard(is_alive: bool) -> Check {
+    let (reason, hint) = if is_alive {
+        ("the shared store hears this engine", "")
+    } else {
+        (
+            "the shared store does not hear this engine: others may take its stores; events are journalled and wait",
+            "Look at the shared store and the way to it; it goes on by itself.",
+        )
+    };
+    Check {
+        name: "cluster",
+        ok: is_alive,
+        reason: reason.to_owned(),
+        hint,
     }
 }
 
@@ -106,6 +128,26 @@ fn why_not(commit: State) -> String {
             "the disk is full: nothing is acknowledged, nothing acknowledged is lost".to_owned()
         }
         other => format!("the journal is {}", other.name()),
+    }
+}
+
+// What is durable and in no answer is a reason: sums are too small until a person has acted.
+fn stores(waiting: Option<String>) -> Check {
+    let name = "stores";
+    match waiting {
+        Some(reason) => Check {
+            name,
+            ok: false,
+            reason,
+            hint: "A Hello registers a store again; the next start applies what waits. Or stop the engine, and run `tillstream \
+                   rebuild` where old rows still know the store.",
+        },
+        None => Check {
+            name,
+            ok: true,
+            reason: "every record of the journal has a registered store".to_owned(),
+            hint: "",
+        },
     }
 }
 

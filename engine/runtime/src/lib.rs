@@ -11,6 +11,8 @@ mod registry;
 
 mod gateway;
 
+mod placement;
+
 mod admission;
 mod fall;
 mod route;
@@ -19,10 +21,14 @@ mod supervisor;
 
 mod commit;
 mod flush;
+mod keeping;
 mod names;
+
+mod cluster;
 
 mod query;
 mod upkeep;
+mod waiting;
 
 mod histogram;
 mod metrics;
@@ -30,31 +36,37 @@ mod sketch;
 
 mod drain;
 mod engine;
+mod examine;
 mod health;
 mod lock;
 mod offline;
+mod parts;
 mod recovery;
 mod retry;
 mod runtime;
 
+pub use cluster::{HandoverError, committed_mark, hand_over};
 pub use commit::OnPoison;
 pub use config::{
-    Config, ConfigError, ConfigErrors, KEYS, Key, Kind, NetworkConfig, Origin, PkiConfig,
-    RawConfig, RegistryConfig, reference,
+    Config, ConfigError, ConfigErrors, CqlConfig, KEYS, Key, Kind, NetworkConfig, Origin,
+    PkiConfig, RawConfig, RegistryConfig, SharedConfig, reference,
 };
 pub use drain::DrainError;
+pub use examine::{ExamineError, Examined, examine};
 pub use flush::FlushError;
 pub use gateway::{Door, GatewayError};
 pub use health::{Check, Health};
-pub use lock::{Holder, LockError, engine_of};
+pub use lock::{Holder, LockError, Occupant, Role, engine_of};
 pub use metrics::{
     FlushMetrics, FlushState, JournalMetrics, Latency, Metrics, Problem, ShardMetrics,
 };
-pub use offline::{Offline, OfflineError};
+pub use offline::{Look, Offline, OfflineError};
+pub use parts::Parts;
 pub use pki::PkiError;
-pub use query::{Query, Reply};
-pub use recovery::{LostEnd, RecoveryError, StartReport, rows_reach};
+pub use placement::{Alone, Commits, Place, Placement};
+pub use query::{Query, Reply, answer as answer_from};
+pub use recovery::{LostEnd, RecoveryError, StartReport};
 pub use registry::RegistryError;
 pub use retry::{Retried, RetryAllError};
-pub use runtime::{Handle, Parts, Runtime, StartError};
+pub use runtime::{Handle, Runtime, StartError};
 pub use upkeep::RetentionError;

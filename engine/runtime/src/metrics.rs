@@ -148,6 +148,14 @@ impl Figures {
         });
     }
 
+    /// Those of a start: what is durable, and up to where the rows hold it.
+    pub(crate) fn since(durable: u64, applied: u64) -> Self {
+        let figures = Self::new();
+        figures.durable(durable);
+        figures.flushed(0, applied, Duration::ZERO);
+        figures
+    }
+
     /// The journal is durable up to here.
     pub(crate) fn durable(&self, through: u64) {
         let before = self.flush.durable.swap(through, Ordering::AcqRel);
@@ -167,6 +175,22 @@ impl Figures {
         flush.spent_us.fetch_add(micros(took), Ordering::Relaxed);
         flush.applied.store(applied, Ordering::Release);
         self.level();
+    }
+
+    /// Bytes of the journal that no flush has covered.
+    pub(crate) fn uncommitted(&self) -> u64 {
+        let flush = &self.flush;
+        let durable = flush.durable.load(Ordering::Acquire);
+        durable.saturating_sub(flush.applied.load(Ordering::Acquire))
+    }
+
+    /// For how long the flush has been behind the journal; zero when it is not.
+    pub(crate) fn lag(&self) -> Duration {
+        if self.uncommitted() == 0 {
+            return Duration::ZERO;
+        }
+        let level = Duration::from_micros(load(&self.flush.level_us));
+        self.started.elapsed().saturating_sub(level)
     }
 
     /// Sets whether rows are written. True when that is news.

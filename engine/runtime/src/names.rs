@@ -126,7 +126,7 @@ const fn key(space: Space, id: u64) -> (u8, u64) {
 mod tests {
     use super::*;
     use till_storage::memory::MemoryViews;
-    use till_storage::views::FlushBatch;
+    use till_storage::views::{FlushBatch, WriteViews as _};
 
     #[test]
     fn the_first_claim_stands_and_is_found_again_in_the_rows() {

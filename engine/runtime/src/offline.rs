@@ -5,21 +5,20 @@ use std::sync::Arc;
 
 use crossbeam::channel::{Sender, bounded};
 use thiserror::Error;
-use till_core::{Record, RetryError, Shard, ShardConfig, StoreRow};
-use till_protocol::id::StoreId;
+use till_core::{RetryError, Shard, ShardConfig};
 use till_storage::disk::{Disk, StdDisk};
 use till_storage::facts::Facts;
 use till_storage::journal::{
-    CommitConfig, CommitError, Committer, Durability, Durable, Journal, JournalConfig, Lsn,
-    Prepared, Sink, TooLarge, Writer,
+    CommitConfig, CommitError, Committer, Cut, Durability, Durable, Journal, JournalConfig, Looked,
+    Lsn, Prepared, Sink, TooLarge, Writer,
 };
 use till_storage::rebuild::FactRows;
-use till_storage::views::{FlushBatch, StoreError, Views};
+use till_storage::views::{FlushBatch, StoreError, Views, WriteViews};
 
-use crate::lock::{DirLock, LockError};
+use crate::lock::{DirLock, LockError, Role};
 use crate::names::NameBook;
 use crate::query::{Query, Reply, answer};
-use crate::recovery::{RecoveryError, RowsAt, StartReport, Target, move_aside, recover, stores_of};
+use crate::recovery::{LostEnd, RecoveryError, RowsAt, StartReport, Target, recover};
 use crate::retry::{Retried, RetryAllError, keys, original};
 use crate::runtime::rows_dir;
 use crate::shard_actor::now;
@@ -61,7 +60,7 @@ pub enum OfflineError {
 pub struct Offline {
     journal: Journal,
     facts: Arc<Facts>,
-    views: Arc<dyn Views>,
+    views: Arc<dyn WriteViews>,
     writer: Option<Writer>,
     report: StartReport,
     _lock: DirLock,
@@ -77,76 +76,53 @@ impl std::fmt::Debug for Offline {
 
 impl Offline {
     /// Opens a data folder that no engine has open, and brings its rows up to its journal. A new journal is not begun.
+    /// Waits some seconds for others who ask it, and for an engine that comes up.
     ///
     /// # Errors
     /// [`OfflineError::Lock`] when an engine has it open (ask that one) or it is not there; [`OfflineError::Recovery`] when
     /// something in it is damaged.
     pub fn open(dir: &Path) -> Result<Self, OfflineError> {
-        Self::with(dir, Vec::new(), &mut |_, _| {})
+        Self::with(dir, Target::Rows, &mut |_, _| {})
     }
 
-    /// Throws every derived row away and makes it again from base and journal. The old ones stay beside them until the
-    /// next time. `progress` is told position and end.
+    /// Throws every derived row away and makes it again from base and journal. `progress` is told position and end.
+    ///
+    /// The old rows say up to where the journal was durable: one that is damaged below that, also in its last group, is
+    /// refused as by a start. One that is whole and ends before it is taken as it is, after `accepting` was told what is
+    /// lost. Nothing is moved before the journal has opened; the old rows then stay beside the new ones until rows that
+    /// hold as much are moved aside.
     ///
     /// # Errors
     /// As [`open`](Self::open).
-    pub fn rebuild(dir: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<Self, OfflineError> {
-        // Taken here and again below: rows are not moved away under an engine.
-        let lock = DirLock::take(dir, false)?;
-        // What the journal may have lost of them: it is stated again in it.
-        let stores = stores_of(&rows_dir(dir));
-        move_aside(&rows_dir(dir))?;
-        drop(lock);
-        Self::with(dir, stores, progress)
+    pub fn rebuild(
+        dir: &Path,
+        progress: &mut dyn FnMut(u64, u64),
+        accepting: &mut dyn FnMut(&LostEnd),
+    ) -> Result<Self, OfflineError> {
+        Self::with(dir, Target::Anew(accepting), progress)
     }
 
     fn with(
         dir: &Path,
-        stores: Vec<(StoreId, StoreRow)>,
+        into: Target<'_>,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Self, OfflineError> {
-        let lock = DirLock::take(dir, false)?;
-        let journal = dir.join("journal");
+        let lock = DirLock::wait_blocking(dir, Role::Visitor)?;
+        let journal = Self::journal_dir(dir);
         if !journal.is_dir() {
             return Err(LockError::Missing(journal).into());
         }
         let disk: Arc<dyn Disk> = Arc::new(StdDisk);
         let rows = RowsAt::Dir(rows_dir(dir));
-        let into = (&rows, Target::Rows(stores));
-        let opened = recover(disk, dir, AS_IT_IS, into, progress)?;
-        let mut offline = Self {
+        let opened = recover(&disk, dir, AS_IT_IS, (&rows, into), progress)?;
+        Ok(Self {
             journal: opened.journal,
             facts: opened.facts,
             views: opened.views,
             writer: Some(opened.writer),
             report: opened.report,
             _lock: lock,
-        };
-        offline.restate(&opened.restated)?;
-        Ok(offline)
-    }
-
-    // Journals the registrations of stores that only the old rows knew, so that the next rebuild finds them.
-    fn restate(&mut self, registrations: &[Record]) -> Result<(), OfflineError> {
-        if registrations.is_empty() {
-            return Ok(());
-        }
-        let Some(writer) = self.writer.take() else {
-            return Ok(());
-        };
-        let (places, placed) = bounded(registrations.len());
-        let committer = Committer::start(writer, CommitConfig::default(), Places(places))?;
-        for record in registrations {
-            let closed = |_| CommitError::Thread("it has ended".to_owned());
-            let queued = committer.appender().append(Prepared::new(record)?, ());
-            queued.map_err(closed)?;
-        }
-        committer.close()?;
-        tracing::warn!(
-            stores = placed.len(),
-            "registrations that the journal had lost are stated again in it, as the old rows knew them"
-        );
-        Ok(())
+        })
     }
 
     /// What opening found and did.
@@ -188,13 +164,13 @@ impl Offline {
         let (places, placed) = bounded(1);
         let committer = Committer::start(writer, CommitConfig::default(), Places(places))?;
         let appender = committer.appender();
-        let names = NameBook::new(Arc::clone(&self.views));
+        let names = NameBook::new(Arc::<dyn WriteViews>::clone(&self.views));
         let rows = FactRows::new(self.views.as_ref(), self.facts.as_ref());
         let mut shard = Shard::new(ShardConfig::default());
         let mut retried = Retried::default();
         let mut last = 0;
         for key in keys(self.views.as_ref())? {
-            let found = original(&self.facts, &key).map_err(RetryAllError::from)?;
+            let found = original(self.facts.as_ref(), &key).map_err(RetryAllError::from)?;
             let Some(original) = found else {
                 retried.quarantined += 1;
                 continue;
@@ -221,6 +197,43 @@ impl Offline {
         self.views.write(&flush)?;
         self.views.sync()?;
         Ok(retried)
+    }
+}
+
+/// A journal that is looked at and not changed. No engine can open it meanwhile.
+#[derive(Debug)]
+pub struct Look {
+    looked: Looked,
+    _lock: DirLock,
+}
+
+impl Look {
+    /// Opens the journal of a data folder that no engine has open, and writes nothing to it: no mark is set, a torn end is
+    /// not cut, rows are not touched.
+    ///
+    /// # Errors
+    /// [`OfflineError::Lock`] when an engine has it open or it is not there; [`OfflineError::Recovery`] when it is damaged.
+    pub fn open(dir: &Path) -> Result<Self, OfflineError> {
+        let lock = DirLock::wait_blocking(dir, Role::Visitor)?;
+        let journal = Offline::journal_dir(dir);
+        if !journal.is_dir() {
+            return Err(LockError::Missing(journal).into());
+        }
+        let looked = Journal::look(Arc::new(StdDisk), &journal).map_err(RecoveryError::from)?;
+        Ok(Self {
+            looked,
+            _lock: lock,
+        })
+    }
+
+    /// The journal, up to its last whole group.
+    pub const fn journal(&self) -> &Journal {
+        &self.looked.journal
+    }
+
+    /// What the next start cuts off behind that: a group that a crash tore.
+    pub const fn torn(&self) -> Option<&Cut> {
+        self.looked.torn.as_ref()
     }
 }
 

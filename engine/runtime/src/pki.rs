@@ -19,7 +19,6 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use thiserror::Error;
-use till_protocol::card::ScreenKey;
 use till_protocol::id::TerminalId;
 use till_protocol::reply::ALPN;
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
@@ -59,6 +58,9 @@ pub enum PkiError {
     /// Certificate, key and authority do not go together.
     #[error("the server's certificates are not usable: {0}")]
     Tls(String),
+    /// The key of a folder that has been used is gone.
+    #[error("{} is missing, and the journal beside it is not new: with another key, codes that look like card numbers would from now on pass for other goods. Restore it from a copy; if there is none, accept that by `head -c 32 /dev/urandom > {}`", .0.display(), .0.display())]
+    KeyLost(PathBuf),
     /// The system gives no random bytes.
     #[error("the system gives no random bytes for a key")]
     Random,
@@ -88,6 +90,16 @@ impl Pki {
                 pki.identity = Some(dir.join("device.pem"));
                 Ok(pki)
             }
+            PkiConfig::Identity(file) => {
+                let mut pki = Self::read(file, file, file)?;
+                // The authority stands first in the file; it has no place in the chain that devices are shown.
+                pki.chain = pki.chain.split_off(1);
+                if pki.chain.is_empty() {
+                    return Err(content(file, "certificate", "there is an authority alone"));
+                }
+                pki.identity = Some(file.clone());
+                Ok(pki)
+            }
             PkiConfig::Files {
                 ca,
                 certificate,
@@ -98,7 +110,9 @@ impl Pki {
 
     fn read(ca: &Path, certificate: &Path, key: &Path) -> Result<Self, PkiError> {
         let mut roots = RootCertStore::empty();
-        for root in certificates(ca)? {
+        let is_identity = ca == certificate;
+        let most = if is_identity { 1 } else { usize::MAX };
+        for root in certificates(ca)?.into_iter().take(most) {
             roots
                 .add(root)
                 .map_err(|error| content(ca, "authority", &error.to_string()))?;
@@ -202,10 +216,13 @@ fn number(text: &str) -> Option<u32> {
 }
 
 /// The key that turns suspected card numbers into tokens: made once, and kept. Another key makes other tokens of the
-/// same codes.
-pub(crate) fn screen_key(data_dir: &Path) -> Result<ScreenKey, PkiError> {
+/// same codes, so that a folder whose journal holds any is not opened without its key: ask for it before a journal is made.
+pub(crate) fn screen_key(data_dir: &Path) -> Result<[u8; 32], PkiError> {
     let path = data_dir.join("chain.key");
     if !path.exists() {
+        if has_files(&data_dir.join("journal"))? {
+            return Err(PkiError::KeyLost(path));
+        }
         let mut bytes = [0_u8; 32];
         aws_lc_rs::default_provider()
             .secure_random
@@ -221,7 +238,16 @@ pub(crate) fn screen_key(data_dir: &Path) -> Result<ScreenKey, PkiError> {
     let key: [u8; 32] = bytes
         .try_into()
         .map_err(|_| content(&path, "key", &format!("{found} bytes instead of 32")))?;
-    Ok(ScreenKey::new(key))
+    Ok(key)
+}
+
+// Whether a folder is there and not empty.
+fn has_files(dir: &Path) -> Result<bool, PkiError> {
+    match fs::read_dir(dir) {
+        Ok(mut files) => Ok(files.next().is_some()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(io_error("reading", dir)(error)),
+    }
 }
 
 // An authority, a server and a device that may speak for every terminal. All or nothing: the folder is renamed.
@@ -238,20 +264,27 @@ fn make(dir: &Path) -> Result<(), PkiError> {
     let ca_pem = ca.self_signed(&ca_key)?.pem();
     let issuer = Issuer::from_params(&ca, &ca_key);
 
-    let mut server = params("tillstream");
-    server.subject_alt_names = vec![
+    let names = [
         SanType::DnsName("tillstream".try_into()?),
         SanType::DnsName("localhost".try_into()?),
         SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST)),
         SanType::IpAddress(IpAddr::V6(Ipv6Addr::LOCALHOST)),
     ];
+    let mut server = params("tillstream");
+    server.subject_alt_names = names.to_vec();
     server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     let server_key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
     let server_pem = server.signed_by(&server_key, &issuer)?.pem();
 
+    // It may also stand for an engine: other engines of a cluster have no part in this authority but this file.
     let mut device = params("every till");
-    device.subject_alt_names = vec![SanType::URI("till://*".try_into()?)];
-    device.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    device.subject_alt_names = names.to_vec();
+    let every_till = SanType::URI("till://*".try_into()?);
+    device.subject_alt_names.push(every_till);
+    device.extended_key_usages = vec![
+        ExtendedKeyUsagePurpose::ClientAuth,
+        ExtendedKeyUsagePurpose::ServerAuth,
+    ];
     let device_key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
     let device_pem = device.signed_by(&device_key, &issuer)?.pem();
 

@@ -42,7 +42,10 @@ pub enum Reply {
 }
 
 /// Answers a question from rows and facts as they are.
-pub(crate) fn answer(
+///
+/// # Errors
+/// [`StoreError`] when rows or facts cannot be read.
+pub fn answer(
     views: &dyn Views,
     facts: &dyn FactReader,
     query: &Query,

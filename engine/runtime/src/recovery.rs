@@ -1,25 +1,33 @@
 //! From what a crash left to rows that hold the whole journal.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
-use till_core::{Record, Shard, ShardConfig, StoreRow};
+use till_core::{Shard, ShardConfig, StoreRow};
 use till_embedded::{EmbeddedConfig, EmbeddedViews};
 use till_protocol::id::StoreId;
 use till_storage::base::FoldError;
 use till_storage::disk::Disk;
+use till_storage::doctor::doctor;
 use till_storage::facts::{Facts, FactsConfig};
-use till_storage::journal::{Cut, Journal, JournalConfig, Lsn, OpenError, Writer};
-use till_storage::rebuild::{Caught, Fold, Registrations, catch_up, lost_end, rebuild, replay};
-use till_storage::views::{Fit, StoreError, Views, check_base};
+use till_storage::journal::{
+    CommitError, Cut, Journal, JournalConfig, Lost, Lsn, OpenError, Opened, Writer,
+};
+use till_storage::rebuild::{
+    Caught, Fold, Registrations, Unplaced, catch_up, lost_events, rebuild, replay,
+};
+use till_storage::views::{Fit, StoreError, Views, WriteViews, check_base};
 
 use crate::route::shard_of;
 
+mod aside;
 mod lost;
 
+pub(crate) use aside::{move_aside, stores_known};
 pub use lost::LostEnd;
 
 /// Longest wait for the last reader of rows of an engine that has ended.
@@ -44,6 +52,9 @@ pub enum RecoveryError {
     /// Records could not be folded into rows.
     #[error("rows could not be brought up to the journal: {0}")]
     Fold(#[from] FoldError),
+    /// A registration that only old rows knew could not be journalled.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
     /// The file system refused.
     #[error("{doing} {} failed: {cause}", path.display())]
     Io {
@@ -72,6 +83,8 @@ pub struct StartReport {
     pub replayed: u64,
     /// Records that wait in the journal, by store: salvage lost the store's registration.
     pub left_out: Vec<(StoreId, u64)>,
+    /// Records that fit nowhere and are in no row.
+    pub unplaced: Vec<Unplaced>,
     /// Time that it took.
     pub took: Duration,
 }
@@ -81,18 +94,19 @@ pub(crate) struct Recovered {
     pub(crate) journal: Journal,
     pub(crate) writer: Writer,
     pub(crate) facts: Arc<Facts>,
-    pub(crate) views: Arc<dyn Views>,
+    pub(crate) views: Arc<dyn WriteViews>,
     /// What the rows lack, by shard; none where the rows hold everything.
     pub(crate) shards: Vec<Shard>,
-    /// Registrations that the journal has nowhere and that old rows knew: to be journalled.
-    pub(crate) restated: Vec<Record>,
     pub(crate) report: StartReport,
 }
 
 /// Who gets what the rows lack.
-pub(crate) enum Target {
-    /// The rows, and registrations that were read from rows of before.
-    Rows(Vec<(StoreId, StoreRow)>),
+pub(crate) enum Target<'a> {
+    /// The rows.
+    Rows,
+    /// New rows in the place of those that are there. Told what is lost before a journal that has lost its end is taken as it
+    /// is.
+    Anew(&'a mut dyn FnMut(&LostEnd)),
     /// Shards, which write it to the rows while they work.
     Shards {
         /// How many.
@@ -108,31 +122,30 @@ pub(crate) enum Target {
 #[derive(Clone)]
 pub(crate) enum RowsAt {
     Dir(PathBuf),
-    Given(Arc<dyn Views>),
+    Given(Arc<dyn WriteViews>),
 }
 
-/// Opens journal and rows, and applies what the rows lack.
+/// Opens journal and rows, and applies what the rows lack. The rows are left where they are until the journal has opened.
 pub(crate) fn recover(
-    disk: Arc<dyn Disk>,
+    disk: &Arc<dyn Disk>,
     dir: &Path,
     journal: JournalConfig,
-    (rows, into): (&RowsAt, Target),
+    (rows, mut into): (&RowsAt, Target<'_>),
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Recovered, RecoveryError> {
     let started = Instant::now();
     let found = Found::open(rows)?;
-    let known = Lsn::new(found.reach()?);
-    let opened = Journal::open_known(disk, &dir.join("journal"), journal, known)?;
-    if let Some(cut) = &opened.cut {
-        tracing::warn!(
-            segment = cut.segment,
-            at = cut.at.get(),
-            bytes = cut.bytes,
-            "the last group was torn by a crash and is cut off; none of it was acknowledged"
-        );
-    }
+    let mut opened = open_journal((disk, &dir.join("journal")), journal, &found, &mut into)?;
     let facts = Arc::new(Facts::new(opened.journal.clone(), FactsConfig::default()));
-    let (views, rebuilt) = found.fit(&opened.journal, opened.end)?;
+    let is_anew = matches!(into, Target::Anew(_));
+    let waiting = found.without_rows(&opened.orphans)?;
+    let registrations = found.registrations(&opened, is_anew || !waiting.is_empty())?;
+    let reason = if is_anew {
+        Some("it was asked for".to_owned())
+    } else {
+        come_back(&waiting, &registrations)?
+    };
+    let (views, rebuilt) = found.fit(&opened.journal, opened.end, reason)?;
     let end = opened.end.get();
     let mut records = 0_u64;
     let mut told = |lsn: Lsn| {
@@ -147,12 +160,12 @@ pub(crate) fn recover(
         views: views.as_ref(),
         is_empty: rebuilt.is_some(),
     };
-    let given = match &into {
-        Target::Rows(given) => given.clone(),
-        Target::Shards { .. } => Vec::new(),
-    };
-    let registrations = Registrations::new(opened.journal.clone(), given);
-    let (caught, shards) = parts.apply(&into, &registrations, &mut told)?;
+    let (mut caught, shards) = parts.apply(&into, &registrations, &mut told)?;
+    if rebuilt.is_none() {
+        // Rows that go on where they ended have not met the records before.
+        caught.left_out.extend(waiting);
+    }
+    opened.writer.state(&registrations.restated())?;
     let report = StartReport {
         cut: opened.cut,
         closed_cleanly: opened.closed_cleanly,
@@ -160,23 +173,74 @@ pub(crate) fn recover(
         rebuilt,
         replayed: caught.records,
         left_out: caught.left_out.into_iter().collect(),
+        unplaced: caught.unplaced,
         took: started.elapsed(),
     };
+    lost::tell(&report);
     Ok(Recovered {
         journal: opened.journal,
         writer: opened.writer,
         facts,
         views,
         shards,
-        restated: registrations.restated(),
         report,
     })
+}
+
+// What the rows know was durable once. A journal that does not hold it is refused, and the message says what it was; one that
+// is whole and ends too early may be taken as it is by whoever makes the rows anew.
+fn open_journal(
+    (disk, dir): (&Arc<dyn Disk>, &Path),
+    config: JournalConfig,
+    found: &Found,
+    into: &mut Target<'_>,
+) -> Result<Opened, RecoveryError> {
+    let open = |known| Journal::open_known(Arc::clone(disk), dir, config, known);
+    let known = Lsn::new(found.reach()?);
+    match open(known) {
+        Err(OpenError::LostEnd { end, known: reach }) => {
+            let lost = LostEnd {
+                journal: dir.to_path_buf(),
+                rows: found.dir().to_path_buf(),
+                end,
+                reach,
+                lost: found.lost_events(disk.as_ref(), dir, known),
+            };
+            let Target::Anew(accepting) = into else {
+                return Err(RecoveryError::LostEnd(Box::new(lost)));
+            };
+            accepting(&lost);
+            Ok(open(Lsn::new(end))?)
+        }
+        Err(OpenError::Damaged(mut damage)) => {
+            let more = found.lost_events(disk.as_ref(), dir, known);
+            damage.lost = Lost::together(std::mem::take(&mut damage.lost), more);
+            Err(OpenError::Damaged(damage).into())
+        }
+        other => Ok(other?),
+    }
+}
+
+// Why rows are made anew: stores whose records waited for a registration that is found again.
+fn come_back(
+    waiting: &[(StoreId, u64)],
+    registrations: &Registrations,
+) -> Result<Option<String>, RecoveryError> {
+    for (store, records) in waiting {
+        if registrations.find(*store)?.is_some() {
+            let reason = format!(
+                "{records} records of store {store} waited for its registration, which is found again"
+            );
+            return Ok(Some(reason));
+        }
+    }
+    Ok(None)
 }
 
 struct Parts<'a> {
     journal: &'a Journal,
     facts: &'a Facts,
-    views: &'a dyn Views,
+    views: &'a dyn WriteViews,
     is_empty: bool,
 }
 
@@ -184,7 +248,7 @@ impl Parts<'_> {
     // What lies above the checkpoint; a store leaves out by itself what its rows hold.
     fn apply(
         &self,
-        into: &Target,
+        into: &Target<'_>,
         registrations: &Registrations,
         progress: &mut dyn FnMut(Lsn),
     ) -> Result<(Caught, Vec<Shard>), RecoveryError> {
@@ -222,7 +286,7 @@ impl Parts<'_> {
             ..Caught::default()
         };
         for fold in &replayed.folds {
-            caught.left_out.extend(fold.left_out());
+            caught.add(fold);
         }
         let shards = replayed.folds.into_iter().map(Fold::into_shard);
         Ok((caught, shards.collect()))
@@ -230,8 +294,8 @@ impl Parts<'_> {
 }
 
 /// The rows as they were found.
-enum Found {
-    Given(Arc<dyn Views>),
+pub(crate) enum Found {
+    Given(Arc<dyn WriteViews>),
     Opened {
         dir: PathBuf,
         views: EmbeddedViews,
@@ -245,7 +309,7 @@ enum Found {
 }
 
 impl Found {
-    fn open(rows: &RowsAt) -> Result<Self, RecoveryError> {
+    pub(crate) fn open(rows: &RowsAt) -> Result<Self, RecoveryError> {
         let dir = match rows {
             RowsAt::Given(views) => return Ok(Self::Given(Arc::clone(views))),
             RowsAt::Dir(dir) => dir.clone(),
@@ -266,7 +330,7 @@ impl Found {
     }
 
     // Everything before this position was durable once.
-    fn reach(&self) -> Result<u64, StoreError> {
+    pub(crate) fn reach(&self) -> Result<u64, StoreError> {
         match self {
             Self::Given(views) => reach(views.as_ref()),
             Self::Opened { views, .. } => reach(views),
@@ -274,20 +338,104 @@ impl Found {
         }
     }
 
-    // Rows that fit the journal, or empty ones with the reason why the old were moved aside.
+    pub(crate) fn views(&self) -> Option<&dyn Views> {
+        match self {
+            Self::Given(views) => Some(views.as_ref()),
+            Self::Opened { views, .. } => Some(views),
+            Self::Useless { .. } => None,
+        }
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        match self {
+            Self::Given(_) => Path::new("memory"),
+            Self::Opened { dir, .. } | Self::Useless { dir, .. } => dir,
+        }
+    }
+
+    // The stores that they know, or copies of before.
+    pub(crate) fn stores_known(&self) -> Result<BTreeMap<StoreId, StoreRow>, StoreError> {
+        match self {
+            Self::Given(_) => Ok(BTreeMap::new()),
+            Self::Opened { dir, .. } | Self::Useless { dir, .. } => stores_known(dir, self.views()),
+        }
+    }
+
+    // Of stores that have records without a registration before them, those that have no row either.
+    fn without_rows(&self, orphans: &[(StoreId, u64)]) -> Result<Vec<(StoreId, u64)>, StoreError> {
+        let mut without = match self {
+            Self::Given(_) => Vec::new(),
+            Self::Opened { .. } | Self::Useless { .. } => orphans.to_vec(),
+        };
+        if let (Self::Opened { views, .. }, false) = (self, orphans.is_empty()) {
+            views.stores(&mut |store, _| {
+                without.retain(|(orphan, _)| *orphan != store);
+                ControlFlow::Continue(())
+            })?;
+        }
+        Ok(without)
+    }
+
+    // Where registrations come from: the journal, and where some are missing in it, what rows know, or copies of them. Rows may
+    // be the last ones to know a store, also one without events: what the journal does not say is stated again in it.
+    fn registrations(&self, opened: &Opened, asks: bool) -> Result<Registrations, RecoveryError> {
+        let given = if asks {
+            self.stores_known()?
+        } else {
+            BTreeMap::new()
+        };
+        let registrations = Registrations::new(opened.journal.clone(), given);
+        let Self::Opened { views, .. } = self else {
+            return Ok(registrations);
+        };
+        let mut unknown = Vec::new();
+        views.stores(&mut |store, row| {
+            if !opened.registered.contains(&store) {
+                unknown.push((store, row));
+            }
+            ControlFlow::Continue(())
+        })?;
+        let journal = &opened.journal;
+        if !unknown.is_empty() && journal.base().is_some() {
+            let based = till_storage::base::stores(journal.disk().as_ref(), journal.dir())?;
+            unknown.retain(|(store, _)| !based.contains(store));
+        }
+        for (store, row) in &unknown {
+            tracing::warn!(%store, "the journal has lost the store's registration; it is stated again as the rows know it");
+            registrations.restate(*store, row);
+        }
+        Ok(registrations)
+    }
+
+    // What they know of events that the journal has lost; it need not open.
+    fn lost_events(&self, disk: &dyn Disk, dir: &Path, known: Lsn) -> Vec<Lost> {
+        let Some(views) = self.views() else {
+            return Vec::new();
+        };
+        let lost = doctor(disk, dir, known)
+            .map_err(|error| error.to_string())
+            .and_then(|report| {
+                lost_events((disk, dir), &report, views).map_err(|error| error.to_string())
+            });
+        lost.unwrap_or_else(|cause| {
+            tracing::warn!(cause, "could not find out which events are lost");
+            Vec::new()
+        })
+    }
+
+    // Rows that fit the journal, or empty ones with the reason why the old were moved aside: one that is given, or that they
+    // do not fit.
     fn fit(
         self,
         journal: &Journal,
         end: Lsn,
-    ) -> Result<(Arc<dyn Views>, Option<String>), RecoveryError> {
+        reason: Option<String>,
+    ) -> Result<(Arc<dyn WriteViews>, Option<String>), RecoveryError> {
         let base = journal.base().map_or(0, Lsn::get);
-        let (dir, reason) = match self {
-            Self::Given(views) => {
-                check_end(journal, end, views.as_ref(), Path::new("memory"))?;
-                return Ok((views, None));
-            }
-            Self::Opened { dir, views, fresh } => {
-                check_end(journal, end, &views, &dir)?;
+        let (dir, reason) = match (self, reason) {
+            (Self::Given(views), _) => return Ok((views, None)),
+            (Self::Opened { dir, .. }, Some(reason)) => (dir, reason),
+            (Self::Opened { dir, views, fresh }, None) => {
                 if check_base(&views, base, end.get())? == Fit::Good {
                     return Ok((Arc::new(views), None));
                 }
@@ -298,7 +446,7 @@ impl Found {
                 };
                 (dir, reason.to_owned())
             }
-            Self::Useless { dir, reason } => (dir, reason),
+            (Self::Useless { dir, reason }, _) => (dir, reason),
         };
         tracing::warn!(
             reason,
@@ -320,65 +468,6 @@ fn reach(views: &dyn Views) -> Result<u64, StoreError> {
     Ok(reach)
 }
 
-/// The journal position up to which the rows of a data folder hold records: everything before it was durable once. Zero
-/// without rows that can be read.
-pub fn rows_reach(data_dir: &Path) -> Lsn {
-    let dir = crate::runtime::rows_dir(data_dir);
-    if !dir.exists() {
-        return Lsn::ZERO;
-    }
-    let reach = open_rows(&dir).map(|views| reach(&views));
-    match reach {
-        Ok(Ok(reach)) => Lsn::new(reach),
-        Ok(Err(_)) | Err(_) => Lsn::ZERO,
-    }
-}
-
-// Stops where the rows hold records that the journal has lost: going on would give their places to others.
-fn check_end(
-    journal: &Journal,
-    end: Lsn,
-    views: &dyn Views,
-    rows: &Path,
-) -> Result<(), RecoveryError> {
-    if check_base(views, 0, end.get())? != Fit::NewerThanJournal {
-        return Ok(());
-    }
-    let reach = reach(views)?;
-    let lost = lost_end(journal, views)?;
-    Err(RecoveryError::LostEnd(Box::new(LostEnd {
-        journal: journal.dir().to_path_buf(),
-        rows: rows.to_path_buf(),
-        end: end.get(),
-        reach,
-        lost,
-    })))
-}
-
-/// The stores that rows know, as far as they can still be read.
-pub(crate) fn stores_of(dir: &Path) -> Vec<(StoreId, StoreRow)> {
-    let mut stores = Vec::new();
-    if !dir.exists() {
-        return stores;
-    }
-    let read = open_rows(dir)
-        .map_err(|error| error.to_string())
-        .and_then(|views| {
-            let read = views.stores(&mut |store, row| {
-                stores.push((store, row));
-                ControlFlow::Continue(())
-            });
-            read.map_err(|error| error.to_string())
-        });
-    if let Err(cause) = read {
-        tracing::warn!(
-            cause,
-            "the old rows cannot be read; registrations come from the journal alone"
-        );
-    }
-    stores
-}
-
 // The folder is ours, so that whoever has the rows open is on its way out: a reader of an engine of this process.
 fn open_rows(dir: &Path) -> Result<EmbeddedViews, till_embedded::OpenError> {
     let until = Instant::now() + LOCKED_FOR;
@@ -390,24 +479,4 @@ fn open_rows(dir: &Path) -> Result<EmbeddedViews, till_embedded::OpenError> {
             other => return other,
         }
     }
-}
-
-/// Gives the rows another name, so that new ones can be made. One old copy is kept.
-pub(crate) fn move_aside(dir: &Path) -> Result<(), RecoveryError> {
-    let aside = dir.with_extension("aside");
-    if aside.exists() {
-        std::fs::remove_dir_all(&aside).map_err(|cause| RecoveryError::Io {
-            doing: "removing",
-            path: aside.clone(),
-            cause,
-        })?;
-    }
-    if dir.exists() {
-        std::fs::rename(dir, &aside).map_err(|cause| RecoveryError::Io {
-            doing: "moving aside",
-            path: dir.to_path_buf(),
-            cause,
-        })?;
-    }
-    Ok(())
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use thiserror::Error;
 use till_core::{QuarantineKey, Record, RecordKind, RetryError};
 use till_protocol::id::TerminalId;
-use till_storage::facts::{Facts, FactsError};
+use till_storage::query::FactReader;
 use till_storage::views::{StoreError, Views};
 use tokio::sync::oneshot;
 
@@ -29,9 +29,6 @@ pub enum RetryAllError {
     /// The rows of the quarantine cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The events cannot be read.
-    #[error(transparent)]
-    Facts(#[from] FactsError),
     /// The newest entries are not in the rows.
     #[error(transparent)]
     Flush(#[from] FlushError),
@@ -54,18 +51,24 @@ pub(crate) fn keys(views: &dyn Views) -> Result<Vec<QuarantineKey>, StoreError> 
 }
 
 /// The record of a quarantined event; `None` where retention dropped it.
-pub(crate) fn original(facts: &Facts, key: &QuarantineKey) -> Result<Option<Record>, FactsError> {
-    let found = facts.by_terminal(key.terminal, key.epoch, key.seq, key.seq)?;
-    for fact in found {
-        let fact = fact?;
+pub(crate) fn original(
+    facts: &dyn FactReader,
+    key: &QuarantineKey,
+) -> Result<Option<Record>, StoreError> {
+    let Ok(terminal) = TerminalId::from_u64(key.terminal) else {
+        return Ok(None);
+    };
+    let mut found = None;
+    facts.of_event(terminal, key.epoch, key.seq, &mut |fact| {
         let head = &fact.record.head;
         let first = head.first_seq + u64::from(head.skip);
         let end = head.first_seq + u64::from(head.count);
         if head.kind == RecordKind::Batch && (first..end).contains(&key.seq) {
-            return Ok(Some(fact.record));
+            found.get_or_insert_with(|| fact.record.clone());
         }
-    }
-    Ok(None)
+        Ok(())
+    })?;
+    Ok(found)
 }
 
 /// Decides everything in quarantine again. For threads that may block.
@@ -73,7 +76,7 @@ pub(crate) fn retry_all(engine: &Engine) -> Result<Retried, RetryAllError> {
     engine.flush.flush(Duration::from_secs(30))?;
     let mut retried = Retried::default();
     for key in keys(engine.views.as_ref())? {
-        let Some(original) = original(&engine.facts, &key)? else {
+        let Some(original) = original(engine.reader.as_ref(), &key)? else {
             retried.quarantined += 1;
             continue;
         };

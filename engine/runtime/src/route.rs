@@ -147,6 +147,15 @@ impl Slot {
         }
     }
 
+    /// The live sessions of some stores.
+    pub(crate) fn sessions_of(&self, which: &dyn Fn(StoreId) -> bool) -> Vec<Arc<Session>> {
+        let sessions = self.sessions.lock();
+        let of_one = sessions
+            .values()
+            .filter(|session| which(session.terminal().store()));
+        of_one.map(Arc::clone).collect()
+    }
+
     pub(crate) fn sessions(&self) -> usize {
         self.sessions.lock().len()
     }

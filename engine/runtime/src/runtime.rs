@@ -1,5 +1,8 @@
 //! An engine from outside: started from a configuration, asked, and stopped.
 
+mod opened;
+mod sharing;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,13 +13,14 @@ use parking_lot::Mutex;
 use ractor::{Actor, ActorRef};
 use thiserror::Error;
 use till_core::Shard;
-use till_storage::disk::{Disk, StdDisk};
+use till_storage::cluster::SharedStore;
 use till_storage::journal::{CommitConfig, CommitError, Committer, JournalConfig, Lsn};
 use till_storage::views::{StoreError, Views};
 use tokio::sync::{Semaphore, watch};
 
 use crate::admission::Gate;
-use crate::commit::{Committed, Companion, OnPoison, abort};
+use crate::cluster::{JoinError, Members};
+use crate::commit::{Committed, Companion};
 use crate::config::Config;
 use crate::drain::{self, DrainError};
 use crate::engine::Engine;
@@ -24,9 +28,10 @@ use crate::flush::{self, FlushError};
 use crate::gateway::session::RUNS_MAX;
 use crate::gateway::{Door, Gateway, GatewayError};
 use crate::health::{Health, health};
-use crate::lock::{DirLock, Holder, LockError};
+use crate::lock::{DirLock, Holder, LockError, Role};
 use crate::metrics::{Figures, Metrics, read};
 use crate::names::NameBook;
+use crate::parts::Parts;
 use crate::pki::{Pki, PkiError, screen_key};
 use crate::query::{Query, Reply, answer};
 use crate::recovery::{Recovered, RecoveryError, RowsAt, StartReport, Target, recover};
@@ -35,6 +40,9 @@ use crate::retry::{Retried, RetryAllError, retry_all};
 use crate::route::Slot;
 use crate::supervisor::{Supervisor, SupervisorMessage, shard_config};
 use crate::upkeep::{RetentionError, Upkeep, retain_before};
+use crate::waiting::Waiting;
+
+use opened::{Opened, joined, members, shared};
 
 /// Longest wait of a question for the flush before it.
 const QUERY_FLUSH: Duration = Duration::from_secs(30);
@@ -67,6 +75,15 @@ pub enum StartError {
     /// The journal's thread does not start.
     #[error(transparent)]
     Commit(#[from] CommitError),
+    /// The configuration names a shared store, and the caller gave none.
+    #[error("store.kind is scylla, and no store was given to the engine")]
+    NoStore,
+    /// The shared store was asked and did not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A node of a cluster does not start.
+    #[error(transparent)]
+    Join(#[from] JoinError),
     /// A thread or actor does not start.
     #[error("could not start {what}: {cause}")]
     Thread {
@@ -75,33 +92,6 @@ pub enum StartError {
         /// What the system said.
         cause: String,
     },
-}
-
-/// Parts of an engine that tests and simulators replace.
-#[derive(Clone)]
-pub struct Parts {
-    /// The disk of the journal.
-    pub disk: Arc<dyn Disk>,
-    /// The rows; `None` for those in the data folder.
-    pub views: Option<Arc<dyn Views>>,
-    /// What to do when the journal has failed.
-    pub on_poison: OnPoison,
-}
-
-impl Default for Parts {
-    fn default() -> Self {
-        Self {
-            disk: Arc::new(StdDisk),
-            views: None,
-            on_poison: Arc::new(abort),
-        }
-    }
-}
-
-impl std::fmt::Debug for Parts {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Parts").finish_non_exhaustive()
-    }
 }
 
 /// Starts engines.
@@ -130,6 +120,8 @@ pub(crate) struct Running {
     pub(crate) supervisor: ActorRef<SupervisorMessage>,
     pub(crate) supervised: tokio::task::JoinHandle<()>,
     pub(crate) shards: tokio::runtime::Runtime,
+    /// The threads of a node that is one of several.
+    pub(crate) members: Option<Members>,
     pub(crate) lock: DirLock,
 }
 
@@ -151,6 +143,22 @@ impl Runtime {
         Box::pin(Self::start_all(config, Parts::default(), Some(door))).await
     }
 
+    /// As [`start_at`](Self::start_at), as one of several engines on a store.
+    ///
+    /// # Errors
+    /// See [`start`](Self::start).
+    pub async fn start_shared(
+        door: Door,
+        config: Config,
+        store: Arc<dyn SharedStore>,
+    ) -> Result<Handle, StartError> {
+        let parts = Parts {
+            shared: Some(store),
+            ..Parts::default()
+        };
+        Box::pin(Self::start_all(config, parts, Some(door))).await
+    }
+
     /// As [`start`](Self::start), with parts replaced.
     ///
     /// # Errors
@@ -164,32 +172,42 @@ impl Runtime {
         parts: Parts,
         door: Option<Door>,
     ) -> Result<Handle, StartError> {
-        let mut lock = DirLock::take(&config.data_dir, true)?;
+        let mut lock = DirLock::wait(&config.data_dir, Role::Engine).await?;
         let door = door.map_or_else(|| Door::bind(config.listen), Ok)?;
         let pki = Pki::open(&config.pki, &config.data_dir)?;
         let registry = Registry::open(&config.registry)?;
-        let screen = screen_key(&config.data_dir)?;
-        let mut recovered = recovered(&config, &parts).await?;
-        let report = recovered.report.clone();
-        let restored = std::mem::take(&mut recovered.shards);
-        tell(&report);
+        let key = screen_key(&config.data_dir)?;
+        let mut opened = match shared(&config, &parts)? {
+            Some(store) => joined(&config, &parts, store, (door.address(), key)).await?,
+            None => Opened::of(recovered(&config, &parts).await?, &parts, key)?,
+        };
+        let (report, restored, jobs) = opened.take();
         let slots = slots(&config);
-        let figures = Arc::new(Figures::new());
         let (rows, flush, inbox) = flush::channels(slots.len());
-        let end = recovered.journal.end();
-        begin(&figures, end, recovered.views.as_ref())?;
-        let on_poison = Arc::clone(&parts.on_poison);
-        let sink = Committed::new(slots.len(), Arc::clone(&figures), rows, on_poison, end);
-        let committer = Committer::start(recovered.writer, commit_config(&config), sink)?;
+        let end = opened.journal.end();
+        let figures = Arc::new(Figures::since(end.get(), opened.applied));
+        let sink = Committed::new(
+            slots.len(),
+            Arc::clone(&figures),
+            rows,
+            parts.on_poison,
+            end,
+        );
+        let committer = Committer::start(opened.writer, commit_config(&config), sink)?;
         let engine = Arc::new(Engine {
-            names: NameBook::new(Arc::clone(&recovered.views)),
-            journal: recovered.journal,
-            facts: recovered.facts,
-            views: recovered.views,
+            names: NameBook::new(Arc::clone(&opened.views)),
+            journal: opened.journal,
+            facts: opened.facts,
+            reader: opened.reader,
+            told: opened.told,
+            views: opened.views,
+            keeping: opened.keeping.clone(),
             appender: committer.appender(),
             commit_stats: committer.stats(),
             registry,
-            screen,
+            placement: opened.placement,
+            commits: opened.commits,
+            screen: opened.screen,
             slots,
             figures,
             flush,
@@ -197,6 +215,7 @@ impl Runtime {
             untold: Arc::new(Semaphore::new(size(RUNS_MAX))),
             checks: Semaphore::new(CHECKS_MAX),
             retention: Mutex::new(()),
+            waiting: Waiting::new(&report.left_out),
             draining: watch::channel(false).0,
             config,
         });
@@ -204,12 +223,12 @@ impl Runtime {
         let upkeep = Upkeep::start(Arc::clone(&engine)).map_err(thread("upkeep"))?;
         let shards = shard_runtime(&engine.config)?;
         let (supervisor, supervised) = supervise(&shards, &engine, restored).await?;
+        let members = members(jobs, &engine).map_err(thread("the cluster"))?;
         let gateway = Gateway::open(&engine, &pki, door)?;
         let address = gateway.address();
         note_holder(&mut lock, &engine.config, address)?;
-        tracing::info!(quic = %address, "taking devices in");
         let running = Running {
-            engine: Arc::clone(&engine),
+            engine,
             gateway,
             committer,
             flusher,
@@ -217,23 +236,11 @@ impl Runtime {
             supervisor,
             supervised,
             shards,
+            members,
             lock,
         };
-        Ok(Handle {
-            engine,
-            running: Mutex::new(Some(running)),
-            address,
-            identity: pki.identity,
-            report,
-        })
+        Ok(Handle::of(running, (address, pki.identity), report))
     }
-}
-
-// Figures of a start: what is durable, and what the rows hold.
-fn begin(figures: &Figures, end: Lsn, views: &dyn Views) -> Result<(), RecoveryError> {
-    figures.durable(end.get());
-    figures.flushed(0, views.checkpoint()?, Duration::ZERO);
-    Ok(())
 }
 
 impl Handle {
@@ -290,11 +297,7 @@ impl Handle {
         if let Err(error) = self.flush_now() {
             tracing::warn!(%error, "answering from rows that are not up to date");
         }
-        answer(
-            self.engine.views.as_ref(),
-            self.engine.facts.as_ref(),
-            query,
-        )
+        answer(self.engine.views.as_ref(), self.engine.told_from(), query)
     }
 
     /// Decides everything in quarantine again. Blocks: for threads that may.
@@ -363,13 +366,15 @@ async fn recovered(config: &Config, parts: &Parts) -> Result<Recovered, StartErr
         |views| RowsAt::Given(Arc::clone(views)),
     );
     let count = usize::from(config.shards.max(1));
-    let into = Target::Shards {
-        count,
-        config: shard_config(config),
-        dirty_rows: config.dirty_rows_max / count,
-    };
+    let shards = shard_config(config);
+    let dirty_rows = config.dirty_rows_max / count;
     let recovering = tokio::task::spawn_blocking(move || {
-        recover(disk, &dir, journal, (&rows, into), &mut |at, end| {
+        let into = Target::Shards {
+            count,
+            config: shards,
+            dirty_rows,
+        };
+        recover(&disk, &dir, journal, (&rows, into), &mut |at, end| {
             tracing::info!(at, end, "applying what the rows lack");
         })
     });
@@ -391,23 +396,20 @@ fn note_holder(lock: &mut DirLock, config: &Config, address: SocketAddr) -> Resu
         admin: format!("http://{}", config.admin),
         pid: std::process::id(),
     };
+    tracing::info!(quic = %address, "taking devices in");
     lock.tell(&holder).map_err(thread("writing engine.json"))
 }
 
 fn tell(report: &StartReport) {
-    tracing::info!(
-        replayed = report.replayed,
-        rebuilt = report.rebuilt.is_some(),
-        clean = report.closed_cleanly,
-        ms = report.took.as_millis(),
-        "rows and shards hold the whole journal"
-    );
-    for (store, records) in &report.left_out {
-        tracing::error!(
-            %store,
-            records,
-            "the store's registration is lost, so its records wait in the journal; once a device of it has said Hello, stop \
-             the engine and run `tillstream rebuild`"
+    if report.is_new {
+        tracing::info!("the journal is empty");
+    } else {
+        tracing::info!(
+            replayed = report.replayed,
+            rebuilt = report.rebuilt.is_some(),
+            clean = report.closed_cleanly,
+            ms = report.took.as_millis(),
+            "the journal is verified; rows and shards hold all of it"
         );
     }
 }

@@ -1,6 +1,7 @@
 //! A shard as an actor: gives each message to the core, and what the core says to the journal. There are no rules here.
 
 mod greet;
+mod leave;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use thiserror::Error;
 use till_core::event::{Event, for_each};
-use till_core::{Counters, Handled, QuarantineKey, Record, RetryError, SessionKey, Shard};
+use till_core::{Counters, Handled, QuarantineKey, Record, RetryError, Rows, SessionKey, Shard};
 use till_protocol::code::Reason;
 use till_protocol::id::Seq;
 use till_protocol::time::Timestamp;
@@ -19,14 +20,17 @@ use till_storage::rebuild::{FactRows, panic_text};
 use tokio::sync::oneshot;
 
 use crate::admission::Permit;
+use crate::cluster::{Expected, Known};
 use crate::commit::{Companion, FrameDone};
 use crate::engine::Engine;
 use crate::fall::{Fall, Suspect};
-use crate::gateway::session::Session;
+use crate::gateway::session::{Farewell, Session};
+use crate::placement::Commits;
 use crate::route::Slot;
 use crate::sketch::Sketch;
 
 pub(crate) use greet::Knock;
+pub(crate) use leave::Which;
 
 /// Of so many frames one is looked into for hot SKUs.
 const SAMPLE_FRAMES: u64 = 64;
@@ -41,11 +45,18 @@ pub(crate) enum ShardMessage {
         session: Arc<Session>,
         frames: Vec<Inbound>,
     },
-    /// Nothing more comes from a session, and it waits for its last ack. With a reason it is then told goodbye.
+    /// Nothing more comes from a session, and it waits for its last ack.
     End {
         session: Arc<Session>,
-        reason: Option<Reason>,
+        last: Farewell,
         permit: Permit,
+    },
+    /// Stores are served elsewhere from now on: their sessions end.
+    Evict { which: Which },
+    /// Stores have left, and their rows with them: all that is known of them is forgotten.
+    Release {
+        which: Which,
+        reply: oneshot::Sender<()>,
     },
     /// Rows are wanted, for a round of the flush.
     Flush { round: u64 },
@@ -56,6 +67,11 @@ pub(crate) enum ShardMessage {
         key: QuarantineKey,
         original: Box<Record>,
         reply: oneshot::Sender<Result<oneshot::Receiver<()>, RetryError>>,
+    },
+    /// A record of another journal that is in no commit.
+    Adopt {
+        record: Box<Record>,
+        reply: oneshot::Sender<Result<Handled, String>>,
     },
     /// Waits until the other side is gone, and panics.
     #[cfg(test)]
@@ -196,11 +212,25 @@ impl ShardState {
             }
             ShardMessage::End {
                 session,
-                reason,
+                last,
                 permit,
             } => {
-                self.slot.leave(&session);
-                self.marker(Companion::Bye(session, reason, permit));
+                // One that waits for a commit must be found until it is told; its stream takes it out then.
+                if self.engine.commits == Commits::WithJournal {
+                    self.slot.leave(&session);
+                }
+                self.marker(Companion::Bye(session, last, permit));
+                Ok(())
+            }
+            ShardMessage::Evict { which } => {
+                self.evict(&which);
+                Ok(())
+            }
+            ShardMessage::Release { which, reply } => {
+                self.shard.release(&*which);
+                self.hold_back();
+                // Whoever asked may have gone.
+                let _gone = reply.send(());
                 Ok(())
             }
             ShardMessage::Flush { round } => self.flush(round),
@@ -215,6 +245,7 @@ impl ShardState {
                 original,
                 reply,
             } => self.retry(key, &original, reply),
+            ShardMessage::Adopt { record, reply } => self.adopt(&record, reply),
             #[cfg(test)]
             ShardMessage::Strike(until) => {
                 let _gone = until.recv();
@@ -232,13 +263,19 @@ impl ShardState {
             permit,
             received,
         } = frame;
+        if let Some(last) = self.engine.elsewhere(key.terminal.store()) {
+            self.turn_away(session, last, permit);
+            return Ok(());
+        }
         self.begin(Suspect::frame(key, content.first_seq()));
         let handled = match content {
             Content::Batch(batch) => {
                 let engine = Arc::clone(&self.engine);
                 self.look_into(&batch, key);
-                self.with_rows(|shard, rows| {
-                    shard.handle_batch(now(), key, &batch, rows, &engine.names)
+                engine.known_ids(&batch, key).and_then(|known| {
+                    self.with_known(known, |shard, rows| {
+                        shard.handle_batch(now(), key, &batch, rows, &engine.names)
+                    })
                 })
             }
             Content::Unreadable {
@@ -335,6 +372,11 @@ impl ShardState {
         original: &Record,
         reply: oneshot::Sender<Result<oneshot::Receiver<()>, RetryError>>,
     ) -> Done {
+        if let Some(gone) = leave::gone(&self.engine, key.terminal) {
+            // Whoever asked may have gone.
+            let _gone = reply.send(Err(gone));
+            return Ok(());
+        }
         let names = Arc::clone(&self.engine);
         let retried =
             self.with_rows(|shard, rows| shard.retry(now(), key, original, rows, &names.names));
@@ -351,11 +393,18 @@ impl ShardState {
         Ok(())
     }
 
-    fn with_rows<T>(&mut self, work: impl FnOnce(&mut Shard, &FactRows<'_>) -> T) -> T {
+    fn with_rows<T>(&mut self, work: impl FnOnce(&mut Shard, &dyn Rows) -> T) -> T {
+        self.with_known(Known::new(), work)
+    }
+
+    fn with_known<T>(&mut self, known: Known, work: impl FnOnce(&mut Shard, &dyn Rows) -> T) -> T {
         let engine = &self.engine;
         let settle = || engine.settle();
-        let rows = FactRows::new(engine.views.as_ref(), engine.facts.as_ref()).settled_by(&settle);
-        work(&mut self.shard, &rows)
+        let rows = FactRows::new(engine.views.as_ref(), engine.reader.as_ref()).settled_by(&settle);
+        if known.is_empty() {
+            return work(&mut self.shard, &rows);
+        }
+        work(&mut self.shard, &Expected { rows, known })
     }
 
     // The shard holds the record's effects already: what cannot be journalled must not stay there, so the actor ends and
@@ -381,7 +430,8 @@ impl ShardState {
     // Devices wait while too many rows do.
     fn hold_back(&self) {
         let waiting = self.shard.dirty_rows() + self.slot.rows_waiting();
-        self.slot.gate.pause(waiting > self.slot.dirty_rows_max);
+        let is_full = waiting > self.slot.dirty_rows_max || self.engine.is_behind();
+        self.slot.gate.pause(is_full);
     }
 
     fn look_into(&mut self, batch: &Verified, key: SessionKey) {

@@ -14,6 +14,7 @@ use till_storage::rebuild::{Fold, Registrations, store_of};
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::fall::{Fall, Falls, Remedy, Suspect};
+use crate::keeping::Keeping;
 use crate::route::{Slot, shard_of};
 use crate::shard_actor::{ShardActor, ShardArguments};
 
@@ -236,15 +237,20 @@ fn restore(engine: &Engine, index: usize) -> Result<Shard, FoldError> {
     engine.flush.restart(index);
     engine.settle();
     let shards = engine.slots.len();
+    let views = match &engine.keeping {
+        Keeping::Own(views) => views,
+        Keeping::Shared(cluster) => return cluster.restore(engine, index),
+    };
     let registrations = Registrations::new(engine.journal.clone(), []);
     let mut fold = Fold::new(
-        engine.views.as_ref(),
+        views.as_ref(),
         engine.facts.as_ref(),
         shard_config(&engine.config),
     )
     .with_dirty_rows(usize::MAX)
-    .with_registrations(&registrations);
-    for item in engine.journal.records(Lsn::new(engine.views.checkpoint()?)) {
+    .with_registrations(&registrations)
+    .without(engine.waiting.stores());
+    for item in engine.journal.records(Lsn::new(views.checkpoint()?)) {
         let (lsn, record) = item?;
         if store_of(&record.head).is_some_and(|store| shard_of(store, shards) == index) {
             fold.apply(lsn, &record)?;

@@ -115,6 +115,7 @@ pub(crate) fn retain_before(
     engine: &Engine,
     received_before_us: i64,
 ) -> Result<Option<Lsn>, RetentionError> {
+    engine.waiting.may_drop()?;
     let _alone = engine.retention.lock();
     // Rows that end before the base would have to be made anew at the next start: the base is made where they end.
     let upto = engine.flush.flush(Duration::from_secs(60))?;

@@ -1,11 +1,17 @@
 //! The command line, as clap reads it.
 
+mod cluster;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::SignedDuration;
+
+pub(crate) use cluster::{
+    ApplyArgs, ClusterArgs, SchemaCommand, SchemaStatusArgs, ShardsCommand, SharedArgs,
+};
 
 /// Takes in everything that happens at a chain's tills, makes it durable and answers questions about it.
 #[derive(Debug, Parser)]
@@ -59,6 +65,12 @@ pub(crate) enum Command {
     /// Ask what was sold, what is in stock, what a terminal sent
     #[command(subcommand)]
     Query(QueryCommand),
+    /// The tables of a cluster in ScyllaDB or Apache Cassandra
+    #[command(subcommand)]
+    Schema(SchemaCommand),
+    /// Which engine serves which slots of a shared store
+    #[command(subcommand)]
+    Shards(ShardsCommand),
     /// The metrics that /metrics shows
     #[command(subcommand)]
     Metrics(MetricsCommand),
@@ -91,6 +103,24 @@ pub(crate) struct ServeArgs {
     /// `disk`: synced before every ack; `os`: survives a crash of the engine, not of the machine
     #[arg(long, value_name = "disk|os", value_parser = ["disk", "os"])]
     pub(crate) durability: Option<String>,
+    /// Where rows go: `embedded` into the data folder, `scylla` into a store that several engines share
+    #[arg(long, value_name = "embedded|scylla", value_parser = ["embedded", "scylla"])]
+    pub(crate) store: Option<String>,
+    /// Nodes of the shared store
+    #[arg(long, value_name = "HOST:PORT[,HOST:PORT...]")]
+    pub(crate) scylla: Option<String>,
+    /// Keyspace of the shared store
+    #[arg(long, value_name = "K")]
+    pub(crate) keyspace: Option<String>,
+    /// How long a silent engine keeps its stores, like 5s; others serve them at most 2 s after that
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) lease: Option<Duration>,
+    /// Address under which devices reach this engine, for other engines to send them to
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) advertise: Option<String>,
+    /// With --dev: identity file of another engine, to be one of its cluster instead of an own authority
+    #[arg(long, value_name = "FILE")]
+    pub(crate) identity: Option<PathBuf>,
     /// Configuration file (TOML); flags win over it
     #[arg(long, value_name = "FILE", env = "TILLSTREAM_CONFIG")]
     pub(crate) config: Option<PathBuf>,
@@ -183,7 +213,7 @@ pub(crate) struct DoctorArgs {
 
 /// Where answers come from.
 #[derive(Clone, Debug, Args)]
-#[group(required = true, multiple = false)]
+#[command(group = clap::ArgGroup::new("source").required(true).args(["data", "addr", "scylla"]))]
 pub(crate) struct SourceArgs {
     /// Data folder; the engine that has it open is asked, or the folder is read
     #[arg(long, value_name = "DIR")]
@@ -191,6 +221,9 @@ pub(crate) struct SourceArgs {
     /// Address of a running engine's admin port, like http://127.0.0.1:7881
     #[arg(long, value_name = "URL")]
     pub(crate) addr: Option<String>,
+    /// The store that engines share, with or without engines
+    #[command(flatten)]
+    pub(crate) shared: SharedArgs,
 }
 
 #[derive(Clone, Debug, Args)]

@@ -107,6 +107,22 @@ fn raw(args: &ServeArgs) -> RawConfig {
         ),
         ("registry.time_zone", args.time_zone.clone(), "--time-zone"),
         ("registry.currency", args.currency.clone(), "--currency"),
+        ("store.kind", args.store.clone(), "--store"),
+        ("store.scylla", args.scylla.clone(), "--scylla"),
+        ("store.keyspace", args.keyspace.clone(), "--keyspace"),
+        (
+            "cluster.lease_ms",
+            args.lease.map(|lease| lease.as_millis().to_string()),
+            "--lease",
+        ),
+        ("cluster.advertise", args.advertise.clone(), "--advertise"),
+        (
+            "pki.identity",
+            args.identity
+                .as_ref()
+                .map(|file| file.to_string_lossy().into_owned()),
+            "--identity",
+        ),
     ] {
         if let Some(value) = value {
             raw.set(key, &value, flag);

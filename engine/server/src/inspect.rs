@@ -5,10 +5,10 @@ use till_core::{Outcome, Record, RecordKind};
 use till_protocol::code::Reason;
 use till_protocol::family::Family;
 use till_protocol::id::TerminalId;
+use till_runtime::Look;
 use till_storage::journal::{Journal, Lsn};
 
 use crate::args::JournalArgs;
-use crate::offline::Folder;
 use crate::{output, table};
 
 #[derive(Serialize)]
@@ -16,6 +16,8 @@ struct Found {
     start: u64,
     end: u64,
     base: Option<u64>,
+    /// Bytes behind the end that are no whole group.
+    torn: Option<u64>,
     segments: Vec<SegmentRow>,
     records: Vec<RecordRow>,
 }
@@ -44,13 +46,14 @@ struct RecordRow {
     verdicts: Vec<String>,
 }
 
-/// Lists the journal of a folder that no engine has open.
+/// Lists the journal of a folder that no engine has open. Changes nothing in it: an end that a crash tore is told and stays.
 ///
 /// # Errors
 /// Returns an error when an engine has the folder open, or the journal cannot be read.
 pub(crate) fn run(args: &JournalArgs) -> anyhow::Result<()> {
-    let folder = Folder::open(&args.dir.data)?;
-    let found = look(folder.journal(), Lsn::new(args.from), args.limit)?;
+    let opened = Look::open(&args.dir.data)?;
+    let mut found = look(opened.journal(), Lsn::new(args.from), args.limit)?;
+    found.torn = opened.torn().map(|torn| torn.bytes);
     if args.dir.json {
         return output::json(&found);
     }
@@ -62,9 +65,17 @@ pub(crate) fn run(args: &JournalArgs) -> anyhow::Result<()> {
         "journal from position {} to {}; {base}",
         found.start, found.end
     ))?;
+    if let Some(bytes) = found.torn {
+        output::line(format!(
+            "behind it lie {bytes} bytes of a group that is not whole; `tillstream doctor` says what they are"
+        ))?;
+    }
     print(&found.segments)?;
+    if args.limit == 0 {
+        return Ok(());
+    }
     if found.records.is_empty() {
-        return output::line("no records from there on");
+        return output::line(format!("no records from position {} on", args.from));
     }
     output::line("")?;
     print(&found.records)
@@ -88,6 +99,7 @@ fn look(journal: &Journal, from: Lsn, limit: usize) -> anyhow::Result<Found> {
         start: journal.start().get(),
         end: journal.end().get(),
         base: journal.base().map(Lsn::get),
+        torn: None,
         segments: journal
             .segments()
             .iter()

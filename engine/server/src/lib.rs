@@ -18,7 +18,9 @@ mod ports; // addresses that may be busy
 mod query; // questions
 mod ready; // where the engine is reached
 mod rebuild; // every derived row again
-mod serve; // the engine
+mod schema; // the tables of a cluster
+mod serve;
+mod shared; // the engine
 mod source; // who answers a question
 mod stop; // when to drain
 mod table; // rows for people
@@ -100,6 +102,8 @@ fn command(cli: Cli) -> anyhow::Result<()> {
         Command::Quarantine(command) => query::quarantine(command),
         Command::Inspect(InspectCommand::Journal(args)) => inspect::run(&args),
         Command::Query(command) => query::run(command),
+        Command::Schema(command) => schema::run(&command),
+        Command::Shards(command) => shared::shards(&command),
         Command::Metrics(MetricsCommand::List { json }) => metrics(json),
     }
 }

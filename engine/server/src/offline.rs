@@ -4,8 +4,8 @@ use std::path::Path;
 
 use anyhow::bail;
 use till_ops::{Answer, Question};
-use till_runtime::{Offline, Query, Reply};
-use till_storage::journal::Journal;
+use till_runtime::{LostEnd, Offline, Query, Reply, StartReport};
+use till_storage::journal::{Journal, Lost};
 
 use crate::answer::{Knows, answer};
 use crate::output::tell;
@@ -24,21 +24,36 @@ impl Folder {
         Ok(Self(Offline::open(dir)?))
     }
 
-    /// Opens a folder with all rows made anew from base and journal.
+    /// Opens a folder with all rows made anew from base and journal. Says what is lost before a journal that ends too early
+    /// is taken as it is, and gives that.
     ///
     /// # Errors
     /// As [`Self::open`].
-    pub(crate) fn rebuild(dir: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn rebuild(dir: &Path) -> anyhow::Result<(Self, Vec<Lost>)> {
         must_hold_data(dir)?;
         let mut told = 0;
-        let offline = Offline::rebuild(dir, &mut |at, end| {
+        let mut progress = |at: u64, end: u64| {
             let percent = at.saturating_mul(100).checked_div(end).unwrap_or(100);
             if percent >= told + 10 {
                 told = percent;
                 tell(format!("{percent} % of the journal"));
             }
-        })?;
-        Ok(Self(offline))
+        };
+        let mut lost = Vec::new();
+        let mut accepting = |end: &LostEnd| {
+            tell(format!(
+                "the journal has lost its end: it ends at position {}, and the rows held records up to position {}; the loss is \
+                 accepted",
+                end.end, end.reach
+            ));
+            end.lost.iter().for_each(|one| tell(format!("lost: {one}")));
+            if end.lost.is_empty() {
+                tell("no event is known to be lost");
+            }
+            lost.clone_from(&end.lost);
+        };
+        let offline = Offline::rebuild(dir, &mut progress, &mut accepting)?;
+        Ok((Self(offline), lost))
     }
 
     /// Answers a question.
@@ -53,9 +68,14 @@ impl Folder {
     ///
     /// # Errors
     /// When rows or facts cannot be read, or the journal cannot be written.
-    pub(crate) fn retry_quarantine(mut self) -> anyhow::Result<(u64, u64)> {
+    pub(crate) fn retry_quarantine(mut self: Box<Self>) -> anyhow::Result<(u64, u64)> {
         let report = self.0.retry_quarantine()?;
         Ok((report.applied, report.quarantined))
+    }
+
+    /// What opening found and did.
+    pub(crate) const fn report(&self) -> &StartReport {
+        self.0.report()
     }
 
     /// The journal.

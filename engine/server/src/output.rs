@@ -24,6 +24,14 @@ pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
     line(serde_json::to_string(value).context("result as JSON")?)
 }
 
+/// A number of things: "1 segment", "2 segments".
+pub(crate) fn counted(count: impl TryInto<u64>, thing: &str) -> String {
+    match count.try_into().unwrap_or(u64::MAX) {
+        1 => format!("1 {thing}"),
+        many => format!("{many} {thing}s"),
+    }
+}
+
 /// Says something to the person at the terminal, apart from results and from the log.
 #[expect(
     clippy::print_stderr,

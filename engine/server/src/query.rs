@@ -5,7 +5,7 @@ use serde_json::Value;
 use till_ops::Topic;
 
 use crate::args::{AskArgs, QuarantineCommand, QueryCommand};
-use crate::source::Source;
+use crate::source::{Source, question};
 use crate::{output, table};
 
 /// Answers a question.
@@ -79,7 +79,7 @@ pub(crate) fn quarantine(command: QuarantineCommand) -> anyhow::Result<()> {
     match command {
         QuarantineCommand::List(ask) => show(Topic::Quarantine, &[], &ask),
         QuarantineCommand::Retry(ask) => {
-            let (applied, left) = Source::find(&ask.source)?.retry_quarantine()?;
+            let (applied, left) = Source::open(&ask.source)?.retry_quarantine()?;
             if ask.json {
                 return output::json(
                     &serde_json::json!({ "applied": applied, "quarantined": left }),
@@ -91,7 +91,9 @@ pub(crate) fn quarantine(command: QuarantineCommand) -> anyhow::Result<()> {
 }
 
 fn show(topic: Topic, pairs: &[(String, String)], ask: &AskArgs) -> anyhow::Result<()> {
-    let source = Source::find(&ask.source)?;
+    // What is wrong with the question is told without opening anything for it.
+    question(topic, pairs)?;
+    let source = Source::open(&ask.source)?;
     let text = source.ask(topic, pairs)?;
     if ask.json {
         return output::line(text);
@@ -108,7 +110,7 @@ fn show(topic: Topic, pairs: &[(String, String)], ask: &AskArgs) -> anyhow::Resu
     }
     output::tell(format!(
         "{} from {}; {}",
-        counted(rows.len()),
+        output::counted(rows.len(), "row"),
         source.words(),
         freshness(answer.get("freshness"))
     ));
@@ -162,21 +164,15 @@ const fn nothing(topic: Topic) -> &'static str {
     }
 }
 
-fn counted(rows: usize) -> String {
-    match rows {
-        1 => "1 row".to_owned(),
-        rows => format!("{rows} rows"),
-    }
-}
-
 /// What an answer includes, in words. Whoever answers brings the rows up to the journal first.
 fn freshness(freshness: Option<&Value>) -> String {
     let field = |name: &str| freshness.and_then(|fresh| fresh.get(name));
     let incomplete = field("incomplete_hours").and_then(Value::as_array);
     let incomplete = incomplete.map_or_else(String::new, |hours| {
         format!(
-            "; {} hours across a bound are incomplete, because retention has dropped their events",
-            hours.len()
+            "; {} across a bound {} incomplete, because retention has dropped their events",
+            output::counted(hours.len(), "hour"),
+            if hours.len() == 1 { "is" } else { "are" },
         )
     });
     let position =

@@ -1,25 +1,63 @@
 //! `tillstream rebuild`: every derived row again, from the base and the journal.
 
 use anyhow::bail;
+use serde_json::json;
 
 use crate::args::DirArgs;
 use crate::offline::Folder;
-use crate::{output, source};
+use crate::{Found, output, source};
 
-/// Moves the rows aside and makes them anew.
+/// Makes the rows anew, and leaves the old ones aside.
 ///
 /// # Errors
-/// When an engine has the folder open, or the journal is damaged.
+/// When an engine has the folder open, or the journal is damaged; [`Found`] when it holds records that are in no row.
 pub(crate) fn run(args: &DirArgs) -> anyhow::Result<()> {
     if source::running(&args.data).is_some() {
         bail!("an engine has {} open; stop it first", args.data.display());
     }
-    let folder = Folder::rebuild(&args.data)?;
+    let (folder, lost) = Folder::rebuild(&args.data)?;
     let position = folder.journal().end().get();
+    let report = folder.report();
+    let is_whole = report.left_out.is_empty() && report.unplaced.is_empty();
     if args.json {
-        return output::json(&serde_json::json!({ "rebuilt": true, "position": position }));
+        let waiting = report.left_out.iter();
+        let waiting: Vec<_> = waiting
+            .map(|(store, records)| json!({ "store": store.get(), "records": records }))
+            .collect();
+        output::json(&json!({
+            "rebuilt": true,
+            "position": position,
+            "complete": is_whole,
+            "lost": lost.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "waiting": waiting,
+            "unplaced": report.unplaced.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        }))?;
+    } else {
+        words(&folder, position)?;
     }
+    if is_whole { Ok(()) } else { Err(Found.into()) }
+}
+
+fn words(folder: &Folder, position: u64) -> anyhow::Result<()> {
+    let report = folder.report();
     output::line(format!(
         "every row was made anew from the journal, up to position {position}; the rows before, if there were any, stand aside in rows.aside and can be deleted"
-    ))
+    ))?;
+    for (store, records) in &report.left_out {
+        output::line(format!(
+            "not in the rows: {records} records of store {store}, whose registration is lost; they wait in the journal until a \
+             terminal of it has said Hello and the engine was started again"
+        ))?;
+    }
+    for one in &report.unplaced {
+        output::line(format!("not in the rows: {one}"))?;
+    }
+    let records: u64 = report.unplaced.iter().map(|one| one.records).sum();
+    if records > 0 {
+        output::line(format!(
+            "{records} records fit nowhere: other events came under their sequence numbers before them, or a newer life of their \
+             terminal; they stay in the journal (`tillstream inspect journal --from POSITION`)"
+        ))?;
+    }
+    Ok(())
 }

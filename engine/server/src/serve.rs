@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow};
 use till_ops::{Engine, Port};
-use till_runtime::{Handle, Runtime};
+use till_runtime::{Config, Door, Handle, Runtime};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tracing::info;
@@ -15,6 +15,8 @@ use crate::check::Chosen;
 use crate::live::Live;
 use crate::ports;
 use crate::ready::Ready;
+use crate::shared;
+use crate::source;
 use crate::stop::Stop;
 
 /// Runs an engine until it is told to stop.
@@ -23,6 +25,9 @@ use crate::stop::Stop;
 /// Returns what kept it from starting, or what it could not finish while it drained.
 pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
     let config = crate::check::config(&args)?;
+    if let Some(file) = &args.ready_file {
+        clear(file, &config.config.data_dir)?;
+    }
     tokio()?.block_on(Box::pin(serve(config, args)))
 }
 
@@ -55,7 +60,7 @@ async fn serve(chosen: Chosen, args: ServeArgs) -> anyhow::Result<()> {
     let admin = Admin::open(port, Arc::<Live>::clone(&live));
 
     let started = tokio::select! {
-        started = Box::pin(Runtime::start_at(door, config)) => started.context("the engine could not start")?,
+        started = Box::pin(start(door, config)) => started.context("the engine could not start")?,
         () = stop.first() => return admin.close().await,
     };
     let engine = Arc::new(started);
@@ -66,18 +71,39 @@ async fn serve(chosen: Chosen, args: ServeArgs) -> anyhow::Result<()> {
     live.draining();
     let drained = tokio::select! {
         drained = Box::pin(engine.drain()) => drained.context("the engine did not drain"),
-        () = stop.forced() => {
-            bail!("stopped by a second signal before the drain was over")
-        }
+        () = stop.forced() => Err(anyhow!("stopped by a second signal before the drain was over")),
     };
     for file in told {
         // A folder that was taken away meanwhile needs no tidying.
         drop(std::fs::remove_file(file));
     }
-    admin.close().await?;
     drained?;
+    admin.close().await?;
     info!("drained; everything acknowledged is durable and in the rows");
     Ok(())
+}
+
+async fn start(door: Door, config: Config) -> anyhow::Result<Handle> {
+    let Some(shared) = &config.shared else {
+        return Ok(Runtime::start_at(door, config).await?);
+    };
+    let cql = shared.cql.clone();
+    let store = tokio::task::spawn_blocking(move || shared::of_config(&cql)).await??;
+    Ok(Runtime::start_shared(door, config, store).await?)
+}
+
+/// Takes away the ready file of an engine that was killed: whoever waits for the file waits for this engine. That of an
+/// engine that has the folder open stays; this one is about to be refused.
+fn clear(file: &Path, dir: &Path) -> anyhow::Result<()> {
+    if source::running(dir).is_some() {
+        return Ok(());
+    }
+    match std::fs::remove_file(file) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("could not remove an old {}", file.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Tells where the engine is: in its folder, in the ready file, and in the log. Gives the files.
@@ -87,15 +113,10 @@ fn announce(
     url: &str,
     args: &ServeArgs,
 ) -> anyhow::Result<Vec<PathBuf>> {
-    let report = engine.report();
-    info!(
-        replayed = report.replayed,
-        took_ms = report.took.as_millis(),
-        clean = report.closed_cleanly,
-        "the journal is verified and the rows are up to date"
-    );
-    let identity = engine
-        .identity()
+    // Whoever reads the file may stand in another folder than the engine.
+    let identity = engine.identity().map(std::path::absolute).transpose();
+    let identity = identity
+        .context("could not tell where the identity is")?
         .map(|path| path.display().to_string())
         .unwrap_or_default();
     let ready = Ready {

@@ -1,19 +1,27 @@
 //! Where answers come from: the engine that has a data folder open, or the folder itself.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
 use serde_json::Value;
 use till_ops::{Question, Topic, query_string};
+use till_runtime::{LockError, OfflineError};
 use ureq::Agent;
 
 use crate::Usage;
 use crate::args::SourceArgs;
 use crate::offline::Folder;
+use crate::shared::Keyspace;
 
 /// Longest wait for an engine's answer; a little longer than the engine gives itself.
 const ANSWER_MAX: Duration = Duration::from_secs(40);
+
+/// Longest search for whoever answers for a folder that changes hands meanwhile.
+const LOOK_MAX: Duration = Duration::from_secs(10);
+
+/// Time between two looks.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Largest answer that is taken: the stock of a large store.
 const ANSWER_BYTES_MAX: u64 = 4 << 30;
@@ -23,8 +31,10 @@ const ANSWER_BYTES_MAX: u64 = 4 << 30;
 pub(crate) enum Source {
     /// A running engine, by the URL of its admin port.
     Running(Running),
-    /// A data folder that no engine has open.
-    Folder(PathBuf),
+    /// A data folder that no engine has open, nor can open while this is.
+    Folder(PathBuf, Box<Folder>),
+    /// The store that engines share.
+    Shared(Box<Keyspace>),
 }
 
 /// A running engine.
@@ -35,21 +45,46 @@ pub(crate) struct Running {
 }
 
 impl Source {
-    /// Finds the source that the arguments name.
+    /// Opens the source that the arguments name.
     ///
     /// # Errors
-    /// Returns an error when the data folder is not there.
-    pub(crate) fn find(args: &SourceArgs) -> anyhow::Result<Self> {
+    /// Returns an error when the data folder is not there, or cannot be had.
+    pub(crate) fn open(args: &SourceArgs) -> anyhow::Result<Self> {
         if let Some(url) = &args.addr {
             return Ok(Self::Running(Running::at(url)));
         }
+        if let Some(cluster) = args.shared.cluster() {
+            return Ok(Self::Shared(Box::new(Keyspace::open(&cluster)?)));
+        }
         let Some(dir) = &args.data else {
-            return Err(Usage("give --data DIR or --addr URL".to_owned()).into());
+            return Err(Usage(
+                "give --data DIR, --addr URL, or --scylla HOST:PORT with --keyspace NAME"
+                    .to_owned(),
+            )
+            .into());
         };
         if !dir.is_dir() {
             bail!("there is no data folder {}", dir.display());
         }
-        Ok(running(dir).map_or_else(|| Self::Folder(dir.clone()), Self::Running))
+        let began = Instant::now();
+        let mut refused = None;
+        loop {
+            if let Some(engine) = running(dir) {
+                return Ok(Self::Running(engine));
+            }
+            if let Some(error) = refused
+                && began.elapsed() > LOOK_MAX
+            {
+                return Err(error);
+            }
+            // An engine may have come up, or ended, since the look.
+            match Folder::open(dir) {
+                Ok(folder) => return Ok(Self::Folder(dir.clone(), Box::new(folder))),
+                Err(error) if is_held(&error) => refused = Some(error),
+                Err(error) => return Err(error),
+            }
+            std::thread::sleep(LOOK_AGAIN);
+        }
     }
 
     /// Answers a question as one line of JSON.
@@ -57,12 +92,13 @@ impl Source {
     /// # Errors
     /// Returns [`Usage`] for a wrong parameter, else what kept the source from answering.
     pub(crate) fn ask(&self, topic: Topic, pairs: &[(String, String)]) -> anyhow::Result<String> {
-        let question = Question::parse(topic, pairs).map_err(|error| Usage(error.to_string()))?;
+        let question = question(topic, pairs)?;
         match self {
             Self::Running(engine) => {
                 engine.get(&format!("/api/v1/{}?{}", topic.word(), query_string(pairs)))
             }
-            Self::Folder(dir) => Ok(Folder::open(dir)?.answer(&question)?.into_json()),
+            Self::Folder(_, folder) => Ok(folder.answer(&question)?.into_json()),
+            Self::Shared(keyspace) => Ok(keyspace.answer(&question)?.into_json()),
         }
     }
 
@@ -70,7 +106,7 @@ impl Source {
     ///
     /// # Errors
     /// Returns what kept the source from doing it.
-    pub(crate) fn retry_quarantine(&self) -> anyhow::Result<(u64, u64)> {
+    pub(crate) fn retry_quarantine(self) -> anyhow::Result<(u64, u64)> {
         match self {
             Self::Running(engine) => {
                 let answer: Value =
@@ -80,7 +116,10 @@ impl Source {
                     .zip(number("quarantined"))
                     .ok_or_else(|| anyhow!("the engine answered {answer}"))
             }
-            Self::Folder(dir) => Ok(Folder::open(dir)?.retry_quarantine()?),
+            Self::Folder(_, folder) => folder.retry_quarantine(),
+            Self::Shared(_) => bail!(
+                "only an engine can decide again: give the URL of the one that serves the store with --addr"
+            ),
         }
     }
 
@@ -88,9 +127,25 @@ impl Source {
     pub(crate) fn words(&self) -> String {
         match self {
             Self::Running(engine) => format!("the engine at {}", engine.url),
-            Self::Folder(dir) => format!("the folder {} (no engine runs on it)", dir.display()),
+            Self::Folder(dir, _) => format!("the folder {} (no engine runs on it)", dir.display()),
+            Self::Shared(_) => "the shared store".to_owned(),
         }
     }
+}
+
+/// A question as its words say.
+///
+/// # Errors
+/// Returns [`Usage`] for a wrong parameter.
+pub(crate) fn question(topic: Topic, pairs: &[(String, String)]) -> anyhow::Result<Question> {
+    Ok(Question::parse(topic, pairs).map_err(|error| Usage(error.to_string()))?)
+}
+
+fn is_held(error: &anyhow::Error) -> bool {
+    matches!(
+        error.downcast_ref::<OfflineError>(),
+        Some(OfflineError::Lock(LockError::Held { .. }))
+    )
 }
 
 /// The engine that has the folder open, if one answers.

@@ -1,13 +1,16 @@
 //! Rows of an answer as a table that people read.
 //!
 //! Columns keep the order of the rows' fields. Amounts in minor units are shown in units of the row's currency, times
-//! without the parts that are zero, numbers to the right.
+//! without the parts that are zero, numbers to the right. Texts are whole: they are names that people paste elsewhere, or
+//! sentences. Lists of values are cut where they would break the lines of a terminal.
+
+use std::io::IsTerminal as _;
 
 use serde_json::{Map, Value};
 use till_protocol::currency::Currency;
 use till_protocol::money::format_decimal_wide;
 
-/// Widest cell; longer ones are cut with an ellipsis.
+/// Widest cell of a list on a terminal; longer ones are cut with an ellipsis.
 const CELL_CHARS_MAX: usize = 48;
 
 /// Rows as lines: a head, and one line for each row, with every field of the rows.
@@ -116,6 +119,7 @@ fn is_number(name: &str, value: &Value) -> bool {
     }
 }
 
+/// A text that cannot move the cursor: codes may hold anything, control characters too.
 fn cell(name: &str, value: &Value, row: &Map<String, Value>) -> String {
     if name.ends_with("_minor")
         && let Some(amount) = value
@@ -129,7 +133,11 @@ fn cell(name: &str, value: &Value, row: &Map<String, Value>) -> String {
     {
         return time(us);
     }
-    cut(&plain(value))
+    let text = plain(value).replace(char::is_control, "\u{fffd}");
+    if matches!(value, Value::Array(_) | Value::Object(_)) && std::io::stdout().is_terminal() {
+        return cut(text);
+    }
+    text
 }
 
 fn plain(value: &Value) -> String {
@@ -167,9 +175,7 @@ pub(crate) fn time(us: i64) -> String {
     )
 }
 
-/// A text that fits a cell and cannot move the cursor: codes may hold anything, control characters too.
-fn cut(text: &str) -> String {
-    let text = text.replace(char::is_control, "\u{fffd}");
+fn cut(text: String) -> String {
     if text.chars().count() <= CELL_CHARS_MAX {
         return text;
     }

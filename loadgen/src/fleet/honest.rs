@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use hashbrown::HashMap;
 use till_client::{
-    DeadLetterFile, DiskConfig, DiskOutbox, Happening, Identity, Link, LinkConfig, MemoryConfig,
-    MemoryOutbox, NoDeadLetters, Notice, Observer, Outbox, Terminal, TerminalConfig,
+    DeadLetterFile, DiskConfig, DiskOutbox, Happening, Identity, Link, MemoryConfig, MemoryOutbox,
+    NoDeadLetters, Notice, Observer, Outbox, Terminal, TerminalConfig,
 };
 use till_protocol::id::{StoreId, TerminalId, TillId};
 use tokio::task::JoinSet;
@@ -94,8 +94,11 @@ impl Chain {
     /// Puts all terminals on their links and sends what is left in their outboxes.
     pub(super) async fn open(config: &FleetConfig, identity: &Identity) -> Result<Self> {
         let all = config.stores.saturating_mul(config.terminals);
-        let links = (0..all.div_ceil(TERMINALS_PER_LINK))
-            .map(|_| Link::open(LinkConfig::new(config.addr.to_string(), identity.clone())))
+        // At least one for each engine, and each begins with another.
+        let engines = 1 + config.others.len();
+        let count = usize::try_from(all.div_ceil(TERMINALS_PER_LINK))?.max(engines);
+        let links = (0..count)
+            .map(|first| Link::open(wire::link(&config.addrs(first), identity)))
             .collect::<Result<Vec<_>, _>>()?;
         let mut ids = Vec::new();
         for store in 1..=config.stores {

@@ -22,6 +22,9 @@ pub struct Live {
     pub backlog: u64,
     /// Memory of the engine in MiB, where it runs on this machine.
     pub engine_mb: Option<f64>,
+    /// Once nothing new is due: rude devices that have not had an answer yet to all that they said. One whose engine was
+    /// killed waits until its connection is given up (about 30 s).
+    pub unsettled: Option<u64>,
 }
 
 /// The end of a chain's run.
@@ -35,6 +38,9 @@ pub struct FleetReport {
     pub events_applied: u64,
     /// Events that came again.
     pub duplicates: u64,
+    /// Events that rude devices made under the id of an earlier one: known, and without effect. What was sent was
+    /// acknowledged, refused, or known.
+    pub known: u64,
     /// Events that were refused, by the engine's count.
     pub refused: u64,
     /// Events that are set aside, by the engine's count.
@@ -69,8 +75,12 @@ impl fmt::Display for Live {
             till_protocol::money::format_decimal_wide(self.sales_minor, 2),
             self.backlog
         )?;
-        match self.engine_mb {
-            Some(mb) => write!(f, "  engine {mb:>5.0} MiB"),
+        if let Some(mb) = self.engine_mb {
+            write!(f, "  engine {mb:>5.0} MiB")?;
+        }
+        match self.unsettled {
+            Some(0) => write!(f, "  ending"),
+            Some(devices) => write!(f, "  ending: {devices} rude devices wait for answers"),
             None => Ok(()),
         }
     }

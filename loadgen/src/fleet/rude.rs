@@ -5,6 +5,7 @@
 mod acts;
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -19,10 +20,12 @@ use super::{RUDE_TILL, Yard};
 use crate::bench::now_us;
 use crate::oracle::Expected;
 use crate::trade::{Catalogue, Dice, Event, StoreTrade};
-use crate::wire::{self, Replies};
+use crate::wire::{self, Elsewhere, Replies};
 
 /// Longest wait for an answer before a stream is given up and opened anew.
 const ANSWER_MAX: Duration = Duration::from_secs(60);
+/// Longest wait for an engine to take a connection.
+const CONNECT_MAX: Duration = Duration::from_secs(10);
 /// Between two attempts to reach the engine.
 const AGAIN: Duration = Duration::from_millis(250);
 /// How long a device tries to settle what it said after the end of the run.
@@ -52,6 +55,10 @@ pub(super) type End = ((u32, u32), Expected, Vec<String>);
 #[derive(Debug)]
 pub(super) struct Device {
     terminal: TerminalId,
+    /// The engine that is asked next.
+    at: SocketAddr,
+    /// Attempts to reach one.
+    attempts: usize,
     dice: Dice,
     trade: StoreTrade,
     epoch: u32,
@@ -80,6 +87,8 @@ impl Device {
         let seed = dice.roll();
         Ok(Self {
             terminal: TerminalId::new(StoreId::new(store)?, TillId::new(till)?),
+            at: yard.config.addr,
+            attempts: 0,
             dice,
             trade: StoreTrade::new(seed, (store, 1), &catalogue, 0),
             epoch: 0,
@@ -110,7 +119,7 @@ impl Device {
                 }
             }
             let result = match line.take() {
-                None => self.greet(&yard).await.map(Some),
+                None => self.reach(&yard).await.map(Some),
                 Some(open) => self.act(open, &yard).await,
             };
             match result {
@@ -126,6 +135,7 @@ impl Device {
             ))
             .await;
         }
+        yard.unsettled.fetch_sub(1, Ordering::Relaxed);
         if let Some(open) = line {
             open.connection.close(0_u32.into(), b"done");
             open.endpoint.wait_idle().await;
@@ -136,10 +146,25 @@ impl Device {
         (name, self.expected, self.complaints)
     }
 
+    // Asks the engine that was named last; where it is gone or knows no better, another one the next time.
+    async fn reach(&mut self, yard: &Yard) -> Result<Line> {
+        let error = match self.greet(yard).await {
+            Ok(line) => return Ok(line),
+            Err(error) => error,
+        };
+        self.attempts += 1;
+        let named = error.downcast_ref::<Elsewhere>();
+        let named = named.and_then(|there| there.0.parse().ok());
+        let next = yard.config.addrs(self.attempts).first().copied();
+        self.at = named.or(next).unwrap_or(self.at);
+        Err(error)
+    }
+
     /// Opens a connection and a stream, and learns how far the engine has come.
     async fn greet(&mut self, yard: &Yard) -> Result<Line> {
         let config = &yard.config;
-        let (endpoint, connection) = wire::connect(config.addr, &config.identity).await?;
+        let connecting = wire::connect(self.at, &config.identity);
+        let (endpoint, connection) = timeout(CONNECT_MAX, connecting).await??;
         let lie = if self.dice.in_1000(200) {
             self.dice.between(-3, 3) * 86_400_000_000
         } else {
@@ -161,7 +186,7 @@ impl Device {
             ));
         }
         self.epoch = epoch;
-        // What the engine no longer asks for is durable.
+        // What is durable there and not committed comes again: it is known then, or what knew it is gone.
         if next < self.first {
             self.complaints.push(format!(
                 "rude terminal {}: event {} was acknowledged and the engine asks for {}",
@@ -170,7 +195,14 @@ impl Device {
                 next
             ));
         }
-        self.acknowledged(next.saturating_sub(1), yard);
+        let said = self.first.saturating_add(u64::try_from(self.said.len())?);
+        if next > said {
+            self.complaints.push(format!(
+                "rude terminal {}: the engine asks for {next}, only {} was ever said",
+                self.terminal,
+                said - 1
+            ));
+        }
         Ok(Line {
             endpoint,
             connection,

@@ -45,6 +45,11 @@ impl Row {
         self.bytes.get(start..end)
     }
 
+    /// Whether there is a CR in it that no LF follows: the only line break of very old files.
+    pub fn has_bare_return(&self) -> bool {
+        self.bytes.contains(&b'\r')
+    }
+
     /// The first field with a line break in it.
     pub fn broken_field(&self) -> Option<usize> {
         let at = self.bytes.iter().position(|byte| *byte == b'\n')?;

@@ -24,7 +24,7 @@ pub struct Receipt {
     pub offset_min: i16,
     /// Its lines, in an order that the order of the rows does not change.
     pub lines: Vec<Line>,
-    /// The customer as written; empty when not stated. The first in order where rows differ.
+    /// The customer as written; empty when no row states one.
     pub customer: String,
 }
 
@@ -67,6 +67,16 @@ pub struct Grouper {
 impl Grouper {
     /// Takes a good row.
     pub fn good(&mut self, line: u64, row: Good, out: &mut Vec<Outcome>) {
+        if let Some(Open::Good { receipt, .. }) = &self.open
+            && receipt.is_of_another_customer(&row)
+        {
+            let reason = "customer_id is another than in the rows of the receipt before it";
+            let bad = Bad {
+                reason: reason.to_owned(),
+                partial: Partial::from(&row.key),
+            };
+            return self.bad(line, bad, out);
+        }
         match self.open.take() {
             Some(Open::Good {
                 receipt,
@@ -190,13 +200,17 @@ impl Grouper {
 }
 
 impl Receipt {
+    fn is_of_another_customer(&self, row: &Good) -> bool {
+        let both = !self.customer.is_empty() && !row.customer.is_empty();
+        self.key == row.key && both && self.customer != row.customer
+    }
+
     fn take(&mut self, row: Good) {
         // The latest row completes the sale; among equal times the smaller offset, whatever the order of the rows.
         if (row.at_us, -i32::from(row.offset_min)) > (self.at_us, -i32::from(self.offset_min)) {
             (self.at_us, self.offset_min) = (row.at_us, row.offset_min);
         }
-        let stated = !row.customer.is_empty();
-        if stated && (self.customer.is_empty() || row.customer < self.customer) {
+        if self.customer.is_empty() {
             self.customer = row.customer;
         }
         self.lines.push(row.line);

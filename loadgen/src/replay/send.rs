@@ -10,8 +10,8 @@ use bytes::Bytes;
 use hashbrown::{HashMap, HashSet};
 use indicatif::{ProgressBar, ProgressStyle};
 use till_client::{
-    End, Happening, Identity, Link, LinkConfig, MemoryConfig, MemoryOutbox, NoDeadLetters, Notice,
-    Observer, Progress, Terminal, TerminalConfig,
+    End, Happening, Identity, Link, MemoryConfig, MemoryOutbox, NoDeadLetters, Notice, Observer,
+    Progress, Terminal, TerminalConfig,
 };
 use till_protocol::code::Reason;
 use till_protocol::currency::Currency;
@@ -174,7 +174,8 @@ pub(super) fn send(
         .worker_threads(1)
         .enable_all()
         .build()?;
-    runtime.block_on(wire::reach(ready.quic, &ready.identity))?;
+    let addrs = [&[ready.quic][..], config.target.others()].concat();
+    runtime.block_on(wire::reach_any(&addrs, &ready.identity))?;
     let news = Arc::new(News::default());
     let named = Named::default();
     let (queue, frames) = mpsc::channel(QUEUE_FRAMES);
@@ -323,8 +324,13 @@ struct Router {
 impl Router {
     fn new(config: &ReplayConfig, ready: &Ready, news: &Arc<News>, named: &Named) -> Result<Self> {
         let identity = Identity::read(&ready.identity)?;
-        let links = (0..LINKS)
-            .map(|_| Link::open(LinkConfig::new(ready.quic.to_string(), identity.clone())))
+        let mut addrs = [&[ready.quic][..], config.target.others()].concat();
+        // At least one for each engine, and each begins with another.
+        let links = (0..LINKS.max(addrs.len()))
+            .map(|_| {
+                addrs.rotate_left(1);
+                Link::open(wire::link(&addrs, &identity))
+            })
             .collect::<Result<Vec<_>, _>>()?;
         Ok(Self {
             links,

@@ -48,6 +48,9 @@ pub(super) fn settle(
         })
         .collect();
     let differences = differences(sent, &tills, &stores);
+    let why = (!differences.is_empty())
+        .then(|| reason(sent, &tills))
+        .flatten();
     let sum = |part: fn(&Added) -> i128| -> u64 {
         let ours = sent.tills.keys().filter_map(|till| tills.get(till));
         u64::try_from(ours.map(part).sum::<i128>()).unwrap_or(0)
@@ -71,8 +74,17 @@ pub(super) fn settle(
         reconciled: differences.is_empty() && sent.refused == 0,
         currency: sent.currency.clone(),
         decimals: sent.decimals,
-        differences: differences.iter().map(ToString::to_string).collect(),
+        differences: why
+            .into_iter()
+            .chain(differences.iter().map(ToString::to_string))
+            .collect(),
     })
+}
+
+impl Added {
+    const fn answered(&self) -> i128 {
+        self.applied + self.duplicates + self.quarantined
+    }
 }
 
 fn added(row: &TerminalRow, before: &TerminalRow) -> Added {
@@ -83,6 +95,18 @@ fn added(row: &TerminalRow, before: &TerminalRow) -> Added {
         quarantined: rise(row.quarantined, before.quarantined),
         net: row.net_minor - before.net_minor,
     }
+}
+
+// Why there may be differences, where that can be seen: the counters of a till are all that tells who sent what.
+fn reason(sent: &Sent, tills: &BTreeMap<(u32, u32), Added>) -> Option<String> {
+    let (store, till) = sent.tills.iter().find_map(|(till, sums)| {
+        let added = tills.get(till)?;
+        (added.answered() > sums.transactions).then_some(till)
+    })?;
+    Some(format!(
+        "till {store}-{till} was answered more than this file holds: somebody else sends as the same tills, and what this \
+         run added cannot be told from that; run it again alone, which changes nothing"
+    ))
 }
 
 fn differences(
@@ -105,7 +129,7 @@ fn differences(
     for (till, sums) in &sent.tills {
         let added = tills.get(till).copied().unwrap_or_default();
         let name = format!("till {}-{}", till.0, till.1);
-        let answered = added.applied + added.duplicates + added.quarantined;
+        let answered = added.answered();
         differ(format!("receipts of {name}"), sums.transactions, answered);
         if added.applied == sums.transactions {
             differ(format!("net of {name}"), sums.net, added.net);
@@ -196,6 +220,29 @@ mod tests {
         assert!(!case(2, 0, 49).is_empty(), "a unit is missing");
         assert!(!case(0, 2, 1).is_empty(), "a duplicate had an effect");
         assert!(!case(1, 0, 20).is_empty(), "a receipt is missing");
+    }
+
+    #[test]
+    fn somebody_else_who_sends_as_the_same_tills_is_told() {
+        let sums = Sums {
+            transactions: 2,
+            ..Sums::default()
+        };
+        let sent = Sent {
+            tills: BTreeMap::from([((1, 7), sums)]),
+            ..Sent::default()
+        };
+        let told = |applied, duplicates| {
+            let added = Added {
+                applied,
+                duplicates,
+                ..Added::default()
+            };
+            reason(&sent, &BTreeMap::from([((1, 7), added)]))
+        };
+        assert!(told(2, 2).unwrap().contains("till 1-7"));
+        assert_eq!(told(1, 1), None);
+        assert_eq!(told(1, 0), None, "a receipt is missing; nobody else sent");
     }
 
     #[test]

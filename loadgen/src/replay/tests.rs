@@ -50,6 +50,18 @@ fn a_receipt_of_4000_lines_is_one_valid_frame() {
 }
 
 #[test]
+fn a_file_whose_lines_end_with_cr_alone_is_an_error_that_says_so() {
+    let row = "1,2,R,2026-03-01T08:00:00Z,A,1,1.00,,,cash,";
+    for rows in [1, 10_000] {
+        let text = (HEADER.to_owned() + &format!("{row}\n").repeat(rows)).replace('\n', "\r");
+        let error = Reader::new(Box::new(io::Cursor::new(text)), 2).unwrap_err();
+        assert!(error.to_string().contains("CR alone"), "{error}");
+    }
+    let text = (HEADER.to_owned() + row).replace('\n', "\r\n");
+    assert_eq!(read(text).1.rows_read, 1);
+}
+
+#[test]
 fn frames_of_many_receipts_are_accepted_and_name_each_sku_once() {
     let mut text = HEADER.to_owned();
     for receipt in 1..=100 {

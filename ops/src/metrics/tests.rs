@@ -79,7 +79,7 @@ fn the_text_shows_every_metric_with_its_help_and_value() {
 fn the_histogram_counts_every_frame() {
     let text = rendered();
     assert!(
-        text.contains("tillstream_ack_seconds_bucket{le=\"0.001\"} 2\n"),
+        text.contains("tillstream_ack_seconds_bucket{le=\"0.001024\"} 2\n"),
         "{text}"
     );
     assert!(
@@ -87,4 +87,19 @@ fn the_histogram_counts_every_frame() {
         "{text}"
     );
     assert!(text.contains("tillstream_ack_seconds_count 3\n"), "{text}");
+}
+
+#[test]
+fn the_histogram_has_the_same_buckets_before_the_first_frame() {
+    let bounds = |text: &str| -> Vec<String> {
+        text.lines()
+            .filter_map(|line| line.strip_prefix("tillstream_ack_seconds_bucket{le="))
+            .filter_map(|line| Some(line.split_once('}')?.0.to_owned()))
+            .collect()
+    };
+    let mut idle = Still::default().figures();
+    idle.ack = AckFigures::default();
+    let idle = bounds(&render(&idle).unwrap());
+    assert_eq!(idle.len(), 22, "{idle:?}");
+    assert_eq!(idle, bounds(&rendered()));
 }

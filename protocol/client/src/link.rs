@@ -2,6 +2,10 @@
 //!
 //! A link dials its addresses one after another until one answers, and again whenever the connection is lost, with
 //! back-off and jitter. Each terminal has a stream of its own; what goes wrong on one leaves the others alone.
+//!
+//! Where several engines share the stores of a chain, each says of a terminal's store which of them serves it. The link
+//! keeps a connection to each engine that was named, and a terminal stays with the one that serves it; when that one does
+//! not answer any more, the terminal asks one of the link's own addresses again.
 
 mod drive;
 mod node;
@@ -55,6 +59,14 @@ pub struct LinkConfig {
 }
 
 impl LinkConfig {
+    /// A link to several engines that stand in for each other, with the usual settings.
+    pub fn to_any(addresses: impl IntoIterator<Item = String>, identity: Identity) -> Self {
+        Self {
+            addresses: addresses.into_iter().collect(),
+            ..Self::new(String::new(), identity)
+        }
+    }
+
     /// A link to one address with the usual settings.
     pub fn new(address: impl Into<String>, identity: Identity) -> Self {
         Self {
@@ -209,9 +221,12 @@ impl Link {
             .map(|connection| connection.remote_address())
     }
 
-    /// Cuts the connection, as a lost network would. The link dials again.
+    /// Cuts the connections, as a lost network would. The link dials again.
     pub fn cut(&self) {
-        if let Some(connection) = self.shared.home.current() {
+        let others = self.shared.others.lock();
+        let others = others.unwrap_or_else(PoisonError::into_inner);
+        let nodes = others.values().chain([&self.shared.home]);
+        for connection in nodes.filter_map(|node| node.current()) {
             connection.close(0_u32.into(), b"cut");
         }
     }
@@ -237,6 +252,16 @@ impl LinkShared {
         let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(node) = others.get(address) {
             return Arc::clone(node);
+        }
+        if others.len() >= NODES_MAX {
+            // The map and the node's own task hold each; who holds more is used by a terminal.
+            others.retain(|_, node| {
+                let is_used = Arc::strong_count(node) > 2 || node.current().is_some();
+                if !is_used {
+                    node.retire();
+                }
+                is_used
+            });
         }
         if others.len() >= NODES_MAX {
             return Arc::clone(&self.home);

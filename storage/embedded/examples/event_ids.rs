@@ -16,7 +16,7 @@ use std::time::Instant;
 use till_core::{EventIdRow, Rows};
 use till_embedded::{EmbeddedConfig, EmbeddedViews};
 use till_protocol::id::EventId;
-use till_storage::views::{FlushBatch, Views};
+use till_storage::views::{FlushBatch, WriteViews as _};
 
 /// Ids of one flush.
 const FLUSH: u64 = 20_000;

@@ -5,7 +5,9 @@ mod views;
 mod write;
 
 use std::fmt;
+use std::fs::DirBuilder;
 use std::ops::ControlFlow;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use fjall::Readable as _;
@@ -113,6 +115,10 @@ const AFTER: [u8; 32] = [0xff; 32];
 
 fn open(config: &EmbeddedConfig) -> Result<Open, OpenError> {
     let wrong = |error: fjall::Error| OpenError::new(config.dir.clone(), &error);
+    // As the journal: for the owner and the group. fjall would make a folder that everyone can read.
+    let mut folder = DirBuilder::new();
+    let made = folder.recursive(true).mode(0o750).create(&config.dir);
+    made.map_err(|cause| wrong(cause.into()))?;
     let open = Open::new(config).map_err(wrong)?;
     let damaged = |cause: String| OpenError::Damaged {
         dir: config.dir.clone(),

@@ -15,7 +15,7 @@ use crate::query::{
     quarantine, sales, stock, stores, terminals,
 };
 use crate::rebuild::{Fold, Registrations, rebuild, replay};
-use crate::views::{Fit, FlushBatch, Views, check_base};
+use crate::views::{Fit, FlushBatch, Views, WriteViews as _, check_base};
 use crate::world::{MIDNIGHT_US, Trade, World};
 
 const TRADE: Trade = Trade {

@@ -1,11 +1,18 @@
 //! What one commit of a slot makes true.
 
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
 use till_core::Record;
 
+use super::log::{self, Log, LogError, LogKey, Unfit};
+use crate::pack::{Key, Row as _};
 use crate::views::FlushBatch;
 
 /// Bits of a position that count the records of one flush.
 pub const INDEX_BITS: u32 = 24;
+/// Most records of one flush: each has a position of its own.
+pub const RECORDS_MAX: usize = 1 << INDEX_BITS;
 
 /// A flush of one slot: records, and the absolute rows after them. Flushes of a slot are numbered without gaps, through
 /// all its owners, and each number is committed once.
@@ -33,4 +40,50 @@ impl Commit {
         let index = index as u64;
         (flush << INDEX_BITS) | index
     }
+
+    /// The commit with its rows in the order of their keys and each key once, the later row of two. All rows of a flush
+    /// are written with one stamp, so that two for one key would leave the store to choose. Names are a set: two for one
+    /// id both stay.
+    #[must_use]
+    pub fn settled(mut self) -> Self {
+        let rows = &mut self.rows;
+        settle(&mut rows.stores);
+        settle(&mut rows.terminals);
+        settle(&mut rows.skus);
+        settle(&mut rows.rollups);
+        settle(&mut rows.event_ids);
+        settle(&mut rows.quarantine);
+        rows.names
+            .sort_by_cached_key(|(space, id, name)| ((*space, *id).to_key(), name.to_row()));
+        rows.names.dedup();
+        rows.checkpoint = None;
+        self
+    }
+
+    /// The log of this flush, as its owner in `epoch` writes it. The same commit always gives the same bytes; its rows
+    /// are settled first.
+    ///
+    /// # Errors
+    /// [`Unfit`] for a flush that is too large, or has a record that no entry of a journal could hold.
+    pub fn to_parts(&self, epoch: u64) -> Result<Log, Unfit> {
+        log::encode(self, epoch)
+    }
+
+    /// The settled commit that a log holds. `parts` are the parts that were read, with their numbers, in any order.
+    ///
+    /// # Errors
+    /// [`LogError`] says which part is missing, damaged, foreign or of a newer version, and when the whole is not what
+    /// was committed.
+    pub fn from_parts(key: &LogKey, parts: &[(u32, Bytes)]) -> Result<Self, LogError> {
+        log::decode(key, parts)
+    }
+}
+
+fn settle<K: Key, R>(rows: &mut Vec<(K, R)>) {
+    let taken = std::mem::take(rows);
+    let by_key: BTreeMap<Vec<u8>, (K, R)> = taken
+        .into_iter()
+        .map(|(key, row)| (key.to_key(), (key, row)))
+        .collect();
+    rows.extend(by_key.into_values());
 }

@@ -1,10 +1,11 @@
 //! The file system of the operating system.
 
 use std::collections::hash_map::RandomState;
-use std::fs::File;
+use std::fs::{DirBuilder, File};
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::io;
 use std::io::IoSlice;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
 use rustix::fs::{FallocateFlags, Mode, OFlags};
@@ -54,7 +55,8 @@ impl Disk for StdDisk {
         if dir.is_dir() {
             return Ok(());
         }
-        std::fs::create_dir_all(dir)?;
+        // As the files in it: for the owner and the group.
+        DirBuilder::new().recursive(true).mode(0o750).create(dir)?;
         match dir.parent() {
             Some(above) if above.as_os_str().is_empty() => self.sync_dir(Path::new(".")),
             Some(above) => self.sync_dir(above),

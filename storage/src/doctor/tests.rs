@@ -1,13 +1,15 @@
 //! What is whole is kept at its place, and what is lost is named.
 
+use std::sync::Arc;
+
 use till_core::Record;
 
 use super::mend::mend;
 use super::{DoctorError, doctor, salvage};
 use crate::disk::{Disk as _, SimDisk};
 use crate::journal::doctoring::EntryPrefix;
-use crate::journal::testing::{all, append_each, dir, open, record, segment, write_groups};
-use crate::journal::{BaseError, Lsn, OpenError, write_base};
+use crate::journal::testing::{SMALL, all, append_each, dir, open, record, segment, write_groups};
+use crate::journal::{BaseError, GROUP_HEADER_BYTES, Journal, Lsn, OpenError, write_base};
 
 const T: u64 = (3 << 32) | 7;
 
@@ -278,6 +280,46 @@ fn a_base_without_any_segment_is_no_sound_journal_and_goes_on_after_salvage() {
     let opened = open(&disk).unwrap();
     assert_eq!(opened.journal.start(), end);
     assert!(opened.end > end && all(&opened.journal).is_empty());
+}
+
+#[test]
+fn a_journal_that_ends_before_what_was_durable_is_refused_as_it_is() {
+    let (disk, before) = written(20);
+    let segments = open(&disk).unwrap().journal.segments();
+    let last = segments.last().unwrap();
+    let known = last.end;
+    assert_eq!(doctor(&disk, &dir(), known).unwrap().end, known);
+
+    // Cut at the border of the last two groups; without its last segment; without any.
+    let border = before.last().unwrap().0.get() - GROUP_HEADER_BYTES;
+    let cut = disk.copy();
+    let mut bytes = cut.bytes(&segment(last.start.get())).unwrap();
+    let from = usize::try_from(border - last.start.get()).unwrap();
+    bytes[from..].fill(0);
+    cut.put(&segment(last.start.get()), &bytes);
+    let short = disk.copy();
+    short.remove(&segment(last.start.get())).unwrap();
+    let none = disk.copy();
+    for one in &segments {
+        none.remove(&segment(one.start.get())).unwrap();
+    }
+    for (lost, end) in [(cut, border), (short, last.start.get()), (none, 0)] {
+        let names = lost.list(&dir()).unwrap();
+        let files = || names.iter().map(|name| lost.bytes(&dir().join(name)));
+        let held: Vec<_> = files().collect();
+        let opened = Journal::open_known(Arc::new(lost.clone()), &dir(), SMALL, known);
+        let Err(OpenError::LostEnd { end: at, known: up }) = opened else {
+            panic!("{opened:?}");
+        };
+        assert_eq!((at, up), (end, known.get()));
+        for report in [doctor(&lost, &dir(), known), salvage(&lost, &dir(), known)] {
+            let report = report.unwrap();
+            assert_eq!(report.end, Lsn::new(end));
+            assert!(report.is_sound() && report.moved.is_empty());
+        }
+        assert_eq!(lost.list(&dir()).unwrap(), names);
+        assert_eq!(files().collect::<Vec<_>>(), held);
+    }
 }
 
 mod harm;

@@ -40,7 +40,8 @@ pub struct FactEvent {
 }
 
 impl Fact {
-    pub(crate) const fn new(lsn: Lsn, record: Record) -> Self {
+    /// A record at its place.
+    pub const fn new(lsn: Lsn, record: Record) -> Self {
         Self { lsn, record }
     }
 

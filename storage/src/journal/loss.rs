@@ -5,9 +5,14 @@ use std::fmt;
 
 use till_core::{RecordHead, RecordKind};
 
+use super::Lsn;
 use super::format::{Entries, EntryPrefix};
+use super::owners::Owners;
 use super::scan::{Piece, entries_in};
 use crate::num::size32;
+
+/// Ranges that a message names.
+const NAMED_MAX: usize = 20;
 
 /// Events that the journal held and does not give back.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -44,6 +49,7 @@ impl fmt::Display for Lost {
 pub(crate) struct Ledger {
     seen: BTreeMap<(u64, u32), Vec<(u64, u64)>>,
     suspects: Vec<Lost>,
+    owners: Owners,
 }
 
 impl Ledger {
@@ -53,16 +59,19 @@ impl Ledger {
             Piece::Whole(group) => {
                 let mut entries = Entries::new(&group.body);
                 let steps = std::iter::from_fn(|| entries.step());
-                self.add_entries(steps.map(|(_, prefix, entry)| (prefix, entry)));
+                self.add_entries(
+                    group.head.lsn,
+                    steps.map(|(_, prefix, entry)| (prefix, entry)),
+                );
             }
             Piece::Damaged { from, bytes, .. } => {
                 let entries = entries_in(*from, bytes).into_iter();
-                self.add_entries(entries.map(|(_, prefix, entry)| (prefix, entry)));
+                self.add_entries(*from, entries.map(|(_, prefix, entry)| (prefix, entry)));
             }
         }
     }
 
-    fn add_entries<'a>(&mut self, entries: impl Iterator<Item = (EntryPrefix, &'a [u8])>) {
+    fn add_entries<'a>(&mut self, at: Lsn, entries: impl Iterator<Item = (EntryPrefix, &'a [u8])>) {
         for (prefix, entry) in entries {
             if prefix.is_hole() {
                 continue;
@@ -71,6 +80,9 @@ impl Ledger {
             let Some(Ok(head)) = head.map(RecordHead::decode) else {
                 continue;
             };
+            if prefix.proves(entry) {
+                self.owners.add_record(at, &head);
+            }
             let Some((first, last)) = range_of(&head) else {
                 continue;
             };
@@ -94,6 +106,23 @@ impl Ledger {
             Some((_, end)) if first <= end.saturating_add(1) => *end = last.max(*end),
             _ => ranges.push((first, last)),
         }
+    }
+
+    /// The sequence number that comes next, by terminal and epoch, as far as records are there.
+    pub(crate) fn next(&self) -> BTreeMap<(u64, u32), u64> {
+        let next = |ranges: &Vec<(u64, u64)>| {
+            let last = ranges.iter().map(|(_, last)| *last).max();
+            last.map_or(1, |last| last.saturating_add(1))
+        };
+        self.seen
+            .iter()
+            .map(|(life, ranges)| (*life, next(ranges)))
+            .collect()
+    }
+
+    /// Whose records are there.
+    pub(crate) const fn owners(&self) -> &Owners {
+        &self.owners
     }
 
     /// What is lost: the gaps between what is there, and readable heads of entries that are not whole.
@@ -130,6 +159,31 @@ impl Ledger {
 }
 
 impl Lost {
+    /// What two sources say is lost, in order. What is certain takes the place of what a damaged head says.
+    #[must_use]
+    pub fn together(mut known: Vec<Self>, more: Vec<Self>) -> Vec<Self> {
+        let is_told = |one: &Self| more.iter().any(|range| range.covers(one));
+        known.retain(|one| one.certain || !is_told(one));
+        known.extend(more);
+        known.sort_unstable();
+        known.dedup();
+        known
+    }
+
+    /// Names ranges in a sentence: the first twenty, and how many more there are.
+    #[must_use]
+    pub fn words(lost: &[Self]) -> String {
+        if lost.is_empty() {
+            return "no event is known to be lost".to_owned();
+        }
+        let named: Vec<String> = lost.iter().take(NAMED_MAX).map(Self::to_string).collect();
+        let mut words = format!("lost: {}", named.join(", "));
+        if lost.len() > NAMED_MAX {
+            words.push_str(&format!(" and {} more ranges", lost.len() - NAMED_MAX));
+        }
+        words
+    }
+
     fn covers(&self, other: &Self) -> bool {
         self.terminal == other.terminal
             && self.epoch == other.epoch
@@ -139,7 +193,7 @@ impl Lost {
 }
 
 /// The sequence numbers that a record carries forward; `None` for records that carry none.
-pub(crate) fn range_of(head: &RecordHead) -> Option<(u64, u64)> {
+pub fn range_of(head: &RecordHead) -> Option<(u64, u64)> {
     let carries = matches!(
         head.kind,
         RecordKind::Batch | RecordKind::Tombstones | RecordKind::Duplicates

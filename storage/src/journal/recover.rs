@@ -1,7 +1,9 @@
 //! Opens a journal after whatever ended it, and trusts nothing that it has not checked.
 
+mod look;
 mod outcome;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::io::IoSlice;
 use std::path::{Path, PathBuf};
@@ -10,6 +12,7 @@ use std::sync::{Arc, Mutex};
 
 use super::format::{FileKind, GroupHeader, HeaderFault, SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::loss::Ledger;
+use super::owners::Owners;
 use super::scan::{
     Extent, Scan, ends_before, group_may_begin, pieces, proof_of_damage, proof_of_rows, scan,
     written_end,
@@ -22,6 +25,8 @@ use super::{
 use crate::disk::{Disk, DiskFile};
 use crate::num::size;
 
+pub use look::Looked;
+pub(crate) use look::look;
 pub use outcome::{Cut, Damage, OpenError, Opened};
 
 pub(crate) fn open(
@@ -34,14 +39,17 @@ pub(crate) fn open(
     let made = disk.make_dir(dir);
     made.map_err(|cause| failed("making the folder", dir, cause))?;
     let folder = Folder::read(disk.as_ref(), dir)?;
-    for leftover in &folder.leftovers {
-        let removed = disk.remove(leftover);
-        removed.map_err(|cause| failed("removing", leftover, cause))?;
-    }
     let base = base::newest(disk.as_ref(), dir, &folder.bases)?;
     let mut headers = folder.headers(disk.as_ref(), dir)?;
     check_front(&headers, base)?;
     let is_empty = headers.is_empty();
+    if is_empty && known > Lsn::ZERO {
+        return Err(lost_end(Lsn::ZERO, known));
+    }
+    for leftover in &folder.leftovers {
+        let removed = disk.remove(leftover);
+        removed.map_err(|cause| failed("removing", leftover, cause))?;
+    }
     let log = headers.first().map_or_else(|| disk.salt(), |head| head.log);
     if is_empty {
         headers.push(SegmentHeader {
@@ -56,12 +64,26 @@ pub(crate) fn open(
     if is_empty {
         make_first(&shared, &headers, &config)?;
     }
-    let scans = verify(&shared, &headers, config.verify_threads)?;
-    // One scan for each segment that is in use: those before the last gap below the base have none.
+    let (scans, owners) = verify(&shared, &headers, config.verify_threads)?;
+    use_scanned(&shared, &mut headers, &scans);
+    let mut opened = finish(&shared, config, (&headers, &scans), known)?;
+    opened.orphans = owners.orphans();
+    opened.registered = owners.registered().collect();
+    Ok(opened)
+}
+
+const fn lost_end(end: Lsn, known: Lsn) -> OpenError {
+    OpenError::LostEnd {
+        end: end.get(),
+        known: known.get(),
+    }
+}
+
+// One scan for each segment that is in use: those before the last gap below the base have none.
+fn use_scanned(shared: &Shared, headers: &mut Vec<SegmentHeader>, scans: &[Scan]) {
     let left = headers.len().saturating_sub(scans.len());
     headers.drain(..left);
     shared.segments().drain(..left);
-    finish(&shared, config, (&headers, &scans), known)
 }
 
 fn check_config(config: &JournalConfig) -> Result<(), OpenError> {
@@ -228,16 +250,18 @@ fn make_first(
     })
 }
 
+/// What became of the look at one segment.
+type Verified = Result<(Scan, Owners), OpenError>;
+
 // Scans every segment, on several threads where there are several. Where segments are gone that the base stands in for, those
 // before them are what retention left: they are not part of the log any more, and only those behind have a scan.
 fn verify(
     shared: &Shared,
     headers: &[SegmentHeader],
     threads: usize,
-) -> Result<Vec<Scan>, OpenError> {
+) -> Result<(Vec<Scan>, Owners), OpenError> {
     let next = AtomicUsize::new(0);
-    let results: Mutex<Vec<Option<Result<Scan, OpenError>>>> =
-        Mutex::new(headers.iter().map(|_| None).collect());
+    let results: Mutex<Vec<Option<Verified>>> = Mutex::new(headers.iter().map(|_| None).collect());
     std::thread::scope(|scope| {
         for _ in 0..threads.clamp(1, headers.len().max(1)) {
             scope.spawn(|| {
@@ -258,10 +282,12 @@ fn verify(
     let results = results.into_inner();
     let results = results.unwrap_or_else(std::sync::PoisonError::into_inner);
     let mut scans = Vec::with_capacity(results.len());
+    let mut owners = Owners::default();
     for (number, result) in results.into_iter().enumerate() {
-        let Some(scan) = result.transpose()? else {
+        let Some((scan, of_segment)) = result.transpose()? else {
             continue;
         };
+        owners.append(&of_segment);
         let limit = headers.get(number + 1).map(|after| after.start);
         match limit.filter(|limit| scan.end != *limit) {
             None => scans.push(scan),
@@ -273,6 +299,7 @@ fn verify(
                      and may be removed"
                 );
                 scans.clear();
+                owners = Owners::default();
             }
             Some(limit) => {
                 return Err(inner_damage(
@@ -285,19 +312,26 @@ fn verify(
             }
         }
     }
-    Ok(scans)
+    Ok((scans, owners))
 }
 
 fn verify_one(
     shared: &Shared,
     header: &SegmentHeader,
     limit: Option<Lsn>,
-) -> Result<Scan, OpenError> {
+) -> Result<(Scan, Owners), OpenError> {
     let path = shared.dir.join(segment_name(header.start));
     let opened = shared.disk.open(&path);
     let file = opened.map_err(|cause| failed("opening", &path, cause))?;
-    scan(file.as_ref(), header.start, header.salt, limit)
-        .map_err(|cause| failed("reading", &path, cause))
+    let mut owners = Owners::default();
+    let scanned = scan(
+        file.as_ref(),
+        (header.start, header.salt),
+        limit,
+        &mut owners,
+    );
+    let scanned = scanned.map_err(|cause| failed("reading", &path, cause))?;
+    Ok((scanned, owners))
 }
 
 // Whether what is missing behind a segment is something that the base stands in for.
@@ -393,6 +427,8 @@ fn finish(
         );
         file.truncate(scan.end.since(header.start)).map_err(io)?;
         cut = Some(torn);
+    } else if scan.end < known {
+        return Err(lost_end(scan.end, known));
     }
     rewrite(file.as_ref(), header, scan.last.as_ref()).map_err(io)?;
     shared.set_durable(scan.end);
@@ -423,6 +459,8 @@ fn finish(
         cut,
         closed_cleanly: scan.last.is_some_and(|last| last.closing),
         is_new: first == Lsn::ZERO && headers.len() == 1 && scan.last.is_none(),
+        orphans: Vec::new(),
+        registered: BTreeSet::new(),
     })
 }
 

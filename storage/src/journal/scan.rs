@@ -9,6 +9,7 @@ use super::format::{
     ENTRY_PREFIX_BYTES, EntryPrefix, GROUP_HEADER_BYTES, GroupHeader, SEGMENT_HEADER_BYTES,
     proves_body,
 };
+use super::owners::Owners;
 use crate::disk::DiskFile;
 use crate::num::{size, size32, wide};
 
@@ -113,12 +114,12 @@ pub(crate) struct Scan {
     pub(crate) broken: Option<GroupHeader>,
 }
 
-/// Checks groups from the start of a segment until `limit`, or until there is none.
+/// Checks groups from the start of a segment until `limit`, or until there is none, and notes whose records they hold.
 pub(crate) fn scan(
     file: &dyn DiskFile,
-    start: Lsn,
-    salt: u64,
+    (start, salt): (Lsn, u64),
     limit: Option<Lsn>,
+    owners: &mut Owners,
 ) -> io::Result<Scan> {
     let mut window = Window::new(file);
     let mut scan = Scan {
@@ -129,6 +130,7 @@ pub(crate) fn scan(
     while limit.is_none_or(|limit| scan.end < limit) {
         match group_at(&mut window, start, Some(salt), scan.end)? {
             Found::Group(group) => {
+                owners.add(&group);
                 scan.end = group.head.end();
                 scan.last = Some(group.head);
             }

@@ -1,6 +1,7 @@
 //! What the journal promises, over a disk that has bad days.
 
 mod leaving;
+mod look;
 
 use std::sync::Arc;
 

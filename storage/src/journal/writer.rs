@@ -8,11 +8,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use thiserror::Error;
+use till_core::Record;
 
 use super::format::{
     FileKind, GROUP_HEADER_BYTES, GroupHeader, SEGMENT_HEADER_BYTES, SegmentHeader, entries_crc,
 };
-use super::{CommitStats, Durability, JournalConfig, Lsn, Prepared, Segment, Shared, segment_name};
+use super::{
+    CommitError, CommitStats, Durability, JournalConfig, Lsn, Prepared, Segment, Shared,
+    segment_name,
+};
 use crate::disk::{DiskFile, is_full};
 use crate::num::{narrow, size, wide};
 
@@ -139,6 +143,30 @@ impl Writer {
         self.advance(bytes, false);
         stats.count_group(wide(group.len()), bytes);
         Ok(self.at)
+    }
+
+    /// Writes records before a committer takes the writer over, and makes them durable.
+    ///
+    /// # Errors
+    /// [`CommitError`] when there is no room, a write or sync failed, or a record is too large. The journal is to be opened
+    /// again then.
+    pub fn state(&mut self, records: &[Record]) -> Result<(), CommitError> {
+        if records.is_empty() {
+            return Ok(());
+        }
+        let since = self.at;
+        let poisoned = |cause: String| CommitError::Poisoned { since, cause };
+        let prepared: Result<Vec<_>, _> = records.iter().map(Prepared::new).collect();
+        let prepared = prepared.map_err(|error| poisoned(error.to_string()))?;
+        let group: Vec<&Prepared> = prepared.iter().collect();
+        let written = self.commit(&group, &mut Vec::new(), &CommitStats::default());
+        match written {
+            Ok(_) => Ok(()),
+            Err(WriteError::Full { .. }) => Err(CommitError::Full {
+                waiting: records.len(),
+            }),
+            Err(broken @ WriteError::Broken { .. }) => Err(poisoned(broken.to_string())),
+        }
     }
 
     /// Writes a group without entries behind the last one, which proves from then on that the last one was durable.

@@ -1,6 +1,7 @@
 use super::MemoryViews;
 use crate::conformance::{self, Fixture};
-use crate::views::Views;
+use crate::suite::{self, Listed};
+use crate::views::{FlushBatch, StoreError, Views, WriteViews as _};
 
 struct Memory(MemoryViews);
 
@@ -9,7 +10,24 @@ impl Fixture for Memory {
         &self.0
     }
 
+    fn write(&self, flush: &FlushBatch) -> Result<(), StoreError> {
+        self.0.write(flush)
+    }
+
+    fn sync(&self) -> Result<(), StoreError> {
+        self.0.sync()
+    }
+
+    fn reopen(&self) -> Result<(), StoreError> {
+        self.0.reopen()
+    }
+
     fn restart(&mut self) {}
+}
+
+#[test]
+fn the_model_of_the_suite_is_repeatable() {
+    suite::run(|| Listed::new(MemoryViews::new())).unwrap();
 }
 
 #[test]

@@ -14,7 +14,7 @@ pub type VisitFact<'a> = &'a mut dyn FnMut(&Fact) -> Result<(), StoreError>;
 /// Where the records behind the rows are read again.
 ///
 /// A reader may give records besides those asked for; it never leaves one out that is in the journal.
-pub trait FactReader: Sync {
+pub trait FactReader: Send + Sync {
     /// Where the durable journal ends.
     fn end(&self) -> u64;
 
@@ -39,6 +39,18 @@ pub trait FactReader: Sync {
     /// See [`Self::of_hours`].
     fn of_receipt(&self, receipt: &str, visit: VisitFact<'_>) -> Result<(), StoreError>;
 
+    /// Records that may hold events `first` to `last` of a terminal's epoch, by position.
+    ///
+    /// # Errors
+    /// See [`Self::of_hours`].
+    fn of_run(
+        &self,
+        terminal: TerminalId,
+        epoch: u32,
+        run: (u64, u64),
+        visit: VisitFact<'_>,
+    ) -> Result<(), StoreError>;
+
     /// Records that may hold event `seq` of a terminal's epoch, by position.
     ///
     /// # Errors
@@ -49,7 +61,9 @@ pub trait FactReader: Sync {
         epoch: u32,
         seq: u64,
         visit: VisitFact<'_>,
-    ) -> Result<(), StoreError>;
+    ) -> Result<(), StoreError> {
+        self.of_run(terminal, epoch, (seq, seq), visit)
+    }
 }
 
 fn failed(error: &FactsError) -> StoreError {
@@ -111,14 +125,14 @@ impl FactReader for Facts {
         Ok(())
     }
 
-    fn of_event(
+    fn of_run(
         &self,
         terminal: TerminalId,
         epoch: u32,
-        seq: u64,
+        (first, last): (u64, u64),
         visit: VisitFact<'_>,
     ) -> Result<(), StoreError> {
-        let found = self.by_terminal(terminal.to_u64(), epoch, seq, seq);
+        let found = self.by_terminal(terminal.to_u64(), epoch, first, last);
         walk(found.map_err(|error| failed(&error))?, visit)
     }
 }
@@ -128,7 +142,7 @@ impl FactReader for Facts {
 ///
 /// # Errors
 /// What `visit` returns; [`StoreError::Damaged`] when the payload is not what its head says.
-pub(crate) fn each_event(
+pub fn each_event(
     fact: &Fact,
     mut visit: impl FnMut(Event<'_>, Fate, u32) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {

@@ -1,10 +1,9 @@
-//! What is: stock, terminals, stores, quarantine.
+//! What is: stock, terminals, stores.
 
 use std::ops::ControlFlow;
 
 use serde::Serialize;
-use till_core::{QuarantineKey, QuarantineRow, SkuRow, StoreRow, TerminalRow, Totals, flag};
-use till_protocol::code::Reason;
+use till_core::{SkuRow, StoreRow, TerminalRow, Totals, flag};
 use till_protocol::id::{SkuId, StoreId, TerminalId, TillId};
 use till_protocol::quantity::unit;
 use till_protocol::time::Day;
@@ -264,81 +263,5 @@ pub fn stores(sources: &Sources<'_>, query: StoresQuery) -> Result<Answer<StoreS
         }
         ControlFlow::Continue(())
     })?;
-    Ok(Answer { rows, freshness })
-}
-
-/// Which quarantined events to show.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct QuarantineQuery {
-    /// Of one store; `None` for all.
-    pub store: Option<StoreId>,
-}
-
-/// A quarantined event, or a line of one.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
-pub struct QuarantineState {
-    /// The store.
-    pub store: u32,
-    /// The till.
-    pub terminal: u32,
-    /// Its life.
-    pub epoch: u32,
-    /// Sequence number of the event.
-    pub seq: u64,
-    /// The line that waits; absent where the whole event does.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub line: Option<u16>,
-    /// Why, in words.
-    pub reason: String,
-    /// Why, as a number.
-    pub reason_code: u16,
-    /// When it was received, RFC 3339 in UTC.
-    pub received_at: String,
-    /// The SKU that it waits for; absent where it waits for none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub sku: Option<String>,
-    /// The movement that waits, in units; absent where there is none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub quantity: Option<String>,
-}
-
-/// What is in quarantine, by store, terminal, epoch, sequence number and line.
-///
-/// # Errors
-/// [`StoreError`] when the rows cannot be read.
-pub fn quarantine(
-    sources: &Sources<'_>,
-    query: QuarantineQuery,
-) -> Result<Answer<QuarantineState>, StoreError> {
-    let freshness = sources.freshness()?;
-    let mut found: Vec<(QuarantineKey, QuarantineRow)> = Vec::new();
-    sources.views.quarantine(&mut |key, row| {
-        found.push((key, row));
-        ControlFlow::Continue(())
-    })?;
-    let mut rows = Vec::with_capacity(found.len());
-    for (key, row) in found {
-        let Ok(terminal) = TerminalId::from_u64(key.terminal) else {
-            continue;
-        };
-        if query.store.is_some_and(|wanted| wanted != terminal.store()) {
-            continue;
-        }
-        let waits = row.sku != 0;
-        rows.push(QuarantineState {
-            store: terminal.store().get(),
-            terminal: terminal.till().get(),
-            epoch: key.epoch,
-            seq: key.seq,
-            line: (key.line != u16::MAX).then_some(key.line),
-            reason: Reason::from_code(row.reason).to_string(),
-            reason_code: row.reason,
-            received_at: text::utc(row.received_at_us),
-            sku: waits
-                .then(|| text::sku(sources.views, row.sku))
-                .transpose()?,
-            quantity: waits.then(|| text::quantity(i128::from(row.quantity))),
-        });
-    }
     Ok(Answer { rows, freshness })
 }

@@ -46,8 +46,8 @@ pub(super) fn utc(us: i64) -> String {
     instant(&TimeZone::UTC, us)
 }
 
-/// The code of a currency.
-pub(super) fn currency(number: u16) -> String {
+/// The code of a currency; its number where it has none.
+pub fn currency(number: u16) -> String {
     Currency::from_numeric(number).map_or_else(
         |_| format!("{number:03}"),
         |currency| currency.code().to_owned(),

@@ -200,7 +200,8 @@ pub fn transactions(
     Ok(Answer { rows, freshness })
 }
 
-fn receipt_of(sale: &SaleEvent<'_>) -> String {
+/// The receipt of a sale: its text, else its number in decimal digits; empty where it has none.
+pub fn receipt_of(sale: &SaleEvent<'_>) -> String {
     let text = sale.texts.find(text_kind::RECEIPT);
     let number = sale.sale.receipt.to_native();
     match text {
@@ -208,6 +209,27 @@ fn receipt_of(sale: &SaleEvent<'_>) -> String {
         None if number == 0 => String::new(),
         None => number.to_string(),
     }
+}
+
+/// The customer's opaque reference in hexadecimal, where one is stated.
+pub fn customer_of(sale: &SaleEvent<'_>) -> Option<String> {
+    let customer = sale.refs.iter().find(|one| one.kind == reference::CUSTOMER);
+    customer.map(|one| one.value.iter().map(|b| format!("{b:02x}")).collect())
+}
+
+/// The name that a sale itself gives one of its tenders, where it does.
+pub fn stated_tender<'a>(sale: &SaleEvent<'a>, tender: u8) -> Option<&'a str> {
+    let item = u16::from(tender);
+    sale.texts.find_of(text_kind::TENDER_NAME, item)
+}
+
+/// Tips, change or cashback of a tender, by kind of `extra`, in minor units.
+pub fn extra_of(sale: &SaleEvent<'_>, tender: u8, kind: u8) -> i128 {
+    let extras = sale.extras.iter();
+    extras
+        .filter(|one| one.tender == tender && one.kind == kind)
+        .map(|one| i128::from(one.amount.to_native()))
+        .sum()
 }
 
 // Tells the transactions of one terminal in words.
@@ -254,7 +276,6 @@ impl<'a> Teller<'a> {
     ) -> Result<TransactionState, StoreError> {
         let head = &fact.record.head;
         let operator = sale.sale.operator.to_native();
-        let customer = sale.refs.iter().find(|one| one.kind == reference::CUSTOMER);
         Ok(TransactionState {
             store: self.terminal.store().get(),
             terminal: self.terminal.till().get(),
@@ -270,7 +291,7 @@ impl<'a> Teller<'a> {
             received_at: text::utc(head.received_at_us),
             day: day.to_string(),
             operator: (operator != 0).then_some(operator),
-            customer: customer.map(|one| one.value.iter().map(|b| format!("{b:02x}")).collect()),
+            customer: customer_of(sale),
             currency: text::currency(self.store.currency),
             totals: Sums::from(&Contributor::default().totals_of(sale)),
             lines: self.lines(sale)?,
@@ -284,11 +305,7 @@ impl<'a> Teller<'a> {
         let lines = sale.lines.iter().map(|line| {
             Ok(LineState {
                 sku: text::sku(self.views, line.sku.to_native())?,
-                kind: match line.kind {
-                    line_kind::RETURN => "return",
-                    line_kind::VOID => "void",
-                    _ => "sale",
-                },
+                kind: line_kind_name(line.kind),
                 quantity: text::quantity(i128::from(line.quantity.to_native())),
                 unit: unit::name(line.unit),
                 amount_minor: line.amount.to_native(),
@@ -300,20 +317,11 @@ impl<'a> Teller<'a> {
 
     fn tenders(&self, sale: &SaleEvent<'_>) -> Result<Vec<TenderState>, StoreError> {
         let tenders = (0_u8..).zip(sale.tenders).map(|(number, tender)| {
-            let name = sale
-                .texts
-                .find_of(text_kind::TENDER_NAME, u16::from(number));
-            let tender_name = match name {
+            let tender_name = match stated_tender(sale, number) {
                 Some(name) => name.to_owned(),
                 None => text::tender(self.views, sale.tender_key(u16::from(number)))?,
             };
-            let sum = |kind| -> i128 {
-                let extras = sale.extras.iter();
-                extras
-                    .filter(|one| one.tender == number && one.kind == kind)
-                    .map(|one| i128::from(one.amount.to_native()))
-                    .sum()
-            };
+            let sum = |kind| extra_of(sale, number, kind);
             Ok(TenderState {
                 tender: tender_name,
                 amount_minor: tender.amount.to_native(),
@@ -350,7 +358,8 @@ fn adjustments(sale: &SaleEvent<'_>) -> Vec<AdjustmentState> {
     adjustments.collect()
 }
 
-const fn kind_name(number: u8) -> &'static str {
+/// The name of a kind of sale.
+pub const fn kind_name(number: u8) -> &'static str {
     match number {
         kind::RETURN => "return",
         kind::EXCHANGE => "exchange",
@@ -359,7 +368,17 @@ const fn kind_name(number: u8) -> &'static str {
     }
 }
 
-const fn outcome_name(outcome: Outcome) -> &'static str {
+/// The name of a kind of line.
+pub const fn line_kind_name(number: u8) -> &'static str {
+    match number {
+        line_kind::RETURN => "return",
+        line_kind::VOID => "void",
+        _ => "sale",
+    }
+}
+
+/// The name of what became of an event.
+pub const fn outcome_name(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Applied => "applied",
         Outcome::Duplicate => "duplicate",

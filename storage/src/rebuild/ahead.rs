@@ -1,44 +1,37 @@
 //! Rows that know more than the journal: what it has lost.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
+use std::path::Path;
+
+use till_protocol::id::StoreId;
 
 use crate::base::{self, FoldError};
-use crate::journal::{Journal, Lost, range_of};
+use crate::disk::Disk;
+use crate::doctor::Report;
+use crate::journal::Lost;
 use crate::views::Views;
 
-/// Events whose terminals' rows know them and that neither journal nor base has. Reads the whole journal.
+/// Events whose terminals' rows know them and that neither journal nor base has, by what the doctor has found in the
+/// journal of a folder. The journal need not open.
 ///
 /// # Errors
-/// [`FoldError`] when rows, base or journal cannot be read.
-pub fn lost_end(journal: &Journal, views: &dyn Views) -> Result<Vec<Lost>, FoldError> {
-    let mut next: BTreeMap<(u64, u32), u64> = BTreeMap::new();
-    let mut has = |terminal: u64, epoch: u32, next_seq: u64| {
-        let known = next.entry((terminal, epoch)).or_insert(1);
-        *known = next_seq.max(*known);
-    };
-    base::terminals(journal.disk().as_ref(), journal.dir(), |terminal, row| {
+/// [`FoldError`] when rows or base cannot be read.
+pub fn lost_events(
+    (disk, dir): (&dyn Disk, &Path),
+    report: &Report,
+    views: &dyn Views,
+) -> Result<Vec<Lost>, FoldError> {
+    let mut next = report.next.clone();
+    base::terminals(disk, dir, |terminal, row| {
         for mark in &row.epochs {
-            has(terminal.to_u64(), mark.epoch, mark.next_seq);
+            let life = (terminal.to_u64(), mark.epoch);
+            let known = next.entry(life).or_insert(1);
+            *known = mark.next_seq.max(*known);
         }
-    })?;
-    for item in journal.records(journal.start()) {
-        let (_, record) = item?;
-        if let Some((_, last)) = range_of(&record.head) {
-            has(
-                record.head.terminal,
-                record.head.epoch,
-                last.saturating_add(1),
-            );
-        }
-    }
-    let mut stores = Vec::new();
-    views.stores(&mut |store, _| {
-        stores.push(store);
-        ControlFlow::Continue(())
     })?;
     let mut lost = Vec::new();
-    for store in stores {
+    for store in stores_of(views)? {
         views.terminals(store, &mut |terminal, row| {
             for mark in &row.epochs {
                 let key = (terminal.to_u64(), mark.epoch);
@@ -57,4 +50,62 @@ pub fn lost_end(journal: &Journal, views: &dyn Views) -> Result<Vec<Lost>, FoldE
         })?;
     }
     Ok(lost)
+}
+
+/// A store whose registration neither journal nor base has.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct LostRegistration {
+    /// The store.
+    pub store: StoreId,
+    /// Its records in the journal: nobody can apply them without currency and time zone.
+    pub records: u64,
+    /// Whether rows still know the registration, so that a rebuild states it again.
+    pub in_rows: bool,
+}
+
+/// Registrations that are lost, by what the doctor has found in the journal of a folder: stores that have records, or rows,
+/// and no registration. `aside` are stores that older copies of the rows know.
+///
+/// # Errors
+/// [`FoldError`] when rows or base cannot be read.
+pub fn lost_registrations(
+    (disk, dir): (&dyn Disk, &Path),
+    report: &Report,
+    views: Option<&dyn Views>,
+    aside: &BTreeSet<StoreId>,
+) -> Result<Vec<LostRegistration>, FoldError> {
+    let mut found = BTreeMap::new();
+    for (store, records) in report.owners.unregistered() {
+        found.insert(store, (records, aside.contains(&store)));
+    }
+    if let Some(views) = views {
+        let registered: BTreeSet<StoreId> = report.owners.registered().collect();
+        for store in stores_of(views)? {
+            if !registered.contains(&store) {
+                found.entry(store).or_insert((0, true)).1 = true;
+            }
+        }
+    }
+    if !found.is_empty() {
+        for store in base::stores(disk, dir)? {
+            found.remove(&store);
+        }
+    }
+    let found = found.into_iter();
+    Ok(found
+        .map(|(store, (records, in_rows))| LostRegistration {
+            store,
+            records,
+            in_rows,
+        })
+        .collect())
+}
+
+fn stores_of(views: &dyn Views) -> Result<Vec<StoreId>, FoldError> {
+    let mut stores = Vec::new();
+    views.stores(&mut |store, _| {
+        stores.push(store);
+        ControlFlow::Continue(())
+    })?;
+    Ok(stores)
 }

@@ -2,16 +2,17 @@
 
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use till_core::{Record, RecordKind, Rows as _, Shard, ShardConfig};
+use till_core::{Placed, Record, RecordKind, Rows as _, Shard, ShardConfig};
 use till_protocol::id::{StoreId, TerminalId};
 
-use super::{FactRows, Registrations, store_of};
+use super::{FactRows, Registrations, Unplaced, store_of};
 use crate::base::FoldError;
 use crate::journal::Lsn;
 use crate::query::FactReader;
-use crate::views::{FlushBatch, Views};
+use crate::views::{FlushBatch, WriteViews};
 
 /// Rows that wait in memory before a fold writes them.
 const DIRTY_ROWS_MAX: usize = 500_000;
@@ -19,28 +20,41 @@ const DIRTY_ROWS_MAX: usize = 500_000;
 const RECORDS_PER_LOOK: u32 = 256;
 
 /// One shard that folds records into views.
-#[derive(Debug)]
 pub struct Fold<'a> {
     shard: Shard,
+    views: &'a dyn WriteViews,
     rows: FactRows<'a>,
     records: u32,
     dirty_rows_max: usize,
     registrations: Option<&'a Registrations>,
     registered: BTreeSet<StoreId>,
     left_out: BTreeMap<StoreId, u64>,
+    waits: BTreeSet<StoreId>,
+    unplaced: Vec<Unplaced>,
+}
+
+impl fmt::Debug for Fold<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fold")
+            .field("left_out", &self.left_out)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<'a> Fold<'a> {
     /// A fold that starts from what the views hold.
-    pub fn new(views: &'a dyn Views, facts: &'a dyn FactReader, config: ShardConfig) -> Self {
+    pub fn new(views: &'a dyn WriteViews, facts: &'a dyn FactReader, config: ShardConfig) -> Self {
         Self {
             shard: Shard::new(config),
+            views,
             rows: FactRows::new(views, facts),
             records: 0,
             dirty_rows_max: DIRTY_ROWS_MAX,
             registrations: None,
             registered: BTreeSet::new(),
             left_out: BTreeMap::new(),
+            waits: BTreeSet::new(),
+            unplaced: Vec::new(),
         }
     }
 
@@ -58,6 +72,14 @@ impl<'a> Fold<'a> {
         self
     }
 
+    /// Leaves these stores alone, also where a registration of theirs comes: records of them lie before the place that the
+    /// fold begins at and were not applied.
+    #[must_use]
+    pub fn without(mut self, stores: impl IntoIterator<Item = StoreId>) -> Self {
+        self.waits.extend(stores);
+        self
+    }
+
     /// Applies a record; what the views hold already changes nothing. A record of a store whose registration is lost waits
     /// in the journal, see [`left_out`](Self::left_out).
     ///
@@ -67,7 +89,9 @@ impl<'a> Fold<'a> {
         if !self.is_registered(record)? {
             return Ok(());
         }
-        apply(&mut self.shard, lsn, record, &self.rows)?;
+        if apply(&mut self.shard, lsn, record, &self.rows)? == Placed::Nowhere {
+            Unplaced::note(&mut self.unplaced, lsn, &record.head);
+        }
         self.records += 1;
         if self.records >= RECORDS_PER_LOOK {
             self.records = 0;
@@ -84,13 +108,18 @@ impl<'a> Fold<'a> {
         &self.left_out
     }
 
+    /// Records that fit nowhere and were not applied, in the order of the journal.
+    pub fn unplaced(&self) -> &[Unplaced] {
+        &self.unplaced
+    }
+
     /// Writes what is left; the views then hold every record that ends at or before `end`.
     ///
     /// # Errors
     /// [`FoldError::Store`].
     pub fn finish(mut self, end: Lsn) -> Result<(), FoldError> {
         self.flush(Some(end.get()))?;
-        self.rows.views().sync()?;
+        self.views.sync()?;
         Ok(())
     }
 
@@ -117,9 +146,10 @@ impl<'a> Fold<'a> {
         if self.registered.contains(&store) {
             return Ok(true);
         }
-        let known = record.head.kind == RecordKind::StoreRegistered
-            || self.rows.store(store)?.is_some()
-            || self.register(store)?;
+        let known = !self.waits.contains(&store)
+            && (record.head.kind == RecordKind::StoreRegistered
+                || self.rows.store(store)?.is_some()
+                || self.register(store)?);
         if known {
             self.registered.insert(store);
         } else {
@@ -145,7 +175,7 @@ impl<'a> Fold<'a> {
             return Ok(false);
         };
         // In front of every record.
-        self.shard.apply(0, &record, &self.rows)?;
+        let _held = self.shard.apply(0, &record, &self.rows)?;
         Ok(true)
     }
 
@@ -154,7 +184,7 @@ impl<'a> Fold<'a> {
         let generation = dirty.generation;
         let mut flush = FlushBatch::from(dirty);
         flush.checkpoint = checkpoint;
-        self.rows.views().write(&flush)?;
+        self.views.write(&flush)?;
         self.shard.flushed(generation);
         self.shard.passivate();
         Ok(())
@@ -170,7 +200,7 @@ fn apply(
     lsn: Lsn,
     record: &Record,
     rows: &FactRows<'_>,
-) -> Result<(), FoldError> {
+) -> Result<Placed, FoldError> {
     let applied = catch_unwind(AssertUnwindSafe(|| shard.apply(lsn.get(), record, rows)));
     let head = &record.head;
     applied

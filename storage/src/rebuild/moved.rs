@@ -53,11 +53,6 @@ impl<'a> FactRows<'a> {
         self.settle = Some(settle);
         self
     }
-
-    /// The views alone.
-    pub fn views(&self) -> &'a dyn Views {
-        self.views
-    }
 }
 
 // Sums of movements of one SKU after a key.

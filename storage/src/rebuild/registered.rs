@@ -54,6 +54,11 @@ impl Registrations {
         Ok(given)
     }
 
+    /// Takes in that a store has this row, and that neither journal nor base says so.
+    pub fn restate(&self, store: StoreId, row: &StoreRow) {
+        lock(&self.restated).insert(store, registration_of(store, row));
+    }
+
     /// Registrations that were asked for and that the journal has nowhere: to be journalled again.
     pub fn restated(&self) -> Vec<Record> {
         lock(&self.restated).values().cloned().collect()

@@ -20,7 +20,7 @@ use crate::journal::testing::{all, append_each, open};
 use crate::memory::MemoryViews;
 use crate::names::NameBook;
 use crate::query::{Bound, FactReader, SalesQuery, Sources, TransactionQuery, sales, transactions};
-use crate::views::{FlushBatch, Views};
+use crate::views::{FlushBatch, Views, WriteViews as _};
 use crate::world::{MIDNIGHT_US, MINUTE_US, World, cash, line, named, sale_at, store, till};
 
 const CODE: &str = "MILK";

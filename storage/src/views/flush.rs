@@ -6,7 +6,7 @@ use till_core::{
 };
 use till_protocol::id::{EventId, SkuId, StoreId, TerminalId};
 
-/// Absolute rows that one call of [`Views::write`](super::Views::write) puts in place, whole.
+/// Absolute rows that one call of [`WriteViews::write`](super::WriteViews::write) puts in place, whole.
 ///
 /// Where a key comes twice, the later row stands. The row of each store that has other rows here is among `stores`,
 /// with the journal position up to which they hold every record of that store.

@@ -9,7 +9,7 @@ use till_protocol::time::Timestamp;
 use till_protocol::verified::Verified;
 use till_protocol::view::View;
 
-use super::decide::{Decider, refusal_of};
+use super::decide::{Decider, reason_of};
 use super::plan::{Planner, Scope};
 use super::tally::{Tally, compress};
 use super::{Handled, SessionKey, Shard};
@@ -21,12 +21,23 @@ use crate::terminal::Window;
 
 /// What a frame is called in the sequence of its terminal.
 #[derive(Clone, Copy, Debug)]
-struct Span {
-    family: u8,
-    version: u8,
-    first_seq: u64,
-    count: u32,
-    skip: u32,
+pub(super) struct Span {
+    pub(super) family: u8,
+    pub(super) version: u8,
+    pub(super) first_seq: u64,
+    pub(super) count: u32,
+    pub(super) skip: u32,
+}
+
+/// What was found out about the events of a frame before they are decided; all by rising index.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Found<'f> {
+    /// Events that are refused.
+    pub(super) refusals: &'f [(u32, Reason)],
+    /// Events in which card data was masked.
+    pub(super) masked: &'f [u32],
+    /// Events that stay set aside, as they were when they were received.
+    pub(super) aside: &'f [(u32, Reason)],
 }
 
 impl Shard {
@@ -57,7 +68,12 @@ impl Shard {
         };
         let view = batch.view();
         let scope = self.scope(session.terminal, session.epoch.get(), u64::MAX, rows);
-        let decided = self.decide((now, session), batch, span, &scope, names)?;
+        let found = Found {
+            refusals: batch.refusals(),
+            masked: batch.masked(),
+            aside: &[],
+        };
+        let decided = self.decide((now, session), (&view, found), span, &scope, names)?;
         let head = head(session, span, now, batch.mark(span.count.saturating_sub(1)));
         let record = self.record_of(head, &batch.frame().payload, decided);
         self.settle(&record, Some(&view), &scope);
@@ -168,33 +184,34 @@ impl Shard {
     }
 
     // Verdicts on all events from `span.skip` on; the changes are in the plan.
-    fn decide(
+    pub(super) fn decide(
         &mut self,
         (now, session): (Timestamp, SessionKey),
-        batch: &Verified,
+        (view, found): (&View<'_>, Found<'_>),
         span: Span,
         scope: &Scope<'_>,
         names: &dyn Names,
     ) -> Result<Vec<Verdict>, RowsError> {
-        let view = batch.view();
         self.plan.ops.clear();
         let mut collided = mem::take(&mut self.collided);
         collided.clear();
         if let Some(terminal) = self.actors.terminals.get(&scope.terminal) {
             collided.extend_from_slice(&terminal.collided);
         }
-        let refusals = batch.refusals();
-        let is_new = |index| index >= span.skip && refusal_of(refusals, index).is_none();
+        let is_new = |index| {
+            index >= span.skip
+                && reason_of(found.refusals, index).is_none()
+                && reason_of(found.aside, index).is_none()
+        };
         self.names.has_new = false;
         self.plan.named.clear();
-        if Sides::of(&view).texts {
-            self.claim_names(&view, is_new, names, &mut collided)?;
+        if Sides::of(view).texts {
+            self.claim_names(view, is_new, names, &mut collided)?;
         }
         let mut decider = Decider {
             now,
             session,
-            refusals,
-            masked: batch.masked(),
+            found,
             names,
             event_ids: &self.event_ids,
             named: mem::take(&mut self.plan.named),
@@ -207,8 +224,8 @@ impl Shard {
             contributor: &mut self.contributor,
             plan: &mut self.plan,
         };
-        planner.look_ahead(scope, &view);
-        let result = for_each(&view, |index, event| {
+        planner.look_ahead(scope, view);
+        let result = for_each(view, |index, event| {
             if index < span.skip || index >= span.count {
                 return Ok(());
             }
@@ -233,7 +250,12 @@ impl Shard {
     }
 
     // Events that are all known by their ids need no payload, unless it brings names.
-    fn record_of(&self, mut head: RecordHead, payload: &Bytes, verdicts: Vec<Verdict>) -> Record {
+    pub(super) fn record_of(
+        &self,
+        mut head: RecordHead,
+        payload: &Bytes,
+        verdicts: Vec<Verdict>,
+    ) -> Record {
         let fresh = head.count - head.skip;
         let duplicates = verdicts
             .iter()
@@ -300,16 +322,21 @@ impl Shard {
                 let Some(id) = event.event_id() else {
                     return Ok(());
                 };
-                let id = id.in_store(store);
-                if owns_its_id(record, index) {
-                    let row = EventIdRow {
-                        terminal: head.terminal,
-                        epoch: head.epoch,
-                        seq: head.first_seq + u64::from(index),
-                        content: event.content(),
-                    };
-                    self.event_ids.insert(&id, row, self.actors.generation);
-                }
+                let Some(stands) = stands_for(record, index) else {
+                    return Ok(());
+                };
+                let content = event.content();
+                let id = match stands {
+                    Stands::Id => id.in_store(store),
+                    Stands::IdAndContent => id.in_store(store).with_content(content),
+                };
+                let row = EventIdRow {
+                    terminal: head.terminal,
+                    epoch: head.epoch,
+                    seq: head.first_seq + u64::from(index),
+                    content,
+                };
+                self.event_ids.insert(&id, row, self.actors.generation);
                 Ok(())
             });
         if let Err(never) = done {
@@ -347,7 +374,7 @@ impl Shard {
         }
     }
 
-    fn count_live(&mut self, record: &Record) {
+    pub(super) fn count_live(&mut self, record: &Record) {
         let tally = Tally::of(record);
         self.counters.received += u64::from(record.head.count);
         self.counters.duplicate += u64::from(record.head.skip) + tally.duplicate;
@@ -357,7 +384,7 @@ impl Shard {
         self.counters.unbalanced += tally.unbalanced;
     }
 
-    fn handled(&self, record: Record) -> Handled {
+    pub(super) fn handled(&self, record: Record) -> Handled {
         let head = &record.head;
         let mut refusals = Vec::new();
         for index in head.skip..head.count {
@@ -397,13 +424,26 @@ fn head(session: SessionKey, span: Span, now: Timestamp, mark: u64) -> RecordHea
     }
 }
 
-// An event id stands for the first durable event that had it. A conflict's id is another event's.
-fn owns_its_id(record: &Record, index: u32) -> bool {
-    match record.outcome(index) {
-        Some((Outcome::Applied, _)) => true,
-        Some((Outcome::Quarantined, _)) => record
-            .verdict(index)
-            .is_none_or(|verdict| verdict.reason != Reason::Conflict.code()),
-        Some((Outcome::Duplicate | Outcome::Refused, _)) | None => false,
+/// What an event is remembered by.
+enum Stands {
+    /// Its id: it is the first durable event that had it.
+    Id,
+    /// Its id and its content: the id is another event's, and with this content it has come before.
+    IdAndContent,
+}
+
+fn stands_for(record: &Record, index: u32) -> Option<Stands> {
+    match record.outcome(index)? {
+        (Outcome::Applied, _) => Some(Stands::Id),
+        (Outcome::Quarantined, _) => {
+            let reason = record.verdict(index).map(|verdict| verdict.reason);
+            let is_conflict = reason == Some(Reason::Conflict.code());
+            Some(if is_conflict {
+                Stands::IdAndContent
+            } else {
+                Stands::Id
+            })
+        }
+        (Outcome::Duplicate | Outcome::Refused, _) => None,
     }
 }

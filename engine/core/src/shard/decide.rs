@@ -1,9 +1,11 @@
 //! The verdict on one event: refused, known, set aside, or taken with its flags. In this order; the first that holds wins.
 
 use till_protocol::code::Reason;
+use till_protocol::id::EventId;
 use till_protocol::time::Timestamp;
 
 use super::SessionKey;
+use super::batch::Found;
 use super::ids::EventIds;
 use super::names::names_any;
 use super::plan::{Planner, Scope};
@@ -18,8 +20,7 @@ use crate::row::{EventIdRow, Names, RowsError, Space};
 pub(super) struct Decider<'d> {
     pub(super) now: Timestamp,
     pub(super) session: SessionKey,
-    pub(super) refusals: &'d [(u32, Reason)],
-    pub(super) masked: &'d [u32],
+    pub(super) found: Found<'d>,
     pub(super) names: &'d dyn Names,
     pub(super) event_ids: &'d EventIds,
     /// SKUs that the batch names, sorted.
@@ -80,7 +81,7 @@ impl Decider<'_> {
         index: u32,
         seq: u64,
     ) -> Result<Option<(Outcome, Option<Reason>)>, RowsError> {
-        if let Some(reason) = refusal_of(self.refusals, index) {
+        if let Some(reason) = reason_of(self.found.refusals, index) {
             return Ok(Some((Outcome::Refused, Some(reason))));
         }
         if let Some(id) = event.event_id().map(|id| id.in_store(scope.store)) {
@@ -91,27 +92,46 @@ impl Decider<'_> {
                 seq,
                 content,
             };
-            let known = match self.in_batch.get(&id.to_bytes()) {
-                Some(row) => Some(*row),
-                None => self.event_ids.find(&id, scope.rows)?,
-            };
-            match known {
-                Some(row)
-                    if (row.terminal, row.epoch, row.seq) == (own.terminal, own.epoch, seq) => {}
+            match self.known(&id, scope)? {
+                Some(row) if is_same(&row, &own) => {}
                 Some(row) if row.content == content => {
                     return Ok(Some((Outcome::Duplicate, None)));
                 }
-                Some(_) => {
-                    return Ok(Some((Outcome::Quarantined, Some(Reason::Conflict))));
-                }
+                Some(_) => return Ok(Some(self.conflict(&id, own, scope)?)),
                 None => {
                     self.in_batch.insert(id.to_bytes(), own);
                 }
             }
         }
-        Ok(self
-            .collision(event)
+        Ok(reason_of(self.found.aside, index)
+            .or_else(|| self.collision(event))
             .map(|reason| (Outcome::Quarantined, Some(reason))))
+    }
+
+    // The event that an id stands for, this batch included.
+    fn known(&self, id: &EventId, scope: &Scope<'_>) -> Result<Option<EventIdRow>, RowsError> {
+        match self.in_batch.get(&id.to_bytes()) {
+            Some(row) => Ok(Some(*row)),
+            None => self.event_ids.find(id, scope.rows),
+        }
+    }
+
+    // An event whose id stands for other content is set aside once, however often it comes.
+    fn conflict(
+        &mut self,
+        id: &EventId,
+        own: EventIdRow,
+        scope: &Scope<'_>,
+    ) -> Result<(Outcome, Option<Reason>), RowsError> {
+        let pair = id.with_content(own.content);
+        match self.known(&pair, scope)? {
+            Some(row) if !is_same(&row, &own) => return Ok((Outcome::Duplicate, None)),
+            Some(_) => {}
+            None => {
+                self.in_batch.insert(pair.to_bytes(), own);
+            }
+        }
+        Ok((Outcome::Quarantined, Some(Reason::Conflict)))
     }
 
     // An event that uses an id of two names is set aside: merging them could not be undone.
@@ -146,7 +166,7 @@ impl Decider<'_> {
         if self.session.clock_suspect {
             flags |= flag::CLOCK_SUSPECT;
         }
-        if self.masked.contains(&index) {
+        if self.found.masked.contains(&index) {
             flags |= flag::CARD_MASKED;
         }
         if event.is_training() {
@@ -179,13 +199,18 @@ impl Decider<'_> {
     }
 }
 
-/// Why the frame's check refused an event.
-pub(super) fn refusal_of(refusals: &[(u32, Reason)], index: u32) -> Option<Reason> {
-    if refusals.is_empty() {
+// Whether two rows are of one event: a retry meets itself.
+fn is_same(one: &EventIdRow, other: &EventIdRow) -> bool {
+    (one.terminal, one.epoch, one.seq) == (other.terminal, other.epoch, other.seq)
+}
+
+/// The reason that stands beside an index, if there is one.
+pub(super) fn reason_of(reasons: &[(u32, Reason)], index: u32) -> Option<Reason> {
+    if reasons.is_empty() {
         return None;
     }
-    let at = refusals
-        .binary_search_by_key(&index, |(refused, _)| *refused)
+    let at = reasons
+        .binary_search_by_key(&index, |(other, _)| *other)
         .ok()?;
-    refusals.get(at).map(|(_, reason)| *reason)
+    reasons.get(at).map(|(_, reason)| *reason)
 }

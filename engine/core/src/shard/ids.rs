@@ -45,6 +45,13 @@ impl EventIds {
         self.recent.retain(|_, (_, taken)| *taken > generation);
     }
 
+    /// Forgets the ids of events of some stores, flushed or not.
+    pub(crate) fn release(&mut self, has_left: impl Fn(u64) -> bool) {
+        self.recent.retain(|_, (row, _)| !has_left(row.terminal));
+        let recent = &self.recent;
+        self.dirty.retain(|id| recent.contains_key(id));
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.recent.len()
     }

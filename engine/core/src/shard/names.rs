@@ -68,6 +68,13 @@ impl NameBook {
         Ok(true)
     }
 
+    /// Gives each name out again with its next use: whether those that were given out are written is not known any more.
+    pub(crate) fn write_again(&mut self) {
+        for recent in self.skus.values_mut().chain(self.tenders.values_mut()) {
+            recent.written = false;
+        }
+    }
+
     /// Puts a name among the rows to flush.
     fn write(&mut self, space: Space, name: &str) {
         let recent = self.recent(space, name);

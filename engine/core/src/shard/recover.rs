@@ -14,6 +14,17 @@ use crate::row::{Rows, RowsError, StoreRow};
 use crate::store::{Registration, StoreActor};
 use crate::terminal::Window;
 
+/// What became of a record of the past.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[must_use]
+pub enum Placed {
+    /// The shard holds it, now or since before.
+    Held,
+    /// It fits nowhere: its terminal had come to other events under its sequence numbers, or to a newer life. Nothing of it
+    /// was applied.
+    Nowhere,
+}
+
 impl Shard {
     /// Applies a record of the journal as it was decided: the fold that a live run ends in. Records that the store's rows
     /// hold already (its `applied` is not below `position`) change nothing.
@@ -26,10 +37,13 @@ impl Shard {
         position: u64,
         record: &Record,
         rows: &dyn Rows,
-    ) -> Result<(), RowsError> {
+    ) -> Result<Placed, RowsError> {
         match record.head.kind {
-            RecordKind::StoreRegistered => return self.apply_registration(position, record, rows),
-            RecordKind::SkuAlias | RecordKind::BaseRow => return Ok(()),
+            RecordKind::StoreRegistered => {
+                self.apply_registration(position, record, rows)?;
+                return Ok(Placed::Held);
+            }
+            RecordKind::SkuAlias | RecordKind::BaseRow => return Ok(Placed::Held),
             RecordKind::Batch
             | RecordKind::Tombstones
             | RecordKind::Duplicates
@@ -46,17 +60,18 @@ impl Shard {
             ));
         };
         if actor.row.applied >= position {
-            return Ok(());
+            return Ok(Placed::Held);
         }
         self.actors.terminal(terminal, rows)?;
         let scope = self.scope(terminal, record.head.epoch, position, rows);
-        if record.head.kind == RecordKind::Retry {
+        let placed = if record.head.kind == RecordKind::Retry {
             self.apply_retry(record, &scope)?;
+            Placed::Held
         } else {
-            self.apply_events(position, record, &scope)?;
-        }
+            self.apply_events(position, record, &scope)?
+        };
         self.mark_applied(store, position);
-        Ok(())
+        Ok(placed)
     }
 
     fn apply_events(
@@ -64,22 +79,24 @@ impl Shard {
         position: u64,
         record: &Record,
         scope: &Scope<'_>,
-    ) -> Result<(), RowsError> {
+    ) -> Result<Placed, RowsError> {
         let head = &record.head;
-        let window = self
-            .actors
-            .terminals
-            .get(&scope.terminal)
-            .map_or(Window::Next { skip: head.skip }, |actor| {
-                actor.row.window(head.epoch, head.first_seq, head.count)
-            });
+        let window = self.actors.terminals.get(&scope.terminal).map_or(
+            Window::Next { skip: head.skip },
+            |actor| {
+                let row = &actor.row;
+                row.window_of_record(head.epoch, head.first_seq, head.count)
+            },
+        );
         match window {
             Window::Next { skip } if skip == head.skip => {}
-            // A salvaged journal has gaps; what is left of it is applied.
+            // A salvaged journal has gaps; what is left of it is applied. What was known when the record was decided may lie
+            // in a gap, too.
             Window::Gap { .. } => self.violations.count(InvariantId::Seq1),
+            Window::Next { skip } if skip < head.skip => self.violations.count(InvariantId::Seq1),
             Window::Next { .. } | Window::Known | Window::Closed => {
                 self.violations.count(InvariantId::Seq2);
-                return Ok(());
+                return Ok(Placed::Nowhere);
             }
         }
         self.plan.ops.clear();
@@ -92,7 +109,7 @@ impl Shard {
             self.settle(record, None, scope);
         }
         self.counters.replayed += u64::from(head.count - head.skip);
-        Ok(())
+        Ok(Placed::Held)
     }
 
     /// Plans the events of a record that took effect.

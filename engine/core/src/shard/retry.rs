@@ -8,6 +8,7 @@ use till_protocol::time::Timestamp;
 use till_protocol::verified::Verified;
 use till_protocol::view::View;
 
+use super::batch::Found;
 use super::decide::Decider;
 use super::names::names_all_skus;
 use super::plan::{Planner, Scope};
@@ -170,8 +171,10 @@ impl Shard {
                 epoch,
                 clock_suspect,
             },
-            refusals: &[],
-            masked: &masked,
+            found: Found {
+                masked: &masked,
+                ..Found::default()
+            },
             names,
             event_ids: &self.event_ids,
             named: std::mem::take(&mut self.plan.named),
@@ -315,7 +318,7 @@ impl Shard {
             }
         }
         for verdict in &record.verdicts {
-            self.release(record, verdict);
+            self.set_free(record, verdict);
         }
         self.touch_terminal(scope.terminal, self.actors.generation);
         self.touch_store(scope.store.get());
@@ -323,7 +326,7 @@ impl Shard {
     }
 
     // Takes an entry out of the quarantine.
-    fn release(&mut self, record: &Record, verdict: &Verdict) {
+    fn set_free(&mut self, record: &Record, verdict: &Verdict) {
         let key = QuarantineKey {
             terminal: record.head.terminal,
             epoch: record.head.epoch,

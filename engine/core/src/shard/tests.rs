@@ -1,6 +1,10 @@
 //! Stories about shards, told against a store of rows in memory.
 
+mod adopting;
+mod backlog;
 mod counting;
+mod gaps;
+mod leaving;
 mod memory;
 mod properties;
 mod quarantine;

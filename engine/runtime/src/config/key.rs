@@ -32,6 +32,8 @@ pub enum Kind {
     Bool,
     /// One of some words.
     Choice(&'static [&'static str]),
+    /// A text; empty where the setting may be left out.
+    Text,
     /// An ISO 4217 code.
     Currency,
     /// An IANA name of a time zone.
@@ -335,6 +337,92 @@ pub const KEYS: &[Key] = &[
         about: "The server's private key (PEM); needed unless pki.dev is true.",
         cost: "Readable by the engine's user alone.",
     },
+    Key {
+        name: "pki.identity",
+        kind: Kind::Path,
+        default: "",
+        unit: "",
+        about: "With pki.dev: the identity file (PEM) that another engine made, to be one of its cluster instead of an authority of its own.",
+        cost: "Whoever has the file may speak for every terminal, and for an engine.",
+    },
+    Key {
+        name: "store.kind",
+        kind: Kind::Choice(&["embedded", "scylla"]),
+        default: "embedded",
+        unit: "",
+        about: "Where rows go: into the data folder, or into ScyllaDB (or Apache Cassandra 5), which several engines share.",
+        cost: "A shared store survives the loss of an engine's disk, and makes devices wait for it before they forget their events.",
+    },
+    Key {
+        name: "store.scylla",
+        kind: Kind::Text,
+        default: "",
+        unit: "",
+        about: "Nodes of the shared store, HOST:PORT with commas between; the others are learnt from them.",
+        cost: "Name two or three, so that one may be down at a start.",
+    },
+    Key {
+        name: "store.keyspace",
+        kind: Kind::Text,
+        default: "tillstream",
+        unit: "",
+        about: "Keyspace of the shared store; `tillstream schema apply` makes it.",
+        cost: "One keyspace is one chain.",
+    },
+    Key {
+        name: "store.user",
+        kind: Kind::Text,
+        default: "",
+        unit: "",
+        about: "User of the shared store; empty where it asks for none.",
+        cost: "It needs to read and change the tables of the keyspace, not to make them.",
+    },
+    Key {
+        name: "store.password_file",
+        kind: Kind::Path,
+        default: "",
+        unit: "",
+        about: "File with the password of that user.",
+        cost: "Readable by the engine's user alone.",
+    },
+    Key {
+        name: "store.ca",
+        kind: Kind::Path,
+        default: "",
+        unit: "",
+        about: "Authority (PEM) that signed the shared store's certificates; empty speaks without TLS.",
+        cost: "Certificates have to name the nodes' addresses.",
+    },
+    Key {
+        name: "cluster.lease_ms",
+        kind: Kind::Number {
+            min: 500,
+            max: 600_000,
+        },
+        default: "5000",
+        unit: "milliseconds",
+        about: "How long a silent engine keeps its stores; others serve them at most 2 s after that.",
+        cost: "Shorter takes over sooner, also from an engine that only stood still.",
+    },
+    Key {
+        name: "cluster.advertise",
+        kind: Kind::Text,
+        default: "",
+        unit: "",
+        about: "Address HOST:PORT under which devices reach this engine, for other engines to send them to; empty is the address it listens at.",
+        cost: "Needed where it listens at 0.0.0.0 or behind a translation of addresses.",
+    },
+    Key {
+        name: "cluster.backlog_bytes",
+        kind: Kind::Bytes {
+            min: 4 * MIB,
+            max: 16 * GIB,
+        },
+        default: "256MiB",
+        unit: "bytes",
+        about: "Bytes that may be journalled and not yet committed to the shared store; beyond, devices wait.",
+        cost: "A commit holds them in memory twice: what a slow or absent store costs.",
+    },
 ];
 
 /// The key with this name.
@@ -376,39 +464,6 @@ fn distance(one: &str, other: &str) -> usize {
     row.last().copied().unwrap_or(usize::MAX)
 }
 
-/// The reference file: every key with its sentence, unit, cost and default.
-pub fn reference() -> String {
-    use std::fmt::Write as _;
-    let mut text = String::from(
-        "# Every setting of tillstream with its default. A setting is taken from a flag, else from the environment\n\
-         # (TILLSTREAM_SECTION__KEY), else from this file, else the default. Unknown keys are errors.\n",
-    );
-    let mut section = "";
-    for key in KEYS {
-        let (group, bare) = key.name.split_once('.').unwrap_or(("", key.name));
-        if group != section {
-            section = group;
-            // Writing to a String cannot fail.
-            let _written = write!(text, "\n[{group}]\n");
-        }
-        let unit = if key.unit.is_empty() {
-            String::new()
-        } else {
-            format!(" In {}.", key.unit)
-        };
-        let _written = writeln!(
-            text,
-            "# {}{unit}\n# {}\n# {bare} = {}\n",
-            key.about,
-            key.cost,
-            key.kind.written(key.default)
-        );
-    }
-    text.truncate(text.trim_end().len());
-    text.push('\n');
-    text
-}
-
 impl Kind {
     /// What may be written, in words.
     pub(super) fn allowed(self) -> String {
@@ -423,12 +478,14 @@ impl Kind {
             }
             Self::Bool => "true or false".to_owned(),
             Self::Choice(words) => words.join(" or "),
+            Self::Text => "a text".to_owned(),
             Self::Currency => "an ISO 4217 code like USD".to_owned(),
             Self::Zone => "an IANA time zone like Europe/Vienna".to_owned(),
         }
     }
 
-    fn written(self, value: &str) -> String {
+    /// A value as a file has it.
+    pub(super) fn written(self, value: &str) -> String {
         let bare = matches!(self, Self::Number { .. } | Self::Bool);
         if bare {
             value.to_owned()

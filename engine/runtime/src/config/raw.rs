@@ -11,6 +11,7 @@ use till_protocol::currency::Currency;
 
 use super::Config;
 use super::key::{KEYS, Key, Kind, find, nearest};
+use super::variable::{self, Meaning};
 use super::zone_name;
 
 /// Where a value came from.
@@ -66,6 +67,14 @@ pub enum ConfigError {
         origin: Origin,
         /// The nearest known key.
         nearest: Option<&'static str>,
+    },
+    /// No such environment variable.
+    #[error("unknown environment variable {name}{}", suggestion(nearest.as_deref()))]
+    Variable {
+        /// What was set.
+        name: String,
+        /// The nearest that would be understood.
+        nearest: Option<String>,
     },
     /// A value that is not of the key's kind, or out of its range.
     #[error("{key} = {value} in {origin}: must be {allowed}")]
@@ -176,17 +185,17 @@ impl RawConfig {
         }
     }
 
-    /// Takes variables `TILLSTREAM_SECTION__KEY`; all others are none of its business.
+    /// Takes variables `TILLSTREAM_SECTION__KEY`. Another name that begins with `TILLSTREAM_` is an error, unless the
+    /// command line knows it or a cluster sets it by itself; all other variables are none of its business.
     pub fn environment(&mut self, variables: impl IntoIterator<Item = (String, String)>) {
         for (name, text) in variables {
-            let Some(rest) = name.strip_prefix("TILLSTREAM_") else {
-                continue;
-            };
-            let Some((section, key)) = rest.split_once("__") else {
-                continue;
-            };
-            let dotted = format!("{section}.{key}").to_ascii_lowercase();
-            self.put(&dotted, text, Origin::Environment(name));
+            match variable::meaning(&name) {
+                Meaning::Setting(key) => self.put(&key, text, Origin::Environment(name)),
+                Meaning::Unknown(nearest) => {
+                    self.errors.push(ConfigError::Variable { name, nearest });
+                }
+                Meaning::NotOurs => {}
+            }
         }
     }
 
@@ -205,6 +214,17 @@ impl RawConfig {
             )
         });
         rows.collect()
+    }
+
+    // Whether something that somebody meant to set is not among the values.
+    fn is_unclear(&self) -> bool {
+        self.errors.iter().any(|error| match error {
+            ConfigError::Read { .. }
+            | ConfigError::Toml { .. }
+            | ConfigError::Unknown { .. }
+            | ConfigError::Variable { .. } => true,
+            ConfigError::Value { .. } | ConfigError::Contradiction { .. } => false,
+        })
     }
 
     fn toml_value(&mut self, name: &str, value: &toml::Value, origin: &Origin) {
@@ -280,7 +300,10 @@ impl<'a> Reader<'a> {
                 .iter()
                 .any(|error| matches!(error, ConfigError::Value { key, .. } if *key == name))
         };
-        if refused(key) || refused(other) {
+        // Two that nobody set say nothing while something that was set could not be understood: it may have been one of them.
+        let is_set = |name| self.raw.values.contains_key(name);
+        let is_guess = self.raw.is_unclear() && !is_set(key) && !is_set(other);
+        if is_guess || refused(key) || refused(other) {
             return;
         }
         self.errors.push(ConfigError::Contradiction {
@@ -295,6 +318,11 @@ impl<'a> Reader<'a> {
     pub(super) fn path(&mut self, name: &'static str) -> Option<PathBuf> {
         let text = self.text(name);
         (!text.is_empty()).then(|| PathBuf::from(text))
+    }
+
+    pub(super) fn words(&mut self, name: &'static str) -> Option<String> {
+        let text = self.text(name);
+        (!text.trim().is_empty()).then(|| text.trim().to_owned())
     }
 
     pub(super) fn address(&mut self, name: &'static str) -> SocketAddr {

@@ -94,6 +94,75 @@ fn an_unknown_key_is_an_error_that_names_the_nearest() {
 }
 
 #[test]
+fn an_unknown_variable_is_an_error_that_names_the_one_that_was_meant() {
+    let with = |name: &str, value: &str| {
+        let mut raw = raw("");
+        raw.environment([(name.to_owned(), value.to_owned())]);
+        errors(&raw)
+    };
+    for (name, meant) in [
+        ("TILLSTREAM_ENGINE_SHARDS", "TILLSTREAM_ENGINE__SHARDS"),
+        (
+            "TILLSTREAM_JOURNAL_SEGMENT_BYTES",
+            "TILLSTREAM_JOURNAL__SEGMENT_BYTES",
+        ),
+        ("TILLSTREAM_ENGINE_SHARD", "TILLSTREAM_ENGINE__SHARDS"),
+    ] {
+        assert_eq!(
+            with(name, "9999"),
+            [format!(
+                "unknown environment variable {name}; did you mean {meant}?"
+            )]
+        );
+    }
+    assert_eq!(
+        with("TILLSTREAM_FOO", "3"),
+        ["unknown environment variable TILLSTREAM_FOO; `tillstream check-config` lists all"]
+    );
+    // The command line's own, what a cluster sets for a service of this name, and what is not ours.
+    for name in [
+        "TILLSTREAM_CONFIG",
+        "TILLSTREAM_LOG",
+        "TILLSTREAM_SERVICE_HOST",
+        "TILLSTREAM_SERVICE_PORT_ADMIN",
+        "TILLSTREAM_PORT",
+        "TILLSTREAM_PORT_7880_UDP_ADDR",
+        "TILLSTREAM_ADMIN_PORT_7881_TCP",
+        "TILL_SEED",
+    ] {
+        assert_eq!(with(name, "x"), [""; 0], "{name}");
+    }
+}
+
+#[test]
+fn what_could_not_be_read_is_told_without_what_follows_from_it() {
+    let mut missing = RawConfig::new();
+    missing.file(Path::new("/no/such/till.toml"));
+    let mut torn = RawConfig::new();
+    torn.toml(Path::new("till.toml"), "[pki\ndev = true\n");
+    let mut misspelt = RawConfig::new();
+    misspelt.toml(Path::new("till.toml"), "[pki]\ndevv = true\n");
+    for raw in [missing, torn, misspelt] {
+        let found = errors(&raw);
+        assert_eq!(found.len(), 1, "{found:?}");
+    }
+    // What was set is held against the rest all the same.
+    let mut set = RawConfig::new();
+    set.toml(
+        Path::new("till.toml"),
+        "[pki]\nca = \"ca.pem\"\n[engine]\nshard = 1\n",
+    );
+    set.set("pki.dev", "true", "--dev");
+    let found = errors(&set);
+    assert!(
+        found
+            .iter()
+            .any(|text| text.contains("contradicts pki.dev")),
+        "{found:?}"
+    );
+}
+
+#[test]
 fn a_value_of_the_wrong_kind_or_range_names_key_origin_and_range() {
     for (toml, part) in [
         (

@@ -6,7 +6,9 @@ use till_protocol::codec::Frame;
 use till_protocol::id::{Seq, TerminalId};
 use till_protocol::reply::{Check, Checked};
 use till_protocol::verified::Verified;
-use till_storage::facts::{Fact, Facts, FactsError};
+use till_storage::facts::Fact;
+use till_storage::query::FactReader;
+use till_storage::views::StoreError;
 
 /// Events of a terminal that were refused, and why.
 pub(crate) type Refusals = Vec<(Seq, Reason)>;
@@ -17,21 +19,20 @@ pub(crate) type Refusals = Vec<(Seq, Reason)>;
 /// The events of a frame that could not be read have the mark 0, here as on the device. An event whose bytes were never
 /// journalled (it came under another sequence number before) cannot be compared.
 pub(crate) fn answer(
-    facts: &Facts,
+    facts: &dyn FactReader,
     terminal: TerminalId,
     check: &Check,
-) -> Result<(Checked, Refusals), FactsError> {
+) -> Result<(Checked, Refusals), StoreError> {
     let first = check.first_seq.get();
     let count = u64::try_from(check.marks.len()).unwrap_or(0);
     let last = first.saturating_add(count.saturating_sub(1));
     let mut known: Vec<Option<u64>> = vec![None; check.marks.len()];
     let mut refused = Refusals::new();
-    let found = facts.by_terminal(terminal.to_u64(), check.epoch.get(), first, last)?;
-    for fact in found {
-        let fact = fact?;
-        note_marks(&fact, first, &mut known);
-        note_refusals(&fact, first, last, &mut refused);
-    }
+    facts.of_run(terminal, check.epoch.get(), (first, last), &mut |fact| {
+        note_marks(fact, first, &mut known);
+        note_refusals(fact, first, last, &mut refused);
+        Ok(())
+    })?;
     let comparable = known.iter().take_while(|mark| mark.is_some()).count();
     let pairs = known.iter().zip(&check.marks);
     let matched = pairs
@@ -50,16 +51,16 @@ pub(crate) fn answer(
 
 /// Which of the events `first` to `last` of a life were refused. Reads the disk: for threads that may block.
 pub(crate) fn refusals(
-    facts: &Facts,
+    facts: &dyn FactReader,
     key: SessionKey,
     first: u64,
     last: u64,
-) -> Result<Refusals, FactsError> {
+) -> Result<Refusals, StoreError> {
     let mut refused = Refusals::new();
-    let found = facts.by_terminal(key.terminal.to_u64(), key.epoch.get(), first, last)?;
-    for fact in found {
-        note_refusals(&fact?, first, last, &mut refused);
-    }
+    facts.of_run(key.terminal, key.epoch.get(), (first, last), &mut |fact| {
+        note_refusals(fact, first, last, &mut refused);
+        Ok(())
+    })?;
     Ok(refused)
 }
 

@@ -11,7 +11,7 @@ use till_protocol::header::FrameHeader;
 use till_protocol::id::Seq;
 use till_protocol::reply::Hello;
 use till_protocol::verified::Verified;
-use till_storage::facts::Facts;
+use till_storage::query::FactReader;
 
 use super::check;
 use super::patience::Holding;
@@ -139,7 +139,8 @@ async fn tell_again(line: Line<'_>, frames: &[Frame]) -> Result<(), End> {
         }
         let last = first.saturating_add(count).saturating_sub(1);
         let last = last.min(greeted.known);
-        let look_up = move |facts: &Facts| check::refusals(facts, greeted.key, first, last);
+        let look_up =
+            move |facts: &dyn FactReader| check::refusals(facts, greeted.key, first, last);
         session.refused(&look_into(line, look_up).await?);
     }
     Ok(())

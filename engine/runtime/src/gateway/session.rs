@@ -3,6 +3,7 @@
 //! An ack speaks of what this stream has sent, never of what the engine knows besides: a device whose history is another
 //! one must not take it for its own.
 
+mod uncommitted;
 mod untold;
 
 use std::mem;
@@ -15,11 +16,13 @@ use till_core::SessionKey;
 use till_protocol::code::Reason;
 use till_protocol::id::{Seq, TerminalId};
 use till_protocol::limits::NOTICE_BYTES_MAX;
-use till_protocol::reply::{Ack, Bye, Checked, Nack, Slow, Welcome};
+use till_protocol::reply::{Ack, Bye, Checked, Message, Nack, Redirect, Slow, Welcome};
 use tokio::sync::{Notify, Semaphore, watch};
 
+use self::uncommitted::Uncommitted;
 use self::untold::Untold;
 pub(crate) use self::untold::{RUN_BYTES, RUNS_MAX};
+use crate::placement::Commits;
 
 /// One stream of one terminal. Shared by its reader, its writer, its shard and the journal's thread.
 #[derive(Debug)]
@@ -31,6 +34,8 @@ pub(crate) struct Session {
     welcomed: watch::Sender<bool>,
     /// Last sequence number that this stream has sent and that is durable; 0 = none.
     journalled: AtomicU64,
+    /// What is durable and not committed; `None` where the one is the other.
+    uncommitted: Option<Mutex<Uncommitted>>,
     /// What was asked for again, so that one gap is told once.
     nacked: AtomicU64,
     /// A newer session took its place, or it was ended: nothing more is taken from it.
@@ -56,6 +61,7 @@ pub(crate) struct Greeted {
 struct Outgoing {
     welcome: Option<Welcome>,
     acked: u64,
+    committed: u64,
     /// Refusals that no ack has told.
     untold: Untold,
     /// More refusals than fit came while the device did not listen: nothing more is acked.
@@ -63,8 +69,32 @@ struct Outgoing {
     nack: Option<Seq>,
     checked: Vec<(Checked, Vec<(Seq, Reason)>)>,
     slow: Option<u32>,
-    bye: Option<Bye>,
+    /// The end, once all that was sent is committed.
+    held: Option<Farewell>,
+    bye: Option<Message>,
     is_closed: bool,
+}
+
+/// How a session ends.
+#[derive(Clone, Debug)]
+pub(crate) enum Farewell {
+    /// The device is told why.
+    Bye(Reason),
+    /// The device is told where its store is served.
+    Redirect(String),
+    /// The device said goodbye itself.
+    Silent,
+}
+
+impl Farewell {
+    /// The words; `None` where there are none.
+    pub(crate) fn into_message(self) -> Option<Message> {
+        match self {
+            Self::Bye(reason) => Some(Bye::new(reason).into()),
+            Self::Redirect(address) => Some(Redirect { address }.into()),
+            Self::Silent => None,
+        }
+    }
 }
 
 /// Answers to Checks that may wait; a device asks one at a time.
@@ -80,12 +110,16 @@ pub(crate) struct Messages {
 }
 
 impl Session {
-    pub(crate) fn new(terminal: TerminalId, room: Arc<Semaphore>) -> Self {
+    pub(crate) fn new(terminal: TerminalId, room: Arc<Semaphore>, commits: Commits) -> Self {
         Self {
             terminal,
             greeted: OnceLock::new(),
             welcomed: watch::Sender::new(false),
             journalled: AtomicU64::new(0),
+            uncommitted: match commits {
+                Commits::WithJournal => None,
+                Commits::Apart => Some(Mutex::default()),
+            },
             nacked: AtomicU64::new(0),
             over: AtomicBool::new(false),
             room,
@@ -123,6 +157,11 @@ impl Session {
         self.greeted.get().copied().filter(|_| !self.is_over())
     }
 
+    /// Takes nothing more from it; its last word is on the way.
+    pub(crate) fn stop(&self) {
+        self.over.store(true, Ordering::Release);
+    }
+
     /// Whether it was ended or replaced.
     pub(crate) fn is_over(&self) -> bool {
         self.over.load(Ordering::Acquire)
@@ -135,14 +174,35 @@ impl Session {
         self.flag();
     }
 
-    /// What this stream has sent up to `upto` is durable. True: [`tell`](Self::tell) it, once its group is through; until then
-    /// more may come, and one message says it all.
+    /// What this stream has sent up to `upto` is durable at a place of the journal. True: [`tell`](Self::tell) it, once its
+    /// group is through; until then more may come, and one message says it all.
     #[must_use]
-    pub(crate) fn durable(&self, upto: u64, refusals: &[(Seq, Reason)]) -> bool {
+    pub(crate) fn durable(&self, place: u64, upto: u64, refusals: &[(Seq, Reason)]) -> bool {
         // Before the number rises, so that no ack covers a refused event without its refusal.
         self.refused(refusals);
         self.journalled.fetch_max(upto, Ordering::AcqRel);
+        if let Some(uncommitted) = &self.uncommitted {
+            uncommitted.lock().durable(place, upto);
+        }
         !self.flagged.swap(true, Ordering::AcqRel)
+    }
+
+    /// All that this terminal has in the journal up to a place is committed. Places never fall. Nothing is to be said where a
+    /// commit is not apart from the journal.
+    pub(crate) fn committed_upto(&self, place: u64) {
+        let Some(uncommitted) = &self.uncommitted else {
+            return;
+        };
+        let (has_risen, is_done) = {
+            let mut uncommitted = uncommitted.lock();
+            (uncommitted.committed_upto(place), uncommitted.is_done())
+        };
+        if is_done {
+            self.let_go();
+        }
+        if has_risen {
+            self.flag();
+        }
     }
 
     /// Wakes the writer.
@@ -203,7 +263,45 @@ impl Session {
         if let Some(text) = text {
             bye.text = cut(text);
         }
-        self.out.lock().bye.get_or_insert(bye);
+        self.say_last(bye.into());
+        self.end();
+    }
+
+    // The first reason stands, also one that waits.
+    fn say_last(&self, last: Message) {
+        let mut out = self.out.lock();
+        match out.held.take() {
+            Some(held) => out.end_with(held),
+            None => {
+                out.bye.get_or_insert(last);
+            }
+        }
+    }
+
+    /// Ends the stream once all that it has sent is committed: nothing more is taken from it, and its last ack leaves before
+    /// the last word. Whoever waits for that bounds the wait by [`Session::let_go`].
+    pub(crate) fn end_committed(&self, last: Farewell) {
+        self.over.store(true, Ordering::Release);
+        self.out.lock().held.get_or_insert(last);
+        // Looked at once the word is there: a commit in the meantime finds it.
+        let is_done = self
+            .uncommitted
+            .as_ref()
+            .is_none_or(|all| all.lock().is_done());
+        if is_done {
+            self.let_go();
+        }
+        self.welcomed.send_modify(|_| {});
+    }
+
+    /// Says the last word now, if one waits for a commit.
+    pub(crate) fn let_go(&self) {
+        let mut out = self.out.lock();
+        let Some(held) = out.held.take() else {
+            return;
+        };
+        out.end_with(held);
+        drop(out);
         self.end();
     }
 
@@ -238,8 +336,10 @@ impl Session {
         if let Some(welcome) = out.welcome.take() {
             bytes.put(welcome.encode());
         }
+        // What is committed is read first: it is never more than what is durable.
+        let committed = self.uncommitted.as_ref().map(|all| all.lock().committed());
         let upto = self.journalled.load(Ordering::Acquire);
-        if out.put_ack(&mut bytes, upto) {
+        if out.put_ack(&mut bytes, upto, committed.unwrap_or(upto)) {
             drop(out);
             self.flag();
             return Messages {
@@ -252,7 +352,7 @@ impl Session {
         }
         for (checked, refusals) in mem::take(&mut out.checked) {
             if !refusals.is_empty() {
-                bytes.put(ack(out.acked, &refusals));
+                bytes.put(out.ack(&refusals));
             }
             bytes.put(checked.encode());
         }
@@ -282,28 +382,38 @@ impl Outgoing {
     // One ack at a time, so that what waits in a writer is small too. Refusals beyond it come in acks of their own, before
     // anything else is said. An ack ends before the first refusal of the next one: a device forgets what an ack covers.
     // True: there is another.
-    fn put_ack(&mut self, bytes: &mut BytesMut, upto: u64) -> bool {
+    fn put_ack(&mut self, bytes: &mut BytesMut, upto: u64, committed: u64) -> bool {
         if self.is_overrun {
             return false;
         }
         let (refusals, next) = self.untold.take(upto);
         let upto = next.map_or(upto, |next| next.saturating_sub(1));
-        if upto > self.acked || !refusals.is_empty() {
-            self.acked = upto.max(self.acked);
-            bytes.put(ack(self.acked, &refusals));
+        let acked = upto.max(self.acked);
+        let committed = committed.min(acked).max(self.committed);
+        if acked > self.acked || committed > self.committed || !refusals.is_empty() {
+            (self.acked, self.committed) = (acked, committed);
+            bytes.put(self.ack(&refusals));
         }
         next.is_some()
     }
-}
 
-fn ack(upto: u64, refusals: &[(Seq, Reason)]) -> Bytes {
-    let seq = Seq::new(upto).ok();
-    let ack = Ack {
-        journalled: seq,
-        committed: seq,
-        refusals: refusals.to_vec(),
-    };
-    ack.encode()
+    fn ack(&self, refusals: &[(Seq, Reason)]) -> Bytes {
+        let ack = Ack {
+            journalled: Seq::new(self.acked).ok(),
+            committed: Seq::new(self.committed).ok(),
+            refusals: refusals.to_vec(),
+        };
+        ack.encode()
+    }
+
+    fn end_with(&mut self, last: Farewell) {
+        match last.into_message() {
+            Some(message) => {
+                self.bye.get_or_insert(message);
+            }
+            None => self.is_closed = true,
+        }
+    }
 }
 
 fn cut(text: &str) -> String {

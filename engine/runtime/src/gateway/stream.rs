@@ -9,23 +9,26 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use quinn::{ReadError, RecvStream, SendStream, VarInt};
+use quinn::{ReadError, RecvStream, SendStream};
 use till_protocol::code::Reason;
 use till_protocol::codec::{Frame, FrameDecoder};
 use till_protocol::header::{FrameHeader, WireError};
 use till_protocol::limits::{FRAME_BYTES_MAX, HELLO_BYTES_MAX};
-use till_protocol::reply::{Hello, Message, PROTOCOL};
-use till_storage::facts::{Facts, FactsError};
+use till_protocol::reply::{Bye, Hello, Message, PROTOCOL};
+use till_storage::query::FactReader;
+use till_storage::views::StoreError;
 use tokio::sync::SemaphorePermit;
 use tokio::time::timeout;
 
 use super::check;
+use super::ending::{finish, refuse, settle, write};
 use super::intake::{Line, Pending, Spoken, submit};
 use super::patience::{Holding, Patience};
 use super::session::Session;
 use crate::admission::Permit;
 use crate::engine::Engine;
 use crate::pki::Speaks;
+use crate::registry::Listing;
 use crate::route::Slot;
 use crate::shard_actor::{Knock, ShardMessage};
 
@@ -35,10 +38,6 @@ const CHUNKS: usize = 32;
 const FREE_BYTES: usize = 64 << 10;
 /// Time between two looks at the clock of a stream.
 const TICK: Duration = Duration::from_secs(1);
-/// Time in which a device must read what it is told.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
-/// A session that ends well or badly; QUIC needs a number for it.
-const STOPPED: VarInt = VarInt::from_u32(0);
 
 /// Why a stream is over.
 pub(super) enum End {
@@ -73,27 +72,13 @@ pub(crate) async fn serve(
     };
     match reader.hello(engine.config.network.hello_timeout).await {
         Ok(hello) => Box::pin(live(&engine, &speaks, hello, reader, send)).await,
-        Err(End::Bye(reason, text)) => refuse(&engine, reader, send, reason, text).await,
+        Err(End::Bye(reason, text)) => {
+            let text = text.unwrap_or_else(|| reason.sentence().to_owned());
+            refuse(&engine, reader, send, Bye { reason, text }.into()).await;
+        }
         Err(_) => {}
     }
     engine.figures.streams.fetch_sub(1, Ordering::Relaxed);
-}
-
-// A stream that never became a session.
-async fn refuse(
-    engine: &Engine,
-    mut reader: Reader,
-    mut send: SendStream,
-    reason: Reason,
-    text: Option<String>,
-) {
-    engine.figures.refused(reason);
-    let text = text.unwrap_or_else(|| reason.sentence().to_owned());
-    let bye = till_protocol::reply::Bye { reason, text }.encode();
-    // A device that does not read its Bye has only itself to blame.
-    let told = timeout(WRITE_TIMEOUT, send.write_all(&bye));
-    let _told = reader.ignore_until(told).await;
-    finish(&mut send, &mut reader.recv);
 }
 
 async fn live(
@@ -108,11 +93,12 @@ async fn live(
     let admitted = admit(engine, speaks, &hello);
     let (slot, listing) = match admitted {
         Ok(admitted) => admitted,
-        Err((reason, text)) => return refuse(engine, reader, send, reason, text).await,
+        Err(last) => return refuse(engine, reader, send, last).await,
     };
-    let session = Arc::new(Session::new(terminal, Arc::clone(&engine.untold)));
+    let untold = Arc::clone(&engine.untold);
+    let session = Arc::new(Session::new(terminal, untold, engine.commits));
     let Some(permit) = reader.enter(engine, &slot).await else {
-        return refuse(engine, reader, send, Reason::Busy, None).await;
+        return refuse(engine, reader, send, Bye::new(Reason::Busy).into()).await;
     };
     let greeted = slot.send(ShardMessage::Hello(Knock {
         session: Arc::clone(&session),
@@ -121,9 +107,9 @@ async fn live(
         permit: Some(permit),
     }));
     if greeted.is_err() {
-        return refuse(engine, reader, send, Reason::Internal, None).await;
+        return refuse(engine, reader, send, Bye::new(Reason::Internal).into()).await;
     }
-    let writer = tokio::spawn({
+    let mut writer = tokio::spawn({
         let session = Arc::clone(&session);
         async move {
             write(&session, &mut send).await;
@@ -141,95 +127,50 @@ async fn live(
     let end = reader.frames(line).await;
     let settled = settle(engine, &slot, &session, end);
     reader.ignore_until(settled).await;
-    // The writer ends with the session, after its last word.
-    if let Ok(mut send) = reader.ignore_until(writer).await {
+    // The writer ends with the session, after its last word; that may wait for a commit, but not so long that a drain is over.
+    let wait = engine.config.drain_timeout / 2;
+    let told = reader.ignore_until(timeout(wait, &mut writer)).await;
+    let told = match told {
+        Ok(told) => told,
+        Err(_) => {
+            session.let_go();
+            reader.ignore_until(writer).await
+        }
+    };
+    if let Ok(mut send) = told {
         finish(&mut send, &mut reader.recv);
     }
     slot.leave(&session);
 }
 
-type Refusal = (Reason, Option<String>);
-
-fn admit(
-    engine: &Engine,
-    speaks: &Speaks,
-    hello: &Hello,
-) -> Result<(Arc<Slot>, crate::registry::Listing), Refusal> {
+// Where the terminal's frames go, or what it is told instead.
+fn admit(engine: &Engine, speaks: &Speaks, hello: &Hello) -> Result<(Arc<Slot>, Listing), Message> {
+    let bye = |reason| Message::from(Bye::new(reason));
     if engine.is_draining() {
-        return Err((Reason::Draining, None));
+        return Err(bye(Reason::Draining));
     }
     if !speaks.may(hello.terminal) {
         let text = format!(
             "the certificate does not speak for terminal {}",
             hello.terminal
         );
-        return Err((Reason::ForeignTerminal, Some(text)));
+        let reason = Reason::ForeignTerminal;
+        return Err(Bye { reason, text }.into());
+    }
+    let store = hello.terminal.store();
+    if let Some(last) = engine.elsewhere(store) {
+        return Err(last.into_message().unwrap_or_else(|| bye(Reason::Moved)));
     }
     let listing = engine
         .registry
         .admit(hello.terminal, hello.currency, &hello.zone)
-        .map_err(|reason| (reason, None))?;
-    let slot = engine.slot(hello.terminal.store());
-    let slot = slot.ok_or((Reason::Internal, None))?;
+        .map_err(bye)?;
+    let slot = engine.slot(store).ok_or_else(|| bye(Reason::Internal))?;
     Ok((Arc::clone(slot), listing))
 }
 
-// What a stream's end means for its session.
-async fn settle(engine: &Engine, slot: &Slot, session: &Arc<Session>, end: End) {
-    let reason = match end {
-        End::Bye(reason, text) => {
-            engine.figures.refused(reason);
-            session.bye(reason, text.as_deref());
-            return;
-        }
-        End::Gone => {
-            session.close();
-            return;
-        }
-        End::Over => return,
-        End::Goodbye => None,
-        End::Draining => Some(Reason::Draining),
-    };
-    // Behind the last frame: its ack leaves first.
-    let ended = slot.gate.enter().await.map(|permit| {
-        slot.send(ShardMessage::End {
-            session: Arc::clone(session),
-            reason,
-            permit,
-        })
-    });
-    if !matches!(ended, Some(Ok(()))) {
-        session.bye(reason.unwrap_or(Reason::Internal), None);
-    }
-}
-
-async fn write(session: &Session, send: &mut SendStream) {
-    loop {
-        let messages = session.messages().await;
-        if !messages.bytes.is_empty() {
-            match timeout(WRITE_TIMEOUT, send.write_all(&messages.bytes)).await {
-                Ok(Ok(())) => {}
-                // It does not read, or it is gone: nothing that it is told arrives.
-                Ok(Err(_)) | Err(_) => {
-                    session.close();
-                    return;
-                }
-            }
-        }
-        if messages.is_last {
-            return;
-        }
-    }
-}
-
-fn finish(send: &mut SendStream, recv: &mut RecvStream) {
-    // Both fail only on a stream that has ended already.
-    let _ended = send.finish();
-    let _ended = recv.stop(STOPPED);
-}
-
-struct Reader {
-    recv: RecvStream,
+pub(super) struct Reader {
+    pub(super) recv: RecvStream,
     decoder: FrameDecoder,
     chunks: [Bytes; CHUNKS],
     /// Chunks that were read and not decoded yet.
@@ -283,7 +224,7 @@ impl Reader {
 
     // Reads on while last words are said, and drops it: bytes that nobody takes would fill the window of the connection,
     // and hold up its other streams. A frame that was begun goes too: its room is given back.
-    async fn ignore_until<T>(&mut self, said: impl Future<Output = T>) -> T {
+    pub(super) async fn ignore_until<T>(&mut self, said: impl Future<Output = T>) -> T {
         self.decoder = FrameDecoder::new();
         self.chunks.fill(Bytes::new());
         self.filled = 0;
@@ -457,14 +398,14 @@ fn understood(hello: Hello) -> Result<Box<Hello>, End> {
 /// One look-up of a stream at a time, few of all streams: the reader waits here.
 pub(super) async fn look_into<T: Send + 'static>(
     line: Line<'_>,
-    look_up: impl FnOnce(&Facts) -> Result<T, FactsError> + Send + 'static,
+    look_up: impl FnOnce(&dyn FactReader) -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, End> {
     let _held = line.holding.hold();
     let Ok(_turn) = line.engine.checks.acquire().await else {
         return Err(End::Draining);
     };
-    let facts = Arc::clone(&line.engine.facts);
-    match tokio::task::spawn_blocking(move || look_up(&facts)).await {
+    let facts = Arc::clone(&line.engine.reader);
+    match tokio::task::spawn_blocking(move || look_up(facts.as_ref())).await {
         Ok(Ok(found)) => Ok(found),
         Ok(Err(error)) => {
             let terminal = line.session.terminal();
@@ -485,7 +426,7 @@ async fn message(line: Line<'_>, frame: &Frame) -> Result<(), End> {
             // What the greeting speaks of is durable, and found.
             session.welcomed().await.ok_or(End::Over)?;
             let terminal = session.terminal();
-            let look_up = move |facts: &Facts| check::answer(facts, terminal, &check);
+            let look_up = move |facts: &dyn FactReader| check::answer(facts, terminal, &check);
             let (checked, refusals) = look_into(line, look_up).await?;
             match session.checked(checked, refusals) {
                 true => Ok(()),

@@ -28,6 +28,23 @@ fn authority_and_identity_are_made_once_and_kept_to_the_owner() {
 }
 
 #[test]
+fn a_folder_that_was_used_is_not_given_another_key() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("journal")).unwrap();
+    screen_key(dir.path()).unwrap();
+    fs::write(dir.path().join("journal/00000000000000000000.till"), b"x").unwrap();
+    let key = dir.path().join("chain.key");
+    let kept = fs::read(&key).unwrap();
+    fs::remove_file(&key).unwrap();
+    let error = screen_key(dir.path()).unwrap_err().to_string();
+    assert!(error.contains("chain.key is missing"), "{error}");
+    assert!(error.contains("Restore it from a copy"), "{error}");
+    assert!(!key.exists());
+    fs::write(&key, kept).unwrap();
+    screen_key(dir.path()).unwrap();
+}
+
+#[test]
 fn the_made_identity_speaks_for_every_terminal() {
     let dir = tempfile::tempdir().unwrap();
     let pki = Pki::open(&PkiConfig::Dev, dir.path()).unwrap();

@@ -1,12 +1,11 @@
-//! What a journal without its end is told like.
+//! How it is told that something is lost, or waits.
 
 use std::fmt;
 use std::path::PathBuf;
 
 use till_storage::journal::Lost;
 
-/// Ranges that a message names.
-const NAMED_MAX: usize = 20;
+use super::StartReport;
 
 /// A journal that ends before what the rows hold.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -35,22 +34,29 @@ impl fmt::Display for LostEnd {
             self.rows.display(),
             reach.saturating_sub(end)
         )?;
-        if self.lost.is_empty() {
-            f.write_str("no event is known to be lost")?;
-        } else {
-            f.write_str("lost: ")?;
-            for (number, one) in self.lost.iter().take(NAMED_MAX).enumerate() {
-                let comma = if number == 0 { "" } else { ", " };
-                write!(f, "{comma}{one}")?;
-            }
-            if self.lost.len() > NAMED_MAX {
-                write!(f, " and {} more ranges", self.lost.len() - NAMED_MAX)?;
-            }
-        }
+        f.write_str(&Lost::words(&self.lost))?;
         f.write_str(
             "; an older copy of a segment may have been restored, the last segment may be missing, or the machine lost power \
              while durability was \"os\", which leaves out the syncs. Put the newer segments back, or accept the loss with \
              `tillstream rebuild`, which makes the rows anew from what the journal has",
         )
+    }
+}
+
+/// Says what of the journal is in no row.
+pub(super) fn tell(report: &StartReport) {
+    for (store, records) in &report.left_out {
+        tracing::error!(
+            %store,
+            records,
+            "the journal has lost the store's registration, so its records wait there and are in no answer; its terminals are \
+             refused. A Hello of one of them registers it again: the next start applies what waits"
+        );
+    }
+    for one in &report.unplaced {
+        tracing::error!(
+            at = one.at.get(),
+            "the journal holds what fits nowhere and is in no answer: {one}"
+        );
     }
 }

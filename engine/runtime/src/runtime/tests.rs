@@ -18,6 +18,7 @@ use super::*;
 use crate::admission::cost;
 use crate::fall::FALLS_MAX;
 use crate::gateway::session::Session;
+use crate::placement::Commits;
 use crate::route::shard_of;
 use crate::shard_actor::{Content, Inbound, Knock, ShardMessage};
 
@@ -87,7 +88,11 @@ impl Till {
     // Says Hello; epoch 0 asks for a new life.
     fn hello(engine: &Handle, store: StoreId, epoch: u32) -> Self {
         let terminal = TerminalId::new(store, TillId::new(1).unwrap());
-        let session = Arc::new(Session::new(terminal, Arc::clone(&engine.engine.untold)));
+        let session = Arc::new(Session::new(
+            terminal,
+            Arc::clone(&engine.engine.untold),
+            Commits::WithJournal,
+        ));
         let hello = Hello {
             versions: vec![(4, 1)],
             terminal,

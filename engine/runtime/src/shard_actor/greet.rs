@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use till_core::{HelloError, SessionKey};
+use till_core::{HelloError, SessionKey, Shard, ShardConfig};
 use till_protocol::code::Reason;
 use till_protocol::id::Seq;
 use till_protocol::reply::{Hello, Welcome, welcome_flag};
+use till_storage::rebuild::FactRows;
 
 use super::{Done, ShardState, now};
 use crate::admission::Permit;
@@ -41,6 +42,13 @@ impl ShardState {
         if let Some(cause) = self.slot.why_parked(terminal) {
             self.refuse(&knock.session, Reason::TerminalParked, &cause);
             return Ok(());
+        }
+        if let Some(last) = self.engine.elsewhere(terminal.store()) {
+            knock.session.end_committed(last);
+            return Ok(());
+        }
+        if let Some(records) = self.engine.waiting.records(terminal.store()) {
+            return self.register_again(&knock, records);
         }
         let Some(greeting) = self.greeting(&knock)? else {
             return Ok(());
@@ -110,6 +118,41 @@ impl ShardState {
             }
         }
         Ok(true)
+    }
+
+    // Records of the store wait in the journal for the registration that it has lost. This Hello brings one, which is
+    // journalled; nobody is let in before a start has applied what waits, as the rows do not know which sequence numbers
+    // the journal holds.
+    fn register_again(&self, knock: &Knock, records: u64) -> Done {
+        let Knock {
+            session, listing, ..
+        } = knock;
+        let store = knock.hello.terminal.store();
+        let waiting = &self.engine.waiting;
+        if !waiting.is_registered(store) {
+            let rows = FactRows::new(self.engine.views.as_ref(), self.engine.facts.as_ref());
+            // The shard itself must not know the store: it would take its events in.
+            let mut aside = Shard::new(ShardConfig::default());
+            let (currency, zone) = (listing.currency, &listing.zone);
+            match aside.register_store(now(), store, currency, zone, &rows) {
+                Ok(Some(record)) => {
+                    self.append(&record, |shard| Companion::Registered { shard })?;
+                    tracing::warn!(%store, records, zone, "a store whose registration was lost is registered again");
+                    waiting.register(store);
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    self.refuse(session, refusal_of(&error), &error.to_string());
+                    return Ok(());
+                }
+            }
+        }
+        let text = format!(
+            "The journal had lost the registration of store {store} and holds {records} records of it; it is registered again, \
+             and its terminals are let in when the engine has been started again."
+        );
+        self.refuse(session, Reason::TerminalParked, &text);
+        Ok(())
     }
 
     fn welcome(&self, greeting: &till_core::Greeting, key: SessionKey) -> Welcome {

@@ -37,6 +37,7 @@ async fn engine_with(
         disk: Arc::new(disk.clone()),
         views: Some(Arc::new(MemoryViews::new())),
         on_poison: Arc::new(move |_| poisoned.store(true, Ordering::SeqCst)),
+        ..Parts::default()
     };
     Arc::new(Runtime::start_with(config, parts).await.unwrap())
 }

@@ -7,15 +7,18 @@
     reason = "helpers of tests fail the test"
 )]
 
+mod cluster;
 mod device;
 mod disk;
 mod falls;
 mod guard;
 mod held;
 mod hostile;
+mod losses;
 mod restart;
 mod retention;
 mod sessions;
+mod sharing;
 mod snare;
 
 use std::path::Path;

@@ -32,7 +32,7 @@ async fn a_restart_keeps_everything_and_goes_on_where_it_was() {
         let offline = Offline::open(dir.path()).unwrap();
         let before = stock(&offline);
         drop(offline);
-        let rebuilt = Offline::rebuild(dir.path(), &mut |_, _| {}).unwrap();
+        let rebuilt = Offline::rebuild(dir.path(), &mut |_, _| {}, &mut |_| {}).unwrap();
         assert!(rebuilt.report().replayed >= 3);
         (before, stock(&rebuilt))
     });
@@ -192,7 +192,7 @@ async fn a_journal_that_lost_its_end_stops_the_start_until_the_rows_are_rebuilt(
             asked,
             Err(OfflineError::Recovery(RecoveryError::LostEnd(_)))
         ));
-        stock(&Offline::rebuild(&path, &mut |_, _| {}).unwrap())
+        stock(&Offline::rebuild(&path, &mut |_, _| {}, &mut |_| {}).unwrap())
     });
     assert!(rebuilt.await.unwrap().contains("\"20\""));
     let again = engine(dir.path()).await;
@@ -215,7 +215,7 @@ async fn a_registration_that_salvage_lost_is_taken_from_the_old_rows_and_stated_
         assert_eq!(report.wounds.len(), 1);
         // The first time the old rows know it, the second time the journal does.
         for _ in 0..2 {
-            let rebuilt = Offline::rebuild(&path, &mut |_, _| {}).unwrap();
+            let rebuilt = Offline::rebuild(&path, &mut |_, _| {}, &mut |_| {}).unwrap();
             assert!(rebuilt.report().left_out.is_empty());
             assert!(stock(&rebuilt).contains("\"40\""));
             drop(rebuilt);

@@ -12,7 +12,7 @@ use till_core::{
 };
 use till_protocol::id::{EventId, SkuId, StoreId, TerminalId};
 use till_storage::memory::MemoryViews;
-use till_storage::views::{FlushBatch, StoreError, Views, Visit};
+use till_storage::views::{FlushBatch, StoreError, Views, Visit, WriteViews};
 
 /// A SKU whose name makes a frame fail, while the snare is set.
 pub(crate) const SNARED: &str = "snare";
@@ -36,7 +36,7 @@ pub(crate) struct Snare {
 }
 
 impl Snare {
-    pub(crate) fn views(self: &Arc<Self>) -> Arc<dyn Views> {
+    pub(crate) fn views(self: &Arc<Self>) -> Arc<dyn WriteViews> {
         Arc::<Self>::clone(self)
     }
 
@@ -92,7 +92,7 @@ impl Rows for Snare {
     }
 }
 
-impl Views for Snare {
+impl WriteViews for Snare {
     fn write(&self, flush: &FlushBatch) -> Result<(), StoreError> {
         if self.write.swap(false, Ordering::SeqCst) {
             self.catch();
@@ -104,16 +104,18 @@ impl Views for Snare {
         self.rows.write(flush)
     }
 
-    fn checkpoint(&self) -> Result<u64, StoreError> {
-        self.rows.checkpoint()
-    }
-
     fn sync(&self) -> Result<(), StoreError> {
         self.rows.sync()
     }
 
     fn reopen(&self) -> Result<(), StoreError> {
         self.rows.reopen()
+    }
+}
+
+impl Views for Snare {
+    fn checkpoint(&self) -> Result<u64, StoreError> {
+        self.rows.checkpoint()
     }
 
     fn stores(&self, visit: Visit<'_, StoreId, StoreRow>) -> Result<(), StoreError> {

@@ -19,10 +19,14 @@ fn columns_are_aligned_and_money_is_in_units_of_its_currency() {
 }
 
 #[test]
-fn what_is_not_there_is_a_dash_and_what_is_long_is_cut() {
-    let rows = [json!({"name": "x".repeat(60), "flags": [], "note": null, "seen_us": 0})];
+fn what_is_not_there_is_a_dash_and_texts_stay_whole() {
+    let (name, lives) = ("x".repeat(60), vec![json!({"epoch": 1}); 30]);
+    let rows = [json!({"name": name, "lives": lives, "flags": [], "note": null, "seen_us": 0})];
     let lines = lines(&rows);
-    assert!(lines[1].contains('…'));
+    assert!(lines[1].starts_with(&name), "{lines:?}");
+    // Tests write no terminal: what is piped is never cut.
+    assert!(!lines[1].contains('…'), "{lines:?}");
+    assert!(cut("x".repeat(60)).ends_with('…'));
     assert!(lines[1].ends_with("never"), "{lines:?}");
     let dashes = lines[1].split_whitespace().filter(|word| *word == "-");
     assert_eq!(dashes.count(), 2, "{lines:?}");

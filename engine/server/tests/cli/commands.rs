@@ -91,6 +91,28 @@ fn a_configuration_error_names_the_key() {
 }
 
 #[test]
+fn the_sample_configuration_checks_out() {
+    let sample = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../deploy/config/tillstream.toml"
+    );
+    let output = run(&["check-config", "--dev", "--config", sample]);
+    assert_eq!(code(&output), 0, "{}", errors(&output));
+    let text = fs::read_to_string(sample).unwrap();
+    assert!(text.contains("--dev"), "it says what it needs");
+}
+
+#[test]
+fn metrics_are_piped_with_their_whole_meaning() {
+    let json = one_line(&run(&["metrics", "list", "--json"]));
+    let text = String::from_utf8(run(&["metrics", "list"]).stdout).unwrap();
+    for row in json["rows"].as_array().unwrap() {
+        let meaning = row["meaning"].as_str().unwrap();
+        assert!(text.contains(meaning), "{meaning}");
+    }
+}
+
+#[test]
 fn metrics_are_listed_with_their_meaning() {
     let output = run(&["metrics", "list", "--json"]);
     assert_eq!(code(&output), 0);
@@ -99,4 +121,42 @@ fn metrics_are_listed_with_their_meaning() {
     for row in rows.as_array().unwrap() {
         assert!(row["meaning"].as_str().unwrap().len() > 10, "{row}");
     }
+}
+
+#[test]
+fn a_cluster_that_is_named_wrongly_is_a_usage_error() {
+    let right = ["--scylla", "127.0.0.1:9042", "--keyspace", "till"];
+    for (args, name) in [
+        (
+            &["--scylla", "127.0.0.1", "--keyspace", "till"][..],
+            "127.0.0.1",
+        ),
+        (
+            &["--scylla", "127.0.0.1:9042", "--keyspace", "Till"],
+            "Till",
+        ),
+        (&["--keyspace", "till"], "--scylla"),
+        (
+            &[&right[..], &["--user", "alice"]].concat()[..],
+            "--password-file",
+        ),
+    ] {
+        let output = run(&[&["schema", "status"], args].concat());
+        assert_eq!(code(&output), 2, "{}", errors(&output));
+        assert!(errors(&output).contains(name), "{}", errors(&output));
+        assert!(output.stdout.is_empty());
+    }
+}
+
+#[test]
+fn a_cluster_that_does_not_answer_is_an_error_that_names_every_address() {
+    // Nobody listens at ports this low.
+    let (one, two) = ("127.0.0.1:1", "127.0.0.1:2");
+    let both = format!("{one},{two}");
+    let output = run(&["schema", "apply", "--scylla", &both, "--keyspace", "till"]);
+    assert_eq!(code(&output), 1, "{}", errors(&output));
+    for address in [one, two] {
+        assert!(errors(&output).contains(address), "{}", errors(&output));
+    }
+    assert!(output.stdout.is_empty());
 }

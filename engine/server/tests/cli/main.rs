@@ -8,4 +8,5 @@ mod engine;
 
 mod commands;
 mod demo;
+mod losses;
 mod serve;

@@ -1,10 +1,14 @@
 use std::fs;
 use std::net::UdpSocket;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::tempdir;
 
-use crate::engine::{Running, code, errors, one_line, run, tillstream};
+use crate::engine::{Running, code, errors, one_line, run, tillstream, until};
 
 #[test]
 fn an_engine_says_where_it_is_and_answers_there() {
@@ -135,6 +139,95 @@ fn a_second_engine_on_the_same_folder_is_refused() {
         "127.0.0.1:0",
     ]);
     assert_eq!(code(&output), 1, "{}", errors(&output));
+}
+
+#[test]
+fn an_engine_waits_for_one_who_asks_the_folder_and_its_old_ready_file_is_gone_meanwhile() {
+    let dir = tempdir().unwrap();
+    fs::create_dir(dir.path().join("data")).unwrap();
+    let asking = fs::File::create(dir.path().join("data/lock")).unwrap();
+    asking.lock().unwrap();
+    let file = dir.path().join("ready.json");
+    fs::write(&file, "{\"pid\": 1}").unwrap();
+    let free = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+    let mut engine = tillstream(&["serve", "--dev", "--data", "data", "--ready-file"])
+        .arg(&file)
+        .args(free)
+        .arg("--until-stdin-closes")
+        .current_dir(dir.path())
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    until("the old ready file is gone", || !file.exists());
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(engine.try_wait().unwrap().is_none(), "it did not wait");
+    drop(asking);
+    until("the engine is ready", || file.exists());
+    let ready: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    let identity = Path::new(ready["identity"].as_str().unwrap());
+    assert!(identity.is_absolute() && identity.exists(), "{ready}");
+    drop(engine.stdin.take());
+    assert!(engine.wait().unwrap().success());
+}
+
+#[test]
+fn a_folder_answers_two_who_ask_at_a_time_and_while_its_engine_comes_up() {
+    let dir = tempdir().unwrap();
+    let data = dir.path().to_str().unwrap();
+    let mut first = Running::start(dir.path());
+    first.close_stdin();
+    assert!(first.ended().success());
+    let ask = || {
+        let asking = tillstream(&["query", "stores", "--json", "--data", data])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn();
+        asking.unwrap()
+    };
+    let asking: Vec<_> = (0..4).map(|_| ask()).collect();
+    let _engine = Running::start(dir.path());
+    let later = (0..2).map(|_| ask());
+    for one in asking.into_iter().chain(later) {
+        let output = one.wait_with_output().unwrap();
+        assert_eq!(code(&output), 0, "{}", errors(&output));
+    }
+}
+
+#[test]
+fn a_used_folder_without_its_key_is_not_opened_by_an_engine() {
+    let dir = tempdir().unwrap();
+    let mut first = Running::start(dir.path());
+    first.close_stdin();
+    assert!(first.ended().success());
+    fs::remove_file(dir.path().join("chain.key")).unwrap();
+    let free = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+    let output = tillstream(&["serve", "--dev"])
+        .args(free)
+        .arg("--data")
+        .arg(dir.path())
+        .output()
+        .unwrap();
+    assert_eq!(code(&output), 1, "{}", errors(&output));
+    assert!(
+        errors(&output).contains("chain.key is missing"),
+        "{}",
+        errors(&output)
+    );
+}
+
+#[test]
+fn nothing_in_a_data_folder_is_open_to_everyone() {
+    let dir = tempdir().unwrap();
+    let data = dir.path().join("data");
+    let engine = Running::start(&data);
+    for folder in ["", "journal", "rows"] {
+        let mode = fs::metadata(data.join(folder))
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o007, 0, "{folder:?}: {mode:o}");
+    }
+    drop(engine);
 }
 
 #[test]

@@ -74,6 +74,24 @@ fn a_bad_row_anywhere_in_a_receipt_skips_all_of_it_and_nothing_else() {
 }
 
 #[test]
+fn a_receipt_of_two_customers_is_bad_and_one_that_states_its_customer_once_is_not() {
+    let of_customer = |customer: &str| Good {
+        customer: customer.to_owned(),
+        ..row("A", "x")
+    };
+    let two = vec![
+        Ok(of_customer("c1")),
+        Ok(of_customer("c2")),
+        Ok(row("B", "x")),
+    ];
+    assert_eq!(run(two), (vec!["B:1".to_owned()], 2));
+    for customers in [["", "c1", "c1"], ["c1", "", "c1"], ["c1", "c1", ""]] {
+        let rows = customers.map(|customer| Ok(of_customer(customer)));
+        assert_eq!(run(rows.into()), (vec!["A:3".to_owned()], 0));
+    }
+}
+
+#[test]
 fn a_row_that_names_no_receipt_belongs_to_the_one_around_it() {
     let inside = vec![
         Ok(row("A", "x")),
@@ -139,8 +157,7 @@ fn the_order_of_rows_does_not_change_a_receipt() {
         rows[1].at_us = 2_000;
         rows[1].offset_min = 60;
         rows[2].at_us = 2_000;
-        rows[2].customer = "b".to_owned();
-        rows[0].customer = "a".to_owned();
+        rows[2].customer = "a".to_owned();
         let mut grouper = Grouper::default();
         let mut out = Vec::new();
         for (line, place) in (2..).zip(order) {

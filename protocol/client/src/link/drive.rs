@@ -6,16 +6,20 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use quinn::{Connection, RecvStream, SendStream};
 use thiserror::Error;
+use till_protocol::code::Reason;
 use till_protocol::codec::FrameDecoder;
 use till_protocol::header::WireError;
 use till_protocol::reply::{Message, MessageError};
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, sleep_until, timeout};
 
+use super::node::{Gone, Node};
 use super::terminal::{Inner, SendError, State};
 use super::{FAREWELL, Happening, LinkShared, clock, jitter};
 use crate::session::{End, Notice, SessionError};
 
+/// Redirects that are followed one after another without a pause.
+const REDIRECTS_AT_ONCE: u32 = 2;
 /// Most bytes that are taken from a stream in one step.
 pub(super) const READ_BYTES: usize = 64 << 10;
 /// Most pieces that are handed to QUIC in one step: enough that small frames share packets, and little enough that an
@@ -85,59 +89,133 @@ async fn keep(inner: &Inner) {
 
 /// One stream after another.
 async fn converse(link: &Arc<LinkShared>, inner: &Inner) {
-    let mut node = Arc::clone(&link.home);
+    let mut route = Route {
+        link,
+        node: Arc::clone(&link.home),
+        redirects: 0,
+    };
     let mut backoff = link.config.backoff;
     let mut rng = jitter();
     let patience = link.config.connect_timeout * 2;
     let mut closing = inner.closing.subscribe();
     loop {
         let found = tokio::select! {
-            found = timeout(patience, node.connection(link)) => found,
+            found = reach(link, &route.node, patience) => found,
             _ = closing.wait_for(|closing| *closing) => return,
         };
-        let connection = match found {
-            Ok(Some(connection)) => connection,
-            Ok(None) => return,
-            Err(_) => {
-                // An engine that a redirect named and that does not answer is left again.
-                node = Arc::clone(&link.home);
-                continue;
-            }
-        };
-        let ended = stream(&connection, inner, patience).await;
-        let was_live = inner.with(|state| {
-            let live = state.session.is_live();
-            state.session.disconnected();
-            live
-        });
-        inner.publish();
-        if was_live {
-            backoff.reset();
-        }
-        match ended {
-            Ok(None) => return,
-            Ok(Some(end)) => {
-                inner.tell(&Happening::Ended(&end));
-                match end {
-                    End::Renew => continue,
-                    End::Redirect(address) => node = link.node_at(&address),
-                    End::Bye { reason, text } => {
-                        tracing::debug!(terminal = %inner.terminal, %reason, text, "the engine said bye");
-                    }
+        let next = match found {
+            Ok(Some(connection)) => {
+                let ended = stream(&connection, inner, patience).await;
+                let was_live = inner.with(|state| {
+                    let live = state.session.is_live();
+                    state.session.disconnected();
+                    live
+                });
+                inner.publish();
+                if was_live {
+                    backoff.reset();
+                    route.redirects = 0;
                 }
+                route.after(inner, &connection, ended)
             }
+            Ok(None) => return,
+            Err(Gone) => route.gone(),
+        };
+        match next {
+            Next::Stop => return,
+            Next::AtOnce => {}
+            Next::Pause => tokio::select! {
+                () = sleep(backoff.next(&mut rng)) => {}
+                _ = closing.wait_for(|closing| *closing) => return,
+            },
+        }
+    }
+}
+
+/// Which engine a terminal asks.
+struct Route<'a> {
+    link: &'a Arc<LinkShared>,
+    node: Arc<Node>,
+    /// Redirects since a stream was of use.
+    redirects: u32,
+}
+
+/// When a terminal asks again.
+enum Next {
+    Stop,
+    AtOnce,
+    Pause,
+}
+
+impl Route<'_> {
+    /// The engine does not answer. One that a redirect named is left again; until the others know that it is gone, they name
+    /// it again.
+    fn gone(&mut self) -> Next {
+        let is_home = Arc::ptr_eq(&self.node, &self.link.home);
+        self.node = Arc::clone(&self.link.home);
+        if is_home { Next::AtOnce } else { Next::Pause }
+    }
+
+    /// A stream is over.
+    fn after(
+        &mut self,
+        inner: &Inner,
+        connection: &Connection,
+        ended: Result<Option<End>, StreamError>,
+    ) -> Next {
+        let end = match ended {
+            Ok(None) => return Next::Stop,
+            Ok(Some(end)) => end,
             Err(error) => {
                 tracing::debug!(terminal = %inner.terminal, %error, "stream lost");
                 inner.tell(&Happening::Lost(&error.to_string()));
+                // An engine that is lost may be gone for good; the others know, or will.
+                if connection.close_reason().is_some() {
+                    self.node = Arc::clone(&self.link.home);
+                }
                 // If it was the outbox that failed, and for good, its keeper finds out.
                 inner.keep.notify_one();
+                return Next::Pause;
+            }
+        };
+        inner.tell(&Happening::Ended(&end));
+        match end {
+            End::Renew => Next::AtOnce,
+            End::Redirect(address) => {
+                self.node = self.link.node_at(&address);
+                self.redirects += 1;
+                // Engines that send it to and fro are asked with pauses.
+                if self.redirects <= REDIRECTS_AT_ONCE {
+                    Next::AtOnce
+                } else {
+                    Next::Pause
+                }
+            }
+            End::Bye { reason, text } => {
+                tracing::debug!(terminal = %inner.terminal, %reason, text, "the engine said bye");
+                // It may know no better than the others who serves the store next.
+                if matches!(reason, Reason::Moved | Reason::Draining) {
+                    self.node = Arc::clone(&self.link.home);
+                }
+                Next::Pause
             }
         }
-        tokio::select! {
-            () = sleep(backoff.next(&mut rng)) => {}
-            _ = closing.wait_for(|closing| *closing) => return,
-        }
     }
+}
+
+/// The connection to an engine. The link's own addresses are waited for; an engine that a redirect named is gone when the
+/// next attempt fails.
+async fn reach(
+    link: &LinkShared,
+    node: &Arc<Node>,
+    patience: Duration,
+) -> Result<Option<Connection>, Gone> {
+    let found = if Arc::ptr_eq(node, &link.home) {
+        timeout(patience, node.connection(link)).await.map(Ok)
+    } else {
+        timeout(patience, node.connection_soon(link)).await
+    };
+    found.unwrap_or(Err(Gone))
 }
 
 /// One stream from Hello to its end; `None` when this side has closed it.

@@ -2,13 +2,14 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use quinn::{Connection, ConnectionError, Endpoint};
 use thiserror::Error;
 use tokio::net::lookup_host;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, interval, sleep, timeout};
 
 use super::{LinkShared, jitter};
@@ -17,11 +18,30 @@ use crate::identity::SERVER_NAME;
 /// A connection that stood this long was good: the next attempt waits briefly again.
 const GOOD_AFTER: Duration = Duration::from_secs(10);
 
+/// A connection that stood this long was of use.
+const STEADY_AFTER: Duration = Duration::from_secs(1);
+
 #[derive(Debug)]
 pub(super) struct Node {
     addresses: Vec<String>,
-    connection: watch::Sender<Option<Connection>>,
+    state: watch::Sender<Standing>,
+    /// Nobody asks for it any more.
+    retired: AtomicBool,
+    /// Somebody asks for it now: the next attempt does not wait.
+    wanted: Notify,
 }
+
+/// How the way to an engine stands.
+#[derive(Clone, Debug, Default)]
+struct Standing {
+    connection: Option<Connection>,
+    /// Attempts that came to nothing.
+    failures: u64,
+}
+
+/// The engine does not answer.
+#[derive(Debug)]
+pub(super) struct Gone;
 
 #[derive(Debug, Error)]
 enum DialError {
@@ -41,7 +61,9 @@ impl Node {
     pub(super) fn new(addresses: Vec<String>) -> Self {
         Self {
             addresses,
-            connection: watch::Sender::new(None),
+            state: watch::Sender::new(Standing::default()),
+            retired: AtomicBool::new(false),
+            wanted: Notify::new(),
         }
     }
 
@@ -51,17 +73,45 @@ impl Node {
         drop(tokio::spawn(async move { node.keep_up(&link).await }));
     }
 
+    /// Dials no more.
+    pub(super) fn retire(&self) {
+        self.retired.store(true, Ordering::Relaxed);
+    }
+
     pub(super) fn current(&self) -> Option<Connection> {
-        self.connection.borrow().clone()
+        self.state.borrow().connection.clone()
     }
 
     /// The connection, as soon as there is one; `None` when the link is closed.
     pub(super) async fn connection(&self, link: &LinkShared) -> Option<Connection> {
-        let mut connection = self.connection.subscribe();
+        self.connected_or(link, |_| false).await.ok().flatten()
+    }
+
+    /// As [`Self::connection`], but no longer than to the next attempt that fails.
+    pub(super) async fn connection_soon(
+        &self,
+        link: &LinkShared,
+    ) -> Result<Option<Connection>, Gone> {
+        let before = self.state.borrow().failures;
+        self.wanted.notify_one();
+        self.connected_or(link, |standing| standing.failures > before)
+            .await
+    }
+
+    async fn connected_or(
+        &self,
+        link: &LinkShared,
+        is_gone: impl Fn(&Standing) -> bool,
+    ) -> Result<Option<Connection>, Gone> {
+        let mut state = self.state.subscribe();
         let mut closed = link.closed.subscribe();
+        let settled = |standing: &Standing| standing.connection.is_some() || is_gone(standing);
         tokio::select! {
-            found = connection.wait_for(Option::is_some) => found.ok().and_then(|found| found.clone()),
-            _ = closed.wait_for(|closed| *closed) => None,
+            found = state.wait_for(settled) => match found {
+                Ok(standing) => standing.connection.clone().map(Some).ok_or(Gone),
+                Err(_) => Ok(None),
+            },
+            _ = closed.wait_for(|closed| *closed) => Ok(None),
         }
     }
 
@@ -75,6 +125,9 @@ impl Node {
             let Some(shared) = link.upgrade().filter(|link| !link.is_closed()) else {
                 return;
             };
+            if self.retired.load(Ordering::Relaxed) {
+                return;
+            }
             let mut closed = shared.closed.subscribe();
             let address = self.addresses.get(turn % self.addresses.len().max(1));
             let address = address.map_or("", String::as_str);
@@ -84,23 +137,37 @@ impl Node {
                     tracing::debug!(address, "connected");
                     let silence = shared.config.tuning.silence;
                     drop(shared);
-                    self.connection.send_replace(Some(connection.clone()));
+                    self.state.send_modify(|standing| {
+                        standing.connection = Some(connection.clone());
+                    });
                     let since = Instant::now();
                     let why = watch_over(&connection, silence).await;
-                    self.connection.send_replace(None);
+                    self.state
+                        .send_modify(|standing| standing.connection = None);
                     tracing::debug!(address, %why, "connection lost");
-                    // The engine that was there a moment ago is the one that will most likely be there again.
-                    turn = turn.wrapping_sub(1);
                     if since.elapsed() >= GOOD_AFTER {
                         backoff.reset();
+                    }
+                    // Others may be there at once; the one that was there comes to its turn again. A connection that is
+                    // closed as soon as it stands is no reason to hurry.
+                    if self.addresses.len() > 1 && since.elapsed() >= STEADY_AFTER {
+                        continue;
                     }
                 }
                 Err(error) => {
                     tracing::debug!(address, %error, "can't connect");
+                    self.state.send_modify(|standing| {
+                        standing.failures += 1;
+                    });
+                    // A whole round of failures, before it waits.
+                    if !turn.is_multiple_of(self.addresses.len().max(1)) {
+                        continue;
+                    }
                 }
             }
             tokio::select! {
                 () = sleep(backoff.next(&mut rng)) => {}
+                () = self.wanted.notified() => {}
                 _ = closed.wait_for(|closed| *closed) => return,
             }
         }

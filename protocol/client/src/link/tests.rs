@@ -1,6 +1,7 @@
 //! Devices and an engine over real QUIC on one machine.
 
 mod engine;
+mod nodes;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;

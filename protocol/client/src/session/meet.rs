@@ -101,12 +101,12 @@ impl Session {
         Ok(())
     }
 
-    /// Goes on where this device was last acknowledged. What the engine has besides is said again: its answer tells what was
-    /// refused, where the first one was lost.
+    /// Goes on behind what is committed. What the engine has besides is said again: an ack speaks of what its own stream has
+    /// sent, and it tells what was refused, where the first one was lost, and when the rest is committed.
     fn take_up(&mut self, next: u64) {
-        let acknowledged = self.journalled.max(self.outbox.standing().committed);
-        self.journalled = acknowledged.min(next - 1);
-        self.cursor = self.journalled + 1;
+        let committed = self.outbox.standing().committed;
+        self.journalled = self.journalled.max(committed).min(next - 1);
+        self.cursor = committed + 1;
     }
 
     /// Whether the engine's last event of this epoch is the one that stands in the outbox.

@@ -7,6 +7,7 @@ use till_protocol::codec::Frame;
 
 mod forgotten;
 mod model;
+mod uncommitted;
 
 use self::model::{Engine, Shared, SharedDead, length_of, seq, terminal};
 use super::*;

@@ -8,17 +8,13 @@ use till_core::{
 };
 use till_protocol::id::{EventId, SkuId, StoreId, TerminalId};
 use till_storage::pack::Key;
-use till_storage::views::{FlushBatch, StoreError, Views, Visit};
+use till_storage::views::{FlushBatch, StoreError, Views, Visit, WriteViews};
 
 use super::{AFTER, EmbeddedViews, checkpoint};
 
-impl Views for EmbeddedViews {
+impl WriteViews for EmbeddedViews {
     fn write(&self, flush: &FlushBatch) -> Result<(), StoreError> {
         self.write_flush(flush)
-    }
-
-    fn checkpoint(&self) -> Result<u64, StoreError> {
-        self.with(checkpoint)
     }
 
     fn sync(&self) -> Result<(), StoreError> {
@@ -27,6 +23,12 @@ impl Views for EmbeddedViews {
 
     fn reopen(&self) -> Result<(), StoreError> {
         self.reopen_in_place()
+    }
+}
+
+impl Views for EmbeddedViews {
+    fn checkpoint(&self) -> Result<u64, StoreError> {
+        self.with(checkpoint)
     }
 
     fn stores(&self, visit: Visit<'_, StoreId, StoreRow>) -> Result<(), StoreError> {

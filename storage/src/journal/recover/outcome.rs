@@ -1,10 +1,12 @@
 //! What opening a journal comes to: the journal, or why not.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
 use thiserror::Error;
+use till_protocol::id::StoreId;
 
 use crate::journal::{BaseError, Journal, Lost, Lsn, Writer};
 
@@ -24,6 +26,10 @@ pub struct Opened {
     pub closed_cleanly: bool,
     /// Whether the journal was empty: no record was ever written to it.
     pub is_new: bool,
+    /// Stores with records that no registration comes before, and how many: a base has it, or salvage has lost it.
+    pub orphans: Vec<(StoreId, u64)>,
+    /// Stores that a record registers.
+    pub registered: BTreeSet<StoreId>,
 }
 
 /// A torn group that was cut off the end of the journal.
@@ -65,18 +71,7 @@ impl fmt::Display for Damage {
             f,
             "journal is damaged in {segment} at offset {offset} (position {at}): {proof}; "
         )?;
-        if lost.is_empty() {
-            f.write_str("no event is known to be lost")?;
-        } else {
-            f.write_str("lost: ")?;
-            for (number, one) in lost.iter().take(20).enumerate() {
-                let comma = if number == 0 { "" } else { ", " };
-                write!(f, "{comma}{one}")?;
-            }
-            if lost.len() > 20 {
-                write!(f, " and {} more ranges", lost.len() - 20)?;
-            }
-        }
+        f.write_str(&Lost::words(lost))?;
         f.write_str(
             "; restore the file from a copy, or run `tillstream doctor --salvage`, which moves it aside and keeps the rest",
         )
@@ -102,6 +97,16 @@ pub enum OpenError {
     /// Acknowledged bytes are not what was written.
     #[error("{0}")]
     Damaged(Box<Damage>),
+    /// Whole, and yet it ends before a position up to which everything was durable once.
+    #[error(
+        "journal has lost its end: it ends at position {end}, and everything up to position {known} was durable"
+    )]
+    LostEnd {
+        /// Where it ends.
+        end: u64,
+        /// What was durable.
+        known: u64,
+    },
     /// A segment is not there.
     #[error(
         "journal lacks the segment that begins at position {from} (the next one begins at {to}); restore {from:020}.till, or run `tillstream doctor --salvage`"

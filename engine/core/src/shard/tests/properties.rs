@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
+use till_protocol::codec::Frame;
 use till_protocol::family::sale::v1::{Tender, flag as sale_flag, kind as sale_kind};
 use till_protocol::family::stock::v1::{Move, kind};
 
@@ -10,7 +11,7 @@ use super::world::{Basket, HOUR, NOW, ONE, World, line, movement, sales, stock, 
 use crate::{Dim, RollupRow, ShardConfig, Totals};
 
 #[derive(Clone, Debug)]
-enum Step {
+pub(super) enum Step {
     Sales {
         till: u32,
         life: u32,
@@ -69,7 +70,7 @@ fn a_move() -> impl Strategy<Value = Move> {
     })
 }
 
-fn a_step() -> impl Strategy<Value = Step> {
+pub(super) fn a_step() -> impl Strategy<Value = Step> {
     let whom = || (1_u32..4, 0_u32..30, 0_u64..5);
     prop_oneof![
         5 => (whom(), vec(a_basket(), 1..5)).prop_map(|((till, life, back), baskets)| {
@@ -84,7 +85,7 @@ fn a_step() -> impl Strategy<Value = Step> {
 }
 
 // Movements and counts of two SKUs, seconds apart: most counts are late, many at the very time of a movement.
-fn a_step_of_stock() -> impl Strategy<Value = Step> {
+pub(super) fn a_step_of_stock() -> impl Strategy<Value = Step> {
     let kinds = prop_oneof![
         3 => Just(kind::RECEIVED),
         2 => Just(kind::WASTE),
@@ -103,17 +104,26 @@ fn a_step_of_stock() -> impl Strategy<Value = Step> {
     prop_oneof![8 => stock, 1 => Just(Step::Take), 1 => Just(Step::Write)]
 }
 
-/// Sends the steps as tills would: mostly the next frame, at times one that overlaps, has a gap or a new life.
-fn drive(world: &mut World, steps: &[Step]) {
+/// What happens to a world.
+pub(super) enum Act {
+    /// A till sends, in one of its lives.
+    Frame(u32, u32, Frame),
+    Take,
+    Write,
+}
+
+/// The steps as tills would send them: mostly the next frame, at times one that overlaps, has a gap or a new life.
+pub(super) fn acts(steps: &[Step]) -> Vec<Act> {
     let mut lives: BTreeMap<u32, (u32, u64)> = BTreeMap::new();
+    let mut acts = Vec::new();
     for step in steps {
         let (till, life, back) = match step {
             Step::Take => {
-                world.take();
+                acts.push(Act::Take);
                 continue;
             }
             Step::Write => {
-                world.write();
+                acts.push(Act::Write);
                 continue;
             }
             Step::Sales {
@@ -139,11 +149,21 @@ fn drive(world: &mut World, steps: &[Step]) {
             Step::Take | Step::Write => continue,
         };
         let end = first + u64::from(frame.header.count);
-        let epoch = *epoch;
         if back != 4 {
             *next = end.max(*next);
         }
-        drop(world.send(till, epoch, frame));
+        acts.push(Act::Frame(till, *epoch, frame));
+    }
+    acts
+}
+
+pub(super) fn drive(world: &mut World, steps: &[Step]) {
+    for act in acts(steps) {
+        match act {
+            Act::Frame(till, epoch, frame) => drop(world.send(till, epoch, frame)),
+            Act::Take => world.take(),
+            Act::Write => world.write(),
+        }
     }
 }
 

@@ -73,6 +73,35 @@ fn the_same_event_id_with_other_content_is_set_aside_as_a_conflict() {
 }
 
 #[test]
+fn a_conflict_that_comes_again_is_a_duplicate_also_after_a_flush() {
+    let mut world = World::new();
+    let sale = |net| {
+        let mut sale = basket(NOW, &[(1, net)]);
+        sale.id = Some(9);
+        sale
+    };
+    record_of(world.send(1, 1, sales(1, &[sale(100)])));
+    // Twice in one frame, then in frames of other tills.
+    let record = record_of(world.send(1, 1, sales(2, &[sale(200), sale(200)])));
+    let outcomes = [0, 1].map(|index| record.outcome(index).unwrap().0);
+    assert_eq!(outcomes, [Outcome::Quarantined, Outcome::Duplicate]);
+    for till in [2, 3] {
+        let handled = world.send(till, 1, sales(1, &[sale(200)]));
+        assert_eq!(record_of(handled).head.kind, RecordKind::Duplicates);
+        world.flush();
+    }
+    // A third content is another conflict, and the first one still the event itself.
+    let record = record_of(world.send(4, 1, sales(1, &[sale(300), sale(100)])));
+    let outcomes = [0, 1].map(|index| record.outcome(index).unwrap().0);
+    assert_eq!(outcomes, [Outcome::Quarantined, Outcome::Duplicate]);
+    let state = world.state();
+    let set_aside: Vec<_> = state.quarantine.keys().copied().collect();
+    assert_eq!(set_aside, [key(1, 2, u16::MAX), key(4, 1, u16::MAX)]);
+    assert_eq!(state.terminals[&terminal(1).to_u64()].totals.net, 100);
+    world.check_replay();
+}
+
+#[test]
 fn the_same_event_id_in_two_stores_names_two_events() {
     let mut world = World::new();
     let elsewhere = StoreId::new(99).unwrap();

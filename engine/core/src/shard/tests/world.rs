@@ -75,7 +75,8 @@ impl World {
             world.journal.push(record.clone());
             let position = world.position();
             world.rows.learn(position, record);
-            world.shard.apply(position, record, &world.rows).unwrap();
+            let placed = world.shard.apply(position, record, &world.rows);
+            assert_eq!(placed.unwrap(), crate::shard::Placed::Held);
         }
         assert!(world.shard.violations().is_empty());
         world
@@ -108,6 +109,21 @@ impl World {
         let position = self.position();
         let record = self.journal.last().unwrap();
         self.rows.learn(position, record);
+    }
+
+    /// Takes a record of another journal in.
+    pub(super) fn adopt(&mut self, record: &Record) -> Handled {
+        let handled = self.shard.adopt(record, &self.rows, &self.names).unwrap();
+        self.keep(&handled);
+        handled
+    }
+
+    /// The store leaves after a flush; what comes next brings it in again.
+    pub(super) fn leave(&mut self) {
+        self.flush();
+        self.shard.release(&|_| true);
+        assert_eq!((self.shard.actors(), self.shard.terminals()), (0, 0));
+        assert_eq!(self.shard.dirty_rows(), 0);
     }
 
     /// Begins a flush; what is sent before [`Self::write`] finds neither rows nor a clean actor.

@@ -17,7 +17,11 @@ fn refused(numbers: impl Iterator<Item = u64>) -> Vec<(Seq, Reason)> {
 }
 
 fn durable(session: &Session, upto: u64, refusals: &[(Seq, Reason)]) {
-    if session.durable(upto, refusals) {
+    durable_at(session, 0, upto, refusals);
+}
+
+fn durable_at(session: &Session, place: u64, upto: u64, refusals: &[(Seq, Reason)]) {
+    if session.durable(place, upto, refusals) {
         session.tell();
     }
 }
@@ -28,8 +32,19 @@ fn greeted(known: u64) -> Session {
 }
 
 fn greeted_in(known: u64, room: &Arc<Semaphore>) -> Session {
+    greeted_with(known, room, Commits::WithJournal)
+}
+
+/// A session of an engine whose commits come apart from its journal.
+fn greeted_apart() -> Session {
+    let session = greeted_with(0, &Arc::new(Semaphore::new(1 << 18)), Commits::Apart);
+    said(&session);
+    session
+}
+
+fn greeted_with(known: u64, room: &Arc<Semaphore>, commits: Commits) -> Session {
     let terminal = TerminalId::new(StoreId::new(7).unwrap(), TillId::new(1).unwrap());
-    let session = Session::new(terminal, Arc::clone(room));
+    let session = Session::new(terminal, Arc::clone(room), commits);
     session.greeted(Greeted {
         key: SessionKey {
             terminal,
@@ -169,7 +184,7 @@ fn a_device_that_reads_no_refusals_is_left_without_an_ack_that_hides_one() {
 async fn nobody_waits_for_the_greeting_of_a_session_that_has_ended() {
     let terminal = TerminalId::new(StoreId::new(7).unwrap(), TillId::new(1).unwrap());
     let room = Arc::new(Semaphore::new(1));
-    let session = Arc::new(Session::new(terminal, room));
+    let session = Arc::new(Session::new(terminal, room, Commits::WithJournal));
     let waiting = tokio::spawn({
         let session = Arc::clone(&session);
         async move { session.welcomed().await.is_none() }
@@ -243,4 +258,101 @@ fn the_last_word_comes_behind_every_refusal() {
         (&said[4], &said[5]),
         (Message::Ack(ack), Message::Bye(_)) if ack.committed == Some(seq(5_000))
     ));
+}
+
+fn numbers(acks: &[Ack]) -> Vec<(u64, u64)> {
+    let number = |seq: Option<Seq>| seq.map_or(0, Seq::get);
+    acks.iter()
+        .map(|ack| (number(ack.journalled), number(ack.committed)))
+        .collect()
+}
+
+#[test]
+fn a_commit_that_comes_apart_is_told_when_it_comes() {
+    let session = greeted_apart();
+    durable_at(&session, 100, 4, &[]);
+    assert_eq!(numbers(&acks(&session)), [(4, 0)]);
+    durable_at(&session, 200, 9, &[]);
+    assert_eq!(numbers(&acks(&session)), [(9, 0)]);
+    session.committed_upto(150);
+    assert_eq!(numbers(&acks(&session)), [(9, 4)]);
+    // Nothing new is no news.
+    session.committed_upto(199);
+    assert_eq!(acks(&session), []);
+    session.committed_upto(200);
+    assert_eq!(numbers(&acks(&session)), [(9, 9)]);
+    // What is known at a place that is committed already.
+    durable_at(&session, 180, 10, &[]);
+    assert_eq!(numbers(&acks(&session)), [(10, 10)]);
+}
+
+#[test]
+fn no_commit_is_told_beyond_the_refusals_that_are() {
+    let session = greeted_apart();
+    durable_at(&session, 100, 5_000, &refused((1..=2_500).map(|n| 2 * n)));
+    session.committed_upto(100);
+    let acks = acks(&session);
+    assert_eq!(acks.len(), 3);
+    for ack in &acks {
+        assert!(ack.committed <= ack.journalled, "{ack:?}");
+        let upto = ack.journalled.map_or(0, Seq::get);
+        assert!(ack.refusals.iter().all(|(seq, _)| seq.get() <= upto));
+    }
+    assert_eq!(numbers(&acks).last(), Some(&(5_000, 5_000)));
+}
+
+#[test]
+fn steps_that_wait_for_a_commit_are_bounded_and_none_is_told_too_early() {
+    let session = greeted_apart();
+    for number in 1..=100_000 {
+        durable_at(&session, 10 * number, number, &[]);
+    }
+    said(&session);
+    session.committed_upto(10 * 20);
+    assert_eq!(numbers(&acks(&session)), [(100_000, 20)]);
+    session.committed_upto(10 * 500);
+    let told = acks(&session);
+    assert!(
+        told.last()
+            .is_some_and(|ack| ack.committed.map_or(0, Seq::get) <= 500)
+    );
+    session.committed_upto(10 * 100_000);
+    assert_eq!(numbers(&acks(&session)), [(100_000, 100_000)]);
+}
+
+#[test]
+fn the_last_word_waits_for_the_last_commit() {
+    let session = greeted_apart();
+    durable_at(&session, 100, 4, &[]);
+    session.end_committed(Farewell::Redirect("there:1".to_owned()));
+    assert!(session.is_over());
+    assert_eq!(numbers(&acks(&session)), [(4, 0)]);
+    session.committed_upto(100);
+    let said = said(&session);
+    assert!(
+        matches!(&said[..], [Message::Ack(ack), Message::Redirect(to)]
+            if ack.committed == Some(seq(4)) && to.address == "there:1"),
+        "{said:?}"
+    );
+}
+
+#[test]
+fn the_last_word_of_who_waits_too_long_is_said_without_a_commit() {
+    let session = greeted_apart();
+    durable_at(&session, 100, 4, &[]);
+    session.end_committed(Farewell::Bye(Reason::Draining));
+    // A reason that comes later does not take its place.
+    session.bye(Reason::Superseded, None);
+    let said = said(&session);
+    assert!(
+        matches!(&said[..], [Message::Ack(ack), Message::Bye(bye)]
+            if ack.committed.is_none() && bye.reason == Reason::Draining),
+        "{said:?}"
+    );
+    // Nothing waits where nothing was sent, or where a commit is not apart.
+    for session in [greeted_apart(), greeted(3)] {
+        session.end_committed(Farewell::Silent);
+        assert!(session.take().is_last);
+        session.let_go();
+    }
 }

@@ -91,6 +91,12 @@ pub(super) struct Journal {
     /// Frames are only counted and acknowledged.
     pub(super) blind: bool,
     pub(super) redirect: Option<String>,
+    /// Terminals that are served elsewhere.
+    pub(super) places: BTreeMap<u64, String>,
+    /// Terminals that nobody serves for the moment, and how often they are still told so.
+    pub(super) nobody: BTreeMap<u64, u32>,
+    /// Hellos that were heard, by terminal.
+    pub(super) hellos: BTreeMap<u64, u32>,
 }
 
 pub(super) type Memory = Arc<Mutex<Journal>>;
@@ -178,8 +184,17 @@ fn hear(memory: &Memory, life: &mut Option<(u64, u32)>, frame: Frame) -> Option<
     let mut journal = memory.lock().unwrap();
     match (Message::decode(&frame), *life) {
         (Ok(Message::Hello(hello)), None) => {
-            if let Some(address) = journal.redirect.clone() {
+            let terminal = hello.terminal.to_u64();
+            *journal.hellos.entry(terminal).or_default() += 1;
+            let place = journal.places.get(&terminal).or(journal.redirect.as_ref());
+            if let Some(address) = place.cloned() {
                 return Some(vec![Redirect { address }.into()]);
+            }
+            if let Some(left) = journal.nobody.get_mut(&terminal)
+                && *left > 0
+            {
+                *left -= 1;
+                return Some(vec![Bye::new(Reason::Moved).into()]);
             }
             let welcome = journal.greet(&hello);
             *life = Some((hello.terminal.to_u64(), welcome.epoch.get()));

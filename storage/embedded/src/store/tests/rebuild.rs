@@ -19,7 +19,7 @@ use till_storage::journal::{
 use till_storage::memory::MemoryViews;
 use till_storage::names::NameBook;
 use till_storage::rebuild::{FactRows, Registrations, rebuild};
-use till_storage::views::{FlushBatch, Views};
+use till_storage::views::{FlushBatch, Views, WriteViews as _};
 
 use crate::{EmbeddedConfig, EmbeddedViews};
 
@@ -144,7 +144,8 @@ fn rebuilt_rows_are_equal_in_every_store() {
         let mut shard = Shard::new(ShardConfig::default());
         for item in journal.records(Lsn::ZERO) {
             let (lsn, record) = item.unwrap();
-            shard.apply(lsn.get(), &record, &rows).unwrap();
+            let placed = shard.apply(lsn.get(), &record, &rows).unwrap();
+            assert_eq!(placed, till_core::Placed::Held);
         }
         shard.take_dirty().rows()
     };

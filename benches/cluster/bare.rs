@@ -1,0 +1,225 @@
+//! A bare loop over the driver: rows that are encoded already, in batches of one partition.
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use scylla::deserialize::row::{ColumnIterator, DeserializeRow};
+use scylla::deserialize::{DeserializationError, TypeCheckError};
+use scylla::frame::response::result::ColumnSpec;
+use scylla::response::{PagingState, PagingStateResponse};
+use scylla::serialize::SerializationError;
+use scylla::serialize::row::{RowSerializationContext, SerializeRow};
+use scylla::serialize::writers::RowWriter;
+use scylla::statement::batch::{Batch, BatchStatement, BatchType};
+use scylla::statement::prepared::PreparedStatement;
+use till_scylla::schema::{Table, tables};
+use till_scylla::{Client, Cql, CqlError, Purpose};
+use tokio::task::JoinSet;
+
+/// As `materialise` does it.
+const ROWS_MAX: usize = 200;
+const BYTES_MAX: usize = 48 << 10;
+const IN_FLIGHT: usize = 64;
+
+/// Tables that a commit does not write.
+const OTHERS: [&str; 5] = ["schema_version", "settings", "slots", "nodes", "slot_log"];
+
+/// A row as its cells.
+#[derive(Clone, Debug)]
+struct Raw(Vec<Option<Box<[u8]>>>);
+
+impl<'f, 'm> DeserializeRow<'f, 'm> for Raw {
+    fn type_check(_: &[ColumnSpec<'_>]) -> Result<(), TypeCheckError> {
+        Ok(())
+    }
+
+    fn deserialize(row: ColumnIterator<'f, 'm>) -> Result<Self, DeserializationError> {
+        let cells = row.map(|cell| Ok(cell?.slice.map(|slice| slice.as_slice().into())));
+        Ok(Self(cells.collect::<Result<_, DeserializationError>>()?))
+    }
+}
+
+impl SerializeRow for Raw {
+    fn serialize(
+        &self,
+        _: &RowSerializationContext<'_>,
+        writer: &mut RowWriter<'_>,
+    ) -> Result<(), SerializationError> {
+        for cell in &self.0 {
+            let to = writer.make_cell_writer();
+            let _proof = match cell {
+                Some(value) => to.set_value(value).map_err(SerializationError::new)?,
+                None => to.set_unset(),
+            };
+        }
+        Ok(())
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// Rows of one partition.
+#[derive(Debug)]
+struct Chunk {
+    statement: PreparedStatement,
+    rows: Vec<Raw>,
+}
+
+/// The rows of a keyspace, ready to be written into another.
+#[derive(Debug)]
+pub(crate) struct Rows {
+    chunks: Vec<Chunk>,
+    rows: u64,
+    target: Arc<Cql>,
+}
+
+impl Rows {
+    /// Reads every row of one keyspace, and prepares to write it into another.
+    pub(crate) fn of(source: &Cql, target: &Arc<Cql>) -> Result<Self, Box<dyn Error>> {
+        let mut out = Self {
+            chunks: Vec::new(),
+            rows: 0,
+            target: Arc::clone(target),
+        };
+        for table in tables() {
+            if !OTHERS.contains(&table.name.as_str()) {
+                out.add(source, &table)?;
+            }
+        }
+        Ok(out)
+    }
+    fn add(&mut self, source: &Cql, table: &Table) -> Result<(), Box<dyn Error>> {
+        let columns: Vec<&str> = table.columns.iter().map(|one| one.name.as_str()).collect();
+        let client = Arc::clone(source.client());
+        let select = format!(
+            "SELECT {} FROM {}",
+            columns.join(", "),
+            client.table(&table.name)
+        );
+        let found: Vec<Raw> = source.wait(async move { all(&client, &select).await })?;
+        let client = Arc::clone(self.target.client());
+        let insert = format!(
+            "INSERT INTO {} ({}) VALUES ({})",
+            client.table(&table.name),
+            columns.join(", "),
+            vec!["?"; columns.len()].join(", ")
+        );
+        let statement = self
+            .target
+            .wait(async move { client.prepare(Purpose::Ingest, "a bare row", &insert).await })?;
+        let key = partition_of(&table.key);
+        let mut partitions: HashMap<Vec<_>, Vec<Raw>> = HashMap::new();
+        for row in found {
+            self.rows += 1;
+            let key = row.0.iter().take(key).cloned().collect();
+            partitions.entry(key).or_default().push(row);
+        }
+        for rows in partitions.into_values() {
+            self.deal(&statement, rows);
+        }
+        Ok(())
+    }
+
+    fn deal(&mut self, statement: &PreparedStatement, rows: Vec<Raw>) {
+        let chunk = |rows| Chunk {
+            statement: statement.clone(),
+            rows,
+        };
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        for row in rows {
+            let size: usize = row.0.iter().flatten().map(|cell| cell.len() + 4).sum();
+            if batch.len() == ROWS_MAX || (bytes + size > BYTES_MAX && !batch.is_empty()) {
+                self.chunks.push(chunk(std::mem::take(&mut batch)));
+                bytes = 0;
+            }
+            bytes += size;
+            batch.push(row);
+        }
+        self.chunks.push(chunk(batch));
+    }
+
+    /// Writes them all. Gives their number, and the time that it took.
+    pub(crate) fn write(self) -> Result<(u64, Duration), Box<dyn Error>> {
+        let client = Arc::clone(self.target.client());
+        let chunks = self.chunks;
+        let started = Instant::now();
+        self.target.wait(async move {
+            let mut under_way = JoinSet::new();
+            for chunk in chunks {
+                if under_way.len() >= IN_FLIGHT
+                    && let Some(done) = under_way.join_next().await
+                {
+                    done.unwrap_or(Err(CqlError::Stopped))?;
+                }
+                let client = Arc::clone(&client);
+                under_way.spawn(async move { put(&client, chunk).await });
+            }
+            while let Some(done) = under_way.join_next().await {
+                done.unwrap_or(Err(CqlError::Stopped))?;
+            }
+            Ok::<_, CqlError>(())
+        })?;
+        Ok((self.rows, started.elapsed()))
+    }
+}
+
+async fn all(client: &Client, select: &str) -> Result<Vec<Raw>, CqlError> {
+    const WHAT: &str = "rows of a bench";
+    let session = client.session();
+    let mut found = Vec::new();
+    let statement = client.prepare(Purpose::Read, WHAT, select).await?;
+    let mut from = PagingState::start();
+    loop {
+        let answer = session.execute_single_page(&statement, (), from).await;
+        let (answer, next) = answer.map_err(|error| CqlError::statement(WHAT, error))?;
+        let rows = answer.into_rows_result();
+        let rows = rows.map_err(|error| CqlError::answer(WHAT, error))?;
+        let rows = rows.rows::<Raw>();
+        for row in rows.map_err(|error| CqlError::answer(WHAT, error))? {
+            found.push(row.map_err(|error| CqlError::answer(WHAT, error))?);
+        }
+        match next {
+            PagingStateResponse::HasMorePages { state } => from = state,
+            PagingStateResponse::NoMorePages => return Ok(found),
+        }
+    }
+}
+
+async fn put(client: &Client, chunk: Chunk) -> Result<(), CqlError> {
+    let session = client.session();
+    let done = match chunk.rows.as_slice() {
+        [row] => session.execute_unpaged(&chunk.statement, row).await,
+        rows => {
+            let same = BatchStatement::from(chunk.statement);
+            let mut batch = Batch::new_with_statements(BatchType::Unlogged, vec![same; rows.len()]);
+            batch.set_execution_profile_handle(Some(client.profile(Purpose::Ingest).clone()));
+            session.batch(&batch, rows).await
+        }
+    };
+    done.map(drop)
+        .map_err(|error| CqlError::statement("a bare batch", error))
+}
+
+// How many of the first columns make the partition.
+fn partition_of(key: &str) -> usize {
+    let inner = key.trim_start_matches('(');
+    let end = if key.starts_with("((") { ')' } else { ',' };
+    let first = inner.split(end).next().unwrap_or("");
+    first.split(',').count()
+}
+
+/// Runs a statement.
+pub(crate) fn run(cql: &Cql, statement: &str) -> Result<(), Box<dyn Error>> {
+    let (client, statement) = (Arc::clone(cql.client()), statement.to_owned());
+    cql.wait(async move {
+        let answer = client.session().query_unpaged(statement, ()).await;
+        answer
+            .map(drop)
+            .map_err(|error| CqlError::statement("a bench's statement", error))
+    })?;
+    Ok(())
+}

@@ -1,0 +1,137 @@
+//! The facts that an engine of a cluster decides with: those of the shared store, and above them those that are in its own
+//! journal alone.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use till_core::RecordHead;
+use till_protocol::id::{StoreId, TerminalId};
+use till_storage::cluster::slot_of;
+use till_storage::facts::{Fact, Facts};
+use till_storage::journal::Lsn;
+use till_storage::query::{FactReader, VisitFact};
+use till_storage::rebuild::store_of;
+use till_storage::views::StoreError;
+
+use super::Cluster;
+use crate::route::shard_of;
+
+/// Facts of the shared store, then the own ones that are not among them. Own ones come last, as they are newer.
+pub(crate) struct BothFacts {
+    cluster: Arc<Cluster>,
+    shared: Arc<dyn FactReader>,
+    own: Arc<Facts>,
+    shards: usize,
+}
+
+/// A place of the own journal among those of the shared store: behind all of them.
+pub(super) const fn own_place(place: u64) -> u64 {
+    (1 << 63) | place
+}
+
+/// What a record is known by wherever it lies.
+type Name = (u8, u64, u32, u64, u32);
+
+const fn name_of(head: &RecordHead) -> Name {
+    (
+        head.kind.number(),
+        head.terminal,
+        head.epoch,
+        head.first_seq,
+        head.skip,
+    )
+}
+
+impl BothFacts {
+    pub(crate) fn new(cluster: Arc<Cluster>, own: Arc<Facts>, shards: usize) -> Self {
+        let shared = cluster.store.facts();
+        Self {
+            cluster,
+            shared,
+            own,
+            shards,
+        }
+    }
+
+    // What is not in commits is looked for first, so that a commit in between shows a record twice and not never.
+    fn merge(
+        &self,
+        shared: impl FnOnce(VisitFact<'_>) -> Result<(), StoreError>,
+        own: impl FnOnce(VisitFact<'_>) -> Result<(), StoreError>,
+        visit: VisitFact<'_>,
+    ) -> Result<(), StoreError> {
+        let cursors = self.cluster.cursors.lock().clone();
+        let since = self.cluster.since();
+        let mut seen = HashSet::new();
+        shared(&mut |fact: &Fact| {
+            seen.insert(name_of(&fact.record.head));
+            visit(fact)
+        })?;
+        own(&mut |fact: &Fact| {
+            let head = &fact.record.head;
+            let Some(store) = store_of(head) else {
+                return Ok(());
+            };
+            let place = fact.lsn.get();
+            let slot = slot_of(store, self.cluster.store.slots());
+            let is_ours = since.get(&slot).is_some_and(|since| place >= *since);
+            let is_above = place > cursors.of(shard_of(store, self.shards));
+            if !is_ours || !is_above || seen.contains(&name_of(head)) {
+                return Ok(());
+            }
+            visit(&Fact {
+                lsn: Lsn::new(own_place(place)),
+                record: fact.record.clone(),
+            })
+        })
+    }
+}
+
+impl FactReader for BothFacts {
+    fn end(&self) -> u64 {
+        self.shared.end()
+    }
+
+    fn start(&self) -> u64 {
+        self.shared.start()
+    }
+
+    fn of_hours(
+        &self,
+        store: StoreId,
+        from_us: i64,
+        to_us: i64,
+        visit: VisitFact<'_>,
+    ) -> Result<(), StoreError> {
+        let own: &dyn FactReader = self.own.as_ref();
+        self.merge(
+            |visit| self.shared.of_hours(store, from_us, to_us, visit),
+            |visit| own.of_hours(store, from_us, to_us, visit),
+            visit,
+        )
+    }
+
+    fn of_receipt(&self, receipt: &str, visit: VisitFact<'_>) -> Result<(), StoreError> {
+        let own: &dyn FactReader = self.own.as_ref();
+        self.merge(
+            |visit| self.shared.of_receipt(receipt, visit),
+            |visit| own.of_receipt(receipt, visit),
+            visit,
+        )
+    }
+
+    fn of_run(
+        &self,
+        terminal: TerminalId,
+        epoch: u32,
+        (first, last): (u64, u64),
+        visit: VisitFact<'_>,
+    ) -> Result<(), StoreError> {
+        let own: &dyn FactReader = self.own.as_ref();
+        self.merge(
+            |visit| self.shared.of_run(terminal, epoch, (first, last), visit),
+            |visit| own.of_run(terminal, epoch, (first, last), visit),
+            visit,
+        )
+    }
+}

@@ -1,0 +1,156 @@
+//! The start of an engine that is one of several: its journal, its name, its threads.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{Receiver, Sender, bounded};
+use till_storage::cluster::SharedStore;
+use till_storage::disk::Disk;
+use till_storage::facts::{Facts, FactsConfig};
+use till_storage::journal::{Journal, JournalConfig, Lsn, OpenError, Writer};
+
+use super::work::{Job, THREADS};
+use super::{Cluster, Standing, committed_mark, identity, work};
+use crate::config::SharedConfig;
+use crate::engine::Engine;
+use crate::recovery::StartReport;
+use crate::shard_actor::now;
+
+/// An engine's own part of a cluster, opened.
+pub(crate) struct Joined {
+    pub(crate) journal: Journal,
+    pub(crate) writer: Writer,
+    pub(crate) facts: Arc<Facts>,
+    pub(crate) cluster: Arc<Cluster>,
+    pub(crate) jobs: Receiver<Job>,
+    /// What the journal had at the start and may not be committed.
+    pub(crate) backlog: (Lsn, Lsn),
+    pub(crate) report: StartReport,
+}
+
+/// Opens the journal of a node and gives the node a name. No rows are its own: what its journal has above its commits is
+/// submitted to whoever has the slots then.
+///
+/// # Errors
+/// [`OpenError`] when the journal does not open; the text of what keeps the node from having a name.
+pub(crate) fn join(
+    disk: Arc<dyn Disk>,
+    data_dir: &Path,
+    journal: JournalConfig,
+    (store, shared, address): (Arc<dyn SharedStore>, &SharedConfig, String),
+    shards: usize,
+) -> Result<Joined, JoinError> {
+    let started = Instant::now();
+    let opened = Journal::open_known(disk, &data_dir.join("journal"), journal, Lsn::ZERO)?;
+    let facts = Arc::new(Facts::new(opened.journal.clone(), FactsConfig::default()));
+    let (me, former) = identity::begin(data_dir).map_err(JoinError::Name)?;
+    let standing = Standing {
+        me,
+        former,
+        address: shared.advertise.clone().unwrap_or(address),
+        lease: shared.lease,
+        started_us: now().us(),
+    };
+    let backlog = (
+        committed_mark(data_dir).max(opened.journal.start()),
+        opened.journal.end(),
+    );
+    let (cluster, jobs) = Cluster::new(store, standing, (shards, opened.journal.end()));
+    let report = StartReport {
+        cut: opened.cut,
+        closed_cleanly: opened.closed_cleanly,
+        is_new: opened.is_new,
+        took: started.elapsed(),
+        ..StartReport::default()
+    };
+    Ok(Joined {
+        journal: opened.journal,
+        writer: opened.writer,
+        facts,
+        cluster: Arc::new(cluster),
+        jobs,
+        backlog,
+        report,
+    })
+}
+
+/// Why a node does not join.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum JoinError {
+    /// Its journal does not open.
+    #[error(transparent)]
+    Journal(#[from] OpenError),
+    /// It cannot be given a name.
+    #[error("the node's name could not be written: {0}")]
+    Name(std::io::Error),
+}
+
+/// The threads of a node.
+#[derive(Debug)]
+pub(crate) struct Members {
+    cluster: Arc<Cluster>,
+    workers: Vec<JoinHandle<()>>,
+    clock: JoinHandle<()>,
+    tender: JoinHandle<()>,
+    stop: (Sender<()>, Sender<()>),
+}
+
+impl Members {
+    /// Starts them: from here on the node is seen by others and takes slots.
+    ///
+    /// # Errors
+    /// What the system says when it gives no thread.
+    pub(crate) fn start(
+        engine: &Arc<Engine>,
+        cluster: &Arc<Cluster>,
+        (jobs, backlog): (&Receiver<Job>, (Lsn, Lsn)),
+        lease: Duration,
+    ) -> std::io::Result<Self> {
+        let workers = work::start(engine, cluster, jobs)?;
+        let (stop, stopped) = bounded::<()>(1);
+        let ticking = Arc::clone(cluster);
+        let pause = (lease / 20).max(Duration::from_millis(10));
+        let clock = std::thread::Builder::new()
+            .name("lease".to_owned())
+            .spawn(move || {
+                while stopped
+                    .recv_timeout(pause)
+                    .is_err_and(|error| error.is_timeout())
+                {
+                    ticking.tick();
+                }
+            })?;
+        let (tending, tended) = bounded::<()>(1);
+        let (tender, owner) = (Arc::clone(cluster), Arc::clone(engine));
+        let tender = std::thread::Builder::new()
+            .name("backlog".to_owned())
+            .spawn(move || tender.tend(&owner, backlog, &tended))?;
+        Ok(Self {
+            cluster: Arc::clone(cluster),
+            workers,
+            clock,
+            tender,
+            stop: (stop, tending),
+        })
+    }
+
+    /// Gives every slot up and ends the threads. Everything is committed before. For threads that may block.
+    pub(crate) fn leave(self) {
+        self.cluster.release_all(Duration::from_secs(5));
+        self.end();
+    }
+
+    /// Ends the threads as a crash would.
+    pub(crate) fn end(self) {
+        drop(self.stop);
+        self.cluster.stop(THREADS);
+        for thread in self.workers.into_iter().chain([self.clock, self.tender]) {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the cluster failed");
+            }
+        }
+    }
+}

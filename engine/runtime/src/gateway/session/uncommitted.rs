@@ -1,0 +1,58 @@
+//! What a stream has sent that is durable here and not committed yet.
+
+use std::collections::VecDeque;
+
+/// Steps that are told apart. Beyond them the newest become one, which is committed when the last of them is.
+const STEPS_MAX: usize = 64;
+
+/// The steps in which a stream becomes committed.
+#[derive(Debug, Default)]
+pub(super) struct Uncommitted {
+    /// Place in the journal and last sequence number; both rise.
+    steps: VecDeque<(u64, u64)>,
+    /// All up to this place is committed.
+    upto: u64,
+    /// Last sequence number that this stream has sent and that is committed; 0 = none.
+    committed: u64,
+}
+
+impl Uncommitted {
+    /// What was sent up to a number is durable at a place.
+    pub(super) fn durable(&mut self, place: u64, seq: u64) {
+        if place <= self.upto {
+            self.committed = self.committed.max(seq);
+            return;
+        }
+        let newest = self.steps.back().map_or(self.committed, |(_, seq)| *seq);
+        if seq <= newest {
+            return;
+        }
+        if self.steps.len() >= STEPS_MAX {
+            self.steps.pop_back();
+        }
+        self.steps.push_back((place, seq));
+    }
+
+    /// All up to a place is committed. True: that is more of this stream.
+    pub(super) fn committed_upto(&mut self, place: u64) -> bool {
+        self.upto = self.upto.max(place);
+        let before = self.committed;
+        while let Some((place, seq)) = self.steps.front().copied()
+            && place <= self.upto
+        {
+            self.committed = self.committed.max(seq);
+            self.steps.pop_front();
+        }
+        self.committed > before
+    }
+
+    /// Last sequence number that is committed; 0 = none.
+    pub(super) const fn committed(&self) -> u64 {
+        self.committed
+    }
+
+    /// Whether nothing waits.
+    pub(super) fn is_done(&self) -> bool {
+        self.steps.is_empty()
+    }
+}

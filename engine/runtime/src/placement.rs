@@ -1,0 +1,53 @@
+//! What changes for an engine where several share the stores of a chain.
+
+use till_protocol::id::StoreId;
+
+/// When an event that is in the journal of its engine is committed: when no loss of one disk can take it away again.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Commits {
+    /// At once: the journal is all there is.
+    #[default]
+    WithJournal,
+    /// When [`Handle::committed`](crate::Handle::committed) says so.
+    Apart,
+}
+
+/// Where a store is served.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Place {
+    /// By this engine.
+    Here,
+    /// By another one, at this address for devices (`host:port`, at most 255 bytes).
+    There(String),
+    /// By none for the moment.
+    Nobody,
+}
+
+/// Knows where stores are served.
+///
+/// It is asked at each Hello, and [`is_here`](Self::is_here) for each message of a device at the moment when its shard
+/// turns to it: neither may block. Once it says that a store is not here, nothing of that store is applied any more but
+/// what a shard was at in that moment; whatever is put into the mailbox of a shard after that comes behind it.
+pub trait Placement: Send + Sync {
+    /// Where a store is served now.
+    fn place(&self, store: StoreId) -> Place;
+
+    /// Whether this engine serves a store now.
+    fn is_here(&self, store: StoreId) -> bool {
+        self.place(store) == Place::Here
+    }
+}
+
+/// The placement of an engine that serves all stores.
+#[derive(Clone, Copy, Debug)]
+pub struct Alone;
+
+impl Placement for Alone {
+    fn place(&self, _store: StoreId) -> Place {
+        Place::Here
+    }
+
+    fn is_here(&self, _store: StoreId) -> bool {
+        true
+    }
+}

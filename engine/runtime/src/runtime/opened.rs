@@ -1,0 +1,179 @@
+//! What a start opens, alone or as one of several.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crossbeam::channel::Receiver;
+use parking_lot::Mutex;
+use till_core::Shard;
+use till_protocol::card::ScreenKey;
+use till_storage::cluster::SharedStore;
+use till_storage::facts::Facts;
+use till_storage::journal::{Journal, Lsn, Writer};
+use till_storage::query::FactReader;
+use till_storage::views::{Views, WriteViews};
+
+use super::{Handle, Running, StartError, journal_config, tell};
+use crate::cluster::{BothFacts, Job, Members, join};
+use crate::config::Config;
+use crate::engine::Engine;
+use crate::keeping::Keeping;
+use crate::parts::Parts;
+use crate::placement::{Commits, Placement};
+use crate::recovery::{Recovered, StartReport};
+
+/// What a start opens.
+pub(super) struct Opened {
+    pub(super) journal: Journal,
+    pub(super) writer: Writer,
+    pub(super) facts: Arc<Facts>,
+    pub(super) reader: Arc<dyn FactReader>,
+    pub(super) told: Arc<dyn FactReader>,
+    pub(super) views: Arc<dyn Views>,
+    /// Place up to which the rows hold everything.
+    pub(super) applied: u64,
+    pub(super) keeping: Keeping,
+    pub(super) placement: Arc<dyn Placement>,
+    pub(super) commits: Commits,
+    pub(super) screen: ScreenKey,
+    pub(super) shards: Vec<Shard>,
+    pub(super) report: StartReport,
+    pub(super) jobs: Option<Jobs>,
+}
+
+impl Opened {
+    /// What is taken out before the engine is put together: what was found, the shards, and what the threads of a node read.
+    pub(super) fn take(&mut self) -> (StartReport, Vec<Shard>, Option<Jobs>) {
+        let report = std::mem::take(&mut self.report);
+        tell(&report);
+        (report, std::mem::take(&mut self.shards), self.jobs.take())
+    }
+}
+
+/// What a node's threads read, and the stretch of its journal that may not be committed.
+pub(super) type Jobs = (Receiver<Job>, (Lsn, Lsn));
+
+impl Opened {
+    /// An engine with rows of its own.
+    ///
+    /// # Errors
+    /// [`StartError`] when the rows cannot be read.
+    pub(super) fn of(
+        recovered: Recovered,
+        parts: &Parts,
+        key: [u8; 32],
+    ) -> Result<Self, StartError> {
+        let applied = recovered.views.checkpoint();
+        let applied = applied.map_err(crate::recovery::RecoveryError::from)?;
+        let facts: Arc<dyn FactReader> = Arc::<Facts>::clone(&recovered.facts);
+        Ok(Self {
+            journal: recovered.journal,
+            writer: recovered.writer,
+            facts: recovered.facts,
+            reader: Arc::clone(&facts),
+            told: facts,
+            views: Arc::<dyn WriteViews>::clone(&recovered.views),
+            applied,
+            keeping: Keeping::Own(recovered.views),
+            placement: Arc::clone(&parts.placement),
+            commits: parts.commits,
+            screen: ScreenKey::new(key),
+            shards: recovered.shards,
+            report: recovered.report,
+            jobs: None,
+        })
+    }
+}
+
+/// Starts the threads of a node that is one of several.
+///
+/// # Errors
+/// What the system says when it gives no thread.
+pub(super) fn members(
+    jobs: Option<Jobs>,
+    engine: &Arc<Engine>,
+) -> std::io::Result<Option<Members>> {
+    let (Some((jobs, backlog)), Keeping::Shared(cluster), Some(shared)) =
+        (jobs, &engine.keeping, &engine.config.shared)
+    else {
+        return Ok(None);
+    };
+    Members::start(engine, cluster, (&jobs, backlog), shared.lease).map(Some)
+}
+
+/// The store that is shared with others, if there is one.
+///
+/// # Errors
+/// [`StartError::NoStore`] when the configuration wants one and none was given.
+pub(super) fn shared(
+    config: &Config,
+    parts: &Parts,
+) -> Result<Option<Arc<dyn SharedStore>>, StartError> {
+    match (&parts.shared, &config.shared) {
+        (None, Some(_)) => Err(StartError::NoStore),
+        (store, _) => Ok(store.clone()),
+    }
+}
+
+/// A node of a cluster, opened.
+///
+/// # Errors
+/// [`StartError`] when its journal does not open, or the store does not say what all nodes share.
+pub(super) async fn joined(
+    config: &Config,
+    parts: &Parts,
+    store: Arc<dyn SharedStore>,
+    (address, key): (SocketAddr, [u8; 32]),
+) -> Result<Opened, StartError> {
+    let shared = config.shared.clone().unwrap_or_default();
+    let (disk, dir) = (Arc::clone(&parts.disk), config.data_dir.clone());
+    let (journal, shards) = (journal_config(config), usize::from(config.shards.max(1)));
+    let opening = tokio::task::spawn_blocking(move || {
+        let screen = store.chain_key(key)?;
+        let place = (Arc::clone(&store), &shared, address.to_string());
+        let joined = join(disk, &dir, journal, place, shards)?;
+        Ok::<_, StartError>((store, screen, joined))
+    });
+    let opened = opening.await.map_err(|error| StartError::Thread {
+        what: "recovery",
+        cause: error.to_string(),
+    })?;
+    let (store, screen, joined) = opened?;
+    let cluster = joined.cluster;
+    let both = BothFacts::new(Arc::clone(&cluster), Arc::clone(&joined.facts), shards);
+    let placement: Arc<dyn Placement> = Arc::<crate::cluster::Cluster>::clone(&cluster);
+    Ok(Opened {
+        applied: joined.journal.end().get(),
+        journal: joined.journal,
+        writer: joined.writer,
+        facts: joined.facts,
+        reader: Arc::new(both),
+        told: store.facts(),
+        views: store.views(),
+        keeping: Keeping::Shared(cluster),
+        placement,
+        commits: Commits::Apart,
+        screen: ScreenKey::new(screen),
+        shards: Vec::new(),
+        report: joined.report,
+        jobs: Some((joined.jobs, joined.backlog)),
+    })
+}
+
+impl Handle {
+    /// An engine from outside.
+    pub(super) fn of(
+        running: Running,
+        (address, identity): (SocketAddr, Option<PathBuf>),
+        report: StartReport,
+    ) -> Self {
+        Self {
+            engine: Arc::clone(&running.engine),
+            running: Mutex::new(Some(running)),
+            address,
+            identity,
+            report,
+        }
+    }
+}

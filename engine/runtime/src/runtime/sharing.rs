@@ -1,0 +1,57 @@
+//! What an engine is told that shares the stores of a chain with others.
+
+use till_protocol::id::StoreId;
+use tokio::sync::oneshot;
+
+use super::Handle;
+use crate::shard_actor::{ShardMessage, Which};
+
+impl Handle {
+    /// Slots of a shared store that this engine serves now; `None` for an engine with rows of its own.
+    pub fn open_slots(&self) -> Option<usize> {
+        let cluster = self.engine.keeping.cluster()?;
+        Some(cluster.open_slots())
+    }
+
+    /// Says that everything which some stores have in the journal up to a place is committed; devices are told. Places of a
+    /// store never fall. Say it of stores without anything new too: a device that says again what is known waits for the
+    /// next place. An engine that [commits with its journal](crate::Commits::WithJournal) takes no notice.
+    pub fn committed(&self, which: &dyn Fn(StoreId) -> bool, upto: u64) {
+        for slot in &self.engine.slots {
+            for session in slot.sessions_of(which) {
+                session.committed_upto(upto);
+            }
+        }
+    }
+
+    /// Ends the sessions of stores that are not served here any more, of those that `which` names: devices are told where
+    /// to go. Frames that the shards had turned to are answered before; others are dropped, and come again elsewhere.
+    /// Does not wait. Where commits come apart, a session waits for its last one first, up to half the time of a drain.
+    pub fn evict(&self, which: impl Fn(StoreId) -> bool + Send + Sync + 'static) {
+        let which = Which::new(which);
+        for slot in &self.engine.slots {
+            let which = which.clone();
+            // A shard that is down has no sessions.
+            let _down = slot.send(ShardMessage::Evict { which });
+        }
+    }
+
+    /// Lets the shards forget stores, behind all that they were told before. Whoever wants to lose nothing of them has made
+    /// the placement say that they are elsewhere, and flushed since.
+    pub async fn release(&self, which: impl Fn(StoreId) -> bool + Send + Sync + 'static) {
+        let which = Which::new(which);
+        let mut released = Vec::new();
+        for slot in &self.engine.slots {
+            let (reply, done) = oneshot::channel();
+            let which = which.clone();
+            // A shard that is down knows of no store; it starts again from rows and journal.
+            if slot.send(ShardMessage::Release { which, reply }).is_ok() {
+                released.push(done);
+            }
+        }
+        for done in released {
+            // One that fell in the meantime has forgotten everything.
+            let _fell = done.await;
+        }
+    }
+}

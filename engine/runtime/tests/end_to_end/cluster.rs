@@ -1,0 +1,189 @@
+//! Several engines on one store that they share.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use quinn::Connection;
+use till_runtime::{Config, Parts, Runtime, SharedConfig};
+use till_storage::memory::MemoryCluster;
+
+use super::*;
+
+const SLOTS: u32 = 16;
+/// The stores that are traded in.
+const STORES: std::ops::RangeInclusive<u64> = 1..=12;
+const LEASE: Duration = Duration::from_secs(1);
+
+async fn node(dir: &Path, store: &Arc<MemoryCluster>) -> Arc<Handle> {
+    let mut config = Config::dev(dir);
+    config.shards = 2;
+    config.drain_timeout = Duration::from_secs(5);
+    config.shared = Some(SharedConfig {
+        lease: LEASE,
+        ..SharedConfig::default()
+    });
+    let shared: Arc<dyn till_storage::cluster::SharedStore> = Arc::<MemoryCluster>::clone(store);
+    let parts = Parts {
+        shared: Some(shared),
+        ..Parts::default()
+    };
+    Arc::new(Runtime::start_with(config, parts).await.unwrap())
+}
+
+/// A device of a store, at whichever engine serves it. The life that it had, or 0.
+async fn at_home(engines: &[Arc<Handle>], store: u64, epoch: u32) -> (Device, u64, Connection) {
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(15) {
+        for engine in engines {
+            let connection = connect(engine).await;
+            let mut device = Device::raw(&connection).await;
+            device.send(hello(terminal(store, 1), epoch).encode()).await;
+            match device.next().await {
+                Some(Message::Welcome(welcome)) => {
+                    return (device, welcome.next_seq.get(), connection);
+                }
+                Some(Message::Redirect(_) | Message::Bye(_)) | None => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("nobody serves store {store}");
+}
+
+async fn send(engines: &[Arc<Handle>], store: u64, epoch: u32, upto: u64) {
+    let (mut device, next, _connection) = at_home(engines, store, epoch).await;
+    if next <= upto {
+        device.send(teas(next, upto + 1 - next)).await;
+        assert!(device.acked(upto).await.is_empty());
+    }
+}
+
+fn held(engine: &Handle) -> usize {
+    engine.open_slots().unwrap_or(0)
+}
+
+async fn share(engines: &[Arc<Handle>]) {
+    let slots = usize::try_from(SLOTS).unwrap();
+    until("every slot is served, by all alike", || {
+        let each: Vec<usize> = engines.iter().map(|engine| held(engine)).collect();
+        let most = slots.div_ceil(engines.len());
+        each.iter().sum::<usize>() == slots && each.iter().all(|one| *one <= most)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn engines_share_the_stores_and_answer_for_all_of_them() {
+    let dirs = [folder(), folder()];
+    let store = Arc::new(MemoryCluster::new(SLOTS));
+    let first = node(dirs[0].path(), &store).await;
+    share(std::slice::from_ref(&first)).await;
+    for number in STORES {
+        send(std::slice::from_ref(&first), number, 0, 5).await;
+    }
+    let second = node(dirs[1].path(), &store).await;
+    let engines = [first, second];
+    share(&engines).await;
+    for number in STORES {
+        send(&engines, number, 1, 9).await;
+    }
+    for engine in &engines {
+        for number in 1..=12 {
+            assert_eq!(level(engine, number).await, "9", "store {number}");
+        }
+    }
+    let acked: Vec<u64> = engines.iter().map(|one| one.metrics().acked).collect();
+    assert_eq!(acked.iter().sum::<u64>(), 12 * 9);
+    assert!(acked.iter().all(|one| *one > 0), "{acked:?}");
+    for engine in &engines {
+        assert!(engine.health().is_ready(), "{:?}", engine.health());
+        engine.drain().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_stores_of_an_engine_that_dies_are_served_by_another() {
+    let dirs = [folder(), folder()];
+    let store = Arc::new(MemoryCluster::new(SLOTS));
+    let first = node(dirs[0].path(), &store).await;
+    let second = node(dirs[1].path(), &store).await;
+    let engines = [first, second];
+    share(&engines).await;
+    for number in STORES {
+        send(&engines, number, 0, 7).await;
+    }
+    let [first, second] = engines;
+    first.kill().await.unwrap();
+    let began = Instant::now();
+    let left = [second];
+    share(&left).await;
+    assert!(began.elapsed() < Duration::from_secs(10));
+    for number in STORES {
+        send(&left, number, 1, 11).await;
+    }
+    for number in 1..=12 {
+        assert_eq!(level(&left[0], number).await, "11", "store {number}");
+    }
+    left[0].drain().await.unwrap();
+    // One that comes back finds its stores elsewhere, and takes its share again.
+    let back = node(dirs[0].path(), &store).await;
+    share(std::slice::from_ref(&back)).await;
+    for number in 1..=12 {
+        assert_eq!(level(&back, number).await, "11", "store {number}");
+    }
+    back.drain().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_commits_everything_and_gives_the_slots_up() {
+    let dirs = [folder(), folder()];
+    let store = Arc::new(MemoryCluster::new(SLOTS));
+    let first = node(dirs[0].path(), &store).await;
+    share(std::slice::from_ref(&first)).await;
+    let (mut device, _, _connection) = at_home(std::slice::from_ref(&first), 3, 0).await;
+    device.send(teas(1, 200)).await;
+    device.acked(200).await;
+    let second = node(dirs[1].path(), &store).await;
+    first.drain().await.unwrap();
+    let began = Instant::now();
+    share(std::slice::from_ref(&second)).await;
+    // Nobody had to wait for a lease.
+    assert!(began.elapsed() < LEASE * 3);
+    assert_eq!(level(&second, 3).await, "200");
+    second.drain().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_are_taken_in_while_the_shared_store_is_away() {
+    let dir = folder();
+    let store = Arc::new(MemoryCluster::new(SLOTS));
+    let engine = node(dir.path(), &store).await;
+    share(std::slice::from_ref(&engine)).await;
+    let (mut device, _, _connection) = at_home(std::slice::from_ref(&engine), 3, 0).await;
+    device.send(teas(1, 10)).await;
+    device.acked(10).await;
+    store.set_away(true);
+    device.send(teas(11, 10)).await;
+    loop {
+        match device.next().await {
+            Some(Message::Ack(ack)) => {
+                assert!(ack.committed.is_none_or(|seq| seq.get() <= 10));
+                if ack.journalled == Some(seq(20)) {
+                    break;
+                }
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    let told = Arc::clone(&engine);
+    until("the engine says that it is not ready", || {
+        !told.health().is_ready()
+    })
+    .await;
+    store.set_away(false);
+    assert!(device.acked(20).await.is_empty());
+    until("the engine is ready again", || told.health().is_ready()).await;
+    assert_eq!(level(&engine, 3).await, "20");
+    engine.drain().await.unwrap();
+}

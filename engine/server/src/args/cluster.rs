@@ -1,0 +1,122 @@
+//! The part of the command line that names a cluster.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+/// How a cluster is reached, and as whom.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ClusterArgs {
+    /// Nodes of the cluster, separated by commas; the others are learnt from them
+    #[arg(
+        long,
+        value_name = "HOST:PORT,..",
+        value_delimiter = ',',
+        required = true
+    )]
+    pub(crate) scylla: Vec<String>,
+    /// Keyspace of the tables
+    #[arg(long, value_name = "NAME")]
+    pub(crate) keyspace: String,
+    /// Data centre to work in; that of the first node given unless said
+    #[arg(long, value_name = "NAME")]
+    pub(crate) datacenter: Option<String>,
+    /// User, where the cluster asks for one
+    #[arg(long, value_name = "NAME", requires = "password_file")]
+    pub(crate) user: Option<String>,
+    /// File that holds the user's password
+    #[arg(long, value_name = "FILE", requires = "user")]
+    pub(crate) password_file: Option<PathBuf>,
+    /// PEM file of the authority that signed the nodes' certificates; speaks TLS
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+}
+
+/// As [`ClusterArgs`], where a cluster is one of several places that may be named.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct SharedArgs {
+    /// Nodes of the shared store, separated by commas
+    #[arg(
+        long,
+        value_name = "HOST:PORT,..",
+        value_delimiter = ',',
+        requires = "keyspace"
+    )]
+    pub(crate) scylla: Vec<String>,
+    /// Keyspace of the shared store
+    #[arg(long, value_name = "NAME", requires = "scylla")]
+    pub(crate) keyspace: Option<String>,
+    /// User of the shared store
+    #[arg(long, value_name = "NAME", requires = "password_file")]
+    pub(crate) user: Option<String>,
+    /// File that holds the user's password
+    #[arg(long, value_name = "FILE", requires = "user")]
+    pub(crate) password_file: Option<PathBuf>,
+    /// PEM file of the authority that signed the nodes' certificates; speaks TLS
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+}
+
+impl SharedArgs {
+    /// The cluster, if one is named.
+    pub(crate) fn cluster(&self) -> Option<ClusterArgs> {
+        if self.scylla.is_empty() {
+            return None;
+        }
+        Some(ClusterArgs {
+            scylla: self.scylla.clone(),
+            keyspace: self.keyspace.clone()?,
+            datacenter: None,
+            user: self.user.clone(),
+            password_file: self.password_file.clone(),
+            ca: self.ca.clone(),
+        })
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ShardsCommand {
+    /// Every slot with the engine that serves it
+    List(ShardsListArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ShardsListArgs {
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
+    /// Print one JSON line to standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SchemaCommand {
+    /// Make the keyspace and its tables, or bring them up to date; can be repeated
+    Apply(ApplyArgs),
+    /// Say what is there; exit code 1 when this program cannot work with it
+    Status(SchemaStatusArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ApplyArgs {
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
+    /// Copies of every row; 3 unless said, or one a node where there are fewer
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) replication: Option<u32>,
+    /// Slots that stores are dealt to, fixed when first applied; 256 unless said
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) slots: Option<u32>,
+    /// Print one JSON line to standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SchemaStatusArgs {
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
+    /// Print one JSON line to standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+}

@@ -1,0 +1,91 @@
+//! The store that several engines share, as the commands use it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use till_ops::{Answer, Question};
+use till_runtime::{CqlConfig, Query, Reply, answer_from};
+use till_scylla::ScyllaStore;
+use till_storage::cluster::{NodeId, NodeRow, SharedStore as _, SlotRow};
+
+use crate::answer::{Knows, answer};
+use crate::args::{ClusterArgs, ShardsCommand};
+use crate::{output, schema, table};
+
+/// A keyspace that is asked without an engine.
+#[derive(Debug)]
+pub(crate) struct Keyspace(ScyllaStore);
+
+impl Keyspace {
+    /// Opens the keyspace that the command line names.
+    ///
+    /// # Errors
+    /// What keeps the store from answering, or what its tables lack.
+    pub(crate) fn open(args: &ClusterArgs) -> anyhow::Result<Self> {
+        let cql = Arc::new(schema::connect(args)?);
+        Ok(Self(ScyllaStore::open(cql)?))
+    }
+
+    /// Answers a question with everything that is committed.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub(crate) fn answer(&self, question: &Question) -> anyhow::Result<Answer> {
+        Ok(answer(self, question)?)
+    }
+}
+
+impl Knows for Keyspace {
+    fn ask(&self, query: &Query) -> Result<Reply, String> {
+        let (views, facts) = (self.0.views(), self.0.facts());
+        answer_from(views.as_ref(), facts.as_ref(), query).map_err(|error| error.to_string())
+    }
+}
+
+/// Opens the store that a configuration names.
+///
+/// # Errors
+/// What keeps the store from answering, or what its tables lack.
+pub(crate) fn of_config(config: &CqlConfig) -> anyhow::Result<Arc<ScyllaStore>> {
+    let args = ClusterArgs {
+        scylla: config.hosts.clone(),
+        keyspace: config.keyspace.clone(),
+        datacenter: None,
+        user: config.user.clone(),
+        password_file: config.password_file.clone(),
+        ca: config.ca.clone(),
+    };
+    Ok(Arc::new(Keyspace::open(&args)?.0))
+}
+
+/// Shows who serves which slots.
+///
+/// # Errors
+/// What keeps the store from answering.
+pub(crate) fn shards(command: &ShardsCommand) -> anyhow::Result<()> {
+    let ShardsCommand::List(args) = command;
+    let store = Keyspace::open(&args.cluster)?.0;
+    let nodes = store.nodes()?;
+    let lags: BTreeMap<NodeId, &NodeRow> = nodes.iter().map(|node| (node.node, node)).collect();
+    let rows: Vec<_> = store
+        .all_slots()?
+        .iter()
+        .map(|slot| row(slot, &lags))
+        .collect();
+    if args.json {
+        return output::json(&serde_json::json!({ "rows": rows }));
+    }
+    table::lines(&rows).iter().try_for_each(output::line)
+}
+
+fn row(slot: &SlotRow, nodes: &BTreeMap<NodeId, &NodeRow>) -> serde_json::Value {
+    let node = slot.owner.map(|owner| owner.to_string());
+    let lag = slot.owner.and_then(|owner| nodes.get(&owner));
+    serde_json::json!({
+        "slot": slot.slot,
+        "node": node,
+        "address": slot.address,
+        "epoch": slot.epoch,
+        "lag_s": lag.map(|node| node.lag.as_secs_f64()),
+    })
+}

@@ -1,0 +1,118 @@
+//! Numbers as CQL has them: signed, or of any width.
+
+use std::cmp::Ordering;
+
+use scylla::value::{CqlDate, CqlVarint};
+
+/// A column of a partition's key. Any order does, as long as equal ones come together.
+pub(crate) trait Part {
+    /// Compares two.
+    fn order(&self, other: &Self) -> Ordering;
+}
+
+macro_rules! part {
+    ($($type:ty),+) => {
+        $(impl Part for $type {
+            fn order(&self, other: &Self) -> Ordering {
+                self.cmp(other)
+            }
+        })+
+    };
+}
+part!(i8, i32, i64, String, Vec<u8>);
+
+impl Part for CqlDate {
+    fn order(&self, other: &Self) -> Ordering {
+        self.0.cmp(&other.0)
+    }
+}
+
+/// 1970-01-01 as CQL counts days.
+const EPOCH_DAY: u32 = 1 << 31;
+
+/// A number of any width, in as few bytes as hold it.
+pub(crate) fn varint(number: i128) -> CqlVarint {
+    let bytes = number.to_be_bytes();
+    let sign = if number < 0 { 0xff } else { 0 };
+    // A leading byte goes where the next one has the same sign.
+    let needless = bytes
+        .windows(2)
+        .take_while(
+            |pair| matches!(pair, [lead, next] if *lead == sign && (next ^ sign) & 0x80 == 0),
+        )
+        .count();
+    CqlVarint::from_signed_bytes_be(bytes.into_iter().skip(needless).collect())
+}
+
+/// The number back; `None` for one that is wider than any that we write.
+pub(crate) fn wide(number: &CqlVarint) -> Option<i128> {
+    let bytes = number.as_signed_bytes_be_slice();
+    let first = *bytes.first()?;
+    let rest = 16_usize.checked_sub(bytes.len())?;
+    let sign = if first & 0x80 == 0 { 0 } else { 0xff };
+    let mut whole = [sign; 16];
+    whole.get_mut(rest..)?.copy_from_slice(bytes);
+    Some(i128::from_be_bytes(whole))
+}
+
+/// A day since 1970-01-01.
+pub(crate) fn date(day: u16) -> CqlDate {
+    CqlDate(EPOCH_DAY + u32::from(day))
+}
+
+/// The day back; `None` for one that no business day can be.
+pub(crate) fn day_of_date(date: CqlDate) -> Option<u16> {
+    u16::try_from(date.0.checked_sub(EPOCH_DAY)?).ok()
+}
+
+/// The UTC date of an instant in us since 1970-01-01. Every instant has one.
+pub(crate) fn date_of_us(us: i64) -> CqlDate {
+    let days = us.div_euclid(86_400_000_000);
+    let day = u32::try_from(days + i64::from(EPOCH_DAY)).unwrap_or(EPOCH_DAY);
+    CqlDate(day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_any_width_come_back_in_few_bytes() {
+        let cases = [
+            (0, 1),
+            (127, 1),
+            (128, 2),
+            (-128, 1),
+            (-129, 2),
+            (i128::from(i64::MAX), 8),
+            (i128::from(u64::MAX), 9),
+            (i128::MIN, 16),
+            (i128::MAX, 16),
+        ];
+        for (number, bytes) in cases {
+            let cell = varint(number);
+            assert_eq!(
+                cell.as_signed_bytes_be_slice().len(),
+                bytes,
+                "{number} takes as many bytes as it needs"
+            );
+            assert_eq!(wide(&cell), Some(number));
+        }
+        let padded = CqlVarint::from_signed_bytes_be(vec![0, 0, 5]);
+        assert_eq!(wide(&padded), Some(5));
+        let too_wide = CqlVarint::from_signed_bytes_be(vec![1; 17]);
+        assert_eq!(wide(&too_wide), None);
+    }
+
+    #[test]
+    fn days_are_counted_from_1970() {
+        assert_eq!(day_of_date(date(0)), Some(0));
+        assert_eq!(day_of_date(date(u16::MAX)), Some(u16::MAX));
+        assert_eq!(day_of_date(CqlDate(5)), None);
+        assert_eq!(date_of_us(20_778 * 86_400_000_000 + 1), date(20_778));
+        assert_eq!(date_of_us(-1), CqlDate(EPOCH_DAY - 1));
+        for us in [i64::MIN, i64::MAX] {
+            assert_ne!(date_of_us(us), date(0));
+        }
+    }
+}

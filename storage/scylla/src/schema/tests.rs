@@ -1,0 +1,83 @@
+//! SCHEMA.md says what the schema is.
+
+use till_protocol::id::{SkuId, StoreId, TerminalId, TillId};
+
+use super::*;
+
+const DOCUMENT: &str = include_str!("../../SCHEMA.md");
+
+/// The tables that the page describes: a heading, a sentence that ends with the key, a line for each column.
+fn described() -> Vec<Table> {
+    let sections = DOCUMENT.split("\n### ").skip(1);
+    sections
+        .map(|section| {
+            let (name, body) = section.split_once('\n').unwrap();
+            let key = body
+                .split_once("Key: `")
+                .unwrap()
+                .1
+                .split_once('`')
+                .unwrap()
+                .0;
+            let rows = body
+                .lines()
+                .skip_while(|line| !line.starts_with("|---"))
+                .skip(1)
+                .take_while(|line| line.starts_with("| "));
+            let columns = rows.map(|row| {
+                let cells: Vec<&str> = row.trim_matches('|').splitn(3, '|').collect();
+                assert!(cells[2].trim().len() > 1, "{name}: {row} has no meaning");
+                Column {
+                    name: cells[0].trim().to_owned(),
+                    kind: cells[1].trim().to_owned(),
+                }
+            });
+            Table {
+                name: name.to_owned(),
+                columns: columns.collect(),
+                key: key.to_owned(),
+            }
+        })
+        .collect()
+}
+
+#[test]
+fn every_table_and_column_is_described_as_it_is() {
+    let (described, tables) = (described(), tables());
+    for (described, table) in described.iter().zip(&tables) {
+        assert_eq!(described, table);
+    }
+    assert_eq!(described.len(), tables.len());
+}
+
+#[test]
+fn the_numbers_of_its_examples_are_right() {
+    let id = SkuId::of_code("4006381333931").get();
+    assert!(DOCUMENT.contains(&format!("blobAsBigint(0x{id:016x})")));
+    assert_eq!((id & 63, id & 7), (17, 1));
+    let terminal = TerminalId::new(StoreId::new(17).unwrap(), TillId::new(3).unwrap());
+    assert!(DOCUMENT.contains(&format!("is {}.", terminal.to_u64())));
+}
+
+#[test]
+fn only_these_tables_have_no_question() {
+    let asked: String = DOCUMENT.split("```cql").skip(1).collect();
+    let silent: Vec<String> = tables()
+        .into_iter()
+        .map(|table| table.name)
+        .filter(|name| !asked.contains(&format!("FROM {name}")))
+        .collect();
+    assert_eq!(
+        silent,
+        [
+            "schema_version",
+            "settings",
+            "slot_log",
+            "handover",
+            "handover_list",
+            "records",
+            "record_hours",
+            "event_ids"
+        ]
+    );
+}

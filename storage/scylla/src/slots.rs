@@ -1,0 +1,375 @@
+//! Slots, signs of life and logs of flushes: what the protocol of `till_storage::cluster` asks of a store, in CQL.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use bytes::Bytes;
+use scylla::statement::Consistency;
+use scylla::statement::prepared::PreparedStatement;
+use till_storage::cluster::{
+    Change, Conditional, Decided, LOG_DELETE_STAMP, LOG_STAMP, Log, LogKey, NodeId, NodeRow,
+    SlotRow,
+};
+use uuid::Uuid;
+
+use crate::client::{Client, Purpose};
+use crate::error::CqlError;
+use crate::handover::HandoverStatements;
+
+/// The one partition of all nodes: there are a few dozen at most.
+const NODES: i32 = 0;
+/// The setting with the chain's key.
+const CHAIN_KEY: &str = "chain_key";
+/// Parts of a log that are on their way at a time.
+const PARTS_AT_A_TIME: usize = 8;
+
+/// The statements, prepared.
+#[derive(Debug)]
+pub(crate) struct Slots {
+    all: PreparedStatement,
+    one: PreparedStatement,
+    acquire: PreparedStatement,
+    commit: PreparedStatement,
+    release: PreparedStatement,
+    nodes: PreparedStatement,
+    beat: PreparedStatement,
+    write_part: PreparedStatement,
+    read_parts: PreparedStatement,
+    delete_log: PreparedStatement,
+    set: PreparedStatement,
+    setting: PreparedStatement,
+    pub(crate) handover: HandoverStatements,
+}
+
+type SlotColumns = (
+    i32,
+    i64,
+    Option<Uuid>,
+    Option<String>,
+    i64,
+    Option<i64>,
+    Option<i32>,
+    Option<Vec<u8>>,
+);
+type NodeColumns = (Uuid, String, i64, i64, i64, bool, Option<i64>);
+
+impl Slots {
+    /// Prepares the statements.
+    ///
+    /// # Errors
+    /// [`CqlError::Statement`], for instance when the tables are not there.
+    pub(crate) async fn prepare(client: &Client) -> Result<Self, CqlError> {
+        let slots = client.table("slots");
+        let nodes = client.table("nodes");
+        let log = client.table("slot_log");
+        let settings = client.table("settings");
+        let columns = "slot, epoch, owner, address, flush, flush_epoch, parts, digest";
+        let read = |cql: String| async move { client.prepare(Purpose::Read, "slots", &cql).await };
+        let change = |cql: String| async move { client.prepare(Purpose::Lwt, "slots", &cql).await };
+        let write =
+            |cql: String| async move { client.prepare(Purpose::Ingest, "slots", &cql).await };
+        let mut one = read(format!("SELECT {columns} FROM {slots} WHERE slot = ?")).await?;
+        // Ends what is still being decided, so that what is read is what holds.
+        one.set_consistency(Consistency::LocalSerial);
+        let mut setting = read(format!("SELECT value FROM {settings} WHERE name = ?")).await?;
+        setting.set_consistency(Consistency::LocalSerial);
+        Ok(Self {
+            handover: HandoverStatements::prepare(client).await?,
+            setting,
+            set: change(format!(
+                "INSERT INTO {settings} (name, value) VALUES (?, ?) IF NOT EXISTS"
+            ))
+            .await?,
+            all: read(format!("SELECT {columns} FROM {slots}")).await?,
+            one,
+            acquire: change(format!(
+                "UPDATE {slots} SET owner = ?, address = ?, epoch = ? WHERE slot = ? IF epoch = ?"
+            ))
+            .await?,
+            commit: change(format!(
+                "UPDATE {slots} SET flush = ?, flush_epoch = ?, parts = ?, digest = ? WHERE slot = ? IF epoch = ? AND flush = ?"
+            ))
+            .await?,
+            release: change(format!(
+                "UPDATE {slots} SET owner = null, address = '', epoch = ? WHERE slot = ? IF epoch = ?"
+            ))
+            .await?,
+            nodes: read(format!(
+                "SELECT node, address, beat, lease_ms, started_us, is_leaving, lag_ms FROM {nodes} WHERE part = ?"
+            ))
+            .await?,
+            beat: write(format!(
+                "INSERT INTO {nodes} (part, node, address, beat, lease_ms, started_us, is_leaving, lag_ms) \
+                 VALUES (?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?"
+            ))
+            .await?,
+            write_part: write(format!(
+                "INSERT INTO {log} (slot, flush, epoch, part, body) VALUES (?, ?, ?, ?, ?) \
+                 USING TIMESTAMP {LOG_STAMP}"
+            ))
+            .await?,
+            read_parts: read(format!(
+                "SELECT part, body FROM {log} WHERE slot = ? AND flush = ? AND epoch = ?"
+            ))
+            .await?,
+            delete_log: write(format!(
+                "DELETE FROM {log} USING TIMESTAMP {LOG_DELETE_STAMP} WHERE slot = ? AND flush = ?"
+            ))
+            .await?,
+        })
+    }
+
+    /// The key that all nodes share: the one that is there, or the one proposed.
+    pub(crate) async fn chain_key(
+        &self,
+        client: &Client,
+        proposed: [u8; 32],
+    ) -> Result<[u8; 32], CqlError> {
+        let text = proposed.iter().fold(String::new(), |mut text, byte| {
+            // Writing to a String cannot fail.
+            let _written = write!(text, "{byte:02x}");
+            text
+        });
+        let values = (CHAIN_KEY, text);
+        let set = client.session().execute_unpaged(&self.set, values).await;
+        // Whatever became of it, what is there tells.
+        if let Err(error) = set {
+            tracing::debug!(%error, "the chain's key may not have been written");
+        }
+        let found = rows_of::<(String,)>(client, "settings", &self.setting, (CHAIN_KEY,)).await?;
+        let key = found.into_iter().next().and_then(|(text,)| unhex(&text));
+        key.ok_or_else(|| CqlError::answer("settings", "the chain's key is not there, or none"))
+    }
+
+    /// The rows of all slots, by slot.
+    pub(crate) async fn all(&self, client: &Client) -> Result<Vec<SlotRow>, CqlError> {
+        let mut rows: Vec<SlotRow> = Vec::new();
+        for row in rows_of::<SlotColumns>(client, "slots", &self.all, ()).await? {
+            rows.push(slot_row(row)?);
+        }
+        rows.sort_unstable_by_key(|row| row.slot);
+        Ok(rows)
+    }
+
+    /// The row of a slot, after everything that was decided of it.
+    pub(crate) async fn one(&self, client: &Client, slot: u32) -> Result<SlotRow, CqlError> {
+        let key = (int(slot)?,);
+        let mut rows = rows_of::<SlotColumns>(client, "slots", &self.one, key).await?;
+        let missing = || CqlError::answer("slots", format!("there is no slot {slot}"));
+        slot_row(rows.pop().ok_or_else(missing)?)
+    }
+
+    /// Changes a slot's row, if its condition holds. An error leaves open whether it happened.
+    pub(crate) async fn decide(
+        &self,
+        client: &Client,
+        wish: &Conditional,
+    ) -> Result<Decided, CqlError> {
+        let slot = int(wish.slot)?;
+        let epoch = bigint(wish.epoch)?;
+        let session = client.session();
+        let answer = match &wish.change {
+            Change::Acquire { owner, address } => {
+                let owner = Uuid::from_bytes(owner.to_bytes());
+                let values = (owner, address.as_str(), epoch + 1, slot, epoch);
+                session.execute_unpaged(&self.acquire, values).await
+            }
+            Change::Commit {
+                after,
+                parts,
+                digest,
+            } => {
+                let after = bigint(*after)?;
+                let values = (
+                    after + 1,
+                    epoch,
+                    int(*parts)?,
+                    digest.as_slice(),
+                    slot,
+                    epoch,
+                    after,
+                );
+                session.execute_unpaged(&self.commit, values).await
+            }
+            Change::Release => {
+                let values = (epoch + 1, slot, epoch);
+                session.execute_unpaged(&self.release, values).await
+            }
+        };
+        let answer = answer.map_err(|error| CqlError::statement("slots", error))?;
+        let rows = answer
+            .into_rows_result()
+            .map_err(|error| CqlError::answer("slots", error))?;
+        // ScyllaDB answers with the row as well, Cassandra with the columns of the condition: the first column is common.
+        let row = rows
+            .single_row::<scylla::value::Row>()
+            .map_err(|error| CqlError::answer("slots", error))?;
+        let applied = row
+            .columns
+            .first()
+            .and_then(|column| column.as_ref()?.as_boolean());
+        match applied {
+            Some(true) => Ok(Decided::Applied),
+            Some(false) => Ok(Decided::Refused(None)),
+            None => Err(CqlError::answer("slots", "no [applied] in the answer")),
+        }
+    }
+
+    /// The signs of life of all nodes.
+    pub(crate) async fn nodes(&self, client: &Client) -> Result<Vec<NodeRow>, CqlError> {
+        let rows = rows_of::<NodeColumns>(client, "nodes", &self.nodes, (NODES,)).await?;
+        let rows = rows.into_iter().map(
+            |(node, address, beat, lease_ms, started_us, is_leaving, lag_ms)| {
+                Ok(NodeRow {
+                    node: NodeId::from_bytes(node.into_bytes()),
+                    address,
+                    beat: unsigned("nodes", beat)?,
+                    lease: Duration::from_millis(unsigned("nodes", lease_ms)?),
+                    started_us,
+                    is_leaving,
+                    lag: Duration::from_millis(unsigned("nodes", lag_ms.unwrap_or(0))?),
+                })
+            },
+        );
+        rows.collect()
+    }
+
+    /// Writes a sign of life.
+    pub(crate) async fn beat(&self, client: &Client, row: &NodeRow) -> Result<(), CqlError> {
+        let lease_ms = i64::try_from(row.lease.as_millis()).unwrap_or(i64::MAX);
+        let beat = bigint(row.beat)?;
+        let lag_ms = i64::try_from(row.lag.as_millis()).unwrap_or(i64::MAX);
+        let values = (
+            NODES,
+            Uuid::from_bytes(row.node.to_bytes()),
+            row.address.as_str(),
+            beat,
+            lease_ms,
+            row.started_us,
+            row.is_leaving,
+            lag_ms,
+            beat,
+        );
+        let done = client.session().execute_unpaged(&self.beat, values).await;
+        done.map_err(|error| CqlError::statement("nodes", error))?;
+        Ok(())
+    }
+
+    /// Writes the log of a flush, some parts at a time.
+    pub(crate) async fn write_log(
+        &self,
+        client: &Client,
+        (slot, flush, epoch): (u32, u64, u64),
+        log: &Log,
+    ) -> Result<(), CqlError> {
+        let (slot, flush, epoch) = (int(slot)?, bigint(flush)?, bigint(epoch)?);
+        let numbered: Vec<(i32, &Bytes)> = (0..).zip(&log.parts).collect();
+        for some in numbered.chunks(PARTS_AT_A_TIME) {
+            let writes = some.iter().map(|(part, body)| {
+                let values = (slot, flush, epoch, *part, body.as_ref());
+                client.session().execute_unpaged(&self.write_part, values)
+            });
+            for done in futures::future::join_all(writes).await {
+                done.map_err(|error| CqlError::statement("slot_log", error))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The parts of a log, with their numbers.
+    pub(crate) async fn read_log(
+        &self,
+        client: &Client,
+        key: &LogKey,
+    ) -> Result<Vec<(u32, Bytes)>, CqlError> {
+        let values = (int(key.slot)?, bigint(key.flush)?, bigint(key.epoch)?);
+        let rows = rows_of::<(i32, Vec<u8>)>(client, "slot_log", &self.read_parts, values).await?;
+        let rows = rows.into_iter().map(|(part, body)| {
+            let part = u32::try_from(part);
+            let part = part.map_err(|error| CqlError::answer("slot_log", error))?;
+            Ok((part, Bytes::from(body)))
+        });
+        rows.collect()
+    }
+
+    /// Deletes a log.
+    pub(crate) async fn delete_log(
+        &self,
+        client: &Client,
+        slot: u32,
+        flush: u64,
+    ) -> Result<(), CqlError> {
+        let values = (int(slot)?, bigint(flush)?);
+        let done = client
+            .session()
+            .execute_unpaged(&self.delete_log, values)
+            .await;
+        done.map_err(|error| CqlError::statement("slot_log", error))?;
+        Ok(())
+    }
+}
+
+// All rows of an answer, page by page.
+pub(crate) async fn rows_of<R>(
+    client: &Client,
+    what: &'static str,
+    statement: &PreparedStatement,
+    values: impl scylla::serialize::row::SerializeRow,
+) -> Result<Vec<R>, CqlError>
+where
+    R: for<'f, 'm> scylla::deserialize::row::DeserializeRow<'f, 'm> + 'static,
+{
+    use futures::TryStreamExt as _;
+    let pager = client
+        .session()
+        .execute_iter(statement.clone(), values)
+        .await;
+    let pager = pager.map_err(|error| CqlError::answer(what, error))?;
+    let rows = pager
+        .rows_stream::<R>()
+        .map_err(|error| CqlError::answer(what, error))?;
+    let rows = rows.try_collect::<Vec<R>>().await;
+    rows.map_err(|error| CqlError::answer(what, error))
+}
+
+fn slot_row(columns: SlotColumns) -> Result<SlotRow, CqlError> {
+    let (slot, epoch, owner, address, flush, flush_epoch, parts, digest) = columns;
+    let wrong = |error| CqlError::answer("slots", error);
+    Ok(SlotRow {
+        slot: u32::try_from(slot).map_err(wrong)?,
+        epoch: unsigned("slots", epoch)?,
+        owner: owner.map(|owner| NodeId::from_bytes(owner.into_bytes())),
+        address: address.unwrap_or_default(),
+        flush: unsigned("slots", flush)?,
+        flush_epoch: unsigned("slots", flush_epoch.unwrap_or(0))?,
+        parts: u32::try_from(parts.unwrap_or(0)).map_err(wrong)?,
+        digest: digest
+            .and_then(|digest| digest.try_into().ok())
+            .unwrap_or_default(),
+    })
+}
+
+// 64 hexadecimal digits.
+fn unhex(text: &str) -> Option<[u8; 32]> {
+    let mut key = [0_u8; 32];
+    if text.len() != 64 {
+        return None;
+    }
+    for (at, byte) in key.iter_mut().enumerate() {
+        let digits = text.get(2 * at..2 * at + 2)?;
+        *byte = u8::from_str_radix(digits, 16).ok()?;
+    }
+    Some(key)
+}
+
+pub(crate) fn int(number: u32) -> Result<i32, CqlError> {
+    i32::try_from(number).map_err(|error| CqlError::answer("slots", error))
+}
+
+pub(crate) fn bigint(number: u64) -> Result<i64, CqlError> {
+    i64::try_from(number).map_err(|error| CqlError::answer("slots", error))
+}
+
+pub(crate) fn unsigned(what: &'static str, number: i64) -> Result<u64, CqlError> {
+    u64::try_from(number).map_err(|error| CqlError::answer(what, error))
+}

@@ -1,0 +1,175 @@
+//! A keyspace as the store that several engines share.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use till_core::{EventIdRow, Space};
+use till_protocol::id::EventId;
+use till_storage::cluster::{
+    Commit, Conditional, Decided, Handover, Log, LogKey, NodeId, NodeRow, SharedStore, SlotRow,
+};
+use till_storage::query::FactReader;
+use till_storage::views::{FlushBatch, StoreError, Views};
+
+use crate::error::CqlError;
+use crate::schema::{self, SchemaError};
+use crate::session::Cql;
+use crate::slots::Slots;
+use crate::tables::Tables;
+
+/// A keyspace that several engines share.
+#[derive(Debug)]
+pub struct ScyllaStore {
+    tables: Arc<Tables>,
+    slots: Arc<Slots>,
+    count: u32,
+}
+
+impl ScyllaStore {
+    /// Opens the tables of a connected keyspace, if they are there and of a version that this program knows.
+    ///
+    /// # Errors
+    /// [`SchemaError`] says what has to be done; [`SchemaError::Cql`] when the cluster does not answer.
+    pub fn open(cql: Arc<Cql>) -> Result<Self, SchemaError> {
+        let count = schema::check(&cql)?;
+        let client = Arc::clone(cql.client());
+        let slots = cql.wait(async move { Slots::prepare(&client).await })?;
+        Ok(Self {
+            tables: Arc::new(Tables::open(cql)?),
+            slots: Arc::new(slots),
+            count,
+        })
+    }
+
+    /// The tables.
+    pub const fn tables(&self) -> &Arc<Tables> {
+        &self.tables
+    }
+
+    // Runs statements on the cluster's threads.
+    fn try_run<T, F>(
+        &self,
+        work: impl FnOnce(Arc<Slots>, Arc<crate::client::Client>) -> F,
+    ) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, StoreError>> + Send + 'static,
+    {
+        let cql = self.tables.cql();
+        cql.wait(work(Arc::clone(&self.slots), Arc::clone(cql.client())))
+    }
+
+    // Runs a statement of the slots on the cluster's threads.
+    fn run<T, F>(
+        &self,
+        work: impl FnOnce(Arc<Slots>, Arc<crate::client::Client>) -> F,
+    ) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, CqlError>> + Send + 'static,
+    {
+        let cql = self.tables.cql();
+        let work = work(Arc::clone(&self.slots), Arc::clone(cql.client()));
+        Ok(cql.wait(work)?)
+    }
+}
+
+impl SharedStore for ScyllaStore {
+    fn slots(&self) -> u32 {
+        self.count
+    }
+
+    fn views(&self) -> Arc<dyn Views> {
+        Arc::<Tables>::clone(&self.tables)
+    }
+
+    fn facts(&self) -> Arc<dyn FactReader> {
+        Arc::<Tables>::clone(&self.tables)
+    }
+
+    fn chain_key(&self, proposed: [u8; 32]) -> Result<[u8; 32], StoreError> {
+        self.run(move |slots, client| async move { slots.chain_key(&client, proposed).await })
+    }
+
+    fn all_slots(&self) -> Result<Vec<SlotRow>, StoreError> {
+        self.run(|slots, client| async move { slots.all(&client).await })
+    }
+
+    fn slot(&self, slot: u32) -> Result<SlotRow, StoreError> {
+        self.run(move |slots, client| async move { slots.one(&client, slot).await })
+    }
+
+    fn decide(&self, wish: &Conditional) -> Result<Decided, StoreError> {
+        let wish = wish.clone();
+        self.run(move |slots, client| async move { slots.decide(&client, &wish).await })
+    }
+
+    fn nodes(&self) -> Result<Vec<NodeRow>, StoreError> {
+        self.run(|slots, client| async move { slots.nodes(&client).await })
+    }
+
+    fn beat(&self, row: &NodeRow) -> Result<(), StoreError> {
+        let row = row.clone();
+        self.run(move |slots, client| async move { slots.beat(&client, &row).await })
+    }
+
+    fn write_log(&self, slot: u32, flush: u64, epoch: u64, log: &Log) -> Result<(), StoreError> {
+        let log = log.clone();
+        let key = (slot, flush, epoch);
+        self.run(move |slots, client| async move { slots.write_log(&client, key, &log).await })
+    }
+
+    fn read_log(&self, key: &LogKey) -> Result<Vec<(u32, Bytes)>, StoreError> {
+        let key = *key;
+        self.run(move |slots, client| async move { slots.read_log(&client, &key).await })
+    }
+
+    fn delete_log(&self, slot: u32, flush: u64) -> Result<(), StoreError> {
+        self.run(move |slots, client| async move { slots.delete_log(&client, slot, flush).await })
+    }
+
+    fn materialise(&self, commit: &Commit) -> Result<(), StoreError> {
+        self.tables.materialise(commit).map(|_| ())
+    }
+
+    fn write_names(&self, names: &[(Space, u64, String)]) -> Result<(), StoreError> {
+        let commit = Commit {
+            rows: FlushBatch {
+                names: names.to_vec(),
+                ..FlushBatch::default()
+            },
+            ..Commit::default()
+        };
+        self.materialise(&commit)
+    }
+
+    fn hand_over(&self, handover: &Handover) -> Result<(), StoreError> {
+        let handover = handover.clone();
+        self.try_run(
+            move |slots, client| async move { slots.handover.put(&client, &handover).await },
+        )
+    }
+
+    fn waiting(&self) -> Result<Vec<(u32, NodeId, u64)>, StoreError> {
+        self.run(|slots, client| async move { slots.handover.all(&client).await })
+    }
+
+    fn handed_over(
+        &self,
+        slot: u32,
+        from: NodeId,
+        number: u64,
+    ) -> Result<Option<Handover>, StoreError> {
+        let key = (slot, from, number);
+        self.try_run(move |slots, client| async move { slots.handover.get(&client, key).await })
+    }
+
+    fn taken_in(&self, slot: u32, from: NodeId, number: u64) -> Result<(), StoreError> {
+        let key = (slot, from, number);
+        self.run(move |slots, client| async move { slots.handover.remove(&client, key).await })
+    }
+
+    fn event_ids(&self, ids: &[EventId]) -> Result<Vec<Option<EventIdRow>>, StoreError> {
+        self.tables.event_ids_of(ids)
+    }
+}

@@ -1,0 +1,131 @@
+//! Single rows, for the core and for queries.
+
+use std::sync::atomic::Ordering;
+
+use till_core::{
+    EventIdRow, MoveKey, QuarantineKey, QuarantineRow, RollupKey, RollupRow, Rows, RowsError,
+    SkuRow, Space, StoreRow, TerminalRow,
+};
+use till_protocol::id::{EventId, SkuId, StoreId, TerminalId};
+use till_storage::views::{StoreError, Views as _, without_facts};
+
+use super::Tables;
+use super::read::damaged;
+use crate::rows::{
+    EventIdCells, LevelRow, NameRow, QuarantineCells, QuarantineGone, RollupCells, StoreCells,
+    TerminalCells, bucket_of_rollup, bucket_of_sku, date, dim_cell, part_of_store, signed,
+    space_cell,
+};
+
+impl Tables {
+    /// The events behind many event ids, asked for side by side: about as long as one of them takes, for up to 64.
+    ///
+    /// # Errors
+    /// [`StoreError`] when one of them cannot be read.
+    pub fn event_ids_of(&self, ids: &[EventId]) -> Result<Vec<Option<EventIdRow>>, StoreError> {
+        let asked = ids.iter().map(|id| (id.to_bytes().to_vec(),));
+        let found = self.many::<_, EventIdCells>(&self.reads.event_id, "event_ids", asked)?;
+        let rows = found.into_iter().map(|cells| {
+            cells
+                .map(|cells| cells.read().ok_or_else(|| damaged("event_ids")))
+                .transpose()
+                .map(|found| found.map(|(_, row)| row))
+        });
+        rows.collect()
+    }
+
+    pub(super) fn find_name(&self, space: Space, id: u64) -> Result<Option<String>, StoreError> {
+        let key = (space_cell(space), id.cast_signed());
+        let found = self.few::<_, NameRow>(&self.reads.name, "names", key)?;
+        if found.len() > 1 {
+            self.ambiguous.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(found.into_iter().next().map(|row| row.name))
+    }
+
+    pub(super) fn find_quarantined(
+        &self,
+        key: &QuarantineKey,
+    ) -> Result<Option<QuarantineRow>, StoreError> {
+        let key = QuarantineGone::new(key);
+        let asked = (key.store, key.terminal, key.epoch, key.seq, key.line);
+        let found =
+            self.first::<_, QuarantineCells>(&self.reads.quarantined, "quarantine", asked)?;
+        read(found, "quarantine", |cells| cells.read())
+    }
+}
+
+// The row of cells that were found, without its key.
+fn read<C, K, R>(
+    found: Option<C>,
+    table: &'static str,
+    row: impl FnOnce(C) -> Option<(K, R)>,
+) -> Result<Option<R>, StoreError> {
+    match found {
+        Some(cells) => match row(cells) {
+            Some((_, row)) => Ok(Some(row)),
+            None => Err(damaged(table)),
+        },
+        None => Ok(None),
+    }
+}
+
+impl Rows for Tables {
+    fn store(&self, store: StoreId) -> Result<Option<StoreRow>, RowsError> {
+        let key = (part_of_store(store), signed(store.get()));
+        let found = self.first(&self.reads.store, "stores", key)?;
+        Ok(read(found, "stores", StoreCells::read)?)
+    }
+
+    fn terminal(&self, terminal: TerminalId) -> Result<Option<TerminalRow>, RowsError> {
+        let key = (
+            signed(terminal.store().get()),
+            terminal.to_u64().cast_signed(),
+        );
+        let found = self.first(&self.reads.terminal, "terminals", key)?;
+        Ok(read(found, "terminals", TerminalCells::read)?)
+    }
+
+    fn sku(&self, store: StoreId, sku: SkuId) -> Result<Option<SkuRow>, RowsError> {
+        let key = (
+            signed(store.get()),
+            bucket_of_sku(sku.get()),
+            sku.get().cast_signed(),
+        );
+        let found = self.first::<_, LevelRow>(&self.reads.level, "levels", key)?;
+        Ok(read(found, "levels", |cells| cells.read())?)
+    }
+
+    fn rollup(&self, key: &RollupKey) -> Result<Option<RollupRow>, RowsError> {
+        let asked = (
+            signed(key.store),
+            dim_cell(key.dim),
+            date(key.day),
+            bucket_of_rollup(key.dim, key.key),
+            key.hour_us,
+            key.key.cast_signed(),
+        );
+        let found = self.first::<_, RollupCells>(&self.reads.rollup, "rollups", asked)?;
+        Ok(read(found, "rollups", |cells| cells.read())?)
+    }
+
+    fn event_id(&self, id: &EventId) -> Result<Option<EventIdRow>, RowsError> {
+        let key = (id.to_bytes().to_vec(),);
+        let found = self.first::<_, EventIdCells>(&self.reads.event_id, "event_ids", key)?;
+        Ok(read(found, "event_ids", |cells| cells.read())?)
+    }
+
+    fn is_quarantined(&self, key: &QuarantineKey) -> Result<bool, RowsError> {
+        Ok(self.quarantined(key)?.is_some())
+    }
+
+    fn moved_after(
+        &self,
+        store: StoreId,
+        sku: SkuId,
+        after: MoveKey,
+        before: u64,
+    ) -> Result<i128, RowsError> {
+        without_facts(store, sku, after, before)
+    }
+}

@@ -1,0 +1,121 @@
+//! Commits into the tables.
+
+use std::sync::Arc;
+
+use scylla::statement::batch::{Batch, BatchStatement, BatchType};
+use till_storage::cluster::Commit;
+use till_storage::views::StoreError;
+use tokio::sync::Semaphore;
+use tokio::task::{JoinError, JoinSet};
+
+use super::Tables;
+use crate::client::{Client, Purpose};
+use crate::error::CqlError;
+use crate::rows::{Chunk, Packer, derived_of, facts_of};
+
+/// What a commit came to in the tables.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Written {
+    /// Rows of all tables.
+    pub rows: u64,
+    /// Statements that they took.
+    pub statements: u64,
+}
+
+impl Tables {
+    /// Writes every row of a commit. The rows are a pure function of it, each with a timestamp of its own: written again
+    /// they change nothing, and written after a later commit they change no derived row. Stores come last: whoever sees how
+    /// far a store's row is sees every other row up to there.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`] when the cluster did not take every row; the call may be made again, by any engine.
+    /// [`StoreError::Damaged`] when a record of the commit is none that this software writes.
+    pub fn materialise(&self, commit: &Commit) -> Result<Written, StoreError> {
+        let facts = facts_of(commit, |store| self.traits(commit, store))?;
+        let derived = derived_of(commit.flush, &commit.rows);
+        let to = &self.writes;
+        let mut packer = Packer::default();
+        packer.add(&to.records, facts.records)?;
+        packer.add(&to.hours, facts.hours)?;
+        packer.add(&to.runs, facts.runs)?;
+        packer.add(&to.receipts, facts.receipts)?;
+        packer.add(&to.transactions, facts.transactions)?;
+        packer.add(&to.lines, facts.lines)?;
+        packer.add(&to.moves, facts.moves)?;
+        packer.add(&to.telemetry, facts.telemetry)?;
+        packer.add(&to.audit, facts.audit)?;
+        packer.add(&to.terminals, derived.terminals)?;
+        packer.add(&to.levels, derived.levels)?;
+        packer.add(&to.rollups, derived.rollups)?;
+        packer.add(&to.rollup_days, derived.rollup_days)?;
+        packer.add(&to.event_ids, derived.event_ids)?;
+        packer.add(&to.quarantine, derived.quarantine)?;
+        packer.add(&to.gone, derived.gone)?;
+        packer.add(&to.names, derived.names)?;
+        let mut last = Packer::default();
+        last.add(&to.stores, derived.stores)?;
+        let (first, last) = (self.put(packer)?, self.put(last)?);
+        Ok(Written {
+            rows: first.rows + last.rows,
+            statements: first.statements + last.statements,
+        })
+    }
+
+    fn put(&self, packer: Packer) -> Result<Written, StoreError> {
+        let (chunks, rows) = packer.finish();
+        let statements = u64::try_from(chunks.len()).unwrap_or(u64::MAX);
+        if !chunks.is_empty() {
+            let client = Arc::clone(self.cql.client());
+            let permits = Arc::clone(&self.permits);
+            self.cql.wait(put_all(client, permits, chunks))?;
+        }
+        Ok(Written { rows, statements })
+    }
+}
+
+// Those under way are given up when one fails: all of them may be sent again.
+async fn put_all(
+    client: Arc<Client>,
+    permits: Arc<Semaphore>,
+    chunks: Vec<Chunk>,
+) -> Result<(), CqlError> {
+    let mut under_way = JoinSet::new();
+    for chunk in chunks {
+        let permit = Arc::clone(&permits).acquire_owned().await;
+        let permit = permit.map_err(|_| CqlError::Stopped)?;
+        let client = Arc::clone(&client);
+        under_way.spawn(async move {
+            let _until_done = permit;
+            put(&client, chunk).await
+        });
+        while let Some(done) = under_way.try_join_next() {
+            finished(done)?;
+        }
+    }
+    while let Some(done) = under_way.join_next().await {
+        finished(done)?;
+    }
+    Ok(())
+}
+
+pub(super) fn finished<T>(done: Result<Result<T, CqlError>, JoinError>) -> Result<T, CqlError> {
+    done.unwrap_or(Err(CqlError::Stopped))
+}
+
+async fn put(client: &Client, chunk: Chunk) -> Result<(), CqlError> {
+    let session = client.session();
+    let done = match chunk.rows.as_slice() {
+        [row] => session
+            .execute_unpaged(&chunk.statement, row)
+            .await
+            .map(drop),
+        rows => {
+            let same = BatchStatement::from(chunk.statement);
+            let mut batch = Batch::new_with_statements(BatchType::Unlogged, vec![same; rows.len()]);
+            batch.set_is_idempotent(true);
+            batch.set_execution_profile_handle(Some(client.profile(Purpose::Ingest).clone()));
+            session.batch(&batch, rows).await.map(drop)
+        }
+    };
+    done.map_err(|error| CqlError::statement(chunk.name, error))
+}

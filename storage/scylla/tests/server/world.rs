@@ -1,0 +1,67 @@
+//! A keyspace of its own for each test.
+
+use std::env;
+use std::process;
+use std::sync::Arc;
+
+use scylla::statement::Statement;
+use till_scylla::{Cql, CqlError, ScyllaConfig};
+
+/// A connected cluster and the name of a keyspace that nobody else uses; the keyspace goes when the test ends.
+pub(crate) struct World {
+    pub(crate) cql: Cql,
+}
+
+impl World {
+    /// A world for the test of this name.
+    pub(crate) fn new(test: &str) -> Self {
+        let keyspace = format!("{test}_{}", process::id());
+        let world = Self {
+            cql: connect(&keyspace),
+        };
+        world.run(&format!("DROP KEYSPACE IF EXISTS {keyspace}"));
+        world
+    }
+
+    /// Another connection to the same keyspace.
+    pub(crate) fn another(&self) -> Cql {
+        connect(self.keyspace())
+    }
+
+    pub(crate) fn keyspace(&self) -> &str {
+        self.cql.client().keyspace().name()
+    }
+
+    /// Runs a statement.
+    pub(crate) fn run(&self, cql: &str) {
+        if let Err(error) = self.tried(cql) {
+            panic!("{cql}: {error}");
+        }
+    }
+
+    /// Runs a statement that may fail.
+    pub(crate) fn tried(&self, cql: &str) -> Result<(), CqlError> {
+        let client = Arc::clone(self.cql.client());
+        let statement = Statement::new(cql);
+        self.cql.wait(async move {
+            let answer = client.session().query_unpaged(statement, ()).await;
+            answer
+                .map(drop)
+                .map_err(|error| CqlError::statement("a test's statement", error))
+        })
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let drop_it = format!("DROP KEYSPACE IF EXISTS {}", self.keyspace());
+        drop(self.tried(&drop_it));
+    }
+}
+
+fn connect(keyspace: &str) -> Cql {
+    let address =
+        env::var("TILL_CQL").expect("TILL_CQL=HOST:PORT names a server; see tests/cql/run");
+    let config = ScyllaConfig::new([address.as_str()], keyspace).unwrap();
+    Cql::connect(&config).unwrap()
+}

@@ -1,0 +1,288 @@
+//! A commit as the parts of its log, and back. All numbers are little-endian.
+//!
+//! A part is 48 bytes of header and a piece of the body:
+//!
+//! | at | bytes | what |
+//! |---|---|---|
+//! | 0 | 4 | `TLOG` |
+//! | 4 | 1 | version, 1 |
+//! | 5 | 3 | zero |
+//! | 8 | 4 | slot |
+//! | 12 | 4 | number of this part, from 0 |
+//! | 16 | 8 | flush |
+//! | 24 | 8 | epoch of the owner that wrote it |
+//! | 32 | 4 | number of parts |
+//! | 36 | 4 | bytes of the piece |
+//! | 40 | 4 | zero |
+//! | 44 | 4 | CRC-32C of bytes 0..44 and the piece |
+//!
+//! The pieces in order are the body: number of records u32, then each record as an entry of the journal (`DESIGN.md`,
+//! section 4); then, for each table that has rows, its number u8, their count u32, and the rows by key as {key bytes u16,
+//! row bytes u32, key, row} as [`crate::pack`] writes them. 0xFFFFFFFF in the place of a row's length: it is deleted.
+//!
+//! The digest is SHA-256 over all parts in order. The checksum of a part says which part is broken; the digest is what the
+//! slot's row commits to, and an owner whose conditional write has an unknown outcome knows its own commit by it. A short
+//! checksum could take other content for the same once in so many commits; this one does not.
+
+mod read;
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
+use thiserror::Error;
+
+use super::commit::{Commit, RECORDS_MAX};
+use crate::journal::{Prepared, TooLarge};
+use crate::num::{narrow, size32};
+use crate::pack::{Key, Row, Table};
+
+pub(super) use read::decode;
+
+/// Most bytes of a part: one cell of the store, well below what a coordinator likes to hold.
+pub const PART_BYTES_MAX: usize = 128 << 10;
+/// Most parts of a log. A flush of half a gigabyte would pause its slot for too long; the flusher asks far earlier.
+pub const PARTS_MAX: u32 = 4_096;
+
+/// Stamp of every write of a part. An owner writes one content under one epoch, so that no clock has to say which write
+/// of a part is the newest.
+pub const LOG_STAMP: i64 = 1;
+/// Stamp of the deletion of a log: it wins over every part, also over one that arrives later.
+pub const LOG_DELETE_STAMP: i64 = 2;
+
+const HEADER_BYTES: usize = 48;
+const PIECE_BYTES_MAX: usize = PART_BYTES_MAX - HEADER_BYTES;
+const MAGIC: [u8; 4] = *b"TLOG";
+const VERSION: u8 = 1;
+// In the place of a row's length: the row goes.
+const DELETED: u32 = u32::MAX;
+
+/// The log of a flush: what is written before the flush is committed.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Log {
+    /// The parts by number.
+    pub parts: Vec<Bytes>,
+    /// SHA-256 of all of them in order.
+    pub digest: [u8; 32],
+}
+
+/// Which log is read: what the slot's row says of its last commit.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct LogKey {
+    /// The slot.
+    pub slot: u32,
+    /// Number of the flush.
+    pub flush: u64,
+    /// Epoch in which it was committed.
+    pub epoch: u64,
+    /// Number of parts.
+    pub parts: u32,
+    /// Digest of all parts.
+    pub digest: [u8; 32],
+}
+
+/// A commit that no log can hold.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+pub enum Unfit {
+    /// A record is too large for an entry.
+    #[error("{0}")]
+    Record(#[from] TooLarge),
+    /// More records than a flush has positions.
+    #[error("{records} records in one flush; the limit is {RECORDS_MAX}")]
+    Records {
+        /// How many.
+        records: usize,
+    },
+    /// More bytes than a log may have.
+    #[error("a flush of {bytes} bytes needs more than {PARTS_MAX} parts")]
+    Bytes {
+        /// How many.
+        bytes: usize,
+    },
+}
+
+/// Why the parts of a log are not the commit that the slot's row names.
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+#[non_exhaustive]
+pub enum LogError {
+    /// A part was not found.
+    #[error("part {part} of {parts} is missing")]
+    Missing {
+        /// Its number.
+        part: u32,
+        /// How many there should be.
+        parts: u32,
+    },
+    /// A part that the row does not know of.
+    #[error("part {part} was found; the slot's row says that there are {parts}")]
+    Surplus {
+        /// Its number.
+        part: u32,
+        /// How many there should be.
+        parts: u32,
+    },
+    /// A part was written by a newer version.
+    #[error("part {part} has version {version}; this software reads {VERSION}")]
+    Newer {
+        /// Its number.
+        part: u32,
+        /// Its version.
+        version: u8,
+    },
+    /// A part whose bytes are not those that were written.
+    #[error("part {part} is damaged")]
+    Damaged {
+        /// Its number.
+        part: u32,
+    },
+    /// A whole part of another slot, flush or epoch, or under another number.
+    #[error("part {part} says {what} {found} instead of {wanted}")]
+    Foreign {
+        /// The number under which it lay.
+        part: u32,
+        /// Which field differs.
+        what: &'static str,
+        /// What the part says.
+        found: u64,
+        /// What the slot's row says.
+        wanted: u64,
+    },
+    /// Whole parts that together are not what was committed.
+    #[error("the parts are whole, and are not what was committed")]
+    Digest,
+    /// What was committed cannot be read: an entry or row of a newer version, or a fault of the software that wrote it.
+    #[error("what was committed cannot be read: {what}, at byte {at}")]
+    Content {
+        /// What does not fit.
+        what: &'static str,
+        /// Place in the body.
+        at: usize,
+    },
+}
+
+pub(super) fn encode(commit: &Commit, epoch: u64) -> Result<Log, Unfit> {
+    let body = body_of(commit)?;
+    let parts = narrow(body.len().div_ceil(PIECE_BYTES_MAX));
+    if parts > PARTS_MAX {
+        return Err(Unfit::Bytes { bytes: body.len() });
+    }
+    let mut key = LogKey {
+        slot: commit.slot,
+        flush: commit.flush,
+        epoch,
+        parts,
+        digest: [0; 32],
+    };
+    let mut digest = Sha256::new();
+    let mut out = Vec::with_capacity(size32(parts));
+    for (number, piece) in (0..parts).zip(body.chunks(PIECE_BYTES_MAX)) {
+        let mut part = header(&key, number, piece).to_vec();
+        part.extend_from_slice(piece);
+        digest.update(&part);
+        out.push(Bytes::from(part));
+    }
+    key.digest = digest.finalize().into();
+    Ok(Log {
+        parts: out,
+        digest: key.digest,
+    })
+}
+
+fn header(key: &LogKey, number: u32, piece: &[u8]) -> [u8; HEADER_BYTES] {
+    let mut out = [0_u8; HEADER_BYTES];
+    out[..4].copy_from_slice(&MAGIC);
+    out[4] = VERSION;
+    out[8..12].copy_from_slice(&key.slot.to_le_bytes());
+    out[12..16].copy_from_slice(&number.to_le_bytes());
+    out[16..24].copy_from_slice(&key.flush.to_le_bytes());
+    out[24..32].copy_from_slice(&key.epoch.to_le_bytes());
+    out[32..36].copy_from_slice(&key.parts.to_le_bytes());
+    out[36..40].copy_from_slice(&narrow(piece.len()).to_le_bytes());
+    let crc = crc32c::crc32c_append(crc32c::crc32c(&out[..44]), piece);
+    out[44..].copy_from_slice(&crc.to_le_bytes());
+    out
+}
+
+fn body_of(commit: &Commit) -> Result<Vec<u8>, Unfit> {
+    let records = &commit.records;
+    if records.len() >= RECORDS_MAX {
+        return Err(Unfit::Records {
+            records: records.len(),
+        });
+    }
+    let mut out = Vec::with_capacity(4_096);
+    out.extend(narrow(records.len()).to_le_bytes());
+    for record in records {
+        let entry = Prepared::new(record)?;
+        out.extend_from_slice(&entry.front);
+        out.extend_from_slice(&entry.payload);
+        out.extend_from_slice(&entry.tail);
+    }
+    let rows = &commit.rows;
+    put_table(&mut out, packed(Table::Stores, &rows.stores));
+    put_table(&mut out, packed(Table::Terminals, &rows.terminals));
+    put_table(&mut out, packed(Table::Skus, &rows.skus));
+    put_table(&mut out, packed(Table::Rollups, &rows.rollups));
+    put_table(&mut out, packed(Table::EventIds, &rows.event_ids));
+    let mut quarantine = Packed::new(Table::Quarantine);
+    for (key, row) in &rows.quarantine {
+        let row = row.as_ref().map(Row::to_row);
+        quarantine.rows.insert((key.to_key(), Vec::new()), row);
+    }
+    put_table(&mut out, quarantine);
+    let mut names = Packed::new(Table::Names);
+    for (space, id, name) in &rows.names {
+        let row = name.to_row();
+        names
+            .rows
+            .insert(((*space, *id).to_key(), row.clone()), Some(row));
+    }
+    put_table(&mut out, names);
+    Ok(out)
+}
+
+// Rows of one table by key; names are told apart by the name as well.
+struct Packed {
+    table: Table,
+    rows: BTreeMap<Place, Option<Vec<u8>>>,
+}
+
+// The bytes of a key, and what tells two rows of one key apart.
+type Place = (Vec<u8>, Vec<u8>);
+
+impl Packed {
+    const fn new(table: Table) -> Self {
+        Self {
+            table,
+            rows: BTreeMap::new(),
+        }
+    }
+}
+
+fn packed<K: Key, R: Row>(table: Table, rows: &[(K, R)]) -> Packed {
+    let mut out = Packed::new(table);
+    for (key, row) in rows {
+        out.rows
+            .insert((key.to_key(), Vec::new()), Some(row.to_row()));
+    }
+    out
+}
+
+fn put_table(out: &mut Vec<u8>, packed: Packed) {
+    if packed.rows.is_empty() {
+        return;
+    }
+    out.push(packed.table.number());
+    out.extend(narrow(packed.rows.len()).to_le_bytes());
+    for ((key, _), row) in packed.rows {
+        let key_bytes = u16::try_from(key.len()).unwrap_or(u16::MAX);
+        out.extend(key_bytes.to_le_bytes());
+        let row_bytes = row.as_ref().map_or(DELETED, |row| narrow(row.len()));
+        out.extend(row_bytes.to_le_bytes());
+        out.extend(key);
+        out.extend(row.unwrap_or_default());
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,151 @@
+//! What nodes share, as a driver sees it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use till_core::{EventIdRow, Record, Space};
+use till_protocol::id::EventId;
+
+use super::{Commit, Conditional, Log, LogKey, NodeId, NodeRow, SlotRow};
+use crate::query::FactReader;
+use crate::views::{StoreError, Views};
+
+/// What became of a conditional write.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Decided {
+    /// It happened.
+    Applied,
+    /// It did not, as the condition did not hold. The row as it is, where the store says so.
+    Refused(Option<SlotRow>),
+}
+
+/// Records of a node's journal that no commit holds, and that wait for whoever owns their slot now.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Handover {
+    /// The slot.
+    pub slot: u32,
+    /// Whose journal they are from.
+    pub from: NodeId,
+    /// Rises with each of one node: they are taken in in this order.
+    pub number: u64,
+    /// The records, in the order of that journal.
+    pub records: Vec<Record>,
+}
+
+/// The rows and facts of a chain in a store that several engines share, and the slots that say who may change them.
+///
+/// Calls block. An error of a plain write leaves open whether it happened; all of them may be made again. An error of
+/// [`decide`](Self::decide) leaves open what the row is: read it before anything else.
+pub trait SharedStore: Send + Sync {
+    /// Number of slots.
+    fn slots(&self) -> u32;
+
+    /// The rows, of all slots.
+    fn views(&self) -> Arc<dyn Views>;
+
+    /// The facts, of all slots.
+    fn facts(&self) -> Arc<dyn FactReader>;
+
+    /// The key that codes which look like card numbers are replaced with, the same for all nodes: the one that is there, or
+    /// else the one proposed.
+    ///
+    /// # Errors
+    /// See [`Self::all_slots`].
+    fn chain_key(&self, proposed: [u8; 32]) -> Result<[u8; 32], StoreError>;
+
+    /// The rows of all slots. May be a little old.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store does not answer, as for all methods.
+    fn all_slots(&self) -> Result<Vec<SlotRow>, StoreError>;
+
+    /// The row of a slot after everything that was decided of it.
+    ///
+    /// # Errors
+    /// See [`Self::all_slots`].
+    fn slot(&self, slot: u32) -> Result<SlotRow, StoreError>;
+
+    /// Changes a slot's row, if its condition holds.
+    ///
+    /// # Errors
+    /// [`StoreError`]: whether it happened is unknown.
+    fn decide(&self, wish: &Conditional) -> Result<Decided, StoreError>;
+
+    /// The signs of life of all nodes. May be a little old.
+    ///
+    /// # Errors
+    /// See [`Self::all_slots`].
+    fn nodes(&self) -> Result<Vec<NodeRow>, StoreError>;
+
+    /// Writes a sign of life.
+    ///
+    /// # Errors
+    /// See [`Self::all_slots`].
+    fn beat(&self, row: &NodeRow) -> Result<(), StoreError>;
+
+    /// Writes the log of a flush.
+    ///
+    /// # Errors
+    /// See [`Self::all_slots`].
+    fn write_log(&self, slot: u32, flush: u64, epoch: u64, log: &Log) -> Result<(), StoreError>;
+
+    /// The parts of a log, with their numbers, as far as they are there.
+    ///
+    /// # Errors
+    /// See [`Self::all_slots`].
+    fn read_log(&self, key: &LogKey) -> Result<Vec<(u32, Bytes)>, StoreError>;
+
+    /// Deletes the log of a flush that lies behind the last committed one.
+    ///
+    /// # Errors
+    /// See [`Self::all_slots`].
+    fn delete_log(&self, slot: u32, flush: u64) -> Result<(), StoreError>;
+
+    /// Writes the facts and rows of a committed flush. Once more changes nothing, nor does an older flush.
+    ///
+    /// # Errors
+    /// See [`Self::all_slots`].
+    fn materialise(&self, commit: &Commit) -> Result<(), StoreError>;
+
+    /// Writes names of ids. They belong to no slot: they are written before the commits that use them, and two names of one
+    /// id are both kept.
+    ///
+    /// # Errors
+    /// See [`Self::all_slots`].
+    fn write_names(&self, names: &[(Space, u64, String)]) -> Result<(), StoreError>;
+
+    /// Puts records where the owner of their slot finds them. The same once more changes nothing.
+    ///
+    /// # Errors
+    /// See [`Self::all_slots`].
+    fn hand_over(&self, handover: &Handover) -> Result<(), StoreError>;
+
+    /// What waits for owners: slot, node and number, in the order in which it is taken in.
+    ///
+    /// # Errors
+    /// See [`Self::all_slots`].
+    fn waiting(&self) -> Result<Vec<(u32, NodeId, u64)>, StoreError>;
+
+    /// Records that wait; `None` when they were taken in meanwhile.
+    ///
+    /// # Errors
+    /// See [`Self::all_slots`]. [`StoreError::Damaged`] when they are not what was put there.
+    fn handed_over(
+        &self,
+        slot: u32,
+        from: NodeId,
+        number: u64,
+    ) -> Result<Option<Handover>, StoreError>;
+
+    /// Takes away records that are committed.
+    ///
+    /// # Errors
+    /// See [`Self::all_slots`].
+    fn taken_in(&self, slot: u32, from: NodeId, number: u64) -> Result<(), StoreError>;
+
+    /// The events behind many event ids, in their order.
+    ///
+    /// # Errors
+    /// See [`Self::all_slots`].
+    fn event_ids(&self, ids: &[EventId]) -> Result<Vec<Option<EventIdRow>>, StoreError>;
+}

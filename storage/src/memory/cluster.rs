@@ -1,0 +1,288 @@
+//! A shared store in memory: the model of a cluster, for engines in one process.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use bytes::Bytes;
+use till_core::{EventIdRow, Rows as _, Space};
+use till_protocol::id::{EventId, StoreId, TerminalId};
+
+use super::MemoryViews;
+use crate::cluster::{
+    Commit, Conditional, Decided, Handover, Log, LogKey, NodeId, NodeRow, SharedStore, SlotRow,
+    slot_of,
+};
+use crate::facts::Fact;
+use crate::journal::Lsn;
+use crate::num::narrow;
+use crate::query::{FactReader, VisitFact};
+use crate::rebuild::store_of;
+use crate::views::{FlushBatch, StoreError, Views, WriteViews as _};
+
+/// Rows, facts and slots in memory, shared by reference.
+pub struct MemoryCluster {
+    slots: u32,
+    views: Arc<MemoryViews>,
+    facts: Arc<MemoryFacts>,
+    state: Mutex<State>,
+    /// Nothing is answered while this is set.
+    is_away: AtomicBool,
+}
+
+#[derive(Default)]
+struct State {
+    slots: BTreeMap<u32, SlotRow>,
+    nodes: BTreeMap<NodeId, NodeRow>,
+    logs: BTreeMap<(u32, u64, u64), Vec<Bytes>>,
+    /// The last flush of a slot whose rows were written.
+    written: BTreeMap<u32, u64>,
+    chain_key: Option<[u8; 32]>,
+    handovers: BTreeMap<(u32, NodeId, u64), Handover>,
+}
+
+impl fmt::Debug for MemoryCluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryCluster")
+            .field("slots", &self.slots)
+            .finish_non_exhaustive()
+    }
+}
+
+impl MemoryCluster {
+    /// An empty store with so many slots.
+    pub fn new(slots: u32) -> Self {
+        let rows = (0..slots).map(|slot| {
+            let row = SlotRow {
+                slot,
+                ..SlotRow::default()
+            };
+            (slot, row)
+        });
+        let state = State {
+            slots: rows.collect(),
+            ..State::default()
+        };
+        Self {
+            slots,
+            views: Arc::new(MemoryViews::new()),
+            facts: Arc::default(),
+            state: Mutex::new(state),
+            is_away: AtomicBool::new(false),
+        }
+    }
+
+    /// Answers nothing any more, or answers again.
+    pub fn set_away(&self, is_away: bool) {
+        self.is_away.store(is_away, Ordering::SeqCst);
+    }
+
+    fn answer(&self) -> Result<MutexGuard<'_, State>, StoreError> {
+        if self.is_away.load(Ordering::SeqCst) {
+            return Err(StoreError::Failed {
+                table: "slots",
+                cause: "the store does not answer".to_owned(),
+            });
+        }
+        Ok(self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl SharedStore for MemoryCluster {
+    fn slots(&self) -> u32 {
+        self.slots
+    }
+
+    fn views(&self) -> Arc<dyn Views> {
+        Arc::<MemoryViews>::clone(&self.views)
+    }
+
+    fn facts(&self) -> Arc<dyn FactReader> {
+        Arc::<MemoryFacts>::clone(&self.facts)
+    }
+
+    fn chain_key(&self, proposed: [u8; 32]) -> Result<[u8; 32], StoreError> {
+        Ok(*self.answer()?.chain_key.get_or_insert(proposed))
+    }
+
+    fn all_slots(&self) -> Result<Vec<SlotRow>, StoreError> {
+        Ok(self.answer()?.slots.values().cloned().collect())
+    }
+
+    fn slot(&self, slot: u32) -> Result<SlotRow, StoreError> {
+        let row = self.answer()?.slots.get(&slot).cloned();
+        row.ok_or_else(|| StoreError::Damaged {
+            table: "slots",
+            cause: format!("there is no slot {slot}"),
+        })
+    }
+
+    fn decide(&self, wish: &Conditional) -> Result<Decided, StoreError> {
+        let mut state = self.answer()?;
+        let Some(row) = state.slots.get_mut(&wish.slot) else {
+            return Ok(Decided::Refused(None));
+        };
+        Ok(match wish.applied_to(row) {
+            Some(after) => {
+                *row = after;
+                Decided::Applied
+            }
+            None => Decided::Refused(Some(row.clone())),
+        })
+    }
+
+    fn nodes(&self) -> Result<Vec<NodeRow>, StoreError> {
+        Ok(self.answer()?.nodes.values().cloned().collect())
+    }
+
+    fn beat(&self, row: &NodeRow) -> Result<(), StoreError> {
+        let mut state = self.answer()?;
+        let newest = state.nodes.entry(row.node).or_insert_with(|| row.clone());
+        if newest.beat <= row.beat {
+            newest.clone_from(row);
+        }
+        Ok(())
+    }
+
+    fn write_log(&self, slot: u32, flush: u64, epoch: u64, log: &Log) -> Result<(), StoreError> {
+        let mut state = self.answer()?;
+        state.logs.insert((slot, flush, epoch), log.parts.clone());
+        Ok(())
+    }
+
+    fn read_log(&self, key: &LogKey) -> Result<Vec<(u32, Bytes)>, StoreError> {
+        let state = self.answer()?;
+        let parts = state.logs.get(&(key.slot, key.flush, key.epoch));
+        Ok((0..).zip(parts.into_iter().flatten().cloned()).collect())
+    }
+
+    fn delete_log(&self, slot: u32, flush: u64) -> Result<(), StoreError> {
+        let mut state = self.answer()?;
+        state
+            .logs
+            .retain(|(of, number, _), _| (*of, *number) != (slot, flush));
+        Ok(())
+    }
+
+    fn materialise(&self, commit: &Commit) -> Result<(), StoreError> {
+        let mut state = self.answer()?;
+        self.facts.add(commit, self.slots);
+        let written = state.written.entry(commit.slot).or_default();
+        if commit.flush >= *written {
+            *written = commit.flush;
+            self.views.write(&commit.rows)?;
+        }
+        Ok(())
+    }
+
+    fn write_names(&self, names: &[(Space, u64, String)]) -> Result<(), StoreError> {
+        let _answers = self.answer()?;
+        // The first name of an id stands.
+        let views = &self.views;
+        let new = names
+            .iter()
+            .filter(|(space, id, _)| matches!(views.name(*space, *id), Ok(None)));
+        views.write(&FlushBatch {
+            names: new.cloned().collect(),
+            ..FlushBatch::default()
+        })
+    }
+
+    fn hand_over(&self, handover: &Handover) -> Result<(), StoreError> {
+        let key = (handover.slot, handover.from, handover.number);
+        self.answer()?.handovers.insert(key, handover.clone());
+        Ok(())
+    }
+
+    fn waiting(&self) -> Result<Vec<(u32, NodeId, u64)>, StoreError> {
+        Ok(self.answer()?.handovers.keys().copied().collect())
+    }
+
+    fn handed_over(
+        &self,
+        slot: u32,
+        from: NodeId,
+        number: u64,
+    ) -> Result<Option<Handover>, StoreError> {
+        Ok(self.answer()?.handovers.get(&(slot, from, number)).cloned())
+    }
+
+    fn taken_in(&self, slot: u32, from: NodeId, number: u64) -> Result<(), StoreError> {
+        self.answer()?.handovers.remove(&(slot, from, number));
+        Ok(())
+    }
+
+    fn event_ids(&self, ids: &[EventId]) -> Result<Vec<Option<EventIdRow>>, StoreError> {
+        let _answers = self.answer()?;
+        let found = ids.iter().map(|id| self.views.event_id(id));
+        Ok(found.collect::<Result<_, _>>()?)
+    }
+}
+
+/// The records of all commits by slot and position.
+#[derive(Debug, Default)]
+struct MemoryFacts {
+    records: RwLock<BTreeMap<(u32, u64), Fact>>,
+}
+
+impl MemoryFacts {
+    fn add(&self, commit: &Commit, slots: u32) {
+        let mut records = self.records.write().unwrap_or_else(PoisonError::into_inner);
+        for (index, record) in commit.records.iter().enumerate() {
+            let position = Commit::position(commit.flush, narrow(index));
+            let slot = store_of(&record.head).map_or(commit.slot, |store| slot_of(store, slots));
+            let fact = Fact::new(Lsn::new(position), record.clone());
+            records.insert((slot, position), fact);
+        }
+    }
+
+    fn each(&self, visit: VisitFact<'_>) -> Result<(), StoreError> {
+        let records = self.records.read().unwrap_or_else(PoisonError::into_inner);
+        records.values().try_for_each(visit)
+    }
+}
+
+impl FactReader for MemoryFacts {
+    fn end(&self) -> u64 {
+        let records = self.records.read().unwrap_or_else(PoisonError::into_inner);
+        let newest = records.values().map(|fact| fact.lsn.get() + 1).max();
+        newest.unwrap_or(0)
+    }
+
+    fn start(&self) -> u64 {
+        0
+    }
+
+    fn of_hours(
+        &self,
+        store: StoreId,
+        _: i64,
+        _: i64,
+        visit: VisitFact<'_>,
+    ) -> Result<(), StoreError> {
+        self.each(&mut |fact| match store_of(&fact.record.head) {
+            Some(of) if of == store => visit(fact),
+            _ => Ok(()),
+        })
+    }
+
+    fn of_receipt(&self, _: &str, visit: VisitFact<'_>) -> Result<(), StoreError> {
+        self.each(visit)
+    }
+
+    fn of_run(
+        &self,
+        terminal: TerminalId,
+        _: u32,
+        _: (u64, u64),
+        visit: VisitFact<'_>,
+    ) -> Result<(), StoreError> {
+        self.each(
+            &mut |fact| match fact.record.head.terminal == terminal.to_u64() {
+                true => visit(fact),
+                false => Ok(()),
+            },
+        )
+    }
+}
