@@ -58,6 +58,10 @@ pub(super) async fn run(link: Arc<LinkShared>, inner: Arc<Inner>) {
         _ = link_closed.wait_for(|closed| *closed) => {}
     }
     inner.end();
+    // Told last: whoever closes the terminal may open its outbox again at once.
+    let ended = Arc::clone(&inner.ended);
+    drop(inner);
+    ended.send_replace(true);
 }
 
 /// Seals what is queued and syncs the outbox, whether or not there is a connection. Ends when the outbox failed.

@@ -78,7 +78,7 @@ pub(super) struct Inner {
     /// There may be room in the outbox.
     room: Notify,
     pub(super) closing: watch::Sender<bool>,
-    ended: watch::Sender<bool>,
+    pub(super) ended: Arc<watch::Sender<bool>>,
     progress: watch::Sender<Progress>,
 }
 
@@ -240,7 +240,6 @@ impl Inner {
         });
         self.publish();
         self.room.notify_waiters();
-        self.ended.send_replace(true);
     }
 }
 
@@ -254,7 +253,7 @@ impl Terminal {
             keep: Notify::new(),
             room: Notify::new(),
             closing: watch::Sender::new(false),
-            ended: watch::Sender::new(false),
+            ended: Arc::new(watch::Sender::new(false)),
             progress: watch::Sender::new(Progress::default()),
         });
         inner.publish();
