@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crossbeam::channel::Receiver;
 use parking_lot::Mutex;
 use till_core::Shard;
 use till_protocol::card::ScreenKey;
@@ -15,7 +14,7 @@ use till_storage::query::FactReader;
 use till_storage::views::{Views, WriteViews};
 
 use super::{Handle, Running, StartError, journal_config, tell};
-use crate::cluster::{BothFacts, Job, Members, join};
+use crate::cluster::{BothFacts, Inboxes, Members, join};
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::keeping::Keeping;
@@ -52,7 +51,7 @@ impl Opened {
 }
 
 /// What a node's threads read, and the stretch of its journal that may not be committed.
-pub(super) type Jobs = (Receiver<Job>, (Lsn, Lsn));
+pub(super) type Jobs = (Inboxes, (Lsn, Lsn));
 
 impl Opened {
     /// An engine with rows of its own.
@@ -94,12 +93,12 @@ pub(super) fn members(
     jobs: Option<Jobs>,
     engine: &Arc<Engine>,
 ) -> std::io::Result<Option<Members>> {
-    let (Some((jobs, backlog)), Keeping::Shared(cluster), Some(shared)) =
+    let (Some(jobs), Keeping::Shared(cluster), Some(shared)) =
         (jobs, &engine.keeping, &engine.config.shared)
     else {
         return Ok(None);
     };
-    Members::start(engine, cluster, (&jobs, backlog), shared.lease).map(Some)
+    Members::start(engine, cluster, jobs, shared.lease).map(Some)
 }
 
 /// The store that is shared with others, if there is one.
@@ -157,7 +156,7 @@ pub(super) async fn joined(
         screen: ScreenKey::new(screen),
         shards: Vec::new(),
         report: joined.report,
-        jobs: Some((joined.jobs, joined.backlog)),
+        jobs: Some((joined.inboxes, joined.backlog)),
     })
 }
 

@@ -1,7 +1,6 @@
 //! What an engine is told that shares the stores of a chain with others.
 
 use till_protocol::id::StoreId;
-use tokio::sync::oneshot;
 
 use super::Handle;
 use crate::shard_actor::{ShardMessage, Which};
@@ -42,12 +41,8 @@ impl Handle {
         let which = Which::new(which);
         let mut released = Vec::new();
         for slot in &self.engine.slots {
-            let (reply, done) = oneshot::channel();
-            let which = which.clone();
-            // A shard that is down knows of no store; it starts again from rows and journal.
-            if slot.send(ShardMessage::Release { which, reply }).is_ok() {
-                released.push(done);
-            }
+            // A shard that is down forgets them before anything else when it starts again.
+            released.extend(slot.release(&which));
         }
         for done in released {
             // One that fell in the meantime has forgotten everything.

@@ -1,5 +1,7 @@
 //! Several engines on one store that they share.
 
+mod trouble;
+
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -15,11 +17,15 @@ const STORES: std::ops::RangeInclusive<u64> = 1..=12;
 const LEASE: Duration = Duration::from_secs(1);
 
 async fn node(dir: &Path, store: &Arc<MemoryCluster>) -> Arc<Handle> {
+    node_with(dir, store, LEASE).await
+}
+
+async fn node_with(dir: &Path, store: &Arc<MemoryCluster>, lease: Duration) -> Arc<Handle> {
     let mut config = Config::dev(dir);
     config.shards = 2;
     config.drain_timeout = Duration::from_secs(5);
     config.shared = Some(SharedConfig {
-        lease: LEASE,
+        lease,
         ..SharedConfig::default()
     });
     let shared: Arc<dyn till_storage::cluster::SharedStore> = Arc::<MemoryCluster>::clone(store);
@@ -64,7 +70,11 @@ fn held(engine: &Handle) -> usize {
 }
 
 async fn share(engines: &[Arc<Handle>]) {
-    let slots = usize::try_from(SLOTS).unwrap();
+    share_of(engines, SLOTS).await;
+}
+
+async fn share_of(engines: &[Arc<Handle>], slots: u32) {
+    let slots = usize::try_from(slots).unwrap();
     until("every slot is served, by all alike", || {
         let each: Vec<usize> = engines.iter().map(|engine| held(engine)).collect();
         let most = slots.div_ceil(engines.len());
