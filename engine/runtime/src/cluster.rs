@@ -37,6 +37,7 @@ pub use backlog::{HandoverError, committed_mark, hand_over};
 pub(crate) use both::BothFacts;
 use clock::Later;
 pub(crate) use expected::{Expected, Known};
+pub(crate) use identity::has_joined;
 use leaver::Leave;
 use owners::{Asked, Owners, Since, Tenure};
 use round::Cursors;
@@ -62,6 +63,8 @@ pub(crate) struct Cluster {
     pub(crate) cursors: Mutex<Cursors>,
     /// Numbers of what is handed over.
     numbers: AtomicU64,
+    /// What the file says that tells the next start how far everything is committed.
+    marked: AtomicU64,
     doors: Doors,
 }
 
@@ -144,6 +147,7 @@ impl Cluster {
             membership: Mutex::new(Membership::new(config, Duration::ZERO)),
             cursors: Mutex::new(Cursors::new(shards, end)),
             numbers: AtomicU64::new(1),
+            marked: AtomicU64::new(0),
             doors,
         };
         (cluster, inboxes)

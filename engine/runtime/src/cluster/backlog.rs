@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crossbeam::channel::Receiver;
@@ -162,14 +163,24 @@ impl Cluster {
                     }
                 }
             }
-            mark.write(self.committed_upto());
+            self.write_mark(&mut mark);
             if let Err(error) = self.take_in(engine) {
                 tracing::debug!(%error, "what waits for this node was not taken in yet");
             }
         }
         if left.is_none() {
-            mark.write(self.committed_upto());
+            self.write_mark(&mut mark);
         }
+    }
+
+    fn write_mark(&self, mark: &mut Mark) {
+        mark.write(self.committed_upto());
+        self.marked.store(mark.written, Ordering::Release);
+    }
+
+    /// Place up to which the next start finds everything committed or handed over.
+    pub(crate) fn marked(&self) -> Lsn {
+        Lsn::new(self.marked.load(Ordering::Acquire))
     }
 
     /// Hands over the records of a stretch of the journal that pass: by slot, store and place. Its pieces are numbered from

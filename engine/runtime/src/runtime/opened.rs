@@ -14,7 +14,7 @@ use till_storage::query::FactReader;
 use till_storage::views::{Views, WriteViews};
 
 use super::{Handle, Running, StartError, journal_config, tell};
-use crate::cluster::{BothFacts, Inboxes, Members, join};
+use crate::cluster::{BothFacts, Inboxes, Members, has_joined, join};
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::keeping::Keeping;
@@ -104,13 +104,16 @@ pub(super) fn members(
 /// The store that is shared with others, if there is one.
 ///
 /// # Errors
-/// [`StartError::NoStore`] when the configuration wants one and none was given.
+/// [`StartError::NoStore`] when the configuration wants one and none was given, [`StartError::OfCluster`] when the folder does.
 pub(super) fn shared(
     config: &Config,
     parts: &Parts,
 ) -> Result<Option<Arc<dyn SharedStore>>, StartError> {
     match (&parts.shared, &config.shared) {
         (None, Some(_)) => Err(StartError::NoStore),
+        (None, None) if has_joined(&config.data_dir) => {
+            Err(StartError::OfCluster(config.data_dir.clone()))
+        }
         (store, _) => Ok(store.clone()),
     }
 }

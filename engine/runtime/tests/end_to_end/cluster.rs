@@ -23,6 +23,7 @@ async fn node(dir: &Path, store: &Arc<MemoryCluster>) -> Arc<Handle> {
 async fn node_with(dir: &Path, store: &Arc<MemoryCluster>, lease: Duration) -> Arc<Handle> {
     let mut config = Config::dev(dir);
     config.shards = 2;
+    config.segment_bytes = 1 << 20;
     config.drain_timeout = Duration::from_secs(5);
     config.shared = Some(SharedConfig {
         lease,
@@ -196,4 +197,53 @@ async fn events_are_taken_in_while_the_shared_store_is_away() {
     until("the engine is ready again", || told.health().is_ready()).await;
     assert_eq!(level(&engine, 3).await, "20");
     engine.drain().await.unwrap();
+}
+
+/// Segments of the journal on disk, of 1 MiB each.
+fn segments(dir: &Path) -> usize {
+    let files = std::fs::read_dir(dir.join("journal")).unwrap();
+    let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+    let is_segment = |name: &String| name.ends_with(".till") && !name.starts_with("base-");
+    names.filter(is_segment).count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_journal_keeps_what_is_not_committed_and_nothing_else() {
+    const FRAMES: u64 = 80;
+    let dir = folder();
+    let store = Arc::new(MemoryCluster::new(SLOTS));
+    let engine = node(dir.path(), &store).await;
+    share(std::slice::from_ref(&engine)).await;
+    let (mut device, _, _connection) = at_home(std::slice::from_ref(&engine), 3, 0).await;
+    device.send(teas(1, 10)).await;
+    device.acked(10).await;
+    store.set_away(true);
+    for frame in 0..FRAMES {
+        device.send(teas(frame * 1_000 + 11, 1_000)).await;
+    }
+    let last = FRAMES * 1_000 + 10;
+    while !matches!(device.next().await, Some(Message::Ack(ack)) if ack.journalled == Some(seq(last)))
+    {
+    }
+    // Some looks of those who drop segments later all is there still.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let kept = segments(dir.path());
+    assert!(kept > 3, "{kept} segments are kept");
+    store.set_away(false);
+    device.acked(last).await;
+    until("what is committed has left the journal", || {
+        segments(dir.path()) <= 2
+    })
+    .await;
+    engine.drain().await.unwrap();
+    drop(engine);
+    let again = node(dir.path(), &store).await;
+    share(std::slice::from_ref(&again)).await;
+    assert_eq!(level(&again, 3).await, last.to_string());
+    again.drain().await.unwrap();
+    drop(again);
+    // What is left is no store: an engine with rows of its own would find next to nothing.
+    let alone = Runtime::start(Config::dev(dir.path())).await;
+    let refused = alone.map(|_| ()).unwrap_err().to_string();
+    assert!(refused.contains("shares a store"), "{refused}");
 }
