@@ -2,6 +2,7 @@
 //!
 //! Everything here is pure: no I/O, no clock. A driver feeds it what the store answered and does what it says.
 
+mod chain;
 mod commit;
 mod log;
 mod membership;
@@ -10,6 +11,7 @@ mod slot;
 mod store;
 mod writer;
 
+pub use chain::ChainId;
 pub use commit::{Commit, INDEX_BITS, RECORDS_MAX};
 pub use log::{
     LOG_DELETE_STAMP, LOG_STAMP, Log, LogError, LogKey, PART_BYTES_MAX, PARTS_MAX, Unfit,

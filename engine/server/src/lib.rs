@@ -19,10 +19,11 @@ mod query; // questions
 mod ready; // where the engine is reached
 mod rebuild; // every derived row again
 mod schema; // the tables of a cluster
-mod serve;
-mod shared; // the engine
+mod serve; // the engine
+mod shared; // the store of several engines
 mod source; // who answers a question
 mod stop; // when to drain
+mod submit; // the journal of a dead engine
 mod table; // rows for people
 
 use std::ffi::OsString;
@@ -104,6 +105,7 @@ fn command(cli: Cli) -> anyhow::Result<()> {
         Command::Query(command) => query::run(command),
         Command::Schema(command) => schema::run(&command),
         Command::Shards(command) => shared::shards(&command),
+        Command::Submit(args) => submit::run(&args),
         Command::Metrics(MetricsCommand::List { json }) => metrics(json),
     }
 }

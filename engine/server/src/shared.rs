@@ -26,6 +26,11 @@ impl Keyspace {
         Ok(Self(ScyllaStore::open(cql)?))
     }
 
+    /// The store itself.
+    pub(crate) fn into_store(self) -> ScyllaStore {
+        self.0
+    }
+
     /// Answers a question with everything that is committed.
     ///
     /// # Errors

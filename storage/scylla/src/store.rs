@@ -91,6 +91,10 @@ impl SharedStore for ScyllaStore {
         self.run(move |slots, client| async move { slots.chain_key(&client, proposed).await })
     }
 
+    fn known_chain_key(&self) -> Result<Option<[u8; 32]>, StoreError> {
+        self.run(|slots, client| async move { slots.known_chain_key(&client).await })
+    }
+
     fn all_slots(&self) -> Result<Vec<SlotRow>, StoreError> {
         self.run(|slots, client| async move { slots.all(&client).await })
     }

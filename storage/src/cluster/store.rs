@@ -53,6 +53,12 @@ pub trait SharedStore: Send + Sync {
     /// See [`Self::all_slots`].
     fn chain_key(&self, proposed: [u8; 32]) -> Result<[u8; 32], StoreError>;
 
+    /// That key, if any engine has ever worked on this store.
+    ///
+    /// # Errors
+    /// See [`Self::all_slots`].
+    fn known_chain_key(&self) -> Result<Option<[u8; 32]>, StoreError>;
+
     /// The rows of all slots. May be a little old.
     ///
     /// # Errors

@@ -106,6 +106,10 @@ impl SharedStore for MemoryCluster {
         Ok(*self.answer()?.chain_key.get_or_insert(proposed))
     }
 
+    fn known_chain_key(&self) -> Result<Option<[u8; 32]>, StoreError> {
+        Ok(self.answer()?.chain_key)
+    }
+
     fn all_slots(&self) -> Result<Vec<SlotRow>, StoreError> {
         Ok(self.answer()?.slots.values().cloned().collect())
     }
