@@ -9,6 +9,7 @@ mod membership;
 mod row;
 mod slot;
 mod store;
+mod wishes;
 mod writer;
 
 pub use chain::ChainId;
@@ -20,6 +21,7 @@ pub use membership::{Duty, MemberConfig, Membership, Route};
 pub use row::{Change, Conditional, NodeId, NodeRow, SlotRow};
 pub use slot::{SLOTS_DEFAULT, SLOTS_MAX, slot_of};
 pub use store::{Decided, Handover, SharedStore};
+pub use wishes::{Wish, Wishes};
 pub use writer::{Action, Answer, Command, End, NotNow, SlotWriter};
 
 #[cfg(test)]

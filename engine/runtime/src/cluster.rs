@@ -174,6 +174,7 @@ impl Cluster {
                 duty @ (Duty::Beat(_)
                 | Duty::ReadNodes { .. }
                 | Duty::ReadSlots { .. }
+                | Duty::ReadWishes { .. }
                 | Duty::Release { .. }) => self.push(Job::Duty(duty)),
             }
         }

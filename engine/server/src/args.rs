@@ -10,7 +10,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::SignedDuration;
 
 pub(crate) use cluster::{
-    ApplyArgs, ClusterArgs, SchemaCommand, SchemaStatusArgs, ShardsCommand, SharedArgs, SubmitArgs,
+    ApplyArgs, ClusterArgs, DrainArgs, MoveArgs, SchemaCommand, SchemaStatusArgs, ShardsCommand,
+    ShardsListArgs, SharedArgs, SubmitArgs, UntilArgs,
 };
 
 /// Takes in everything that happens at a chain's tills, makes it durable and answers questions about it.

@@ -15,6 +15,7 @@ use uuid::Uuid;
 use crate::client::{Client, Purpose};
 use crate::error::CqlError;
 use crate::handover::HandoverStatements;
+use crate::wishes::WishStatements;
 
 /// The one partition of all nodes: there are a few dozen at most.
 const NODES: i32 = 0;
@@ -39,6 +40,7 @@ pub(crate) struct Slots {
     set: PreparedStatement,
     setting: PreparedStatement,
     pub(crate) handover: HandoverStatements,
+    pub(crate) wishes: WishStatements,
 }
 
 type SlotColumns = (
@@ -75,6 +77,7 @@ impl Slots {
         setting.set_consistency(Consistency::LocalSerial);
         Ok(Self {
             handover: HandoverStatements::prepare(client).await?,
+            wishes: WishStatements::prepare(client).await?,
             setting,
             set: change(format!(
                 "INSERT INTO {settings} (name, value) VALUES (?, ?) IF NOT EXISTS"

@@ -7,6 +7,7 @@ use till_core::{EventIdRow, Space};
 use till_protocol::id::EventId;
 use till_storage::cluster::{
     Commit, Conditional, Decided, Handover, Log, LogKey, NodeId, NodeRow, SharedStore, SlotRow,
+    Wish, Wishes,
 };
 use till_storage::query::FactReader;
 use till_storage::views::{FlushBatch, StoreError, Views};
@@ -106,6 +107,15 @@ impl SharedStore for ScyllaStore {
     fn decide(&self, wish: &Conditional) -> Result<Decided, StoreError> {
         let wish = wish.clone();
         self.run(move |slots, client| async move { slots.decide(&client, &wish).await })
+    }
+
+    fn wishes(&self) -> Result<Wishes, StoreError> {
+        self.run(|slots, client| async move { slots.wishes.all(&client).await })
+    }
+
+    fn wish(&self, wish: &Wish) -> Result<(), StoreError> {
+        let wish = wish.clone();
+        self.run(move |slots, client| async move { slots.wishes.change(&client, &wish).await })
     }
 
     fn nodes(&self) -> Result<Vec<NodeRow>, StoreError> {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use till_core::{EventIdRow, Record, Space};
 use till_protocol::id::EventId;
 
-use super::{Commit, Conditional, Log, LogKey, NodeId, NodeRow, SlotRow};
+use super::{Commit, Conditional, Log, LogKey, NodeId, NodeRow, SlotRow, Wish, Wishes};
 use crate::query::FactReader;
 use crate::views::{StoreError, Views};
 
@@ -76,6 +76,18 @@ pub trait SharedStore: Send + Sync {
     /// # Errors
     /// [`StoreError`]: whether it happened is unknown.
     fn decide(&self, wish: &Conditional) -> Result<Decided, StoreError>;
+
+    /// What operators want. May be a little old.
+    ///
+    /// # Errors
+    /// See [`Self::all_slots`].
+    fn wishes(&self) -> Result<Wishes, StoreError>;
+
+    /// Changes what operators want. The same once more changes nothing.
+    ///
+    /// # Errors
+    /// See [`Self::all_slots`].
+    fn wish(&self, wish: &Wish) -> Result<(), StoreError>;
 
     /// The signs of life of all nodes. May be a little old.
     ///

@@ -90,6 +90,10 @@ impl Worker {
                 }
                 Err(error) => tracing::debug!(%error, "the slots were not seen"),
             },
+            Duty::ReadWishes { read } => match store.wishes() {
+                Ok(wishes) => cluster.tell(|member, now| member.wishes_read(now, read, &wishes)),
+                Err(error) => tracing::debug!(%error, "the wishes of operators were not seen"),
+            },
             Duty::Release { slot } => self.release(slot),
             // Done where they are asked for.
             Duty::Acquire(_) | Duty::Suspend | Duty::Resume => {}
