@@ -32,6 +32,9 @@ pub struct Figures {
     pub stores: u64,
     /// The shards, by number.
     pub shards: Vec<ShardFigures>,
+    /// The store that the engine shares with others; `None` for an engine with rows of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<ClusterFigures>,
     /// What went wrong lately, newest first.
     pub problems: Vec<Problem>,
 }
@@ -189,4 +192,24 @@ pub struct Problem {
     pub text: String,
     /// What to do about it.
     pub hint: String,
+}
+
+/// An engine's part in a store that several share.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct ClusterFigures {
+    /// The store.
+    pub store: StoreFigures,
+    /// Slots that the stores of the chain are dealt to.
+    pub slots: u64,
+    /// Slots that this engine serves.
+    pub slots_open: u64,
+}
+
+/// Where a shared store is.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct StoreFigures {
+    /// Nodes that the engine was told of.
+    pub hosts: Vec<String>,
+    /// The keyspace.
+    pub keyspace: String,
 }

@@ -2,14 +2,17 @@
 //!
 //! Everything here is pure: no I/O, no clock. A driver feeds it what the store answered and does what it says.
 
+mod chain;
 mod commit;
 mod log;
 mod membership;
 mod row;
 mod slot;
 mod store;
+mod wishes;
 mod writer;
 
+pub use chain::ChainId;
 pub use commit::{Commit, INDEX_BITS, RECORDS_MAX};
 pub use log::{
     LOG_DELETE_STAMP, LOG_STAMP, Log, LogError, LogKey, PART_BYTES_MAX, PARTS_MAX, Unfit,
@@ -18,6 +21,7 @@ pub use membership::{Duty, MemberConfig, Membership, Route};
 pub use row::{Change, Conditional, NodeId, NodeRow, SlotRow};
 pub use slot::{SLOTS_DEFAULT, SLOTS_MAX, slot_of};
 pub use store::{Decided, Handover, SharedStore};
+pub use wishes::{Wish, Wishes};
 pub use writer::{Action, Answer, Command, End, NotNow, SlotWriter};
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
+mod operate;
+
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};

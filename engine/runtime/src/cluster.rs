@@ -203,7 +203,10 @@ impl Cluster {
                 self.carry_out(asked);
             }
             Duty::Release { slot } => self.leave(Leave::Give(slot)),
-            duty @ (Duty::Beat(_) | Duty::ReadNodes { .. } | Duty::ReadSlots { .. }) => {
+            duty @ (Duty::Beat(_)
+            | Duty::ReadNodes { .. }
+            | Duty::ReadSlots { .. }
+            | Duty::ReadWishes { .. }) => {
                 // They come again: one that finds the threads too far behind is left out.
                 if self.doors.duties.try_send(duty).is_err() {
                     tracing::debug!("the threads of the membership have ended, or do not get on");

@@ -24,6 +24,7 @@ mod flush;
 mod keeping;
 mod names;
 
+mod chain;
 mod cluster;
 
 mod query;
@@ -44,7 +45,9 @@ mod parts;
 mod recovery;
 mod retry;
 mod runtime;
+mod submit;
 
+pub use chain::ChainError;
 pub use cluster::{HandoverError, committed_mark, hand_over};
 pub use commit::OnPoison;
 pub use config::{
@@ -69,4 +72,5 @@ pub use recovery::{LostEnd, RecoveryError, StartReport};
 pub use registry::RegistryError;
 pub use retry::{Retried, RetryAllError};
 pub use runtime::{Handle, Runtime, StartError};
+pub use submit::{SubmitError, Submitted, submit};
 pub use upkeep::RetentionError;

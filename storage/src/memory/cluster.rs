@@ -13,7 +13,7 @@ use till_protocol::id::{EventId, StoreId, TerminalId};
 use super::MemoryViews;
 use crate::cluster::{
     Commit, Conditional, Decided, Handover, Log, LogKey, NodeId, NodeRow, SharedStore, SlotRow,
-    slot_of,
+    Wish, Wishes, slot_of,
 };
 use crate::facts::Fact;
 use crate::journal::Lsn;
@@ -53,6 +53,7 @@ struct State {
     /// The last flush of a slot whose rows were written.
     written: BTreeMap<u32, u64>,
     chain_key: Option<[u8; 32]>,
+    wishes: Wishes,
     handovers: BTreeMap<(u32, NodeId, u64), Handover>,
 }
 
@@ -171,6 +172,10 @@ impl SharedStore for MemoryCluster {
         Ok(*self.answer()?.chain_key.get_or_insert(proposed))
     }
 
+    fn known_chain_key(&self) -> Result<Option<[u8; 32]>, StoreError> {
+        Ok(self.answer()?.chain_key)
+    }
+
     fn all_slots(&self) -> Result<Vec<SlotRow>, StoreError> {
         Ok(self.answer()?.slots.values().cloned().collect())
     }
@@ -196,6 +201,15 @@ impl SharedStore for MemoryCluster {
             None => Decided::Refused(Some(row.clone())),
         };
         self.told(decided)
+    }
+
+    fn wishes(&self) -> Result<Wishes, StoreError> {
+        Ok(self.answer()?.wishes.clone())
+    }
+
+    fn wish(&self, wish: &Wish) -> Result<(), StoreError> {
+        self.answer()?.wishes.change(wish);
+        Ok(())
     }
 
     fn nodes(&self) -> Result<Vec<NodeRow>, StoreError> {

@@ -48,7 +48,16 @@ pub enum HandoverError {
     Store(#[from] StoreError),
 }
 
-/// Hands records of a journal over to the owners of their slots, in the order of the journal. Gives how many.
+/// What was handed over.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Handed {
+    /// Records.
+    pub records: u64,
+    /// Pieces that they were put together in.
+    pub pieces: u64,
+}
+
+/// Hands records of a journal over to the owners of their slots, in the order of the journal.
 ///
 /// The pieces are numbered from `first` on. One life of a node gives no number to two contents: the same records once more,
 /// under the same numbers, change nothing.
@@ -60,31 +69,36 @@ pub fn hand_over(
     from: NodeId,
     first: u64,
     records: &mut dyn Iterator<Item = Result<(Lsn, Record), ReadError>>,
-) -> Result<u64, HandoverError> {
+) -> Result<Handed, HandoverError> {
     let mut pieces: BTreeMap<u32, (usize, Vec<Record>)> = BTreeMap::new();
-    let mut numbers = first..;
-    let mut numbered = || numbers.next().unwrap_or(u64::MAX);
-    let mut count = 0;
+    let mut handed = Handed::default();
+    let mut put_one = |slot, records: Vec<Record>| {
+        let number = first.saturating_add(handed.pieces);
+        handed.pieces += 1;
+        handed.records += u64::try_from(records.len()).unwrap_or(0);
+        put(store, (slot, from, number), records)
+    };
     for item in records {
         let (_, record) = item?;
         let Some(of) = store_of(&record.head) else {
             continue;
         };
         let slot = slot_of(of, store.slots());
-        count += 1;
         let (bytes, piece) = pieces.entry(slot).or_default();
         *bytes += record.payload.len();
         piece.push(record);
         if *bytes >= PIECE_BYTES {
             *bytes = 0;
             let records = std::mem::take(piece);
-            put(store, (slot, from, numbered()), records)?;
+            put_one(slot, records)?;
         }
     }
     for (slot, (_, records)) in pieces {
-        put(store, (slot, from, numbered()), records)?;
+        if !records.is_empty() {
+            put_one(slot, records)?;
+        }
     }
-    Ok(count)
+    Ok(handed)
 }
 
 fn put(
@@ -92,9 +106,6 @@ fn put(
     (slot, from, number): (u32, NodeId, u64),
     records: Vec<Record>,
 ) -> Result<(), StoreError> {
-    if records.is_empty() {
-        return Ok(());
-    }
     store.hand_over(&Handover {
         slot,
         from,
@@ -206,7 +217,8 @@ impl Cluster {
             Err(_) => true,
         };
         let mut records = journal.records(from).take_while(within).filter(passes);
-        hand_over(self.store.as_ref(), self.me, number, &mut records)
+        let handed = hand_over(self.store.as_ref(), self.me, number, &mut records)?;
+        Ok(handed.records)
     }
 
     // Takes in what waits for slots that this node has: pieces together, so that they are committed together.

@@ -13,9 +13,9 @@ use crate::engine::Engine;
 
 /// Threads for the slots. Each waits for one answer at a time; a flush has a commit per slot to make.
 pub(super) const WORKERS: usize = 16;
-/// Threads for the membership: a sign of life, a look at the nodes and one at the slots may be under way together. They are
-/// its own, so that no sign of life waits behind the work of slots.
-const MEMBERS: usize = 3;
+/// Threads for the membership: a sign of life, and looks at the nodes, the slots and the wishes may be under way together.
+/// They are its own, so that no sign of life waits behind the work of slots.
+const MEMBERS: usize = 4;
 
 /// What a thread is to do.
 #[derive(Debug)]
@@ -107,6 +107,10 @@ impl Worker {
                     cluster.tell(|member, now| member.slots_read(now, read, &rows));
                 }
                 Err(error) => tracing::debug!(%error, "the slots were not seen"),
+            },
+            Duty::ReadWishes { read } => match store.wishes() {
+                Ok(wishes) => cluster.tell(|member, now| member.wishes_read(now, read, &wishes)),
+                Err(error) => tracing::debug!(%error, "the wishes of operators were not seen"),
             },
             // Done where they are asked for.
             Duty::Acquire(_) | Duty::Release { .. } | Duty::Suspend | Duty::Resume => {}

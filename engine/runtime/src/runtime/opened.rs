@@ -7,13 +7,14 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use till_core::Shard;
 use till_protocol::card::ScreenKey;
-use till_storage::cluster::SharedStore;
+use till_storage::cluster::{ChainId, SharedStore};
 use till_storage::facts::Facts;
 use till_storage::journal::{Journal, Lsn, Writer};
 use till_storage::query::FactReader;
 use till_storage::views::{Views, WriteViews};
 
 use super::{Handle, Running, StartError, journal_config, tell};
+use crate::chain::bind;
 use crate::cluster::{BothFacts, Inboxes, Members, has_joined, join};
 use crate::config::Config;
 use crate::engine::Engine;
@@ -135,6 +136,10 @@ pub(super) async fn joined(
         let screen = store.chain_key(key)?;
         let place = (Arc::clone(&store), &shared, address.to_string());
         let joined = join(disk, &dir, journal, place, shards)?;
+        let chain = ChainId::of(&screen);
+        bind(&dir, chain, || {
+            has_any_above(&joined.journal, joined.backlog.0)
+        })?;
         Ok::<_, StartError>((store, screen, joined))
     });
     let opened = opening.await.map_err(|error| StartError::Thread {
@@ -161,6 +166,12 @@ pub(super) async fn joined(
         report: joined.report,
         jobs: Some((joined.inboxes, joined.backlog)),
     })
+}
+
+// Whether the journal has anything above what its engine saw committed. What cannot be read may be that.
+fn has_any_above(journal: &Journal, mark: Lsn) -> bool {
+    let mut above = journal.records(mark);
+    above.any(|item| item.map_or(true, |(lsn, _)| lsn > mark))
 }
 
 impl Handle {

@@ -3,9 +3,21 @@
 use till_protocol::id::StoreId;
 
 use super::Handle;
+use crate::config::CqlConfig;
 use crate::shard_actor::{ShardMessage, Which};
 
 impl Handle {
+    /// Where the shared store is; `None` for an engine with rows of its own.
+    pub fn shared_store(&self) -> Option<&CqlConfig> {
+        self.engine.config.shared.as_ref().map(|shared| &shared.cql)
+    }
+
+    /// Slots that the stores of the chain are dealt to; 0 for an engine with rows of its own.
+    pub fn slots(&self) -> u32 {
+        let cluster = self.engine.keeping.cluster();
+        cluster.map_or(0, |cluster| cluster.store.slots())
+    }
+
     /// Slots of a shared store that this engine serves now; `None` for an engine with rows of its own.
     pub fn open_slots(&self) -> Option<usize> {
         let cluster = self.engine.keeping.cluster()?;

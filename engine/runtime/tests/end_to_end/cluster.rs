@@ -11,16 +11,31 @@ use till_storage::memory::MemoryCluster;
 
 use super::*;
 
-const SLOTS: u32 = 16;
+pub(crate) const SLOTS: u32 = 16;
 /// The stores that are traded in.
 const STORES: std::ops::RangeInclusive<u64> = 1..=12;
 const LEASE: Duration = Duration::from_secs(1);
 
-async fn node(dir: &Path, store: &Arc<MemoryCluster>) -> Arc<Handle> {
+pub(crate) async fn node(dir: &Path, store: &Arc<MemoryCluster>) -> Arc<Handle> {
     node_with(dir, store, LEASE).await
 }
 
 async fn node_with(dir: &Path, store: &Arc<MemoryCluster>, lease: Duration) -> Arc<Handle> {
+    Arc::new(started_with(dir, store, lease).await.unwrap())
+}
+
+pub(crate) async fn started(
+    dir: &Path,
+    store: &Arc<MemoryCluster>,
+) -> Result<Handle, till_runtime::StartError> {
+    started_with(dir, store, LEASE).await
+}
+
+async fn started_with(
+    dir: &Path,
+    store: &Arc<MemoryCluster>,
+    lease: Duration,
+) -> Result<Handle, till_runtime::StartError> {
     let mut config = Config::dev(dir);
     config.shards = 2;
     config.segment_bytes = 1 << 20;
@@ -34,11 +49,15 @@ async fn node_with(dir: &Path, store: &Arc<MemoryCluster>, lease: Duration) -> A
         shared: Some(shared),
         ..Parts::default()
     };
-    Arc::new(Runtime::start_with(config, parts).await.unwrap())
+    Runtime::start_with(config, parts).await
 }
 
 /// A device of a store, at whichever engine serves it. The life that it had, or 0.
-async fn at_home(engines: &[Arc<Handle>], store: u64, epoch: u32) -> (Device, u64, Connection) {
+pub(crate) async fn at_home(
+    engines: &[Arc<Handle>],
+    store: u64,
+    epoch: u32,
+) -> (Device, u64, Connection) {
     let began = Instant::now();
     while began.elapsed() < Duration::from_secs(15) {
         for engine in engines {
@@ -58,7 +77,7 @@ async fn at_home(engines: &[Arc<Handle>], store: u64, epoch: u32) -> (Device, u6
     panic!("nobody serves store {store}");
 }
 
-async fn send(engines: &[Arc<Handle>], store: u64, epoch: u32, upto: u64) {
+pub(crate) async fn send(engines: &[Arc<Handle>], store: u64, epoch: u32, upto: u64) {
     let (mut device, next, _connection) = at_home(engines, store, epoch).await;
     if next <= upto {
         device.send(teas(next, upto + 1 - next)).await;
@@ -70,7 +89,7 @@ fn held(engine: &Handle) -> usize {
     engine.open_slots().unwrap_or(0)
 }
 
-async fn share(engines: &[Arc<Handle>]) {
+pub(crate) async fn share(engines: &[Arc<Handle>]) {
     share_of(engines, SLOTS).await;
 }
 

@@ -20,6 +20,7 @@ mod retention;
 mod sessions;
 mod sharing;
 mod snare;
+mod submit;
 
 use std::path::Path;
 use std::time::Duration;

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use till_ops::{
-    AckFigures, DiskFigures, EventFigures, Figures, FlushFigures, HotKey, JournalFigures,
-    MemoryFigures, Problem, SalesFigures, SessionFigures, ShardFigures,
+    AckFigures, ClusterFigures, DiskFigures, EventFigures, Figures, FlushFigures, HotKey,
+    JournalFigures, MemoryFigures, Problem, SalesFigures, SessionFigures, ShardFigures,
+    StoreFigures,
 };
 use till_protocol::currency::Currency;
 use till_protocol::id::{SkuId, TerminalId};
@@ -148,6 +149,7 @@ pub(super) fn of(engine: &Handle, sums: &Sums) -> Figures {
         sales,
         stores,
         shards: raw.shards.iter().map(shown).collect(),
+        cluster: cluster(engine),
         problems: raw
             .problems
             .into_iter()
@@ -158,6 +160,19 @@ pub(super) fn of(engine: &Handle, sums: &Sums) -> Figures {
             })
             .collect(),
     }
+}
+
+fn cluster(engine: &Handle) -> Option<ClusterFigures> {
+    let store = engine.shared_store()?;
+    let open = engine.open_slots()?;
+    Some(ClusterFigures {
+        store: StoreFigures {
+            hosts: store.hosts.clone(),
+            keyspace: store.keyspace.clone(),
+        },
+        slots: u64::from(engine.slots()),
+        slots_open: u64::try_from(open).unwrap_or(u64::MAX),
+    })
 }
 
 fn shown(shard: &ShardMetrics) -> ShardFigures {
