@@ -10,6 +10,7 @@ mod identity;
 mod round;
 mod slots;
 mod start;
+mod wanted;
 mod work;
 
 use std::collections::BTreeMap;

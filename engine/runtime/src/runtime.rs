@@ -206,6 +206,7 @@ impl Runtime {
             told: opened.told,
             views: opened.views,
             keeping: opened.keeping.clone(),
+            watched: opened.watched,
             appender: committer.appender(),
             commit_stats: committer.stats(),
             registry,

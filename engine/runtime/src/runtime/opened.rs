@@ -23,6 +23,7 @@ use crate::keeping::Keeping;
 use crate::parts::Parts;
 use crate::placement::{Commits, Placement};
 use crate::recovery::{Recovered, StartReport};
+use crate::watched::Watched;
 
 /// What a start opens.
 pub(super) struct Opened {
@@ -35,6 +36,7 @@ pub(super) struct Opened {
     /// Place up to which the rows hold everything.
     pub(super) applied: u64,
     pub(super) keeping: Keeping,
+    pub(super) watched: Option<Arc<Watched>>,
     pub(super) placement: Arc<dyn Placement>,
     pub(super) commits: Commits,
     pub(super) screen: ScreenKey,
@@ -77,6 +79,7 @@ impl Opened {
             views: Arc::<dyn WriteViews>::clone(&recovered.views),
             applied,
             keeping: Keeping::Own(recovered.views),
+            watched: None,
             placement: Arc::clone(&parts.placement),
             commits: parts.commits,
             screen: ScreenKey::new(key),
@@ -130,6 +133,8 @@ pub(super) async fn joined(
     let shared = config.shared.clone().unwrap_or_default();
     let (disk, dir) = (Arc::clone(&parts.disk), config.data_dir.clone());
     let (journal, shards) = (journal_config(config), usize::from(config.shards.max(1)));
+    let watched = Arc::new(Watched::new(store));
+    let store: Arc<dyn SharedStore> = Arc::<Watched>::clone(&watched);
     let opening = tokio::task::spawn_blocking(move || {
         let screen = store.chain_key(key)?;
         let place = (Arc::clone(&store), &shared, address.to_string());
@@ -157,6 +162,7 @@ pub(super) async fn joined(
         told: store.facts(),
         views: store.views(),
         keeping: Keeping::Shared(cluster),
+        watched: Some(watched),
         placement,
         commits: Commits::Apart,
         screen: ScreenKey::new(screen),
