@@ -90,14 +90,23 @@ impl Engine {
         }
     }
 
-    /// What a device of a store is told that is not served here; `None` where it is.
+    /// What a device is told in a session of a store that is not served here any more; `None` where it is.
     pub(crate) fn elsewhere(&self, store: StoreId) -> Option<Farewell> {
         if self.placement.is_here(store) {
             return None;
         }
+        // It may have come back in between: the device comes again.
+        Some(
+            self.not_greeted(store)
+                .unwrap_or(Farewell::Bye(Reason::Moved)),
+        )
+    }
+
+    /// What a device is told that says Hello for a store which this engine cannot speak for; `None` where it can.
+    pub(crate) fn not_greeted(&self, store: StoreId) -> Option<Farewell> {
         match self.placement.place(store) {
-            // It has come back in between: the device comes again.
-            Place::Here | Place::Nobody => Some(Farewell::Bye(Reason::Moved)),
+            Place::Here => None,
+            Place::Nobody => Some(Farewell::Bye(Reason::Moved)),
             Place::There(address) => {
                 self.figures.redirects.fetch_add(1, Ordering::Relaxed);
                 Some(Farewell::Redirect(address))

@@ -49,7 +49,7 @@ mod submit;
 mod watched;
 
 pub use chain::ChainError;
-pub use cluster::{HandoverError, committed_mark, hand_over};
+pub use cluster::{HandedOver, HandoverError, committed_mark, hand_over};
 pub use commit::OnPoison;
 pub use config::{
     Config, ConfigError, ConfigErrors, CqlConfig, KEYS, Key, Kind, NetworkConfig, Origin,

@@ -19,7 +19,6 @@ use till_storage::views::{StoreError, Views};
 use tokio::sync::{Semaphore, watch};
 
 use crate::admission::Gate;
-use crate::chain::ChainError;
 use crate::cluster::{JoinError, Members};
 use crate::commit::{Committed, Companion};
 use crate::config::Config;
@@ -76,6 +75,12 @@ pub enum StartError {
     /// The journal's thread does not start.
     #[error(transparent)]
     Commit(#[from] CommitError),
+    /// The data folder has been that of one of several engines on a shared store.
+    #[error(
+        "{0} is the data folder of an engine that shares a store with others: its journal holds what is not committed there, \
+         and nothing else. Start it with that store, or give another folder"
+    )]
+    OfCluster(PathBuf),
     /// The configuration names a shared store, and the caller gave none.
     #[error("store.kind is scylla, and no store was given to the engine")]
     NoStore,
@@ -85,9 +90,6 @@ pub enum StartError {
     /// A node of a cluster does not start.
     #[error(transparent)]
     Join(#[from] JoinError),
-    /// The data folder is of another chain than the shared store.
-    #[error(transparent)]
-    Chain(#[from] ChainError),
     /// A thread or actor does not start.
     #[error("could not start {what}: {cause}")]
     Thread {

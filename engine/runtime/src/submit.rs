@@ -83,11 +83,6 @@ pub fn submit(store: &dyn SharedStore, dir: &Path) -> Result<Submitted, SubmitEr
     let committed = committed_mark(&dir);
     let from = random_id()?;
     let mut slots = BTreeSet::new();
-    let mut pieces = 0;
-    let mut numbers = || {
-        pieces += 1;
-        pieces
-    };
     let mut records = journal
         .records(committed.max(journal.start()))
         // The mark is the place of the last record that is committed.
@@ -97,11 +92,11 @@ pub fn submit(store: &dyn SharedStore, dir: &Path) -> Result<Submitted, SubmitEr
             let of = record.and_then(|record| store_of(&record.head));
             slots.extend(of.map(|of| slot_of(of, store.slots())));
         });
-    let records = hand_over(store, from, &mut numbers, &mut records)?;
+    let done = hand_over(store, from, 1, &mut records)?;
     Ok(Submitted {
         from,
-        records,
-        pieces,
+        records: done.records,
+        pieces: done.pieces,
         slots,
         committed: committed.get(),
         end: journal.end().get(),

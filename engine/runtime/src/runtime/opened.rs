@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crossbeam::channel::Receiver;
 use parking_lot::Mutex;
 use till_core::Shard;
 use till_protocol::card::ScreenKey;
@@ -16,7 +15,7 @@ use till_storage::views::{Views, WriteViews};
 
 use super::{Handle, Running, StartError, journal_config, tell};
 use crate::chain::bind;
-use crate::cluster::{BothFacts, Job, Members, join};
+use crate::cluster::{BothFacts, Inboxes, JoinError, Members, has_joined, join};
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::keeping::Keeping;
@@ -55,7 +54,7 @@ impl Opened {
 }
 
 /// What a node's threads read, and the stretch of its journal that may not be committed.
-pub(super) type Jobs = (Receiver<Job>, (Lsn, Lsn));
+pub(super) type Jobs = (Inboxes, (Lsn, Lsn));
 
 impl Opened {
     /// An engine with rows of its own.
@@ -98,24 +97,27 @@ pub(super) fn members(
     jobs: Option<Jobs>,
     engine: &Arc<Engine>,
 ) -> std::io::Result<Option<Members>> {
-    let (Some((jobs, backlog)), Keeping::Shared(cluster), Some(shared)) =
+    let (Some(jobs), Keeping::Shared(cluster), Some(shared)) =
         (jobs, &engine.keeping, &engine.config.shared)
     else {
         return Ok(None);
     };
-    Members::start(engine, cluster, (&jobs, backlog), shared.lease).map(Some)
+    Members::start(engine, cluster, jobs, shared.lease).map(Some)
 }
 
 /// The store that is shared with others, if there is one.
 ///
 /// # Errors
-/// [`StartError::NoStore`] when the configuration wants one and none was given.
+/// [`StartError::NoStore`] when the configuration wants one and none was given, [`StartError::OfCluster`] when the folder does.
 pub(super) fn shared(
     config: &Config,
     parts: &Parts,
 ) -> Result<Option<Arc<dyn SharedStore>>, StartError> {
     match (&parts.shared, &config.shared) {
         (None, Some(_)) => Err(StartError::NoStore),
+        (None, None) if has_joined(&config.data_dir) => {
+            Err(StartError::OfCluster(config.data_dir.clone()))
+        }
         (store, _) => Ok(store.clone()),
     }
 }
@@ -140,9 +142,8 @@ pub(super) async fn joined(
         let place = (Arc::clone(&store), &shared, address.to_string());
         let joined = join(disk, &dir, journal, place, shards)?;
         let chain = ChainId::of(&screen);
-        bind(&dir, chain, || {
-            has_any_above(&joined.journal, joined.backlog.0)
-        })?;
+        let is_anything_left = || has_any_above(&joined.journal, joined.backlog.0);
+        bind(&dir, chain, is_anything_left).map_err(JoinError::Chain)?;
         Ok::<_, StartError>((store, screen, joined))
     });
     let opened = opening.await.map_err(|error| StartError::Thread {
@@ -168,7 +169,7 @@ pub(super) async fn joined(
         screen: ScreenKey::new(screen),
         shards: Vec::new(),
         report: joined.report,
-        jobs: Some((joined.jobs, joined.backlog)),
+        jobs: Some((joined.inboxes, joined.backlog)),
     })
 }
 

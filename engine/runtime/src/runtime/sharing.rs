@@ -3,7 +3,6 @@
 use std::sync::atomic::Ordering;
 
 use till_protocol::id::StoreId;
-use tokio::sync::oneshot;
 
 use super::Handle;
 use crate::config::CqlConfig;
@@ -73,12 +72,8 @@ impl Handle {
         let which = Which::new(which);
         let mut released = Vec::new();
         for slot in &self.engine.slots {
-            let (reply, done) = oneshot::channel();
-            let which = which.clone();
-            // A shard that is down knows of no store; it starts again from rows and journal.
-            if slot.send(ShardMessage::Release { which, reply }).is_ok() {
-                released.push(done);
-            }
+            // A shard that is down forgets them before anything else when it starts again.
+            released.extend(slot.release(&which));
         }
         for done in released {
             // One that fell in the meantime has forgotten everything.
