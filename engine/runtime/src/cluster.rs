@@ -14,6 +14,7 @@ mod owners;
 mod round;
 mod slots;
 mod start;
+mod wanted;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,7 +34,7 @@ use till_storage::journal::Lsn;
 
 use crate::placement::{Place, Placement};
 
-pub use backlog::{HandoverError, committed_mark, hand_over};
+pub use backlog::{HandedOver, HandoverError, committed_mark, hand_over};
 pub(crate) use both::BothFacts;
 use clock::Later;
 pub(crate) use expected::{Expected, Known};

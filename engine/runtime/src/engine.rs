@@ -1,6 +1,7 @@
 //! What all parts of a running engine share.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crossbeam::channel::bounded;
 use parking_lot::Mutex;
@@ -27,6 +28,7 @@ use crate::placement::{Commits, Place, Placement};
 use crate::registry::Registry;
 use crate::route::{Slot, shard_of};
 use crate::waiting::Waiting;
+use crate::watched::Watched;
 
 /// What all parts of a running engine share.
 pub(crate) struct Engine {
@@ -40,6 +42,8 @@ pub(crate) struct Engine {
     pub(crate) told: Arc<dyn FactReader>,
     pub(crate) views: Arc<dyn Views>,
     pub(crate) keeping: Keeping,
+    /// What passes between this engine and the shared store.
+    pub(crate) watched: Option<Arc<Watched>>,
     pub(crate) appender: Appender<Companion>,
     pub(crate) commit_stats: Arc<CommitStats>,
     pub(crate) names: NameBook,
@@ -103,7 +107,10 @@ impl Engine {
         match self.placement.place(store) {
             Place::Here => None,
             Place::Nobody => Some(Farewell::Bye(Reason::Moved)),
-            Place::There(address) => Some(Farewell::Redirect(address)),
+            Place::There(address) => {
+                self.figures.redirects.fetch_add(1, Ordering::Relaxed);
+                Some(Farewell::Redirect(address))
+            }
         }
     }
 

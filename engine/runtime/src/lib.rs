@@ -46,9 +46,10 @@ mod recovery;
 mod retry;
 mod runtime;
 mod submit;
+mod watched;
 
 pub use chain::ChainError;
-pub use cluster::{HandoverError, committed_mark, hand_over};
+pub use cluster::{HandedOver, HandoverError, committed_mark, hand_over};
 pub use commit::OnPoison;
 pub use config::{
     Config, ConfigError, ConfigErrors, CqlConfig, KEYS, Key, Kind, NetworkConfig, Origin,
@@ -74,3 +75,4 @@ pub use retry::{Retried, RetryAllError};
 pub use runtime::{Handle, Runtime, StartError};
 pub use submit::{SubmitError, Submitted, submit};
 pub use upkeep::RetentionError;
+pub use watched::{Seen, Sight};

@@ -19,7 +19,6 @@ use till_storage::views::{StoreError, Views};
 use tokio::sync::{Semaphore, watch};
 
 use crate::admission::Gate;
-use crate::chain::ChainError;
 use crate::cluster::{JoinError, Members};
 use crate::commit::{Committed, Companion};
 use crate::config::Config;
@@ -91,9 +90,6 @@ pub enum StartError {
     /// A node of a cluster does not start.
     #[error(transparent)]
     Join(#[from] JoinError),
-    /// The data folder is of another chain than the shared store.
-    #[error(transparent)]
-    Chain(#[from] ChainError),
     /// A thread or actor does not start.
     #[error("could not start {what}: {cause}")]
     Thread {
@@ -212,6 +208,7 @@ impl Runtime {
             told: opened.told,
             views: opened.views,
             keeping: opened.keeping.clone(),
+            watched: opened.watched,
             appender: committer.appender(),
             commit_stats: committer.stats(),
             registry,

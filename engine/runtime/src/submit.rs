@@ -92,11 +92,11 @@ pub fn submit(store: &dyn SharedStore, dir: &Path) -> Result<Submitted, SubmitEr
             let of = record.and_then(|record| store_of(&record.head));
             slots.extend(of.map(|of| slot_of(of, store.slots())));
         });
-    let handed = hand_over(store, from, 1, &mut records)?;
+    let done = hand_over(store, from, 1, &mut records)?;
     Ok(Submitted {
         from,
-        records: handed.records,
-        pieces: handed.pieces,
+        records: done.records,
+        pieces: done.pieces,
         slots,
         committed: committed.get(),
         end: journal.end().get(),

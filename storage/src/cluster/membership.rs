@@ -143,6 +143,8 @@ pub struct Membership {
     restless_until: Duration,
     /// Since when this node has had more slots than any should have.
     crowded_since: Option<Duration>,
+    /// Slots that this node should have.
+    wanted: u32,
     out: Vec<Duty>,
 }
 
@@ -173,6 +175,7 @@ impl Membership {
             wishes_due: now,
             restless_until: now,
             crowded_since: None,
+            wanted: 0,
             out: Vec::new(),
         }
     }
@@ -413,6 +416,11 @@ impl Membership {
         self.beat_due = now;
         self.note(now);
         self.decide();
+    }
+
+    /// Slots that this node should have, when it last looked.
+    pub const fn wanted(&self) -> u32 {
+        self.wanted
     }
 
     /// Where a slot is.

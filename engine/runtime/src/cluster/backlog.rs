@@ -50,10 +50,10 @@ pub enum HandoverError {
 
 /// What was handed over.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Handed {
+pub struct HandedOver {
     /// Records.
     pub records: u64,
-    /// Pieces that they were put together in.
+    /// Pieces that they are in.
     pub pieces: u64,
 }
 
@@ -69,36 +69,36 @@ pub fn hand_over(
     from: NodeId,
     first: u64,
     records: &mut dyn Iterator<Item = Result<(Lsn, Record), ReadError>>,
-) -> Result<Handed, HandoverError> {
+) -> Result<HandedOver, HandoverError> {
     let mut pieces: BTreeMap<u32, (usize, Vec<Record>)> = BTreeMap::new();
-    let mut handed = Handed::default();
-    let mut put_one = |slot, records: Vec<Record>| {
-        let number = first.saturating_add(handed.pieces);
-        handed.pieces += 1;
-        handed.records += u64::try_from(records.len()).unwrap_or(0);
-        put(store, (slot, from, number), records)
+    let mut done = HandedOver::default();
+    let mut numbered = || {
+        let number = first.saturating_add(done.pieces);
+        done.pieces += 1;
+        number
     };
+    let mut records_done = 0;
     for item in records {
         let (_, record) = item?;
         let Some(of) = store_of(&record.head) else {
             continue;
         };
         let slot = slot_of(of, store.slots());
+        records_done += 1;
         let (bytes, piece) = pieces.entry(slot).or_default();
         *bytes += record.payload.len();
         piece.push(record);
         if *bytes >= PIECE_BYTES {
             *bytes = 0;
             let records = std::mem::take(piece);
-            put_one(slot, records)?;
+            put(store, (slot, from, numbered()), records)?;
         }
     }
     for (slot, (_, records)) in pieces {
-        if !records.is_empty() {
-            put_one(slot, records)?;
-        }
+        put(store, (slot, from, numbered()), records)?;
     }
-    Ok(handed)
+    done.records = records_done;
+    Ok(done)
 }
 
 fn put(
@@ -106,6 +106,9 @@ fn put(
     (slot, from, number): (u32, NodeId, u64),
     records: Vec<Record>,
 ) -> Result<(), StoreError> {
+    if records.is_empty() {
+        return Ok(());
+    }
     store.hand_over(&Handover {
         slot,
         from,
@@ -217,8 +220,8 @@ impl Cluster {
             Err(_) => true,
         };
         let mut records = journal.records(from).take_while(within).filter(passes);
-        let handed = hand_over(self.store.as_ref(), self.me, number, &mut records)?;
-        Ok(handed.records)
+        let done = hand_over(self.store.as_ref(), self.me, number, &mut records)?;
+        Ok(done.records)
     }
 
     // Takes in what waits for slots that this node has: pieces together, so that they are committed together.

@@ -13,6 +13,7 @@ use till_storage::journal::{Journal, JournalConfig, Lsn, OpenError, Writer};
 
 use super::work::WORKERS;
 use super::{Cluster, Inboxes, Standing, clock, committed_mark, identity, leaver, work};
+use crate::chain::ChainError;
 use crate::config::SharedConfig;
 use crate::engine::Engine;
 use crate::recovery::StartReport;
@@ -80,6 +81,9 @@ pub(crate) fn join(
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum JoinError {
+    /// Its folder is of another chain than the store.
+    #[error(transparent)]
+    Chain(ChainError),
     /// Its journal does not open.
     #[error(transparent)]
     Journal(#[from] OpenError),

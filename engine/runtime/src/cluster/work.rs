@@ -13,7 +13,7 @@ use crate::engine::Engine;
 
 /// Threads for the slots. Each waits for one answer at a time; a flush has a commit per slot to make.
 pub(super) const WORKERS: usize = 16;
-/// Threads for the membership: a sign of life, and looks at the nodes, the slots and the wishes may be under way together.
+/// Threads for the membership: a sign of life, and looks at the nodes, at the slots and at the wishes may be under way together.
 /// They are its own, so that no sign of life waits behind the work of slots.
 const MEMBERS: usize = 4;
 

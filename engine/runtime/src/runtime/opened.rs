@@ -15,13 +15,14 @@ use till_storage::views::{Views, WriteViews};
 
 use super::{Handle, Running, StartError, journal_config, tell};
 use crate::chain::bind;
-use crate::cluster::{BothFacts, Inboxes, Members, has_joined, join};
+use crate::cluster::{BothFacts, Inboxes, JoinError, Members, has_joined, join};
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::keeping::Keeping;
 use crate::parts::Parts;
 use crate::placement::{Commits, Placement};
 use crate::recovery::{Recovered, StartReport};
+use crate::watched::Watched;
 
 /// What a start opens.
 pub(super) struct Opened {
@@ -34,6 +35,7 @@ pub(super) struct Opened {
     /// Place up to which the rows hold everything.
     pub(super) applied: u64,
     pub(super) keeping: Keeping,
+    pub(super) watched: Option<Arc<Watched>>,
     pub(super) placement: Arc<dyn Placement>,
     pub(super) commits: Commits,
     pub(super) screen: ScreenKey,
@@ -76,6 +78,7 @@ impl Opened {
             views: Arc::<dyn WriteViews>::clone(&recovered.views),
             applied,
             keeping: Keeping::Own(recovered.views),
+            watched: None,
             placement: Arc::clone(&parts.placement),
             commits: parts.commits,
             screen: ScreenKey::new(key),
@@ -132,14 +135,15 @@ pub(super) async fn joined(
     let shared = config.shared.clone().unwrap_or_default();
     let (disk, dir) = (Arc::clone(&parts.disk), config.data_dir.clone());
     let (journal, shards) = (journal_config(config), usize::from(config.shards.max(1)));
+    let watched = Arc::new(Watched::new(store));
+    let store: Arc<dyn SharedStore> = Arc::<Watched>::clone(&watched);
     let opening = tokio::task::spawn_blocking(move || {
         let screen = store.chain_key(key)?;
         let place = (Arc::clone(&store), &shared, address.to_string());
         let joined = join(disk, &dir, journal, place, shards)?;
         let chain = ChainId::of(&screen);
-        bind(&dir, chain, || {
-            has_any_above(&joined.journal, joined.backlog.0)
-        })?;
+        let is_anything_left = || has_any_above(&joined.journal, joined.backlog.0);
+        bind(&dir, chain, is_anything_left).map_err(JoinError::Chain)?;
         Ok::<_, StartError>((store, screen, joined))
     });
     let opened = opening.await.map_err(|error| StartError::Thread {
@@ -159,6 +163,7 @@ pub(super) async fn joined(
         told: store.facts(),
         views: store.views(),
         keeping: Keeping::Shared(cluster),
+        watched: Some(watched),
         placement,
         commits: Commits::Apart,
         screen: ScreenKey::new(screen),

@@ -1,10 +1,13 @@
 //! What an engine is told that shares the stores of a chain with others.
 
+use std::sync::atomic::Ordering;
+
 use till_protocol::id::StoreId;
 
 use super::Handle;
 use crate::config::CqlConfig;
 use crate::shard_actor::{ShardMessage, Which};
+use crate::watched::Sight;
 
 impl Handle {
     /// Where the shared store is; `None` for an engine with rows of its own.
@@ -16,6 +19,22 @@ impl Handle {
     pub fn slots(&self) -> u32 {
         let cluster = self.engine.keeping.cluster();
         cluster.map_or(0, |cluster| cluster.store.slots())
+    }
+
+    /// Slots of a shared store that this engine should serve; 0 for an engine with rows of its own.
+    pub fn wanted_slots(&self) -> u32 {
+        let cluster = self.engine.keeping.cluster();
+        cluster.map_or(0, |cluster| cluster.wanted_slots())
+    }
+
+    /// What was seen of the shared store; `None` for an engine with rows of its own.
+    pub fn sight(&self) -> Option<Sight> {
+        self.engine.watched.as_ref().map(|watched| watched.sight())
+    }
+
+    /// Devices that were told of another engine.
+    pub fn redirects(&self) -> u64 {
+        self.engine.figures.redirects.load(Ordering::Relaxed)
     }
 
     /// Slots of a shared store that this engine serves now; `None` for an engine with rows of its own.

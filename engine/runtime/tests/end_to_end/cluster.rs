@@ -14,24 +14,17 @@ use super::*;
 pub(crate) const SLOTS: u32 = 16;
 /// The stores that are traded in.
 const STORES: std::ops::RangeInclusive<u64> = 1..=12;
-const LEASE: Duration = Duration::from_secs(1);
+pub(crate) const LEASE: Duration = Duration::from_secs(1);
 
 pub(crate) async fn node(dir: &Path, store: &Arc<MemoryCluster>) -> Arc<Handle> {
     node_with(dir, store, LEASE).await
 }
 
 async fn node_with(dir: &Path, store: &Arc<MemoryCluster>, lease: Duration) -> Arc<Handle> {
-    Arc::new(started_with(dir, store, lease).await.unwrap())
+    Arc::new(started(dir, store, lease).await.unwrap())
 }
 
 pub(crate) async fn started(
-    dir: &Path,
-    store: &Arc<MemoryCluster>,
-) -> Result<Handle, till_runtime::StartError> {
-    started_with(dir, store, LEASE).await
-}
-
-async fn started_with(
     dir: &Path,
     store: &Arc<MemoryCluster>,
     lease: Duration,

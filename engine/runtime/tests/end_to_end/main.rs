@@ -19,6 +19,7 @@ mod restart;
 mod retention;
 mod sessions;
 mod sharing;
+mod sights;
 mod snare;
 mod submit;
 

@@ -6,7 +6,7 @@ use till_runtime::{SubmitError, submit};
 use till_storage::cluster::SharedStore as _;
 use till_storage::memory::MemoryCluster;
 
-use super::cluster::{SLOTS, at_home, node, send, share};
+use super::cluster::{LEASE, SLOTS, at_home, node, send, share, started};
 use super::*;
 
 // An engine that has taken events in which the store never heard of, killed; what it had committed before is there.
@@ -93,7 +93,7 @@ async fn an_engine_does_not_bring_the_events_of_one_chain_to_another() {
     dead(dir.path(), &store).await;
     let other = Arc::new(MemoryCluster::new(SLOTS));
     other.chain_key([7; 32]).unwrap();
-    let error = cluster::started(dir.path(), &other).await.unwrap_err();
+    let error = started(dir.path(), &other, LEASE).await.unwrap_err();
     assert!(error.to_string().contains("another chain"), "{error}");
     // At home they are handed over.
     let again = node(dir.path(), &store).await;

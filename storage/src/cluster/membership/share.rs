@@ -42,6 +42,7 @@ impl Membership {
         let plan = self.plan();
         let me = self.config.me;
         let (floor, target, ceiling) = (plan.floor(me), plan.target(me), plan.ceiling(me));
+        self.wanted = target;
         let strays = self.strays(&plan);
         let mine = self.held.values().filter(|held| **held != Held::Going);
         // Those that shall be elsewhere go in any case.
