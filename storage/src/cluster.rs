@@ -3,6 +3,7 @@
 //! Everything here is pure: no I/O, no clock. A driver feeds it what the store answered and does what it says.
 
 mod commit;
+mod found;
 mod log;
 mod membership;
 mod row;
@@ -11,6 +12,7 @@ mod store;
 mod writer;
 
 pub use commit::{Commit, INDEX_BITS, RECORDS_MAX};
+pub use found::Found;
 pub use log::{
     LOG_DELETE_STAMP, LOG_STAMP, Log, LogError, LogKey, PART_BYTES_MAX, PARTS_MAX, Unfit,
 };

@@ -5,7 +5,6 @@
 
 mod backlog;
 mod both;
-mod expected;
 mod identity;
 mod round;
 mod slots;
@@ -34,7 +33,6 @@ use crate::placement::{Place, Placement};
 
 pub use backlog::{HandoverError, committed_mark, hand_over};
 pub(crate) use both::BothFacts;
-pub(crate) use expected::{Expected, Known};
 use round::{Cursors, Round, Since, numbered};
 pub(crate) use start::{JoinError, Members, join};
 pub(crate) use work::Job;

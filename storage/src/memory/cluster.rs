@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use bytes::Bytes;
-use till_core::{EventIdRow, Rows as _, Space};
-use till_protocol::id::{EventId, StoreId, TerminalId};
+use till_core::{Space, Wants};
+use till_protocol::id::{StoreId, TerminalId};
 
 use super::MemoryViews;
 use crate::cluster::{
-    Commit, Conditional, Decided, Handover, Log, LogKey, NodeId, NodeRow, SharedStore, SlotRow,
-    slot_of,
+    Commit, Conditional, Decided, Found, Handover, Log, LogKey, NodeId, NodeRow, SharedStore,
+    SlotRow, slot_of,
 };
 use crate::facts::Fact;
 use crate::journal::Lsn;
@@ -213,10 +213,9 @@ impl SharedStore for MemoryCluster {
         Ok(())
     }
 
-    fn event_ids(&self, ids: &[EventId]) -> Result<Vec<Option<EventIdRow>>, StoreError> {
+    fn rows_of(&self, wants: &Wants) -> Result<Found, StoreError> {
         let _answers = self.answer()?;
-        let found = ids.iter().map(|id| self.views.event_id(id));
-        Ok(found.collect::<Result<_, _>>()?)
+        Found::one_by_one(wants, self.views.as_ref())
     }
 }
 
