@@ -189,6 +189,29 @@ mod tests {
     }
 
     #[test]
+    fn what_was_read_at_once_is_known_and_older_than_what_was_claimed_meanwhile() {
+        let book = NameBook::new(Arc::new(MemoryViews::new()));
+        book.hold(&[(Space::Sku, 1, "salt".to_owned())]);
+        let mut wanted = vec![(Space::Sku, 1), (Space::Sku, 7), (Space::Sku, 8)];
+        let mark = book.retain_missing(&mut wanted);
+        assert_eq!(wanted, [(Space::Sku, 7), (Space::Sku, 8)]);
+        assert_eq!(book.claim(Space::Sku, 8, "oats").unwrap(), Claim::New);
+        let found = [
+            ((Space::Sku, 7), Some("tea".to_owned())),
+            ((Space::Sku, 8), None),
+        ];
+        book.learn(found.clone(), mark);
+        assert_eq!(book.claim(Space::Sku, 7, "milk").unwrap(), Claim::Collision);
+        assert_eq!(book.claim(Space::Sku, 8, "rice").unwrap(), Claim::Collision);
+        // After names were forgotten, what was read before is not taken in: the rows are asked, and have none here.
+        let book = NameBook::new(Arc::new(MemoryViews::new()));
+        let mark = book.retain_missing(&mut wanted);
+        book.forgotten.fetch_add(1, Ordering::AcqRel);
+        book.learn(found, mark);
+        assert_eq!(book.claim(Space::Sku, 7, "milk").unwrap(), Claim::New);
+    }
+
+    #[test]
     fn memory_is_bounded_and_no_unwritten_name_is_forgotten() {
         let views = Arc::new(MemoryViews::new());
         let shared: Arc<dyn Views> = Arc::<MemoryViews>::clone(&views);

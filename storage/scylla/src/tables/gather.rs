@@ -31,19 +31,18 @@ enum Ask {
     Store(StoreId),
     Terminal(TerminalId),
     Levels(StoreId, i32, Vec<i64>),
-    Sums(SumsOf, Vec<i64>),
+    Sums(SumsOf, Vec<(i64, i64)>),
     EventId(EventId),
     Name(Space, u64),
 }
 
-/// The sums of one hour that lie in one partition.
+/// The partition of a sum.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 struct SumsOf {
     store: u32,
     dim: Dim,
     day: u16,
     bucket: i32,
-    hour_us: i64,
 }
 
 impl SumsOf {
@@ -53,7 +52,6 @@ impl SumsOf {
             dim: key.dim,
             day: key.day,
             bucket: bucket_of_rollup(key.dim, key.key),
-            hour_us: key.hour_us,
         }
     }
 }
@@ -74,10 +72,10 @@ fn asks_of(wants: &Wants) -> Vec<Ask> {
         let some = skus.chunks(KEYS_MAX);
         asks.extend(some.map(|some| Ask::Levels(store, bucket, some.to_vec())));
     }
-    let mut sums: BTreeMap<SumsOf, Vec<i64>> = BTreeMap::new();
+    let mut sums: BTreeMap<SumsOf, Vec<(i64, i64)>> = BTreeMap::new();
     for key in &wants.rollups {
-        let place = SumsOf::new(key);
-        sums.entry(place).or_default().push(key.key.cast_signed());
+        let within = (key.hour_us, key.key.cast_signed());
+        sums.entry(SumsOf::new(key)).or_default().push(within);
     }
     for (of, keys) in sums {
         let some = keys.chunks(KEYS_MAX);
@@ -160,7 +158,6 @@ async fn answer(client: &Client, reads: &Reads, ask: Ask) -> Result<Rows, CqlErr
                 dim_cell(of.dim),
                 date(of.day),
                 of.bucket,
-                of.hour_us,
                 keys,
             );
             Rows::Sums(all(client, &reads.rollups_of, "rollups", keys).await?)

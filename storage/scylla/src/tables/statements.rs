@@ -125,7 +125,7 @@ impl Reads {
         let one_sum = format!("{of_day} AND hour_us = ? AND key = ?");
         let of_bucket = "WHERE store = ? AND bucket = ? AND sku >= ? AND sku <= ?";
         let some_levels = "WHERE store = ? AND bucket = ? AND sku IN ?";
-        let some_sums = format!("{of_day} AND hour_us = ? AND key IN ?");
+        let some_sums = format!("{of_day} AND (hour_us, key) IN ?");
         let of_days = "WHERE store = ? AND dim = ? AND day >= ? AND day <= ?";
         let of_hours = "WHERE store = ? AND hour >= ? AND hour <= ?";
         let one_line = "WHERE store = ? AND terminal = ? AND epoch = ? AND seq = ? AND line = ?";
