@@ -144,10 +144,11 @@ fn flush_all(
         let address = String::new();
         decide(store, slot, EPOCH - 1, Change::Acquire { owner, address })?;
     }
+    let slots = slots.to_vec();
     let started = Instant::now();
     let done = std::thread::scope(|scope| {
         let flushing = slots
-            .iter()
+            .into_iter()
             .map(|commits| scope.spawn(|| flush_slot(store, commits)));
         let flushing: Vec<_> = flushing.collect();
         let done = flushing
@@ -158,11 +159,12 @@ fn flush_all(
     Ok((started.elapsed(), done.first().copied().unwrap_or_default()))
 }
 
-fn flush_slot(store: &ScyllaStore, commits: &[Commit]) -> Result<Steps, StoreError> {
+fn flush_slot(store: &ScyllaStore, commits: Vec<Commit>) -> Result<Steps, StoreError> {
     let mut steps = Steps::default();
     for commit in commits {
         let (slot, flush) = (commit.slot, commit.flush);
         let begun = Instant::now();
+        let commit = commit.settled();
         let log = commit.to_parts(EPOCH).expect("a commit of a usual size");
         let encoded = Instant::now();
         store.write_log(slot, flush, EPOCH, &log)?;
@@ -174,7 +176,7 @@ fn flush_slot(store: &ScyllaStore, commits: &[Commit]) -> Result<Steps, StoreErr
         };
         decide(store, slot, EPOCH, change)?;
         let decided = Instant::now();
-        store.materialise(commit)?;
+        store.materialise(&commit)?;
         let written = Instant::now();
         if flush > 1 {
             store.delete_log(slot, flush - 1)?;

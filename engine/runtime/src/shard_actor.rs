@@ -258,26 +258,6 @@ impl ShardState {
         }
     }
 
-    fn frames(&mut self, session: &Arc<Session>, frames: Vec<Inbound>) -> Done {
-        let Some(key) = live(session) else {
-            return Ok(());
-        };
-        let known = self.foresee(key, &frames);
-        let mut frames = frames.into_iter();
-        match known {
-            Ok(known) => frames.try_for_each(|frame| self.frame(session, frame, &known)),
-            // The session ends with the first of them.
-            Err(error) => frames.next().map_or(Ok(()), |frame| {
-                self.answer(
-                    Arc::clone(session),
-                    Err(error),
-                    frame.permit,
-                    frame.received,
-                )
-            }),
-        }
-    }
-
     fn frame(&mut self, session: &Arc<Session>, frame: Inbound, known: &Found) -> Done {
         let Some(key) = live(session) else {
             return Ok(());

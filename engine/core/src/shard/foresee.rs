@@ -52,18 +52,6 @@ impl<'a> Sent<'a> {
         }
     }
 
-    fn of_record(record: &Record, past: &'a Past) -> Result<Self, RowsError> {
-        let (session, _) = sender_of(record)?;
-        Ok(Self {
-            session,
-            first_seq: record.head.first_seq,
-            skip: record.head.skip,
-            count: record.head.count,
-            found: past.found(),
-            is_record: true,
-        })
-    }
-
     const fn store(&self) -> StoreId {
         self.session.terminal.store()
     }
@@ -75,6 +63,20 @@ impl<'a> Sent<'a> {
     fn is_aside(&self, index: u32) -> bool {
         reason_of(self.found.aside, index).is_some()
     }
+}
+
+// The events of a record that is to be adopted.
+fn read_sent<'a>(record: &Record, past: &'a Past) -> Result<(Sent<'a>, Verified), RowsError> {
+    let (session, _) = sender_of(record)?;
+    let sent = Sent {
+        session,
+        first_seq: record.head.first_seq,
+        skip: record.head.skip,
+        count: record.head.count,
+        found: past.found(),
+        is_record: true,
+    };
+    Ok((sent, read_back(u64::MAX, record)?))
 }
 
 impl Shard {
@@ -98,23 +100,20 @@ impl Shard {
         self.standing(&sent, &batch.view(), wants);
     }
 
-    /// What a record that is to be adopted asks rows for that say whether its events count.
-    ///
-    /// # Errors
-    /// As [`Shard::adopt`].
-    pub fn want_standing_of_record(
-        &self,
-        record: &Record,
-        wants: &mut Wants,
-    ) -> Result<(), RowsError> {
+    /// What a record that is to be adopted asks rows for that say whether its events count. Nothing where it cannot be read:
+    /// [`Shard::adopt`] says so.
+    pub fn want_standing_of_record(&self, record: &Record, wants: &mut Wants) {
         match record.head.kind {
             RecordKind::Batch => {
-                let (past, batch) = (Past::of(record), read_back(u64::MAX, record)?);
-                self.standing(&Sent::of_record(record, &past)?, &batch.view(), wants);
+                let past = Past::of(record);
+                if let Ok((sent, batch)) = read_sent(record, &past) {
+                    self.standing(&sent, &batch.view(), wants);
+                }
             }
             RecordKind::Tombstones | RecordKind::Duplicates | RecordKind::Retry => {
-                let (session, _) = sender_of(record)?;
-                self.want_terminal(session.terminal, wants);
+                if let Ok((session, _)) = sender_of(record) {
+                    self.want_terminal(session.terminal, wants);
+                }
             }
             RecordKind::StoreRegistered => {
                 let number = u32::try_from(record.head.terminal >> 32).unwrap_or(0);
@@ -124,7 +123,6 @@ impl Shard {
             }
             RecordKind::SkuAlias | RecordKind::BaseRow => {}
         }
-        Ok(())
     }
 
     /// Brings stores and terminals in that were fetched. What is known of them here already stands.
@@ -158,10 +156,10 @@ impl Shard {
         self.goods_of(&sent, &batch.view(), rows, wants)
     }
 
-    /// What the events of a record that count ask rows for.
+    /// What the events of a record that count ask rows for. Nothing where it cannot be read.
     ///
     /// # Errors
-    /// As [`Shard::adopt`].
+    /// As [`Shard::want_goods`].
     pub fn want_goods_of_record(
         &mut self,
         record: &Record,
@@ -171,9 +169,11 @@ impl Shard {
         if record.head.kind != RecordKind::Batch {
             return Ok(());
         }
-        let (past, batch) = (Past::of(record), read_back(u64::MAX, record)?);
-        let sent = Sent::of_record(record, &past)?;
-        self.goods_of(&sent, &batch.view(), rows, wants)
+        let past = Past::of(record);
+        match read_sent(record, &past) {
+            Ok((sent, batch)) => self.goods_of(&sent, &batch.view(), rows, wants),
+            Err(_) => Ok(()),
+        }
     }
 
     // The first event that may be new, as far as that is known here; `None` where none is. A frame behind a gap counts whole:

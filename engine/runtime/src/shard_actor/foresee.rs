@@ -13,10 +13,11 @@ use till_storage::cluster::Found;
 use till_storage::rebuild::store_of;
 use tokio::sync::oneshot;
 
-use super::{Content, Done, Inbound, ShardMessage, ShardState, Stop};
+use super::{Content, Done, Inbound, ShardMessage, ShardState, Stop, live};
 use crate::commit::Companion;
 use crate::engine::Engine;
 use crate::fall::Suspect;
+use crate::gateway::session::Session;
 use crate::route::shard_of;
 
 /// Records that are adopted with what was fetched for them together.
@@ -40,6 +41,27 @@ impl Engine {
 }
 
 impl ShardState {
+    /// Handles frames that came together.
+    pub(super) fn frames(&mut self, session: &Arc<Session>, frames: Vec<Inbound>) -> Done {
+        let Some(key) = live(session) else {
+            return Ok(());
+        };
+        let known = self.foresee(key, &frames);
+        let mut frames = frames.into_iter();
+        match known {
+            Ok(known) => frames.try_for_each(|frame| self.frame(session, frame, &known)),
+            // The session ends with the first of them.
+            Err(error) => frames.next().map_or(Ok(()), |frame| {
+                self.answer(
+                    Arc::clone(session),
+                    Err(error),
+                    frame.permit,
+                    frame.received,
+                )
+            }),
+        }
+    }
+
     /// What a terminal's Hello asks for; nothing where rows are at hand.
     pub(super) fn foresee_hello(&mut self, terminal: TerminalId) -> Result<Found, RowsError> {
         if self.engine.keeping.cluster().is_none() {
@@ -50,12 +72,8 @@ impl ShardState {
         self.engine.fetch(&mut wants)
     }
 
-    /// What frames of a session ask for; nothing where rows are at hand.
-    pub(super) fn foresee(
-        &mut self,
-        key: SessionKey,
-        frames: &[Inbound],
-    ) -> Result<Found, RowsError> {
+    // What frames of a session ask for; nothing where rows are at hand.
+    fn foresee(&mut self, key: SessionKey, frames: &[Inbound]) -> Result<Found, RowsError> {
         let engine = Arc::clone(&self.engine);
         if engine.keeping.cluster().is_none() || !engine.placement.is_here(key.terminal.store()) {
             return Ok(Found::default());
@@ -94,7 +112,7 @@ impl ShardState {
     fn foresee_records(&mut self, records: &[Record]) -> Result<Found, RowsError> {
         let mut wants = Wants::default();
         for record in records {
-            self.shard.want_standing_of_record(record, &mut wants)?;
+            self.shard.want_standing_of_record(record, &mut wants);
         }
         let mut found = self.bring_in(&mut wants)?;
         for record in records {
