@@ -258,5 +258,6 @@ fn a_file_is_exact_in_the_tables_and_comes_again_without_a_change() -> Result<()
     assert_eq!(report["duplicates"], receipts);
     assert_eq!(runtime.block_on(prints(&session))?, before);
     assert_eq!(query(&server, &keyspace, &receipt)?, sales);
+    runtime.block_on(session.query_unpaged(format!("DROP KEYSPACE {keyspace}"), ()))?;
     Ok(())
 }
