@@ -28,6 +28,7 @@ mod sku;
 mod store;
 mod table;
 mod terminal;
+mod wants;
 
 pub use contribution::Contributor;
 pub use counters::Counters;
@@ -43,4 +44,5 @@ pub use shard::{
 };
 pub use store::{RegisterError, Registration};
 pub use terminal::{EPOCHS_MAX, Window};
+pub use wants::Wants;
 pub use zone::{LocalHour, UnknownZone, Zone};

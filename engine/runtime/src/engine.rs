@@ -5,18 +5,15 @@ use std::sync::atomic::Ordering;
 
 use crossbeam::channel::bounded;
 use parking_lot::Mutex;
-use till_core::{RowsError, SessionKey};
 use till_protocol::card::ScreenKey;
 use till_protocol::code::Reason;
 use till_protocol::id::StoreId;
-use till_protocol::verified::Verified;
 use till_storage::facts::Facts;
 use till_storage::journal::{Appender, CommitStats, Journal};
 use till_storage::query::FactReader;
 use till_storage::views::Views;
 use tokio::sync::{Semaphore, watch};
 
-use crate::cluster::Known;
 use crate::commit::Companion;
 use crate::config::Config;
 use crate::flush::FlushDoor;
@@ -117,14 +114,6 @@ impl Engine {
     /// The facts that answers are told from: those that are committed.
     pub(crate) fn told_from(&self) -> &dyn FactReader {
         self.told.as_ref()
-    }
-
-    /// What a shared store says of the event ids of a frame; nothing where rows are at hand.
-    pub(crate) fn known_ids(&self, batch: &Verified, key: SessionKey) -> Result<Known, RowsError> {
-        match self.keeping.cluster() {
-            Some(cluster) => cluster.known_ids(key.terminal.store(), batch),
-            None => Ok(Known::new()),
-        }
     }
 
     /// Whether more is journalled and not committed than there may be.

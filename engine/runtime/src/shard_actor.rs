@@ -1,5 +1,6 @@
 //! A shard as an actor: gives each message to the core, and what the core says to the journal. There are no rules here.
 
+mod foresee;
 mod greet;
 mod leave;
 
@@ -10,17 +11,19 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use thiserror::Error;
 use till_core::event::{Event, for_each};
-use till_core::{Counters, Handled, QuarantineKey, Record, RetryError, Rows, SessionKey, Shard};
+use till_core::{
+    Counters, Handled, QuarantineKey, Record, RetryError, Rows, RowsError, SessionKey, Shard, Wants,
+};
 use till_protocol::code::Reason;
 use till_protocol::id::Seq;
 use till_protocol::time::Timestamp;
 use till_protocol::verified::Verified;
+use till_storage::cluster::Found;
 use till_storage::journal::{Prepared, TooLarge};
 use till_storage::rebuild::{FactRows, panic_text};
 use tokio::sync::oneshot;
 
 use crate::admission::Permit;
-use crate::cluster::{Expected, Known};
 use crate::commit::{Companion, FrameDone};
 use crate::engine::Engine;
 use crate::fall::{Fall, Suspect};
@@ -29,6 +32,7 @@ use crate::placement::Commits;
 use crate::route::Slot;
 use crate::sketch::Sketch;
 
+pub(crate) use foresee::adopt;
 pub(crate) use greet::Knock;
 pub(crate) use leave::Which;
 
@@ -68,10 +72,10 @@ pub(crate) enum ShardMessage {
         original: Box<Record>,
         reply: oneshot::Sender<Result<oneshot::Receiver<()>, RetryError>>,
     },
-    /// A record of another journal that is in no commit.
+    /// Records of another journal that are in no commit.
     Adopt {
-        record: Box<Record>,
-        reply: oneshot::Sender<Result<Handled, String>>,
+        records: Vec<Record>,
+        reply: oneshot::Sender<Result<(), String>>,
     },
     /// Waits until the other side is gone, and panics.
     #[cfg(test)]
@@ -123,6 +127,8 @@ pub(crate) struct ShardState {
     terminals: Sketch,
     skus: Sketch,
     frames: u64,
+    /// Room for what frames ask rows for.
+    wants: Wants,
     /// Whom to ask when the shard falls over what it is at.
     suspect: Option<Suspect>,
     /// What was counted before that.
@@ -156,6 +162,7 @@ impl Actor for ShardActor {
             terminals: Sketch::default(),
             skus: Sketch::default(),
             frames: 0,
+            wants: Wants::default(),
             suspect: None,
             counted: Counters::default(),
         })
@@ -206,10 +213,7 @@ impl ShardState {
     fn handle(&mut self, message: ShardMessage) -> Done {
         match message {
             ShardMessage::Hello(knock) => self.greet(knock),
-            ShardMessage::Frames { session, frames } => {
-                let mut frames = frames.into_iter();
-                frames.try_for_each(|frame| self.frame(&session, frame))
-            }
+            ShardMessage::Frames { session, frames } => self.frames(&session, frames),
             ShardMessage::End {
                 session,
                 last,
@@ -245,7 +249,7 @@ impl ShardState {
                 original,
                 reply,
             } => self.retry(key, &original, reply),
-            ShardMessage::Adopt { record, reply } => self.adopt(&record, reply),
+            ShardMessage::Adopt { records, reply } => self.adopt(&records, reply),
             #[cfg(test)]
             ShardMessage::Strike(until) => {
                 let _gone = until.recv();
@@ -254,7 +258,7 @@ impl ShardState {
         }
     }
 
-    fn frame(&mut self, session: &Arc<Session>, frame: Inbound) -> Done {
+    fn frame(&mut self, session: &Arc<Session>, frame: Inbound, known: &Found) -> Done {
         let Some(key) = live(session) else {
             return Ok(());
         };
@@ -272,17 +276,15 @@ impl ShardState {
             Content::Batch(batch) => {
                 let engine = Arc::clone(&self.engine);
                 self.look_into(&batch, key);
-                engine.known_ids(&batch, key).and_then(|known| {
-                    self.with_known(known, |shard, rows| {
-                        shard.handle_batch(now(), key, &batch, rows, &engine.names)
-                    })
+                self.with_known(known, |shard, rows| {
+                    shard.handle_batch(now(), key, &batch, rows, &engine.names)
                 })
             }
             Content::Unreadable {
                 first_seq,
                 count,
                 reason,
-            } => self.with_rows(|shard, rows| {
+            } => self.with_known(known, |shard, rows| {
                 shard.handle_unreadable(now(), key, first_seq, count, reason, rows)
             }),
         };
@@ -293,7 +295,7 @@ impl ShardState {
     fn answer(
         &mut self,
         session: Arc<Session>,
-        handled: Result<Handled, till_core::RowsError>,
+        handled: Result<Handled, RowsError>,
         permit: Permit,
         received: Instant,
     ) -> Done {
@@ -394,17 +396,15 @@ impl ShardState {
     }
 
     fn with_rows<T>(&mut self, work: impl FnOnce(&mut Shard, &dyn Rows) -> T) -> T {
-        self.with_known(Known::new(), work)
+        self.with_known(&Found::default(), work)
     }
 
-    fn with_known<T>(&mut self, known: Known, work: impl FnOnce(&mut Shard, &dyn Rows) -> T) -> T {
+    fn with_known<T>(&mut self, known: &Found, work: impl FnOnce(&mut Shard, &dyn Rows) -> T) -> T {
         let engine = &self.engine;
         let settle = || engine.settle();
-        let rows = FactRows::new(engine.views.as_ref(), engine.reader.as_ref()).settled_by(&settle);
-        if known.is_empty() {
-            return work(&mut self.shard, &rows);
-        }
-        work(&mut self.shard, &Expected { rows, known })
+        let rows = FactRows::new(engine.views.as_ref(), engine.reader.as_ref());
+        let rows = rows.settled_by(&settle).knowing(known);
+        work(&mut self.shard, &rows)
     }
 
     // The shard holds the record's effects already: what cannot be journalled must not stay there, so the actor ends and

@@ -25,6 +25,11 @@ impl EventIds {
         }
     }
 
+    /// Whether an id is known without its row.
+    pub(crate) fn has(&self, id: &EventId) -> bool {
+        self.recent.contains_key(&id.to_bytes())
+    }
+
     pub(crate) fn insert(&mut self, id: &EventId, row: EventIdRow, generation: u32) {
         self.recent.insert(id.to_bytes(), (row, generation));
         self.dirty.push(id.to_bytes());

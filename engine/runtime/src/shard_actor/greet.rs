@@ -80,7 +80,10 @@ impl ShardState {
             currency: hello.currency.map_or(0, |currency| currency.numeric()),
             zone: &hello.zone,
         };
-        let mut greeted = self.with_rows(|shard, rows| shard.hello(now(), &said, rows));
+        let known = self.foresee_hello(hello.terminal);
+        let mut greeted = known.map_err(HelloError::from).and_then(|known| {
+            self.with_known(&known, |shard, rows| shard.hello(now(), &said, rows))
+        });
         if matches!(greeted, Err(HelloError::Refused(Reason::UnregisteredStore))) {
             if !self.register(knock)? {
                 return Ok(None);
