@@ -221,7 +221,7 @@ fn segments(dir: &Path) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_journal_keeps_what_is_not_committed_and_nothing_else() {
-    const FRAMES: u64 = 80;
+    const FRAMES: u64 = 160;
     let dir = folder();
     let store = Arc::new(MemoryCluster::new(SLOTS));
     let engine = node(dir.path(), &store).await;
