@@ -2,7 +2,7 @@
 
 mod fleet;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, bail};
@@ -41,7 +41,8 @@ fn list(args: &ShardsListArgs) -> anyhow::Result<()> {
             .collect();
         return output::json(&json!({ "rows": rows }));
     }
-    let engines = engines(&slots, &nodes, &wishes);
+    let silent = fleet::silent(&store, &nodes)?;
+    let engines = engines(&slots, &nodes, &wishes, &silent);
     table::lines(&engines).iter().try_for_each(output::line)?;
     for (slot, address) in &wishes.slots {
         output::tell(format!("slot {slot} shall be served by {address}"));
@@ -69,8 +70,13 @@ fn row(slot: &SlotRow, nodes: &BTreeMap<NodeId, &NodeRow>, wishes: &Wishes) -> V
     })
 }
 
-/// A row for each engine that has slots, shall have some, or shows that it lives.
-fn engines(slots: &[SlotRow], nodes: &[NodeRow], wishes: &Wishes) -> Vec<Value> {
+/// A row for each engine that has slots, or is there to take some.
+fn engines(
+    slots: &[SlotRow],
+    nodes: &[NodeRow],
+    wishes: &Wishes,
+    silent: &BTreeSet<NodeId>,
+) -> Vec<Value> {
     let mut serves: BTreeMap<NodeId, (&str, Vec<u32>)> = BTreeMap::new();
     for node in nodes.iter().filter(|node| !node.is_leaving) {
         serves.insert(node.node, (&node.address, Vec::new()));
@@ -94,6 +100,7 @@ fn engines(slots: &[SlotRow], nodes: &[NodeRow], wishes: &Wishes) -> Vec<Value> 
     let rows = rows.into_iter().map(|(id, (address, serves))| {
         let row = nodes.iter().find(|row| row.node == id);
         let state = match row {
+            _ if silent.contains(&id) => "silent",
             _ if wishes.drained.contains(address) => "drained",
             Some(row) if row.is_leaving => "leaving",
             Some(_) => "serving",
