@@ -68,5 +68,7 @@ pub use query::{Query, Reply, answer as answer_from};
 pub use recovery::{LostEnd, RecoveryError, StartReport};
 pub use registry::RegistryError;
 pub use retry::{Retried, RetryAllError};
-pub use runtime::{Handle, Runtime, StartError};
+pub use runtime::{
+    Flushed, Halt, Handle, Runtime, Said, StartError, Stepped, SteppedParts, Stream, Taken,
+};
 pub use upkeep::RetentionError;

@@ -117,7 +117,7 @@ pub(crate) struct ShardActor;
 #[derive(Debug)]
 pub(crate) struct ShardState {
     index: usize,
-    shard: Shard,
+    pub(crate) shard: Shard,
     engine: Arc<Engine>,
     slot: Arc<Slot>,
     terminals: Sketch,
@@ -148,17 +148,7 @@ impl Actor for ShardActor {
         _myself: ActorRef<ShardMessage>,
         arguments: ShardArguments,
     ) -> Result<ShardState, ActorProcessingErr> {
-        Ok(ShardState {
-            index: arguments.index,
-            shard: arguments.shard,
-            engine: arguments.engine,
-            slot: arguments.slot,
-            terminals: Sketch::default(),
-            skus: Sketch::default(),
-            frames: 0,
-            suspect: None,
-            counted: Counters::default(),
-        })
+        Ok(ShardState::new(arguments))
     }
 
     async fn handle(
@@ -185,7 +175,7 @@ impl Actor for ShardActor {
 
 /// Why a shard cannot go on.
 #[derive(Debug, Error)]
-enum Stop {
+pub(crate) enum Stop {
     /// It holds the effects of a record that cannot be written.
     #[error(transparent)]
     Record(#[from] TooLarge),
@@ -194,16 +184,30 @@ enum Stop {
     Closed,
 }
 
-type Done = Result<(), Stop>;
+pub(crate) type Done = Result<(), Stop>;
 
 impl ShardState {
+    pub(crate) fn new(arguments: ShardArguments) -> Self {
+        Self {
+            index: arguments.index,
+            shard: arguments.shard,
+            engine: arguments.engine,
+            slot: arguments.slot,
+            terminals: Sketch::default(),
+            skus: Sketch::default(),
+            frames: 0,
+            suspect: None,
+            counted: Counters::default(),
+        }
+    }
+
     // It turns to a message, or to the next frame of one.
     fn begin(&mut self, suspect: Option<Suspect>) {
         self.suspect = suspect;
         self.counted = self.shard.counters();
     }
 
-    fn handle(&mut self, message: ShardMessage) -> Done {
+    pub(crate) fn handle(&mut self, message: ShardMessage) -> Done {
         match message {
             ShardMessage::Hello(knock) => self.greet(knock),
             ShardMessage::Frames { session, frames } => {
@@ -268,13 +272,14 @@ impl ShardState {
             return Ok(());
         }
         self.begin(Suspect::frame(key, content.first_seq()));
+        let now = self.engine.now();
         let handled = match content {
             Content::Batch(batch) => {
                 let engine = Arc::clone(&self.engine);
                 self.look_into(&batch, key);
                 engine.known_ids(&batch, key).and_then(|known| {
                     self.with_known(known, |shard, rows| {
-                        shard.handle_batch(now(), key, &batch, rows, &engine.names)
+                        shard.handle_batch(now, key, &batch, rows, &engine.names)
                     })
                 })
             }
@@ -283,7 +288,7 @@ impl ShardState {
                 count,
                 reason,
             } => self.with_rows(|shard, rows| {
-                shard.handle_unreadable(now(), key, first_seq, count, reason, rows)
+                shard.handle_unreadable(now, key, first_seq, count, reason, rows)
             }),
         };
         self.answer(Arc::clone(session), handled, permit, received)
@@ -378,8 +383,9 @@ impl ShardState {
             return Ok(());
         }
         let names = Arc::clone(&self.engine);
+        let now = names.now();
         let retried =
-            self.with_rows(|shard, rows| shard.retry(now(), key, original, rows, &names.names));
+            self.with_rows(|shard, rows| shard.retry(now, key, original, rows, &names.names));
         let answer = match retried {
             Ok(record) => {
                 let (done, durable) = oneshot::channel();

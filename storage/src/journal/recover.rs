@@ -262,22 +262,24 @@ fn verify(
 ) -> Result<(Vec<Scan>, Owners), OpenError> {
     let next = AtomicUsize::new(0);
     let results: Mutex<Vec<Option<Verified>>> = Mutex::new(headers.iter().map(|_| None).collect());
-    std::thread::scope(|scope| {
-        for _ in 0..threads.clamp(1, headers.len().max(1)) {
-            scope.spawn(|| {
-                loop {
-                    let number = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(header) = headers.get(number) else {
-                        return;
-                    };
-                    let limit = headers.get(number + 1).map(|after| after.start);
-                    let result = verify_one(shared, header, limit);
-                    if let Some(slot) = lock(&results).get_mut(number) {
-                        *slot = Some(result);
-                    }
-                }
-            });
+    let work = || {
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let Some(header) = headers.get(number) else {
+                return;
+            };
+            let limit = headers.get(number + 1).map(|after| after.start);
+            let result = verify_one(shared, header, limit);
+            if let Some(slot) = lock(&results).get_mut(number) {
+                *slot = Some(result);
+            }
         }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..threads.min(headers.len()) {
+            scope.spawn(work);
+        }
+        work();
     });
     let results = results.into_inner();
     let results = results.unwrap_or_else(std::sync::PoisonError::into_inner);
