@@ -211,6 +211,11 @@ impl Stepped {
         self.line.lock().has_waiting()
     }
 
+    /// Whether rows are on their way to the store of rows.
+    pub const fn is_writing(&self) -> bool {
+        self.writing.is_some()
+    }
+
     /// A shard fails and starts again from rows and journal; its sessions end. Not while rows are being written.
     ///
     /// # Errors

@@ -46,6 +46,7 @@ pub struct Said {
 
 impl Drop for Stream {
     fn drop(&mut self) {
+        self.session.close();
         self.slot.leave(&self.session);
     }
 }
