@@ -1,6 +1,7 @@
 //! What all parts of a running engine share.
 
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use crossbeam::channel::bounded;
 use parking_lot::Mutex;
@@ -74,6 +75,15 @@ pub(crate) struct Engine {
 
 /// Tells the time of day.
 pub(crate) type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// The machine's clock.
+pub(crate) fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let us = since.map_or(0, |since| {
+        i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+    });
+    Timestamp::from_us(us)
+}
 
 /// Does by hand what a thread does otherwise.
 pub(crate) type ByHand = Arc<dyn Fn() + Send + Sync>;

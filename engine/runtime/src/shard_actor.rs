@@ -5,7 +5,7 @@ mod leave;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use thiserror::Error;
@@ -13,7 +13,6 @@ use till_core::event::{Event, for_each};
 use till_core::{Counters, Handled, QuarantineKey, Record, RetryError, Rows, SessionKey, Shard};
 use till_protocol::code::Reason;
 use till_protocol::id::Seq;
-use till_protocol::time::Timestamp;
 use till_protocol::verified::Verified;
 use till_storage::journal::{Prepared, TooLarge};
 use till_storage::rebuild::{FactRows, panic_text};
@@ -29,6 +28,7 @@ use crate::placement::Commits;
 use crate::route::Slot;
 use crate::sketch::Sketch;
 
+pub(crate) use crate::engine::now;
 pub(crate) use greet::Knock;
 pub(crate) use leave::Which;
 
@@ -325,6 +325,12 @@ impl ShardState {
                 self.append(&record, |_| Companion::Frame(done))?;
                 self.hold_back();
             }
+            #[cfg(feature = "planted")]
+            Ok(Handled::Known { upto }) if till_core::planted::is("ack-known-at-once") => {
+                if session.durable(0, upto.get(), &[]) {
+                    session.tell();
+                }
+            }
             Ok(Handled::Known { upto }) => self.marker(Companion::Known(FrameDone {
                 session,
                 shard,
@@ -485,13 +491,4 @@ fn live(session: &Session) -> Option<SessionKey> {
         return None;
     }
     session.key()
-}
-
-/// The engine's clock.
-pub(crate) fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    let us = since.map_or(0, |since| {
-        i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
-    });
-    Timestamp::from_us(us)
 }

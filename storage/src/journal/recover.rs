@@ -472,6 +472,10 @@ fn rewrite(
     header: &SegmentHeader,
     last: Option<&GroupHeader>,
 ) -> io::Result<()> {
+    #[cfg(feature = "planted")]
+    if till_core::planted::is("trust-tail") {
+        return Ok(());
+    }
     let (from, to) = match last {
         Some(last) => (last.lsn.since(header.start), last.end().since(header.start)),
         None => (0, SEGMENT_HEADER_BYTES),

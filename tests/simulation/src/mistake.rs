@@ -16,7 +16,33 @@ const fn mistake(name: &'static str, budget: u64) -> Mistake {
 }
 
 /// All mistakes.
-pub const MISTAKES: &[Mistake] = &[mistake("trim-early", 64), mistake("send-before-sync", 64)];
+pub const MISTAKES: &[Mistake] = &[
+    mistake("ack-before-sync", 64),
+    mistake("retry-failed-sync", 64),
+    mistake("trust-tail", 64),
+    mistake("no-checksum", 64),
+    mistake("index-without-first", 64),
+    mistake("base-without-ids", 64),
+    mistake("base-too-far", 64),
+    mistake("no-dedupe", 64),
+    mistake("accept-gap", 64),
+    mistake("no-tombstone", 64),
+    mistake("miscount", 64),
+    mistake("forget-event-ids", 64),
+    mistake("apply-twice", 64),
+    mistake("drop-unflushed", 64),
+    mistake("count-forgets-later", 64),
+    mistake("open-closed-epoch", 64),
+    mistake("watermark-ahead", 64),
+    mistake("drop-failed-rows", 64),
+    mistake("refill-before-durable", 64),
+    mistake("drop-refusals", 64),
+    mistake("leak-permit", 64),
+    mistake("ack-known-at-once", 64),
+    mistake("trim-early", 64),
+    mistake("send-before-sync", 64),
+    mistake("renumber-drops-one", 64),
+];
 
 /// Whether the world of this thread makes a mistake.
 #[cfg(feature = "planted")]

@@ -183,7 +183,8 @@ impl World {
                 return;
             }
             if self.steps > EVENTS_MAX {
-                let what = format!("{EVENTS_MAX} steps, and no end at {time} us");
+                let ahead: Vec<_> = self.queue.iter().take(6).collect();
+                let what = format!("{EVENTS_MAX} steps, and no end at {time} us: {ahead:?}");
                 return self.oracle.fail("LIV-1", what);
             }
         }

@@ -215,6 +215,10 @@ impl Session {
         if refusals.is_empty() {
             return;
         }
+        #[cfg(feature = "planted")]
+        if till_core::planted::is("drop-refusals") {
+            return;
+        }
         let mut out = self.out.lock();
         if out.is_overrun || out.untold.add(&self.room, refusals) {
             return;

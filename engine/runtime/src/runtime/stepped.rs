@@ -225,7 +225,13 @@ impl Stepped {
         if let Some(slot) = self.engine.slots.get(index) {
             slot.fail(false);
         }
-        self.line.lock().settle()?;
+        #[cfg(feature = "planted")]
+        let settles = !till_core::planted::is("refill-before-durable");
+        #[cfg(not(feature = "planted"))]
+        let settles = true;
+        if settles {
+            self.line.lock().settle()?;
+        }
         while let Ok(part) = self.parts.try_recv() {
             self.rounds.take(part);
         }

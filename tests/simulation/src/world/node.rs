@@ -38,6 +38,8 @@ pub(super) struct Node {
     pub(super) crashes: u64,
     is_committing: bool,
     is_flushing: bool,
+    /// Where the journal ended when the last flush began.
+    flushed_at: u64,
     is_writing: bool,
     has_base: bool,
     /// Of events that happened before this, the facts may be gone.
@@ -75,6 +77,7 @@ impl Node {
             crashes: 0,
             is_committing: false,
             is_flushing: false,
+            flushed_at: 0,
             is_writing: false,
             has_base: false,
             dropped_us: i64::MIN,
@@ -180,8 +183,10 @@ impl World {
         self.node.engine = Some(engine);
         self.node.is_committing = false;
         self.node.is_flushing = false;
+        self.node.flushed_at = 0;
         self.node.is_writing = false;
         self.engine_moved();
+        self.want_flush(self.plan.flush_every);
     }
 
     fn not_started(&mut self, error: &StartError) {
@@ -331,7 +336,14 @@ impl World {
             Err(halt) => return self.halted(&halt),
         }
         self.engine_moved();
-        self.want_flush(self.plan.flush_every);
+        let end = self
+            .node
+            .engine
+            .as_ref()
+            .map_or(0, |e| e.journal().end().get());
+        if end > self.node.flushed_at {
+            self.want_flush(self.plan.flush_every);
+        }
         self.want_write();
         let conns: Vec<u64> = self.conns.keys().copied().collect();
         for conn in conns {
@@ -397,6 +409,7 @@ impl World {
         let Some(engine) = &mut self.node.engine else {
             return;
         };
+        self.node.flushed_at = engine.journal().end().get();
         if let Err(halt) = engine.begin_flush() {
             return self.halted(&halt);
         }
