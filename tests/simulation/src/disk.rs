@@ -1,5 +1,7 @@
 //! A disk that does what disks do on a bad day, and that knows what of it would survive.
 
+mod bytes;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::io::IoSlice;
@@ -9,9 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use till_storage::disk::{Disk, DiskFile};
 
 use crate::rng::Rng;
-
-/// Smallest piece that is written whole or not at all.
-const SECTOR: usize = 512;
+use self::bytes::Node;
 
 /// How often the disk fails, in a million operations.
 #[derive(Clone, Copy, Debug, Default)]
@@ -22,8 +22,6 @@ pub(crate) struct DiskFaults {
     pub(crate) sync_lies: u64,
     /// A write stops half-way.
     pub(crate) short_write: u64,
-    /// A read fails.
-    pub(crate) read_fails: u64,
 }
 
 /// What the disk has done so far.
@@ -34,7 +32,6 @@ pub(crate) struct DiskCounts {
     pub(crate) sync_lied: u64,
     pub(crate) short_writes: u64,
     pub(crate) full: u64,
-    pub(crate) read_failed: u64,
     pub(crate) torn: u64,
     pub(crate) lost_writes: u64,
     pub(crate) stopped: u64,
@@ -65,16 +62,6 @@ struct State {
     is_dead: bool,
     limit: Option<u64>,
     salts: u64,
-}
-
-#[derive(Clone, Debug, Default)]
-struct Node {
-    /// What readers see.
-    data: Vec<u8>,
-    /// What survives a loss of power.
-    durable: Vec<u8>,
-    pending: Vec<(usize, Vec<u8>)>,
-    resized: bool,
 }
 
 impl WorldDisk {
@@ -175,8 +162,11 @@ impl WorldDisk {
             if state.synced_names.get(path) != Some(number) {
                 return false;
             }
-            let below = |at: &usize| start + wide(*at) < upto;
-            if state.nodes[*number].pending.iter().any(|(at, _)| below(at)) {
+            let node = &state.nodes[*number];
+            let below = narrow(upto - start);
+            let [seen, kept] =
+                [&node.data, &node.durable].map(|image| &image[..below.min(image.len())]);
+            if seen != kept {
                 return false;
             }
         }
@@ -339,58 +329,6 @@ impl State {
     }
 }
 
-impl Node {
-    fn write(&mut self, at: usize, bytes: Vec<u8>) {
-        if bytes.is_empty() {
-            return;
-        }
-        overlay(&mut self.data, at, &bytes);
-        self.pending.push((at, bytes));
-    }
-
-    fn sync(&mut self) {
-        if self.resized {
-            self.durable.resize(self.data.len(), 0);
-            self.resized = false;
-        }
-        for (at, bytes) in std::mem::take(&mut self.pending) {
-            overlay(&mut self.durable, at, &bytes);
-        }
-    }
-
-    fn lose(&mut self, rng: &mut Rng, counts: &mut DiskCounts) {
-        if self.resized && rng.one_in(2) {
-            self.durable.resize(self.data.len(), 0);
-        }
-        self.resized = false;
-        for (at, bytes) in std::mem::take(&mut self.pending) {
-            let (mut from, mut kept, mut lost) = (0, 0, 0);
-            while from < bytes.len() {
-                // Up to the next border of a sector in the file.
-                let step = (SECTOR - (at + from) % SECTOR).min(bytes.len() - from);
-                if rng.one_in(2) {
-                    overlay(&mut self.durable, at + from, &bytes[from..from + step]);
-                    kept += 1;
-                } else {
-                    lost += 1;
-                }
-                from += step;
-            }
-            counts.torn += u64::from(kept > 0 && lost > 0);
-            counts.lost_writes += u64::from(kept == 0);
-        }
-        self.data.clone_from(&self.durable);
-    }
-}
-
-fn overlay(image: &mut Vec<u8>, at: usize, bytes: &[u8]) {
-    let end = at + bytes.len();
-    if image.len() < end {
-        image.resize(end, 0);
-    }
-    image[at..end].copy_from_slice(bytes);
-}
-
 impl Disk for WorldDisk {
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
         let mut state = self.lock();
@@ -484,13 +422,8 @@ impl DiskFile for WorldFile {
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let mut state = lock(&self.state);
+        let state = lock(&self.state);
         state.alive()?;
-        let fails = state.faults.read_fails;
-        if fails > 0 && state.rng.chance(fails) {
-            state.counts.read_failed += 1;
-            return Err(io::Error::other("the bytes could not be read"));
-        }
         let data = &state.nodes[self.node].data;
         let rest = data.get(narrow(offset)..).unwrap_or_default();
         let read = rest.len().min(buffer.len());

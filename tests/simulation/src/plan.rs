@@ -97,6 +97,98 @@ pub(crate) struct TillFaults {
     pub(crate) skew: i64,
 }
 
+/// Draws rates and times; a quarter of the worlds has nothing of each kind.
+struct Dice {
+    rng: Rng,
+    calm_at: u64,
+}
+
+impl Dice {
+    // A pause, so that it happens so many times.
+    fn every(&mut self, least: u64, most: u64) -> u64 {
+        let drawn = self.rng.within(self.calm_at / most, self.calm_at / least);
+        if self.rng.one_in(4) { 0 } else { drawn }
+    }
+
+    fn some(&mut self, most: u64) -> u64 {
+        if self.rng.one_in(4) {
+            0
+        } else {
+            self.rng.within(1, most)
+        }
+    }
+
+    fn one_of<T>(&mut self, one: T, other: T) -> T {
+        if self.rng.one_in(2) { one } else { other }
+    }
+
+    fn net(&mut self) -> NetFaults {
+        NetFaults {
+            delay: self.some(80) * MS + MS,
+            stall: self.some(4_000),
+            cut: self.some(15_000),
+            lose: self.some(10_000),
+            twice: self.some(40_000),
+            overtake: self.some(20_000),
+            partition_every: self.every(1, 6),
+        }
+    }
+
+    fn disk(&mut self, lies: bool) -> DiskFaults {
+        DiskFaults {
+            sync_fails: if lies { 0 } else { self.some(6_000) },
+            sync_lies: if lies { 150_000 } else { 0 },
+            short_write: self.some(3_000),
+        }
+    }
+
+    fn rows(&mut self) -> RowFaults {
+        RowFaults {
+            write_fails: self.some(120_000),
+            answer_lost: self.some(60_000),
+            read_fails: self.some(2_000),
+        }
+    }
+
+    fn node(&mut self) -> NodeFaults {
+        NodeFaults {
+            crash_every: self.every(2, 14),
+            power: 500_000,
+            midway: 600_000,
+            fall_every: self.every(1, 5),
+            leap_every: self.every(1, 4),
+            full_every: self.every(1, 3),
+            slow_sync: self.some(20_000),
+            rows_lost: self.some(120_000),
+            rot: 250_000,
+            orderly: self.some(150_000),
+        }
+    }
+
+    fn till(&mut self) -> TillFaults {
+        TillFaults {
+            crash_every: self.every(1, 6),
+            restore_every: self.every(1, 3),
+            lost: self.some(250_000),
+            offline: self.some(250_000),
+            skew: self.hours(40),
+        }
+    }
+
+    fn mix(&mut self) -> Mix {
+        Mix {
+            counts: self.some(120),
+            garbage: self.some(40),
+            ids: self.some(400),
+            late_us: self.hours(2),
+        }
+    }
+
+    fn hours(&mut self, most: u64) -> i64 {
+        i64::try_from(self.some(most) * HOUR).unwrap_or(0)
+    }
+}
+
 impl Plan {
     pub(crate) fn of(seed: u64) -> Self {
         let mut rng = Rng::new(seed ^ 0x7165_1a2b);
@@ -107,93 +199,28 @@ impl Plan {
         } else {
             rng.within(20, 60) * SECOND
         };
-        let mut every = |least: u64, most: u64| {
-            // A quarter of the worlds has none of it.
-            let drawn = rng.within(calm_at / most, calm_at / least);
-            if rng.one_in(4) { 0 } else { drawn }
-        };
-        let node = NodeFaults {
-            crash_every: every(2, 14),
-            fall_every: every(1, 5),
-            leap_every: every(1, 4),
-            full_every: every(1, 3),
-            ..NodeFaults::default()
-        };
-        let till = TillFaults {
-            crash_every: every(1, 6),
-            restore_every: every(1, 3),
-            ..TillFaults::default()
-        };
-        let partition_every = every(1, 6);
-        let mut some = |most: u64| {
-            if rng.one_in(4) {
-                0
-            } else {
-                rng.within(1, most)
-            }
-        };
-        let net = NetFaults {
-            delay: some(80) * MS + MS,
-            stall: some(4_000),
-            cut: some(15_000),
-            lose: some(10_000),
-            twice: some(40_000),
-            overtake: some(20_000),
-            partition_every,
-        };
-        let disk = DiskFaults {
-            sync_fails: if lies { 0 } else { some(6_000) },
-            sync_lies: if lies { 150_000 } else { 0 },
-            short_write: some(3_000),
-            read_fails: 0,
-        };
-        let rows = RowFaults {
-            write_fails: some(120_000),
-            answer_lost: some(60_000),
-            read_fails: some(2_000),
-        };
-        let node = NodeFaults {
-            power: 500_000,
-            midway: 600_000,
-            slow_sync: some(20_000),
-            rows_lost: some(120_000),
-            rot: 250_000,
-            orderly: some(150_000),
-            ..node
-        };
-        let till = TillFaults {
-            lost: some(250_000),
-            offline: some(250_000),
-            skew: i64::try_from(some(3) * HOUR).unwrap_or(0),
-            ..till
-        };
-        let late = some(2) * HOUR;
-        let mix = Mix {
-            counts: some(120),
-            garbage: some(40),
-            ids: some(400),
-            late_us: i64::try_from(late).unwrap_or(0),
-        };
         let events = rng.within(15, 45);
+        let keeps = rng.within(4, 20) * HOUR;
+        let mut dice = Dice { rng, calm_at };
         Self {
-            stores: rng.within(1, 3),
-            devices: rng.within(2, 6),
-            shards: u16::try_from(rng.within(1, 3)).unwrap_or(1),
+            net: dice.net(),
+            disk: dice.disk(lies),
+            rows: dice.rows(),
+            node: dice.node(),
+            till: dice.till(),
+            mix: dice.mix(),
+            retention: dice.one_of(Some(keeps), None).filter(|_| long),
+            reserve_bytes: dice.one_of(0, 8_192),
+            actors_max: dice.one_of(12, 4_096),
+            recent_bytes: dice.one_of(64, 1 << 14),
+            stores: dice.rng.within(1, 3),
+            devices: dice.rng.within(2, 6),
+            shards: u16::try_from(dice.rng.within(1, 3)).unwrap_or(1),
             pace: calm_at / events,
+            segment_bytes: 4_096 << dice.rng.below(3),
+            permits: u32::try_from(dice.rng.within(3, 24)).unwrap_or(3),
+            flush_every: dice.rng.within(50 * MS, 4 * SECOND),
             calm_at,
-            segment_bytes: 4_096 << rng.below(3),
-            reserve_bytes: if rng.one_in(2) { 0 } else { 8_192 },
-            actors_max: if rng.one_in(2) { 12 } else { 4_096 },
-            recent_bytes: if rng.one_in(2) { 64 } else { 1 << 14 },
-            permits: u32::try_from(rng.within(2, 24)).unwrap_or(2),
-            flush_every: rng.within(50 * MS, 4 * SECOND),
-            mix,
-            net,
-            disk,
-            rows,
-            node,
-            till,
-            retention: (long && rng.one_in(2)).then(|| rng.within(4, 20) * HOUR),
             lies,
         }
     }

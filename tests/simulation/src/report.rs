@@ -140,7 +140,7 @@ impl Report {
         json!({
             "first_seed": self.first_seed,
             "seeds": self.seeds,
-            "simulated_hours": rounded(hours(self.simulated_us)),
+            "simulated_hours": hours(self.simulated_us),
             "events": self.happened,
             "steps": self.steps,
             "crashes": self.crashes,
@@ -151,27 +151,21 @@ impl Report {
             "planted": self.planted,
             "trace_hash": format!("{:016x}", self.trace_hash()),
             "seconds": rounded(self.seconds),
-            "seeds_per_s": rounded(per_second(self.seeds, self.seconds)),
+            "seeds_per_s": per_second(self.seeds, self.seconds),
         })
     }
 }
 
-#[expect(clippy::as_conversions, reason = "a figure for people, rounded anyway")]
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "a figure for people, rounded anyway"
-)]
 fn hours(us: u64) -> f64 {
-    us as f64 / 3_600_000_000.0
+    hundredths(us / 36_000_000)
 }
 
-#[expect(clippy::as_conversions, reason = "a figure for people, rounded anyway")]
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "a figure for people, rounded anyway"
-)]
 fn per_second(count: u64, seconds: f64) -> f64 {
-    count as f64 / seconds.max(0.001)
+    rounded(hundredths(count) * 100.0 / seconds.max(0.001))
+}
+
+fn hundredths(figure: u64) -> f64 {
+    f64::from(u32::try_from(figure).unwrap_or(u32::MAX)) / 100.0
 }
 
 fn rounded(figure: f64) -> f64 {

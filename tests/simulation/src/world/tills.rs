@@ -1,5 +1,7 @@
 //! Tills: what happens there, and how it gets to the engine by the client's own rules.
 
+mod mishaps;
+
 use std::sync::{Arc, Mutex, PoisonError};
 
 use till_client::{
@@ -347,12 +349,10 @@ impl World {
     }
 
     fn take_letters(&mut self, number: usize) {
+        // They speak of the life before the one that the same message may have begun.
         let till = &self.tills[number];
-        let letters = till.letters.take();
-        let epoch = till.flash.standing().epoch.map_or(0, Epoch::get);
-        for letter in letters {
-            let truth = till.truth(letter.seq).filter(|_| letter.epoch == epoch);
-            let Some(truth) = truth else {
+        for letter in till.letters.take() {
+            let Some(truth) = till.truth(letter.seq) else {
                 let what = format!("a letter of nobody: {letter:?}");
                 return self.oracle.fail("WLD-1", what);
             };
@@ -409,124 +409,5 @@ impl World {
         for truth in done {
             self.oracle.done_with(truth);
         }
-    }
-
-    /// A till's connection is gone.
-    pub(super) fn hang_up(&mut self, number: usize, conn: u64) {
-        let till = &mut self.tills[number];
-        if till.conn != Some(conn) {
-            return;
-        }
-        till.conn = None;
-        till.tick = None;
-        if let Some(session) = &mut till.session {
-            session.disconnected();
-        }
-        self.connect_later(number);
-    }
-
-    fn drop_conn(&mut self, number: usize) {
-        if let Some(conn) = self.tills[number].conn.take() {
-            self.tills[number].tick = None;
-            if let Some(session) = &mut self.tills[number].session {
-                session.disconnected();
-            }
-            self.leave(conn);
-        }
-    }
-
-    pub(super) fn till_crash(&mut self, number: usize) {
-        if self.is_calm || !self.tills[number].is_on() || self.tills[number].is_lost {
-            return;
-        }
-        self.fault("till_crash");
-        self.saw(Sight::DeviceCrash);
-        self.drop_conn(number);
-        let has_power = self.rng.one_in(2);
-        let till = &mut self.tills[number];
-        till.session = None;
-        if !has_power {
-            let forgot = till.flash.power_failed();
-            let kept = till.synced.clone();
-            let before = std::mem::replace(&mut till.numbers, kept);
-            self.dropped(number, &before);
-            if forgot > 0 {
-                self.saw(Sight::DeviceForgot);
-            }
-        }
-        let most = self.rng.within(MS, 10 * SECOND);
-        self.after(most, Event::TillStart(number));
-        self.next_till_crash();
-    }
-
-    // Events that a till no longer has.
-    fn dropped(&mut self, number: usize, before: &[usize]) {
-        for truth in before {
-            if !self.tills[number].numbers.contains(truth) {
-                self.oracle.known[*truth].is_dropped = true;
-            }
-        }
-    }
-
-    pub(super) fn till_start(&mut self, number: usize) {
-        if self.tills[number].is_on() || self.tills[number].is_lost {
-            return;
-        }
-        self.tills[number].switch_on();
-        self.connect_later(number);
-    }
-
-    pub(super) fn image(&mut self, number: usize) {
-        let till = &mut self.tills[number];
-        till.image = Some((till.flash.image(), till.synced.clone()));
-    }
-
-    pub(super) fn restore(&mut self, number: usize) {
-        if self.is_calm || self.tills[number].is_lost {
-            return;
-        }
-        let Some((image, numbers)) = self.tills[number].image.clone() else {
-            return;
-        };
-        self.fault("till_restored");
-        self.saw(Sight::Restored);
-        self.drop_conn(number);
-        let till = &mut self.tills[number];
-        till.session = None;
-        till.flash.restore(&image);
-        till.synced = numbers.clone();
-        let before = std::mem::replace(&mut till.numbers, numbers);
-        self.dropped(number, &before);
-        let pause = self.rng.within(MS, 10 * SECOND);
-        self.after(pause, Event::TillStart(number));
-    }
-
-    pub(super) fn offline(&mut self, number: usize) {
-        if self.is_calm {
-            return;
-        }
-        self.fault("offline");
-        self.saw(Sight::Offline);
-        self.drop_conn(number);
-        self.tills[number].is_online = false;
-    }
-
-    pub(super) fn online(&mut self, number: usize) {
-        self.tills[number].is_online = true;
-        self.connect_later(number);
-    }
-
-    pub(super) fn lost(&mut self, number: usize) {
-        if self.is_calm {
-            return;
-        }
-        self.fault("till_lost");
-        self.saw(Sight::DeviceLost);
-        self.drop_conn(number);
-        let till = &mut self.tills[number];
-        till.session = None;
-        till.is_lost = true;
-        let before = std::mem::take(&mut till.numbers);
-        self.dropped(number, &before);
     }
 }
