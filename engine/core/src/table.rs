@@ -19,11 +19,7 @@ pub(crate) struct Stamp {
 
 impl Stamp {
     /// Whether a store of rows that has flushed `flushed` holds all that the actor knows.
-    pub(crate) fn is_clean(&self, flushed: u32) -> bool {
-        #[cfg(feature = "planted")]
-        if crate::planted::is("drop-unflushed") {
-            return self.occupied && !self.dirty;
-        }
+    pub(crate) const fn is_clean(&self, flushed: u32) -> bool {
         self.occupied && !self.dirty && self.generation <= flushed
     }
 }

@@ -42,7 +42,6 @@ situations! {
     LateFromFacts = "a late count was computed from the facts";
     Gap = "frames were asked for again";
     Known = "a frame was known";
-    PartlyKnown = "the first events of a frame were known";
     Superseded = "a newer session ended an older one";
     Refused = "an event was refused";
     Conflict = "an event id stood for two contents";

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use till_storage::disk::{Disk, DiskFile};
 
-use crate::rng::Rng;
 use self::bytes::Node;
+use crate::rng::Rng;
 
 /// How often the disk fails, in a million operations.
 #[derive(Clone, Copy, Debug, Default)]

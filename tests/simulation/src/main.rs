@@ -105,9 +105,12 @@ fn list(as_json: bool) -> ExitCode {
 
 fn words(report: &Report) -> String {
     let mut lines = Vec::new();
+    let planted = report
+        .planted
+        .map_or_else(String::new, |name| format!(" --planted {name}"));
     for (seed, id, what) in &report.violations {
         lines.push(format!(
-            "seed {seed} breaks {id}: {what}\n  replay: cargo sim -- --first-seed {seed} --seeds 1"
+            "seed {seed} breaks {id}: {what}\n  replay: cargo sim -- --first-seed {seed} --seeds 1{planted}"
         ));
     }
     for situation in report.uncovered() {

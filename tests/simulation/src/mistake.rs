@@ -30,7 +30,7 @@ pub const MISTAKES: &[Mistake] = &[
     mistake("miscount", 64),
     mistake("forget-event-ids", 64),
     mistake("apply-twice", 64),
-    mistake("drop-unflushed", 64),
+    mistake("lost-rollup-on-passivation", 64),
     mistake("count-forgets-later", 64),
     mistake("open-closed-epoch", 64),
     mistake("watermark-ahead", 64),

@@ -44,7 +44,8 @@ pub struct Report {
     pub violations: Vec<(u64, &'static str, String)>,
     hashes: BTreeMap<u64, u64>,
     seconds: f64,
-    planted: Option<&'static str>,
+    /// The mistake that all of them made.
+    pub planted: Option<&'static str>,
     /// The build has no planted mistakes.
     pub is_bare: bool,
 }

@@ -154,7 +154,11 @@ impl Shard {
                 Window::Gap { .. } if crate::planted::is("accept-gap") => Ok(0),
                 Window::Next { skip } => Ok(skip),
                 Window::Known => {
+                    #[cfg(feature = "planted")]
+                    let count = count - u32::from(crate::planted::is("miscount"));
                     self.counters.received += u64::from(count);
+                    #[cfg(feature = "planted")]
+                    let count = count + u32::from(crate::planted::is("miscount"));
                     self.counters.duplicate += u64::from(count);
                     let last = first_seq + u64::from(count) - 1;
                     Err(Handled::Known {
@@ -386,10 +390,6 @@ impl Shard {
     pub(super) fn count_live(&mut self, record: &Record) {
         let tally = Tally::of(record);
         self.counters.received += u64::from(record.head.count);
-        #[cfg(feature = "planted")]
-        if crate::planted::is("miscount") {
-            self.counters.received -= u64::from(record.head.skip);
-        }
         self.counters.duplicate += u64::from(record.head.skip) + tally.duplicate;
         self.counters.applied += tally.applied;
         self.counters.refused += tally.refused;

@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use till_protocol::time::Timestamp;
-use till_runtime::{Config, Flushed, Halt, RecoveryError, StartError, Stepped, SteppedParts};
+use till_runtime::{Config, Halt, RecoveryError, StartError, Stepped, SteppedParts};
 use till_storage::disk::Disk;
-use till_storage::journal::{Attempt, Journal, Lsn, OpenError};
+use till_storage::journal::{Journal, Lsn, OpenError};
 use till_storage::memory::MemoryViews;
 use till_storage::rebuild::{Registrations, rebuild};
-use till_storage::views::{Fit, Views as _, WriteViews, check_base};
+use till_storage::views::{Fit, Views as _, check_base};
 
 use super::{Event, World};
 use crate::coverage::Sight;
@@ -48,7 +48,6 @@ pub(super) struct Node {
     dropped_us: i64,
     segments: usize,
     is_slow: bool,
-    calm: bool,
 }
 
 #[derive(Debug, Default)]
@@ -85,14 +84,12 @@ impl Node {
             dropped_us: i64::MIN,
             segments: 0,
             is_slow: false,
-            calm: false,
         }
     }
 
     pub(super) fn calm(&mut self) {
         self.disk.calm();
         self.rows.calm();
-        self.calm = true;
     }
 
     pub(super) fn journal_dir() -> PathBuf {

@@ -323,7 +323,9 @@ impl World {
         match heard {
             Ok(None) => {}
             Ok(Some(end)) => {
-                self.note_end(&end);
+                if end == End::Renew {
+                    self.saw(Sight::Renewed);
+                }
                 self.hang_up(number, conn);
                 self.leave(conn);
                 return;
@@ -337,15 +339,6 @@ impl World {
             }
         }
         self.pump(number);
-    }
-
-    fn note_end(&mut self, end: &End) {
-        use till_protocol::code::Reason;
-        match end {
-            End::Renew => self.saw(Sight::Renewed),
-            End::Bye { reason, .. } if *reason == Reason::Superseded => self.saw(Sight::Superseded),
-            End::Bye { .. } | End::Redirect(_) => {}
-        }
     }
 
     fn take_letters(&mut self, number: usize) {

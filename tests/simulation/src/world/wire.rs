@@ -276,6 +276,10 @@ impl World {
             if let (Some(stream), false) = (&conn.stream, conn.is_ended) {
                 let said = engine.say(stream);
                 conn.is_ended = said.is_last;
+                let is_old = self.tills[conn.till].conn != Some(*number);
+                if said.is_last && is_old {
+                    self.coverage.saw(Sight::Superseded);
+                }
                 if !said.bytes.is_empty() {
                     words.push((*number, said.bytes));
                 }
