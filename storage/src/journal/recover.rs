@@ -433,6 +433,9 @@ fn finish(
         return Err(lost_end(scan.end, known));
     }
     rewrite(file.as_ref(), header, scan.last.as_ref()).map_err(io)?;
+    // A segment may have got its name just before the process ended: until the folder is synced, the name is not durable.
+    let synced = shared.disk.sync_dir(&shared.dir);
+    synced.map_err(|cause| failed("syncing the folder", &shared.dir, cause))?;
     shared.set_durable(scan.end);
     let tail = Tail {
         segment: Segment {

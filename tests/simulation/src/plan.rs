@@ -193,13 +193,13 @@ impl Plan {
     pub(crate) fn of(seed: u64) -> Self {
         let mut rng = Rng::new(seed ^ 0x7165_1a2b);
         let lies = rng.one_in(12);
-        let long = rng.one_in(6);
+        let long = rng.one_in(4);
         let calm_at = if long {
             rng.within(2, 5) * DAY
         } else {
-            rng.within(20, 60) * SECOND
+            rng.within(20, 120) * SECOND
         };
-        let events = rng.within(15, 45);
+        let events = rng.within(15, 90);
         let keeps = rng.within(4, 20) * HOUR;
         let mut dice = Dice { rng, calm_at };
         Self {
@@ -209,7 +209,7 @@ impl Plan {
             node: dice.node(),
             till: dice.till(),
             mix: dice.mix(),
-            retention: dice.one_of(Some(keeps), None).filter(|_| long),
+            retention: Some(keeps).filter(|_| long && !dice.rng.one_in(3)),
             reserve_bytes: dice.one_of(0, 8_192),
             actors_max: dice.one_of(12, 4_096),
             recent_bytes: dice.one_of(64, 1 << 14),

@@ -33,7 +33,7 @@ impl World {
         ] {
             self.again(every, event);
         }
-        self.next_till_crash();
+        self.schedule_till_crashes();
         self.at(self.plan.calm_at, Event::Calm);
     }
 
@@ -42,8 +42,13 @@ impl World {
         if faults.restore_every > 0 && self.rng.one_in(2) {
             let made = self.rng.within(0, end / 2);
             let back = self.rng.within(made, end);
+            let again = self.rng.within(back, end);
             self.at(made, Event::Image(till));
             self.at(back, Event::Restore(till));
+            // The same image once more: by then the till has lived another life.
+            if self.rng.one_in(2) {
+                self.at(again, Event::Restore(till));
+            }
         }
         if self.rng.chance(faults.offline) {
             let from = self.rng.within(0, end / 3);
@@ -64,9 +69,13 @@ impl World {
         }
     }
 
-    pub(super) fn next_till_crash(&mut self) {
-        let till = self.rng.index(self.tills.len());
-        self.again(self.plan.till.crash_every, Event::TillCrash(till));
+    fn schedule_till_crashes(&mut self) {
+        let (mut at, every) = (0, self.plan.till.crash_every);
+        while every > 0 && at < self.plan.calm_at {
+            at += self.rng.within(1, 2 * every);
+            let till = self.rng.index(self.tills.len());
+            self.at(at, Event::TillCrash(till));
+        }
     }
 
     /// The process ends: at once, in the middle of something, or in good order.

@@ -200,7 +200,9 @@ impl World {
                 self.saw(Sight::LostEnd);
                 self.lose_rows();
             }
-            StartError::Recovery(RecoveryError::Journal(OpenError::Damaged(_))) if lies => {
+            StartError::Recovery(RecoveryError::Journal(
+                OpenError::Damaged(_) | OpenError::Base(_) | OpenError::Missing { .. },
+            )) if lies => {
                 // It is found, and nothing goes on: that is all that can be asked.
                 self.saw(Sight::LostEnd);
                 self.is_over = true;

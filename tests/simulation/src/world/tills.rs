@@ -161,6 +161,10 @@ impl World {
         till.numbers.extend(events);
         let soon = self.rng.within(MS, 200 * MS);
         self.after(soon, Event::Sync(number));
+        if self.plan.till.crash_every > 0 && self.rng.one_in(60) {
+            let sooner = self.rng.within(0, soon);
+            self.after(sooner, Event::TillCrash(number));
+        }
         self.pump(number);
     }
 
