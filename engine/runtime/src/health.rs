@@ -2,6 +2,7 @@
 
 use till_storage::journal::State;
 
+use crate::cluster::Cluster;
 use crate::engine::Engine;
 use crate::metrics::{FlushState, read};
 
@@ -100,11 +101,9 @@ pub(crate) fn health(engine: &Engine) -> Health {
         ],
     };
     if let Some(cluster) = engine.keeping.cluster() {
-        health.checks.push(heard(cluster.is_alive()));
-        let (open, wanted) = (cluster.open_slots(), cluster.wanted_slots());
         health
             .checks
-            .push(slots(open, wanted, cluster.store.slots()));
+            .extend([heard(cluster.is_alive()), slots(cluster)]);
     }
     health
 }
@@ -127,7 +126,9 @@ fn heard(is_alive: bool) -> Check {
 }
 
 // While it takes its slots over, devices find others or come again: no reason to send all of them elsewhere.
-fn slots(open: usize, wanted: u32, all: u32) -> Check {
+fn slots(cluster: &Cluster) -> Check {
+    let (open, wanted) = (cluster.open_slots(), cluster.wanted_slots());
+    let all = cluster.store.slots();
     Check {
         name: "slots",
         ok: true,

@@ -232,8 +232,7 @@ impl Runtime {
         let (supervisor, supervised) = supervise(&shards, &engine, restored).await?;
         let members = members(jobs, &engine).map_err(thread("the cluster"))?;
         let gateway = Gateway::open(&engine, &pki, door)?;
-        let address = gateway.address();
-        note_holder(&mut lock, &engine.config, address)?;
+        note_holder(&mut lock, &engine.config, gateway.address())?;
         let running = Running {
             engine,
             gateway,
@@ -246,7 +245,7 @@ impl Runtime {
             members,
             lock,
         };
-        Ok(Handle::of(running, (address, pki.identity), report))
+        Ok(Handle::of(running, pki.identity, report))
     }
 }
 

@@ -181,15 +181,11 @@ fn has_any_above(journal: &Journal, mark: Lsn) -> bool {
 
 impl Handle {
     /// An engine from outside.
-    pub(super) fn of(
-        running: Running,
-        (address, identity): (SocketAddr, Option<PathBuf>),
-        report: StartReport,
-    ) -> Self {
+    pub(super) fn of(running: Running, identity: Option<PathBuf>, report: StartReport) -> Self {
         Self {
             engine: Arc::clone(&running.engine),
+            address: running.gateway.address(),
             running: Mutex::new(Some(running)),
-            address,
             identity,
             report,
         }
