@@ -23,8 +23,23 @@ const ROWS_MAX: usize = 200;
 const BYTES_MAX: usize = 48 << 10;
 const IN_FLIGHT: usize = 64;
 
+/// Tables whose rows flushes write whole, with a column that every row has: it was written when the flush's number says.
+const DERIVED: [(&str, &str); 4] = [
+    ("stores", "applied"),
+    ("terminals", "applied"),
+    ("levels", "moved_e5"),
+    ("rollups", "moved_e5"),
+];
 /// Tables that a commit does not write.
-const OTHERS: [&str; 5] = ["schema_version", "settings", "slots", "nodes", "slot_log"];
+const OTHERS: [&str; 7] = [
+    "schema_version",
+    "settings",
+    "slots",
+    "nodes",
+    "slot_log",
+    "handover",
+    "handover_list",
+];
 
 /// A row as its cells.
 #[derive(Clone, Debug)]
@@ -63,72 +78,68 @@ impl SerializeRow for Raw {
 }
 
 /// Rows of one partition.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Chunk {
-    statement: PreparedStatement,
+    table: usize,
     rows: Vec<Raw>,
 }
 
-/// The rows of a keyspace, ready to be written into another.
-#[derive(Debug)]
+/// Rows that are ready to be written.
+#[derive(Debug, Default)]
 pub(crate) struct Rows {
     chunks: Vec<Chunk>,
     rows: u64,
-    target: Arc<Cql>,
 }
 
 impl Rows {
-    /// Reads every row of one keyspace, and prepares to write it into another.
-    pub(crate) fn of(source: &Cql, target: &Arc<Cql>) -> Result<Self, Box<dyn Error>> {
-        let mut out = Self {
-            chunks: Vec::new(),
-            rows: 0,
-            target: Arc::clone(target),
-        };
-        for table in tables() {
-            if !OTHERS.contains(&table.name.as_str()) {
-                out.add(source, &table)?;
+    /// How many rows there are.
+    pub(crate) const fn len(&self) -> u64 {
+        self.rows
+    }
+
+    /// Takes in the derived rows that a flush has written.
+    pub(crate) fn add_derived(&mut self, source: &Cql, flush: i64) -> Result<(), Box<dyn Error>> {
+        for (number, table) in tables().iter().enumerate() {
+            let derived = DERIVED.iter().find(|(name, _)| *name == table.name);
+            if let Some((_, column)) = derived {
+                let stamp = format!(", WRITETIME({column})");
+                let mut rows = read(source, table, &stamp)?;
+                let stamp = Some(Box::from(flush.to_be_bytes()));
+                rows.retain_mut(|row| row.0.pop() == Some(stamp.clone()));
+                self.add(number, table, rows);
             }
         }
-        Ok(out)
+        Ok(())
     }
-    fn add(&mut self, source: &Cql, table: &Table) -> Result<(), Box<dyn Error>> {
-        let columns: Vec<&str> = table.columns.iter().map(|one| one.name.as_str()).collect();
-        let client = Arc::clone(source.client());
-        let select = format!(
-            "SELECT {} FROM {}",
-            columns.join(", "),
-            client.table(&table.name)
-        );
-        let found: Vec<Raw> = source.wait(async move { all(&client, &select).await })?;
-        let client = Arc::clone(self.target.client());
-        let insert = format!(
-            "INSERT INTO {} ({}) VALUES ({})",
-            client.table(&table.name),
-            columns.join(", "),
-            vec!["?"; columns.len()].join(", ")
-        );
-        let statement = self
-            .target
-            .wait(async move { client.prepare(Purpose::Ingest, "a bare row", &insert).await })?;
+
+    /// Takes in the rows of all other tables.
+    pub(crate) fn add_facts(&mut self, source: &Cql) -> Result<(), Box<dyn Error>> {
+        for (number, table) in tables().iter().enumerate() {
+            let name = table.name.as_str();
+            let is_derived = DERIVED.iter().any(|(derived, _)| *derived == name);
+            if !is_derived && !OTHERS.contains(&name) {
+                let rows = read(source, table, "")?;
+                self.add(number, table, rows);
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, number: usize, table: &Table, rows: Vec<Raw>) {
         let key = partition_of(&table.key);
         let mut partitions: HashMap<Vec<_>, Vec<Raw>> = HashMap::new();
-        for row in found {
+        for row in rows {
             self.rows += 1;
             let key = row.0.iter().take(key).cloned().collect();
             partitions.entry(key).or_default().push(row);
         }
         for rows in partitions.into_values() {
-            self.deal(&statement, rows);
+            self.deal(number, rows);
         }
-        Ok(())
     }
 
-    fn deal(&mut self, statement: &PreparedStatement, rows: Vec<Raw>) {
-        let chunk = |rows| Chunk {
-            statement: statement.clone(),
-            rows,
-        };
+    fn deal(&mut self, table: usize, rows: Vec<Raw>) {
+        let chunk = |rows| Chunk { table, rows };
         let (mut batch, mut bytes) = (Vec::new(), 0);
         for row in rows {
             let size: usize = row.0.iter().flatten().map(|cell| cell.len() + 4).sum();
@@ -142,29 +153,62 @@ impl Rows {
         self.chunks.push(chunk(batch));
     }
 
-    /// Writes them all. Gives their number, and the time that it took.
-    pub(crate) fn write(self) -> Result<(u64, Duration), Box<dyn Error>> {
-        let client = Arc::clone(self.target.client());
-        let chunks = self.chunks;
+    /// Writes them all into a keyspace. Gives the time that it took.
+    pub(crate) fn write(&self, target: &Cql) -> Result<Duration, Box<dyn Error>> {
+        let client = Arc::clone(target.client());
+        let statements = target.wait(async move {
+            let mut statements = Vec::new();
+            for table in tables() {
+                let columns: Vec<&str> =
+                    table.columns.iter().map(|one| one.name.as_str()).collect();
+                let insert = format!(
+                    "INSERT INTO {} ({}) VALUES ({})",
+                    client.table(&table.name),
+                    columns.join(", "),
+                    vec!["?"; columns.len()].join(", ")
+                );
+                let prepared = client.prepare(Purpose::Ingest, "a bare row", &insert);
+                statements.push(prepared.await?);
+            }
+            Ok::<_, CqlError>(statements)
+        })?;
+        let chunks = self.chunks.iter().filter_map(|chunk| {
+            let statement = statements.get(chunk.table)?.clone();
+            Some((statement, chunk.rows.clone()))
+        });
+        let chunks: Vec<(PreparedStatement, Vec<Raw>)> = chunks.collect();
+        let client = Arc::clone(target.client());
         let started = Instant::now();
-        self.target.wait(async move {
+        target.wait(async move {
             let mut under_way = JoinSet::new();
-            for chunk in chunks {
+            for (statement, rows) in chunks {
                 if under_way.len() >= IN_FLIGHT
                     && let Some(done) = under_way.join_next().await
                 {
                     done.unwrap_or(Err(CqlError::Stopped))?;
                 }
                 let client = Arc::clone(&client);
-                under_way.spawn(async move { put(&client, chunk).await });
+                under_way.spawn(async move { put(&client, statement, rows).await });
             }
             while let Some(done) = under_way.join_next().await {
                 done.unwrap_or(Err(CqlError::Stopped))?;
             }
             Ok::<_, CqlError>(())
         })?;
-        Ok((self.rows, started.elapsed()))
+        Ok(started.elapsed())
     }
+}
+
+// Every row of a table, and one more cell of each.
+fn read(source: &Cql, table: &Table, more: &str) -> Result<Vec<Raw>, Box<dyn Error>> {
+    let columns: Vec<&str> = table.columns.iter().map(|one| one.name.as_str()).collect();
+    let client = Arc::clone(source.client());
+    let select = format!(
+        "SELECT {}{more} FROM {}",
+        columns.join(", "),
+        client.table(&table.name)
+    );
+    Ok(source.wait(async move { all(&client, &select).await })?)
 }
 
 async fn all(client: &Client, select: &str) -> Result<Vec<Raw>, CqlError> {
@@ -189,12 +233,16 @@ async fn all(client: &Client, select: &str) -> Result<Vec<Raw>, CqlError> {
     }
 }
 
-async fn put(client: &Client, chunk: Chunk) -> Result<(), CqlError> {
+async fn put(
+    client: &Client,
+    statement: PreparedStatement,
+    rows: Vec<Raw>,
+) -> Result<(), CqlError> {
     let session = client.session();
-    let done = match chunk.rows.as_slice() {
-        [row] => session.execute_unpaged(&chunk.statement, row).await,
+    let done = match rows.as_slice() {
+        [row] => session.execute_unpaged(&statement, row).await,
         rows => {
-            let same = BatchStatement::from(chunk.statement);
+            let same = BatchStatement::from(statement);
             let mut batch = Batch::new_with_statements(BatchType::Unlogged, vec![same; rows.len()]);
             batch.set_execution_profile_handle(Some(client.profile(Purpose::Ingest).clone()));
             session.batch(&batch, rows).await

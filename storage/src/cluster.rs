@@ -4,6 +4,7 @@
 
 mod chain;
 mod commit;
+mod found;
 mod log;
 mod membership;
 mod row;
@@ -14,6 +15,7 @@ mod writer;
 
 pub use chain::ChainId;
 pub use commit::{Commit, INDEX_BITS, RECORDS_MAX};
+pub use found::Found;
 pub use log::{
     LOG_DELETE_STAMP, LOG_STAMP, Log, LogError, LogKey, PART_BYTES_MAX, PARTS_MAX, Unfit,
 };

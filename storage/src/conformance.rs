@@ -5,10 +5,12 @@
 mod order;
 mod rows;
 mod samples;
+mod shared;
 
 use crate::views::{FlushBatch, StoreError, Views};
 
 pub use samples::{Sample, filled, sample};
+pub use shared::rows_at_once;
 
 /// A store under test.
 pub trait Fixture {

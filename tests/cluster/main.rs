@@ -2,9 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
+mod history;
 mod operate;
 
-use std::fmt::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -31,94 +31,6 @@ fn query(server: &str, keyspace: &str, words: &[&str]) -> Result<Value> {
     let (answer, output) = json_of("tillstream", &[&["query"], words, &place].concat())?;
     ensure!(output.status.success(), "query {words:?}: {answer}");
     Ok(answer["rows"].clone())
-}
-
-/// Receipts of a file, three lines each, in six stores; and their net amounts by store in cents.
-fn write_file(path: &Path, receipts: u64) -> Result<Vec<(u64, i64)>> {
-    let mut text = String::from(
-        "store_id,terminal_id,receipt_id,occurred_at,sku,quantity,extended_amount,discount_amount,tax_amount,tender,customer_id\n",
-    );
-    let mut net = [0_i64; 7];
-    for number in 0..receipts {
-        let (store, till) = (1 + number % 6, 1 + number % 2);
-        let minute = number / 12;
-        for line in 0..3_u64 {
-            let cents = i64::try_from(100 + number * 7 % 900 + line)?;
-            net[usize::try_from(store)?] += cents;
-            let (hour, minute) = (8 + minute / 60 % 12, minute % 60);
-            writeln!(
-                text,
-                "{store},{till},R{number},2026-03-{:02}T{hour:02}:{minute:02}:00Z,sku-{},1,{}.{:02},,,cash,",
-                1 + number % 20,
-                (number * 3 + line) % 500,
-                cents / 100,
-                cents % 100,
-            )?;
-        }
-    }
-    std::fs::write(path, text)?;
-    Ok((1..7)
-        .map(|store| (store, net[usize::try_from(store).unwrap()]))
-        .collect())
-}
-
-#[test]
-fn a_file_is_exact_in_the_tables_and_comes_again_without_a_change() -> Result<()> {
-    let (server, keyspace) = keyspace("file")?;
-    let folder = tempfile::tempdir()?;
-    let (file, data) = (folder.path().join("lines.csv"), folder.path().join("data"));
-    let wanted = write_file(&file, 1_200)?;
-    let words = [
-        "replay",
-        "--spawn",
-        "--json",
-        "--store",
-        "scylla",
-        "--scylla",
-        &server,
-        "--keyspace",
-        &keyspace,
-        "--file",
-        file.to_str().unwrap(),
-        "--data",
-        data.to_str().unwrap(),
-    ];
-    let (report, output) = json_of("tillload", &words)?;
-    ensure!(output.status.success(), "first replay: {report}");
-    assert_eq!(report["receipts"], 1_200);
-    assert_eq!(report["duplicates"], 0);
-    let by_store = query(&server, &keyspace, &["sales", "--by", "store"])?;
-    let sums: Vec<(u64, i64)> = by_store
-        .as_array()
-        .context("rows")?
-        .iter()
-        .map(|row| {
-            (
-                row["store"].as_u64().unwrap(),
-                row["net_minor"].as_i64().unwrap(),
-            )
-        })
-        .collect();
-    assert_eq!(sums, wanted);
-    let before = [
-        query(&server, &keyspace, &["sales", "--by", "sku"])?,
-        query(&server, &keyspace, &["sales", "--by", "hour"])?,
-        query(&server, &keyspace, &["transaction", "--receipt", "R7"])?,
-        query(&server, &keyspace, &["stock", "--store", "3"])?,
-    ];
-    assert_eq!(before[0].as_array().unwrap().len(), 500);
-    assert_eq!(before[2].as_array().unwrap().len(), 1);
-    let (report, output) = json_of("tillload", &words)?;
-    ensure!(output.status.success(), "second replay: {report}");
-    assert_eq!(report["duplicates"], 1_200);
-    let after = [
-        query(&server, &keyspace, &["sales", "--by", "sku"])?,
-        query(&server, &keyspace, &["sales", "--by", "hour"])?,
-        query(&server, &keyspace, &["transaction", "--receipt", "R7"])?,
-        query(&server, &keyspace, &["stock", "--store", "3"])?,
-    ];
-    assert_eq!(before, after);
-    Ok(())
 }
 
 /// Engines of one keyspace; all but the first have the first one's identity.

@@ -19,6 +19,8 @@ pub mod zone;
 mod counters;
 mod dirty;
 mod hash;
+#[cfg(feature = "planted")]
+pub mod planted;
 mod recent;
 mod record;
 mod rollup;
@@ -28,6 +30,7 @@ mod sku;
 mod store;
 mod table;
 mod terminal;
+mod wants;
 
 pub use contribution::Contributor;
 pub use counters::Counters;
@@ -43,4 +46,5 @@ pub use shard::{
 };
 pub use store::{RegisterError, Registration};
 pub use terminal::{EPOCHS_MAX, Window};
+pub use wants::Wants;
 pub use zone::{LocalHour, UnknownZone, Zone};

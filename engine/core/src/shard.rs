@@ -6,6 +6,7 @@ mod batch;
 mod commit;
 mod decide;
 mod flush;
+mod foresee;
 mod ids;
 mod names;
 mod plan;

@@ -2,7 +2,6 @@
 
 use till_storage::journal::State;
 
-use crate::cluster::Cluster;
 use crate::engine::Engine;
 use crate::metrics::{FlushState, read};
 
@@ -100,12 +99,20 @@ pub(crate) fn health(engine: &Engine) -> Health {
             ),
         ],
     };
-    if let Some(cluster) = engine.keeping.cluster() {
-        health
-            .checks
-            .extend([heard(cluster.is_alive()), slots(cluster)]);
-    }
+    health.checks.extend(of_cluster(engine));
     health
+}
+
+// What is to be said of an engine that shares a store with others.
+fn of_cluster(engine: &Engine) -> Vec<Check> {
+    let Some(cluster) = engine.keeping.cluster() else {
+        return Vec::new();
+    };
+    let (open, wanted) = (cluster.open_slots(), cluster.wanted_slots());
+    vec![
+        heard(cluster.is_alive()),
+        slots(open, wanted, cluster.store.slots()),
+    ]
 }
 
 fn heard(is_alive: bool) -> Check {
@@ -126,9 +133,7 @@ fn heard(is_alive: bool) -> Check {
 }
 
 // While it takes its slots over, devices find others or come again: no reason to send all of them elsewhere.
-fn slots(cluster: &Cluster) -> Check {
-    let (open, wanted) = (cluster.open_slots(), cluster.wanted_slots());
-    let all = cluster.store.slots();
+fn slots(open: usize, wanted: u32, all: u32) -> Check {
     Check {
         name: "slots",
         ok: true,

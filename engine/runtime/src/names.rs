@@ -1,6 +1,7 @@
 //! Names of ids, shared by all shards: a claim is seen by every shard at once, long before its row is written.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use hashbrown::HashMap;
 use parking_lot::Mutex;
@@ -16,6 +17,8 @@ const NAMES_PER_PART: usize = 16_384;
 pub(crate) struct NameBook {
     views: Arc<dyn Views>,
     parts: [Mutex<HashMap<(u8, u64), Entry>>; PARTS],
+    /// How often names were forgotten. What was read before that may be older than what was forgotten.
+    forgotten: AtomicU64,
 }
 
 struct Entry {
@@ -36,6 +39,33 @@ impl NameBook {
         Self {
             views,
             parts: std::array::from_fn(|_| Mutex::new(HashMap::new())),
+            forgotten: AtomicU64::new(0),
+        }
+    }
+
+    /// Leaves those ids of which nothing is in memory. To be given to [`Self::learn`] with what the rows say of them.
+    pub(crate) fn retain_missing(&self, ids: &mut Vec<(Space, u64)>) -> u64 {
+        let mark = self.forgotten.load(Ordering::Acquire);
+        ids.retain(|(space, id)| !self.part(*id).lock().contains_key(&key(*space, *id)));
+        mark
+    }
+
+    /// Takes in what the rows say of ids that were not in memory. What was claimed meanwhile stands; names that are not taken
+    /// in are looked up when they are used.
+    pub(crate) fn learn(
+        &self,
+        found: impl IntoIterator<Item = ((Space, u64), Option<String>)>,
+        mark: u64,
+    ) {
+        for ((space, id), name) in found {
+            let mut part = self.part(id).lock();
+            let has_room = part.len() < NAMES_PER_PART;
+            if has_room && self.forgotten.load(Ordering::Acquire) == mark {
+                part.entry(key(space, id)).or_insert_with(|| Entry {
+                    name: name.map(String::into_boxed_str),
+                    is_written: true,
+                });
+            }
         }
     }
 
@@ -78,6 +108,7 @@ impl NameBook {
         id: u64,
     ) -> Result<&'p mut Entry, RowsError> {
         if part.len() >= NAMES_PER_PART && !part.contains_key(&key(space, id)) {
+            self.forgotten.fetch_add(1, Ordering::AcqRel);
             part.retain(|_, entry| !entry.is_written);
         }
         match part.entry(key(space, id)) {
@@ -155,6 +186,29 @@ mod tests {
         assert!(book.known(Space::Sku, 7).unwrap());
         assert_eq!(book.claim(Space::Sku, 7, "milk").unwrap(), Claim::Collision);
         assert_eq!(book.claim(Space::Sku, 7, "tea").unwrap(), Claim::Known);
+    }
+
+    #[test]
+    fn what_was_read_at_once_is_known_and_older_than_what_was_claimed_meanwhile() {
+        let book = NameBook::new(Arc::new(MemoryViews::new()));
+        book.hold(&[(Space::Sku, 1, "salt".to_owned())]);
+        let mut wanted = vec![(Space::Sku, 1), (Space::Sku, 7), (Space::Sku, 8)];
+        let mark = book.retain_missing(&mut wanted);
+        assert_eq!(wanted, [(Space::Sku, 7), (Space::Sku, 8)]);
+        assert_eq!(book.claim(Space::Sku, 8, "oats").unwrap(), Claim::New);
+        let found = [
+            ((Space::Sku, 7), Some("tea".to_owned())),
+            ((Space::Sku, 8), None),
+        ];
+        book.learn(found.clone(), mark);
+        assert_eq!(book.claim(Space::Sku, 7, "milk").unwrap(), Claim::Collision);
+        assert_eq!(book.claim(Space::Sku, 8, "rice").unwrap(), Claim::Collision);
+        // After names were forgotten, what was read before is not taken in: the rows are asked, and have none here.
+        let book = NameBook::new(Arc::new(MemoryViews::new()));
+        let mark = book.retain_missing(&mut wanted);
+        book.forgotten.fetch_add(1, Ordering::AcqRel);
+        book.learn(found, mark);
+        assert_eq!(book.claim(Space::Sku, 7, "milk").unwrap(), Claim::New);
     }
 
     #[test]

@@ -1,26 +1,28 @@
 //! A shard as an actor: gives each message to the core, and what the core says to the journal. There are no rules here.
 
+mod foresee;
 mod greet;
 mod leave;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use thiserror::Error;
 use till_core::event::{Event, for_each};
-use till_core::{Counters, Handled, QuarantineKey, Record, RetryError, Rows, SessionKey, Shard};
+use till_core::{
+    Counters, Handled, QuarantineKey, Record, RetryError, Rows, RowsError, SessionKey, Shard, Wants,
+};
 use till_protocol::code::Reason;
 use till_protocol::id::Seq;
-use till_protocol::time::Timestamp;
 use till_protocol::verified::Verified;
+use till_storage::cluster::Found;
 use till_storage::journal::{Prepared, TooLarge};
 use till_storage::rebuild::{FactRows, panic_text};
 use tokio::sync::oneshot;
 
 use crate::admission::Permit;
-use crate::cluster::{Expected, Known};
 use crate::commit::{Companion, FrameDone};
 use crate::engine::Engine;
 use crate::fall::{Fall, Suspect};
@@ -29,6 +31,8 @@ use crate::placement::Commits;
 use crate::route::Slot;
 use crate::sketch::Sketch;
 
+pub(crate) use crate::engine::now;
+pub(crate) use foresee::adopt;
 pub(crate) use greet::Knock;
 pub(crate) use leave::Which;
 
@@ -68,10 +72,10 @@ pub(crate) enum ShardMessage {
         original: Box<Record>,
         reply: oneshot::Sender<Result<oneshot::Receiver<()>, RetryError>>,
     },
-    /// A record of another journal that is in no commit.
+    /// Records of another journal that are in no commit.
     Adopt {
-        record: Box<Record>,
-        reply: oneshot::Sender<Result<Handled, String>>,
+        records: Vec<Record>,
+        reply: oneshot::Sender<Result<(), String>>,
     },
     /// Waits until the other side is gone, and panics.
     #[cfg(test)]
@@ -117,12 +121,14 @@ pub(crate) struct ShardActor;
 #[derive(Debug)]
 pub(crate) struct ShardState {
     index: usize,
-    shard: Shard,
+    pub(crate) shard: Shard,
     engine: Arc<Engine>,
     slot: Arc<Slot>,
     terminals: Sketch,
     skus: Sketch,
     frames: u64,
+    /// Room for what frames ask rows for.
+    wants: Wants,
     /// Whom to ask when the shard falls over what it is at.
     suspect: Option<Suspect>,
     /// What was counted before that.
@@ -148,17 +154,7 @@ impl Actor for ShardActor {
         _myself: ActorRef<ShardMessage>,
         arguments: ShardArguments,
     ) -> Result<ShardState, ActorProcessingErr> {
-        Ok(ShardState {
-            index: arguments.index,
-            shard: arguments.shard,
-            engine: arguments.engine,
-            slot: arguments.slot,
-            terminals: Sketch::default(),
-            skus: Sketch::default(),
-            frames: 0,
-            suspect: None,
-            counted: Counters::default(),
-        })
+        Ok(ShardState::new(arguments))
     }
 
     async fn handle(
@@ -185,7 +181,7 @@ impl Actor for ShardActor {
 
 /// Why a shard cannot go on.
 #[derive(Debug, Error)]
-enum Stop {
+pub(crate) enum Stop {
     /// It holds the effects of a record that cannot be written.
     #[error(transparent)]
     Record(#[from] TooLarge),
@@ -194,22 +190,34 @@ enum Stop {
     Closed,
 }
 
-type Done = Result<(), Stop>;
+pub(crate) type Done = Result<(), Stop>;
 
 impl ShardState {
+    pub(crate) fn new(arguments: ShardArguments) -> Self {
+        Self {
+            index: arguments.index,
+            shard: arguments.shard,
+            engine: arguments.engine,
+            slot: arguments.slot,
+            terminals: Sketch::default(),
+            skus: Sketch::default(),
+            frames: 0,
+            wants: Wants::default(),
+            suspect: None,
+            counted: Counters::default(),
+        }
+    }
+
     // It turns to a message, or to the next frame of one.
     fn begin(&mut self, suspect: Option<Suspect>) {
         self.suspect = suspect;
         self.counted = self.shard.counters();
     }
 
-    fn handle(&mut self, message: ShardMessage) -> Done {
+    pub(crate) fn handle(&mut self, message: ShardMessage) -> Done {
         match message {
             ShardMessage::Hello(knock) => self.greet(knock),
-            ShardMessage::Frames { session, frames } => {
-                let mut frames = frames.into_iter();
-                frames.try_for_each(|frame| self.frame(&session, frame))
-            }
+            ShardMessage::Frames { session, frames } => self.frames(&session, frames),
             ShardMessage::End {
                 session,
                 last,
@@ -245,7 +253,7 @@ impl ShardState {
                 original,
                 reply,
             } => self.retry(key, &original, reply),
-            ShardMessage::Adopt { record, reply } => self.adopt(&record, reply),
+            ShardMessage::Adopt { records, reply } => self.adopt(&records, reply),
             #[cfg(test)]
             ShardMessage::Strike(until) => {
                 let _gone = until.recv();
@@ -254,7 +262,7 @@ impl ShardState {
         }
     }
 
-    fn frame(&mut self, session: &Arc<Session>, frame: Inbound) -> Done {
+    fn frame(&mut self, session: &Arc<Session>, frame: Inbound, known: &Found) -> Done {
         let Some(key) = live(session) else {
             return Ok(());
         };
@@ -268,22 +276,21 @@ impl ShardState {
             return Ok(());
         }
         self.begin(Suspect::frame(key, content.first_seq()));
+        let now = self.engine.now();
         let handled = match content {
             Content::Batch(batch) => {
                 let engine = Arc::clone(&self.engine);
                 self.look_into(&batch, key);
-                engine.known_ids(&batch, key).and_then(|known| {
-                    self.with_known(known, |shard, rows| {
-                        shard.handle_batch(now(), key, &batch, rows, &engine.names)
-                    })
+                self.with_known(known, |shard, rows| {
+                    shard.handle_batch(now, key, &batch, rows, &engine.names)
                 })
             }
             Content::Unreadable {
                 first_seq,
                 count,
                 reason,
-            } => self.with_rows(|shard, rows| {
-                shard.handle_unreadable(now(), key, first_seq, count, reason, rows)
+            } => self.with_known(known, |shard, rows| {
+                shard.handle_unreadable(now, key, first_seq, count, reason, rows)
             }),
         };
         self.answer(Arc::clone(session), handled, permit, received)
@@ -293,7 +300,7 @@ impl ShardState {
     fn answer(
         &mut self,
         session: Arc<Session>,
-        handled: Result<Handled, till_core::RowsError>,
+        handled: Result<Handled, RowsError>,
         permit: Permit,
         received: Instant,
     ) -> Done {
@@ -319,6 +326,12 @@ impl ShardState {
                 };
                 self.append(&record, |_| Companion::Frame(done))?;
                 self.hold_back();
+            }
+            #[cfg(feature = "planted")]
+            Ok(Handled::Known { upto }) if till_core::planted::is("ack-known-at-once") => {
+                if session.durable(0, upto.get(), &[]) {
+                    session.tell();
+                }
             }
             Ok(Handled::Known { upto }) => self.marker(Companion::Known(FrameDone {
                 session,
@@ -378,8 +391,9 @@ impl ShardState {
             return Ok(());
         }
         let names = Arc::clone(&self.engine);
+        let now = names.now();
         let retried =
-            self.with_rows(|shard, rows| shard.retry(now(), key, original, rows, &names.names));
+            self.with_rows(|shard, rows| shard.retry(now, key, original, rows, &names.names));
         let answer = match retried {
             Ok(record) => {
                 let (done, durable) = oneshot::channel();
@@ -394,17 +408,15 @@ impl ShardState {
     }
 
     fn with_rows<T>(&mut self, work: impl FnOnce(&mut Shard, &dyn Rows) -> T) -> T {
-        self.with_known(Known::new(), work)
+        self.with_known(&Found::default(), work)
     }
 
-    fn with_known<T>(&mut self, known: Known, work: impl FnOnce(&mut Shard, &dyn Rows) -> T) -> T {
+    fn with_known<T>(&mut self, known: &Found, work: impl FnOnce(&mut Shard, &dyn Rows) -> T) -> T {
         let engine = &self.engine;
         let settle = || engine.settle();
-        let rows = FactRows::new(engine.views.as_ref(), engine.reader.as_ref()).settled_by(&settle);
-        if known.is_empty() {
-            return work(&mut self.shard, &rows);
-        }
-        work(&mut self.shard, &Expected { rows, known })
+        let rows = FactRows::new(engine.views.as_ref(), engine.reader.as_ref());
+        let rows = rows.settled_by(&settle).knowing(known);
+        work(&mut self.shard, &rows)
     }
 
     // The shard holds the record's effects already: what cannot be journalled must not stay there, so the actor ends and
@@ -479,13 +491,4 @@ fn live(session: &Session) -> Option<SessionKey> {
         return None;
     }
     session.key()
-}
-
-/// The engine's clock.
-pub(crate) fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    let us = since.map_or(0, |since| {
-        i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
-    });
-    Timestamp::from_us(us)
 }

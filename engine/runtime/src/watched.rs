@@ -7,11 +7,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use till_core::{EventIdRow, Space};
-use till_protocol::id::EventId;
+use till_core::{Space, Wants};
 use till_storage::cluster::{
-    Commit, Conditional, Decided, Handover, Log, LogKey, NodeId, NodeRow, SharedStore, SlotRow,
-    Wish, Wishes,
+    Commit, Conditional, Decided, Found, Handover, Log, LogKey, NodeId, NodeRow, SharedStore,
+    SlotRow, Wish, Wishes,
 };
 use till_storage::query::FactReader;
 use till_storage::views::{StoreError, Views};
@@ -219,8 +218,8 @@ impl SharedStore for Watched {
         self.store.taken_in(slot, from, number)
     }
 
-    fn event_ids(&self, ids: &[EventId]) -> Result<Vec<Option<EventIdRow>>, StoreError> {
-        self.store.event_ids(ids)
+    fn rows_of(&self, wants: &Wants) -> Result<Found, StoreError> {
+        self.store.rows_of(wants)
     }
 }
 

@@ -153,7 +153,7 @@ fn move_slot(args: &MoveArgs) -> anyhow::Result<()> {
             || format!("no engine in particular was to serve slot {slot}"),
             |was| format!("slot {slot} is like any other again; it was to be served by {was}"),
         );
-        return told(&args.until, json!({ "slot": slot, "done": true }), &was);
+        return told(&args.until, &json!({ "slot": slot, "done": true }), &was);
     };
     let mut fleet = Fleet::of(&store)?;
     let address = fleet.address_of(to)?;
@@ -185,7 +185,7 @@ fn move_slot(args: &MoveArgs) -> anyhow::Result<()> {
         true => format!("slot {slot} is served by {address}"),
         false => format!("slot {slot} shall be served by {address}"),
     };
-    told(&args.until, answer, &words)?;
+    told(&args.until, &answer, &words)?;
     met(
         &args.until,
         is_so,
@@ -209,7 +209,7 @@ fn drain(args: &DrainArgs) -> anyhow::Result<()> {
             false => format!("the engine at {address} was not drained"),
         };
         let answer = json!({ "address": address, "drained": false, "done": true });
-        return told(&args.until, answer, &words);
+        return told(&args.until, &answer, &words);
     }
     let address = fleet.address_of(&args.node)?;
     fleet.must_live(&address)?;
@@ -242,7 +242,7 @@ fn drain(args: &DrainArgs) -> anyhow::Result<()> {
         true => format!("the engine at {address} has no slot any more and takes none"),
         false => format!("the engine at {address} gives its slots up"),
     };
-    told(&args.until, answer, &words)?;
+    told(&args.until, &answer, &words)?;
     met(
         &args.until,
         is_so,
@@ -268,9 +268,9 @@ fn until<T>(
     }
 }
 
-fn told(args: &UntilArgs, answer: Value, words: &str) -> anyhow::Result<()> {
+fn told(args: &UntilArgs, answer: &Value, words: &str) -> anyhow::Result<()> {
     if args.json {
-        return output::json(&answer);
+        return output::json(answer);
     }
     output::line(words)
 }

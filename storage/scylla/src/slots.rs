@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::StreamExt as _;
 use scylla::statement::Consistency;
 use scylla::statement::prepared::PreparedStatement;
 use till_storage::cluster::{
@@ -22,7 +23,7 @@ const NODES: i32 = 0;
 /// The setting with the chain's key.
 const CHAIN_KEY: &str = "chain_key";
 /// Parts of a log that are on their way at a time.
-const PARTS_AT_A_TIME: usize = 8;
+const PARTS_AT_A_TIME: usize = 16;
 
 /// The statements, prepared.
 #[derive(Debug)]
@@ -279,15 +280,14 @@ impl Slots {
         log: &Log,
     ) -> Result<(), CqlError> {
         let (slot, flush, epoch) = (int(slot)?, bigint(flush)?, bigint(epoch)?);
-        let numbered: Vec<(i32, &Bytes)> = (0..).zip(&log.parts).collect();
-        for some in numbered.chunks(PARTS_AT_A_TIME) {
-            let writes = some.iter().map(|(part, body)| {
-                let values = (slot, flush, epoch, *part, body.as_ref());
-                client.session().execute_unpaged(&self.write_part, values)
-            });
-            for done in futures::future::join_all(writes).await {
-                done.map_err(|error| CqlError::statement("slot_log", error))?;
-            }
+        let writes = (0_i32..).zip(&log.parts).map(|(part, body)| {
+            let values = (slot, flush, epoch, part, body.as_ref());
+            client.session().execute_unpaged(&self.write_part, values)
+        });
+        let writes: Vec<_> = writes.collect();
+        let mut writes = futures::stream::iter(writes).buffer_unordered(PARTS_AT_A_TIME);
+        while let Some(done) = writes.next().await {
+            done.map_err(|error| CqlError::statement("slot_log", error))?;
         }
         Ok(())
     }

@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use till_core::{EventIdRow, Space};
-use till_protocol::id::EventId;
+use till_core::{Space, Wants};
 use till_storage::cluster::{
-    Commit, Conditional, Decided, Handover, Log, LogKey, NodeId, NodeRow, SharedStore, SlotRow,
-    Wish, Wishes,
+    Commit, Conditional, Decided, Found, Handover, Log, LogKey, NodeId, NodeRow, SharedStore,
+    SlotRow, Wish, Wishes,
 };
 use till_storage::query::FactReader;
 use till_storage::views::{FlushBatch, StoreError, Views};
@@ -183,7 +182,7 @@ impl SharedStore for ScyllaStore {
         self.run(move |slots, client| async move { slots.handover.remove(&client, key).await })
     }
 
-    fn event_ids(&self, ids: &[EventId]) -> Result<Vec<Option<EventIdRow>>, StoreError> {
-        self.tables.event_ids_of(ids)
+    fn rows_of(&self, wants: &Wants) -> Result<Found, StoreError> {
+        self.tables.rows_of(wants)
     }
 }

@@ -1,6 +1,7 @@
 //! The tables of a keyspace: commits are written to them, and rows and facts are read.
 
 mod facts; // records, by store and hour, receipt and sequence number
+mod gather; // rows of many tables at once
 mod point; // single rows
 mod read; // pages, and many partitions at once
 mod scan; // scans in the order of keys
@@ -30,11 +31,11 @@ const IN_FLIGHT: usize = 64;
 
 /// The tables of a cluster's keyspace, shared by all threads of an engine.
 ///
-/// Reads block, one request a row: what an engine reads often it keeps in memory.
+/// Reads block: what an engine reads often it keeps in memory, and what it is going to read it asks for at once.
 pub struct Tables {
     cql: Arc<Cql>,
     writes: Writes,
-    reads: Reads,
+    reads: Arc<Reads>,
     permits: Arc<Semaphore>,
     traits: Mutex<HashMap<StoreId, Traits>>,
     ambiguous: AtomicU64,
@@ -55,7 +56,7 @@ impl Tables {
         Ok(Self {
             cql,
             writes,
-            reads,
+            reads: Arc::new(reads),
             permits: Arc::new(Semaphore::new(IN_FLIGHT)),
             traits: Mutex::default(),
             ambiguous: AtomicU64::new(0),

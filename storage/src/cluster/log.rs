@@ -26,8 +26,6 @@
 
 mod read;
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
@@ -219,62 +217,50 @@ fn body_of(commit: &Commit) -> Result<Vec<u8>, Unfit> {
         out.extend_from_slice(&entry.tail);
     }
     let rows = &commit.rows;
-    put_table(&mut out, packed(Table::Stores, &rows.stores));
-    put_table(&mut out, packed(Table::Terminals, &rows.terminals));
-    put_table(&mut out, packed(Table::Skus, &rows.skus));
-    put_table(&mut out, packed(Table::Rollups, &rows.rollups));
-    put_table(&mut out, packed(Table::EventIds, &rows.event_ids));
-    let mut quarantine = Packed::new(Table::Quarantine);
-    for (key, row) in &rows.quarantine {
+    put_table(&mut out, Table::Stores, packed(&rows.stores));
+    put_table(&mut out, Table::Terminals, packed(&rows.terminals));
+    put_table(&mut out, Table::Skus, packed(&rows.skus));
+    put_table(&mut out, Table::Rollups, packed(&rows.rollups));
+    put_table(&mut out, Table::EventIds, packed(&rows.event_ids));
+    let quarantine = rows.quarantine.iter().map(|(key, row)| {
         let row = row.as_ref().map(Row::to_row);
-        quarantine.rows.insert((key.to_key(), Vec::new()), row);
-    }
-    put_table(&mut out, quarantine);
-    let mut names = Packed::new(Table::Names);
-    for (space, id, name) in &rows.names {
+        ((key.to_key(), Vec::new()), row)
+    });
+    put_table(&mut out, Table::Quarantine, quarantine.collect());
+    let names = rows.names.iter().map(|(space, id, name)| {
         let row = name.to_row();
-        names
-            .rows
-            .insert(((*space, *id).to_key(), row.clone()), Some(row));
-    }
-    put_table(&mut out, names);
+        (((*space, *id).to_key(), row.clone()), Some(row))
+    });
+    put_table(&mut out, Table::Names, names.collect());
     Ok(out)
 }
 
-// Rows of one table by key; names are told apart by the name as well.
-struct Packed {
-    table: Table,
-    rows: BTreeMap<Place, Option<Vec<u8>>>,
-}
-
-// The bytes of a key, and what tells two rows of one key apart.
+// The bytes of a key, and what tells two rows of one key apart: names are told apart by the name as well.
 type Place = (Vec<u8>, Vec<u8>);
 
-impl Packed {
-    const fn new(table: Table) -> Self {
-        Self {
-            table,
-            rows: BTreeMap::new(),
-        }
-    }
+fn packed<K: Key, R: Row>(rows: &[(K, R)]) -> Vec<(Place, Option<Vec<u8>>)> {
+    let rows = rows.iter();
+    rows.map(|(key, row)| ((key.to_key(), Vec::new()), Some(row.to_row())))
+        .collect()
 }
 
-fn packed<K: Key, R: Row>(table: Table, rows: &[(K, R)]) -> Packed {
-    let mut out = Packed::new(table);
-    for (key, row) in rows {
-        out.rows
-            .insert((key.to_key(), Vec::new()), Some(row.to_row()));
-    }
-    out
-}
-
-fn put_table(out: &mut Vec<u8>, packed: Packed) {
-    if packed.rows.is_empty() {
+// Rows by key, of two for one the later. They mostly come in that order.
+fn put_table(out: &mut Vec<u8>, table: Table, mut rows: Vec<(Place, Option<Vec<u8>>)>) {
+    if rows.is_empty() {
         return;
     }
-    out.push(packed.table.number());
-    out.extend(narrow(packed.rows.len()).to_le_bytes());
-    for ((key, _), row) in packed.rows {
+    rows.sort_by(|(a, _), (b, _)| a.cmp(b));
+    // Of two that are equal the first is kept: it takes the later row.
+    rows.dedup_by(|(later, row), (first, kept)| {
+        let is_same = later == first;
+        if is_same {
+            *kept = row.take();
+        }
+        is_same
+    });
+    out.push(table.number());
+    out.extend(narrow(rows.len()).to_le_bytes());
+    for ((key, _), row) in rows {
         let key_bytes = u16::try_from(key.len()).unwrap_or(u16::MAX);
         out.extend(key_bytes.to_le_bytes());
         let row_bytes = row.as_ref().map_or(DELETED, |row| narrow(row.len()));

@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use till_core::{EventIdRow, Record, Space};
-use till_protocol::id::EventId;
+use till_core::{Record, Space, Wants};
 
-use super::{Commit, Conditional, Log, LogKey, NodeId, NodeRow, SlotRow, Wish, Wishes};
+use super::{Commit, Conditional, Found, Log, LogKey, NodeId, NodeRow, SlotRow, Wish, Wishes};
 use crate::query::FactReader;
 use crate::views::{StoreError, Views};
 
@@ -161,9 +160,9 @@ pub trait SharedStore: Send + Sync {
     /// See [`Self::all_slots`].
     fn taken_in(&self, slot: u32, from: NodeId, number: u64) -> Result<(), StoreError>;
 
-    /// The events behind many event ids, in their order.
+    /// Rows, all asked for at once: about as long as a few of them take. Of each it says whether it is there.
     ///
     /// # Errors
     /// See [`Self::all_slots`].
-    fn event_ids(&self, ids: &[EventId]) -> Result<Vec<Option<EventIdRow>>, StoreError>;
+    fn rows_of(&self, wants: &Wants) -> Result<Found, StoreError>;
 }

@@ -1,6 +1,7 @@
 //! Reads a segment from front to back and checks every byte of it.
 
 use std::io;
+use std::mem;
 
 use bytes::Bytes;
 
@@ -49,10 +50,13 @@ impl<'a> Window<'a> {
             offset >= self.from && offset + wide(length) <= self.from + wide(self.bytes.len());
         if !held {
             let rest = self.file.size()?.saturating_sub(offset);
-            let mut buffer = vec![0; length.max(READ_AHEAD_BYTES).min(size(rest))];
+            // The room of the last read, unless somebody still holds a part of it.
+            let last = mem::take(&mut self.bytes).try_into_mut();
+            let mut buffer = last.unwrap_or_default();
+            buffer.resize(length.max(READ_AHEAD_BYTES).min(size(rest)), 0);
             let read = self.file.read_at(&mut buffer, offset)?;
             buffer.truncate(read);
-            self.bytes = Bytes::from(buffer);
+            self.bytes = buffer.freeze();
             self.from = offset;
         }
         let from = size(offset - self.from).min(self.bytes.len());

@@ -7,13 +7,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use till_core::{EventIdRow, Rows as _, Space};
-use till_protocol::id::{EventId, StoreId, TerminalId};
+use till_core::{Space, Wants};
+use till_protocol::id::{StoreId, TerminalId};
 
 use super::MemoryViews;
 use crate::cluster::{
-    Commit, Conditional, Decided, Handover, Log, LogKey, NodeId, NodeRow, SharedStore, SlotRow,
-    Wish, Wishes, slot_of,
+    Commit, Conditional, Decided, Found, Handover, Log, LogKey, NodeId, NodeRow, SharedStore,
+    SlotRow, Wish, Wishes, slot_of,
 };
 use crate::facts::Fact;
 use crate::journal::Lsn;
@@ -293,10 +293,9 @@ impl SharedStore for MemoryCluster {
         self.told(())
     }
 
-    fn event_ids(&self, ids: &[EventId]) -> Result<Vec<Option<EventIdRow>>, StoreError> {
+    fn rows_of(&self, wants: &Wants) -> Result<Found, StoreError> {
         let _answers = self.answer()?;
-        let found = ids.iter().map(|id| self.views.event_id(id));
-        Ok(found.collect::<Result<_, _>>()?)
+        Found::one_by_one(wants, self.views.as_ref())
     }
 }
 

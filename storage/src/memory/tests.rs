@@ -1,4 +1,4 @@
-use super::MemoryViews;
+use super::{MemoryCluster, MemoryViews};
 use crate::conformance::{self, Fixture};
 use crate::suite::{self, Listed};
 use crate::views::{FlushBatch, StoreError, Views, WriteViews as _};
@@ -33,4 +33,9 @@ fn the_model_of_the_suite_is_repeatable() {
 #[test]
 fn the_model_passes_the_suite() {
     conformance::run(|| Memory(MemoryViews::new())).unwrap();
+}
+
+#[test]
+fn rows_that_are_asked_for_together_are_what_they_are_one_by_one() {
+    conformance::rows_at_once(&MemoryCluster::new(16)).unwrap();
 }

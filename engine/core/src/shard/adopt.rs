@@ -193,14 +193,14 @@ impl Shard {
 
 /// What a record says of its events beyond what they say themselves.
 #[derive(Debug, Default)]
-struct Past {
+pub(super) struct Past {
     refusals: Vec<(u32, Reason)>,
     masked: Vec<u32>,
     aside: Vec<(u32, Reason)>,
 }
 
 impl Past {
-    fn of(record: &Record) -> Self {
+    pub(super) fn of(record: &Record) -> Self {
         let mut past = Self::default();
         let events = match record.verdicts.is_empty() {
             true => 0..0,
@@ -227,7 +227,7 @@ impl Past {
         past
     }
 
-    fn found(&self) -> Found<'_> {
+    pub(super) fn found(&self) -> Found<'_> {
         Found {
             refusals: &self.refusals,
             masked: &self.masked,
@@ -237,7 +237,7 @@ impl Past {
 }
 
 // Who sent a record's events, and the number of the last one.
-fn sender_of(record: &Record) -> Result<(SessionKey, Seq), RowsError> {
+pub(super) fn sender_of(record: &Record) -> Result<(SessionKey, Seq), RowsError> {
     let head = &record.head;
     let terminal = TerminalId::from_u64(head.terminal);
     let terminal = terminal.map_err(|error| foreign(record, &error.to_string()))?;

@@ -25,7 +25,16 @@ impl EventIds {
         }
     }
 
+    /// Whether an id is known without its row.
+    pub(crate) fn has(&self, id: &EventId) -> bool {
+        self.recent.contains_key(&id.to_bytes())
+    }
+
     pub(crate) fn insert(&mut self, id: &EventId, row: EventIdRow, generation: u32) {
+        #[cfg(feature = "planted")]
+        if crate::planted::is("forget-event-ids") {
+            return;
+        }
         self.recent.insert(id.to_bytes(), (row, generation));
         self.dirty.push(id.to_bytes());
     }

@@ -56,6 +56,13 @@ impl NameBook {
         self.recent(space, name).id
     }
 
+    /// The id that a text names, if it names something, and whether it was claimed here and is ours.
+    pub(super) fn look_up(&mut self, text: &TextView<'_>) -> Option<(Space, u64, bool)> {
+        let space = space_of(text)?;
+        let recent = self.recent(space, text.text);
+        Some((space, recent.id, recent.ours))
+    }
+
     /// Claims a name for its id. `false`: the id has another name.
     fn claim(&mut self, space: Space, name: &str, names: &dyn Names) -> Result<bool, RowsError> {
         let recent = self.recent(space, name);

@@ -3,6 +3,7 @@
 mod adopting;
 mod backlog;
 mod counting;
+mod foreseeing;
 mod gaps;
 mod leaving;
 mod memory;

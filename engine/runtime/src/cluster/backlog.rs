@@ -12,18 +12,17 @@ use std::time::Duration;
 
 use crossbeam::channel::Receiver;
 use thiserror::Error;
-use till_core::{Handled, Record};
+use till_core::Record;
 use till_protocol::id::StoreId;
 use till_storage::cluster::{Handover, NodeId, SharedStore, slot_of};
 use till_storage::journal::{Journal, Lsn, ReadError};
 use till_storage::rebuild::store_of;
 use till_storage::views::StoreError;
-use tokio::sync::oneshot;
 
 use super::Cluster;
 use super::owners::Tenure;
 use crate::engine::Engine;
-use crate::shard_actor::ShardMessage;
+use crate::shard_actor::adopt;
 
 /// Bytes of payload that are handed over in one piece.
 const PIECE_BYTES: usize = 1 << 20;
@@ -267,32 +266,4 @@ impl Cluster {
         tracing::info!(pieces, bytes, "took in records of other journals");
         Ok(())
     }
-}
-
-// Gives records to the shards of their stores, one after another.
-fn adopt(engine: &Engine, records: Vec<Record>) -> Result<(), String> {
-    for record in records {
-        let Some(store) = store_of(&record.head) else {
-            continue;
-        };
-        let shard = engine.slot(store).ok_or("there is no shard for it")?;
-        let (reply, answer) = oneshot::channel();
-        let message = ShardMessage::Adopt {
-            record: Box::new(record),
-            reply,
-        };
-        shard.send(message).map_err(|_| "its shard does not run")?;
-        let handled = answer.blocking_recv();
-        match handled.map_err(|_| "its shard failed")?? {
-            Handled::Journal { .. } | Handled::Known { .. } => {}
-            Handled::Gap { expected } => {
-                return Err(format!("events from {expected} on are missing before them"));
-            }
-            Handled::Unregistered => return Err(format!("store {store} is not registered")),
-            Handled::Closed => {
-                return Err("nobody knows any more how far that life had come".to_owned());
-            }
-        }
-    }
-    Ok(())
 }

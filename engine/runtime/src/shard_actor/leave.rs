@@ -4,13 +4,10 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use till_core::{Handled, Record, RetryError, RowsError};
+use till_core::{RetryError, RowsError};
 use till_protocol::id::{StoreId, TerminalId};
 
-use super::{Done, ShardState};
-use till_storage::rebuild::store_of;
-use tokio::sync::oneshot;
-
+use super::ShardState;
 use crate::admission::Permit;
 use crate::commit::Companion;
 use crate::engine::Engine;
@@ -73,29 +70,4 @@ pub(super) fn gone(engine: &Engine, terminal: u64) -> Option<RetryError> {
         table: "stores",
         cause: format!("store {store} is served by another engine"),
     }))
-}
-
-impl ShardState {
-    /// Takes in a record of another journal, if its store is served here.
-    pub(super) fn adopt(
-        &mut self,
-        record: &Record,
-        reply: oneshot::Sender<Result<Handled, String>>,
-    ) -> Done {
-        let store = store_of(&record.head);
-        let is_here = store.is_some_and(|store| self.engine.placement.is_here(store));
-        let engine = Arc::clone(&self.engine);
-        let adopted = match is_here {
-            true => self
-                .with_rows(|shard, rows| shard.adopt(record, rows, &engine.names))
-                .map_err(|error| error.to_string()),
-            false => Err("its store is served elsewhere".to_owned()),
-        };
-        if let Ok(Handled::Journal { record, .. }) = &adopted {
-            self.append(record, |shard| Companion::Registered { shard })?;
-        }
-        // Whoever asked may have gone.
-        let _gone = reply.send(adopted);
-        Ok(())
-    }
 }

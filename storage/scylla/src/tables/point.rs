@@ -18,22 +18,6 @@ use crate::rows::{
 };
 
 impl Tables {
-    /// The events behind many event ids, asked for side by side: about as long as one of them takes, for up to 64.
-    ///
-    /// # Errors
-    /// [`StoreError`] when one of them cannot be read.
-    pub fn event_ids_of(&self, ids: &[EventId]) -> Result<Vec<Option<EventIdRow>>, StoreError> {
-        let asked = ids.iter().map(|id| (id.to_bytes().to_vec(),));
-        let found = self.many::<_, EventIdCells>(&self.reads.event_id, "event_ids", asked)?;
-        let rows = found.into_iter().map(|cells| {
-            cells
-                .map(|cells| cells.read().ok_or_else(|| damaged("event_ids")))
-                .transpose()
-                .map(|found| found.map(|(_, row)| row))
-        });
-        rows.collect()
-    }
-
     pub(super) fn find_name(&self, space: Space, id: u64) -> Result<Option<String>, StoreError> {
         let key = (space_cell(space), id.cast_signed());
         let found = self.few::<_, NameRow>(&self.reads.name, "names", key)?;

@@ -167,7 +167,7 @@ async fn pages<V: Asked, R: Cells>(
     Ok(found)
 }
 
-async fn page<V: Asked, R: Cells>(
+pub(super) async fn page<V: Asked, R: Cells>(
     client: &Client,
     statement: &PreparedStatement,
     what: &'static str,

@@ -77,10 +77,13 @@ pub(super) struct Reads {
     pub(super) terminals: PreparedStatement,
     pub(super) level: PreparedStatement,
     pub(super) levels: PreparedStatement,
+    pub(super) levels_of: PreparedStatement,
     pub(super) rollup: PreparedStatement,
     pub(super) rollups: PreparedStatement,
+    pub(super) rollups_of: PreparedStatement,
     pub(super) rollup_days: PreparedStatement,
     pub(super) event_id: PreparedStatement,
+    pub(super) event_ids_of: PreparedStatement,
     pub(super) event_ids: PreparedStatement,
     pub(super) quarantined: PreparedStatement,
     pub(super) quarantine: PreparedStatement,
@@ -122,6 +125,8 @@ impl Reads {
         let of_day = "WHERE store = ? AND dim = ? AND day = ? AND bucket = ?";
         let one_sum = format!("{of_day} AND hour_us = ? AND key = ?");
         let of_bucket = "WHERE store = ? AND bucket = ? AND sku >= ? AND sku <= ?";
+        let some_levels = "WHERE store = ? AND bucket = ? AND sku IN ?";
+        let some_sums = format!("{of_day} AND (hour_us, key) IN ?");
         let of_days = "WHERE store = ? AND dim = ? AND day >= ? AND day <= ?";
         let of_hours = "WHERE store = ? AND hour >= ? AND hour <= ?";
         let one_line = "WHERE store = ? AND terminal = ? AND epoch = ? AND seq = ? AND line = ?";
@@ -138,10 +143,13 @@ impl Reads {
             level: read_rows::<LevelRow>(client, "WHERE store = ? AND bucket = ? AND sku = ?")
                 .await?,
             levels: read_rows::<LevelRow>(client, of_bucket).await?,
+            levels_of: read_rows::<LevelRow>(client, some_levels).await?,
             rollup: read_rows::<RollupCells>(client, &one_sum).await?,
             rollups: read_rows::<RollupCells>(client, of_day).await?,
+            rollups_of: read_rows::<RollupCells>(client, &some_sums).await?,
             rollup_days: read_rows::<RollupDayRow>(client, of_days).await?,
             event_id: read_rows::<EventIdCells>(client, "WHERE event_id = ?").await?,
+            event_ids_of: read_rows::<EventIdCells>(client, "WHERE event_id IN ?").await?,
             event_ids: read_rows::<EventIdCells>(client, "").await?,
             quarantined: read_rows::<QuarantineCells>(client, one_line).await?,
             quarantine: read_rows::<QuarantineCells>(client, "WHERE store = ?").await?,

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use scylla::value::{CqlDate, CqlVarint};
-use till_core::{Dim, Rows as _};
-use till_protocol::id::{EventId, StoreId};
+use till_core::Dim;
+use till_protocol::id::StoreId;
 use till_scylla::schema::{self, Wish};
-use till_scylla::{CqlError, Tables};
+use till_scylla::{CqlError, ScyllaStore, Tables};
 use till_storage::cluster::Commit;
-use till_storage::conformance::{self, Fixture, Lacks, filled, sample};
+use till_storage::conformance::{self, Fixture, Lacks, filled};
 use till_storage::query::FactReader;
 use till_storage::suite::{self, Stand, retry_of, trade_of};
 use till_storage::views::{FlushBatch, StoreError, Views};
@@ -288,18 +288,8 @@ fn transactions_and_lines_that_count_add_up_to_the_sums() {
 }
 
 #[test]
-fn many_event_ids_are_looked_up_at_once() {
-    let cluster = Cluster::new("ids");
-    let mut flush = FlushBatch::default();
-    for n in 1..=300 {
-        flush.append(sample(n).unwrap());
-    }
-    cluster.write(&flush).unwrap();
-    let mut wanted: Vec<EventId> = flush.event_ids.iter().map(|(id, _)| *id).collect();
-    wanted.push(EventId::from_bytes([9; 16]));
-    let found = cluster.tables.event_ids_of(&wanted).unwrap();
-    let expected = flush.event_ids.iter().map(|(_, row)| Some(*row));
-    assert_eq!(found, expected.chain([None]).collect::<Vec<_>>());
-    let (first, row) = flush.event_ids[0];
-    assert_eq!(cluster.tables.event_id(&first).unwrap(), Some(row));
+fn rows_that_are_asked_for_together_are_what_they_are_one_by_one() {
+    let cluster = Cluster::new("at_once");
+    let store = ScyllaStore::open(Arc::new(cluster.world.another())).unwrap();
+    conformance::rows_at_once(&store).unwrap();
 }

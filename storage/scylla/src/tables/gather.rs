@@ -1,0 +1,245 @@
+//! Rows of many tables at once: what lies in one partition is asked for together, and all partitions side by side.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use scylla::response::PagingState;
+use scylla::statement::prepared::PreparedStatement;
+use till_core::{Dim, RollupKey, Space, Wants};
+use till_protocol::id::{StoreId, TerminalId};
+use till_storage::cluster::Found;
+use till_storage::views::StoreError;
+use tokio::task::JoinSet;
+
+use super::read::{Asked, Cells, damaged, page};
+use super::statements::Reads;
+use super::write::finished;
+use super::{IN_FLIGHT, Tables};
+use crate::client::Client;
+use crate::error::CqlError;
+use crate::rows::{
+    EventIdCells, LevelRow, NameRow, RollupCells, StoreCells, TerminalCells, bucket_of_rollup,
+    bucket_of_sku, date, dim_cell, part_of_store, signed, space_cell,
+};
+
+/// Keys of one partition that one statement asks for. ScyllaDB takes a hundred.
+const KEYS_MAX: usize = 64;
+/// Event ids that one statement asks for. Each is a partition, maybe on another node: whoever is asked has to gather them,
+/// which costs a server less than a statement each, and an engine far less.
+const IDS_MAX: usize = 16;
+
+/// What one statement asks for.
+#[derive(Debug)]
+enum Ask {
+    Store(StoreId),
+    Terminal(TerminalId),
+    Levels(StoreId, i32, Vec<i64>),
+    Sums(SumsOf, Vec<(i64, i64)>),
+    EventIds(Vec<Vec<u8>>),
+    Name(Space, u64),
+}
+
+/// The partition of a sum.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+struct SumsOf {
+    store: u32,
+    dim: Dim,
+    day: u16,
+    bucket: i32,
+}
+
+impl SumsOf {
+    fn new(key: &RollupKey) -> Self {
+        Self {
+            store: key.store,
+            dim: key.dim,
+            day: key.day,
+            bucket: bucket_of_rollup(key.dim, key.key),
+        }
+    }
+}
+
+fn asks_of(wants: &Wants) -> Vec<Ask> {
+    let mut asks: Vec<Ask> = Vec::new();
+    asks.extend(wants.stores.iter().copied().map(Ask::Store));
+    asks.extend(wants.terminals.iter().copied().map(Ask::Terminal));
+    let mut levels: BTreeMap<(StoreId, i32), Vec<i64>> = BTreeMap::new();
+    for (store, sku) in &wants.skus {
+        let place = (*store, bucket_of_sku(sku.get()));
+        levels
+            .entry(place)
+            .or_default()
+            .push(sku.get().cast_signed());
+    }
+    for ((store, bucket), skus) in levels {
+        let some = skus.chunks(KEYS_MAX);
+        asks.extend(some.map(|some| Ask::Levels(store, bucket, some.to_vec())));
+    }
+    let mut sums: BTreeMap<SumsOf, Vec<(i64, i64)>> = BTreeMap::new();
+    for key in &wants.rollups {
+        let within = (key.hour_us, key.key.cast_signed());
+        sums.entry(SumsOf::new(key)).or_default().push(within);
+    }
+    for (of, keys) in sums {
+        let some = keys.chunks(KEYS_MAX);
+        asks.extend(some.map(|some| Ask::Sums(of, some.to_vec())));
+    }
+    for some in wants.event_ids.chunks(IDS_MAX) {
+        let ids = some.iter().map(|id| id.to_bytes().to_vec());
+        asks.push(Ask::EventIds(ids.collect()));
+    }
+    let names = wants.names.iter();
+    asks.extend(names.map(|(space, id)| Ask::Name(*space, *id)));
+    asks
+}
+
+impl Tables {
+    /// Rows of many tables at once, each key once. Sixty-four statements are under way at a time.
+    ///
+    /// # Errors
+    /// [`StoreError`] when one of them cannot be read.
+    pub fn rows_of(&self, wants: &Wants) -> Result<Found, StoreError> {
+        let asks = asks_of(wants);
+        let found = Found::nothing_of(wants);
+        if asks.is_empty() {
+            return Ok(found);
+        }
+        let client = Arc::clone(self.cql.client());
+        let reads = Arc::clone(&self.reads);
+        self.cql.wait(gather(client, reads, asks, found))
+    }
+}
+
+async fn gather(
+    client: Arc<Client>,
+    reads: Arc<Reads>,
+    asks: Vec<Ask>,
+    mut found: Found,
+) -> Result<Found, StoreError> {
+    let mut under_way = JoinSet::new();
+    for ask in asks {
+        if under_way.len() >= IN_FLIGHT
+            && let Some(done) = under_way.join_next().await
+        {
+            put(&mut found, taken(done)?)?;
+        }
+        let (client, reads) = (Arc::clone(&client), Arc::clone(&reads));
+        under_way.spawn(async move { answer(&client, &reads, ask).await });
+    }
+    while let Some(done) = under_way.join_next().await {
+        put(&mut found, taken(done)?)?;
+    }
+    Ok(found)
+}
+
+/// Rows of one table.
+enum Rows {
+    Stores(Vec<StoreCells>),
+    Terminals(Vec<TerminalCells>),
+    Levels(StoreId, Vec<LevelRow>),
+    Sums(Vec<RollupCells>),
+    EventIds(Vec<EventIdCells>),
+    Names((Space, u64), Vec<NameRow>),
+}
+
+async fn answer(client: &Client, reads: &Reads, ask: Ask) -> Result<Rows, CqlError> {
+    Ok(match ask {
+        Ask::Store(store) => {
+            let key = (part_of_store(store), signed(store.get()));
+            Rows::Stores(all(client, &reads.store, "stores", key).await?)
+        }
+        Ask::Terminal(terminal) => {
+            let store = signed(terminal.store().get());
+            let key = (store, terminal.to_u64().cast_signed());
+            Rows::Terminals(all(client, &reads.terminal, "terminals", key).await?)
+        }
+        Ask::Levels(store, bucket, skus) => {
+            let keys = (signed(store.get()), bucket, skus);
+            let rows = all(client, &reads.levels_of, "levels", keys).await?;
+            Rows::Levels(store, rows)
+        }
+        Ask::Sums(of, keys) => {
+            let keys = (
+                signed(of.store),
+                dim_cell(of.dim),
+                date(of.day),
+                of.bucket,
+                keys,
+            );
+            Rows::Sums(all(client, &reads.rollups_of, "rollups", keys).await?)
+        }
+        Ask::EventIds(ids) => {
+            Rows::EventIds(all(client, &reads.event_ids_of, "event_ids", (ids,)).await?)
+        }
+        Ask::Name(space, id) => {
+            let key = (space_cell(space), id.cast_signed());
+            Rows::Names((space, id), all(client, &reads.name, "names", key).await?)
+        }
+    })
+}
+
+// Every page: a row that is on none of them is not there.
+async fn all<V: Asked, R: Cells>(
+    client: &Client,
+    statement: &PreparedStatement,
+    what: &'static str,
+    asked: V,
+) -> Result<Vec<R>, CqlError> {
+    let mut rows = Vec::new();
+    let mut from = PagingState::start();
+    loop {
+        let (some, next) = page(client, statement, what, asked.clone(), from).await?;
+        rows.extend(some);
+        match next {
+            Some(next) => from = next,
+            None => return Ok(rows),
+        }
+    }
+}
+
+fn taken(done: Result<Result<Rows, CqlError>, tokio::task::JoinError>) -> Result<Rows, StoreError> {
+    Ok(finished(done)?)
+}
+
+// Puts rows in their places.
+fn put(found: &mut Found, rows: Rows) -> Result<(), StoreError> {
+    match rows {
+        Rows::Stores(rows) => {
+            for cells in rows {
+                let (key, row) = cells.read().ok_or_else(|| damaged("stores"))?;
+                found.stores.insert(key, Some(row));
+            }
+        }
+        Rows::Terminals(rows) => {
+            for cells in rows {
+                let (key, row) = cells.read().ok_or_else(|| damaged("terminals"))?;
+                found.terminals.insert(key, Some(row));
+            }
+        }
+        Rows::Levels(store, rows) => {
+            for cells in rows {
+                let (sku, row) = cells.read().ok_or_else(|| damaged("levels"))?;
+                found.skus.insert((store, sku), Some(row));
+            }
+        }
+        Rows::Sums(rows) => {
+            for cells in rows {
+                let (key, row) = cells.read().ok_or_else(|| damaged("rollups"))?;
+                found.rollups.insert(key, Some(row));
+            }
+        }
+        Rows::EventIds(rows) => {
+            for cells in rows {
+                let (id, row) = cells.read().ok_or_else(|| damaged("event_ids"))?;
+                found.event_ids.insert(id.to_bytes(), Some(row));
+            }
+        }
+        // Where there are two, the smaller one, as in a single look-up.
+        Rows::Names(key, rows) => {
+            if let Some(first) = rows.into_iter().next() {
+                found.names.insert(key, Some(first.name));
+            }
+        }
+    }
+    Ok(())
+}
