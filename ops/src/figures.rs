@@ -32,6 +32,9 @@ pub struct Figures {
     pub stores: u64,
     /// The shards, by number.
     pub shards: Vec<ShardFigures>,
+    /// The store that the engine shares with others; `None` for an engine with rows of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<ClusterFigures>,
     /// What went wrong lately, newest first.
     pub problems: Vec<Problem>,
 }
@@ -189,4 +192,49 @@ pub struct Problem {
     pub text: String,
     /// What to do about it.
     pub hint: String,
+}
+
+/// An engine's part in a store that several share.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct ClusterFigures {
+    /// The store.
+    pub store: StoreFigures,
+    /// Slots that the stores of the chain are dealt to.
+    pub slots: u64,
+    /// Slots that this engine serves.
+    pub slots_open: u64,
+    /// Slots that it should serve.
+    pub slots_wanted: u64,
+    /// Slots that nobody serves.
+    pub slots_free: u64,
+    /// From the begin of a flush of a slot to its last row.
+    pub commit: AckFigures,
+    /// Pieces of dead engines' journals that wait for the owners of their slots.
+    pub handovers_waiting: u64,
+    /// Devices that were told of another engine.
+    pub redirects: u64,
+    /// The engines that live, this one among them.
+    pub engines: Vec<EngineFigures>,
+}
+
+/// An engine of a shared store, as it was last seen.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct EngineFigures {
+    /// Where devices reach it.
+    pub address: String,
+    /// Slots that it serves.
+    pub slots: u64,
+    /// Age of the oldest event that it has journalled and not committed.
+    pub lag_us: u64,
+    /// It gives its slots away.
+    pub leaving: bool,
+}
+
+/// Where a shared store is.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct StoreFigures {
+    /// Nodes that the engine was told of.
+    pub hosts: Vec<String>,
+    /// The keyspace.
+    pub keyspace: String,
 }

@@ -16,8 +16,9 @@ mod port; // routes and the listener
 pub use ask::{Answer, By, ParamError, Question, Topic, When, query_string};
 pub use engine::{Engine, EngineError};
 pub use figures::{
-    AckFigures, DiskFigures, EventFigures, Figures, FlushFigures, HotKey, JournalFigures,
-    MemoryFigures, Problem, SalesFigures, SessionFigures, ShardFigures,
+    AckFigures, ClusterFigures, DiskFigures, EngineFigures, EventFigures, Figures, FlushFigures,
+    HotKey, JournalFigures, MemoryFigures, Problem, SalesFigures, SessionFigures, ShardFigures,
+    StoreFigures,
 };
 pub use health::{Check, Health};
 pub use metrics::{METRICS, Metric};

@@ -12,7 +12,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-use crate::figures::{AckFigures, Figures, ShardFigures};
+use crate::figures::{AckFigures, ClusterFigures, EngineFigures, Figures, ShardFigures};
 
 /// Content type of the text form.
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -63,7 +63,7 @@ enum Read {
     Gauge(fn(&Figures) -> f64),
     Counters(&'static str, fn(&Figures) -> Vec<(String, u64)>),
     Gauges(&'static str, fn(&Figures) -> Vec<(String, f64)>),
-    Histogram(fn(&Figures) -> &AckFigures),
+    Histogram(fn(&Figures) -> Option<&AckFigures>),
 }
 
 /// Powers of two, in us, that bound the buckets of ack times: from 64 us to 67 s.
@@ -122,7 +122,7 @@ pub const METRICS: &[Metric] = &[
     metric(
         "tillstream_ack_seconds",
         "Time from the receipt of a frame to its ack",
-        Read::Histogram(|f| &f.ack),
+        Read::Histogram(|f| Some(&f.ack)),
     ),
     metric(
         "tillstream_connections",
@@ -188,6 +188,44 @@ pub const METRICS: &[Metric] = &[
         "tillstream_flush_rows",
         "Rows that the flush wrote",
         Read::Counter(|f| f.flush.rows),
+    ),
+    metric(
+        "tillstream_slots",
+        "Slots of the shared store, by whose they are; without one all are 0",
+        Read::Gauges("state", |f| {
+            let of = |read: fn(&ClusterFigures) -> u64| number(f.cluster.as_ref().map_or(0, read));
+            vec![
+                ("all".to_owned(), of(|c| c.slots)),
+                ("open".to_owned(), of(|c| c.slots_open)),
+                ("wanted".to_owned(), of(|c| c.slots_wanted)),
+                ("free".to_owned(), of(|c| c.slots_free)),
+            ]
+        }),
+    ),
+    metric(
+        "tillstream_commit_seconds",
+        "Time of a commit of a slot to the shared store, from the begin of its log to its last row",
+        Read::Histogram(|f| f.cluster.as_ref().map(|c| &c.commit)),
+    ),
+    metric(
+        "tillstream_handovers_waiting",
+        "Pieces of dead engines' journals that wait for the engines that have their slots",
+        Read::Gauge(|f| number(f.cluster.as_ref().map_or(0, |c| c.handovers_waiting))),
+    ),
+    metric(
+        "tillstream_redirects",
+        "Times that a device was sent to another engine",
+        Read::Counter(|f| f.cluster.as_ref().map_or(0, |c| c.redirects)),
+    ),
+    metric(
+        "tillstream_engine_lag_seconds",
+        "Age of the oldest event that an engine of the shared store has journalled and not committed",
+        Read::Gauges("engine", |f| by_engine(f, |one| seconds(one.lag_us))),
+    ),
+    metric(
+        "tillstream_engine_slots",
+        "Slots that each engine of the shared store serves",
+        Read::Gauges("engine", |f| by_engine(f, |one| number(one.slots))),
     ),
     metric(
         "tillstream_disk_free_bytes",
@@ -261,6 +299,13 @@ fn by_shard(figures: &Figures, read: fn(&ShardFigures) -> u64) -> Vec<(String, u
         .shards
         .iter()
         .map(|shard| (shard.shard.to_string(), read(shard)))
+        .collect()
+}
+
+fn by_engine(figures: &Figures, read: fn(&EngineFigures) -> f64) -> Vec<(String, f64)> {
+    let engines = figures.cluster.iter().flat_map(|cluster| &cluster.engines);
+    engines
+        .map(|one| (one.address.clone(), read(one)))
         .collect()
 }
 
@@ -346,7 +391,8 @@ fn encode(
             Ok(())
         }
         Read::Histogram(read) => {
-            let ack = read(figures);
+            let none = AckFigures::default();
+            let ack = read(figures).unwrap_or(&none);
             let buckets = buckets(ack);
             at.encode_histogram::<NoLabelSet>(seconds(ack.sum_us), ack.count, &buckets, None)
         }

@@ -2,6 +2,7 @@
 //!
 //! Everything here is pure: no I/O, no clock. A driver feeds it what the store answered and does what it says.
 
+mod chain;
 mod commit;
 mod found;
 mod log;
@@ -9,8 +10,10 @@ mod membership;
 mod row;
 mod slot;
 mod store;
+mod wishes;
 mod writer;
 
+pub use chain::ChainId;
 pub use commit::{Commit, INDEX_BITS, RECORDS_MAX};
 pub use found::Found;
 pub use log::{
@@ -20,6 +23,7 @@ pub use membership::{Duty, MemberConfig, Membership, Route};
 pub use row::{Change, Conditional, NodeId, NodeRow, SlotRow};
 pub use slot::{SLOTS_DEFAULT, SLOTS_MAX, slot_of};
 pub use store::{Decided, Handover, SharedStore};
+pub use wishes::{Wish, Wishes};
 pub use writer::{Action, Answer, Command, End, NotNow, SlotWriter};
 
 #[cfg(test)]

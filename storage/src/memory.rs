@@ -16,7 +16,7 @@ use till_protocol::id::{EventId, SkuId, StoreId, TerminalId};
 
 use crate::views::{FlushBatch, StoreError, Views, Visit, WriteViews};
 
-pub use cluster::MemoryCluster;
+pub use cluster::{MemoryCluster, Trouble};
 
 /// Rows in ordered maps.
 #[derive(Debug, Default)]

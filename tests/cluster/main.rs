@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
 mod history;
+mod operate;
 
 use std::path::Path;
 use std::process::{Command, Stdio};

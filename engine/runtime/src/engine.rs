@@ -1,6 +1,7 @@
 //! What all parts of a running engine share.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crossbeam::channel::bounded;
 use parking_lot::Mutex;
@@ -24,6 +25,7 @@ use crate::placement::{Commits, Place, Placement};
 use crate::registry::Registry;
 use crate::route::{Slot, shard_of};
 use crate::waiting::Waiting;
+use crate::watched::Watched;
 
 /// What all parts of a running engine share.
 pub(crate) struct Engine {
@@ -37,6 +39,8 @@ pub(crate) struct Engine {
     pub(crate) told: Arc<dyn FactReader>,
     pub(crate) views: Arc<dyn Views>,
     pub(crate) keeping: Keeping,
+    /// What passes between this engine and the shared store.
+    pub(crate) watched: Option<Arc<Watched>>,
     pub(crate) appender: Appender<Companion>,
     pub(crate) commit_stats: Arc<CommitStats>,
     pub(crate) names: NameBook,
@@ -83,15 +87,27 @@ impl Engine {
         }
     }
 
-    /// What a device of a store is told that is not served here; `None` where it is.
+    /// What a device is told in a session of a store that is not served here any more; `None` where it is.
     pub(crate) fn elsewhere(&self, store: StoreId) -> Option<Farewell> {
         if self.placement.is_here(store) {
             return None;
         }
+        // It may have come back in between: the device comes again.
+        Some(
+            self.not_greeted(store)
+                .unwrap_or(Farewell::Bye(Reason::Moved)),
+        )
+    }
+
+    /// What a device is told that says Hello for a store which this engine cannot speak for; `None` where it can.
+    pub(crate) fn not_greeted(&self, store: StoreId) -> Option<Farewell> {
         match self.placement.place(store) {
-            // It has come back in between: the device comes again.
-            Place::Here | Place::Nobody => Some(Farewell::Bye(Reason::Moved)),
-            Place::There(address) => Some(Farewell::Redirect(address)),
+            Place::Here => None,
+            Place::Nobody => Some(Farewell::Bye(Reason::Moved)),
+            Place::There(address) => {
+                self.figures.redirects.fetch_add(1, Ordering::Relaxed);
+                Some(Farewell::Redirect(address))
+            }
         }
     }
 

@@ -99,6 +99,8 @@ struct Round {
     /// Every shard takes part, so that the checkpoint may move.
     is_whole: bool,
     waiting: Vec<Sender<Result<u64, FlushError>>>,
+    /// They wait for its end, however it ends.
+    passing: Vec<Sender<()>>,
 }
 
 #[derive(Debug)]
@@ -170,6 +172,11 @@ impl Flusher {
                 self.waiting.push(reply.clone());
                 self.stop = Some(reply);
             }
+            Request::Pass(reply) => match &mut self.round {
+                Some(round) => round.passing.push(reply),
+                // Whoever asked may have given up.
+                None => drop(reply.send(())),
+            },
             Request::Restart(shard, reply) => {
                 if let Some(round) = &mut self.round {
                     round.expected.remove(&shard);
@@ -203,6 +210,7 @@ impl Flusher {
             parts: Vec::new(),
             is_whole,
             waiting: std::mem::take(&mut self.waiting),
+            passing: Vec::new(),
         });
     }
 
@@ -233,6 +241,9 @@ impl Flusher {
             Some(error) => Err(error.clone()),
             None => self.keep(round.parts, checkpoint),
         };
+        if let (None, Err(error)) = (&self.given_up, &result) {
+            self.tell_given_up(error);
+        }
         self.given_up = result.as_ref().err().cloned();
         self.took = began.elapsed();
         if result.is_ok() {
@@ -254,6 +265,22 @@ impl Flusher {
             // Whoever waited may have given up.
             let _gone = reply.send(answer.clone());
         }
+        for reply in round.passing {
+            let _gone = reply.send(());
+        }
+    }
+
+    fn tell_given_up(&self, error: &FlushError) {
+        if self.engine.is_draining() {
+            tracing::warn!(%error, "rows were not written; the next start makes up for it from the journal");
+            return;
+        }
+        tracing::error!(%error, "rows are written no more; nothing acknowledged is lost: start the engine again");
+        self.engine.figures.flush_state(FlushState::Failed);
+        self.engine.figures.problem(
+            &error.to_string(),
+            "Start the engine again; it makes up for it from the journal.",
+        );
     }
 
     fn keep(&mut self, parts: Vec<Part>, checkpoint: Option<u64>) -> Result<(), FlushError> {

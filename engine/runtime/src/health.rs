@@ -101,6 +101,10 @@ pub(crate) fn health(engine: &Engine) -> Health {
     };
     if let Some(cluster) = engine.keeping.cluster() {
         health.checks.push(heard(cluster.is_alive()));
+        let (open, wanted) = (cluster.open_slots(), cluster.wanted_slots());
+        health
+            .checks
+            .push(slots(open, wanted, cluster.store.slots()));
     }
     health
 }
@@ -119,6 +123,16 @@ fn heard(is_alive: bool) -> Check {
         ok: is_alive,
         reason: reason.to_owned(),
         hint,
+    }
+}
+
+// While it takes its slots over, devices find others or come again: no reason to send all of them elsewhere.
+fn slots(open: usize, wanted: u32, all: u32) -> Check {
+    Check {
+        name: "slots",
+        ok: true,
+        reason: format!("{open} of {all} slots are served here, {wanted} should be"),
+        hint: "",
     }
 }
 

@@ -24,6 +24,7 @@ mod flush;
 mod keeping;
 mod names;
 
+mod chain;
 mod cluster;
 
 mod query;
@@ -44,8 +45,11 @@ mod parts;
 mod recovery;
 mod retry;
 mod runtime;
+mod submit;
+mod watched;
 
-pub use cluster::{HandoverError, committed_mark, hand_over};
+pub use chain::ChainError;
+pub use cluster::{HandedOver, HandoverError, committed_mark, hand_over};
 pub use commit::OnPoison;
 pub use config::{
     Config, ConfigError, ConfigErrors, CqlConfig, KEYS, Key, Kind, NetworkConfig, Origin,
@@ -69,4 +73,6 @@ pub use recovery::{LostEnd, RecoveryError, StartReport};
 pub use registry::RegistryError;
 pub use retry::{Retried, RetryAllError};
 pub use runtime::{Handle, Runtime, StartError};
+pub use submit::{SubmitError, Submitted, submit};
 pub use upkeep::RetentionError;
+pub use watched::{Seen, Sight};

@@ -25,8 +25,9 @@ pub enum Place {
 
 /// Knows where stores are served.
 ///
-/// It is asked at each Hello, and [`is_here`](Self::is_here) for each message of a device at the moment when its shard
-/// turns to it: neither may block. Once it says that a store is not here, nothing of that store is applied any more but
+/// It is asked at each Hello at the moment when a shard answers it, and [`is_here`](Self::is_here) for each message of a
+/// device after that: neither may block. [`Place::Here`] is for an engine that surely knows how far the store's terminals
+/// are. `is_here` may stay true for longer: whoever is in a session was nowhere else since. Once it says that a store is not here, nothing of that store is applied any more but
 /// what a shard was at in that moment; whatever is put into the mailbox of a shard after that comes behind it.
 pub trait Placement: Send + Sync {
     /// Where a store is served now.

@@ -9,10 +9,11 @@ use ractor::ActorRef;
 use till_core::{Counters, Violations};
 use till_protocol::code::Reason;
 use till_protocol::id::{StoreId, TerminalId};
+use tokio::sync::oneshot;
 
 use crate::admission::Gate;
 use crate::gateway::session::Session;
-use crate::shard_actor::ShardMessage;
+use crate::shard_actor::{ShardMessage, Which};
 
 /// A shard from outside: the way in, its permits, its sessions and its figures. It outlives restarts of the actor.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub(crate) struct Slot {
     pub(crate) dirty_rows_max: usize,
     pub(crate) published: Mutex<Published>,
     actor: RwLock<Standing>,
+    /// Stores that have left while the actor did not run: what it starts from may still have them.
+    missed: Mutex<Vec<Which>>,
     sessions: Mutex<HashMap<u64, Arc<Session>>>,
     /// Terminals of which nothing is taken until the engine starts again, with the reason.
     parked: Mutex<BTreeMap<TerminalId, String>>,
@@ -60,6 +63,7 @@ impl Slot {
             dirty_rows_max,
             published: Mutex::default(),
             actor: RwLock::new(Standing::Starting),
+            missed: Mutex::default(),
             sessions: Mutex::default(),
             parked: Mutex::default(),
             in_flight: AtomicUsize::new(0),
@@ -81,8 +85,28 @@ impl Slot {
         matches!(&*self.actor.read(), Standing::Parked)
     }
 
+    /// Lets the shard forget stores that have left. `None` where it does not run: it forgets them before anything else then.
+    pub(crate) fn release(&self, which: &Which) -> Option<oneshot::Receiver<()>> {
+        // No new actor may come between the look and the note.
+        let standing = self.actor.write();
+        if let Standing::Running(actor) = &*standing {
+            let (message, done) = release(which.clone());
+            if actor.cast(message).is_ok() {
+                return Some(done);
+            }
+        }
+        self.missed.lock().push(which.clone());
+        None
+    }
+
     pub(crate) fn run(&self, actor: ActorRef<ShardMessage>) {
-        *self.actor.write() = Standing::Running(actor);
+        let mut standing = self.actor.write();
+        for which in self.missed.lock().drain(..) {
+            // One that has fallen already starts again, and is told again by whoever waits for it.
+            let _fell = actor.cast(release(which).0);
+        }
+        *standing = Standing::Running(actor);
+        drop(standing);
         self.gate.pause(false);
     }
 
@@ -175,6 +199,11 @@ impl Slot {
     pub(crate) fn rows_waiting(&self) -> usize {
         self.in_flight.load(Ordering::Relaxed)
     }
+}
+
+fn release(which: Which) -> (ShardMessage, oneshot::Receiver<()>) {
+    let (reply, done) = oneshot::channel();
+    (ShardMessage::Release { which, reply }, done)
 }
 
 /// The shard of a store. Nothing on disk depends on it.

@@ -75,6 +75,12 @@ pub enum StartError {
     /// The journal's thread does not start.
     #[error(transparent)]
     Commit(#[from] CommitError),
+    /// The data folder has been that of one of several engines on a shared store.
+    #[error(
+        "{0} is the data folder of an engine that shares a store with others: its journal holds what is not committed there, \
+         and nothing else. Start it with that store, or give another folder"
+    )]
+    OfCluster(PathBuf),
     /// The configuration names a shared store, and the caller gave none.
     #[error("store.kind is scylla, and no store was given to the engine")]
     NoStore,
@@ -202,6 +208,7 @@ impl Runtime {
             told: opened.told,
             views: opened.views,
             keeping: opened.keeping.clone(),
+            watched: opened.watched,
             appender: committer.appender(),
             commit_stats: committer.stats(),
             registry,

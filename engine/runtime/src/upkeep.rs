@@ -8,7 +8,9 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 use thiserror::Error;
 use till_embedded::{EmbeddedConfig, EmbeddedViews};
 use till_storage::journal::Lsn;
+use till_storage::memory::MemoryViews;
 
+use crate::cluster::Cluster;
 use crate::engine::Engine;
 use crate::flush::FlushError;
 use crate::recovery::RecoveryError;
@@ -73,6 +75,11 @@ fn run(engine: &Engine, stopped: &Receiver<()>) {
         .recv_timeout(LOOK)
         .is_err_and(|error| error.is_timeout())
     {
+        if let Some(cluster) = engine.keeping.cluster()
+            && let Err(error) = drop_committed(engine, cluster)
+        {
+            tracing::warn!(%error, "segments that are in the shared store stay for now");
+        }
         let segments = engine.journal.segments();
         let now_sealed = segments
             .iter()
@@ -106,6 +113,9 @@ pub(crate) fn retain(engine: &Engine) -> Result<Option<Lsn>, RetentionError> {
     let Some(days) = engine.config.retention_days else {
         return Ok(None);
     };
+    if let Some(cluster) = engine.keeping.cluster() {
+        return drop_committed(engine, cluster);
+    }
     let before = now().us().saturating_sub(i64::from(days) * DAY_US);
     retain_before(engine, before)
 }
@@ -115,6 +125,9 @@ pub(crate) fn retain_before(
     engine: &Engine,
     received_before_us: i64,
 ) -> Result<Option<Lsn>, RetentionError> {
+    if let Some(cluster) = engine.keeping.cluster() {
+        return drop_committed(engine, cluster);
+    }
     engine.waiting.may_drop()?;
     let _alone = engine.retention.lock();
     // Rows that end before the base would have to be made anew at the next start: the base is made where they end.
@@ -142,4 +155,22 @@ pub(crate) fn retain_before(
         tracing::warn!(%error, "a folder of a finished retention run stays until the next one");
     }
     Ok(kept?)
+}
+
+/// Drops the segments of one of several engines whose every record is committed: they are facts of the shared store, and
+/// nothing has to stand in for them here. How long facts stay is for that store to say.
+fn drop_committed(engine: &Engine, cluster: &Cluster) -> Result<Option<Lsn>, RetentionError> {
+    let _alone = engine.retention.lock();
+    let marked = cluster.marked();
+    let segments = engine.journal.segments();
+    let spent = segments
+        .iter()
+        .filter(|one| one.sealed && one.end <= marked);
+    let Some(end) = spent.map(|one| one.end).max() else {
+        return Ok(None);
+    };
+    till_storage::base::write(&engine.journal, &MemoryViews::new(), end)?;
+    let dropped = engine.journal.drop_before(end);
+    dropped.map_err(till_storage::base::FoldError::from)?;
+    Ok(Some(end))
 }

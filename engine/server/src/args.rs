@@ -10,7 +10,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::SignedDuration;
 
 pub(crate) use cluster::{
-    ApplyArgs, ClusterArgs, SchemaCommand, SchemaStatusArgs, ShardsCommand, SharedArgs,
+    ApplyArgs, ClusterArgs, DrainArgs, MoveArgs, SchemaCommand, SchemaStatusArgs, ShardsCommand,
+    ShardsListArgs, SharedArgs, SubmitArgs, UntilArgs,
 };
 
 /// Takes in everything that happens at a chain's tills, makes it durable and answers questions about it.
@@ -71,6 +72,8 @@ pub(crate) enum Command {
     /// Which engine serves which slots of a shared store
     #[command(subcommand)]
     Shards(ShardsCommand),
+    /// Hand over what the journal of an engine has that will never run again
+    Submit(SubmitArgs),
     /// The metrics that /metrics shows
     #[command(subcommand)]
     Metrics(MetricsCommand),

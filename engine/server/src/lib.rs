@@ -19,10 +19,12 @@ mod query; // questions
 mod ready; // where the engine is reached
 mod rebuild; // every derived row again
 mod schema; // the tables of a cluster
-mod serve;
-mod shared; // the engine
+mod serve; // the engine
+mod shards; // who serves what, and who shall
+mod shared; // the store of several engines
 mod source; // who answers a question
 mod stop; // when to drain
+mod submit; // the journal of a dead engine
 mod table; // rows for people
 
 use std::ffi::OsString;
@@ -103,7 +105,8 @@ fn command(cli: Cli) -> anyhow::Result<()> {
         Command::Inspect(InspectCommand::Journal(args)) => inspect::run(&args),
         Command::Query(command) => query::run(command),
         Command::Schema(command) => schema::run(&command),
-        Command::Shards(command) => shared::shards(&command),
+        Command::Shards(command) => shards::run(&command),
+        Command::Submit(args) => submit::run(&args),
         Command::Metrics(MetricsCommand::List { json }) => metrics(json),
     }
 }

@@ -112,7 +112,7 @@ fn show(topic: Topic, pairs: &[(String, String)], ask: &AskArgs) -> anyhow::Resu
         "{} from {}; {}",
         output::counted(rows.len(), "row"),
         source.words(),
-        freshness(answer.get("freshness"))
+        freshness(answer.get("freshness"), source.is_shared())
     ));
     Ok(())
 }
@@ -164,8 +164,9 @@ const fn nothing(topic: Topic) -> &'static str {
     }
 }
 
-/// What an answer includes, in words. Whoever answers brings the rows up to the journal first.
-fn freshness(freshness: Option<&Value>) -> String {
+/// What an answer includes, in words. A folder or an engine brings its rows up to the journal first. The store that engines
+/// share has what they have committed, and no journal of its own.
+fn freshness(freshness: Option<&Value>, is_shared: bool) -> String {
     let field = |name: &str| freshness.and_then(|fresh| fresh.get(name));
     let incomplete = field("incomplete_hours").and_then(Value::as_array);
     let incomplete = incomplete.map_or_else(String::new, |hours| {
@@ -175,7 +176,39 @@ fn freshness(freshness: Option<&Value>) -> String {
             if hours.len() == 1 { "is" } else { "are" },
         )
     });
-    let position =
-        field("applied_lsn").map_or_else(String::new, |lsn| format!(" (journal position {lsn})"));
+    if is_shared {
+        return format!(
+            "includes everything committed before the question, and nothing that an engine has only journalled{incomplete}"
+        );
+    }
+    let position = field("applied_lsn").filter(|lsn| lsn.as_u64() != Some(0));
+    let position = position.map_or_else(String::new, |lsn| format!(" (journal position {lsn})"));
     format!("includes everything acknowledged before the question{position}{incomplete}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_of_the_shared_store_speaks_of_commits_and_of_no_journal_position() {
+        let none = serde_json::json!({ "applied_lsn": 0, "journal_lsn": 0 });
+        let words = freshness(Some(&none), true);
+        assert!(words.contains("committed before the question"), "{words}");
+        assert!(!words.contains("position"), "{words}");
+        let hours = serde_json::json!({ "incomplete_hours": [{ "store": 1, "hour": "h" }] });
+        assert!(freshness(Some(&hours), true).contains("1 hour across a bound is incomplete"));
+    }
+
+    #[test]
+    fn an_answer_of_a_folder_names_the_journal_position_that_it_includes() {
+        let some = serde_json::json!({ "applied_lsn": 4_711 });
+        let words = freshness(Some(&some), false);
+        assert!(
+            words.contains("acknowledged before the question (journal position 4711)"),
+            "{words}"
+        );
+        let none = serde_json::json!({ "applied_lsn": 0 });
+        assert!(!freshness(Some(&none), false).contains("position"));
+    }
 }

@@ -1,16 +1,15 @@
 //! The store that several engines share, as the commands use it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use till_ops::{Answer, Question};
 use till_runtime::{CqlConfig, Query, Reply, answer_from};
 use till_scylla::ScyllaStore;
-use till_storage::cluster::{NodeId, NodeRow, SharedStore as _, SlotRow};
+use till_storage::cluster::SharedStore as _;
 
 use crate::answer::{Knows, answer};
-use crate::args::{ClusterArgs, ShardsCommand};
-use crate::{output, schema, table};
+use crate::args::ClusterArgs;
+use crate::schema;
 
 /// A keyspace that is asked without an engine.
 #[derive(Debug)]
@@ -24,6 +23,11 @@ impl Keyspace {
     pub(crate) fn open(args: &ClusterArgs) -> anyhow::Result<Self> {
         let cql = Arc::new(schema::connect(args)?);
         Ok(Self(ScyllaStore::open(cql)?))
+    }
+
+    /// The store itself.
+    pub(crate) fn into_store(self) -> ScyllaStore {
+        self.0
     }
 
     /// Answers a question with everything that is committed.
@@ -56,36 +60,4 @@ pub(crate) fn of_config(config: &CqlConfig) -> anyhow::Result<Arc<ScyllaStore>> 
         ca: config.ca.clone(),
     };
     Ok(Arc::new(Keyspace::open(&args)?.0))
-}
-
-/// Shows who serves which slots.
-///
-/// # Errors
-/// What keeps the store from answering.
-pub(crate) fn shards(command: &ShardsCommand) -> anyhow::Result<()> {
-    let ShardsCommand::List(args) = command;
-    let store = Keyspace::open(&args.cluster)?.0;
-    let nodes = store.nodes()?;
-    let lags: BTreeMap<NodeId, &NodeRow> = nodes.iter().map(|node| (node.node, node)).collect();
-    let rows: Vec<_> = store
-        .all_slots()?
-        .iter()
-        .map(|slot| row(slot, &lags))
-        .collect();
-    if args.json {
-        return output::json(&serde_json::json!({ "rows": rows }));
-    }
-    table::lines(&rows).iter().try_for_each(output::line)
-}
-
-fn row(slot: &SlotRow, nodes: &BTreeMap<NodeId, &NodeRow>) -> serde_json::Value {
-    let node = slot.owner.map(|owner| owner.to_string());
-    let lag = slot.owner.and_then(|owner| nodes.get(&owner));
-    serde_json::json!({
-        "slot": slot.slot,
-        "node": node,
-        "address": slot.address,
-        "epoch": slot.epoch,
-        "lag_s": lag.map(|node| node.lag.as_secs_f64()),
-    })
 }

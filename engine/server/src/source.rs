@@ -123,6 +123,11 @@ impl Source {
         }
     }
 
+    /// Whether answers come from the store that engines share, past every engine.
+    pub(crate) const fn is_shared(&self) -> bool {
+        matches!(self, Self::Shared(_))
+    }
+
     /// In words, for the line about freshness.
     pub(crate) fn words(&self) -> String {
         match self {

@@ -40,7 +40,7 @@ fn labels_have_few_values_and_name_nobody() {
     for metric in METRICS {
         if let Some(label) = metric.label() {
             assert!(
-                ["version", "outcome", "shard", "currency"].contains(&label),
+                ["version", "outcome", "shard", "currency", "state", "engine"].contains(&label),
                 "{}: {label}",
                 metric.name
             );
@@ -102,4 +102,44 @@ fn the_histogram_has_the_same_buckets_before_the_first_frame() {
     let idle = bounds(&render(&idle).unwrap());
     assert_eq!(idle.len(), 22, "{idle:?}");
     assert_eq!(idle, bounds(&rendered()));
+}
+
+#[test]
+fn a_shared_store_is_shown_by_its_slots_commits_and_engines() {
+    let mut figures = Still::default().figures();
+    figures.cluster = Some(ClusterFigures {
+        slots: 16,
+        slots_open: 7,
+        slots_wanted: 8,
+        slots_free: 1,
+        commit: AckFigures {
+            count: 3,
+            sum_us: 30_000,
+            buckets: vec![(16_384, 3)],
+            ..AckFigures::default()
+        },
+        handovers_waiting: 2,
+        redirects: 5,
+        engines: vec![EngineFigures {
+            address: "10.0.0.1:7880".to_owned(),
+            slots: 8,
+            lag_us: 1_500_000,
+            leaving: false,
+        }],
+        ..ClusterFigures::default()
+    });
+    let text = render(&figures).unwrap();
+    for line in [
+        "tillstream_slots{state=\"all\"} 16.0",
+        "tillstream_slots{state=\"open\"} 7.0",
+        "tillstream_slots{state=\"wanted\"} 8.0",
+        "tillstream_slots{state=\"free\"} 1.0",
+        "tillstream_commit_seconds_count 3",
+        "tillstream_handovers_waiting 2.0",
+        "tillstream_redirects_total 5",
+        "tillstream_engine_lag_seconds{engine=\"10.0.0.1:7880\"} 1.5",
+        "tillstream_engine_slots{engine=\"10.0.0.1:7880\"} 8.0",
+    ] {
+        assert!(text.contains(&format!("{line}\n")), "{line}:\n{text}");
+    }
 }

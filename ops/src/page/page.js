@@ -221,6 +221,25 @@ function showShards(f) {
   }), "No shard runs.");
 }
 
+// An engine with rows of its own has no such part.
+function showCluster(c) {
+  byId("cluster").hidden = !c;
+  if (!c) return;
+  const parts = [
+    `${whole.format(c.slots_open)} of ${whole.format(c.slots)} slots here, ${whole.format(c.slots_wanted)} wanted`,
+    c.slots_free ? `${whole.format(c.slots_free)} are nobody's` : "",
+    c.commit.count ? `commit p50 ${micros(c.commit.p50_us)}, p99 ${micros(c.commit.p99_us)} since the start` : "nothing was committed yet",
+    `${whole.format(c.redirects)} devices sent elsewhere`,
+    c.handovers_waiting ? `${whole.format(c.handovers_waiting)} pieces of dead engines wait` : "",
+  ];
+  show("cluster-note", parts.filter(Boolean).join(" · "));
+  fill("engines", c.engines.map((e) => {
+    const lag = cell(e.lag_us ? micros(e.lag_us) : "–", true);
+    lag.classList.toggle("warn-text", e.lag_us > 1e7);
+    return row(cell(e.address + (e.leaving ? " · leaving" : "")), cell(whole.format(e.slots), true), lag);
+  }), "No engine was seen yet.");
+}
+
 function showProblems(f) {
   const items = f.problems.slice(0, 8).map((p) => {
     const li = document.createElement("li");
@@ -269,6 +288,7 @@ async function refresh() {
     showTiles(f);
     showBooks(f.events);
     showShards(f);
+    showCluster(f.cluster);
     showProblems(f);
     before = f;
     const asked = performance.now();

@@ -12,7 +12,7 @@ use thiserror::Error;
 #[non_exhaustive]
 pub enum CqlError {
     /// None of the nodes that were named could be spoken to; each with what it said.
-    #[error("no node of the cluster answers: {0}")]
+    #[error("no node of the cluster can be used: {0}")]
     Unreachable(Tried),
     /// The server lacks what the tables and statements need.
     #[error("{server} is too old: {least} or later is needed")]

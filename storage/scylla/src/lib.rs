@@ -16,6 +16,7 @@ mod slots; // who serves what, and the logs of flushes
 mod store; // all of it, as engines share it
 mod tables; // commits in, rows and facts out
 mod tls; // authorities
+mod wishes; // what operators want
 
 pub use client::{Client, Purpose};
 pub use config::{CONNECT_TIMEOUT, Credentials, Keyspace, ScyllaConfig, ScyllaConfigError};

@@ -1,5 +1,6 @@
 //! Connecting, and waiting for the cluster from threads that block.
 
+mod cause;
 mod connect;
 
 use std::fmt;

@@ -16,6 +16,7 @@ use uuid::Uuid;
 use crate::client::{Client, Purpose};
 use crate::error::CqlError;
 use crate::handover::HandoverStatements;
+use crate::wishes::WishStatements;
 
 /// The one partition of all nodes: there are a few dozen at most.
 const NODES: i32 = 0;
@@ -40,6 +41,7 @@ pub(crate) struct Slots {
     set: PreparedStatement,
     setting: PreparedStatement,
     pub(crate) handover: HandoverStatements,
+    pub(crate) wishes: WishStatements,
 }
 
 type SlotColumns = (
@@ -76,6 +78,7 @@ impl Slots {
         setting.set_consistency(Consistency::LocalSerial);
         Ok(Self {
             handover: HandoverStatements::prepare(client).await?,
+            wishes: WishStatements::prepare(client).await?,
             setting,
             set: change(format!(
                 "INSERT INTO {settings} (name, value) VALUES (?, ?) IF NOT EXISTS"
@@ -137,9 +140,22 @@ impl Slots {
         if let Err(error) = set {
             tracing::debug!(%error, "the chain's key may not have been written");
         }
+        let key = self.known_chain_key(client).await?;
+        key.ok_or_else(|| CqlError::answer("settings", "the chain's key is not there"))
+    }
+
+    /// The key that all nodes share, if one has set it.
+    pub(crate) async fn known_chain_key(
+        &self,
+        client: &Client,
+    ) -> Result<Option<[u8; 32]>, CqlError> {
         let found = rows_of::<(String,)>(client, "settings", &self.setting, (CHAIN_KEY,)).await?;
-        let key = found.into_iter().next().and_then(|(text,)| unhex(&text));
-        key.ok_or_else(|| CqlError::answer("settings", "the chain's key is not there, or none"))
+        let Some((text,)) = found.into_iter().next() else {
+            return Ok(None);
+        };
+        let key = unhex(&text);
+        let odd = || CqlError::answer("settings", "what stands for the chain's key is none");
+        key.ok_or_else(odd).map(Some)
     }
 
     /// The rows of all slots, by slot.

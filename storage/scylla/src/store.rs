@@ -6,7 +6,7 @@ use bytes::Bytes;
 use till_core::{Space, Wants};
 use till_storage::cluster::{
     Commit, Conditional, Decided, Found, Handover, Log, LogKey, NodeId, NodeRow, SharedStore,
-    SlotRow,
+    SlotRow, Wish, Wishes,
 };
 use till_storage::query::FactReader;
 use till_storage::views::{FlushBatch, StoreError, Views};
@@ -91,6 +91,10 @@ impl SharedStore for ScyllaStore {
         self.run(move |slots, client| async move { slots.chain_key(&client, proposed).await })
     }
 
+    fn known_chain_key(&self) -> Result<Option<[u8; 32]>, StoreError> {
+        self.run(|slots, client| async move { slots.known_chain_key(&client).await })
+    }
+
     fn all_slots(&self) -> Result<Vec<SlotRow>, StoreError> {
         self.run(|slots, client| async move { slots.all(&client).await })
     }
@@ -102,6 +106,15 @@ impl SharedStore for ScyllaStore {
     fn decide(&self, wish: &Conditional) -> Result<Decided, StoreError> {
         let wish = wish.clone();
         self.run(move |slots, client| async move { slots.decide(&client, &wish).await })
+    }
+
+    fn wishes(&self) -> Result<Wishes, StoreError> {
+        self.run(|slots, client| async move { slots.wishes.all(&client).await })
+    }
+
+    fn wish(&self, wish: &Wish) -> Result<(), StoreError> {
+        let wish = wish.clone();
+        self.run(move |slots, client| async move { slots.wishes.change(&client, &wish).await })
     }
 
     fn nodes(&self) -> Result<Vec<NodeRow>, StoreError> {

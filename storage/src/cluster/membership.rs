@@ -5,12 +5,15 @@
 //! the second at least a lease apart, show the same beat. A node stops serving before that, a lease less a tenth after the
 //! beginning of its last beat that was acknowledged: clocks may run differently by that much.
 
+mod plan;
 mod share;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::row::{NodeId, NodeRow, SlotRow};
+use super::wishes::Wishes;
+use plan::Kept;
 
 /// What a node is told about itself.
 #[derive(Clone, Debug)]
@@ -45,6 +48,11 @@ pub enum Duty {
         /// Number of the read.
         read: u64,
     },
+    /// Read all wishes at a quorum. Answer: [`Membership::wishes_read`]; nothing if it failed.
+    ReadWishes {
+        /// Number of the read.
+        read: u64,
+    },
     /// Take a slot, with a [`super::SlotWriter`]. Answer: [`Membership::taken`] or [`Membership::ended`].
     Acquire(SlotRow),
     /// Close the slot, commit what it has, and give it up. Answer: [`Membership::ended`].
@@ -73,6 +81,7 @@ pub enum Route {
 #[derive(Clone, Debug)]
 struct Peer {
     beat: u64,
+    address: String,
     is_leaving: bool,
     /// When a read that showed this beat first had ended.
     since: Duration,
@@ -105,6 +114,7 @@ struct Seen {
 #[derive(Debug)]
 pub struct Membership {
     config: MemberConfig,
+    born: Duration,
     now: Duration,
     beat: u64,
     /// Beats on their way: when each was begun.
@@ -116,17 +126,25 @@ pub struct Membership {
     peers: BTreeMap<NodeId, Peer>,
     slots: BTreeMap<u32, Seen>,
     held: BTreeMap<u32, Held>,
-    /// When the read of nodes and that of slots that are on their way were begun.
+    /// What operators want; `None` before it was read.
+    wishes: Option<Wishes>,
+    /// Slots that this node has although they shall be elsewhere.
+    kept: BTreeMap<u32, Kept>,
+    /// When the read of nodes, that of slots and that of wishes that are on their way were begun.
     read: u64,
     nodes_read: Option<(u64, Duration)>,
     slots_read: Option<(u64, Duration)>,
+    wishes_read: Option<(u64, Duration)>,
     beat_due: Duration,
     nodes_due: Duration,
     slots_due: Duration,
+    wishes_due: Duration,
     /// Until when slots are looked at more often.
     restless_until: Duration,
     /// Since when this node has had more slots than any should have.
     crowded_since: Option<Duration>,
+    /// Slots that this node should have.
+    wanted: u32,
     out: Vec<Duty>,
 }
 
@@ -135,6 +153,7 @@ impl Membership {
     pub fn new(config: MemberConfig, now: Duration) -> Self {
         Self {
             config,
+            born: now,
             now,
             beat: 0,
             beats: BTreeMap::new(),
@@ -144,14 +163,19 @@ impl Membership {
             peers: BTreeMap::new(),
             slots: BTreeMap::new(),
             held: BTreeMap::new(),
+            wishes: None,
+            kept: BTreeMap::new(),
             read: 0,
             nodes_read: None,
             slots_read: None,
+            wishes_read: None,
             beat_due: now,
             nodes_due: now,
             slots_due: now,
+            wishes_due: now,
             restless_until: now,
             crowded_since: None,
+            wanted: 0,
             out: Vec::new(),
         }
     }
@@ -188,18 +212,30 @@ impl Membership {
             self.beat_due = now.saturating_add(self.share_of_lease(5));
             self.beat_now(now);
         }
+        let next = now.saturating_add(self.share_of_lease(10));
+        if now >= self.wishes_due {
+            self.wishes_due = next;
+            let read = self.next_read();
+            self.wishes_read = Some((read, now));
+            self.out.push(Duty::ReadWishes { read });
+        }
         if now >= self.nodes_due {
-            self.nodes_due = now.saturating_add(self.share_of_lease(10));
-            self.read = self.read.saturating_add(1);
-            self.nodes_read = Some((self.read, now));
-            self.out.push(Duty::ReadNodes { read: self.read });
+            self.nodes_due = next;
+            let read = self.next_read();
+            self.nodes_read = Some((read, now));
+            self.out.push(Duty::ReadNodes { read });
         }
         if now >= self.slots_due {
-            self.slots_due = now.saturating_add(self.share_of_lease(10));
-            self.read = self.read.saturating_add(1);
-            self.slots_read = Some((self.read, now));
-            self.out.push(Duty::ReadSlots { read: self.read });
+            self.slots_due = next;
+            let read = self.next_read();
+            self.slots_read = Some((read, now));
+            self.out.push(Duty::ReadSlots { read });
         }
+    }
+
+    const fn next_read(&mut self) -> u64 {
+        self.read = self.read.saturating_add(1);
+        self.read
     }
 
     // Every entry comes by here: the suspension is noticed before anything that would hide it.
@@ -267,14 +303,16 @@ impl Membership {
 
     fn see(&mut self, row: &NodeRow, now: Duration) {
         let is_former = self.config.former == Some(row.node);
-        let peer = self.peers.entry(row.node).or_insert(Peer {
+        let peer = self.peers.entry(row.node).or_insert_with(|| Peer {
             beat: row.beat,
+            address: row.address.clone(),
             is_leaving: row.is_leaving,
             since: now,
             is_dead: is_former,
             dead_by: 0,
         });
         peer.is_leaving = row.is_leaving;
+        peer.address.clone_from(&row.address);
         if row.beat > peer.beat {
             peer.beat = row.beat;
             peer.since = now;
@@ -298,12 +336,26 @@ impl Membership {
         self.decide();
     }
 
+    /// What operators want, as a read gave it.
+    pub fn wishes_read(&mut self, now: Duration, read: u64, wishes: &Wishes) {
+        self.note(now);
+        if self
+            .wishes_read
+            .take_if(|(number, _)| *number == read)
+            .is_some()
+        {
+            self.wishes = Some(wishes.clone());
+            self.decide();
+        }
+    }
+
     fn see_slot(&mut self, row: &SlotRow) {
         if let Some(owner) = row.owner.filter(|owner| *owner != self.config.me) {
             // An owner whose row is gone has a lease of patience from now on.
             let is_former = self.config.former == Some(owner);
-            self.peers.entry(owner).or_insert(Peer {
+            self.peers.entry(owner).or_insert_with(|| Peer {
                 beat: 0,
+                address: row.address.clone(),
                 is_leaving: true,
                 since: self.now,
                 is_dead: is_former,
@@ -364,6 +416,11 @@ impl Membership {
         self.beat_due = now;
         self.note(now);
         self.decide();
+    }
+
+    /// Slots that this node should have, when it last looked.
+    pub const fn wanted(&self) -> u32 {
+        self.wanted
     }
 
     /// Where a slot is.

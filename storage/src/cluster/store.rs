@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use till_core::{Record, Space, Wants};
 
-use super::{Commit, Conditional, Found, Log, LogKey, NodeId, NodeRow, SlotRow};
+use super::{Commit, Conditional, Found, Log, LogKey, NodeId, NodeRow, SlotRow, Wish, Wishes};
 use crate::query::FactReader;
 use crate::views::{StoreError, Views};
 
@@ -52,6 +52,12 @@ pub trait SharedStore: Send + Sync {
     /// See [`Self::all_slots`].
     fn chain_key(&self, proposed: [u8; 32]) -> Result<[u8; 32], StoreError>;
 
+    /// That key, if any engine has ever worked on this store.
+    ///
+    /// # Errors
+    /// See [`Self::all_slots`].
+    fn known_chain_key(&self) -> Result<Option<[u8; 32]>, StoreError>;
+
     /// The rows of all slots. May be a little old.
     ///
     /// # Errors
@@ -69,6 +75,18 @@ pub trait SharedStore: Send + Sync {
     /// # Errors
     /// [`StoreError`]: whether it happened is unknown.
     fn decide(&self, wish: &Conditional) -> Result<Decided, StoreError>;
+
+    /// What operators want. May be a little old.
+    ///
+    /// # Errors
+    /// See [`Self::all_slots`].
+    fn wishes(&self) -> Result<Wishes, StoreError>;
+
+    /// Changes what operators want. The same once more changes nothing.
+    ///
+    /// # Errors
+    /// See [`Self::all_slots`].
+    fn wish(&self, wish: &Wish) -> Result<(), StoreError>;
 
     /// The signs of life of all nodes. May be a little old.
     ///

@@ -185,6 +185,8 @@ pub struct SlotWriter {
     suspensions: u64,
     wants_renewal: bool,
     is_leaving: bool,
+    /// What was wrong with the log of the last flush, unless the slot has gone.
+    doubt: Option<LogError>,
     out: Vec<Command>,
 }
 
@@ -204,6 +206,7 @@ impl SlotWriter {
             suspensions: 0,
             wants_renewal: false,
             is_leaving: false,
+            doubt: None,
             out: Vec::new(),
         };
         writer.swap(writer.acquire());

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use till_core::{Space, Wants};
@@ -12,7 +13,7 @@ use till_protocol::id::{StoreId, TerminalId};
 use super::MemoryViews;
 use crate::cluster::{
     Commit, Conditional, Decided, Found, Handover, Log, LogKey, NodeId, NodeRow, SharedStore,
-    SlotRow, slot_of,
+    SlotRow, Wish, Wishes, slot_of,
 };
 use crate::facts::Fact;
 use crate::journal::Lsn;
@@ -21,14 +22,27 @@ use crate::query::{FactReader, VisitFact};
 use crate::rebuild::store_of;
 use crate::views::{FlushBatch, StoreError, Views, WriteViews as _};
 
-/// Rows, facts and slots in memory, shared by reference.
+/// Rows, facts and slots in memory, and a way to them.
 pub struct MemoryCluster {
     slots: u32,
     views: Arc<MemoryViews>,
     facts: Arc<MemoryFacts>,
-    state: Mutex<State>,
+    state: Arc<Mutex<State>>,
     /// Nothing is answered while this is set.
     is_away: AtomicBool,
+    trouble: Mutex<Trouble>,
+    dice: AtomicU64,
+}
+
+/// What goes wrong with a store that is not well, for tests of those who use it.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Trouble {
+    /// Of 1,000 calls so many fail before they have done anything.
+    pub fails: u32,
+    /// Of 1,000 changes so many are made, and the caller hears of a failure.
+    pub answers_lost: u32,
+    /// How long each call takes.
+    pub delay: Duration,
 }
 
 #[derive(Default)]
@@ -39,6 +53,7 @@ struct State {
     /// The last flush of a slot whose rows were written.
     written: BTreeMap<u32, u64>,
     chain_key: Option<[u8; 32]>,
+    wishes: Wishes,
     handovers: BTreeMap<(u32, NodeId, u64), Handover>,
 }
 
@@ -68,24 +83,75 @@ impl MemoryCluster {
             slots,
             views: Arc::new(MemoryViews::new()),
             facts: Arc::default(),
-            state: Mutex::new(state),
+            state: Arc::new(Mutex::new(state)),
             is_away: AtomicBool::new(false),
+            trouble: Mutex::default(),
+            dice: AtomicU64::new(0),
         }
     }
 
-    /// Answers nothing any more, or answers again.
+    /// Things go wrong from now on, in an order that the seed decides.
+    pub fn set_trouble(&self, trouble: Trouble, seed: u64) {
+        self.dice.store(seed, Ordering::SeqCst);
+        *self.trouble() = trouble;
+    }
+
+    fn trouble(&self) -> MutexGuard<'_, Trouble> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    // Whether something happens of which so many in 1,000 do.
+    fn happens(&self, of_1000: u32) -> bool {
+        // The finaliser of splitmix64 over a counter.
+        let mut hash = self.dice.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::SeqCst);
+        hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (hash ^ (hash >> 31)) % 1_000 < u64::from(of_1000)
+    }
+
+    /// Another way to the same store. What goes wrong on one way does not on the other.
+    #[must_use]
+    pub fn another_way(&self) -> Self {
+        Self {
+            slots: self.slots,
+            views: Arc::clone(&self.views),
+            facts: Arc::clone(&self.facts),
+            state: Arc::clone(&self.state),
+            is_away: AtomicBool::new(false),
+            trouble: Mutex::default(),
+            dice: AtomicU64::new(0),
+        }
+    }
+
+    /// Answers nothing any more on this way, or answers again.
     pub fn set_away(&self, is_away: bool) {
         self.is_away.store(is_away, Ordering::SeqCst);
     }
 
     fn answer(&self) -> Result<MutexGuard<'_, State>, StoreError> {
-        if self.is_away.load(Ordering::SeqCst) {
-            return Err(StoreError::Failed {
-                table: "slots",
-                cause: "the store does not answer".to_owned(),
-            });
+        let trouble = *self.trouble();
+        if !trouble.delay.is_zero() {
+            std::thread::sleep(trouble.delay);
+        }
+        if self.is_away.load(Ordering::SeqCst) || self.happens(trouble.fails) {
+            return Err(silent());
         }
         Ok(self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    // What a caller hears of a change that was made.
+    fn told<T>(&self, made: T) -> Result<T, StoreError> {
+        match self.happens(self.trouble().answers_lost) {
+            true => Err(silent()),
+            false => Ok(made),
+        }
+    }
+}
+
+fn silent() -> StoreError {
+    StoreError::Failed {
+        table: "slots",
+        cause: "the store does not answer".to_owned(),
     }
 }
 
@@ -106,6 +172,10 @@ impl SharedStore for MemoryCluster {
         Ok(*self.answer()?.chain_key.get_or_insert(proposed))
     }
 
+    fn known_chain_key(&self) -> Result<Option<[u8; 32]>, StoreError> {
+        Ok(self.answer()?.chain_key)
+    }
+
     fn all_slots(&self) -> Result<Vec<SlotRow>, StoreError> {
         Ok(self.answer()?.slots.values().cloned().collect())
     }
@@ -123,13 +193,23 @@ impl SharedStore for MemoryCluster {
         let Some(row) = state.slots.get_mut(&wish.slot) else {
             return Ok(Decided::Refused(None));
         };
-        Ok(match wish.applied_to(row) {
+        let decided = match wish.applied_to(row) {
             Some(after) => {
                 *row = after;
                 Decided::Applied
             }
             None => Decided::Refused(Some(row.clone())),
-        })
+        };
+        self.told(decided)
+    }
+
+    fn wishes(&self) -> Result<Wishes, StoreError> {
+        Ok(self.answer()?.wishes.clone())
+    }
+
+    fn wish(&self, wish: &Wish) -> Result<(), StoreError> {
+        self.answer()?.wishes.change(wish);
+        Ok(())
     }
 
     fn nodes(&self) -> Result<Vec<NodeRow>, StoreError> {
@@ -142,13 +222,13 @@ impl SharedStore for MemoryCluster {
         if newest.beat <= row.beat {
             newest.clone_from(row);
         }
-        Ok(())
+        self.told(())
     }
 
     fn write_log(&self, slot: u32, flush: u64, epoch: u64, log: &Log) -> Result<(), StoreError> {
         let mut state = self.answer()?;
         state.logs.insert((slot, flush, epoch), log.parts.clone());
-        Ok(())
+        self.told(())
     }
 
     fn read_log(&self, key: &LogKey) -> Result<Vec<(u32, Bytes)>, StoreError> {
@@ -162,7 +242,7 @@ impl SharedStore for MemoryCluster {
         state
             .logs
             .retain(|(of, number, _), _| (*of, *number) != (slot, flush));
-        Ok(())
+        self.told(())
     }
 
     fn materialise(&self, commit: &Commit) -> Result<(), StoreError> {
@@ -173,7 +253,7 @@ impl SharedStore for MemoryCluster {
             *written = commit.flush;
             self.views.write(&commit.rows)?;
         }
-        Ok(())
+        self.told(())
     }
 
     fn write_names(&self, names: &[(Space, u64, String)]) -> Result<(), StoreError> {
@@ -192,7 +272,7 @@ impl SharedStore for MemoryCluster {
     fn hand_over(&self, handover: &Handover) -> Result<(), StoreError> {
         let key = (handover.slot, handover.from, handover.number);
         self.answer()?.handovers.insert(key, handover.clone());
-        Ok(())
+        self.told(())
     }
 
     fn waiting(&self) -> Result<Vec<(u32, NodeId, u64)>, StoreError> {
@@ -210,7 +290,7 @@ impl SharedStore for MemoryCluster {
 
     fn taken_in(&self, slot: u32, from: NodeId, number: u64) -> Result<(), StoreError> {
         self.answer()?.handovers.remove(&(slot, from, number));
-        Ok(())
+        self.told(())
     }
 
     fn rows_of(&self, wants: &Wants) -> Result<Found, StoreError> {

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crossbeam::channel::Receiver;
@@ -19,6 +20,7 @@ use till_storage::rebuild::store_of;
 use till_storage::views::StoreError;
 
 use super::Cluster;
+use super::owners::Tenure;
 use crate::engine::Engine;
 use crate::shard_actor::adopt;
 
@@ -26,6 +28,10 @@ use crate::shard_actor::adopt;
 const PIECE_BYTES: usize = 1 << 20;
 /// Time between two looks for what waits.
 const LOOK: Duration = Duration::from_millis(500);
+/// Bytes of records that are taken in between two commits.
+const TAKEN_BYTES: usize = 16 << 20;
+/// Time that a commit of what was taken in gets; it is taken in again if that is over.
+const COMMITTED_WITHIN: Duration = Duration::from_secs(30);
 /// The file that says up to where a journal is committed.
 const MARK: &str = "committed";
 
@@ -41,40 +47,57 @@ pub enum HandoverError {
     Store(#[from] StoreError),
 }
 
-/// Hands records of a journal over to the owners of their slots, in the order of the journal. Gives how many.
+/// What was handed over.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct HandedOver {
+    /// Records.
+    pub records: u64,
+    /// Pieces that they are in.
+    pub pieces: u64,
+}
+
+/// Hands records of a journal over to the owners of their slots, in the order of the journal.
 ///
-/// `numbers` rises with each piece, and never begins again in one life of a node.
+/// The pieces are numbered from `first` on. One life of a node gives no number to two contents: the same records once more,
+/// under the same numbers, change nothing.
 ///
 /// # Errors
 /// [`HandoverError`]; what was handed over before stays so, and the same call may be made again.
 pub fn hand_over(
     store: &dyn SharedStore,
     from: NodeId,
-    numbers: &mut dyn FnMut() -> u64,
+    first: u64,
     records: &mut dyn Iterator<Item = Result<(Lsn, Record), ReadError>>,
-) -> Result<u64, HandoverError> {
+) -> Result<HandedOver, HandoverError> {
     let mut pieces: BTreeMap<u32, (usize, Vec<Record>)> = BTreeMap::new();
-    let mut count = 0;
+    let mut done = HandedOver::default();
+    let mut numbered = || {
+        let number = first.saturating_add(done.pieces);
+        done.pieces += 1;
+        number
+    };
+    let mut records_done = 0;
     for item in records {
         let (_, record) = item?;
         let Some(of) = store_of(&record.head) else {
             continue;
         };
         let slot = slot_of(of, store.slots());
-        count += 1;
+        records_done += 1;
         let (bytes, piece) = pieces.entry(slot).or_default();
         *bytes += record.payload.len();
         piece.push(record);
         if *bytes >= PIECE_BYTES {
             *bytes = 0;
             let records = std::mem::take(piece);
-            put(store, (slot, from, numbers()), records)?;
+            put(store, (slot, from, numbered()), records)?;
         }
     }
     for (slot, (_, records)) in pieces {
-        put(store, (slot, from, numbers()), records)?;
+        put(store, (slot, from, numbered()), records)?;
     }
-    Ok(count)
+    done.records = records_done;
+    Ok(done)
 }
 
 fn put(
@@ -131,14 +154,14 @@ impl Cluster {
     /// Hands over what the journal had at the start of this life and no commit has, then takes in what others hand over,
     /// until told to stop.
     pub(super) fn tend(&self, engine: &Arc<Engine>, range: (Lsn, Lsn), stopped: &Receiver<()>) {
-        let mut left = Some(range);
+        let mut left = Some((range, self.numbers()));
         let mut mark = Mark::of(&engine.config.data_dir);
         while stopped
             .recv_timeout(LOOK)
             .is_err_and(|error| error.is_timeout())
         {
-            if let Some((from, to)) = left {
-                match self.submit(&engine.journal, (from, to), &|_, _, _| true) {
+            if let Some((range, number)) = left {
+                match self.submit(&engine.journal, range, number, &|_, _, _| true) {
                     Ok(0) => left = None,
                     Ok(records) => {
                         tracing::info!(
@@ -153,21 +176,33 @@ impl Cluster {
                     }
                 }
             }
-            mark.write(self.committed_upto());
+            self.write_mark(&mut mark);
             if let Err(error) = self.take_in(engine) {
                 tracing::debug!(%error, "what waits for this node was not taken in yet");
             }
         }
         if left.is_none() {
-            mark.write(self.committed_upto());
+            self.write_mark(&mut mark);
         }
     }
 
-    /// Hands over the records of a stretch of the journal that pass: by slot, store and place.
+    fn write_mark(&self, mark: &mut Mark) {
+        mark.write(self.committed_upto());
+        self.marked.store(mark.written, Ordering::Release);
+    }
+
+    /// Place up to which the next start finds everything committed or handed over.
+    pub(crate) fn marked(&self) -> Lsn {
+        Lsn::new(self.marked.load(Ordering::Acquire))
+    }
+
+    /// Hands over the records of a stretch of the journal that pass: by slot, store and place. Its pieces are numbered from
+    /// `number` on, so that the same once more is the same to those who take it in.
     pub(super) fn submit(
         &self,
         journal: &Journal,
         (from, to): (Lsn, Lsn),
+        number: u64,
         wanted: &dyn Fn(u32, StoreId, u64) -> bool,
     ) -> Result<u64, HandoverError> {
         if from >= to {
@@ -184,36 +219,51 @@ impl Cluster {
             Err(_) => true,
         };
         let mut records = journal.records(from).take_while(within).filter(passes);
-        let mut numbers = || self.next_number();
-        hand_over(self.store.as_ref(), self.me, &mut numbers, &mut records)
+        let done = hand_over(self.store.as_ref(), self.me, number, &mut records)?;
+        Ok(done.records)
     }
 
-    // Takes in what waits for slots that this node has.
+    // Takes in what waits for slots that this node has: pieces together, so that they are committed together.
     fn take_in(&self, engine: &Engine) -> Result<(), StoreError> {
+        let mut bytes = 0;
+        let mut taken: Vec<(Tenure, NodeId, u64)> = Vec::new();
         for (slot, from, number) in self.store.waiting()? {
-            if !self.has(slot) {
+            let Some(tenure) = self.owners.tenure(slot) else {
                 continue;
-            }
+            };
             let Some(handover) = self.store.handed_over(slot, from, number)? else {
                 continue;
             };
-            let records = handover.records.len();
+            bytes += handover
+                .records
+                .iter()
+                .map(|one| one.payload.len())
+                .sum::<usize>();
             match adopt(engine, handover.records) {
-                Ok(()) => {}
+                Ok(()) => taken.push((tenure, from, number)),
                 Err(cause) => {
                     tracing::warn!(slot, %from, number, cause, "records that were handed over wait");
-                    continue;
                 }
             }
-            if let Err(error) = engine.flush.flush(Duration::from_secs(30)) {
-                tracing::debug!(slot, %error, "records that were handed over are not committed yet");
-                continue;
-            }
-            if self.has(slot) {
-                self.store.taken_in(slot, from, number)?;
-                tracing::info!(slot, %from, records, "took in records of another journal");
+            if bytes >= TAKEN_BYTES {
+                break;
             }
         }
+        if taken.is_empty() {
+            return Ok(());
+        }
+        if let Err(error) = engine.flush.flush(COMMITTED_WITHIN) {
+            tracing::debug!(%error, "records that were handed over are not committed yet");
+            return Ok(());
+        }
+        let pieces = taken.len();
+        for (tenure, from, number) in taken {
+            // Under another ownership they would be in the journal alone.
+            if self.owners.tenure(tenure.slot) == Some(tenure) {
+                self.store.taken_in(tenure.slot, from, number)?;
+            }
+        }
+        tracing::info!(pieces, bytes, "took in records of other journals");
         Ok(())
     }
 }

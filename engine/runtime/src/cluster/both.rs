@@ -74,7 +74,7 @@ impl BothFacts {
             };
             let place = fact.lsn.get();
             let slot = slot_of(store, self.cluster.store.slots());
-            let is_ours = since.get(&slot).is_some_and(|since| place >= *since);
+            let is_ours = since.get(&slot).is_some_and(|since| place >= since.place);
             let is_above = place > cursors.of(shard_of(store, self.shards));
             if !is_ours || !is_above || seen.contains(&name_of(head)) {
                 return Ok(());

@@ -11,6 +11,11 @@ use till_storage::cluster::NodeId;
 /// The file in the data folder that names the last life.
 const FILE: &str = "node";
 
+/// Whether an engine that shares a store with others has ever run in this folder.
+pub(crate) fn has_joined(data_dir: &Path) -> bool {
+    data_dir.join(FILE).exists()
+}
+
 /// A new life, and the one before. The data folder is locked by this process, so that the one before has ended.
 ///
 /// # Errors

@@ -9,6 +9,7 @@ use till_storage::journal::{Journal, Lsn, ReadError};
 use till_storage::rebuild::store_of;
 use till_storage::views::FlushBatch;
 
+use super::owners::Since;
 use crate::flush::Part;
 use crate::route::shard_of;
 
@@ -42,9 +43,6 @@ impl Cursors {
     }
 }
 
-/// Which of a node's slots take part, and from where in the journal their records are its own.
-pub(crate) type Since = BTreeMap<u32, u64>;
-
 /// What a round commits.
 #[derive(Debug, Default)]
 pub(crate) struct Round {
@@ -59,7 +57,7 @@ impl Round {
     /// node's now.
     pub(crate) fn gather(
         parts: Vec<Part>,
-        (cursors, since): (&Cursors, &Since),
+        (cursors, since): (&Cursors, &BTreeMap<u32, Since>),
         journal: &Journal,
         (shards, slots): (usize, u32),
     ) -> Result<Self, ReadError> {
@@ -86,7 +84,9 @@ impl Round {
             let is_new = lsn.get() > cursors.of(shard);
             let is_in = upto.get(&shard).is_some_and(|last| lsn.get() <= *last);
             let slot = slot_of(store, slots);
-            let is_ours = since.get(&slot).is_some_and(|since| lsn.get() >= *since);
+            let is_ours = since
+                .get(&slot)
+                .is_some_and(|since| lsn.get() >= since.place);
             if is_new && is_in && is_ours {
                 round.commit(slot).records.push(record);
             }
@@ -101,7 +101,7 @@ impl Round {
         })
     }
 
-    fn rows(&mut self, batch: FlushBatch, since: &Since, slots: u32) {
+    fn rows(&mut self, batch: FlushBatch, since: &BTreeMap<u32, Since>, slots: u32) {
         self.names.extend(batch.names);
         let slot_of = |store: Option<StoreId>| {
             let slot = slot_of(store?, slots);

@@ -1,5 +1,6 @@
 //! What an engine does with its stores when a slot leaves it.
 
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use till_core::{Placed, Shard};
@@ -9,7 +10,6 @@ use till_storage::cluster::slot_of;
 use till_storage::journal::Lsn;
 use till_storage::rebuild::{FactRows, panic_text, store_of};
 use till_storage::views::StoreError;
-use tokio::sync::oneshot;
 
 use super::Cluster;
 use super::both::own_place;
@@ -19,14 +19,14 @@ use crate::shard_actor::{ShardMessage, Which};
 use crate::supervisor::shard_config;
 
 impl Cluster {
-    fn which(&self, slot: u32) -> Which {
-        let slots = self.store.slots();
-        Which::new(move |store: StoreId| slot_of(store, slots) == slot)
+    fn which(&self, slots: &BTreeSet<u32>) -> Which {
+        let (all, slots) = (self.store.slots(), slots.clone());
+        Which::new(move |store: StoreId| slots.contains(&slot_of(store, all)))
     }
 
-    /// Ends the sessions of a slot's stores.
-    pub(super) fn evict(&self, engine: &Engine, slot: u32) {
-        let which = self.which(slot);
+    /// Ends the sessions of the stores of slots.
+    pub(super) fn evict(&self, engine: &Engine, slots: &BTreeSet<u32>) {
+        let which = self.which(slots);
         for shard in &engine.slots {
             // A shard that is down has no sessions.
             let which = which.clone();
@@ -34,23 +34,37 @@ impl Cluster {
         }
     }
 
-    /// Lets the shards forget a slot's stores, and waits until all that they said of them is durable. For threads that may
-    /// block.
-    pub(super) fn forget(&self, engine: &Engine, slot: u32) {
-        let which = self.which(slot);
-        let mut forgotten = Vec::new();
-        for shard in &engine.slots {
-            let (reply, done) = oneshot::channel();
-            let which = which.clone();
-            if shard.send(ShardMessage::Release { which, reply }).is_ok() {
-                forgotten.push(done);
+    /// Lets the shards forget the stores of slots, and waits until all that they said of them is durable. For threads that
+    /// may block.
+    pub(super) fn forget(&self, engine: &Engine, slots: &BTreeSet<u32>) {
+        let which = self.which(slots);
+        let asked: Vec<_> = engine
+            .slots
+            .iter()
+            .map(|shard| (shard, shard.release(&which)))
+            .collect();
+        for (shard, mut asked) in asked {
+            // One that fell in the meantime is told again: what it starts from may still have them.
+            while let Some(done) = asked {
+                if done.blocking_recv().is_ok() {
+                    break;
+                }
+                asked = shard.release(&which);
             }
         }
-        for done in forgotten {
-            // One that fell in the meantime has forgotten everything.
-            let _fell = done.blocking_recv();
-        }
         engine.settle();
+    }
+
+    /// Parts with the sessions that are left of the stores of slots: they hear of no commit any more. Nothing comes to them
+    /// once their shards have forgotten these stores.
+    pub(super) fn part(&self, engine: &Engine, slots: &BTreeSet<u32>) {
+        let all = self.store.slots();
+        let has_left = |store: StoreId| slots.contains(&slot_of(store, all));
+        for shard in &engine.slots {
+            for session in shard.sessions_of(&has_left) {
+                session.part();
+            }
+        }
     }
 
     /// Devices hear that what their stores have in the journal up to a place is committed.
@@ -60,7 +74,7 @@ impl Cluster {
         let is_ours = |store: StoreId| {
             since
                 .get(&slot_of(store, slots))
-                .is_some_and(|at| *at <= upto)
+                .is_some_and(|since| since.place <= upto)
         };
         if let Some(slot) = engine.slots.get(shard) {
             for session in slot.sessions_of(&is_ours) {
@@ -85,7 +99,9 @@ impl Cluster {
                 continue;
             };
             let slot = slot_of(store, self.store.slots());
-            let is_ours = since.get(&slot).is_some_and(|since| lsn.get() >= *since);
+            let is_ours = since
+                .get(&slot)
+                .is_some_and(|since| lsn.get() >= since.place);
             if lsn.get() <= cursor || shard_of(store, shards) != index || !is_ours {
                 continue;
             }

@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Receiver, Sender, bounded};
+use crossbeam::channel::{Sender, bounded};
 use till_storage::cluster::SharedStore;
 use till_storage::disk::Disk;
 use till_storage::facts::{Facts, FactsConfig};
 use till_storage::journal::{Journal, JournalConfig, Lsn, OpenError, Writer};
 
-use super::work::{Job, THREADS};
-use super::{Cluster, Standing, committed_mark, identity, work};
+use super::work::WORKERS;
+use super::{Cluster, Inboxes, Standing, clock, committed_mark, identity, leaver, work};
+use crate::chain::ChainError;
 use crate::config::SharedConfig;
 use crate::engine::Engine;
 use crate::recovery::StartReport;
@@ -24,7 +25,7 @@ pub(crate) struct Joined {
     pub(crate) writer: Writer,
     pub(crate) facts: Arc<Facts>,
     pub(crate) cluster: Arc<Cluster>,
-    pub(crate) jobs: Receiver<Job>,
+    pub(crate) inboxes: Inboxes,
     /// What the journal had at the start and may not be committed.
     pub(crate) backlog: (Lsn, Lsn),
     pub(crate) report: StartReport,
@@ -57,7 +58,7 @@ pub(crate) fn join(
         committed_mark(data_dir).max(opened.journal.start()),
         opened.journal.end(),
     );
-    let (cluster, jobs) = Cluster::new(store, standing, (shards, opened.journal.end()));
+    let (cluster, inboxes) = Cluster::new(store, standing, (shards, opened.journal.end()));
     let report = StartReport {
         cut: opened.cut,
         closed_cleanly: opened.closed_cleanly,
@@ -70,7 +71,7 @@ pub(crate) fn join(
         writer: opened.writer,
         facts,
         cluster: Arc::new(cluster),
-        jobs,
+        inboxes,
         backlog,
         report,
     })
@@ -80,6 +81,9 @@ pub(crate) fn join(
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum JoinError {
+    /// Its folder is of another chain than the store.
+    #[error(transparent)]
+    Chain(ChainError),
     /// Its journal does not open.
     #[error(transparent)]
     Journal(#[from] OpenError),
@@ -92,10 +96,9 @@ pub enum JoinError {
 #[derive(Debug)]
 pub(crate) struct Members {
     cluster: Arc<Cluster>,
-    workers: Vec<JoinHandle<()>>,
-    clock: JoinHandle<()>,
-    tender: JoinHandle<()>,
-    stop: (Sender<()>, Sender<()>),
+    threads: Vec<JoinHandle<()>>,
+    /// Some end when the other end of this is gone.
+    stop: Sender<()>,
 }
 
 impl Members {
@@ -106,34 +109,24 @@ impl Members {
     pub(crate) fn start(
         engine: &Arc<Engine>,
         cluster: &Arc<Cluster>,
-        (jobs, backlog): (&Receiver<Job>, (Lsn, Lsn)),
+        (inboxes, backlog): (Inboxes, (Lsn, Lsn)),
         lease: Duration,
     ) -> std::io::Result<Self> {
-        let workers = work::start(engine, cluster, jobs)?;
         let (stop, stopped) = bounded::<()>(1);
-        let ticking = Arc::clone(cluster);
-        let pause = (lease / 20).max(Duration::from_millis(10));
-        let clock = std::thread::Builder::new()
-            .name("lease".to_owned())
-            .spawn(move || {
-                while stopped
-                    .recv_timeout(pause)
-                    .is_err_and(|error| error.is_timeout())
-                {
-                    ticking.tick();
-                }
-            })?;
-        let (tending, tended) = bounded::<()>(1);
+        let mut threads = work::start(engine, cluster, &inboxes.jobs)?;
+        threads.extend(work::members(engine, cluster, (&inboxes.duties, &stopped))?);
+        threads.push(leaver::start(engine, cluster, inboxes.leaving)?);
+        let tick = (lease / 20).max(Duration::from_millis(10));
+        threads.push(clock::start(cluster, inboxes.later, tick)?);
         let (tender, owner) = (Arc::clone(cluster), Arc::clone(engine));
-        let tender = std::thread::Builder::new()
+        let tending = std::thread::Builder::new()
             .name("backlog".to_owned())
-            .spawn(move || tender.tend(&owner, backlog, &tended))?;
+            .spawn(move || tender.tend(&owner, backlog, &stopped))?;
+        threads.push(tending);
         Ok(Self {
             cluster: Arc::clone(cluster),
-            workers,
-            clock,
-            tender,
-            stop: (stop, tending),
+            threads,
+            stop,
         })
     }
 
@@ -146,8 +139,8 @@ impl Members {
     /// Ends the threads as a crash would.
     pub(crate) fn end(self) {
         drop(self.stop);
-        self.cluster.stop(THREADS);
-        for thread in self.workers.into_iter().chain([self.clock, self.tender]) {
+        self.cluster.stop(WORKERS);
+        for thread in self.threads {
             if thread.join().is_err() {
                 tracing::error!("a thread of the cluster failed");
             }

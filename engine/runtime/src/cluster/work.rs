@@ -2,56 +2,71 @@
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use crossbeam::channel::Receiver;
-use till_protocol::id::StoreId;
-use till_storage::cluster::{
-    Action, Answer, Command, Conditional, Decided, Duty, End, Log, NodeRow,
-};
-use till_storage::journal::Lsn;
+use till_storage::cluster::{Action, Answer, Command, Conditional, Decided, Duty, Log, NodeRow};
 use till_storage::views::StoreError;
 
 use super::Cluster;
+use super::owners::Tenure;
 use crate::engine::Engine;
-use crate::route::shard_of;
 
-/// Threads for the shared store. Each waits for one answer at a time; a flush has a commit per slot to make.
-pub(crate) const THREADS: usize = 16;
-/// First pause before something is tried again; it doubles up to the longest.
-const PAUSE: Duration = Duration::from_millis(20);
-/// Longest pause before something is tried again.
-const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// Threads for the slots. Each waits for one answer at a time; a flush has a commit per slot to make.
+pub(super) const WORKERS: usize = 16;
+/// Threads for the membership: a sign of life, and looks at the nodes, at the slots and at the wishes may be under way together.
+/// They are its own, so that no sign of life waits behind the work of slots.
+const MEMBERS: usize = 4;
 
 /// What a thread is to do.
 #[derive(Debug)]
-pub(crate) enum Job {
-    /// For the membership.
-    Duty(Duty),
+pub(super) enum Job {
     /// For the writer of a slot.
-    Command(u32, Command),
+    Command(Tenure, Command),
     /// End.
     Stop,
 }
 
-/// Starts the threads.
+/// Starts the threads for the slots.
 ///
 /// # Errors
 /// What the system says when it gives no thread.
-pub(crate) fn start(
+pub(super) fn start(
     engine: &Arc<Engine>,
     cluster: &Arc<Cluster>,
     jobs: &Receiver<Job>,
 ) -> std::io::Result<Vec<JoinHandle<()>>> {
-    let threads = (0..THREADS).map(|_| {
-        let worker = Worker {
-            engine: Arc::clone(engine),
-            cluster: Arc::clone(cluster),
-        };
-        let jobs = jobs.clone();
-        std::thread::Builder::new()
-            .name("cluster".to_owned())
-            .spawn(move || worker.run(&jobs))
+    let threads = (0..WORKERS).map(|_| {
+        let (worker, jobs) = (Worker::new(engine, cluster), jobs.clone());
+        let thread = std::thread::Builder::new().name("cluster".to_owned());
+        thread.spawn(move || worker.run(&jobs))
+    });
+    threads.collect()
+}
+
+/// Starts the threads for the membership. They end with the first look that finds `stopped` without its other end.
+///
+/// # Errors
+/// What the system says when it gives no thread.
+pub(super) fn members(
+    engine: &Arc<Engine>,
+    cluster: &Arc<Cluster>,
+    (duties, stopped): (&Receiver<Duty>, &Receiver<()>),
+) -> std::io::Result<Vec<JoinHandle<()>>> {
+    let threads = (0..MEMBERS).map(|_| {
+        let worker = Worker::new(engine, cluster);
+        let (duties, stopped) = (duties.clone(), stopped.clone());
+        let thread = std::thread::Builder::new().name("member".to_owned());
+        thread.spawn(move || {
+            loop {
+                crossbeam::channel::select! {
+                    recv(duties) -> duty => match duty {
+                        Ok(duty) => worker.duty(duty),
+                        Err(_) => return,
+                    },
+                    recv(stopped) -> _ => return,
+                }
+            }
+        })
     });
     threads.collect()
 }
@@ -62,13 +77,16 @@ struct Worker {
 }
 
 impl Worker {
+    fn new(engine: &Arc<Engine>, cluster: &Arc<Cluster>) -> Self {
+        Self {
+            engine: Arc::clone(engine),
+            cluster: Arc::clone(cluster),
+        }
+    }
+
     fn run(&self, jobs: &Receiver<Job>) {
-        while let Ok(job) = jobs.recv() {
-            match job {
-                Job::Duty(duty) => self.duty(duty),
-                Job::Command(slot, command) => self.command(slot, command),
-                Job::Stop => return,
-            }
+        while let Ok(Job::Command(tenure, command)) = jobs.recv() {
+            self.command(tenure, command);
         }
     }
 
@@ -90,9 +108,12 @@ impl Worker {
                 }
                 Err(error) => tracing::debug!(%error, "the slots were not seen"),
             },
-            Duty::Release { slot } => self.release(slot),
+            Duty::ReadWishes { read } => match store.wishes() {
+                Ok(wishes) => cluster.tell(|member, now| member.wishes_read(now, read, &wishes)),
+                Err(error) => tracing::debug!(%error, "the wishes of operators were not seen"),
+            },
             // Done where they are asked for.
-            Duty::Acquire(_) | Duty::Suspend | Duty::Resume => {}
+            Duty::Acquire(_) | Duty::Release { .. } | Duty::Suspend | Duty::Resume => {}
         }
     }
 
@@ -103,23 +124,8 @@ impl Worker {
         }
     }
 
-    // Closes a slot, commits what it has, and gives it up.
-    fn release(&self, slot: u32) {
-        self.cluster.close(slot);
-        self.cluster.evict(&self.engine, slot);
-        if let Err(error) = self.engine.flush.flush(Duration::from_secs(30)) {
-            tracing::warn!(slot, %error, "a slot is given up with records that are not committed; they are submitted to its next owner");
-        }
-        self.cluster.forget(&self.engine, slot);
-        self.cluster.give_up(slot);
-    }
-
-    fn command(&self, slot: u32, command: Command) {
-        if command.attempt > 0 {
-            let pause = PAUSE.saturating_mul(1 << command.attempt.min(6));
-            std::thread::sleep(pause.min(PAUSE_MAX));
-        }
-        let store = &self.cluster.store;
+    fn command(&self, tenure: Tenure, command: Command) {
+        let (slot, store) = (tenure.slot, &self.cluster.store);
         let answer = match command.action {
             Action::WriteLog {
                 flush,
@@ -146,9 +152,10 @@ impl Worker {
                 }
                 return;
             }
-            // Devices are told once the rows are written, so that what they forget is in every answer.
-            Action::TellCommitted { .. } => return,
-            Action::Serve { flush, epoch } => return self.open(slot, flush, epoch),
+            // Devices are told once the rows are written, so that what they forget is in every answer. The end of a writer
+            // goes another way.
+            Action::TellCommitted { .. } | Action::Stop(_) => return,
+            Action::Serve { flush, epoch } => return self.open(tenure, flush, epoch),
             Action::Report(error) => {
                 let text = format!("slot {slot} cannot be served: its last commit: {error}");
                 tracing::error!(slot, %error, "what the last owner committed cannot be read back");
@@ -158,9 +165,8 @@ impl Worker {
                 );
                 return;
             }
-            Action::Stop(end) => return self.stop(slot, &end),
         };
-        self.cluster.answer(slot, command.request, answer);
+        self.cluster.answer(tenure, command.request, answer);
     }
 
     fn swap(&self, wish: &Conditional) -> Answer {
@@ -177,53 +183,11 @@ impl Worker {
     }
 
     // Whatever an earlier ownership left in the journal's queue is behind `from` then.
-    fn open(&self, slot: u32, flush: u64, epoch: u64) {
+    fn open(&self, tenure: Tenure, flush: u64, epoch: u64) {
         self.engine.settle();
         let from = self.engine.journal.end().get();
-        self.cluster.opened(slot, from);
-        tracing::debug!(slot, flush, epoch, "a slot is served here");
-    }
-
-    fn stop(&self, slot: u32, end: &End) {
-        if let End::Fenced(row) = end {
-            tracing::warn!(
-                slot,
-                epoch = row.epoch,
-                "another node has taken a slot from this one"
-            );
-        }
-        self.cluster.close(slot);
-        self.cluster.evict(&self.engine, slot);
-        self.cluster.forget(&self.engine, slot);
-        if !matches!(end, End::Released) {
-            self.hand_on(slot);
-        }
-        self.cluster.closed(slot, end);
-    }
-}
-
-impl Worker {
-    // What the journal has of a slot that was lost, and no commit has, is for the next owner.
-    fn hand_on(&self, slot: u32) {
-        let Some((since, cursors)) = self.cluster.standing(slot) else {
-            return;
-        };
-        let journal = &self.engine.journal;
-        let shards = self.engine.slots.len();
-        let range = (Lsn::new(cursors.least().max(since)), journal.end());
-        let wanted = |of: u32, store: StoreId, place: u64| {
-            of == slot && place >= since && place > cursors.of(shard_of(store, shards))
-        };
-        let mut pause = PAUSE;
-        while let Err(error) = self.cluster.submit(journal, range, &wanted) {
-            tracing::debug!(slot, %error, "records of a slot that was lost are not handed over yet");
-            if self.engine.is_draining() {
-                // The next start does it.
-                return;
-            }
-            std::thread::sleep(pause);
-            pause = pause.saturating_mul(2).min(PAUSE_MAX);
-        }
+        self.cluster.opened(tenure, from);
+        tracing::debug!(slot = tenure.slot, flush, epoch, "a slot is served here");
     }
 }
 

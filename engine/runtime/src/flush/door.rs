@@ -27,6 +27,8 @@ pub enum FlushError {
 pub(super) enum Request {
     /// Flush what is durable now.
     Flush(Sender<Result<u64, FlushError>>),
+    /// Wait until the round that is under way is over.
+    Pass(Sender<()>),
     /// A shard starts again: forget what came of it.
     Restart(usize, Sender<()>),
     /// Flush once more and end.
@@ -49,6 +51,16 @@ impl FlushDoor {
     /// Waits until the rows hold everything that is durable now; gives the position up to which they do.
     pub(crate) fn flush(&self, within: Duration) -> Result<u64, FlushError> {
         self.ask(Request::Flush, within)
+    }
+
+    /// Waits until the round that is under way, if there is one, is over: nothing that a shard gave before is written after
+    /// that.
+    pub(crate) fn pass(&self) {
+        let (reply, done) = bounded(1);
+        if self.requests.send(Request::Pass(reply)).is_ok() {
+            // An error means that the thread has ended: it writes nothing any more.
+            let _ended = done.recv();
+        }
     }
 
     /// Flushes once more, syncs the rows and ends the thread.

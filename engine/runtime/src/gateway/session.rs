@@ -305,6 +305,15 @@ impl Session {
         self.end();
     }
 
+    /// The store is not this engine's any more: what the session has sent and is not committed yet is for others to commit.
+    /// Should the store come back, commits from then on say nothing of it. The last word is said now if one waits.
+    pub(crate) fn part(&self) {
+        if let Some(uncommitted) = &self.uncommitted {
+            uncommitted.lock().end();
+        }
+        self.let_go();
+    }
+
     /// Ends the stream without a word: the device said goodbye, or is gone.
     pub(crate) fn close(&self) {
         self.over.store(true, Ordering::Release);

@@ -158,7 +158,7 @@ fn admit(engine: &Engine, speaks: &Speaks, hello: &Hello) -> Result<(Arc<Slot>, 
         return Err(Bye { reason, text }.into());
     }
     let store = hello.terminal.store();
-    if let Some(last) = engine.elsewhere(store) {
+    if let Some(last) = engine.not_greeted(store) {
         return Err(last.into_message().unwrap_or_else(|| bye(Reason::Moved)));
     }
     let listing = engine

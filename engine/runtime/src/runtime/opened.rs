@@ -4,24 +4,25 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crossbeam::channel::Receiver;
 use parking_lot::Mutex;
 use till_core::Shard;
 use till_protocol::card::ScreenKey;
-use till_storage::cluster::SharedStore;
+use till_storage::cluster::{ChainId, SharedStore};
 use till_storage::facts::Facts;
 use till_storage::journal::{Journal, Lsn, Writer};
 use till_storage::query::FactReader;
 use till_storage::views::{Views, WriteViews};
 
 use super::{Handle, Running, StartError, journal_config, tell};
-use crate::cluster::{BothFacts, Job, Members, join};
+use crate::chain::bind;
+use crate::cluster::{BothFacts, Inboxes, JoinError, Members, has_joined, join};
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::keeping::Keeping;
 use crate::parts::Parts;
 use crate::placement::{Commits, Placement};
 use crate::recovery::{Recovered, StartReport};
+use crate::watched::Watched;
 
 /// What a start opens.
 pub(super) struct Opened {
@@ -34,6 +35,7 @@ pub(super) struct Opened {
     /// Place up to which the rows hold everything.
     pub(super) applied: u64,
     pub(super) keeping: Keeping,
+    pub(super) watched: Option<Arc<Watched>>,
     pub(super) placement: Arc<dyn Placement>,
     pub(super) commits: Commits,
     pub(super) screen: ScreenKey,
@@ -52,7 +54,7 @@ impl Opened {
 }
 
 /// What a node's threads read, and the stretch of its journal that may not be committed.
-pub(super) type Jobs = (Receiver<Job>, (Lsn, Lsn));
+pub(super) type Jobs = (Inboxes, (Lsn, Lsn));
 
 impl Opened {
     /// An engine with rows of its own.
@@ -76,6 +78,7 @@ impl Opened {
             views: Arc::<dyn WriteViews>::clone(&recovered.views),
             applied,
             keeping: Keeping::Own(recovered.views),
+            watched: None,
             placement: Arc::clone(&parts.placement),
             commits: parts.commits,
             screen: ScreenKey::new(key),
@@ -94,24 +97,27 @@ pub(super) fn members(
     jobs: Option<Jobs>,
     engine: &Arc<Engine>,
 ) -> std::io::Result<Option<Members>> {
-    let (Some((jobs, backlog)), Keeping::Shared(cluster), Some(shared)) =
+    let (Some(jobs), Keeping::Shared(cluster), Some(shared)) =
         (jobs, &engine.keeping, &engine.config.shared)
     else {
         return Ok(None);
     };
-    Members::start(engine, cluster, (&jobs, backlog), shared.lease).map(Some)
+    Members::start(engine, cluster, jobs, shared.lease).map(Some)
 }
 
 /// The store that is shared with others, if there is one.
 ///
 /// # Errors
-/// [`StartError::NoStore`] when the configuration wants one and none was given.
+/// [`StartError::NoStore`] when the configuration wants one and none was given, [`StartError::OfCluster`] when the folder does.
 pub(super) fn shared(
     config: &Config,
     parts: &Parts,
 ) -> Result<Option<Arc<dyn SharedStore>>, StartError> {
     match (&parts.shared, &config.shared) {
         (None, Some(_)) => Err(StartError::NoStore),
+        (None, None) if has_joined(&config.data_dir) => {
+            Err(StartError::OfCluster(config.data_dir.clone()))
+        }
         (store, _) => Ok(store.clone()),
     }
 }
@@ -129,10 +135,15 @@ pub(super) async fn joined(
     let shared = config.shared.clone().unwrap_or_default();
     let (disk, dir) = (Arc::clone(&parts.disk), config.data_dir.clone());
     let (journal, shards) = (journal_config(config), usize::from(config.shards.max(1)));
+    let watched = Arc::new(Watched::new(store));
+    let store: Arc<dyn SharedStore> = Arc::<Watched>::clone(&watched);
     let opening = tokio::task::spawn_blocking(move || {
         let screen = store.chain_key(key)?;
         let place = (Arc::clone(&store), &shared, address.to_string());
         let joined = join(disk, &dir, journal, place, shards)?;
+        let chain = ChainId::of(&screen);
+        let is_anything_left = || has_any_above(&joined.journal, joined.backlog.0);
+        bind(&dir, chain, is_anything_left).map_err(JoinError::Chain)?;
         Ok::<_, StartError>((store, screen, joined))
     });
     let opened = opening.await.map_err(|error| StartError::Thread {
@@ -152,13 +163,20 @@ pub(super) async fn joined(
         told: store.facts(),
         views: store.views(),
         keeping: Keeping::Shared(cluster),
+        watched: Some(watched),
         placement,
         commits: Commits::Apart,
         screen: ScreenKey::new(screen),
         shards: Vec::new(),
         report: joined.report,
-        jobs: Some((joined.jobs, joined.backlog)),
+        jobs: Some((joined.inboxes, joined.backlog)),
     })
+}
+
+// Whether the journal has anything above what its engine saw committed. What cannot be read may be that.
+fn has_any_above(journal: &Journal, mark: Lsn) -> bool {
+    let mut above = journal.records(mark);
+    above.any(|item| item.map_or(true, |(lsn, _)| lsn > mark))
 }
 
 impl Handle {

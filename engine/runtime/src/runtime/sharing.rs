@@ -1,12 +1,42 @@
 //! What an engine is told that shares the stores of a chain with others.
 
+use std::sync::atomic::Ordering;
+
 use till_protocol::id::StoreId;
-use tokio::sync::oneshot;
 
 use super::Handle;
+use crate::config::CqlConfig;
 use crate::shard_actor::{ShardMessage, Which};
+use crate::watched::Sight;
 
 impl Handle {
+    /// Where the shared store is; `None` for an engine with rows of its own.
+    pub fn shared_store(&self) -> Option<&CqlConfig> {
+        self.engine.config.shared.as_ref().map(|shared| &shared.cql)
+    }
+
+    /// Slots that the stores of the chain are dealt to; 0 for an engine with rows of its own.
+    pub fn slots(&self) -> u32 {
+        let cluster = self.engine.keeping.cluster();
+        cluster.map_or(0, |cluster| cluster.store.slots())
+    }
+
+    /// Slots of a shared store that this engine should serve; 0 for an engine with rows of its own.
+    pub fn wanted_slots(&self) -> u32 {
+        let cluster = self.engine.keeping.cluster();
+        cluster.map_or(0, |cluster| cluster.wanted_slots())
+    }
+
+    /// What was seen of the shared store; `None` for an engine with rows of its own.
+    pub fn sight(&self) -> Option<Sight> {
+        self.engine.watched.as_ref().map(|watched| watched.sight())
+    }
+
+    /// Devices that were told of another engine.
+    pub fn redirects(&self) -> u64 {
+        self.engine.figures.redirects.load(Ordering::Relaxed)
+    }
+
     /// Slots of a shared store that this engine serves now; `None` for an engine with rows of its own.
     pub fn open_slots(&self) -> Option<usize> {
         let cluster = self.engine.keeping.cluster()?;
@@ -42,12 +72,8 @@ impl Handle {
         let which = Which::new(which);
         let mut released = Vec::new();
         for slot in &self.engine.slots {
-            let (reply, done) = oneshot::channel();
-            let which = which.clone();
-            // A shard that is down knows of no store; it starts again from rows and journal.
-            if slot.send(ShardMessage::Release { which, reply }).is_ok() {
-                released.push(done);
-            }
+            // A shard that is down forgets them before anything else when it starts again.
+            released.extend(slot.release(&which));
         }
         for done in released {
             // One that fell in the meantime has forgotten everything.

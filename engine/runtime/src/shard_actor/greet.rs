@@ -43,7 +43,7 @@ impl ShardState {
             self.refuse(&knock.session, Reason::TerminalParked, &cause);
             return Ok(());
         }
-        if let Some(last) = self.engine.elsewhere(terminal.store()) {
+        if let Some(last) = self.engine.not_greeted(terminal.store()) {
             knock.session.end_committed(last);
             return Ok(());
         }

@@ -1,5 +1,7 @@
 //! Several engines on one store that they share.
 
+mod trouble;
+
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -9,17 +11,30 @@ use till_storage::memory::MemoryCluster;
 
 use super::*;
 
-const SLOTS: u32 = 16;
+pub(crate) const SLOTS: u32 = 16;
 /// The stores that are traded in.
 const STORES: std::ops::RangeInclusive<u64> = 1..=12;
-const LEASE: Duration = Duration::from_secs(1);
+pub(crate) const LEASE: Duration = Duration::from_secs(1);
 
-async fn node(dir: &Path, store: &Arc<MemoryCluster>) -> Arc<Handle> {
+pub(crate) async fn node(dir: &Path, store: &Arc<MemoryCluster>) -> Arc<Handle> {
+    node_with(dir, store, LEASE).await
+}
+
+async fn node_with(dir: &Path, store: &Arc<MemoryCluster>, lease: Duration) -> Arc<Handle> {
+    Arc::new(started(dir, store, lease).await.unwrap())
+}
+
+pub(crate) async fn started(
+    dir: &Path,
+    store: &Arc<MemoryCluster>,
+    lease: Duration,
+) -> Result<Handle, till_runtime::StartError> {
     let mut config = Config::dev(dir);
     config.shards = 2;
+    config.segment_bytes = 1 << 20;
     config.drain_timeout = Duration::from_secs(5);
     config.shared = Some(SharedConfig {
-        lease: LEASE,
+        lease,
         ..SharedConfig::default()
     });
     let shared: Arc<dyn till_storage::cluster::SharedStore> = Arc::<MemoryCluster>::clone(store);
@@ -27,11 +42,15 @@ async fn node(dir: &Path, store: &Arc<MemoryCluster>) -> Arc<Handle> {
         shared: Some(shared),
         ..Parts::default()
     };
-    Arc::new(Runtime::start_with(config, parts).await.unwrap())
+    Runtime::start_with(config, parts).await
 }
 
 /// A device of a store, at whichever engine serves it. The life that it had, or 0.
-async fn at_home(engines: &[Arc<Handle>], store: u64, epoch: u32) -> (Device, u64, Connection) {
+pub(crate) async fn at_home(
+    engines: &[Arc<Handle>],
+    store: u64,
+    epoch: u32,
+) -> (Device, u64, Connection) {
     let began = Instant::now();
     while began.elapsed() < Duration::from_secs(15) {
         for engine in engines {
@@ -51,7 +70,7 @@ async fn at_home(engines: &[Arc<Handle>], store: u64, epoch: u32) -> (Device, u6
     panic!("nobody serves store {store}");
 }
 
-async fn send(engines: &[Arc<Handle>], store: u64, epoch: u32, upto: u64) {
+pub(crate) async fn send(engines: &[Arc<Handle>], store: u64, epoch: u32, upto: u64) {
     let (mut device, next, _connection) = at_home(engines, store, epoch).await;
     if next <= upto {
         device.send(teas(next, upto + 1 - next)).await;
@@ -63,8 +82,12 @@ fn held(engine: &Handle) -> usize {
     engine.open_slots().unwrap_or(0)
 }
 
-async fn share(engines: &[Arc<Handle>]) {
-    let slots = usize::try_from(SLOTS).unwrap();
+pub(crate) async fn share(engines: &[Arc<Handle>]) {
+    share_of(engines, SLOTS).await;
+}
+
+async fn share_of(engines: &[Arc<Handle>], slots: u32) {
+    let slots = usize::try_from(slots).unwrap();
     until("every slot is served, by all alike", || {
         let each: Vec<usize> = engines.iter().map(|engine| held(engine)).collect();
         let most = slots.div_ceil(engines.len());
@@ -186,4 +209,53 @@ async fn events_are_taken_in_while_the_shared_store_is_away() {
     until("the engine is ready again", || told.health().is_ready()).await;
     assert_eq!(level(&engine, 3).await, "20");
     engine.drain().await.unwrap();
+}
+
+/// Segments of the journal on disk, of 1 MiB each.
+fn segments(dir: &Path) -> usize {
+    let files = std::fs::read_dir(dir.join("journal")).unwrap();
+    let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+    let is_segment = |name: &String| name.ends_with(".till") && !name.starts_with("base-");
+    names.filter(is_segment).count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_journal_keeps_what_is_not_committed_and_nothing_else() {
+    const FRAMES: u64 = 80;
+    let dir = folder();
+    let store = Arc::new(MemoryCluster::new(SLOTS));
+    let engine = node(dir.path(), &store).await;
+    share(std::slice::from_ref(&engine)).await;
+    let (mut device, _, _connection) = at_home(std::slice::from_ref(&engine), 3, 0).await;
+    device.send(teas(1, 10)).await;
+    device.acked(10).await;
+    store.set_away(true);
+    for frame in 0..FRAMES {
+        device.send(teas(frame * 1_000 + 11, 1_000)).await;
+    }
+    let last = FRAMES * 1_000 + 10;
+    while !matches!(device.next().await, Some(Message::Ack(ack)) if ack.journalled == Some(seq(last)))
+    {
+    }
+    // Some looks of those who drop segments later all is there still.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let kept = segments(dir.path());
+    assert!(kept > 3, "{kept} segments are kept");
+    store.set_away(false);
+    device.acked(last).await;
+    until("what is committed has left the journal", || {
+        segments(dir.path()) <= 2
+    })
+    .await;
+    engine.drain().await.unwrap();
+    drop(engine);
+    let again = node(dir.path(), &store).await;
+    share(std::slice::from_ref(&again)).await;
+    assert_eq!(level(&again, 3).await, last.to_string());
+    again.drain().await.unwrap();
+    drop(again);
+    // What is left is no store: an engine with rows of its own would find next to nothing.
+    let alone = Runtime::start(Config::dev(dir.path())).await;
+    let refused = alone.map(|_| ()).unwrap_err().to_string();
+    assert!(refused.contains("shares a store"), "{refused}");
 }

@@ -19,7 +19,9 @@ mod restart;
 mod retention;
 mod sessions;
 mod sharing;
+mod sights;
 mod snare;
+mod submit;
 
 use std::path::Path;
 use std::time::Duration;

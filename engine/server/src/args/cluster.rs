@@ -1,8 +1,10 @@
 //! The part of the command line that names a cluster.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use jiff::SignedDuration;
 
 /// How a cluster is reached, and as whom.
 #[derive(Clone, Debug, Args)]
@@ -76,14 +78,60 @@ impl SharedArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ShardsCommand {
-    /// Every slot with the engine that serves it
+    /// Engines with the slots that they serve; with --json every slot with its engine
     List(ShardsListArgs),
+    /// Have a slot served by one engine in particular, as long as that lives
+    Move(MoveArgs),
+    /// Have an engine give all its slots to the others and take none
+    Drain(DrainArgs),
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct ShardsListArgs {
     #[command(flatten)]
     pub(crate) cluster: ClusterArgs,
+    /// Print one JSON line to standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MoveArgs {
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
+    /// The slot
+    #[arg(long, value_name = "N")]
+    pub(crate) slot: u32,
+    /// The engine: where devices reach it, or the beginning of its node id
+    #[arg(long, value_name = "NODE|ADDRESS", required_unless_present = "undo")]
+    pub(crate) to: Option<String>,
+    /// Let the slot be like any other again
+    #[arg(long, conflicts_with = "to")]
+    pub(crate) undo: bool,
+    #[command(flatten)]
+    pub(crate) until: UntilArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DrainArgs {
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
+    /// The engine: where devices reach it, or the beginning of its node id
+    #[arg(value_name = "NODE|ADDRESS")]
+    pub(crate) node: String,
+    /// Let it take its share again
+    #[arg(long)]
+    pub(crate) undo: bool,
+    #[command(flatten)]
+    pub(crate) until: UntilArgs,
+}
+
+/// How long a command waits, and how it speaks.
+#[derive(Debug, Args)]
+pub(crate) struct UntilArgs {
+    /// How long to wait until it is so; 0s does not wait
+    #[arg(long, default_value = "60s", value_name = "TIME", value_parser = patience)]
+    pub(crate) wait: Duration,
     /// Print one JSON line to standard output
     #[arg(long)]
     pub(crate) json: bool,
@@ -119,4 +167,32 @@ pub(crate) struct SchemaStatusArgs {
     /// Print one JSON line to standard output
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("store").required(true).args(["addr", "scylla"]))]
+pub(crate) struct SubmitArgs {
+    /// Data folder of the engine that is gone, or the journal in it
+    #[arg(long, value_name = "DIR")]
+    pub(crate) journal: PathBuf,
+    /// Admin ports of engines that run, like http://127.0.0.1:7881: the first that answers says where the store is
+    #[arg(long, value_name = "URL,..", value_delimiter = ',')]
+    pub(crate) addr: Vec<String>,
+    /// The store itself.
+    #[command(flatten)]
+    pub(crate) shared: SharedArgs,
+    /// How long to wait until engines have taken everything in; 0s does not wait
+    #[arg(long, default_value = "60s", value_name = "TIME", value_parser = patience)]
+    pub(crate) wait: Duration,
+    /// Print one JSON line to standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Reads `60s`, `2m`, `0s`.
+fn patience(text: &str) -> Result<Duration, String> {
+    text.parse::<SignedDuration>()
+        .ok()
+        .and_then(|time| Duration::try_from(time).ok())
+        .ok_or_else(|| "must be a time like 60s, 2m or 0s".to_owned())
 }

@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use till_ops::{
-    AckFigures, DiskFigures, EventFigures, Figures, FlushFigures, HotKey, JournalFigures,
-    MemoryFigures, Problem, SalesFigures, SessionFigures, ShardFigures,
+    AckFigures, ClusterFigures, DiskFigures, EngineFigures, EventFigures, Figures, FlushFigures,
+    HotKey, JournalFigures, MemoryFigures, Problem, SalesFigures, SessionFigures, ShardFigures,
+    StoreFigures,
 };
 use till_protocol::currency::Currency;
 use till_protocol::id::{SkuId, TerminalId};
-use till_runtime::{FlushState, Handle, ShardMetrics};
+use till_runtime::{FlushState, Handle, Latency, ShardMetrics};
 use till_storage::journal::State;
 use till_storage::views::{StoreError, Views};
 
@@ -108,14 +109,7 @@ pub(super) fn of(engine: &Handle, sums: &Sums) -> Figures {
             in_flight,
             bytes: raw.frame_bytes,
         },
-        ack: AckFigures {
-            count: raw.ack.count,
-            sum_us: raw.ack.sum_us,
-            p50_us: raw.ack.p50_us,
-            p99_us: raw.ack.p99_us,
-            p999_us: raw.ack.p999_us,
-            buckets: raw.ack.buckets,
-        },
+        ack: times(raw.ack),
         sessions: SessionFigures {
             connections: raw.connections,
             streams: raw.streams,
@@ -148,6 +142,7 @@ pub(super) fn of(engine: &Handle, sums: &Sums) -> Figures {
         sales,
         stores,
         shards: raw.shards.iter().map(shown).collect(),
+        cluster: cluster(engine),
         problems: raw
             .problems
             .into_iter()
@@ -157,6 +152,43 @@ pub(super) fn of(engine: &Handle, sums: &Sums) -> Figures {
                 hint: problem.hint.to_owned(),
             })
             .collect(),
+    }
+}
+
+fn cluster(engine: &Handle) -> Option<ClusterFigures> {
+    let store = engine.shared_store()?;
+    let open = engine.open_slots()?;
+    let sight = engine.sight()?;
+    let engines = sight.engines.into_iter().map(|one| EngineFigures {
+        address: one.address,
+        slots: one.slots,
+        lag_us: u64::try_from(one.lag.as_micros()).unwrap_or(u64::MAX),
+        leaving: one.is_leaving,
+    });
+    Some(ClusterFigures {
+        store: StoreFigures {
+            hosts: store.hosts.clone(),
+            keyspace: store.keyspace.clone(),
+        },
+        slots: u64::from(engine.slots()),
+        slots_open: u64::try_from(open).unwrap_or(u64::MAX),
+        slots_wanted: u64::from(engine.wanted_slots()),
+        slots_free: sight.slots_free,
+        commit: times(sight.commit),
+        handovers_waiting: sight.handovers_waiting,
+        redirects: engine.redirects(),
+        engines: engines.collect(),
+    })
+}
+
+fn times(raw: Latency) -> AckFigures {
+    AckFigures {
+        count: raw.count,
+        sum_us: raw.sum_us,
+        p50_us: raw.p50_us,
+        p99_us: raw.p99_us,
+        p999_us: raw.p999_us,
+        buckets: raw.buckets,
     }
 }
 

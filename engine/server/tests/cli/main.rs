@@ -9,4 +9,5 @@ mod engine;
 mod commands;
 mod demo;
 mod losses;
+mod nostore;
 mod serve;

@@ -4,7 +4,10 @@ use crate::config::Keyspace;
 use crate::server::{Dialect, Server};
 
 /// A file of statements and the version that they lead to, oldest first.
-pub(super) const MIGRATIONS: &[(i32, &str)] = &[(1, include_str!("../../schema/v1.cql"))];
+pub(super) const MIGRATIONS: &[(i32, &str)] = &[
+    (1, include_str!("../../schema/v1.cql")),
+    (2, include_str!("../../schema/v2.cql")),
+];
 
 /// What stands for the variables of the files.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -79,7 +82,7 @@ pub struct Column {
     pub kind: String,
 }
 
-/// The tables of the newest version. As long as there is one version, those are the ones that it makes.
+/// The tables of the newest version: those that all versions together make, as none has changed one yet.
 pub fn tables() -> Vec<Table> {
     MIGRATIONS
         .iter()

@@ -11,6 +11,7 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
+use super::cause::words;
 use crate::client::{Client, Profiles};
 use crate::config::ScyllaConfig;
 use crate::error::{CqlError, Tried};
@@ -99,7 +100,7 @@ async fn build(
     }
     match timeout_at(deadline, builder.build()).await {
         Ok(Ok(session)) => Ok(session),
-        Ok(Err(error)) => Err(unreachable(probes, &error.to_string())),
+        Ok(Err(error)) => Err(unreachable(probes, &words(config, &error))),
         Err(_) => Err(unreachable(
             probes,
             "takes a connection, and then does not answer in time",

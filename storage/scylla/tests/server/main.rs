@@ -9,4 +9,5 @@
 mod document;
 mod rows;
 mod schema;
+mod wishes;
 mod world;

@@ -1,6 +1,6 @@
 use std::thread;
 
-use till_scylla::schema::{self, SchemaError, State, VERSION, Wish};
+use till_scylla::schema::{self, MIN_READER, SchemaError, State, VERSION, Wish};
 
 use crate::world::World;
 
@@ -110,6 +110,34 @@ fn a_newer_schema_is_left_alone() {
         panic!("{error}");
     };
     assert_eq!((found, known), (next, VERSION));
+}
+
+#[test]
+fn a_schema_of_the_version_before_is_brought_up_to_date_and_keeps_what_it_has() {
+    let world = World::new("older");
+    schema::apply(&world.cql, SMALL).unwrap();
+    let keyspace = world.keyspace();
+    // As version 1 left it.
+    for table in ["wishes", "drained"] {
+        world.run(&format!("DROP TABLE {keyspace}.{table}"));
+    }
+    world.run(&format!(
+        "UPDATE {keyspace}.schema_version SET version = 1, min_reader = 1 WHERE part = 'tables' IF EXISTS"
+    ));
+    world.run(&format!(
+        "INSERT INTO {keyspace}.names (space, id, name) VALUES (1, 1, 'a')"
+    ));
+    let status = schema::status(&world.cql).unwrap();
+    assert_eq!((status.state(), status.version), (State::Older, Some(1)));
+    let error = schema::check(&world.cql).unwrap_err();
+    assert!(matches!(error, SchemaError::Older { .. }), "{error}");
+    let after = schema::apply(&world.cql, Wish::default()).unwrap();
+    assert_eq!(
+        (after.state(), after.version, after.min_reader),
+        (State::Current, Some(VERSION), Some(MIN_READER))
+    );
+    assert_eq!(schema::check(&world.cql).unwrap(), 8);
+    assert!(world.has(&format!("SELECT name FROM {keyspace}.names")));
 }
 
 #[test]

@@ -6,21 +6,14 @@
 //! a node gives up what it has above the most that anybody should have (the ceiling): without this, whoever took the
 //! slots of several dead nodes would keep up to one slot too many per node for ever. Nobody gives up a slot only because
 //! its place among the ids has changed. Slots are never given to nobody, and never more at a time than an eighth of all.
+//! What operators wish changes the numbers, and which slots they are: see [`super::plan`].
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::plan::Plan;
 use super::{Duty, Held, Membership, NodeId};
 use crate::num::{narrow, size32};
-
-/// What a node should have, in slots.
-struct Share {
-    /// This node, by its place among the ids.
-    target: u32,
-    /// Any node at least.
-    floor: u32,
-    /// Any node at most.
-    ceiling: u32,
-}
 
 /// A place in the order in which a node takes slots: differs from node to node, so that they do not all reach for the
 /// same one. The finaliser of splitmix64, as in [`super::super::slot_of`].
@@ -42,75 +35,63 @@ fn halves(node: NodeId) -> [u64; 2] {
 impl Membership {
     /// What is to be taken or given up, as far as is known now.
     pub(super) fn decide(&mut self) {
-        if self.is_suspended {
+        if self.is_suspended || !self.knows_wishes() {
             return;
         }
         self.watch_free();
-        let live = self.live();
-        let Share {
-            target,
-            floor,
-            ceiling,
-        } = self.share(&live);
+        let plan = self.plan();
+        let me = self.config.me;
+        let (floor, target, ceiling) = (plan.floor(me), plan.target(me), plan.ceiling(me));
+        self.wanted = target;
+        let strays = self.strays(&plan);
         let mine = self.held.values().filter(|held| **held != Held::Going);
-        let mine = narrow(mine.count());
+        // Those that shall be elsewhere go in any case.
+        let mine = narrow(mine.count()).saturating_sub(narrow(strays.len()));
+        let is_missing = plan
+            .wished_to(me)
+            .any(|slot| !self.held.contains_key(&slot));
         let is_free = self.slots.values().any(|seen| seen.free_since.is_some());
-        let is_any_below = self.is_any(&live, |owned| owned < floor);
-        let is_any_above = self.is_any(&live, |owned| owned > ceiling);
-        if mine < floor || mine > ceiling || is_free || is_any_below || is_any_above {
+        let owned = self.owned();
+        let is_any_below = plan.is_any_below(&owned, me);
+        let is_uneven = mine < floor || mine > ceiling || is_any_below;
+        if is_uneven || is_free || is_missing || plan.is_any_above(&owned, me) {
             self.restless_until = self.now.saturating_add(self.config.lease);
         }
         let crowded_for = self.watch_crowd(mine > ceiling);
-        if self.is_leaving {
-            self.give(mine, &live);
-        } else if mine > target && is_any_below {
-            self.give(mine.saturating_sub(target), &live);
-        } else if crowded_for >= self.share_of_lease(2) {
-            self.give(mine.saturating_sub(ceiling), &live);
-        } else if mine <= target {
-            self.take(target.saturating_sub(mine));
+        if plan.has(me) {
+            self.give_up(&strays, &plan);
+            if mine > target && is_any_below {
+                self.give(mine.saturating_sub(target), &plan);
+            } else if crowded_for >= self.share_of_lease(2) {
+                self.give(mine.saturating_sub(ceiling), &plan);
+            }
+            self.take((mine <= target).then(|| target.saturating_sub(mine)), &plan);
+        } else {
+            self.give(u32::MAX, &plan);
         }
         // While slots change hands, a slot waits as long as nobody looks.
-        if mine != target && self.now < self.restless_until {
+        if (mine != target || is_missing) && self.now < self.restless_until {
             self.look_soon();
         }
     }
 
-    /// The nodes that are alive and stay, this one among them, by id.
-    fn live(&self) -> Vec<NodeId> {
-        let others = self.peers.iter();
-        let others = others.filter(|(_, peer)| !peer.is_dead && !peer.is_leaving);
-        let mut live: Vec<NodeId> = others.map(|(node, _)| *node).collect();
-        if !self.is_leaving {
-            live.push(self.config.me);
-        }
-        live.sort_unstable();
-        live
+    /// Slots that are here and shall be elsewhere.
+    fn strays(&self, plan: &Plan) -> Vec<u32> {
+        let here = self.held.iter().filter(|(_, held)| **held == Held::Here);
+        let is_stray = |slot: &u32| plan.wished(*slot).is_some_and(|to| to != self.config.me);
+        here.map(|(slot, _)| *slot).filter(is_stray).collect()
     }
 
-    /// How many slots this node should have, and how many each has at least and at most.
-    fn share(&self, live: &[NodeId]) -> Share {
-        let nodes = narrow(live.len()).max(1);
-        let floor = self.config.slots.checked_div(nodes).unwrap_or(0);
-        let over = self.config.slots.checked_rem(nodes).unwrap_or(0);
-        let place = live.iter().position(|node| *node == self.config.me);
-        let has_one_more = place.is_some_and(|place| narrow(place) < over);
-        Share {
-            target: floor.saturating_add(u32::from(has_one_more)),
-            floor,
-            ceiling: floor.saturating_add(u32::from(over > 0)),
+    /// How many slots each node that is not dead has.
+    fn owned(&self) -> BTreeMap<NodeId, u32> {
+        let alive = self.peers.iter().filter(|(_, peer)| !peer.is_dead);
+        let mut owned: BTreeMap<NodeId, u32> = alive.map(|(node, _)| (*node, 0)).collect();
+        for owner in self.slots.values().filter_map(|seen| seen.row.owner) {
+            if let Some(count) = owned.get_mut(&owner) {
+                *count = count.saturating_add(1);
+            }
         }
-    }
-
-    /// Whether the number of slots of any other node that stays is such a one.
-    fn is_any(&self, live: &[NodeId], is_such: impl Fn(u32) -> bool) -> bool {
-        live.iter()
-            .filter(|node| **node != self.config.me)
-            .any(|node| {
-                let rows = self.slots.values();
-                let owned = rows.filter(|seen| seen.row.owner == Some(*node)).count();
-                is_such(narrow(owned))
-            })
+        owned
     }
 
     /// For how long this node has had more slots than anybody should. It waits a little before it gives them up: those
@@ -152,8 +133,9 @@ impl Membership {
         }
     }
 
-    /// Takes so many slots, and those that nobody has taken for a lease, whoever should have.
-    fn take(&mut self, count: u32) {
+    /// Takes what is wished to this node; and, where there is room, so many others and those that nobody has taken for a
+    /// lease, whoever should have.
+    fn take(&mut self, room: Option<u32>, plan: &Plan) {
         let me = self.config.me;
         let mut free: Vec<(u64, u32, Duration)> = self
             .slots
@@ -161,10 +143,24 @@ impl Membership {
             .filter_map(|(slot, seen)| Some((rank(me, *slot), *slot, seen.free_since?)))
             .collect();
         free.sort_unstable();
-        for (place, (_, slot, since)) in free.into_iter().enumerate() {
+        let is_mine = |slot: u32| plan.wished(slot) == Some(me);
+        let mine = free.iter().filter(|(_, slot, _)| is_mine(*slot)).count();
+        let mut left = room.unwrap_or(0).saturating_sub(narrow(mine));
+        for (_, slot, since) in free {
             let is_overdue = self.now.saturating_sub(since) >= self.config.lease;
-            if place >= size32(count) && !is_overdue {
+            let wished = plan.wished(slot);
+            let is_due = match wished {
+                Some(to) if to == me => true,
+                Some(_) => room.is_some() && is_overdue,
+                None => left > 0 || (room.is_some() && is_overdue),
+            };
+            if !is_due {
                 continue;
+            }
+            match wished {
+                Some(to) if to != me => self.keep_from(slot, to),
+                Some(_) => {}
+                None => left = left.saturating_sub(1),
             }
             if let Some(seen) = self.slots.get_mut(&slot) {
                 seen.free_since = None;
@@ -174,25 +170,35 @@ impl Membership {
         }
     }
 
-    /// Gives up so many slots, the least wanted first, as far as few enough are on their way.
-    fn give(&mut self, count: u32, live: &[NodeId]) {
+    /// Gives up so many slots, the least wanted first and none that is wished here.
+    fn give(&mut self, count: u32, plan: &Plan) {
+        let me = self.config.me;
+        let is_here = |(slot, held): &(&u32, &Held)| {
+            **held == Held::Here && plan.wished(**slot).is_none_or(|to| to != me)
+        };
+        let here = self.held.iter().filter(is_here);
+        let mut here: Vec<(u64, u32)> = here.map(|(slot, _)| (rank(me, *slot), *slot)).collect();
+        here.sort_unstable();
+        let here = here.into_iter().rev().map(|(_, slot)| slot);
+        let least: Vec<u32> = here.take(size32(count)).collect();
+        self.give_up(&least, plan);
+    }
+
+    /// Gives up these slots, as far as few enough are on their way.
+    fn give_up(&mut self, slots: &[u32], plan: &Plan) {
         let free = self.slots.values();
         let free = free.filter(|seen| seen.row.owner.is_none()).count();
         let going = self.held.values().filter(|held| **held == Held::Going);
         let window = self.config.slots.div_ceil(8);
-        let room = if live.is_empty() {
+        let room = if plan.has_any() {
+            window.saturating_sub(narrow(free.saturating_add(going.count())))
+        } else {
             // Nobody to hand over to: the last one out.
             u32::MAX
-        } else {
-            window.saturating_sub(narrow(free.saturating_add(going.count())))
         };
-        let me = self.config.me;
-        let here = self.held.iter().filter(|(_, held)| **held == Held::Here);
-        let mut here: Vec<(u64, u32)> = here.map(|(slot, _)| (rank(me, *slot), *slot)).collect();
-        here.sort_unstable();
-        for (_, slot) in here.into_iter().rev().take(size32(count.min(room))) {
-            self.held.insert(slot, Held::Going);
-            self.out.push(Duty::Release { slot });
+        for slot in slots.iter().take(size32(room)) {
+            self.held.insert(*slot, Held::Going);
+            self.out.push(Duty::Release { slot: *slot });
         }
     }
 }

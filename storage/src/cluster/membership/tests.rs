@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::{Duty, MemberConfig, Membership, Route};
-use crate::cluster::{NodeId, NodeRow, SlotRow};
+use crate::cluster::{NodeId, NodeRow, SlotRow, Wishes};
 
 const LEASE: Duration = Duration::from_secs(5);
 
@@ -50,6 +50,15 @@ fn slots(owners: &[Option<u8>]) -> Vec<SlotRow> {
 
 /// Ticks and answers everything with these rows; what else is to be done.
 fn round(member: &mut Membership, ms: u64, nodes: &[NodeRow], slots: &[SlotRow]) -> Vec<Duty> {
+    round_with(member, ms, (nodes, slots), &Wishes::default())
+}
+
+fn round_with(
+    member: &mut Membership,
+    ms: u64,
+    (nodes, slots): (&[NodeRow], &[SlotRow]),
+    wishes: &Wishes,
+) -> Vec<Duty> {
     member.tick(at(ms));
     let mut rest = Vec::new();
     loop {
@@ -62,6 +71,7 @@ fn round(member: &mut Membership, ms: u64, nodes: &[NodeRow], slots: &[SlotRow])
                 Duty::Beat(row) => member.beaten(at(ms), row.beat),
                 Duty::ReadNodes { read } => member.nodes_read(at(ms), read, nodes),
                 Duty::ReadSlots { read } => member.slots_read(at(ms), read, slots),
+                Duty::ReadWishes { read } => member.wishes_read(at(ms), read, wishes),
                 other => rest.push(other),
             }
         }
@@ -197,4 +207,135 @@ fn more_than_anybody_should_have_goes_back_although_nobody_has_too_little() {
     }
     // Once the two others have had half a lease to see what will come.
     assert_eq!(released, [3_500]);
+}
+
+fn wished(slots: &[(u32, &str)], drained: &[&str]) -> Wishes {
+    let slots = slots.iter().map(|(slot, at)| (*slot, (*at).to_owned()));
+    let drained = drained.iter().map(|at| (*at).to_owned());
+    Wishes {
+        slots: slots.collect(),
+        drained: drained.collect(),
+    }
+}
+
+fn released(duties: &[Duty]) -> Vec<u32> {
+    let slots = duties.iter().filter_map(|duty| match duty {
+        Duty::Release { slot } => Some(*slot),
+        _ => None,
+    });
+    slots.collect()
+}
+
+#[test]
+fn nothing_is_taken_before_the_wishes_are_known_or_a_lease_has_gone_by() {
+    let mut member = member(4, None);
+    let mut taken_at = None;
+    for ms in (0..=5_000).step_by(250) {
+        member.tick(at(ms));
+        for duty in member.drain().collect::<Vec<_>>() {
+            match duty {
+                Duty::Beat(row) => member.beaten(at(ms), row.beat),
+                Duty::ReadNodes { read } => member.nodes_read(at(ms), read, &[]),
+                Duty::ReadSlots { read } => member.slots_read(at(ms), read, &slots(&[None; 4])),
+                _ => {}
+            }
+        }
+        let duties: Vec<Duty> = member.drain().collect();
+        if !acquired(&duties).is_empty() {
+            taken_at = taken_at.or(Some(ms));
+        }
+    }
+    assert_eq!(taken_at, Some(5_000));
+}
+
+#[test]
+fn a_wish_wins_over_the_even_share_and_one_for_a_dead_node_is_none() {
+    let wishes = wished(
+        &[(0, "node 2"), (1, "one"), (2, "nobody"), (99, "one")],
+        &[],
+    );
+    let peers = [peer(2, 1)];
+    let mut member = member(4, None);
+    let rows = slots(&[None; 4]);
+    let duties = round_with(&mut member, 0, (&peers, &rows), &wishes);
+    let taken = acquired(&duties);
+    // Its share is two: the one that is wished here, and one that nobody in particular shall have.
+    assert_eq!(taken.len(), 2, "{taken:?}");
+    assert!(taken.contains(&1) && !taken.contains(&0), "{taken:?}");
+    // The other one does not beat any more: what is wished to it is like any other slot.
+    let mut taken: Vec<u32> = taken;
+    for ms in (250..6_000).step_by(250) {
+        taken.extend(acquired(&round_with(
+            &mut member,
+            ms,
+            (&peers, &rows),
+            &wishes,
+        )));
+    }
+    taken.sort_unstable();
+    assert_eq!(taken, [0, 1, 2, 3]);
+}
+
+#[test]
+fn a_slot_that_shall_be_elsewhere_goes_there_and_stays_where_it_was_let_lie() {
+    let wishes = wished(&[(0, "node 2")], &[]);
+    let mut member = member(2, None);
+    round(&mut member, 0, &[], &slots(&[None; 2]));
+    (0..2).for_each(|slot| member.taken(at(1), slot));
+    let mut rows = slots(&[Some(1), Some(2)]);
+    let ended = rows[1].clone();
+    member.ended(at(2), 1, Some(&SlotRow { epoch: 8, ..ended }));
+    rows[1].epoch = 8;
+    let duties = round_with(&mut member, 500, (&[peer(2, 1)], &rows), &wishes);
+    assert_eq!(released(&duties), [0]);
+    member.ended(at(600), 0, None);
+    rows[0] = SlotRow {
+        epoch: 8,
+        owner: None,
+        ..rows[0].clone()
+    };
+    let (mut taken, mut given) = (Vec::new(), Vec::new());
+    for ms in (750..80_000).step_by(250) {
+        let duties = round_with(&mut member, ms, (&[peer(2, ms)], &rows), &wishes);
+        for slot in acquired(&duties) {
+            taken.push(ms);
+            member.taken(at(ms), slot);
+            rows[0].owner = Some(node(1));
+            rows[0].epoch += 1;
+        }
+        for slot in released(&duties) {
+            given.push(ms);
+            rows[0].owner = None;
+            rows[0].epoch += 1;
+            member.ended(at(ms), slot, Some(&rows[0]));
+        }
+    }
+    // The other one is alive and does not take it: after a lease it is served here again, for 4 leases and then for 8, up to
+    // the next look.
+    let kept: Vec<u64> = taken
+        .iter()
+        .zip(&given)
+        .map(|(from, to)| to - from)
+        .collect();
+    assert_eq!(kept, [20_250, 40_250], "{taken:?} {given:?}");
+}
+
+#[test]
+fn a_drained_node_gives_up_an_eighth_at_a_time_and_takes_nothing() {
+    let wishes = wished(&[(3, "one")], &["one"]);
+    let mut member = member(16, None);
+    round(&mut member, 0, &[], &slots(&[None; 16]));
+    (0..16).for_each(|slot| member.taken(at(1), slot));
+    let rows = slots(&[Some(1); 16]);
+    // Alone it keeps what it has.
+    let duties = round_with(&mut member, 1_000, (&[], &rows), &wishes);
+    assert_eq!(duties, []);
+    let duties = round_with(&mut member, 2_000, (&[peer(2, 1)], &rows), &wishes);
+    assert_eq!(released(&duties).len(), 2, "{duties:?}");
+    let rows = slots(&[None; 16]);
+    let mut drained = self::member(16, None);
+    for ms in (0..9_000).step_by(250) {
+        let duties = round_with(&mut drained, ms, (&[peer(2, ms)], &rows), &wishes);
+        assert_eq!(acquired(&duties), [0_u32; 0], "at {ms} ms");
+    }
 }

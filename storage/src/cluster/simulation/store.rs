@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::oracle::{Cell, Oracle};
 use super::{Mistake, NODES_MAX};
 use crate::cluster::{
-    Change, Conditional, LOG_DELETE_STAMP, LOG_STAMP, LogKey, NodeId, NodeRow, SlotRow,
+    Change, Conditional, LOG_DELETE_STAMP, LOG_STAMP, LogKey, NodeId, NodeRow, SlotRow, Wishes,
 };
 
 pub(super) struct Store {
@@ -15,6 +15,7 @@ pub(super) struct Store {
     /// The rows before their last change: what a plain read may still see.
     before: Vec<SlotRow>,
     pub(super) nodes: BTreeMap<NodeId, NodeRow>,
+    pub(super) wishes: Wishes,
     log: BTreeMap<(u32, u64), BTreeMap<(u64, u32), Bytes>>,
     deleted: BTreeMap<(u32, u64), i64>,
     pub(super) rows: BTreeMap<(u32, Vec<u8>), Row>,
@@ -48,6 +49,7 @@ impl Store {
             before: slots.clone(),
             slots,
             nodes: BTreeMap::new(),
+            wishes: Wishes::default(),
             log: BTreeMap::new(),
             deleted: BTreeMap::new(),
             rows: BTreeMap::new(),

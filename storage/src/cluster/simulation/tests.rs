@@ -1,3 +1,5 @@
+mod wishes;
+
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 

@@ -9,7 +9,7 @@ use super::oracle::{Oracle, commit_of};
 use super::rng::Rng;
 use super::store::{RowWrite, Store};
 use super::{Faults, MS, Mistake, Plan, SECOND};
-use crate::cluster::{Answer, Conditional, Duty, NodeRow, SlotRow, SlotWriter};
+use crate::cluster::{Answer, Conditional, Duty, NodeRow, SlotRow, SlotWriter, Wish, Wishes};
 
 /// A process of a node: what was sent to an earlier one is lost.
 pub(super) type To = (usize, u32);
@@ -28,11 +28,13 @@ pub(super) enum Event {
     Beaten(To, u64),
     Nodes(To, u64, Vec<NodeRow>),
     Slots(To, u64, Vec<SlotRow>),
+    Wishes(To, u64, Wishes),
     Swap(To, u32, u64, u64, Conditional, bool),
     ReadSlot(To, u32, u64, u64),
     ReadLog(To, u32, u64, u64, crate::cluster::LogKey),
     ReadNodes(To, u64),
     ReadSlots(To, u64),
+    ReadWishes(To, u64),
     PutNode(NodeRow),
     PutPart((u32, u64), u64, u32, bytes::Bytes),
     PutRow(RowWrite),
@@ -45,6 +47,7 @@ pub(super) enum Event {
     Start(usize),
     Pause(usize, u64),
     Jump(usize, i64),
+    Wish(Wish),
     Calm,
 }
 
@@ -169,6 +172,12 @@ impl World {
                     world.observe(to, &rows);
                 });
             }
+            Event::Wishes(to, read, ref wishes) => {
+                let wishes = wishes.clone();
+                self.at_node(to, event, |world, now| {
+                    world.member(to).wishes_read(now, read, &wishes);
+                });
+            }
             Event::Frame(node, device, first, last, from) => {
                 let to = (node, self.nodes[node].life);
                 let again = Event::Frame(node, device, first, last, from);
@@ -227,6 +236,12 @@ impl World {
                 let delay = self.delay();
                 self.after(delay, Event::Slots(to, read, rows));
             }
+            Event::ReadWishes(to, read) => {
+                let wishes = self.store.wishes.clone();
+                let delay = self.delay();
+                self.after(delay, Event::Wishes(to, read, wishes));
+            }
+            Event::Wish(wish) => self.store.wishes.change(&wish),
             Event::PutNode(row) => self.store.put_node(row),
             Event::PutPart(place, epoch, part, body) => {
                 self.store.put_part(place, epoch, part, body);
@@ -347,7 +362,11 @@ impl World {
                 let delay = self.delay();
                 self.after(delay, Event::ReadSlots(to, read));
             }
-            Duty::ReadNodes { .. } | Duty::ReadSlots { .. } => {}
+            Duty::ReadWishes { read } if !is_lost => {
+                let delay = self.delay();
+                self.after(delay, Event::ReadWishes(to, read));
+            }
+            Duty::ReadNodes { .. } | Duty::ReadSlots { .. } | Duty::ReadWishes { .. } => {}
             Duty::Acquire(row) => {
                 self.number += 1;
                 let born = self.number;

@@ -85,13 +85,18 @@ impl SlotWriter {
         if row.flush == 0 {
             return self.serve();
         }
-        self.state = State::Loading(LogKey {
+        let key = LogKey {
             slot: row.slot,
             flush: row.flush,
             epoch: row.flush_epoch,
             parts: row.parts,
             digest: row.digest,
-        });
+        };
+        if let Some(error) = self.doubt.take() {
+            self.tell(Action::Report(error));
+            return self.again(State::Loading(key));
+        }
+        self.state = State::Loading(key);
         self.begin();
     }
 
@@ -105,8 +110,10 @@ impl SlotWriter {
                 self.begin();
             }
             Err(error) => {
-                self.tell(Action::Report(error));
-                self.again(State::Loading(key));
+                // Another may have taken the slot since the row was read, and deleted the log behind the next one: nothing is
+                // wrong before the row has said that it is still this one's.
+                self.doubt = Some(error);
+                self.again(State::Reading);
             }
         }
     }

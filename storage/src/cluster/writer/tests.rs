@@ -153,6 +153,25 @@ fn late_answers_are_not_taken_for_others() {
 }
 
 #[test]
+fn a_log_that_the_next_owner_has_deleted_is_no_damage() {
+    let mut writer = SlotWriter::take_over(&row(4, Some(OTHER), 1), ME, "here");
+    commands(&mut writer);
+    answer(&mut writer, Answer::Applied);
+    let read = answer(&mut writer, Answer::Row(row(5, Some(ME), 1)));
+    assert!(matches!(read, Action::ReadLog(_)));
+    assert_eq!(
+        answer(&mut writer, Answer::Log(Vec::new())),
+        Action::ReadSlot
+    );
+    let gone = row(6, Some(OTHER), 2);
+    let request = writer.request;
+    writer.answer(request, Answer::Row(gone.clone()));
+    let all = commands(&mut writer);
+    assert_eq!(all.len(), 1, "{all:?}");
+    assert_eq!(all[0].action, Action::Stop(End::Fenced(gone)));
+}
+
+#[test]
 fn a_log_that_cannot_be_read_is_told_and_tried_again() {
     let mut writer = SlotWriter::take_over(&row(4, Some(OTHER), 0), ME, "here");
     commands(&mut writer);
@@ -160,13 +179,18 @@ fn a_log_that_cannot_be_read_is_told_and_tried_again() {
     let log = flush(1).to_parts(2).unwrap();
     let mut taken = row(5, Some(ME), 1);
     (taken.flush_epoch, taken.parts, taken.digest) = (2, 1, log.digest);
-    let read = answer(&mut writer, Answer::Row(taken));
+    let read = answer(&mut writer, Answer::Row(taken.clone()));
     assert!(matches!(read, Action::ReadLog(_)));
     let request = writer.request;
     writer.answer(request, Answer::Log(vec![(0, Bytes::from_static(b"x"))]));
+    // Whose the slot is now is asked first.
+    let all = commands(&mut writer);
+    assert_eq!((&all[0].action, all[0].attempt), (&Action::ReadSlot, 1));
+    let request = writer.request;
+    writer.answer(request, Answer::Row(taken));
     let all = commands(&mut writer);
     assert!(matches!(all[0].action, Action::Report(_)));
-    assert_eq!((&all[1].action, all[1].attempt), (&read, 1));
+    assert_eq!((&all[1].action, all[1].attempt), (&read, 2));
     let Action::Materialise(commit) =
         answer(&mut writer, Answer::Log(vec![(0, log.parts[0].clone())]))
     else {

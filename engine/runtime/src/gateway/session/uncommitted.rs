@@ -14,11 +14,16 @@ pub(super) struct Uncommitted {
     upto: u64,
     /// Last sequence number that this stream has sent and that is committed; 0 = none.
     committed: u64,
+    /// What is committed here from now on is not of this stream's time.
+    is_over: bool,
 }
 
 impl Uncommitted {
     /// What was sent up to a number is durable at a place.
     pub(super) fn durable(&mut self, place: u64, seq: u64) {
+        if self.is_over {
+            return;
+        }
         if place <= self.upto {
             self.committed = self.committed.max(seq);
             return;
@@ -35,6 +40,9 @@ impl Uncommitted {
 
     /// All up to a place is committed. True: that is more of this stream.
     pub(super) fn committed_upto(&mut self, place: u64) -> bool {
+        if self.is_over {
+            return false;
+        }
         self.upto = self.upto.max(place);
         let before = self.committed;
         while let Some((place, seq)) = self.steps.front().copied()
@@ -44,6 +52,12 @@ impl Uncommitted {
             self.steps.pop_front();
         }
         self.committed > before
+    }
+
+    /// Nothing more of this stream is committed here.
+    pub(super) fn end(&mut self) {
+        self.is_over = true;
+        self.steps.clear();
     }
 
     /// Last sequence number that is committed; 0 = none.

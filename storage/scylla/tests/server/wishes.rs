@@ -1,0 +1,49 @@
+use std::sync::Arc;
+
+use till_scylla::ScyllaStore;
+use till_scylla::schema;
+use till_storage::cluster::{SharedStore as _, Wish, Wishes};
+
+use crate::world::World;
+
+#[test]
+fn wishes_are_read_as_they_were_made_and_taken_back() {
+    let world = World::new("wishes");
+    let small = schema::Wish {
+        replication: Some(1),
+        slots: Some(8),
+    };
+    schema::apply(&world.cql, small).unwrap();
+    let store = ScyllaStore::open(Arc::new(world.another())).unwrap();
+    let mut wanted = Wishes::default();
+    assert_eq!(store.wishes().unwrap(), wanted);
+    let place = |slot, address: Option<&str>| Wish::Place {
+        slot,
+        address: address.map(str::to_owned),
+    };
+    let drain = |address: &str, is_drained| Wish::Drain {
+        address: address.to_owned(),
+        is_drained,
+    };
+    for wish in [
+        place(3, Some("a:1")),
+        place(5, Some("b:1")),
+        place(3, Some("b:1")),
+        drain("a:1", true),
+        drain("a:1", true),
+        drain("c:1", true),
+        place(5, None),
+        place(7, None),
+        drain("c:1", false),
+        drain("d:1", false),
+    ] {
+        store.wish(&wish).unwrap();
+        wanted.change(&wish);
+        assert_eq!(store.wishes().unwrap(), wanted, "{wish:?}");
+    }
+    assert_eq!(wanted.slots.len() + wanted.drained.len(), 2);
+    assert_eq!(store.known_chain_key().unwrap(), None);
+    let key = store.chain_key([7; 32]).unwrap();
+    assert_eq!((key, store.chain_key([8; 32]).unwrap()), ([7; 32], [7; 32]));
+    assert_eq!(store.known_chain_key().unwrap(), Some([7; 32]));
+}

@@ -1,0 +1,105 @@
+//! What operators do to engines that share a store.
+
+use std::collections::BTreeMap;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+use till_tests::{command, complaint, json_of, wait_until};
+
+use super::{engines, keyspace, owners};
+
+/// Slots by the address of their engine.
+fn shares(server: &str, keyspace: &str) -> Result<BTreeMap<String, usize>> {
+    let mut shares = BTreeMap::new();
+    for address in owners(server, keyspace)? {
+        *shares.entry(address).or_default() += 1;
+    }
+    Ok(shares)
+}
+
+fn shards(server: &str, keyspace: &str, words: &[&str]) -> Result<Value> {
+    let place = ["--json", "--scylla", server, "--keyspace", keyspace];
+    let (answer, output) = json_of("tillstream", &[&["shards"], words, &place].concat())?;
+    ensure!(output.status.success(), "shards {words:?}: {answer}");
+    Ok(answer)
+}
+
+fn refused(server: &str, keyspace: &str, words: &[&str]) -> Result<String> {
+    let place = ["--scylla", server, "--keyspace", keyspace];
+    let output = Command::new(command("tillstream")?)
+        .args([&["shards"], words, &place].concat())
+        .output()?;
+    ensure!(!output.status.success(), "shards {words:?} succeeded");
+    Ok(complaint(&output))
+}
+
+#[test]
+fn an_engine_is_drained_and_filled_and_a_slot_moved() -> Result<()> {
+    let (server, keyspace) = keyspace("operate")?;
+    let folder = tempfile::tempdir()?;
+    let mut engines = engines(folder.path(), 2, &server, &keyspace)?;
+    let [first, second] = [0, 1].map(|at: usize| engines[at].quic.to_string());
+    let is_even = || {
+        let shares = shares(&server, &keyspace)?;
+        Ok([&first, &second].map(|at| shares.get(at).copied()) == [Some(8), Some(8)])
+    };
+    wait_until("both have their share", is_even)?;
+
+    let drained = shards(&server, &keyspace, &["drain", &first])?;
+    assert_eq!(
+        (&drained["done"], &drained["slots_left"]),
+        (&true.into(), &0.into())
+    );
+    assert_eq!(shares(&server, &keyspace)?.get(&second), Some(&16));
+    let last = refused(&server, &keyspace, &["drain", &second])?;
+    ensure!(last.contains("no other engine is alive"), "{last}");
+    let there = refused(&server, &keyspace, &["move", "--slot", "3", "--to", &first])?;
+    ensure!(there.contains("is drained"), "{there}");
+    shards(&server, &keyspace, &["drain", &first, "--undo"])?;
+    wait_until("both have their share again", is_even)?;
+
+    let rows = shards(&server, &keyspace, &["list"])?;
+    let rows = rows["rows"].as_array().context("rows")?;
+    let slot = rows
+        .iter()
+        .find(|row| row["address"] == first)
+        .context("a slot")?["slot"]
+        .to_string();
+    let moved = shards(
+        &server,
+        &keyspace,
+        &["move", "--slot", &slot, "--to", &second],
+    )?;
+    assert_eq!(
+        (&moved["done"], moved["address"].as_str()),
+        (&true.into(), Some(&*second))
+    );
+    wait_until("both have as much as before", is_even)?;
+    for (words, cause) in [
+        (&["move", "--slot", "16", "--to", &second][..], "no slot 16"),
+        (&["move", "--slot", "1", "--to", "10.9.9.9:1"], "10.9.9.9:1"),
+    ] {
+        let said = refused(&server, &keyspace, words)?;
+        ensure!(said.contains(cause), "{words:?}: {said}");
+    }
+    engines.remove(0).kill()?;
+    let dead = refused(&server, &keyspace, &["move", "--slot", "1", "--to", &first])?;
+    ensure!(dead.contains("is dead"), "{dead}");
+    wait_until("the one that is left has all", || {
+        Ok(shares(&server, &keyspace)?.get(&second) == Some(&16))
+    })?;
+    // What the dead one's disk has is all committed, or is now; either way nothing waits for anybody.
+    let (data, admin) = (folder.path().join("node0"), engines[0].admin.clone());
+    let data = data.to_str().context("path")?;
+    let (done, output) = json_of(
+        "tillstream",
+        &["submit", "--json", "--journal", data, "--addr", &admin],
+    )?;
+    ensure!(output.status.success(), "submit: {done}");
+    assert_eq!(done["waiting"], 0);
+    for engine in engines {
+        engine.stop()?;
+    }
+    Ok(())
+}
