@@ -20,6 +20,9 @@ use crate::wire;
 /// A frame is full with so many events or about so many bytes.
 const EVENTS_FULL: usize = 256;
 const BYTES_FULL: usize = 192 * 1_024;
+/// A frame is full with events that lie so far apart. A till sends as it goes; and a shared store keeps a record in each hour
+/// that its events lie in, so that weeks of a till in one frame would be kept hundreds of times.
+const SPAN_FULL_US: i64 = 2 * 3_600 * 1_000_000;
 
 /// Sales of one terminal that wait for their frame.
 #[derive(Debug, Default)]
@@ -70,7 +73,13 @@ impl Builder {
 
     /// Whether a frame should be made now.
     pub(super) fn is_full(&self) -> bool {
-        self.events() >= EVENTS_FULL || self.bytes() >= BYTES_FULL
+        self.events() >= EVENTS_FULL || self.bytes() >= BYTES_FULL || self.is_long()
+    }
+
+    // Whether the last event lies far from the first.
+    fn is_long(&self) -> bool {
+        let ends = self.batch.sales.first().zip(self.batch.sales.last());
+        ends.is_some_and(|(first, last)| last.at.abs_diff(first.at) >= SPAN_FULL_US.unsigned_abs())
     }
 
     /// The frame of all that waits, and the SKUs that it names for good.

@@ -90,6 +90,28 @@ fn frames_of_many_receipts_are_accepted_and_name_each_sku_once() {
     assert_eq!((accepted(frame), named.len()), (100, 3));
 }
 
+#[test]
+fn a_frame_holds_few_hours_of_a_till() {
+    let mut text = HEADER.to_owned();
+    for receipt in 0..20 {
+        let (hour, minute) = (8 + receipt / 2, receipt % 2 * 30);
+        text.push_str(&format!(
+            "7,1,R{receipt},2026-03-01T{hour:02}:{minute:02}:00Z,A,1,1.00,,,cash,\n"
+        ));
+    }
+    let (receipts, ..) = read(text);
+    let (mut builder, mut frames) = (Builder::default(), Vec::new());
+    for receipt in &receipts {
+        builder.push(receipt, |_| false);
+        if builder.is_full() {
+            frames.push(builder.events());
+            builder.seal(1).unwrap();
+        }
+    }
+    // From 8:00 to 10:00, from 10:30 to 12:30, ...
+    assert_eq!(frames, [5, 5, 5, 5]);
+}
+
 /// The engine finds a card number in a code only where the frame says the code, and a frame may be cut before it is sent.
 #[test]
 fn a_code_that_looks_like_a_card_is_named_in_every_receipt() {
