@@ -101,6 +101,7 @@ impl World {
         }
         let net = self.plan.net;
         let mut sent: Vec<Bytes> = Vec::new();
+        let mut was_new = false;
         for piece in pieces {
             let frame = range(&piece).ok();
             let is_frame = frame.is_some();
@@ -112,7 +113,7 @@ impl World {
                 self.after(later, Event::Cut(number));
                 continue;
             }
-            let before = sent.last().is_some_and(|last| range(last).is_ok());
+            let before = std::mem::replace(&mut was_new, is_new);
             if is_new && before && self.rng.chance(net.overtake) {
                 self.fault("overtaken");
                 self.saw(Sight::Overtaken);
