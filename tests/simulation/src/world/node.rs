@@ -345,7 +345,7 @@ impl World {
         );
         match made {
             Ok(_) => {
-                if let Err(broken) = same_rows(self.node.rows.as_ref(), &anew) {
+                if let Err(broken) = same_rows(&model, self.node.rows.as_ref(), &anew) {
                     self.oracle.fail(broken.id, broken.what);
                 }
             }

@@ -57,6 +57,8 @@ pub(super) struct Till {
     /// Of them, those that survive a loss of power.
     synced: Vec<usize>,
     acked: u64,
+    /// The last frame that was ever sent in this life begins here.
+    pub(super) sent_upto: u64,
     image: Option<(Image, Vec<usize>)>,
     skew: i64,
     /// Events that may be sent again under their own id.
@@ -84,6 +86,7 @@ impl Till {
             numbers: Vec::new(),
             synced: Vec::new(),
             acked: 0,
+            sent_upto: 0,
             image: None,
             skew: rng.signed(-skew, skew),
             with_ids: Vec::new(),
@@ -400,6 +403,7 @@ impl World {
         let done = std::mem::replace(&mut till.numbers, kept);
         till.synced = till.numbers.clone();
         till.acked = 0;
+        till.sent_upto = 0;
         if old.is_some() && !till.numbers.is_empty() {
             self.coverage.saw(Sight::CarriedOver);
         }

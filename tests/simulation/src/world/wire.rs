@@ -92,24 +92,29 @@ impl World {
         }
     }
 
-    // Frames that are lost, come twice, or in another order. Messages of a session are left alone.
+    // Frames that are lost, come twice, or in another order, as where an engine drops what it cannot take. Messages of a session
+    // are left alone, and so are frames that were sent before: a stream loses nothing in its middle, and what an ack covers was
+    // on its stream.
     fn meddle(&mut self, number: u64, pieces: Vec<Bytes>) -> Vec<Bytes> {
         if self.is_calm {
             return pieces;
         }
         let net = self.plan.net;
         let mut sent: Vec<Bytes> = Vec::new();
+        let mut was_new = false;
         for piece in pieces {
-            let is_frame = range(&piece).is_ok();
-            if is_frame && self.rng.chance(net.lose) {
+            let frame = range(&piece).ok();
+            let is_frame = frame.is_some();
+            let is_new = frame.is_some_and(|(first, _)| self.is_first_time(number, first));
+            if is_new && self.rng.chance(net.lose) {
                 self.fault("frame_lost");
                 self.saw(Sight::FrameLost);
                 let later = self.rng.within(SECOND, 20 * SECOND);
                 self.after(later, Event::Cut(number));
                 continue;
             }
-            let before = sent.last().is_some_and(|last| range(last).is_ok());
-            if is_frame && before && self.rng.chance(net.overtake) {
+            let before = std::mem::replace(&mut was_new, is_new);
+            if is_new && before && self.rng.chance(net.overtake) {
                 self.fault("overtaken");
                 self.saw(Sight::Overtaken);
                 let last = sent.len() - 1;
@@ -124,6 +129,15 @@ impl World {
             sent.push(piece);
         }
         sent
+    }
+
+    // Whether a till sends this number for the first time in the life at hand.
+    fn is_first_time(&mut self, number: u64, first: u64) -> bool {
+        let till = self.conns.get(&number).map_or(0, |conn| conn.till);
+        let sent = &mut self.tills[till].sent_upto;
+        let is_new = first > *sent;
+        *sent = (*sent).max(first);
+        is_new
     }
 
     fn way(&mut self, number: u64, is_in: bool, at: u64, chunk: Bytes) {
