@@ -1,12 +1,13 @@
 //! The journal: one writer appends groups of records to pre-allocated segments, one sync makes a group durable.
 //!
-//! Modules in the order that a record meets them: it is made ready ([`Prepared`]), joins a group ([`Committer`]), lands in
-//! a segment ([`Writer`]), is found again after a crash ([`Journal::open`]) and read ([`Journal::records`]); segments
-//! leave when a base stands in for them ([`base`]).
+//! Modules in the order that a record meets them: it is made ready ([`Prepared`]), waits in a queue ([`Committer`]), joins a
+//! group ([`GroupCommit`]), lands in a segment ([`Writer`]), is found again after a crash ([`Journal::open`]) and read
+//! ([`Journal::records`]); segments leave when a base stands in for them ([`base`]).
 
 pub mod base;
 mod committer;
 pub(crate) mod format;
+mod group;
 mod loss;
 pub(crate) mod owners;
 mod prepared;
@@ -25,8 +26,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use till_core::{Record, RecordHead};
 
 pub use base::{BaseError, read_base, write_base};
-pub use committer::{Appender, CommitConfig, CommitError, Committer, Durable, QueueError, Sink};
+pub use committer::{
+    Appender, CommitConfig, CommitError, Committer, Durable, Queue, QueueError, Sink,
+};
 pub use format::{ENTRY_BYTES_MAX, ENTRY_PREFIX_BYTES, GROUP_HEADER_BYTES, SEGMENT_HEADER_BYTES};
+pub use group::{Attempt, GroupCommit};
 pub use loss::Lost;
 pub use loss::range_of;
 pub use prepared::{Prepared, TooLarge};
@@ -103,7 +107,7 @@ pub struct JournalConfig {
     pub reserve_bytes: u64,
     /// What makes a group durable.
     pub durability: Durability,
-    /// Threads that verify segments when the journal is opened.
+    /// Threads that verify segments when the journal is opened; one is the caller's own.
     pub verify_threads: usize,
 }
 

@@ -27,7 +27,7 @@ pub use ahead::{LostRegistration, lost_events, lost_registrations};
 pub use fold::{Fold, panic_text};
 pub use moved::FactRows;
 pub use registered::{Registrations, registration_of};
-pub use replay::{Replayed, replay};
+pub use replay::{Replayed, replay, replay_here};
 pub use unplaced::Unplaced;
 
 /// Folds that work side by side where rows are brought up to the journal without an engine.

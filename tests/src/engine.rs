@@ -109,14 +109,7 @@ impl Engine {
     /// # Errors
     /// When it does not end in time or ends with an error.
     pub fn stop(mut self) -> Result<()> {
-        let id = self.child.id().to_string();
-        ensure!(
-            Command::new("kill")
-                .args(["-TERM", &id])
-                .status()?
-                .success(),
-            "kill -TERM {id}"
-        );
+        self.signal("-TERM")?;
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
             if let Some(status) = self.child.try_wait()? {
@@ -132,6 +125,29 @@ impl Engine {
         bail!("the engine did not drain in {PATIENCE:?}\n{}", self.log())
     }
 
+    /// Stops the engine where it is (SIGSTOP), as a machine that swaps or a virtual one that is moved would.
+    ///
+    /// # Errors
+    /// When it cannot be signalled.
+    pub fn freeze(&self) -> Result<()> {
+        self.signal("-STOP")
+    }
+
+    /// Lets a frozen engine go on (SIGCONT).
+    ///
+    /// # Errors
+    /// When it cannot be signalled.
+    pub fn thaw(&self) -> Result<()> {
+        self.signal("-CONT")
+    }
+
+    fn signal(&self, name: &str) -> Result<()> {
+        let id = self.child.id().to_string();
+        let sent = Command::new("kill").args([name, &id]).status()?;
+        ensure!(sent.success(), "kill {name} {id}");
+        Ok(())
+    }
+
     /// What the engine said so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.data.join("engine.log")).unwrap_or_default()
@@ -140,6 +156,32 @@ impl Engine {
     /// The engine's process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Why the engine is not ready: each check that does not hold, with its reason. Empty when it is.
+    ///
+    /// # Errors
+    /// When the engine does not answer.
+    pub fn not_ready(&self) -> Result<Vec<String>> {
+        let url = format!("{}/readyz", self.admin.trim_end_matches('/'));
+        let agent: ureq::Agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(PATIENCE))
+            .build()
+            .into();
+        let answer = agent.get(&url).call();
+        let mut answer = answer.with_context(|| format!("GET {url}"))?;
+        let told: Value = answer.body_mut().read_json()?;
+        let reasons = told.get("reasons").and_then(Value::as_array);
+        let reasons = reasons.with_context(|| format!("no reasons in {told}"))?;
+        let words = |reason: &Value, key: &str| {
+            let word = reason.get(key).and_then(Value::as_str);
+            word.unwrap_or_default().to_owned()
+        };
+        Ok(reasons
+            .iter()
+            .map(|one| format!("{}: {}", words(one, "name"), words(one, "reason")))
+            .collect())
     }
 
     /// Asks the admin port for a JSON document.

@@ -4,6 +4,7 @@
 
 mod answers;
 pub mod basket;
+mod cql_proxy;
 mod engine;
 mod home;
 mod till;
@@ -17,6 +18,7 @@ use serde_json::Value;
 
 pub use answers::{Answers, Question, questions};
 pub use basket::Basket;
+pub use cql_proxy::{CqlProxy, Faults, Tally};
 pub use engine::Engine;
 pub use home::{Home, complaint, text};
 pub use till::{Till, Wire, copy_folder};

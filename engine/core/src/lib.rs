@@ -19,6 +19,8 @@ pub mod zone;
 mod counters;
 mod dirty;
 mod hash;
+#[cfg(feature = "planted")]
+pub mod planted;
 mod recent;
 mod record;
 mod rollup;

@@ -204,6 +204,8 @@ impl Sink<Companion> for Committed {
                     dirty,
                 } => {
                     let is_behind_all = records.is_none_or(|last| last < at);
+                    #[cfg(feature = "planted")]
+                    let is_behind_all = is_behind_all || till_core::planted::is("watermark-ahead");
                     let upto = if is_behind_all {
                         durable.through().get()
                     } else {

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use crossbeam::channel::bounded;
 use parking_lot::Mutex;
 use till_protocol::card::ScreenKey;
 use till_protocol::code::Reason;
 use till_protocol::id::StoreId;
+use till_protocol::time::Timestamp;
 use till_storage::facts::Facts;
 use till_storage::journal::{Appender, CommitStats, Journal};
 use till_storage::query::FactReader;
@@ -17,7 +19,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::commit::Companion;
 use crate::config::Config;
 use crate::flush::FlushDoor;
-use crate::gateway::session::Farewell;
+use crate::gateway::session::{Farewell, RUNS_MAX};
 use crate::keeping::Keeping;
 use crate::metrics::Figures;
 use crate::names::NameBook;
@@ -26,6 +28,9 @@ use crate::registry::Registry;
 use crate::route::{Slot, shard_of};
 use crate::waiting::Waiting;
 use crate::watched::Watched;
+
+/// Look-ups for devices at a time.
+const CHECKS_MAX: usize = 4;
 
 /// What all parts of a running engine share.
 pub(crate) struct Engine {
@@ -64,6 +69,50 @@ pub(crate) struct Engine {
     pub(crate) waiting: Waiting,
     /// True once the engine drains.
     pub(crate) draining: watch::Sender<bool>,
+    pub(crate) clock: Clock,
+    /// Makes durable what waits, where no thread does.
+    pub(crate) by_hand: Option<ByHand>,
+}
+
+/// Tells the time of day.
+pub(crate) type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// The machine's clock.
+pub(crate) fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let us = since.map_or(0, |since| {
+        i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+    });
+    Timestamp::from_us(us)
+}
+
+/// Does by hand what a thread does otherwise.
+pub(crate) type ByHand = Arc<dyn Fn() + Send + Sync>;
+
+/// What an engine stands on.
+pub(crate) struct Ground {
+    pub(crate) journal: Journal,
+    pub(crate) facts: Arc<Facts>,
+    pub(crate) reader: Arc<dyn FactReader>,
+    pub(crate) told: Arc<dyn FactReader>,
+    pub(crate) views: Arc<dyn Views>,
+    pub(crate) keeping: Keeping,
+    pub(crate) watched: Option<Arc<Watched>>,
+    pub(crate) placement: Arc<dyn Placement>,
+    pub(crate) commits: Commits,
+    pub(crate) screen: ScreenKey,
+}
+
+/// How its parts reach each other.
+pub(crate) struct Ways {
+    pub(crate) appender: Appender<Companion>,
+    pub(crate) commit_stats: Arc<CommitStats>,
+    pub(crate) flush: FlushDoor,
+    pub(crate) figures: Arc<Figures>,
+    pub(crate) slots: Vec<Arc<Slot>>,
+    pub(crate) registry: Registry,
+    pub(crate) clock: Clock,
+    pub(crate) by_hand: Option<ByHand>,
 }
 
 impl std::fmt::Debug for Engine {
@@ -73,6 +122,48 @@ impl std::fmt::Debug for Engine {
 }
 
 impl Engine {
+    /// An engine that nobody drives yet. `left_out` are the stores whose records wait for their registration.
+    pub(crate) fn on(
+        ground: Ground,
+        ways: Ways,
+        config: Config,
+        left_out: &[(StoreId, u64)],
+    ) -> Self {
+        Self {
+            names: NameBook::new(Arc::clone(&ground.views)),
+            journal: ground.journal,
+            facts: ground.facts,
+            reader: ground.reader,
+            told: ground.told,
+            views: ground.views,
+            keeping: ground.keeping,
+            watched: ground.watched,
+            placement: ground.placement,
+            commits: ground.commits,
+            screen: ground.screen,
+            appender: ways.appender,
+            commit_stats: ways.commit_stats,
+            registry: ways.registry,
+            slots: ways.slots,
+            figures: ways.figures,
+            flush: ways.flush,
+            clock: ways.clock,
+            by_hand: ways.by_hand,
+            gather: Semaphore::new(size(config.gather_bytes)),
+            untold: Arc::new(Semaphore::new(size(RUNS_MAX))),
+            checks: Semaphore::new(CHECKS_MAX),
+            retention: Mutex::new(()),
+            waiting: Waiting::new(left_out),
+            draining: watch::channel(false).0,
+            config,
+        }
+    }
+
+    /// The time of day.
+    pub(crate) fn now(&self) -> Timestamp {
+        (self.clock)()
+    }
+
     /// The shard of a store.
     pub(crate) fn slot(&self, store: StoreId) -> Option<&Arc<Slot>> {
         self.slots.get(shard_of(store, self.slots.len()))
@@ -80,6 +171,9 @@ impl Engine {
 
     /// Waits until everything that the caller gave to the journal before is durable. For threads that may block.
     pub(crate) fn settle(&self) {
+        if let Some(by_hand) = &self.by_hand {
+            return by_hand();
+        }
         let (settled, wait) = bounded(1);
         if self.appender.marker(Companion::Settle(settled)).is_ok() {
             // An error means that the journal has ended: there is nothing left to wait for.
@@ -127,4 +221,8 @@ impl Engine {
     pub(crate) fn is_draining(&self) -> bool {
         *self.draining.borrow()
     }
+}
+
+fn size(bytes: u32) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
 }

@@ -6,14 +6,13 @@
 
 mod batches;
 mod door;
+mod rounds;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, bounded};
-use till_core::Dirty;
 use till_storage::views::{FlushBatch, StoreError};
 
 use crate::engine::Engine;
@@ -21,9 +20,11 @@ use crate::keeping::Keeping;
 use crate::metrics::FlushState;
 use crate::shard_actor::ShardMessage;
 
+pub(crate) use batches::split;
 pub(crate) use door::FlushDoor;
 pub use door::FlushError;
 use door::Request;
+pub(crate) use rounds::{Part, Rounds};
 
 /// Time between two tries when the rows cannot be written.
 const RETRY: Duration = Duration::from_millis(250);
@@ -36,21 +37,18 @@ const INTERVAL_MAX: Duration = Duration::from_secs(5);
 /// they see no difference.
 const SPARING: u32 = 12;
 
-/// The rows of one shard in one round.
-#[derive(Debug)]
-pub(crate) struct Part {
-    pub(crate) shard: usize,
-    pub(crate) round: u64,
-    pub(crate) dirty: Box<Dirty>,
-    /// Place up to which these rows hold every record of the shard.
-    pub(crate) upto: u64,
-}
-
 /// Ends of the channels that the flush thread reads.
 #[derive(Debug)]
 pub(crate) struct Inbox {
     parts: Receiver<Part>,
     requests: Receiver<Request>,
+}
+
+impl Inbox {
+    /// What shards give, for whoever needs no thread.
+    pub(crate) fn into_parts(self) -> Receiver<Part> {
+        self.parts
+    }
 }
 
 /// The channels of a flush: for the journal's thread, for everyone else, and for the flush itself.
@@ -77,13 +75,13 @@ pub(crate) fn start(engine: Arc<Engine>, inbox: Inbox) -> std::io::Result<JoinHa
     let mut flusher = Flusher {
         engine,
         inbox,
-        round: None,
-        rounds: 0,
+        rounds: Rounds::default(),
         checkpoint,
         waiting: Vec::new(),
         last: Instant::now(),
         took: Duration::ZERO,
         stop: None,
+        passing: Vec::new(),
         given_up: None,
     };
     std::thread::Builder::new()
@@ -92,29 +90,18 @@ pub(crate) fn start(engine: Arc<Engine>, inbox: Inbox) -> std::io::Result<JoinHa
 }
 
 #[derive(Debug)]
-struct Round {
-    number: u64,
-    expected: BTreeSet<usize>,
-    parts: Vec<Part>,
-    /// Every shard takes part, so that the checkpoint may move.
-    is_whole: bool,
-    waiting: Vec<Sender<Result<u64, FlushError>>>,
-    /// They wait for its end, however it ends.
-    passing: Vec<Sender<()>>,
-}
-
-#[derive(Debug)]
 struct Flusher {
     engine: Arc<Engine>,
     inbox: Inbox,
-    round: Option<Round>,
-    rounds: u64,
+    rounds: Rounds<Sender<Result<u64, FlushError>>>,
     checkpoint: u64,
     waiting: Vec<Sender<Result<u64, FlushError>>>,
     last: Instant,
     /// How long the last round took.
     took: Duration,
     stop: Option<Sender<Result<u64, FlushError>>>,
+    /// They wait for the end of the round that is under way, however it ends.
+    passing: Vec<Sender<()>>,
     /// A round was not written. Its rows are gone from the shards, and rows of a later one would pass for them: nothing is
     /// written any more, and the next start applies the journal to what the rows hold.
     given_up: Option<FlushError>,
@@ -124,10 +111,10 @@ impl Flusher {
     fn run(&mut self) {
         loop {
             let due = self.interval().saturating_sub(self.last.elapsed());
-            let pause = if self.round.is_some() { RETRY } else { due };
+            let pause = if self.rounds.is_running() { RETRY } else { due };
             crossbeam::channel::select! {
                 recv(self.inbox.parts) -> part => match part {
-                    Ok(part) => self.take(part),
+                    Ok(part) => self.rounds.take(part),
                     Err(_) => return self.end(),
                 },
                 recv(self.inbox.requests) -> request => match request {
@@ -136,14 +123,10 @@ impl Flusher {
                 },
                 default(pause) => {}
             }
-            if self
-                .round
-                .as_ref()
-                .is_some_and(|round| round.expected.is_empty())
-            {
+            if self.rounds.is_complete() {
                 self.finish_round();
             }
-            if self.round.is_none() {
+            if !self.rounds.is_running() {
                 if self.stop.is_some() && self.waiting.is_empty() {
                     return self.end();
                 }
@@ -172,17 +155,11 @@ impl Flusher {
                 self.waiting.push(reply.clone());
                 self.stop = Some(reply);
             }
-            Request::Pass(reply) => match &mut self.round {
-                Some(round) => round.passing.push(reply),
-                // Whoever asked may have given up.
-                None => drop(reply.send(())),
-            },
+            Request::Pass(reply) if self.rounds.is_running() => self.passing.push(reply),
+            // Whoever asked may have given up.
+            Request::Pass(reply) => drop(reply.send(())),
             Request::Restart(shard, reply) => {
-                if let Some(round) = &mut self.round {
-                    round.expected.remove(&shard);
-                    round.parts.retain(|part| part.shard != shard);
-                    round.is_whole = false;
-                }
+                self.rounds.restart(shard);
                 let _gone = reply.send(());
             }
             // Ends the thread where it comes in.
@@ -192,50 +169,19 @@ impl Flusher {
 
     fn begin(&mut self) {
         self.last = Instant::now();
-        self.rounds += 1;
-        let number = self.rounds;
-        let mut expected = BTreeSet::new();
-        let mut is_whole = true;
-        for (shard, slot) in self.engine.slots.iter().enumerate() {
-            match slot.send(ShardMessage::Flush { round: number }) {
-                Ok(()) => {
-                    expected.insert(shard);
-                }
-                Err(_) => is_whole = false,
-            }
-        }
-        self.round = Some(Round {
-            number,
-            expected,
-            parts: Vec::new(),
-            is_whole,
-            waiting: std::mem::take(&mut self.waiting),
-            passing: Vec::new(),
+        let slots = &self.engine.slots;
+        let waiting = std::mem::take(&mut self.waiting);
+        self.rounds.begin(slots.len(), waiting, |shard, round| {
+            let slot = slots.get(shard);
+            slot.is_some_and(|slot| slot.send(ShardMessage::Flush { round }).is_ok())
         });
     }
 
-    fn take(&mut self, part: Part) {
-        let Some(round) = &mut self.round else {
-            return;
-        };
-        // A part of another round is of a shard that has started again since: its records are replayed.
-        if part.round == round.number && round.expected.remove(&part.shard) {
-            round.parts.push(part);
-        }
-    }
-
     fn finish_round(&mut self) {
-        let Some(round) = self.round.take() else {
+        let Some(round) = self.rounds.finish() else {
             return;
         };
-        let upto = round.parts.iter().map(|part| part.upto).min();
-        let checkpoint = upto.filter(|_| round.is_whole);
-        let mut generations = Vec::with_capacity(round.parts.len());
-        let mut rows = Vec::with_capacity(round.parts.len());
-        for part in &round.parts {
-            generations.push((part.shard, part.dirty.generation));
-            rows.push((part.shard, part.dirty.rows()));
-        }
+        let checkpoint = round.checkpoint;
         let began = Instant::now();
         let result = match &self.given_up {
             Some(error) => Err(error.clone()),
@@ -247,10 +193,9 @@ impl Flusher {
         self.given_up = result.as_ref().err().cloned();
         self.took = began.elapsed();
         if result.is_ok() {
-            for (shard, generation) in generations {
+            for (shard, generation, rows) in round.takes {
                 if let Some(slot) = self.engine.slots.get(shard) {
-                    let landed = rows.iter().find(|(of, _)| *of == shard);
-                    slot.rows_landed(landed.map_or(0, |(_, rows)| *rows));
+                    slot.rows_landed(rows);
                     // A shard that is gone starts again from the rows.
                     let _down = slot.send(ShardMessage::Flushed { generation });
                 }
@@ -265,7 +210,7 @@ impl Flusher {
             // Whoever waited may have given up.
             let _gone = reply.send(answer.clone());
         }
-        for reply in round.passing {
+        for reply in self.passing.drain(..) {
             let _gone = reply.send(());
         }
     }
@@ -310,7 +255,7 @@ impl Flusher {
             return Ok(());
         }
         let started = Instant::now();
-        for mut part in batches::split(shards, moved) {
+        for mut part in split(shards, moved) {
             self.write_one(&part)?;
             let names = part.names.drain(..).collect::<Vec<_>>();
             let names = names

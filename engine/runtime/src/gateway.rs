@@ -3,7 +3,7 @@
 pub(crate) mod check;
 mod door;
 mod ending;
-mod intake;
+pub(crate) mod intake;
 mod patience;
 pub(crate) mod session;
 pub(crate) mod stream;

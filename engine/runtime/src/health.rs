@@ -99,14 +99,20 @@ pub(crate) fn health(engine: &Engine) -> Health {
             ),
         ],
     };
-    if let Some(cluster) = engine.keeping.cluster() {
-        health.checks.push(heard(cluster.is_alive()));
-        let (open, wanted) = (cluster.open_slots(), cluster.wanted_slots());
-        health
-            .checks
-            .push(slots(open, wanted, cluster.store.slots()));
-    }
+    health.checks.extend(of_cluster(engine));
     health
+}
+
+// What is to be said of an engine that shares a store with others.
+fn of_cluster(engine: &Engine) -> Vec<Check> {
+    let Some(cluster) = engine.keeping.cluster() else {
+        return Vec::new();
+    };
+    let (open, wanted) = (cluster.open_slots(), cluster.wanted_slots());
+    vec![
+        heard(cluster.is_alive()),
+        slots(open, wanted, cluster.store.slots()),
+    ]
 }
 
 fn heard(is_alive: bool) -> Check {

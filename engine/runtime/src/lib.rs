@@ -72,7 +72,9 @@ pub use query::{Query, Reply, answer as answer_from};
 pub use recovery::{LostEnd, RecoveryError, StartReport};
 pub use registry::RegistryError;
 pub use retry::{Retried, RetryAllError};
-pub use runtime::{Handle, Runtime, StartError};
+pub use runtime::{
+    Flushed, Halt, Handle, Runtime, Said, StartError, Stepped, SteppedParts, Stream, Taken,
+};
 pub use submit::{SubmitError, Submitted, submit};
 pub use upkeep::RetentionError;
 pub use watched::{Seen, Sight};

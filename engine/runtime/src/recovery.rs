@@ -18,7 +18,7 @@ use till_storage::journal::{
     CommitError, Cut, Journal, JournalConfig, Lost, Lsn, OpenError, Opened, Writer,
 };
 use till_storage::rebuild::{
-    Caught, Fold, Registrations, Unplaced, catch_up, lost_events, rebuild, replay,
+    Caught, Fold, Registrations, Unplaced, catch_up, lost_events, rebuild, replay, replay_here,
 };
 use till_storage::views::{Fit, StoreError, Views, WriteViews, check_base};
 
@@ -159,6 +159,7 @@ pub(crate) fn recover(
         facts: &facts,
         views: views.as_ref(),
         is_empty: rebuilt.is_some(),
+        by_hand: journal.verify_threads <= 1,
     };
     let (mut caught, shards) = parts.apply(&into, &registrations, &mut told)?;
     if rebuilt.is_none() {
@@ -242,6 +243,8 @@ struct Parts<'a> {
     facts: &'a Facts,
     views: &'a dyn WriteViews,
     is_empty: bool,
+    /// In the thread of the caller.
+    by_hand: bool,
 }
 
 impl Parts<'_> {
@@ -257,6 +260,7 @@ impl Parts<'_> {
             facts,
             views,
             is_empty,
+            ..
         } = *self;
         if is_empty {
             let caught = rebuild(journal, facts, views, registrations, progress)?;
@@ -280,7 +284,11 @@ impl Parts<'_> {
         };
         let folds = (0..count).map(fold).collect();
         let fold_of = |store| shard_of(store, count);
-        let replayed = replay(journal, (from, journal.end()), folds, &fold_of, progress)?;
+        let range = (from, journal.end());
+        let replayed = match self.by_hand {
+            true => replay_here(journal, range, folds, &fold_of, progress)?,
+            false => replay(journal, range, folds, &fold_of, progress)?,
+        };
         let mut caught = Caught {
             records: replayed.records,
             ..Caught::default()
@@ -433,7 +441,11 @@ impl Found {
     ) -> Result<(Arc<dyn WriteViews>, Option<String>), RecoveryError> {
         let base = journal.base().map_or(0, Lsn::get);
         let (dir, reason) = match (self, reason) {
-            (Self::Given(views), _) => return Ok((views, None)),
+            (Self::Given(views), _) => {
+                // Nothing can be moved aside; rows that are empty are filled.
+                let is_blank = base > 0 && reach(views.as_ref())? == 0;
+                return Ok((views, is_blank.then(|| "there were none".to_owned())));
+            }
             (Self::Opened { dir, .. }, Some(reason)) => (dir, reason),
             (Self::Opened { dir, views, fresh }, None) => {
                 if check_base(&views, base, end.get())? == Fit::Good {

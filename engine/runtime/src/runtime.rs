@@ -2,6 +2,7 @@
 
 mod opened;
 mod sharing;
+mod stepped;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -16,21 +17,19 @@ use till_core::Shard;
 use till_storage::cluster::SharedStore;
 use till_storage::journal::{CommitConfig, CommitError, Committer, JournalConfig, Lsn};
 use till_storage::views::{StoreError, Views};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 
 use crate::admission::Gate;
 use crate::cluster::{JoinError, Members};
 use crate::commit::{Committed, Companion};
 use crate::config::Config;
 use crate::drain::{self, DrainError};
-use crate::engine::Engine;
+use crate::engine::{Engine, Ways};
 use crate::flush::{self, FlushError};
-use crate::gateway::session::RUNS_MAX;
 use crate::gateway::{Door, Gateway, GatewayError};
 use crate::health::{Health, health};
 use crate::lock::{DirLock, Holder, LockError, Role};
 use crate::metrics::{Figures, Metrics, read};
-use crate::names::NameBook;
 use crate::parts::Parts;
 use crate::pki::{Pki, PkiError, screen_key};
 use crate::query::{Query, Reply, answer};
@@ -38,16 +37,16 @@ use crate::recovery::{Recovered, RecoveryError, RowsAt, StartReport, Target, rec
 use crate::registry::{Registry, RegistryError};
 use crate::retry::{Retried, RetryAllError, retry_all};
 use crate::route::Slot;
+use crate::shard_actor::now;
 use crate::supervisor::{Supervisor, SupervisorMessage, shard_config};
 use crate::upkeep::{RetentionError, Upkeep, retain_before};
-use crate::waiting::Waiting;
 
 use opened::{Opened, joined, members, shared};
 
+pub use stepped::{Flushed, Halt, Said, Stepped, SteppedParts, Stream, Taken};
+
 /// Longest wait of a question for the flush before it.
 const QUERY_FLUSH: Duration = Duration::from_secs(30);
-/// Look-ups for devices at a time.
-const CHECKS_MAX: usize = 4;
 /// Entries in the journal's queue that need no permit: a few for each shard, and one for each thread that may block.
 const UNPERMITTED_MAX: usize = 4_096;
 /// Threads that verify segments at the start.
@@ -190,7 +189,7 @@ impl Runtime {
         let (report, restored, jobs) = opened.take();
         let slots = slots(&config);
         let (rows, flush, inbox) = flush::channels(slots.len());
-        let end = opened.journal.end();
+        let end = opened.ground.journal.end();
         let figures = Arc::new(Figures::since(end.get(), opened.applied));
         let sink = Committed::new(
             slots.len(),
@@ -200,32 +199,18 @@ impl Runtime {
             end,
         );
         let committer = Committer::start(opened.writer, commit_config(&config), sink)?;
-        let engine = Arc::new(Engine {
-            names: NameBook::new(Arc::clone(&opened.views)),
-            journal: opened.journal,
-            facts: opened.facts,
-            reader: opened.reader,
-            told: opened.told,
-            views: opened.views,
-            keeping: opened.keeping.clone(),
-            watched: opened.watched,
+        let ways = Ways {
             appender: committer.appender(),
             commit_stats: committer.stats(),
-            registry,
-            placement: opened.placement,
-            commits: opened.commits,
-            screen: opened.screen,
-            slots,
-            figures,
             flush,
-            gather: Semaphore::new(size(config.gather_bytes)),
-            untold: Arc::new(Semaphore::new(size(RUNS_MAX))),
-            checks: Semaphore::new(CHECKS_MAX),
-            retention: Mutex::new(()),
-            waiting: Waiting::new(&report.left_out),
-            draining: watch::channel(false).0,
-            config,
-        });
+            figures,
+            slots,
+            registry,
+            clock: Arc::new(now),
+            by_hand: None,
+        };
+        let engine = Engine::on(opened.ground, ways, config, &report.left_out);
+        let engine = Arc::new(engine);
         let flusher = flush::start(Arc::clone(&engine), inbox).map_err(thread("the flush"))?;
         let upkeep = Upkeep::start(Arc::clone(&engine)).map_err(thread("upkeep"))?;
         let shards = shard_runtime(&engine.config)?;

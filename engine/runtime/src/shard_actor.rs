@@ -6,7 +6,7 @@ mod leave;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use thiserror::Error;
@@ -16,7 +16,6 @@ use till_core::{
 };
 use till_protocol::code::Reason;
 use till_protocol::id::Seq;
-use till_protocol::time::Timestamp;
 use till_protocol::verified::Verified;
 use till_storage::cluster::Found;
 use till_storage::journal::{Prepared, TooLarge};
@@ -32,6 +31,7 @@ use crate::placement::Commits;
 use crate::route::Slot;
 use crate::sketch::Sketch;
 
+pub(crate) use crate::engine::now;
 pub(crate) use foresee::adopt;
 pub(crate) use greet::Knock;
 pub(crate) use leave::Which;
@@ -121,7 +121,7 @@ pub(crate) struct ShardActor;
 #[derive(Debug)]
 pub(crate) struct ShardState {
     index: usize,
-    shard: Shard,
+    pub(crate) shard: Shard,
     engine: Arc<Engine>,
     slot: Arc<Slot>,
     terminals: Sketch,
@@ -154,18 +154,7 @@ impl Actor for ShardActor {
         _myself: ActorRef<ShardMessage>,
         arguments: ShardArguments,
     ) -> Result<ShardState, ActorProcessingErr> {
-        Ok(ShardState {
-            index: arguments.index,
-            shard: arguments.shard,
-            engine: arguments.engine,
-            slot: arguments.slot,
-            terminals: Sketch::default(),
-            skus: Sketch::default(),
-            frames: 0,
-            wants: Wants::default(),
-            suspect: None,
-            counted: Counters::default(),
-        })
+        Ok(ShardState::new(arguments))
     }
 
     async fn handle(
@@ -192,7 +181,7 @@ impl Actor for ShardActor {
 
 /// Why a shard cannot go on.
 #[derive(Debug, Error)]
-enum Stop {
+pub(crate) enum Stop {
     /// It holds the effects of a record that cannot be written.
     #[error(transparent)]
     Record(#[from] TooLarge),
@@ -201,16 +190,31 @@ enum Stop {
     Closed,
 }
 
-type Done = Result<(), Stop>;
+pub(crate) type Done = Result<(), Stop>;
 
 impl ShardState {
+    pub(crate) fn new(arguments: ShardArguments) -> Self {
+        Self {
+            index: arguments.index,
+            shard: arguments.shard,
+            engine: arguments.engine,
+            slot: arguments.slot,
+            terminals: Sketch::default(),
+            skus: Sketch::default(),
+            frames: 0,
+            wants: Wants::default(),
+            suspect: None,
+            counted: Counters::default(),
+        }
+    }
+
     // It turns to a message, or to the next frame of one.
     fn begin(&mut self, suspect: Option<Suspect>) {
         self.suspect = suspect;
         self.counted = self.shard.counters();
     }
 
-    fn handle(&mut self, message: ShardMessage) -> Done {
+    pub(crate) fn handle(&mut self, message: ShardMessage) -> Done {
         match message {
             ShardMessage::Hello(knock) => self.greet(knock),
             ShardMessage::Frames { session, frames } => self.frames(&session, frames),
@@ -272,12 +276,13 @@ impl ShardState {
             return Ok(());
         }
         self.begin(Suspect::frame(key, content.first_seq()));
+        let now = self.engine.now();
         let handled = match content {
             Content::Batch(batch) => {
                 let engine = Arc::clone(&self.engine);
                 self.look_into(&batch, key);
                 self.with_known(known, |shard, rows| {
-                    shard.handle_batch(now(), key, &batch, rows, &engine.names)
+                    shard.handle_batch(now, key, &batch, rows, &engine.names)
                 })
             }
             Content::Unreadable {
@@ -285,7 +290,7 @@ impl ShardState {
                 count,
                 reason,
             } => self.with_known(known, |shard, rows| {
-                shard.handle_unreadable(now(), key, first_seq, count, reason, rows)
+                shard.handle_unreadable(now, key, first_seq, count, reason, rows)
             }),
         };
         self.answer(Arc::clone(session), handled, permit, received)
@@ -321,6 +326,12 @@ impl ShardState {
                 };
                 self.append(&record, |_| Companion::Frame(done))?;
                 self.hold_back();
+            }
+            #[cfg(feature = "planted")]
+            Ok(Handled::Known { upto }) if till_core::planted::is("ack-known-at-once") => {
+                if session.durable(0, upto.get(), &[]) {
+                    session.tell();
+                }
             }
             Ok(Handled::Known { upto }) => self.marker(Companion::Known(FrameDone {
                 session,
@@ -380,8 +391,9 @@ impl ShardState {
             return Ok(());
         }
         let names = Arc::clone(&self.engine);
+        let now = names.now();
         let retried =
-            self.with_rows(|shard, rows| shard.retry(now(), key, original, rows, &names.names));
+            self.with_rows(|shard, rows| shard.retry(now, key, original, rows, &names.names));
         let answer = match retried {
             Ok(record) => {
                 let (done, durable) = oneshot::channel();
@@ -479,13 +491,4 @@ fn live(session: &Session) -> Option<SessionKey> {
         return None;
     }
     session.key()
-}
-
-/// The engine's clock.
-pub(crate) fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    let us = since.map_or(0, |since| {
-        i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
-    });
-    Timestamp::from_us(us)
 }

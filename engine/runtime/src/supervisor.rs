@@ -10,6 +10,7 @@ use till_core::{Shard, ShardConfig};
 use till_storage::base::FoldError;
 use till_storage::journal::Lsn;
 use till_storage::rebuild::{Fold, Registrations, store_of};
+use till_storage::views::WriteViews;
 
 use crate::config::Config;
 use crate::engine::Engine;
@@ -236,20 +237,24 @@ fn restore(engine: &Engine, index: usize) -> Result<Shard, FoldError> {
     // durable: what is replayed is then replayed once.
     engine.flush.restart(index);
     engine.settle();
+    match &engine.keeping {
+        Keeping::Own(views) => refill(engine, views.as_ref(), index),
+        Keeping::Shared(cluster) => cluster.restore(engine, index),
+    }
+}
+
+/// A shard as rows of its own and the durable journal have it.
+pub(crate) fn refill(
+    engine: &Engine,
+    views: &dyn WriteViews,
+    index: usize,
+) -> Result<Shard, FoldError> {
     let shards = engine.slots.len();
-    let views = match &engine.keeping {
-        Keeping::Own(views) => views,
-        Keeping::Shared(cluster) => return cluster.restore(engine, index),
-    };
     let registrations = Registrations::new(engine.journal.clone(), []);
-    let mut fold = Fold::new(
-        views.as_ref(),
-        engine.facts.as_ref(),
-        shard_config(&engine.config),
-    )
-    .with_dirty_rows(usize::MAX)
-    .with_registrations(&registrations)
-    .without(engine.waiting.stores());
+    let mut fold = Fold::new(views, engine.facts.as_ref(), shard_config(&engine.config))
+        .with_dirty_rows(usize::MAX)
+        .with_registrations(&registrations)
+        .without(engine.waiting.stores());
     for item in engine.journal.records(Lsn::new(views.checkpoint()?)) {
         let (lsn, record) = item?;
         if store_of(&record.head).is_some_and(|store| shard_of(store, shards) == index) {

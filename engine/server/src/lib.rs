@@ -60,7 +60,7 @@ pub fn tillload() -> ExitCode {
     }
     // What a run has to say while it goes on, such as that its engine does not answer.
     let level = std::env::var("RUST_LOG").ok();
-    if let Err(error) = logging::start(level.as_deref(), "warn", args::LogFormat::Text) {
+    if let Err(error) = logging::start(level.as_deref(), "warn,scylla=off", args::LogFormat::Text) {
         output::tell(format!("error: {error:#}"));
         return ExitCode::from(2);
     }
@@ -88,10 +88,11 @@ fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
 }
 
 fn command(cli: Cli) -> anyhow::Result<()> {
+    // What the driver of the shared store has to say is told in our own words.
     let quiet = if matches!(cli.command, Command::Serve(_)) {
-        "info"
+        "info,scylla=off"
     } else {
-        "warn"
+        "warn,scylla=off"
     };
     let level = cli.log.or_else(|| std::env::var("RUST_LOG").ok());
     logging::start(level.as_deref(), quiet, cli.log_format)?;

@@ -2,7 +2,7 @@
 
 mod fleet;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, bail};
@@ -41,7 +41,8 @@ fn list(args: &ShardsListArgs) -> anyhow::Result<()> {
             .collect();
         return output::json(&json!({ "rows": rows }));
     }
-    let engines = engines(&slots, &nodes, &wishes);
+    let silent = fleet::silent(&store, &nodes)?;
+    let engines = engines(&slots, &nodes, &wishes, &silent);
     table::lines(&engines).iter().try_for_each(output::line)?;
     for (slot, address) in &wishes.slots {
         output::tell(format!("slot {slot} shall be served by {address}"));
@@ -69,8 +70,13 @@ fn row(slot: &SlotRow, nodes: &BTreeMap<NodeId, &NodeRow>, wishes: &Wishes) -> V
     })
 }
 
-/// A row for each engine that has slots, shall have some, or shows that it lives.
-fn engines(slots: &[SlotRow], nodes: &[NodeRow], wishes: &Wishes) -> Vec<Value> {
+/// A row for each engine that has slots, or is there to take some.
+fn engines(
+    slots: &[SlotRow],
+    nodes: &[NodeRow],
+    wishes: &Wishes,
+    silent: &BTreeSet<NodeId>,
+) -> Vec<Value> {
     let mut serves: BTreeMap<NodeId, (&str, Vec<u32>)> = BTreeMap::new();
     for node in nodes.iter().filter(|node| !node.is_leaving) {
         serves.insert(node.node, (&node.address, Vec::new()));
@@ -94,6 +100,7 @@ fn engines(slots: &[SlotRow], nodes: &[NodeRow], wishes: &Wishes) -> Vec<Value> 
     let rows = rows.into_iter().map(|(id, (address, serves))| {
         let row = nodes.iter().find(|row| row.node == id);
         let state = match row {
+            _ if silent.contains(&id) => "silent",
             _ if wishes.drained.contains(address) => "drained",
             Some(row) if row.is_leaving => "leaving",
             Some(_) => "serving",
@@ -146,7 +153,7 @@ fn move_slot(args: &MoveArgs) -> anyhow::Result<()> {
             || format!("no engine in particular was to serve slot {slot}"),
             |was| format!("slot {slot} is like any other again; it was to be served by {was}"),
         );
-        return told(&args.until, json!({ "slot": slot, "done": true }), &was);
+        return told(&args.until, &json!({ "slot": slot, "done": true }), &was);
     };
     let mut fleet = Fleet::of(&store)?;
     let address = fleet.address_of(to)?;
@@ -178,7 +185,7 @@ fn move_slot(args: &MoveArgs) -> anyhow::Result<()> {
         true => format!("slot {slot} is served by {address}"),
         false => format!("slot {slot} shall be served by {address}"),
     };
-    told(&args.until, answer, &words)?;
+    told(&args.until, &answer, &words)?;
     met(
         &args.until,
         is_so,
@@ -202,7 +209,7 @@ fn drain(args: &DrainArgs) -> anyhow::Result<()> {
             false => format!("the engine at {address} was not drained"),
         };
         let answer = json!({ "address": address, "drained": false, "done": true });
-        return told(&args.until, answer, &words);
+        return told(&args.until, &answer, &words);
     }
     let address = fleet.address_of(&args.node)?;
     fleet.must_live(&address)?;
@@ -235,7 +242,7 @@ fn drain(args: &DrainArgs) -> anyhow::Result<()> {
         true => format!("the engine at {address} has no slot any more and takes none"),
         false => format!("the engine at {address} gives its slots up"),
     };
-    told(&args.until, answer, &words)?;
+    told(&args.until, &answer, &words)?;
     met(
         &args.until,
         is_so,
@@ -261,9 +268,9 @@ fn until<T>(
     }
 }
 
-fn told(args: &UntilArgs, answer: Value, words: &str) -> anyhow::Result<()> {
+fn told(args: &UntilArgs, answer: &Value, words: &str) -> anyhow::Result<()> {
     if args.json {
-        return output::json(&answer);
+        return output::json(answer);
     }
     output::line(words)
 }

@@ -26,6 +26,8 @@ pub struct StoreTrade {
     tills: u32,
     dice: Dice,
     catalogue: Arc<Catalogue>,
+    /// When its first event was due: nothing of it is older, so that what others did before needs no account.
+    begun_us: Option<i64>,
     last_us: i64,
     last_count_us: i64,
     receipts: Vec<u64>,
@@ -50,6 +52,7 @@ impl StoreTrade {
             tills,
             dice,
             catalogue: Arc::clone(catalogue),
+            begun_us: None,
             last_us: 0,
             last_count_us: 0,
             receipts: (0..tills).map(|_| first_receipt).collect(),
@@ -72,6 +75,7 @@ impl StoreTrade {
     /// The next event of a till.
     pub fn next_at(&mut self, till: u32, now_us: i64) -> Event {
         let place = usize::try_from(till).unwrap_or(0);
+        self.begun_us.get_or_insert(now_us);
         match self.dice.below(1_000) {
             0..400 => self.sale(place, now_us),
             400..940 => self.movement(place, now_us),
@@ -180,11 +184,12 @@ impl StoreTrade {
     }
 
     fn count(&mut self, till: usize, now_us: i64) -> Event {
+        let age = now_us - self.begun_us.unwrap_or(now_us);
         let catalogue = Arc::clone(&self.catalogue);
         let item = catalogue.any(&mut self.dice);
         // One count in five is sent late.
         let back = if self.dice.in_1000(200) {
-            self.dice.between(0, LATE_MAX_US - 1)
+            self.dice.between(0, age.clamp(1, LATE_MAX_US) - 1)
         } else {
             0
         };

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 use thiserror::Error;
 
-use super::writer::WriteError;
-use super::{CommitStats, Lsn, Prepared, State, Writer};
+use super::group::{Attempt, GroupCommit, Item};
+use super::{CommitStats, Lsn, Prepared, Writer};
 
 /// Proof that every record that begins before a place survives a loss of power. Only the committer makes it.
 #[derive(Debug)]
@@ -18,6 +18,10 @@ pub struct Durable {
 }
 
 impl Durable {
+    pub(super) const fn upto(through: Lsn) -> Self {
+        Self { through }
+    }
+
     /// Every record that begins before this place is durable.
     pub const fn through(&self) -> Lsn {
         self.through
@@ -99,12 +103,6 @@ pub enum QueueError<T> {
     Closed(T),
 }
 
-#[derive(Debug)]
-struct Item<T> {
-    entry: Option<Prepared>,
-    companion: T,
-}
-
 /// Puts records into the queue of a committer. Clones share the queue.
 #[derive(Debug)]
 pub struct Appender<T> {
@@ -119,7 +117,26 @@ impl<T> Clone for Appender<T> {
     }
 }
 
+/// The other end of the queue.
+#[derive(Debug)]
+pub struct Queue<T> {
+    pub(super) items: Receiver<Item<T>>,
+}
+
+impl<T> Queue<T> {
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+}
+
 impl<T> Appender<T> {
+    /// A queue with room for so many records and markers.
+    pub fn queue(most: usize) -> (Self, Queue<T>) {
+        let (queue, items) = bounded(most.max(1));
+        (Self { queue }, Queue { items })
+    }
+
     /// Queues a record; waits while the queue is full.
     ///
     /// # Errors
@@ -192,24 +209,22 @@ impl<T: Send + 'static> Committer<T> {
         config: CommitConfig,
         sink: impl Sink<T> + 'static,
     ) -> Result<Self, CommitError> {
-        let (queue, items) = bounded(config.queue_max.max(1));
+        let (appender, queue) = Appender::queue(config.queue_max);
         let (stop, stopped) = bounded(1);
-        let stats = Arc::new(CommitStats::default());
+        let group = GroupCommit::new(writer, config, sink);
+        let stats = group.stats();
         let work = Work {
-            writer,
+            group,
             config,
-            sink,
-            items,
+            queue,
             stopped,
-            stats: Arc::clone(&stats),
-            group: Group::default(),
         };
         let thread = std::thread::Builder::new()
             .name("journal".to_owned())
             .spawn(move || work.run())
             .map_err(|error| CommitError::Thread(error.to_string()))?;
         Ok(Self {
-            appender: Appender { queue },
+            appender,
             stats,
             stop,
             thread,
@@ -249,60 +264,35 @@ impl<T: Send + 'static> Committer<T> {
     }
 }
 
-#[derive(Debug)]
-struct Group<T> {
-    items: Vec<Item<T>>,
-    bytes: usize,
-    records: usize,
-}
-
-impl<T> Default for Group<T> {
-    fn default() -> Self {
-        Self {
-            items: Vec::new(),
-            bytes: 0,
-            records: 0,
-        }
-    }
-}
-
 struct Work<T, S> {
-    writer: Writer,
+    group: GroupCommit<T, S>,
     config: CommitConfig,
-    sink: S,
-    items: Receiver<Item<T>>,
+    queue: Queue<T>,
     stopped: Receiver<()>,
-    stats: Arc<CommitStats>,
-    group: Group<T>,
 }
 
 impl<T, S: Sink<T>> Work<T, S> {
     fn run(mut self) -> Result<(), CommitError> {
-        let mut places = Vec::new();
-        let mut done = Vec::new();
         let mut stopping = false;
         loop {
             if !stopping {
                 stopping = !self.wait_for_first();
             }
             self.collect(stopping);
-            if self.group.items.is_empty() {
+            if self.group.is_empty() {
                 if stopping {
-                    return self.finish();
+                    return self.group.close();
                 }
                 continue;
             }
-            if let Err(error) = self.commit(&mut places) {
-                return Err(self.fail(error));
-            }
-            self.hand_on(&mut places, &mut done);
+            self.commit()?;
         }
     }
 
     // Waits for the first item of a group. False when it is time to stop.
     fn wait_for_first(&mut self) -> bool {
         crossbeam::channel::select! {
-            recv(self.items) -> item => match item {
+            recv(self.queue.items) -> item => match item {
                 Ok(item) => {
                     self.group.add(item);
                     true
@@ -315,142 +305,40 @@ impl<T, S: Sink<T>> Work<T, S> {
 
     // Adds what has gathered, and what comes within the linger.
     fn collect(&mut self, stopping: bool) {
-        self.take_waiting();
+        self.group.gather(&self.queue);
         if self.config.linger_us == 0 || stopping {
             return;
         }
         let until = Instant::now() + Duration::from_micros(u64::from(self.config.linger_us));
-        while self.group.has_room(&self.config) {
-            match self.items.recv_deadline(until) {
+        while self.group.has_room() {
+            match self.queue.items.recv_deadline(until) {
                 Ok(item) => self.group.add(item),
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
             }
         }
     }
 
-    fn take_waiting(&mut self) {
-        while self.group.has_room(&self.config) {
-            match self.items.try_recv() {
-                Ok(item) => self.group.add(item),
-                Err(_) => return,
-            }
-        }
-    }
-
     // Tries until the group is durable, or the disk stays full until the end.
-    fn commit(&mut self, places: &mut Vec<Lsn>) -> Result<(), CommitError> {
-        let items = &self.group.items;
-        let entries: Vec<&Prepared> = items.iter().filter_map(|i| i.entry.as_ref()).collect();
-        if entries.is_empty() {
-            return Ok(());
+    fn commit(&mut self) -> Result<(), CommitError> {
+        while let Attempt::Full { bytes } = self.group.commit()? {
+            self.wait_for_room(bytes).map_err(|()| CommitError::Full {
+                waiting: self.group.records() + self.queue.items.len(),
+            })?;
         }
-        loop {
-            places.clear();
-            let since = self.writer.at();
-            match self.writer.commit(&entries, places, &self.stats) {
-                Ok(_) => {
-                    if self.stats.state() == State::Full {
-                        tracing::info!("there is room on the disk again: the journal goes on");
-                        self.stats.set_state(State::Running);
-                    }
-                    return Ok(());
-                }
-                Err(WriteError::Full { bytes }) => {
-                    if self.stats.state() != State::Full {
-                        tracing::error!(
-                            bytes,
-                            "disk is full: nothing is acknowledged until there is room"
-                        );
-                        self.stats.set_state(State::Full);
-                        self.stats.count_full();
-                    }
-                    self.writer.free_reserve();
-                    wait_for_room(&mut self.writer, &self.stopped, bytes, self.config).map_err(
-                        |()| CommitError::Full {
-                            waiting: entries.len() + self.items.len(),
-                        },
-                    )?;
-                }
-                Err(error @ WriteError::Broken { .. }) => {
-                    let cause = error.to_string();
-                    return Err(CommitError::Poisoned { since, cause });
-                }
-            }
-        }
-    }
-
-    fn hand_on(&mut self, places: &mut Vec<Lsn>, done: &mut Vec<(Lsn, T)>) {
-        let through = self.writer.at();
-        let mut places = places.drain(..);
-        for item in self.group.items.drain(..) {
-            let place = match item.entry {
-                Some(_) => places.next().unwrap_or(through),
-                None => through,
-            };
-            done.push((place, item.companion));
-        }
-        self.group.bytes = 0;
-        self.group.records = 0;
-        self.sink.durable(&Durable { through }, done);
-        done.clear();
-    }
-
-    fn fail(&mut self, error: CommitError) -> CommitError {
-        if matches!(error, CommitError::Poisoned { .. }) {
-            self.stats.set_state(State::Poisoned);
-            tracing::error!(%error, "the journal has failed");
-            self.sink.poisoned(&error);
-        }
-        error
-    }
-
-    fn finish(mut self) -> Result<(), CommitError> {
-        let since = self.writer.at();
-        match self.writer.mark(true) {
-            Ok(()) => {}
-            Err(WriteError::Full { .. }) => {
-                tracing::warn!("disk is full: the journal ends without its closing mark");
-            }
-            Err(error @ WriteError::Broken { .. }) => {
-                let cause = error.to_string();
-                return Err(self.fail(CommitError::Poisoned { since, cause }));
-            }
-        }
-        self.stats.set_state(State::Closed);
         Ok(())
     }
-}
 
-// Returns when another try is worth it; an error when it is time to stop.
-fn wait_for_room(
-    writer: &mut Writer,
-    stopped: &Receiver<()>,
-    bytes: u64,
-    config: CommitConfig,
-) -> Result<(), ()> {
-    let pause = Duration::from_millis(u64::from(config.full_retry_ms.max(1)));
-    loop {
-        match stopped.recv_timeout(pause) {
-            Err(RecvTimeoutError::Timeout) => {}
-            Ok(()) | Err(RecvTimeoutError::Disconnected) => return Err(()),
+    // Returns when another try is worth it; an error when it is time to stop.
+    fn wait_for_room(&mut self, bytes: u64) -> Result<(), ()> {
+        let pause = Duration::from_millis(u64::from(self.config.full_retry_ms.max(1)));
+        loop {
+            match self.stopped.recv_timeout(pause) {
+                Err(RecvTimeoutError::Timeout) => {}
+                Ok(()) | Err(RecvTimeoutError::Disconnected) => return Err(()),
+            }
+            if self.group.has_room_again(bytes) {
+                return Ok(());
+            }
         }
-        if writer.has_room_again(bytes) {
-            return Ok(());
-        }
-    }
-}
-
-impl<T> Group<T> {
-    fn add(&mut self, item: Item<T>) {
-        if let Some(entry) = &item.entry {
-            self.bytes += entry.bytes();
-            self.records += 1;
-        }
-        self.items.push(item);
-    }
-
-    fn has_room(&self, config: &CommitConfig) -> bool {
-        // Markers count too, so that they never hold a group open.
-        self.items.len() < config.group_records_max.max(1) && self.bytes < config.group_bytes_max
     }
 }

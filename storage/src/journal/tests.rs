@@ -2,6 +2,7 @@
 
 mod leaving;
 mod look;
+mod names;
 
 use std::sync::Arc;
 

@@ -65,6 +65,30 @@ pub fn replay<'a>(
     })
 }
 
+/// As [`replay`], in the thread of the caller.
+///
+/// # Errors
+/// See [`replay`].
+pub fn replay_here<'a>(
+    journal: &Journal,
+    (from, to): (Lsn, Lsn),
+    mut folds: Vec<Fold<'a>>,
+    fold_of: &dyn Fn(StoreId) -> usize,
+    progress: Progress<'_>,
+) -> Result<Replayed<'a>, FoldError> {
+    let mut records = 0;
+    for item in journal.records_between(from, to) {
+        let (lsn, record) = item?;
+        records += 1;
+        progress(lsn);
+        let fold = store_of(&record.head).and_then(|store| folds.get_mut(fold_of(store)));
+        if let Some(fold) = fold {
+            fold.apply(lsn, &record)?;
+        }
+    }
+    Ok(Replayed { folds, records })
+}
+
 struct Way {
     send: Sender<Chunk>,
     chunk: Chunk,

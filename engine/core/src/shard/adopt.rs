@@ -44,6 +44,32 @@ impl Shard {
         }
     }
 
+    /// Whether some events of a record are known by their numbers. They need not be the same events: two nodes may have
+    /// granted the same life, each to a device of its own, if one of them died before anything of it was committed.
+    ///
+    /// # Errors
+    /// As [`adopt`](Self::adopt).
+    pub fn knows_some(&mut self, record: &Record, rows: &dyn Rows) -> Result<bool, RowsError> {
+        let head = &record.head;
+        if !matches!(
+            head.kind,
+            RecordKind::Batch | RecordKind::Tombstones | RecordKind::Duplicates
+        ) {
+            return Ok(false);
+        }
+        let (session, _) = sender_of(record)?;
+        if self.actors.store(session.terminal.store(), rows)?.is_none() {
+            return Ok(false);
+        }
+        let actor = self.actors.terminal(session.terminal, rows)?;
+        let (first_new, fresh) = (
+            head.first_seq + u64::from(head.skip),
+            head.count - head.skip,
+        );
+        let window = actor.row.window_of_record(head.epoch, first_new, fresh);
+        Ok(matches!(window, Window::Known | Window::Next { skip: 1.. }))
+    }
+
     fn adopt_events(
         &mut self,
         record: &Record,

@@ -124,6 +124,11 @@ impl Shard {
             verdicts: vec![verdict],
         };
         let scope = self.scope(session.terminal, session.epoch.get(), u64::MAX, rows);
+        #[cfg(feature = "planted")]
+        if crate::planted::is("no-tombstone") {
+            let upto = Seq::FIRST.plus(span.first_seq + u64::from(count) - 2);
+            return Ok(Handled::Known { upto });
+        }
         self.settle(&record, None, &scope);
         self.count_live(&record);
         Ok(self.handled(record))
@@ -143,9 +148,17 @@ impl Shard {
         let terminal = self.actors.terminal(session.terminal, rows)?;
         Ok(
             match terminal.row.window(session.epoch.get(), first_seq, count) {
+                #[cfg(feature = "planted")]
+                Window::Next { .. } | Window::Known if crate::planted::is("no-dedupe") => Ok(0),
+                #[cfg(feature = "planted")]
+                Window::Gap { .. } if crate::planted::is("accept-gap") => Ok(0),
                 Window::Next { skip } => Ok(skip),
                 Window::Known => {
+                    #[cfg(feature = "planted")]
+                    let count = count - u32::from(crate::planted::is("miscount"));
                     self.counters.received += u64::from(count);
+                    #[cfg(feature = "planted")]
+                    let count = count + u32::from(crate::planted::is("miscount"));
                     self.counters.duplicate += u64::from(count);
                     let last = first_seq + u64::from(count) - 1;
                     Err(Handled::Known {

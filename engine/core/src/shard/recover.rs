@@ -59,7 +59,10 @@ impl Shard {
                 &format!("store {store} is not registered before it"),
             ));
         };
-        if actor.row.applied >= position {
+        let is_held = actor.row.applied >= position;
+        #[cfg(feature = "planted")]
+        let is_held = is_held && !crate::planted::is("apply-twice");
+        if is_held {
             return Ok(Placed::Held);
         }
         self.actors.terminal(terminal, rows)?;
@@ -94,6 +97,8 @@ impl Shard {
             // in a gap, too.
             Window::Gap { .. } => self.violations.count(InvariantId::Seq1),
             Window::Next { skip } if skip < head.skip => self.violations.count(InvariantId::Seq1),
+            #[cfg(feature = "planted")]
+            Window::Known if crate::planted::is("apply-twice") => {}
             Window::Next { .. } | Window::Known | Window::Closed => {
                 self.violations.count(InvariantId::Seq2);
                 return Ok(Placed::Nowhere);

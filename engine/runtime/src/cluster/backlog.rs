@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam::channel::Receiver;
 use thiserror::Error;
@@ -32,6 +32,8 @@ const LOOK: Duration = Duration::from_millis(500);
 const TAKEN_BYTES: usize = 16 << 20;
 /// Time that a commit of what was taken in gets; it is taken in again if that is over.
 const COMMITTED_WITHIN: Duration = Duration::from_secs(30);
+/// Time after which what could not be taken in is tried again.
+const AGAIN: Duration = Duration::from_secs(30);
 /// The file that says up to where a journal is committed.
 const MARK: &str = "committed";
 
@@ -156,6 +158,7 @@ impl Cluster {
     pub(super) fn tend(&self, engine: &Arc<Engine>, range: (Lsn, Lsn), stopped: &Receiver<()>) {
         let mut left = Some((range, self.numbers()));
         let mut mark = Mark::of(&engine.config.data_dir);
+        let mut stuck = Stuck::new();
         while stopped
             .recv_timeout(LOOK)
             .is_err_and(|error| error.is_timeout())
@@ -177,7 +180,7 @@ impl Cluster {
                 }
             }
             self.write_mark(&mut mark);
-            if let Err(error) = self.take_in(engine) {
+            if let Err(error) = self.take_in(engine, &mut stuck) {
                 tracing::debug!(%error, "what waits for this node was not taken in yet");
             }
         }
@@ -224,25 +227,33 @@ impl Cluster {
     }
 
     // Takes in what waits for slots that this node has: pieces together, so that they are committed together.
-    fn take_in(&self, engine: &Engine) -> Result<(), StoreError> {
+    fn take_in(&self, engine: &Engine, stuck: &mut Stuck) -> Result<(), StoreError> {
         let mut bytes = 0;
         let mut taken: Vec<(Tenure, NodeId, u64)> = Vec::new();
-        for (slot, from, number) in self.store.waiting()? {
+        let waiting = self.store.waiting()?;
+        stuck.retain(|piece, _| waiting.contains(piece));
+        for (slot, from, number) in waiting {
+            let piece = (slot, from, number);
+            if stuck.get(&piece).is_some_and(|at| at.elapsed() < AGAIN) {
+                continue;
+            }
             let Some(tenure) = self.owners.tenure(slot) else {
                 continue;
             };
             let Some(handover) = self.store.handed_over(slot, from, number)? else {
                 continue;
             };
-            bytes += handover
-                .records
-                .iter()
-                .map(|one| one.payload.len())
-                .sum::<usize>();
+            let payloads = handover.records.iter().map(|one| one.payload.len());
+            let size: usize = payloads.sum();
             match adopt(engine, handover.records) {
-                Ok(()) => taken.push((tenure, from, number)),
+                Ok(()) => {
+                    taken.push((tenure, from, number));
+                    bytes += size;
+                }
                 Err(cause) => {
-                    tracing::warn!(slot, %from, number, cause, "records that were handed over wait");
+                    if stuck.insert(piece, Instant::now()).is_none() {
+                        tell_stuck(engine, piece, &cause);
+                    }
                 }
             }
             if bytes >= TAKEN_BYTES {
@@ -266,4 +277,15 @@ impl Cluster {
         tracing::info!(pieces, bytes, "took in records of other journals");
         Ok(())
     }
+}
+
+/// Pieces that cannot be taken in yet, by slot, node and number, and when that was tried last.
+type Stuck = BTreeMap<(u32, NodeId, u64), Instant>;
+
+fn tell_stuck(engine: &Engine, (slot, from, number): (u32, NodeId, u64), cause: &str) {
+    tracing::warn!(slot, %from, number, cause, "records that were handed over wait in the shared store");
+    engine.figures.problem(
+        &format!("records of engine {from} for slot {slot} wait in the shared store: {cause}"),
+        "Nothing of them is lost; they are tried again twice a minute.",
+    );
 }

@@ -9,7 +9,7 @@ use till_storage::views::FlushBatch;
 const ROWS_PER_CALL: usize = 16_384;
 
 /// The calls that write what shards gave, in order; the last one moves the checkpoint. Shards share no store.
-pub(super) fn split(shards: Vec<FlushBatch>, checkpoint: Option<u64>) -> Vec<FlushBatch> {
+pub(crate) fn split(shards: Vec<FlushBatch>, checkpoint: Option<u64>) -> Vec<FlushBatch> {
     let mut calls = Vec::new();
     for batch in shards {
         if batch.rows() <= ROWS_PER_CALL {

@@ -1,12 +1,13 @@
 //! Answers a device that asks which of its events are here.
 
-use till_core::{Outcome, RecordKind, SessionKey};
+use till_core::{Outcome, Record, RecordKind, SessionKey};
 use till_protocol::code::Reason;
 use till_protocol::codec::Frame;
 use till_protocol::id::{Seq, TerminalId};
 use till_protocol::reply::{Check, Checked};
 use till_protocol::verified::Verified;
 use till_storage::facts::Fact;
+use till_storage::journal::Lsn;
 use till_storage::query::FactReader;
 use till_storage::views::StoreError;
 
@@ -47,6 +48,28 @@ pub(crate) fn answer(
         known: u16::try_from(comparable).unwrap_or(u16::MAX),
     };
     Ok((checked, refused))
+}
+
+/// The first event of a record that stands otherwise among the facts; `None` where all that can be compared are the same.
+/// Reads the disk: for threads that may block.
+pub(crate) fn differs(facts: &dyn FactReader, record: &Record) -> Result<Option<Seq>, StoreError> {
+    let head = &record.head;
+    let fresh = u64::from(head.count.saturating_sub(head.skip));
+    let first = head.first_seq + u64::from(head.skip);
+    let Ok(terminal) = TerminalId::from_u64(head.terminal) else {
+        return Ok(None);
+    };
+    let mut own: Vec<Option<u64>> = vec![None; usize::try_from(fresh).unwrap_or(0)];
+    let mut known = own.clone();
+    note_marks(&Fact::new(Lsn::ZERO, record.clone()), first, &mut own);
+    let run = (first, first.saturating_add(fresh.saturating_sub(1)));
+    facts.of_run(terminal, head.epoch, run, &mut |fact| {
+        note_marks(fact, first, &mut known);
+        Ok(())
+    })?;
+    let mut events = (first..).zip(own.iter().zip(&known));
+    let other = events.find(|(_, (own, known))| own.is_some() && known.is_some() && own != known);
+    Ok(other.and_then(|(seq, _)| Seq::new(seq).ok()))
 }
 
 /// Which of the events `first` to `last` of a life were refused. Reads the disk: for threads that may block.

@@ -15,7 +15,7 @@ use till_storage::query::FactReader;
 
 use super::check;
 use super::patience::Holding;
-use super::session::Session;
+use super::session::{Greeted, Session};
 use super::stream::{End, look_into};
 use crate::admission::{Permit, cost};
 use crate::engine::Engine;
@@ -129,16 +129,10 @@ async fn tell_again(line: Line<'_>, frames: &[Frame]) -> Result<(), End> {
             _ = draining.wait_for(|draining| *draining) => return Err(End::Draining),
         }
     };
-    if !greeted.has_refusals {
-        return Ok(());
-    }
     for frame in frames {
-        let (first, count) = (frame.header.first_seq, u64::from(frame.header.count));
-        if first > greeted.known {
+        let Some((first, last)) = sent_again(&greeted, &frame.header) else {
             continue;
-        }
-        let last = first.saturating_add(count).saturating_sub(1);
-        let last = last.min(greeted.known);
+        };
         let look_up =
             move |facts: &dyn FactReader| check::refusals(facts, greeted.key, first, last);
         session.refused(&look_into(line, look_up).await?);
@@ -146,8 +140,20 @@ async fn tell_again(line: Line<'_>, frames: &[Frame]) -> Result<(), End> {
     Ok(())
 }
 
-// Frames as the shard takes them, up to one whose header cannot be.
-fn checked(
+/// Events of a frame that were known when its session began, and may have been refused.
+pub(crate) fn sent_again(greeted: &Greeted, header: &FrameHeader) -> Option<(u64, u64)> {
+    let first = header.first_seq;
+    if !greeted.has_refusals || first > greeted.known {
+        return None;
+    }
+    let last = first
+        .saturating_add(u64::from(header.count))
+        .saturating_sub(1);
+    Some((first, last.min(greeted.known)))
+}
+
+/// Frames as the shard takes them, up to one whose header cannot be.
+pub(crate) fn checked(
     engine: &Engine,
     frames: Vec<Frame>,
     mut permit: Permit,

@@ -215,6 +215,10 @@ impl Session {
         if refusals.is_empty() {
             return;
         }
+        #[cfg(feature = "planted")]
+        if till_core::planted::is("drop-refusals") {
+            return;
+        }
         let mut out = self.out.lock();
         if out.is_overrun || out.untold.add(&self.room, refusals) {
             return;
@@ -331,12 +335,23 @@ impl Session {
     pub(crate) async fn messages(&self) -> Messages {
         loop {
             self.wake.notified().await;
-            self.flagged.store(false, Ordering::Release);
-            let messages = self.take();
+            let messages = self.messages_now();
             if messages.is_last || !messages.bytes.is_empty() {
                 return messages;
             }
         }
+    }
+
+    /// What there is to send now.
+    pub(crate) fn messages_now(&self) -> Messages {
+        self.flagged.store(false, Ordering::Release);
+        self.take()
+    }
+
+    /// Whom the shard has greeted, once what the greeting speaks of is durable.
+    pub(crate) fn welcomed_now(&self) -> Option<Greeted> {
+        let greeted = self.greeted.get().copied();
+        greeted.filter(|_| *self.welcomed.borrow() && !self.is_over())
     }
 
     fn take(&self) -> Messages {

@@ -40,7 +40,7 @@ const FREE_BYTES: usize = 64 << 10;
 const TICK: Duration = Duration::from_secs(1);
 
 /// Why a stream is over.
-pub(super) enum End {
+pub(crate) enum End {
     /// The device is told why.
     Bye(Reason, Option<String>),
     /// The device has said goodbye, or is gone.

@@ -11,13 +11,13 @@ use till_storage::cluster::{ChainId, SharedStore};
 use till_storage::facts::Facts;
 use till_storage::journal::{Journal, Lsn, Writer};
 use till_storage::query::FactReader;
-use till_storage::views::{Views, WriteViews};
+use till_storage::views::WriteViews;
 
 use super::{Handle, Running, StartError, journal_config, tell};
 use crate::chain::bind;
 use crate::cluster::{BothFacts, Inboxes, JoinError, Members, has_joined, join};
 use crate::config::Config;
-use crate::engine::Engine;
+use crate::engine::{Engine, Ground};
 use crate::keeping::Keeping;
 use crate::parts::Parts;
 use crate::placement::{Commits, Placement};
@@ -26,19 +26,10 @@ use crate::watched::Watched;
 
 /// What a start opens.
 pub(super) struct Opened {
-    pub(super) journal: Journal,
+    pub(super) ground: Ground,
     pub(super) writer: Writer,
-    pub(super) facts: Arc<Facts>,
-    pub(super) reader: Arc<dyn FactReader>,
-    pub(super) told: Arc<dyn FactReader>,
-    pub(super) views: Arc<dyn Views>,
     /// Place up to which the rows hold everything.
     pub(super) applied: u64,
-    pub(super) keeping: Keeping,
-    pub(super) watched: Option<Arc<Watched>>,
-    pub(super) placement: Arc<dyn Placement>,
-    pub(super) commits: Commits,
-    pub(super) screen: ScreenKey,
     pub(super) shards: Vec<Shard>,
     pub(super) report: StartReport,
     pub(super) jobs: Option<Jobs>,
@@ -70,18 +61,20 @@ impl Opened {
         let applied = applied.map_err(crate::recovery::RecoveryError::from)?;
         let facts: Arc<dyn FactReader> = Arc::<Facts>::clone(&recovered.facts);
         Ok(Self {
-            journal: recovered.journal,
+            ground: Ground {
+                journal: recovered.journal,
+                facts: recovered.facts,
+                reader: Arc::clone(&facts),
+                told: facts,
+                views: Arc::<dyn WriteViews>::clone(&recovered.views),
+                keeping: Keeping::Own(recovered.views),
+                watched: None,
+                placement: Arc::clone(&parts.placement),
+                commits: parts.commits,
+                screen: ScreenKey::new(key),
+            },
             writer: recovered.writer,
-            facts: recovered.facts,
-            reader: Arc::clone(&facts),
-            told: facts,
-            views: Arc::<dyn WriteViews>::clone(&recovered.views),
             applied,
-            keeping: Keeping::Own(recovered.views),
-            watched: None,
-            placement: Arc::clone(&parts.placement),
-            commits: parts.commits,
-            screen: ScreenKey::new(key),
             shards: recovered.shards,
             report: recovered.report,
             jobs: None,
@@ -156,17 +149,19 @@ pub(super) async fn joined(
     let placement: Arc<dyn Placement> = Arc::<crate::cluster::Cluster>::clone(&cluster);
     Ok(Opened {
         applied: joined.journal.end().get(),
-        journal: joined.journal,
+        ground: Ground {
+            journal: joined.journal,
+            facts: joined.facts,
+            reader: Arc::new(both),
+            told: store.facts(),
+            views: store.views(),
+            keeping: Keeping::Shared(cluster),
+            watched: Some(watched),
+            placement,
+            commits: Commits::Apart,
+            screen: ScreenKey::new(screen),
+        },
         writer: joined.writer,
-        facts: joined.facts,
-        reader: Arc::new(both),
-        told: store.facts(),
-        views: store.views(),
-        keeping: Keeping::Shared(cluster),
-        watched: Some(watched),
-        placement,
-        commits: Commits::Apart,
-        screen: ScreenKey::new(screen),
         shards: Vec::new(),
         report: joined.report,
         jobs: Some((joined.inboxes, joined.backlog)),

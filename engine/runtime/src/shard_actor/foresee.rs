@@ -17,6 +17,7 @@ use super::{Content, Done, Inbound, ShardMessage, ShardState, Stop, live};
 use crate::commit::Companion;
 use crate::engine::Engine;
 use crate::fall::Suspect;
+use crate::gateway::check;
 use crate::gateway::session::Session;
 use crate::route::shard_of;
 
@@ -155,6 +156,15 @@ impl ShardState {
             Err(error) => return Ok(Err(error.to_string())),
         };
         for record in records {
+            let knows = self.with_known(&known, |shard, rows| shard.knows_some(record, rows));
+            let same = match knows {
+                Ok(true) => same_events(&engine, record),
+                Ok(false) => Ok(()),
+                Err(error) => Err(error.to_string()),
+            };
+            if same.is_err() {
+                return Ok(same);
+            }
             let handled = self.with_known(&known, |shard, rows| {
                 shard.adopt(record, rows, &engine.names)
             });
@@ -168,6 +178,20 @@ impl ShardState {
             }
         }
         Ok(Ok(()))
+    }
+}
+
+// Numbers that are known stand for the same events, but where two engines granted the same life, each to a device of its
+// own: one whose engine died before anything of it was committed, and one that had lost its storage. The events of the
+// first are not left out for those of the second.
+fn same_events(engine: &Engine, record: &Record) -> Result<(), String> {
+    match check::differs(engine.reader.as_ref(), record) {
+        Ok(None) => Ok(()),
+        Ok(Some(seq)) => Err(format!(
+            "event {seq} of life {} of its terminal is another one here",
+            record.head.epoch
+        )),
+        Err(error) => Err(error.to_string()),
     }
 }
 

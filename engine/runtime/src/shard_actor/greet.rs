@@ -8,7 +8,7 @@ use till_protocol::id::Seq;
 use till_protocol::reply::{Hello, Welcome, welcome_flag};
 use till_storage::rebuild::FactRows;
 
-use super::{Done, ShardState, now};
+use super::{Done, ShardState};
 use crate::admission::Permit;
 use crate::commit::Companion;
 use crate::gateway::session::{Greeted, Session};
@@ -80,15 +80,16 @@ impl ShardState {
             currency: hello.currency.map_or(0, |currency| currency.numeric()),
             zone: &hello.zone,
         };
+        let now = self.engine.now();
         let known = self.foresee_hello(hello.terminal);
-        let mut greeted = known.map_err(HelloError::from).and_then(|known| {
-            self.with_known(&known, |shard, rows| shard.hello(now(), &said, rows))
-        });
+        let mut greeted = known
+            .map_err(HelloError::from)
+            .and_then(|known| self.with_known(&known, |shard, rows| shard.hello(now, &said, rows)));
         if matches!(greeted, Err(HelloError::Refused(Reason::UnregisteredStore))) {
             if !self.register(knock)? {
                 return Ok(None);
             }
-            greeted = self.with_rows(|shard, rows| shard.hello(now(), &said, rows));
+            greeted = self.with_rows(|shard, rows| shard.hello(now, &said, rows));
         }
         match greeted {
             Ok(greeting) => return Ok(Some(greeting)),
@@ -109,8 +110,9 @@ impl ShardState {
             session, listing, ..
         } = knock;
         let store = knock.hello.terminal.store();
+        let now = self.engine.now();
         let registered = self.with_rows(|shard, rows| {
-            shard.register_store(now(), store, listing.currency, &listing.zone, rows)
+            shard.register_store(now, store, listing.currency, &listing.zone, rows)
         });
         match registered {
             Ok(Some(record)) => self.append(&record, |shard| Companion::Registered { shard })?,
@@ -137,7 +139,7 @@ impl ShardState {
             // The shard itself must not know the store: it would take its events in.
             let mut aside = Shard::new(ShardConfig::default());
             let (currency, zone) = (listing.currency, &listing.zone);
-            match aside.register_store(now(), store, currency, zone, &rows) {
+            match aside.register_store(self.engine.now(), store, currency, zone, &rows) {
                 Ok(Some(record)) => {
                     self.append(&record, |shard| Companion::Registered { shard })?;
                     tracing::warn!(%store, records, zone, "a store whose registration was lost is registered again");
@@ -176,7 +178,7 @@ impl ShardState {
             credit_frames: CREDIT_FRAMES.min(self.engine.config.permits_frames),
             frame_bytes_max: till_protocol::limits::FRAME_BYTES_MAX,
             frame_events_max: till_protocol::limits::FRAME_EVENTS_MAX,
-            time: now(),
+            time: self.engine.now(),
             flags,
         }
     }

@@ -221,7 +221,8 @@ fn segments(dir: &Path) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_journal_keeps_what_is_not_committed_and_nothing_else() {
-    const FRAMES: u64 = 80;
+    // So many that they fill more than three segments also where few groups take them.
+    const FRAMES: u64 = 160;
     let dir = folder();
     let store = Arc::new(MemoryCluster::new(SLOTS));
     let engine = node(dir.path(), &store).await;

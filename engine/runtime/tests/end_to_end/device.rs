@@ -164,6 +164,11 @@ pub(crate) fn tea(number: u64, quantity: i64) -> Move {
 
 /// A frame in which one piece of tea comes in with each event.
 pub(crate) fn teas(first: u64, count: u64) -> Bytes {
+    frame(first, count, 1)
+}
+
+/// A frame in which so many pieces of tea come in with each event.
+pub(crate) fn frame(first: u64, count: u64, quantity: i64) -> Bytes {
     let mut builder = StockBuilder::new();
     for number in first..first + count {
         let named = till_protocol::builder::TextView {
@@ -171,7 +176,7 @@ pub(crate) fn teas(first: u64, count: u64) -> Bytes {
             kind: till_protocol::family::text::SKU_CODE,
             text: "tea",
         };
-        builder.push(&tea(number, 1), &[], &[named]).unwrap();
+        builder.push(&tea(number, quantity), &[], &[named]).unwrap();
     }
     builder.finish(seq(first)).unwrap()
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
-use till_storage::cluster::{NodeRow, SharedStore, Wishes};
+use till_storage::cluster::{NodeId, NodeRow, SharedStore, Wishes};
 
 use super::unknown;
 
@@ -12,6 +12,23 @@ use super::unknown;
 const LOOK: Duration = Duration::from_millis(100);
 /// Fewest digits that name a node.
 const DIGITS_MIN: usize = 4;
+
+/// Nodes that show no sign of life for longer than those that live. Takes as long as that.
+pub(super) fn silent(
+    store: &dyn SharedStore,
+    first: &[NodeRow],
+) -> anyhow::Result<BTreeSet<NodeId>> {
+    let longest = first.iter().map(|row| row.lease).max().unwrap_or_default();
+    // One that lives beats every fifth of its lease.
+    std::thread::sleep(longest.mul_f32(0.3));
+    let second = store.nodes()?;
+    let is_silent = |row: &&NodeRow| {
+        let again = second.iter().find(|one| one.node == row.node);
+        again.is_none_or(|again| again.beat <= row.beat)
+    };
+    let silent = first.iter().filter(is_silent).map(|row| row.node);
+    Ok(silent.collect())
+}
 
 /// The engines that have shown a sign of life within a day.
 pub(super) struct Fleet<'a> {

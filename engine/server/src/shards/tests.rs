@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use till_storage::cluster::{Change, Conditional, NodeId, NodeRow, SharedStore as _, Wish, Wishes};
@@ -81,7 +82,7 @@ fn the_list_has_a_row_for_each_engine_and_none_for_lives_that_are_over() {
     };
     let mut wishes = Wishes::default();
     wishes.drained.insert(node(2, 0).address);
-    let nodes = [node(1, 1), node(2, 1), over];
+    let nodes = [node(1, 1), node(2, 1), node(3, 1), over];
     for slot in [0, 1, 3] {
         let taken = Conditional {
             slot,
@@ -93,7 +94,8 @@ fn the_list_has_a_row_for_each_engine_and_none_for_lives_that_are_over() {
         };
         store.decide(&taken).unwrap();
     }
-    let rows = engines(&store.all_slots().unwrap(), &nodes, &wishes);
+    let silent = BTreeSet::from([node(3, 0).node]);
+    let rows = engines(&store.all_slots().unwrap(), &nodes, &wishes, &silent);
     let told: Vec<_> = rows
         .iter()
         .map(|row| {
@@ -104,6 +106,7 @@ fn the_list_has_a_row_for_each_engine_and_none_for_lives_that_are_over() {
     let wanted = [
         ("10.0.0.1:7880", "serving", r#"["0-1","3"]"#),
         ("10.0.0.2:7880", "drained", "[]"),
+        ("10.0.0.3:7880", "silent", "[]"),
     ];
     let wanted =
         wanted.map(|(at, state, slots)| (at.to_owned(), state.to_owned(), slots.to_owned()));

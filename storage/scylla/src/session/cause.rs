@@ -41,7 +41,8 @@ pub(super) fn words(config: &ScyllaConfig, error: &NewSessionError) -> String {
 fn tls(config: &ScyllaConfig, error: &io::Error) -> String {
     let inner = error.get_ref();
     let of_tls = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    let file = config.ca_file.as_deref().unwrap_or("".as_ref()).display();
+    let file = config.ca_file.as_deref().unwrap_or_else(|| "".as_ref());
+    let file = file.display();
     match of_tls {
         Some(rustls::Error::InvalidCertificate(cause)) => format!(
             "shows a certificate that does not hold under the authority {file} and for this address: {cause}"

@@ -1,0 +1,102 @@
+//! Rare situations: a run of many seeds that never met one of them has tested less than it says.
+
+use std::collections::BTreeMap;
+
+macro_rules! situations {
+    ($($name:ident = $id:literal;)*) => {
+        /// Something that does not happen every day.
+        #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+        pub(crate) enum Sight { $($name,)* }
+
+        impl Sight {
+            pub(crate) const ALL: &[Self] = &[$(Self::$name,)*];
+
+            pub(crate) const fn name(self) -> &'static str {
+                match self { $(Self::$name => $id,)* }
+            }
+        }
+    };
+}
+
+situations! {
+    TornCut = "a torn group was cut off";
+    CleanStart = "a journal was closed in good order and opened again";
+    MidwayCrash = "the machine stopped in the middle of an operation";
+    PowerLoss = "the power failed";
+    SyncFailed = "a sync failed and the process ended";
+    SyncLied = "a sync lied";
+    ShortWrite = "a write stopped half-way";
+    DiskFull = "the journal had no room";
+    RoomAgain = "the journal went on after it had no room";
+    StuckOnFull = "a shard waited for a full disk";
+    Rotated = "a segment was sealed";
+    Replayed = "a start applied records that the rows lacked";
+    RowsLost = "rows were gone and made anew";
+    CallsLost = "the newest calls to the rows were lost";
+    RowsFailed = "rows could not be written";
+    AnswerLost = "rows were written and the answer was lost";
+    RowReadFailed = "a row could not be read";
+    ShardFell = "a shard fell and was filled again";
+    Passivated = "actors were dropped from memory";
+    Activated = "an actor was read back";
+    LateFromFacts = "a late count was computed from the facts";
+    Gap = "frames were asked for again";
+    Known = "a frame was known";
+    Superseded = "a newer session ended an older one";
+    Refused = "an event was refused";
+    Conflict = "an event id stood for two contents";
+    SameId = "an event came again under its id";
+    Renewed = "a device took a new life";
+    CarriedOver = "events were carried into a new life";
+    Compared = "a device asked which of its events are here";
+    Restored = "a device was restored from an image";
+    DeviceCrash = "a device crashed";
+    DeviceForgot = "a device forgot what it had not synced";
+    DeviceLost = "a device was lost for good";
+    Offline = "a device was offline for long";
+    Partition = "the network was parted";
+    Cut = "a connection was cut with bytes on the way";
+    FrameLost = "a frame was lost";
+    FrameTwice = "a frame came twice";
+    Overtaken = "a frame overtook another";
+    NoPermit = "a frame waited for a permit";
+    ClockLeap = "the engine's clock leapt";
+    ClockSuspect = "a device's clock was found too far off";
+    Retained = "segments left behind a base";
+    BasedStart = "a start began from a base";
+    RotFound = "a flipped bit was found";
+    CutFound = "a truncated segment was found";
+    LostEnd = "a journal had lost its end";
+}
+
+/// How often each was met.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Coverage(BTreeMap<Sight, u64>);
+
+impl Coverage {
+    pub(crate) fn saw(&mut self, sight: Sight) {
+        self.saw_times(sight, 1);
+    }
+
+    pub(crate) fn saw_times(&mut self, sight: Sight, times: u64) {
+        if times > 0 {
+            *self.0.entry(sight).or_default() += times;
+        }
+    }
+
+    pub(crate) fn add(&mut self, other: &Self) {
+        for (sight, times) in &other.0 {
+            self.saw_times(*sight, *times);
+        }
+    }
+
+    pub(crate) fn times(&self, sight: Sight) -> u64 {
+        self.0.get(&sight).copied().unwrap_or(0)
+    }
+
+    pub(crate) fn missing(&self) -> Vec<&'static str> {
+        let all = Sight::ALL.iter();
+        let missing = all.filter(|sight| self.times(**sight) == 0);
+        missing.map(|sight| sight.name()).collect()
+    }
+}

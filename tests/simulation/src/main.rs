@@ -1,0 +1,139 @@
+//! `cargo sim`: runs seeds and says what broke, in words or as one line of JSON.
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use serde_json::json;
+use till_simulation::{MISTAKES, Mistake, Options, Report, run};
+
+const USAGE: &str = "cargo sim -- [--seeds N] [--first-seed S] [--planted NAME] [--list-planted] [--threads N] [--json]";
+/// Seeds of a run that names no number.
+const SEEDS: u64 = 256;
+
+struct Wish {
+    options: Options,
+    seeds: Option<u64>,
+    lists: bool,
+    json: bool,
+}
+
+fn main() -> ExitCode {
+    let wish = match wish(std::env::args().skip(1)) {
+        Ok(wish) => wish,
+        Err(wrong) => {
+            return tell(&format!("{wrong}\n{USAGE}"), ExitCode::from(2));
+        }
+    };
+    if wish.lists {
+        return list(wish.json);
+    }
+    let mut options = wish.options;
+    let budget = options.planted.map(|mistake| mistake.budget);
+    options.seeds = wish.seeds.or(budget).unwrap_or(SEEDS);
+    let report = run(options);
+    if report.is_bare {
+        let wrong = "this build has no planted mistakes; use `cargo sim`, which has the feature";
+        return tell(wrong, ExitCode::from(2));
+    }
+    let is_broken = !report.violations.is_empty() || !report.uncovered().is_empty();
+    let code = ExitCode::from(u8::from(is_broken));
+    if wish.json {
+        return tell(&report.to_json().to_string(), code);
+    }
+    tell(&words(&report), code)
+}
+
+fn wish(mut args: impl Iterator<Item = String>) -> Result<Wish, String> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut wish = Wish {
+        options: Options {
+            first_seed: 0,
+            seeds: SEEDS,
+            threads,
+            planted: None,
+        },
+        seeds: None,
+        lists: false,
+        json: false,
+    };
+    while let Some(arg) = args.next() {
+        let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value"));
+        let number = |text: String| {
+            let parsed: Result<u64, _> = text.parse();
+            parsed.map_err(|_| format!("{arg} {text}: not a number"))
+        };
+        match arg.as_str() {
+            "--seeds" => wish.seeds = Some(number(value()?)?),
+            "--first-seed" => wish.options.first_seed = number(value()?)?,
+            "--threads" => {
+                let wanted = number(value()?)?;
+                wish.options.threads = usize::try_from(wanted).unwrap_or(threads).max(1);
+            }
+            "--planted" => wish.options.planted = Some(named(&value()?)?),
+            "--list-planted" => wish.lists = true,
+            "--json" => wish.json = true,
+            _ => return Err(format!("{arg} is not understood")),
+        }
+    }
+    Ok(wish)
+}
+
+fn named(name: &str) -> Result<Mistake, String> {
+    let found = MISTAKES.iter().find(|mistake| mistake.name == name);
+    found
+        .copied()
+        .ok_or_else(|| format!("no mistake is called {name}; see --list-planted"))
+}
+
+fn list(as_json: bool) -> ExitCode {
+    if as_json {
+        let planted: Vec<_> = MISTAKES
+            .iter()
+            .map(|mistake| json!({ "name": mistake.name, "budget": mistake.budget }))
+            .collect();
+        return tell(
+            &json!({ "planted": planted }).to_string(),
+            ExitCode::SUCCESS,
+        );
+    }
+    let lines = MISTAKES.iter();
+    let lines: Vec<String> = lines
+        .map(|mistake| format!("{} (within {} seeds)", mistake.name, mistake.budget))
+        .collect();
+    tell(&lines.join("\n"), ExitCode::SUCCESS)
+}
+
+fn words(report: &Report) -> String {
+    let mut lines = Vec::new();
+    let planted = report
+        .planted
+        .map_or_else(String::new, |name| format!(" --planted {name}"));
+    for (seed, id, what) in &report.violations {
+        lines.push(format!(
+            "seed {seed} breaks {id}: {what}\n  replay: cargo sim -- --first-seed {seed} --seeds 1{planted}"
+        ));
+    }
+    for situation in report.uncovered() {
+        lines.push(format!("no seed had this: {situation}"));
+    }
+    let whole = report.to_json();
+    lines.push(format!(
+        "{} seeds, {} simulated hours, {} events, {} crashes, {} violations, {} seeds/s, trace {}",
+        whole["seeds"],
+        whole["simulated_hours"],
+        whole["events"],
+        whole["crashes"],
+        report.violations.len(),
+        whole["seeds_per_s"],
+        whole["trace_hash"],
+    ));
+    lines.join("\n")
+}
+
+fn tell(text: &str, code: ExitCode) -> ExitCode {
+    let told = writeln!(io::stdout(), "{text}");
+    match told {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => ExitCode::FAILURE,
+        _ => code,
+    }
+}

@@ -1,0 +1,272 @@
+//! The oracle: knows what happened at the tills, reads what the engine made durable, and says what must be true.
+//!
+//! Its arithmetic is its own. Of the engine it uses the journal's reader and the wire's view of a payload, nothing of what
+//! decides or sums up.
+
+mod fold;
+mod read;
+
+use std::collections::HashMap;
+
+use till_core::Record;
+
+pub(crate) use fold::{Model, compare, same_rows};
+
+use crate::trade::{Act, Truth};
+use read::{Fate, outcome_of, read};
+
+/// A promise that was broken.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Violation {
+    /// Which one, as in the catalogue of invariants.
+    pub(crate) id: &'static str,
+    /// How.
+    pub(crate) what: String,
+}
+
+/// What a till knows of one of its events.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Known {
+    /// The engine has acknowledged it.
+    pub(crate) is_acked: bool,
+    /// It is a dead letter.
+    pub(crate) is_buried: bool,
+    /// The device has lost it: nobody sends it any more.
+    pub(crate) is_dropped: bool,
+    /// It was sent under more than one number by its source.
+    pub(crate) is_twin: bool,
+}
+
+/// A durable record, as the oracle has read it.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) place: u64,
+    pub(crate) terminal: u64,
+    pub(crate) epoch: u32,
+    pub(crate) first: u64,
+    pub(crate) skip: u32,
+    pub(crate) count: u32,
+    /// Number, fate and truth of each event that the record decides.
+    pub(crate) events: Vec<(u64, Fate, Option<usize>)>,
+}
+
+/// Watches one world.
+#[derive(Debug, Default)]
+pub(crate) struct Oracle {
+    pub(crate) truths: Vec<Truth>,
+    pub(crate) known: Vec<Known>,
+    by_key: HashMap<(u64, i64), usize>,
+    /// Which truth a terminal sent under a number.
+    sent: HashMap<(u64, u32, u64), usize>,
+    pub(crate) log: Vec<Entry>,
+    /// All records before this place were read.
+    pub(crate) read_upto: u64,
+    fates: HashMap<(u64, u32, u64), Fate>,
+    next: HashMap<(u64, u32), u64>,
+    settled: Vec<u32>,
+    applied: Vec<u32>,
+    /// The disk has lied: what was acknowledged may be gone.
+    pub(crate) is_excused: bool,
+    pub(crate) error: Option<Violation>,
+}
+
+impl Oracle {
+    pub(crate) fn fail(&mut self, id: &'static str, what: String) {
+        if self.error.is_none() {
+            self.error = Some(Violation { id, what });
+        }
+    }
+
+    /// Something happened at a till.
+    pub(crate) fn happened(&mut self, truth: Truth) -> usize {
+        let number = self.truths.len();
+        if truth.act != Act::Garbage {
+            self.by_key.insert((truth.terminal, truth.at), number);
+        }
+        self.truths.push(truth);
+        self.known.push(Known::default());
+        self.settled.push(0);
+        self.applied.push(0);
+        number
+    }
+
+    /// A terminal has sent an event under a number.
+    pub(crate) fn sends(&mut self, terminal: u64, epoch: u32, seq: u64, truth: usize) {
+        self.sent.insert((terminal, epoch, seq), truth);
+    }
+
+    /// A record is durable.
+    pub(crate) fn durable(&mut self, place: u64, record: &Record) {
+        let head = &record.head;
+        let Some(events) = read(record) else {
+            return;
+        };
+        let mut entry = Entry {
+            place,
+            terminal: head.terminal,
+            epoch: head.epoch,
+            first: head.first_seq,
+            skip: head.skip,
+            count: head.count,
+            events: Vec::new(),
+        };
+        let events = match events {
+            Ok(events) => events,
+            Err(cause) => return self.fail("JRN-2", format!("record at {place}: {cause}")),
+        };
+        for index in head.skip..head.count {
+            let seq = head.first_seq + u64::from(index);
+            let fate = outcome_of(record, index);
+            let found = events.iter().find(|(at, _)| *at == index);
+            let truth = match found {
+                Some((_, event)) => {
+                    let known = self.by_key.get(&(head.terminal, event.at)).copied();
+                    let is_same = known.is_some_and(|known| event.is(&self.truths[known]));
+                    if !is_same {
+                        let what =
+                            format!("event {seq} of {} is nobody's: {event:?}", head.terminal);
+                        self.fail("JRN-2", what);
+                    }
+                    known
+                }
+                None => self.sent.get(&(head.terminal, head.epoch, seq)).copied(),
+            };
+            self.decided(&entry, seq, fate, truth);
+            entry.events.push((seq, fate, truth));
+        }
+        self.in_sequence(&entry);
+        self.log.push(entry);
+    }
+
+    fn decided(&mut self, entry: &Entry, seq: u64, fate: Fate, truth: Option<usize>) {
+        self.fates.insert((entry.terminal, entry.epoch, seq), fate);
+        let Some(truth) = truth else {
+            return;
+        };
+        if fate == Fate::Duplicate {
+            return;
+        }
+        self.settled[truth] += 1;
+        self.applied[truth] += u32::from(fate == Fate::Applied);
+        if self.applied[truth] > 1 {
+            let what = format!(
+                "event {truth} took effect twice, again as {seq} of epoch {} at {}",
+                entry.epoch, entry.place
+            );
+            self.fail("SEQ-2", what);
+        }
+    }
+
+    fn in_sequence(&mut self, entry: &Entry) {
+        let key = (entry.terminal, entry.epoch);
+        let expected = self.next.get(&key).copied().unwrap_or(1);
+        let begins = entry.first + u64::from(entry.skip);
+        if begins != expected {
+            let what = format!(
+                "terminal {} epoch {}: a record begins at {begins}, expected {expected}",
+                entry.terminal, entry.epoch
+            );
+            let id = if begins < expected { "SEQ-2" } else { "SEQ-1" };
+            self.fail(id, what);
+        }
+        self.next.insert(key, entry.first + u64::from(entry.count));
+        let mut last = None;
+        for (seq, fate, truth) in &entry.events {
+            let own = truth.filter(|truth| !self.known[*truth].is_twin);
+            let (Some(own), true) = (own, *fate == Fate::Applied) else {
+                continue;
+            };
+            if last.is_some_and(|last| own <= last) {
+                let what = format!("event {seq} took effect before one that happened earlier");
+                self.fail("SEQ-1", what);
+            }
+            last = Some(own);
+        }
+    }
+
+    /// The journal ends here now. What it held behind that is gone, which only a lie of the disk excuses.
+    pub(crate) fn ends_at(&mut self, end: u64) {
+        let kept = self.log.partition_point(|entry| entry.place < end);
+        if kept < self.log.len() && !self.is_excused {
+            let lost = self.log.len() - kept;
+            self.fail(
+                "ACK-1",
+                format!("{lost} durable records are gone behind {end}"),
+            );
+        }
+        for entry in self.log.split_off(kept).into_iter().rev() {
+            let key = (entry.terminal, entry.epoch);
+            self.next.insert(key, entry.first + u64::from(entry.skip));
+            for (seq, fate, truth) in entry.events {
+                self.fates.remove(&(entry.terminal, entry.epoch, seq));
+                if let (Some(truth), true) = (truth, fate != Fate::Duplicate) {
+                    self.settled[truth] -= 1;
+                    self.applied[truth] -= u32::from(fate == Fate::Applied);
+                }
+            }
+        }
+        self.read_upto = self.read_upto.min(end);
+    }
+
+    /// A device was told that an event is journalled. What was refused is a dead letter by now.
+    pub(crate) fn acked(&mut self, place: (u64, u32, u64), truth: usize) {
+        self.known[truth].is_acked = true;
+        if self.is_excused {
+            return;
+        }
+        let (terminal, epoch, seq) = place;
+        match self.fates.get(&place) {
+            None => {
+                let what = format!(
+                    "event {seq} of {terminal} epoch {epoch} is acknowledged, and not durable"
+                );
+                self.fail("ACK-1", what);
+            }
+            Some(Fate::Refused) if !self.known[truth].is_buried => {
+                let what = format!(
+                    "event {seq} of {terminal} epoch {epoch} was refused, and its ack does not say so"
+                );
+                self.fail("REF-1", what);
+            }
+            Some(_) if self.settled[truth] == 0 => {
+                let what = format!(
+                    "event {truth} is acknowledged as {seq} of {terminal}, where another one lies"
+                );
+                self.fail("ACK-1", what);
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// A device says of an event that the engine has it, or that it is a dead letter, and forgets it.
+    pub(crate) fn done_with(&mut self, truth: usize) {
+        self.known[truth].is_acked = true;
+        let is_there = self.settled[truth] > 0 || self.known[truth].is_buried;
+        if !is_there && !self.is_excused {
+            self.fail(
+                "ACK-1",
+                format!("a device forgets event {truth}, which nobody has"),
+            );
+        }
+    }
+
+    /// Long after the last trouble: everything that a device still had is at the engine, and once.
+    pub(crate) fn settled(&mut self) {
+        for truth in 0..self.truths.len() {
+            let known = self.known[truth];
+            let times = self.settled[truth];
+            let must = (!known.is_dropped || known.is_acked) && !known.is_buried;
+            if times == 0 && must && !self.is_excused {
+                let what = format!(
+                    "event {truth} ({:?}) is lost; {known:?}",
+                    self.truths[truth]
+                );
+                return self.fail("LIV-1", what);
+            }
+            if times > 1 && !known.is_buried {
+                let what = format!("event {truth} was decided {times} times");
+                return self.fail("SEQ-2", what);
+            }
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Records of the journal as events, read with the wire's view alone.
+
+use till_core::{Outcome, Record, RecordKind, Verdict};
+use till_protocol::codec::Frame;
+use till_protocol::family::stock::v1::kind;
+use till_protocol::verified::Verified;
+use till_protocol::view::View;
+
+use crate::trade::{Act, Truth, sku};
+
+/// What became of an event.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Fate {
+    Applied,
+    Duplicate,
+    Refused,
+    Quarantined,
+}
+
+/// An event as it lies in a record.
+#[derive(Clone, Debug)]
+pub(super) struct Read {
+    pub(super) at: i64,
+    lines: Vec<(u64, i64, i64)>,
+    counted: bool,
+    operator: u32,
+}
+
+impl Read {
+    /// Whether it says what its till said.
+    pub(super) fn is(&self, truth: &Truth) -> bool {
+        match &truth.act {
+            Act::Sale(lines, operator) => {
+                let told = lines
+                    .iter()
+                    .map(|(goods, q, amount)| (sku(*goods), *q, *amount));
+                self.operator == *operator && told.eq(self.lines.iter().copied())
+            }
+            Act::Moved(goods, quantity) => {
+                !self.counted && self.lines == [(sku(*goods), *quantity, 0)]
+            }
+            Act::Counted(goods, quantity) => {
+                self.counted && self.lines == [(sku(*goods), *quantity, 0)]
+            }
+            Act::Garbage => false,
+        }
+    }
+}
+
+/// The events of a record by index; `None` for one that is not about events.
+pub(super) fn read(record: &Record) -> Option<Result<Vec<(u32, Read)>, String>> {
+    match record.head.kind {
+        RecordKind::Batch => Some(of_batch(record)),
+        RecordKind::Tombstones | RecordKind::Duplicates => Some(Ok(Vec::new())),
+        RecordKind::StoreRegistered
+        | RecordKind::Retry
+        | RecordKind::SkuAlias
+        | RecordKind::BaseRow => None,
+    }
+}
+
+fn of_batch(record: &Record) -> Result<Vec<(u32, Read)>, String> {
+    let head = &record.head;
+    let payload = record.payload.clone();
+    let frame = Frame::new(
+        head.family,
+        head.version,
+        head.count,
+        head.first_seq,
+        payload,
+    );
+    let frame = frame.map_err(|error| error.to_string())?;
+    let batch = Verified::from_journal(frame).map_err(|error| error.error.to_string())?;
+    let mut events = Vec::new();
+    match batch.view() {
+        View::Sale(sales) => {
+            for (index, sale) in (0..).zip(sales.events()) {
+                let lines = sale.lines.iter().map(|line| {
+                    let (quantity, amount) = (line.quantity.to_native(), line.amount.to_native());
+                    (line.sku.to_native(), quantity, amount)
+                });
+                let read = Read {
+                    at: sale.sale.at.to_native(),
+                    lines: lines.collect(),
+                    counted: false,
+                    operator: sale.sale.operator.to_native(),
+                };
+                events.push((index, read));
+            }
+        }
+        View::Stock(moves) => {
+            for (index, event) in (0..).zip(moves.events()) {
+                let quantity = event.record.quantity.to_native();
+                let sign = if event.record.kind == kind::WASTE {
+                    -1
+                } else {
+                    1
+                };
+                let read = Read {
+                    at: event.record.at.to_native(),
+                    lines: vec![(event.record.sku.to_native(), sign * quantity, 0)],
+                    counted: event.record.kind == kind::COUNTED,
+                    operator: 0,
+                };
+                events.push((index, read));
+            }
+        }
+        View::Sensor(_) | View::Device(_) => return Err("of a family that nobody sends".to_owned()),
+    }
+    Ok(events)
+}
+
+/// What a record says of an event: the verdict on it, else the one on all, else that it took effect.
+pub(super) fn outcome_of(record: &Record, index: u32) -> Fate {
+    let of = |wanted: u32| record.verdicts.iter().find(|one| one.index == wanted);
+    let outcome = match of(index).or_else(|| of(Verdict::ALL)) {
+        Some(verdict) => verdict.outcome,
+        None => Outcome::Applied,
+    };
+    match outcome {
+        Outcome::Applied => Fate::Applied,
+        Outcome::Duplicate => Fate::Duplicate,
+        Outcome::Refused => Fate::Refused,
+        Outcome::Quarantined => Fate::Quarantined,
+    }
+}

@@ -1,0 +1,227 @@
+//! What a world is made of: each seed draws its own share of every trouble, and of some none.
+
+use crate::disk::DiskFaults;
+use crate::rng::Rng;
+use crate::rows::RowFaults;
+use crate::trade::Mix;
+
+pub(crate) const MS: u64 = 1_000;
+pub(crate) const SECOND: u64 = 1_000 * MS;
+pub(crate) const HOUR: u64 = 3_600 * SECOND;
+pub(crate) const DAY: u64 = 24 * HOUR;
+
+/// A world. Times in us, rates in a million.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) stores: u64,
+    pub(crate) devices: u64,
+    pub(crate) shards: u16,
+    /// Time between two things that happen at a till.
+    pub(crate) pace: u64,
+    /// From here on nothing goes wrong any more, and nothing new happens.
+    pub(crate) calm_at: u64,
+    pub(crate) segment_bytes: u64,
+    pub(crate) reserve_bytes: u64,
+    pub(crate) actors_max: usize,
+    pub(crate) recent_bytes: usize,
+    pub(crate) permits: u32,
+    pub(crate) flush_every: u64,
+    pub(crate) mix: Mix,
+    pub(crate) net: NetFaults,
+    pub(crate) disk: DiskFaults,
+    pub(crate) rows: RowFaults,
+    pub(crate) node: NodeFaults,
+    pub(crate) till: TillFaults,
+    /// Segments leave when their records were received so long ago.
+    pub(crate) retention: Option<u64>,
+    /// Syncs may lie: what was acknowledged may be gone after a loss of power.
+    pub(crate) lies: bool,
+}
+
+/// Of the network.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct NetFaults {
+    /// Longest way of a chunk.
+    pub(crate) delay: u64,
+    /// A chunk takes seconds.
+    pub(crate) stall: u64,
+    /// A connection is cut with a chunk on its way.
+    pub(crate) cut: u64,
+    /// A frame is lost, and its connection ends later.
+    pub(crate) lose: u64,
+    /// A frame comes twice.
+    pub(crate) twice: u64,
+    /// A frame overtakes the one before it.
+    pub(crate) overtake: u64,
+    /// Time between two partitions; 0 for none.
+    pub(crate) partition_every: u64,
+}
+
+/// Of the engine and its machine.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct NodeFaults {
+    /// Time between two crashes; 0 for none.
+    pub(crate) crash_every: u64,
+    /// Of the crashes, those in which the power fails.
+    pub(crate) power: u64,
+    /// Of the crashes, those in the middle of an operation of the disk.
+    pub(crate) midway: u64,
+    /// Time between two falls of a shard; 0 for none.
+    pub(crate) fall_every: u64,
+    /// Time between two leaps of its clock; 0 for none.
+    pub(crate) leap_every: u64,
+    /// Time between two days on which the disk is full; 0 for none.
+    pub(crate) full_every: u64,
+    /// A group takes seconds to sync.
+    pub(crate) slow_sync: u64,
+    /// After a crash the rows are gone.
+    pub(crate) rows_lost: u64,
+    /// At a start one bit of the journal is looked at with another value.
+    pub(crate) rot: u64,
+    /// It stops in good order instead of crashing.
+    pub(crate) orderly: u64,
+}
+
+/// Of devices.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct TillFaults {
+    /// Time between two crashes of a device; 0 for none.
+    pub(crate) crash_every: u64,
+    /// Time between two restorations from an image; 0 for none.
+    pub(crate) restore_every: u64,
+    /// Devices that are lost for good.
+    pub(crate) lost: u64,
+    /// Devices that are offline for most of the time.
+    pub(crate) offline: u64,
+    /// Longest that a device's clock is off.
+    pub(crate) skew: i64,
+}
+
+/// Draws rates and times; a quarter of the worlds has nothing of each kind.
+struct Dice {
+    rng: Rng,
+    calm_at: u64,
+}
+
+impl Dice {
+    // A pause, so that it happens so many times.
+    fn every(&mut self, least: u64, most: u64) -> u64 {
+        let drawn = self.rng.within(self.calm_at / most, self.calm_at / least);
+        if self.rng.one_in(4) { 0 } else { drawn }
+    }
+
+    fn some(&mut self, most: u64) -> u64 {
+        if self.rng.one_in(4) {
+            0
+        } else {
+            self.rng.within(1, most)
+        }
+    }
+
+    fn one_of<T>(&mut self, one: T, other: T) -> T {
+        if self.rng.one_in(2) { one } else { other }
+    }
+
+    fn net(&mut self) -> NetFaults {
+        NetFaults {
+            delay: self.some(80) * MS + MS,
+            stall: self.some(4_000),
+            cut: self.some(15_000),
+            lose: self.some(10_000),
+            twice: self.some(40_000),
+            overtake: self.some(20_000),
+            partition_every: self.every(1, 6),
+        }
+    }
+
+    fn disk(&mut self, lies: bool) -> DiskFaults {
+        DiskFaults {
+            sync_fails: if lies { 0 } else { self.some(6_000) },
+            sync_lies: if lies { 150_000 } else { 0 },
+            short_write: self.some(3_000),
+        }
+    }
+
+    fn rows(&mut self) -> RowFaults {
+        RowFaults {
+            write_fails: self.some(120_000),
+            answer_lost: self.some(60_000),
+            read_fails: self.some(2_000),
+        }
+    }
+
+    fn node(&mut self) -> NodeFaults {
+        NodeFaults {
+            crash_every: self.every(2, 14),
+            power: 500_000,
+            midway: 600_000,
+            fall_every: self.every(1, 5),
+            leap_every: self.every(1, 4),
+            full_every: self.every(1, 3),
+            slow_sync: self.some(20_000),
+            rows_lost: self.some(120_000),
+            rot: 250_000,
+            orderly: self.some(150_000),
+        }
+    }
+
+    fn till(&mut self) -> TillFaults {
+        TillFaults {
+            crash_every: self.every(1, 6),
+            restore_every: self.every(1, 3),
+            lost: self.some(250_000),
+            offline: self.some(250_000),
+            skew: self.hours(40),
+        }
+    }
+
+    fn mix(&mut self) -> Mix {
+        Mix {
+            counts: self.some(120),
+            garbage: self.some(40),
+            ids: self.some(400),
+            late_us: self.hours(2),
+        }
+    }
+
+    fn hours(&mut self, most: u64) -> i64 {
+        i64::try_from(self.some(most) * HOUR).unwrap_or(0)
+    }
+}
+
+impl Plan {
+    pub(crate) fn of(seed: u64) -> Self {
+        let mut rng = Rng::new(seed ^ 0x7165_1a2b);
+        let lies = rng.one_in(12);
+        let long = rng.one_in(4);
+        let calm_at = if long {
+            rng.within(2, 5) * DAY
+        } else {
+            rng.within(20, 120) * SECOND
+        };
+        let events = rng.within(15, 90);
+        let keeps = rng.within(4, 20) * HOUR;
+        let mut dice = Dice { rng, calm_at };
+        Self {
+            net: dice.net(),
+            disk: dice.disk(lies),
+            rows: dice.rows(),
+            node: dice.node(),
+            till: dice.till(),
+            mix: dice.mix(),
+            retention: Some(keeps).filter(|_| long && !dice.rng.one_in(3)),
+            reserve_bytes: dice.one_of(0, 8_192),
+            actors_max: dice.one_of(12, 4_096),
+            recent_bytes: dice.one_of(64, 1 << 14),
+            stores: dice.rng.within(1, 3),
+            devices: dice.rng.within(2, 6),
+            shards: u16::try_from(dice.rng.within(1, 3)).unwrap_or(1),
+            pace: calm_at / events,
+            segment_bytes: 4_096 << dice.rng.below(3),
+            permits: u32::try_from(dice.rng.within(3, 24)).unwrap_or(3),
+            flush_every: dice.rng.within(50 * MS, 4 * SECOND),
+            calm_at,
+            lies,
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! A world: one engine, its disk and rows, the tills, the network between them, and a clock that only this file moves.
+//!
+//! Everything that happens is an event with a time. Chance comes from the seed alone, so that a seed gives the same world
+//! again.
+
+mod faults;
+mod node;
+mod tills;
+mod wire;
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use crate::coverage::{Coverage, Sight};
+use crate::oracle::{Oracle, Violation};
+use crate::plan::{MS, Plan, SECOND};
+use crate::rng::Rng;
+
+use node::Node;
+use tills::Till;
+use wire::Conn;
+
+/// 2026-11-21 00:00 UTC.
+const MIDNIGHT_US: i64 = 20_778 * 86_400_000_000;
+/// How long after the last trouble everything must be as if there had been none.
+const PATIENCE: u64 = 240 * SECOND;
+/// Events of one world beyond which it runs in circles.
+const EVENTS_MAX: u64 = 400_000;
+
+/// Something that happens.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+enum Event {
+    /// At a till.
+    Happen(usize),
+    /// A till syncs its outbox.
+    Sync(usize),
+    /// A till tries to reach the engine.
+    Connect(usize),
+    /// A till's session wants to be looked at again.
+    Tick(usize),
+    /// Bytes arrive at the engine.
+    In(u64),
+    /// Bytes arrive at a till.
+    Out(u64),
+    /// The engine learns that a connection is gone.
+    GoneAtEngine(u64),
+    /// A till learns it.
+    GoneAtTill(u64),
+    /// A connection is cut.
+    Cut(u64),
+    /// The journal's turn.
+    Commit,
+    /// A flush begins.
+    Flush,
+    /// Rows are written.
+    Write,
+    /// Indexes and retention.
+    Upkeep,
+    /// The engine's process ends.
+    Crash,
+    /// It starts again.
+    Start,
+    /// A shard fails.
+    Fall,
+    /// The engine's clock leaps.
+    Leap,
+    /// The disk has no room, or has room again.
+    Fill,
+    Free,
+    /// Some tills do not reach the engine for a while.
+    Part,
+    Heal,
+    /// A till crashes and starts again.
+    TillCrash(usize),
+    TillStart(usize),
+    /// An image is made of a till, and put back.
+    Image(usize),
+    Restore(usize),
+    /// A till is offline, and online again.
+    Offline(usize),
+    Online(usize),
+    /// A till is lost for good.
+    Lost(usize),
+    /// Nothing goes wrong any more.
+    Calm,
+    /// Is everything settled?
+    Look,
+}
+
+/// What a world came to.
+#[derive(Clone, Debug)]
+pub(crate) struct Outcome {
+    pub(crate) violation: Option<Violation>,
+    pub(crate) simulated_us: u64,
+    /// Events at tills.
+    pub(crate) happened: u64,
+    /// Steps of the world.
+    pub(crate) steps: u64,
+    pub(crate) crashes: u64,
+    pub(crate) faults: BTreeMap<&'static str, u64>,
+    pub(crate) coverage: Coverage,
+    pub(crate) hash: u64,
+}
+
+/// One world.
+struct World {
+    plan: Plan,
+    rng: Rng,
+    now: u64,
+    order: u64,
+    queue: BTreeMap<(u64, u64), Event>,
+    tills: Vec<Till>,
+    conns: BTreeMap<u64, Conn>,
+    next_conn: u64,
+    node: Node,
+    oracle: Oracle,
+    coverage: Coverage,
+    faults: BTreeMap<&'static str, u64>,
+    is_calm: bool,
+    is_over: bool,
+    /// Times that events have.
+    times: std::collections::BTreeSet<i64>,
+    began: Instant,
+    steps: u64,
+    hash: u64,
+}
+
+/// Runs the world of a seed to its end.
+pub(crate) fn run(seed: u64) -> Outcome {
+    let mut world = World::new(seed);
+    world.schedule();
+    world.live();
+    world.outcome()
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let plan = Plan::of(seed);
+        let mut rng = Rng::new(seed);
+        let node = Node::new(&plan, &mut rng);
+        let tills = (0..plan.devices).filter_map(|number| Till::new(number, &plan, &mut rng));
+        let tills = tills.collect();
+        let mut oracle = Oracle::default();
+        oracle.is_excused = plan.lies;
+        Self {
+            rng,
+            now: 0,
+            order: 0,
+            queue: BTreeMap::new(),
+            tills,
+            conns: BTreeMap::new(),
+            next_conn: 1,
+            node,
+            oracle,
+            coverage: Coverage::default(),
+            faults: BTreeMap::new(),
+            is_calm: false,
+            is_over: false,
+            times: std::collections::BTreeSet::new(),
+            began: Instant::now(),
+            steps: 0,
+            hash: 0xcbf2_9ce4_8422_2325,
+            plan,
+        }
+    }
+
+    fn at(&mut self, time: u64, event: Event) {
+        self.order += 1;
+        self.queue.insert((time.max(self.now), self.order), event);
+    }
+
+    fn after(&mut self, delay: u64, event: Event) {
+        self.at(self.now + delay, event);
+    }
+
+    fn live(&mut self) {
+        while let Some(((time, order), event)) = self.queue.pop_first() {
+            self.now = time;
+            self.steps += 1;
+            self.note(&[time, order]);
+            self.step(event);
+            if self.is_over || self.oracle.error.is_some() {
+                return;
+            }
+            if self.steps > EVENTS_MAX {
+                let ahead: Vec<_> = self.queue.iter().take(6).collect();
+                let what = format!("{EVENTS_MAX} steps, and no end at {time} us: {ahead:?}");
+                return self.oracle.fail("LIV-1", what);
+            }
+        }
+        self.oracle
+            .fail("LIV-1", "nothing happens any more".to_owned());
+    }
+
+    fn step(&mut self, event: Event) {
+        match event {
+            Event::Happen(till) => self.happen(till),
+            Event::Sync(till) => self.sync_till(till),
+            Event::Connect(till) => self.connect(till),
+            Event::Tick(till) => self.tick(till),
+            Event::In(conn) => self.arrives_at_engine(conn),
+            Event::Out(conn) => self.arrives_at_till(conn),
+            Event::GoneAtEngine(conn) => self.gone_at_engine(conn),
+            Event::GoneAtTill(conn) => self.gone_at_till(conn),
+            Event::Cut(conn) => self.cut(conn),
+            Event::Commit => self.commit(),
+            Event::Flush => self.flush(),
+            Event::Write => self.write_rows(),
+            Event::Upkeep => self.upkeep(),
+            Event::Crash => self.crash(),
+            Event::Start => self.start(),
+            Event::Fall => self.fall(),
+            Event::Leap => self.leap(),
+            Event::Fill => self.fill(),
+            Event::Free => self.free(),
+            Event::Part => self.part(),
+            Event::Heal => self.heal(),
+            Event::TillCrash(till) => self.till_crash(till),
+            Event::TillStart(till) => self.till_start(till),
+            Event::Image(till) => self.image(till),
+            Event::Restore(till) => self.restore(till),
+            Event::Offline(till) => self.offline(till),
+            Event::Online(till) => self.online(till),
+            Event::Lost(till) => self.lost(till),
+            Event::Calm => self.calm(),
+            Event::Look => self.look(),
+        }
+    }
+
+    /// Something that belongs to the trace.
+    fn note(&mut self, words: &[u64]) {
+        for word in words {
+            self.hash = (self.hash ^ word)
+                .wrapping_mul(0x0100_0000_01b3)
+                .rotate_left(29);
+        }
+    }
+
+    fn fault(&mut self, kind: &'static str) {
+        self.faulted(kind, 1);
+    }
+
+    fn faulted(&mut self, kind: &'static str, times: u64) {
+        if times > 0 {
+            *self.faults.entry(kind).or_default() += times;
+        }
+    }
+
+    fn saw(&mut self, sight: Sight) {
+        self.coverage.saw(sight);
+    }
+
+    /// The moment, as a device's session wants it.
+    fn instant(&self) -> Instant {
+        self.began + Duration::from_micros(self.now)
+    }
+
+    /// The time of day, were all clocks right.
+    fn wall(&self) -> i64 {
+        MIDNIGHT_US.saturating_add_unsigned(self.now)
+    }
+
+    // From here on every device is to reach the engine, and every event its rows.
+    fn calm(&mut self) {
+        self.is_calm = true;
+        self.node.calm();
+        self.heal();
+        let conns: Vec<u64> = self.conns.keys().copied().collect();
+        for conn in conns {
+            self.cut(conn);
+        }
+        for till in 0..self.tills.len() {
+            self.tills[till].is_online = true;
+            if !self.tills[till].is_on() {
+                self.till_start(till);
+            }
+            self.after(2 * SECOND, Event::Connect(till));
+        }
+        // One last loss of power: what was acknowledged must outlive it.
+        self.after(SECOND, Event::Crash);
+        self.after(10 * SECOND, Event::Look);
+    }
+
+    fn look(&mut self) {
+        if self.is_settled() {
+            self.finish();
+            self.is_over = true;
+            return;
+        }
+        if self.now > self.plan.calm_at + PATIENCE {
+            let waiting: Vec<String> = self.tills.iter().filter_map(Till::waits_for).collect();
+            let engine = self.node.words();
+            let what = format!("not settled after {PATIENCE} us: {waiting:?}, {engine}");
+            self.oracle.fail("LIV-1", what);
+            return;
+        }
+        self.after(5 * SECOND, Event::Look);
+        if self.node.engine.is_some() {
+            self.want_flush(10 * MS);
+        }
+    }
+
+    fn outcome(mut self) -> Outcome {
+        self.count_faults();
+        let (log, read) = (self.oracle.log.len(), self.oracle.read_upto);
+        self.note(&[u64::try_from(log).unwrap_or(0), read]);
+        Outcome {
+            simulated_us: self.now,
+            happened: u64::try_from(self.oracle.truths.len()).unwrap_or(0),
+            steps: self.steps,
+            crashes: self.node.crashes,
+            violation: self.oracle.error.take(),
+            faults: self.faults,
+            coverage: self.coverage,
+            hash: self.hash,
+        }
+    }
+}

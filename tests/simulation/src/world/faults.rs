@@ -1,0 +1,301 @@
+//! Troubles: when they come, and what they do.
+
+use std::sync::Arc;
+
+use till_storage::disk::Disk;
+use till_storage::journal::{Journal, Looked, OpenError};
+
+use super::node::Node;
+use super::{Event, World};
+use crate::coverage::Sight;
+use crate::disk::{WorldDisk, segment_start};
+use crate::plan::{HOUR, MS, SECOND};
+
+impl World {
+    /// Puts the first of everything into the queue.
+    pub(super) fn schedule(&mut self) {
+        self.at(0, Event::Start);
+        for till in 0..self.tills.len() {
+            let soon = self.rng.within(MS, SECOND);
+            self.at(soon, Event::Connect(till));
+            let first = self.rng.within(MS, self.plan.pace);
+            self.at(first, Event::Happen(till));
+            self.schedule_till(till);
+        }
+        let node = self.plan.node;
+        let partitions = self.plan.net.partition_every;
+        for (every, event) in [
+            (node.crash_every, Event::Crash),
+            (node.fall_every, Event::Fall),
+            (node.leap_every, Event::Leap),
+            (node.full_every, Event::Fill),
+            (partitions, Event::Part),
+        ] {
+            self.again(every, event);
+        }
+        self.schedule_till_crashes();
+        self.at(self.plan.calm_at, Event::Calm);
+    }
+
+    fn schedule_till(&mut self, till: usize) {
+        let (faults, end) = (self.plan.till, self.plan.calm_at);
+        if faults.restore_every > 0 && self.rng.one_in(2) {
+            let made = self.rng.within(0, end / 2);
+            let back = self.rng.within(made, end);
+            let again = self.rng.within(back, end);
+            self.at(made, Event::Image(till));
+            self.at(back, Event::Restore(till));
+            // The same image once more: by then the till has lived another life.
+            if self.rng.one_in(2) {
+                self.at(again, Event::Restore(till));
+            }
+        }
+        if self.rng.chance(faults.offline) {
+            let from = self.rng.within(0, end / 3);
+            let until = self.rng.within(end / 2, end);
+            self.at(from, Event::Offline(till));
+            self.at(until, Event::Online(till));
+        }
+        if self.rng.chance(faults.lost) {
+            let when = self.rng.within(end / 4, end);
+            self.at(when, Event::Lost(till));
+        }
+    }
+
+    fn again(&mut self, every: u64, event: Event) {
+        if every > 0 && !self.is_calm {
+            let pause = self.rng.within(1, 2 * every);
+            self.after(pause, event);
+        }
+    }
+
+    fn schedule_till_crashes(&mut self) {
+        let (mut at, every) = (0, self.plan.till.crash_every);
+        while every > 0 && at < self.plan.calm_at {
+            at += self.rng.within(1, 2 * every);
+            let till = self.rng.index(self.tills.len());
+            self.at(at, Event::TillCrash(till));
+        }
+    }
+
+    /// The process ends: at once, in the middle of something, or in good order.
+    pub(super) fn crash(&mut self) {
+        let node = self.plan.node;
+        self.again(node.crash_every, Event::Crash);
+        if self.node.engine.is_none() {
+            return;
+        }
+        if self.is_calm {
+            return self.end_process();
+        }
+        if self.rng.chance(node.orderly) {
+            return self.stop();
+        }
+        if self.rng.chance(node.midway) {
+            let operations = self.rng.within(0, 12);
+            return self.node.disk.stop_after(operations);
+        }
+        self.end_process();
+    }
+
+    // What waits is made durable, rows are synced, the journal is closed.
+    fn stop(&mut self) {
+        while self
+            .node
+            .engine
+            .as_ref()
+            .is_some_and(till_runtime::Stepped::has_waiting)
+        {
+            self.commit();
+            if self.node.disk.is_limited() {
+                break;
+            }
+        }
+        let Some(engine) = self.node.engine.take() else {
+            return;
+        };
+        if engine.close().is_err() {
+            self.fault("not_closed");
+        }
+        self.end_process();
+    }
+
+    pub(super) fn fall(&mut self) {
+        self.again(self.plan.node.fall_every, Event::Fall);
+        let Some(engine) = &mut self.node.engine else {
+            return;
+        };
+        if engine.is_writing() {
+            return;
+        }
+        self.coverage.saw(Sight::ShardFell);
+        *self.faults.entry("shard_fell").or_default() += 1;
+        let shard = self.rng.index(usize::from(self.plan.shards));
+        match engine.restart_shard(shard) {
+            Ok(()) => self.engine_moved(),
+            Err(halt) => self.halted(&halt),
+        }
+    }
+
+    pub(super) fn leap(&mut self) {
+        self.again(self.plan.node.leap_every, Event::Leap);
+        if self.is_calm {
+            return;
+        }
+        self.fault("clock_leap");
+        self.saw(Sight::ClockLeap);
+        let most = i64::try_from(30 * HOUR).unwrap_or(0);
+        self.node.leapt = self.rng.signed(-most, most);
+        self.tell_time();
+    }
+
+    pub(super) fn fill(&mut self) {
+        self.again(self.plan.node.full_every, Event::Fill);
+        if self.is_calm || self.node.disk.is_limited() {
+            return;
+        }
+        self.fault("disk_full");
+        let room = self.rng.within(0, 3_000);
+        self.node.disk.leave_room(Some(room));
+        let pause = self.rng.within(100 * MS, 15 * SECOND);
+        self.after(pause, Event::Free);
+    }
+
+    pub(super) fn free(&mut self) {
+        self.node.disk.leave_room(None);
+    }
+
+    pub(super) fn part(&mut self) {
+        self.again(self.plan.net.partition_every, Event::Part);
+        if self.is_calm {
+            return;
+        }
+        self.fault("partition");
+        self.saw(Sight::Partition);
+        for till in 0..self.tills.len() {
+            if self.rng.one_in(2) {
+                self.tills[till].is_parted = true;
+                if let Some(conn) = self.tills[till].conn {
+                    self.cut(conn);
+                }
+            }
+        }
+        let pause = self.rng.within(SECOND, 20 * SECOND);
+        self.after(pause, Event::Heal);
+    }
+
+    pub(super) fn heal(&mut self) {
+        for till in &mut self.tills {
+            till.is_parted = false;
+        }
+    }
+
+    /// Looks at the journal as it would be with one bit turned over, or cut short: that is found, or changes nothing.
+    pub(super) fn look_at_rot(&mut self) {
+        if self.plan.lies || !self.rng.chance(self.plan.node.rot) {
+            return;
+        }
+        let dir = Node::journal_dir();
+        let disk = self.node.disk.image();
+        let files = disk.lengths(&dir);
+        let segments = files
+            .iter()
+            .filter(|(path, _)| segment_start(path).is_some());
+        let segments: Vec<_> = segments.cloned().collect();
+        let (Some((path, bytes)), Ok(whole)) =
+            (segments.get(self.rng.index(segments.len())), look(&disk))
+        else {
+            return;
+        };
+        let is_cut = self.rng.one_in(4);
+        if is_cut {
+            self.fault("truncated");
+            let at = self.rng.index(*bytes);
+            disk.cut(path, at);
+        } else {
+            self.fault("bit_rot");
+            let at = self.rng.index(*bytes * 8);
+            disk.flip_bit(path, at);
+        }
+        let found = look(&disk);
+        self.judge_rot(&whole, found, is_cut);
+    }
+
+    fn judge_rot(&mut self, whole: &Looked, found: Result<Looked, OpenError>, is_cut: bool) {
+        let sight = if is_cut {
+            Sight::CutFound
+        } else {
+            Sight::RotFound
+        };
+        let Ok(found) = found else {
+            return self.saw(sight);
+        };
+        let (Some(before), Some(after)) = (records(whole), records(&found)) else {
+            return self.saw(sight);
+        };
+        if before == after {
+            return;
+        }
+        self.saw(sight);
+        let is_front = before.starts_with(&after);
+        // Only the last group may be taken for torn, and the next start says so.
+        let last = self.node.last_group();
+        let missing = before
+            .get(after.len())
+            .map_or(u64::MAX, |(place, _)| *place);
+        if !is_front || missing < last || (found.torn.is_none() && !is_cut) {
+            let what = format!(
+                "damage was not found: {} records of {} are left, the first that is missing lies at {missing}",
+                after.len(),
+                before.len()
+            );
+            self.oracle.fail("JRN-1", what);
+        }
+    }
+
+    /// What disk, rows and network did.
+    pub(super) fn count_faults(&mut self) {
+        let (disk, rows) = (self.node.disk.counts(), self.node.rows.counts());
+        for (kind, times) in [
+            ("sync_failed", disk.sync_failed),
+            ("sync_lied", disk.sync_lied),
+            ("short_write", disk.short_writes),
+            ("torn_write", disk.torn),
+            ("lost_write", disk.lost_writes),
+            ("stopped_midway", disk.stopped),
+            ("no_room", disk.full),
+            ("rows_failed", rows.failed),
+            ("rows_answer_lost", rows.answers_lost),
+            ("rows_read_failed", rows.reads_failed),
+            ("rows_calls_lost", rows.calls_lost),
+        ] {
+            self.faulted(kind, times);
+        }
+        for (times, sight) in [
+            (disk.sync_lied, Sight::SyncLied),
+            (disk.short_writes, Sight::ShortWrite),
+            (rows.failed, Sight::RowsFailed),
+            (rows.answers_lost, Sight::AnswerLost),
+            (rows.reads_failed, Sight::RowReadFailed),
+            (rows.calls_lost, Sight::CallsLost),
+        ] {
+            self.coverage.saw_times(sight, times);
+        }
+    }
+}
+
+fn look(disk: &WorldDisk) -> Result<Looked, OpenError> {
+    let disk: Arc<dyn Disk> = Arc::new(disk.clone());
+    Journal::look(disk, &Node::journal_dir())
+}
+
+// Places and payloads of all records; `None` where one cannot be read.
+fn records(looked: &Looked) -> Option<Vec<(u64, bytes::Bytes)>> {
+    let records = looked.journal.records(looked.journal.start());
+    records
+        .map(|item| {
+            item.ok()
+                .map(|(place, record)| (place.get(), record.payload))
+        })
+        .collect()
+}

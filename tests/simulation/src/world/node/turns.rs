@@ -1,0 +1,235 @@
+//! What the threads of an engine do, turn by turn.
+
+use till_runtime::{Flushed, Stepped};
+use till_storage::journal::{Attempt, Lsn};
+use till_storage::memory::MemoryViews;
+use till_storage::views::{Views as _, WriteViews as _};
+
+use crate::coverage::Sight;
+use crate::plan::{MS, SECOND};
+use crate::world::{Event, World};
+
+impl World {
+    /// The engine has done something: what is durable is read, what it says goes out, what waits gets its turn.
+    pub(in crate::world) fn engine_moved(&mut self) {
+        if self.node.disk.is_dead() {
+            return self.end_process();
+        }
+        self.read_durable();
+        self.speak();
+        let waits = self.node.engine.as_ref().is_some_and(Stepped::has_waiting);
+        if waits && !std::mem::replace(&mut self.node.is_committing, true) {
+            let pause = self.sync_takes();
+            self.after(pause, Event::Commit);
+        }
+    }
+
+    fn sync_takes(&mut self) -> u64 {
+        if self.is_calm {
+            return MS;
+        }
+        if self.rng.chance(self.plan.node.slow_sync) {
+            self.fault("slow_sync");
+            return self.rng.within(SECOND, 6 * SECOND);
+        }
+        self.rng.within(100, 12 * MS)
+    }
+
+    // Reads what is durable now, as anyone could after a loss of power.
+    fn read_durable(&mut self) {
+        if let Some(through) = self.node.watch().loose {
+            let what = format!("the group up to {through} counts as durable and would not survive");
+            return self.oracle.fail("ACK-1", what);
+        }
+        let Some(engine) = &self.node.engine else {
+            return;
+        };
+        let end = engine.journal().end();
+        let from = Lsn::new(self.oracle.read_upto);
+        if end <= from {
+            return;
+        }
+        for item in engine.journal().records_between(from, end) {
+            match item {
+                Ok((place, record)) => self.oracle.durable(place.get(), &record),
+                Err(error) => {
+                    let what = format!("the journal cannot be read: {error}");
+                    return self.oracle.fail("JRN-1", what);
+                }
+            }
+        }
+        self.oracle.read_upto = end.get();
+        let segments = engine.journal().segments().len();
+        if segments > self.node.segments {
+            self.node.segments = segments;
+            self.coverage.saw(Sight::Rotated);
+            let pause = self.rng.within(MS, 2 * SECOND);
+            self.after(pause, Event::Upkeep);
+        }
+    }
+
+    /// The journal's turn.
+    pub(in crate::world) fn commit(&mut self) {
+        self.node.is_committing = false;
+        self.tell_time();
+        let Some(engine) = &mut self.node.engine else {
+            return;
+        };
+        match engine.commit() {
+            Ok(Attempt::Done) => {
+                if std::mem::take(&mut self.node.is_slow) {
+                    self.saw(Sight::RoomAgain);
+                }
+            }
+            Ok(Attempt::Full { .. }) => {
+                self.saw(Sight::DiskFull);
+                self.node.is_slow = true;
+                self.node.is_committing = true;
+                self.after(250 * MS, Event::Commit);
+                return self.engine_moved();
+            }
+            Err(halt) => return self.halted(&halt),
+        }
+        self.engine_moved();
+        let end = self
+            .node
+            .engine
+            .as_ref()
+            .map_or(0, |e| e.journal().end().get());
+        if end > self.node.flushed_at {
+            self.want_flush(self.plan.flush_every);
+        }
+        self.want_write();
+        let conns: Vec<u64> = self.conns.keys().copied().collect();
+        for conn in conns {
+            self.take_in(conn);
+        }
+        self.check_engine();
+    }
+
+    pub(in crate::world) fn check_engine(&mut self) {
+        let Some(engine) = &mut self.node.engine else {
+            return;
+        };
+        let counters = engine.counters();
+        let (held, most) = engine.frames_held();
+        let broken = engine.violations();
+        if !counters.adds_up() {
+            self.oracle.fail("CNT-1", format!("{counters:?}"));
+        }
+        if held > most {
+            let what = format!("{held} frames are held, and {most} may be");
+            self.oracle.fail("LIM-1", what);
+        }
+        if let (Some((id, times)), false) = (broken.first(), self.plan.lies) {
+            let what = format!(
+                "the engine found it broken {times} times: {}",
+                id.sentence()
+            );
+            self.oracle.fail(id.id(), what);
+        }
+        for (seen, sight) in [
+            (counters.passivations, Sight::Passivated),
+            (counters.activations, Sight::Activated),
+            (counters.counts_from_facts, Sight::LateFromFacts),
+            (counters.duplicate, Sight::Known),
+            (counters.quarantined, Sight::Conflict),
+        ] {
+            if seen > 0 {
+                self.saw(sight);
+            }
+        }
+    }
+
+    pub(in crate::world) fn want_flush(&mut self, pause: u64) {
+        if !std::mem::replace(&mut self.node.is_flushing, true) {
+            self.after(pause, Event::Flush);
+        }
+    }
+
+    fn want_write(&mut self) {
+        if !std::mem::replace(&mut self.node.is_writing, true) {
+            let pause = if self.is_calm {
+                MS
+            } else {
+                self.rng.within(MS, 60 * MS)
+            };
+            self.after(pause, Event::Write);
+        }
+    }
+
+    pub(in crate::world) fn flush(&mut self) {
+        self.node.is_flushing = false;
+        self.tell_time();
+        let Some(engine) = &mut self.node.engine else {
+            return;
+        };
+        self.node.flushed_at = engine.journal().end().get();
+        if let Err(halt) = engine.begin_flush() {
+            return self.halted(&halt);
+        }
+        self.engine_moved();
+    }
+
+    pub(in crate::world) fn write_rows(&mut self) {
+        self.node.is_writing = false;
+        let Some(engine) = &mut self.node.engine else {
+            return;
+        };
+        match engine.write_rows() {
+            Ok(Flushed::Upto(_)) => {
+                if self.rng.one_in(3) && self.node.rows.sync().is_err() {
+                    self.fault("rows_not_synced");
+                }
+                // Devices that were held back go on.
+                let conns: Vec<u64> = self.conns.keys().copied().collect();
+                for conn in conns {
+                    self.take_in(conn);
+                }
+            }
+            Ok(Flushed::Idle | Flushed::Waiting) => {}
+            Err(_) => {
+                self.node.is_writing = true;
+                self.after(250 * MS, Event::Write);
+            }
+        }
+        self.engine_moved();
+    }
+
+    /// Indexes of sealed segments, and segments that are old enough to go.
+    pub(in crate::world) fn upkeep(&mut self) {
+        self.tell_time();
+        let shown = self.wall() + self.node.leapt;
+        let Some(engine) = &mut self.node.engine else {
+            return;
+        };
+        let behind = self.node.rows.checkpoint().unwrap_or(0) < engine.journal().end().get();
+        if engine.keep_up().is_err() {
+            self.fault("index_unwritten");
+        } else if self.plan.retention.is_some() && behind {
+            // The base is made where the rows end: they are brought up to the journal before.
+            self.want_flush(MS);
+            self.after(3 * SECOND, Event::Upkeep);
+        } else if let Some(keep) = self.plan.retention {
+            let before = shown.saturating_sub_unsigned(keep);
+            let scratch = MemoryViews::new();
+            match engine.retain_before(before, &scratch) {
+                Ok(Some(upto)) => {
+                    self.node.has_base = true;
+                    self.node.segments = engine.journal().segments().len();
+                    let log = self.oracle.log.iter();
+                    let gone = log.filter(|entry| entry.place < upto.get());
+                    let truths = gone.flat_map(|entry| entry.events.iter());
+                    let at = truths.filter_map(|(_, _, truth)| *truth);
+                    let newest = at.map(|truth| self.oracle.truths[truth].at).max();
+                    let dropped = self.node.dropped_us.max(newest.unwrap_or(i64::MIN));
+                    self.node.dropped_us = dropped;
+                    self.saw(Sight::Retained);
+                }
+                Ok(None) => {}
+                Err(_) => self.fault("retention_failed"),
+            }
+        }
+        self.engine_moved();
+    }
+}

@@ -1,0 +1,414 @@
+//! Tills: what happens there, and how it gets to the engine by the client's own rules.
+
+mod mishaps;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use till_client::{
+    Cause, DeadLetter, DeadLetterError, DeadLetters, End, MemoryConfig, Notice, Outbox as _,
+    Session, SessionConfig,
+};
+use till_protocol::id::{Epoch, TerminalId};
+use till_protocol::reply::Message;
+use till_protocol::time::DeviceTime;
+
+use super::wire::Conn;
+use super::{Event, World};
+use crate::coverage::Sight;
+use crate::outbox::{Flash, Image};
+use crate::plan::{MS, Plan, SECOND};
+use crate::rng::Rng;
+use crate::trade::{Act, SKUS, Truth, frame, happen};
+
+/// Pieces that a till writes at a time.
+const PIECES: usize = 16;
+
+/// Letters that a till has put aside.
+#[derive(Clone, Debug, Default)]
+struct Letters(Arc<Mutex<Vec<DeadLetter>>>);
+
+impl Letters {
+    fn take(&self) -> Vec<DeadLetter> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl DeadLetters for Letters {
+    fn put(&mut self, letter: &DeadLetter) -> Result<(), DeadLetterError> {
+        let mut letters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        letters.push(letter.clone());
+        Ok(())
+    }
+}
+
+/// A till with its outbox.
+pub(super) struct Till {
+    pub(super) terminal: TerminalId,
+    flash: Flash,
+    letters: Letters,
+    /// `None` while it is off.
+    session: Option<Session>,
+    pub(super) conn: Option<u64>,
+    pub(super) is_online: bool,
+    pub(super) is_parted: bool,
+    pub(super) is_lost: bool,
+    /// Which event has which number in the life at hand, from 1.
+    numbers: Vec<usize>,
+    /// Of them, those that survive a loss of power.
+    synced: Vec<usize>,
+    acked: u64,
+    /// The last frame that was ever sent in this life begins here.
+    pub(super) sent_upto: u64,
+    image: Option<(Image, Vec<usize>)>,
+    skew: i64,
+    /// Events that may be sent again under their own id.
+    with_ids: Vec<usize>,
+    is_connecting: bool,
+    tick: Option<u64>,
+}
+
+impl Till {
+    pub(super) fn new(number: u64, plan: &Plan, rng: &mut Rng) -> Option<Self> {
+        let store = u32::try_from(number % plan.stores + 1).unwrap_or(1);
+        let till = u32::try_from(number / plan.stores + 1).unwrap_or(1);
+        let packed = u64::from(store) << 32 | u64::from(till);
+        let terminal = TerminalId::from_u64(packed).ok()?;
+        let flash = Flash::new(MemoryConfig::default());
+        let skew = plan.till.skew;
+        let mut till = Self {
+            terminal,
+            letters: Letters::default(),
+            session: None,
+            conn: None,
+            is_online: true,
+            is_parted: false,
+            is_lost: false,
+            numbers: Vec::new(),
+            synced: Vec::new(),
+            acked: 0,
+            sent_upto: 0,
+            image: None,
+            skew: rng.signed(-skew, skew),
+            with_ids: Vec::new(),
+            is_connecting: false,
+            tick: None,
+            flash,
+        };
+        till.switch_on();
+        Some(till)
+    }
+
+    fn switch_on(&mut self) {
+        let mut config = SessionConfig::new(self.terminal);
+        config.zone = "UTC".to_owned();
+        let (outbox, dead) = (self.flash.clone(), self.letters.clone());
+        self.session = Some(Session::new(config, Box::new(outbox), Box::new(dead)));
+        self.acked = 0;
+    }
+
+    pub(super) const fn is_on(&self) -> bool {
+        self.session.is_some()
+    }
+
+    /// What it still waits for, in words; `None` where it has nothing to say.
+    pub(super) fn waits_for(&self) -> Option<String> {
+        if self.is_lost {
+            return None;
+        }
+        let standing = self.flash.standing();
+        let is_done = standing.committed == standing.last;
+        let live = self.session.as_ref().is_some_and(Session::is_live);
+        (!is_done).then(|| {
+            format!(
+                "{}: {standing:?} live {live} conn {:?}",
+                self.terminal, self.conn
+            )
+        })
+    }
+
+    fn truth(&self, seq: u64) -> Option<usize> {
+        let at = usize::try_from(seq.checked_sub(1)?).ok()?;
+        self.numbers.get(at).copied()
+    }
+}
+
+impl World {
+    /// Something happens at a till.
+    pub(super) fn happen(&mut self, number: usize) {
+        if self.is_calm {
+            return;
+        }
+        let pause = self.rng.within(1, 2 * self.plan.pace);
+        self.after(pause, Event::Happen(number));
+        let till = &self.tills[number];
+        let Some(session) = till.session.as_ref().filter(|session| session.has_room()) else {
+            return;
+        };
+        let (first, terminal) = (session.next_seq(), till.terminal.to_u64());
+        let events = self.make(number, terminal);
+        let told: Vec<Truth> = events
+            .iter()
+            .map(|event| self.oracle.truths[*event].clone())
+            .collect();
+        let named = self.rng.one_in(3);
+        let Some(bytes) = frame(&told, first, named) else {
+            return self
+                .oracle
+                .fail("WLD-1", "a frame could not be made".to_owned());
+        };
+        let till = &mut self.tills[number];
+        let appended = till.session.as_mut().map(|session| session.append(bytes));
+        if let Some(Err(error)) = appended {
+            return self.oracle.fail("CLI-1", error.to_string());
+        }
+        till.numbers.extend(events);
+        let soon = self.rng.within(MS, 200 * MS);
+        self.after(soon, Event::Sync(number));
+        if self.plan.till.crash_every > 0 && self.rng.one_in(60) {
+            let sooner = self.rng.within(0, soon);
+            self.after(sooner, Event::TillCrash(number));
+        }
+        self.pump(number);
+    }
+
+    // New events, or one that its source sends again.
+    fn make(&mut self, number: usize, terminal: u64) -> Vec<usize> {
+        let mix = self.plan.mix;
+        let till = &self.tills[number];
+        if !till.with_ids.is_empty() && self.rng.below(1_000) < mix.ids / 2 {
+            let again = till.with_ids[self.rng.index(till.with_ids.len())];
+            let is_other = self.rng.one_in(3);
+            if !is_other {
+                self.oracle.known[again].is_twin = true;
+                self.saw(Sight::SameId);
+                return vec![again];
+            }
+            // The same id, and another content.
+            let id = self.oracle.truths[again].id;
+            let act = Act::Moved(self.rng.below(SKUS), 300_000);
+            return vec![self.new_event(number, terminal, act, id)];
+        }
+        let skus: Vec<u64> = (0..SKUS).collect();
+        let acts = happen(&mut self.rng, &mix, &skus);
+        let mut events = Vec::new();
+        for act in acts {
+            let has_id = act != Act::Garbage && self.rng.below(1_000) < mix.ids;
+            let id = has_id.then(|| self.rng.next());
+            let event = self.new_event(number, terminal, act, id);
+            if has_id {
+                self.tills[number].with_ids.push(event);
+            }
+            events.push(event);
+        }
+        events
+    }
+
+    fn new_event(&mut self, number: usize, terminal: u64, act: Act, id: Option<u64>) -> usize {
+        let late = self.plan.mix.late_us;
+        let late = if self.rng.one_in(3) {
+            self.rng.signed(0, late)
+        } else {
+            0
+        };
+        let mut at = self.wall() + self.tills[number].skew - late;
+        // No two events of a world have the same time.
+        while !self.times.insert(at) {
+            at += 1;
+        }
+        self.oracle.happened(Truth {
+            terminal,
+            at,
+            act,
+            id,
+        })
+    }
+
+    pub(super) fn sync_till(&mut self, number: usize) {
+        let till = &mut self.tills[number];
+        if till.session.is_none() {
+            return;
+        }
+        till.flash.sync();
+        till.synced = till.numbers.clone();
+        self.pump(number);
+    }
+
+    /// A till tries to reach the engine.
+    pub(super) fn connect(&mut self, number: usize) {
+        let clock = DeviceTime::from_us(self.wall() + self.tills[number].skew);
+        let till = &mut self.tills[number];
+        till.is_connecting = false;
+        if till.conn.is_some() || till.session.is_none() || !till.is_online || till.is_lost {
+            return;
+        }
+        if till.is_parted || self.node.engine.is_none() {
+            return self.connect_later(number);
+        }
+        let Some(session) = &mut till.session else {
+            return;
+        };
+        session.connected(clock);
+        let conn = self.next_conn;
+        self.next_conn += 1;
+        till.conn = Some(conn);
+        self.conns.insert(conn, Conn::new(number));
+        self.pump(number);
+    }
+
+    pub(super) fn connect_later(&mut self, number: usize) {
+        if !std::mem::replace(&mut self.tills[number].is_connecting, true) {
+            let most = if self.is_calm { SECOND } else { 6 * SECOND };
+            let pause = self.rng.within(20 * MS, most);
+            self.after(pause, Event::Connect(number));
+        }
+    }
+
+    pub(super) fn tick(&mut self, number: usize) {
+        self.tills[number].tick = None;
+        self.pump(number);
+    }
+
+    /// A till writes what it may.
+    fn pump(&mut self, number: usize) {
+        let now = self.instant();
+        let till = &mut self.tills[number];
+        let (Some(conn), Some(session)) = (till.conn, &mut till.session) else {
+            return;
+        };
+        let mut pieces = Vec::new();
+        if let Err(error) = session.transmit(now, &mut pieces, PIECES) {
+            let what = format!("{} can't send: {error}", till.terminal);
+            return self.oracle.fail("CLI-1", what);
+        }
+        let epoch = session.standing().epoch.map_or(0, Epoch::get);
+        let wakes = session.timeout();
+        for piece in &pieces {
+            let Ok((first, count)) = till_client::range(piece) else {
+                continue;
+            };
+            for seq in first..first + u64::from(count) {
+                if let Some(truth) = self.tills[number].truth(seq) {
+                    let terminal = self.tills[number].terminal.to_u64();
+                    self.oracle.sends(terminal, epoch, seq, truth);
+                }
+            }
+        }
+        let is_more = pieces.len() == PIECES;
+        self.send(conn, pieces);
+        if is_more {
+            self.wake(number, self.now + MS);
+        }
+        if let Some(wakes) = wakes {
+            let wait = u64::try_from((wakes - now).as_micros()).unwrap_or(0);
+            self.wake(number, self.now + wait.max(MS));
+        }
+    }
+
+    fn wake(&mut self, number: usize, at: u64) {
+        let till = &mut self.tills[number];
+        if till.tick.is_none_or(|tick| at < tick) {
+            till.tick = Some(at);
+            self.at(at, Event::Tick(number));
+        }
+    }
+
+    /// A till hears a message.
+    pub(super) fn hear(&mut self, number: usize, conn: u64, message: Message) {
+        if self.tills[number].conn != Some(conn) {
+            return;
+        }
+        let now = self.instant();
+        if let Message::Nack(_) = &message {
+            self.saw(Sight::Gap);
+        }
+        let Some(session) = &mut self.tills[number].session else {
+            return;
+        };
+        let heard = session.handle(now, message.clone());
+        self.take_letters(number);
+        self.take_notices(number);
+        match heard {
+            Ok(None) => {}
+            Ok(Some(end)) => {
+                if end == End::Renew {
+                    self.saw(Sight::Renewed);
+                }
+                self.hang_up(number, conn);
+                self.leave(conn);
+                return;
+            }
+            Err(error) => {
+                let what = format!(
+                    "{}: {error}; it was told {message:?}",
+                    self.tills[number].terminal
+                );
+                return self.oracle.fail("CLI-1", what);
+            }
+        }
+        self.pump(number);
+    }
+
+    fn take_letters(&mut self, number: usize) {
+        // They speak of the life before the one that the same message may have begun.
+        let till = &self.tills[number];
+        for letter in till.letters.take() {
+            let Some(truth) = till.truth(letter.seq) else {
+                let what = format!("a letter of nobody: {letter:?}");
+                return self.oracle.fail("WLD-1", what);
+            };
+            self.oracle.known[truth].is_buried = true;
+            if matches!(letter.cause, Cause::Refused(_) | Cause::Unreadable(_)) {
+                self.coverage.saw(Sight::Refused);
+            }
+        }
+    }
+
+    fn take_notices(&mut self, number: usize) {
+        let Some(session) = &mut self.tills[number].session else {
+            return;
+        };
+        let notices: Vec<Notice> = session.notices().collect();
+        for notice in notices {
+            match notice {
+                Notice::Acked {
+                    epoch, journalled, ..
+                } => self.told(number, epoch.get(), journalled),
+                Notice::Renumbered { old, from, .. } => self.renumbered(number, old, from),
+                Notice::Live { clock_suspect, .. } if clock_suspect => {
+                    self.saw(Sight::ClockSuspect);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn told(&mut self, number: usize, epoch: u32, journalled: u64) {
+        let till = &mut self.tills[number];
+        let terminal = till.terminal.to_u64();
+        let (from, upto) = (till.acked + 1, journalled);
+        till.acked = till.acked.max(upto);
+        for seq in from..=upto {
+            if let Some(truth) = self.tills[number].truth(seq) {
+                self.oracle.acked((terminal, epoch, seq), truth);
+            }
+        }
+    }
+
+    // What was not carried over is at the engine, or a dead letter.
+    fn renumbered(&mut self, number: usize, old: Option<Epoch>, from: u64) {
+        let till = &mut self.tills[number];
+        let left = usize::try_from(from.saturating_sub(1)).unwrap_or(usize::MAX);
+        let left = left.min(till.numbers.len());
+        let kept = till.numbers.split_off(left);
+        let done = std::mem::replace(&mut till.numbers, kept);
+        till.synced = till.numbers.clone();
+        till.acked = 0;
+        till.sent_upto = 0;
+        if old.is_some() && !till.numbers.is_empty() {
+            self.coverage.saw(Sight::CarriedOver);
+        }
+        for truth in done {
+            self.oracle.done_with(truth);
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! What happens to tills: lost connections, crashes, images that are put back, days offline.
+
+use crate::coverage::Sight;
+use crate::plan::{MS, SECOND};
+use crate::world::{Event, World};
+
+impl World {
+    /// A till's connection is gone.
+    pub(in crate::world) fn hang_up(&mut self, number: usize, conn: u64) {
+        let till = &mut self.tills[number];
+        if till.conn != Some(conn) {
+            return;
+        }
+        till.conn = None;
+        till.tick = None;
+        if let Some(session) = &mut till.session {
+            session.disconnected();
+        }
+        self.connect_later(number);
+    }
+
+    fn drop_conn(&mut self, number: usize) {
+        if let Some(conn) = self.tills[number].conn.take() {
+            self.tills[number].tick = None;
+            if let Some(session) = &mut self.tills[number].session {
+                session.disconnected();
+            }
+            self.leave(conn);
+        }
+    }
+
+    pub(in crate::world) fn till_crash(&mut self, number: usize) {
+        if self.is_calm || !self.tills[number].is_on() || self.tills[number].is_lost {
+            return;
+        }
+        self.fault("till_crash");
+        self.saw(Sight::DeviceCrash);
+        self.drop_conn(number);
+        let has_power = self.rng.one_in(2);
+        let till = &mut self.tills[number];
+        till.session = None;
+        if !has_power {
+            let forgot = till.flash.power_failed();
+            let kept = till.synced.clone();
+            let before = std::mem::replace(&mut till.numbers, kept);
+            self.dropped(number, &before);
+            if forgot > 0 {
+                self.saw(Sight::DeviceForgot);
+            }
+        }
+        let most = self.rng.within(MS, 10 * SECOND);
+        self.after(most, Event::TillStart(number));
+    }
+
+    // Events that a till no longer has.
+    fn dropped(&mut self, number: usize, before: &[usize]) {
+        for truth in before {
+            if !self.tills[number].numbers.contains(truth) {
+                self.oracle.known[*truth].is_dropped = true;
+            }
+        }
+    }
+
+    pub(in crate::world) fn till_start(&mut self, number: usize) {
+        if self.tills[number].is_on() || self.tills[number].is_lost {
+            return;
+        }
+        // What an outbox finds on its disk, it makes durable before it goes on.
+        let till = &mut self.tills[number];
+        till.flash.sync();
+        till.synced = till.numbers.clone();
+        till.switch_on();
+        self.connect_later(number);
+    }
+
+    pub(in crate::world) fn image(&mut self, number: usize) {
+        let till = &mut self.tills[number];
+        till.image = Some((till.flash.image(), till.synced.clone()));
+    }
+
+    pub(in crate::world) fn restore(&mut self, number: usize) {
+        if self.is_calm || self.tills[number].is_lost {
+            return;
+        }
+        let Some((image, numbers)) = self.tills[number].image.clone() else {
+            return;
+        };
+        self.fault("till_restored");
+        self.saw(Sight::Restored);
+        self.drop_conn(number);
+        let till = &mut self.tills[number];
+        till.session = None;
+        till.flash.restore(&image);
+        till.synced = numbers.clone();
+        let before = std::mem::replace(&mut till.numbers, numbers);
+        self.dropped(number, &before);
+        let pause = self.rng.within(MS, 10 * SECOND);
+        self.after(pause, Event::TillStart(number));
+    }
+
+    pub(in crate::world) fn offline(&mut self, number: usize) {
+        if self.is_calm {
+            return;
+        }
+        self.fault("offline");
+        self.saw(Sight::Offline);
+        self.drop_conn(number);
+        self.tills[number].is_online = false;
+    }
+
+    pub(in crate::world) fn online(&mut self, number: usize) {
+        self.tills[number].is_online = true;
+        self.connect_later(number);
+    }
+
+    pub(in crate::world) fn lost(&mut self, number: usize) {
+        if self.is_calm {
+            return;
+        }
+        self.fault("till_lost");
+        self.saw(Sight::DeviceLost);
+        self.drop_conn(number);
+        let till = &mut self.tills[number];
+        till.session = None;
+        till.is_lost = true;
+        let before = std::mem::take(&mut till.numbers);
+        self.dropped(number, &before);
+    }
+}
