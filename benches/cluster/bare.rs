@@ -188,7 +188,16 @@ impl Rows {
                     done.unwrap_or(Err(CqlError::Stopped))?;
                 }
                 let client = Arc::clone(&client);
-                under_way.spawn(async move { put(&client, statement, rows).await });
+                under_way.spawn(async move {
+                    let mut done = put(&client, &statement, &rows).await;
+                    for _ in 1..super::TRIES {
+                        if done.is_ok() {
+                            break;
+                        }
+                        done = put(&client, &statement, &rows).await;
+                    }
+                    done
+                });
             }
             while let Some(done) = under_way.join_next().await {
                 done.unwrap_or(Err(CqlError::Stopped))?;
@@ -233,17 +242,14 @@ async fn all(client: &Client, select: &str) -> Result<Vec<Raw>, CqlError> {
     }
 }
 
-async fn put(
-    client: &Client,
-    statement: PreparedStatement,
-    rows: Vec<Raw>,
-) -> Result<(), CqlError> {
+async fn put(client: &Client, statement: &PreparedStatement, rows: &[Raw]) -> Result<(), CqlError> {
     let session = client.session();
-    let done = match rows.as_slice() {
-        [row] => session.execute_unpaged(&statement, row).await,
+    let done = match rows {
+        [row] => session.execute_unpaged(statement, row).await,
         rows => {
-            let same = BatchStatement::from(statement);
+            let same = BatchStatement::from(statement.clone());
             let mut batch = Batch::new_with_statements(BatchType::Unlogged, vec![same; rows.len()]);
+            batch.set_is_idempotent(true);
             batch.set_execution_profile_handle(Some(client.profile(Purpose::Ingest).clone()));
             session.batch(&batch, rows).await
         }

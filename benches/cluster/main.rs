@@ -39,6 +39,8 @@ const FRAMES: usize = 10;
 const COMMITS: usize = 6;
 /// Times that either side is timed, after one that is not.
 const ROUNDS: usize = 4;
+/// Times that a server which is too busy is asked again, as an engine does; that time counts.
+const TRIES: usize = 5;
 /// The epoch of the slots' only owner.
 const EPOCH: u64 = 1;
 
@@ -113,7 +115,7 @@ fn captured(address: &str, slots: &[Vec<Commit>]) -> Result<bare::Rows, Box<dyn 
     let mut rows = bare::Rows::default();
     for number in 0..COMMITS {
         for commit in slots.iter().filter_map(|commits| commits.get(number)) {
-            store.materialise(commit)?;
+            again(|| store.materialise(commit))?;
         }
         rows.add_derived(&source, i64::try_from(number)? + 1)?;
     }
@@ -167,7 +169,7 @@ fn flush_slot(store: &ScyllaStore, commits: Vec<Commit>) -> Result<Steps, StoreE
         let commit = commit.settled();
         let log = commit.to_parts(EPOCH).expect("a commit of a usual size");
         let encoded = Instant::now();
-        store.write_log(slot, flush, EPOCH, &log)?;
+        again(|| store.write_log(slot, flush, EPOCH, &log))?;
         let logged = Instant::now();
         let change = Change::Commit {
             after: flush - 1,
@@ -176,7 +178,7 @@ fn flush_slot(store: &ScyllaStore, commits: Vec<Commit>) -> Result<Steps, StoreE
         };
         decide(store, slot, EPOCH, change)?;
         let decided = Instant::now();
-        store.materialise(&commit)?;
+        again(|| store.materialise(&commit))?;
         let written = Instant::now();
         if flush > 1 {
             store.delete_log(slot, flush - 1)?;
@@ -187,6 +189,17 @@ fn flush_slot(store: &ScyllaStore, commits: Vec<Commit>) -> Result<Steps, StoreE
         }
     }
     Ok(steps)
+}
+
+fn again(mut write: impl FnMut() -> Result<(), StoreError>) -> Result<(), StoreError> {
+    let mut done = write();
+    for _ in 1..TRIES {
+        if done.is_ok() {
+            break;
+        }
+        done = write();
+    }
+    done
 }
 
 fn decide(store: &ScyllaStore, slot: u32, epoch: u64, change: Change) -> Result<(), StoreError> {
