@@ -84,12 +84,6 @@ impl Shard {
                     let before = plan.ops.iter().take(number);
                     let moved = moved_in_batch(before, scope, *slot, key(0));
                     let moved = stored.saturating_add(moved);
-                    #[cfg(feature = "planted")]
-                    let moved = if crate::planted::is("count-forgets-later") {
-                        0
-                    } else {
-                        moved
-                    };
                     self.rename(*slot, now.flags, &plan);
                     let effect =
                         self.level(*slot, |level| level.count(key(0), *quantity, moved, *unit));
