@@ -177,6 +177,8 @@ impl Level {
         moved_after: i128,
         unit: u8,
     ) -> Effect {
+        #[cfg(feature = "planted")]
+        let moved_after = moved_after * i128::from(!crate::planted::is("count-forgets-later"));
         self.unit = unit;
         if key <= self.base_key() {
             return Effect::Done;

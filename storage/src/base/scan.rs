@@ -52,10 +52,6 @@ pub(super) fn records(
         })
     })?;
     table(take, Table::EventIds, |visit| {
-        #[cfg(feature = "planted")]
-        if till_core::planted::is("base-without-ids") {
-            return Ok(());
-        }
         views.event_ids(&mut |key, row| visit(&key, &row))
     })?;
     table(take, Table::Quarantine, |visit| {

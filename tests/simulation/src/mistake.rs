@@ -32,7 +32,6 @@ pub const MISTAKES: &[Mistake] = &[
     mistake("apply-twice", 64),
     mistake("lost-rollup-on-passivation", 64),
     mistake("count-forgets-later", 64),
-    mistake("open-closed-epoch", 64),
     mistake("watermark-ahead", 64),
     mistake("drop-failed-rows", 64),
     mistake("refill-before-durable", 64),

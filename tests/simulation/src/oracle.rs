@@ -250,6 +250,16 @@ impl Oracle {
         }
     }
 
+    /// A device has lost an event with its power. One that it could lose it must not have sent.
+    pub(crate) fn forgotten(&mut self, truth: usize) {
+        self.known[truth].is_dropped = true;
+        if self.settled[truth] > 0 && !self.known[truth].is_twin {
+            let what =
+                format!("event {truth} was sent, and a loss of power took it from its device");
+            self.fail("OUT-1", what);
+        }
+    }
+
     /// Long after the last trouble: everything that a device still had is at the engine, and once.
     pub(crate) fn settled(&mut self) {
         for truth in 0..self.truths.len() {

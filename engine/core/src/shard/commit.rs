@@ -82,7 +82,8 @@ impl Shard {
                     stored,
                 } => {
                     let before = plan.ops.iter().take(number);
-                    let moved = moved_since(*stored, moved_in_batch(before, scope, *slot, key(0)));
+                    let moved = moved_in_batch(before, scope, *slot, key(0));
+                    let moved = stored.saturating_add(moved);
                     self.rename(*slot, now.flags, &plan);
                     let effect =
                         self.level(*slot, |level| level.count(key(0), *quantity, moved, *unit));
@@ -231,13 +232,4 @@ fn moved_in_batch<'p>(
         }
     }
     sum
-}
-
-// What moved after a count, by the rows and by the batch itself.
-fn moved_since(stored: i128, in_batch: i128) -> i128 {
-    #[cfg(feature = "planted")]
-    if crate::planted::is("count-forgets-later") {
-        return 0;
-    }
-    stored.saturating_add(in_batch)
 }

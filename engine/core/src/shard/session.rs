@@ -118,9 +118,6 @@ impl Shard {
             next_seq: known.map_or(next_unknown, |mark| mark.next_seq),
             mark: known.map_or(0, |mark| mark.mark),
             has_refusals: terminal.row.refused > 0,
-            #[cfg(feature = "planted")]
-            is_closed: number < latest_epoch && !crate::planted::is("open-closed-epoch"),
-            #[cfg(not(feature = "planted"))]
             is_closed: number < latest_epoch,
             clock_suspect: ahead_us.saturating_abs() > CLOCK_SUSPECT_AFTER_US,
         })

@@ -43,7 +43,11 @@ impl World {
             let forgot = till.flash.power_failed();
             let kept = till.synced.clone();
             let before = std::mem::replace(&mut till.numbers, kept);
-            self.dropped(number, &before);
+            let kept = &self.tills[number].numbers;
+            let lost = before.iter().filter(|truth| !kept.contains(truth));
+            for truth in lost.copied().collect::<Vec<_>>() {
+                self.oracle.forgotten(truth);
+            }
             if forgot > 0 {
                 self.saw(Sight::DeviceForgot);
             }
