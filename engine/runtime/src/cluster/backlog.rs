@@ -226,6 +226,25 @@ impl Cluster {
         Ok(done.records)
     }
 
+    // What waits as a piece. One that is damaged keeps no other from being taken in.
+    fn piece(
+        &self,
+        engine: &Engine,
+        piece: (u32, NodeId, u64),
+        stuck: &mut Stuck,
+    ) -> Result<Option<Handover>, StoreError> {
+        let (slot, from, number) = piece;
+        match self.store.handed_over(slot, from, number) {
+            Err(damaged @ StoreError::Damaged { .. }) => {
+                if stuck.insert(piece, Instant::now()).is_none() {
+                    tell_stuck(engine, piece, &damaged.to_string());
+                }
+                Ok(None)
+            }
+            other => other,
+        }
+    }
+
     // Takes in what waits for slots that this node has: pieces together, so that they are committed together.
     fn take_in(&self, engine: &Engine, stuck: &mut Stuck) -> Result<(), StoreError> {
         let mut bytes = 0;
@@ -240,7 +259,7 @@ impl Cluster {
             let Some(tenure) = self.owners.tenure(slot) else {
                 continue;
             };
-            let Some(handover) = self.store.handed_over(slot, from, number)? else {
+            let Some(handover) = self.piece(engine, piece, stuck)? else {
                 continue;
             };
             let payloads = handover.records.iter().map(|one| one.payload.len());
