@@ -74,6 +74,7 @@ impl Cluster {
         engine: &Engine,
         names: &[(Space, u64, String)],
     ) -> Result<(), FlushError> {
+        let began = Instant::now();
         while !names.is_empty() {
             match self.store.write_names(names) {
                 Ok(()) => break,
@@ -82,6 +83,7 @@ impl Cluster {
                 }
                 Err(error) => {
                     tracing::debug!(%error, "names are not written yet");
+                    tell_slow(engine, began);
                     std::thread::sleep(LOOK);
                 }
             }
@@ -140,9 +142,7 @@ impl Cluster {
                 return Err(FlushError::Rows(text));
             }
             self.owners.wait(&mut all, LOOK);
-            if began.elapsed() > SLOW && engine.figures.flush_state(FlushState::Failed) {
-                tell_slow(engine, tenure.slot);
-            }
+            tell_slow(engine, began);
         };
         drop(all);
         if let Some(asked) = asked {
@@ -152,9 +152,12 @@ impl Cluster {
     }
 }
 
-fn tell_slow(engine: &Engine, slot: u32) {
+// Tells of what has not come through for a while, once.
+fn tell_slow(engine: &Engine, began: Instant) {
+    if began.elapsed() < SLOW || !engine.figures.flush_state(FlushState::Failed) {
+        return;
+    }
     tracing::warn!(
-        slot,
         "the shared store does not take commits; events are taken in until too many wait"
     );
     engine.figures.problem(
