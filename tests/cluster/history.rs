@@ -19,7 +19,8 @@ use serde_json::Value;
 use till_protocol::id::SkuId;
 use till_tests::json_of;
 
-use super::{keyspace, query};
+use crate::sums;
+use crate::world::World;
 
 const LINES: u64 = 30_000;
 const LINES_OF_RECEIPT: u64 = 3;
@@ -208,12 +209,13 @@ fn replay(words: &[&str]) -> Result<Value> {
 fn a_file_is_exact_in_the_tables_and_comes_again_without_a_change() -> Result<()> {
     let lines = std::env::var("TILL_LINES").map_or(Ok(LINES), |lines| lines.parse())?;
     let receipts = lines / LINES_OF_RECEIPT;
-    let (server, keyspace) = keyspace("file")?;
+    let world = World::new("file")?;
+    let (server, keyspace) = (&world.server, &world.keyspace);
     let folder = tempfile::tempdir()?;
     let (file, data) = (folder.path().join("lines.csv"), folder.path().join("data"));
     let wanted = write_file(&file, receipts)?;
     let mut words = vec!["replay", "--spawn", "--json", "--store", "scylla"];
-    words.extend(["--scylla", &server, "--keyspace", &keyspace]);
+    words.extend(["--scylla", server, "--keyspace", keyspace]);
     words.extend(["--file", file.to_str().context("a path")?]);
     words.extend(["--data", data.to_str().context("a path")?]);
     let report = replay(&words)?;
@@ -221,8 +223,8 @@ fn a_file_is_exact_in_the_tables_and_comes_again_without_a_change() -> Result<()
     assert_eq!(report["duplicates"], 0);
     let runtime = tokio::runtime::Runtime::new()?;
     let session = runtime.block_on(async {
-        let builder = SessionBuilder::new().known_node(&server);
-        let session = builder.use_keyspace(&keyspace, false).build().await?;
+        let builder = SessionBuilder::new().known_node(server);
+        let session = builder.use_keyspace(keyspace, false).build().await?;
         anyhow::Ok(session)
     })?;
     let (told, found) = runtime.block_on(sums_in(&session))?;
@@ -234,7 +236,7 @@ fn a_file_is_exact_in_the_tables_and_comes_again_without_a_change() -> Result<()
         found == wanted,
         "the lines in the tables are not those of the file"
     );
-    let by_store = query(&server, &keyspace, &["sales", "--by", "store"])?;
+    let by_store = world.query(&["sales", "--by", "store"])?;
     for row in by_store.as_array().context("rows")? {
         let of_store = wanted
             .iter()
@@ -247,7 +249,7 @@ fn a_file_is_exact_in_the_tables_and_comes_again_without_a_change() -> Result<()
         );
     }
     let receipt = ["transaction", "--receipt", "R7"];
-    let sales = query(&server, &keyspace, &receipt)?;
+    let sales = world.query(&receipt)?;
     assert_eq!(sales.as_array().context("rows")?.len(), 1);
     let before = runtime.block_on(prints(&session))?;
     assert_eq!(
@@ -257,7 +259,6 @@ fn a_file_is_exact_in_the_tables_and_comes_again_without_a_change() -> Result<()
     let report = replay(&words)?;
     assert_eq!(report["duplicates"], receipts);
     assert_eq!(runtime.block_on(prints(&session))?, before);
-    assert_eq!(query(&server, &keyspace, &receipt)?, sales);
-    runtime.block_on(session.query_unpaged(format!("DROP KEYSPACE {keyspace}"), ()))?;
-    Ok(())
+    assert_eq!(world.query(&receipt)?, sales);
+    sums::equal_the_facts_but_for_repeats(&world)
 }

@@ -7,25 +7,27 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use till_tests::{command, complaint, json_of, wait_until};
 
-use super::{engines, keyspace, owners};
+use crate::world::World;
 
 /// Slots by the address of their engine.
-fn shares(server: &str, keyspace: &str) -> Result<BTreeMap<String, usize>> {
+fn shares(world: &World) -> Result<BTreeMap<String, usize>> {
     let mut shares = BTreeMap::new();
-    for address in owners(server, keyspace)? {
+    for address in world.owners()?.into_values() {
         *shares.entry(address).or_default() += 1;
     }
     Ok(shares)
 }
 
-fn shards(server: &str, keyspace: &str, words: &[&str]) -> Result<Value> {
+fn shards(world: &World, words: &[&str]) -> Result<Value> {
+    let (server, keyspace) = (&world.server, &world.keyspace);
     let place = ["--json", "--scylla", server, "--keyspace", keyspace];
     let (answer, output) = json_of("tillstream", &[&["shards"], words, &place].concat())?;
     ensure!(output.status.success(), "shards {words:?}: {answer}");
     Ok(answer)
 }
 
-fn refused(server: &str, keyspace: &str, words: &[&str]) -> Result<String> {
+fn refused(world: &World, words: &[&str]) -> Result<String> {
+    let (server, keyspace) = (&world.server, &world.keyspace);
     let place = ["--scylla", server, "--keyspace", keyspace];
     let output = Command::new(command("tillstream")?)
         .args([&["shards"], words, &place].concat())
@@ -36,41 +38,36 @@ fn refused(server: &str, keyspace: &str, words: &[&str]) -> Result<String> {
 
 #[test]
 fn an_engine_is_drained_and_filled_and_a_slot_moved() -> Result<()> {
-    let (server, keyspace) = keyspace("operate")?;
-    let folder = tempfile::tempdir()?;
-    let mut engines = engines(folder.path(), 2, &server, &keyspace)?;
+    let world = World::new("operate")?;
+    let mut engines = vec![world.engine(0)?, world.engine(1)?];
     let [first, second] = [0, 1].map(|at: usize| engines[at].quic.to_string());
     let is_even = || {
-        let shares = shares(&server, &keyspace)?;
+        let shares = shares(&world)?;
         Ok([&first, &second].map(|at| shares.get(at).copied()) == [Some(8), Some(8)])
     };
     wait_until("both have their share", is_even)?;
 
-    let drained = shards(&server, &keyspace, &["drain", &first])?;
+    let drained = shards(&world, &["drain", &first])?;
     assert_eq!(
         (&drained["done"], &drained["slots_left"]),
         (&true.into(), &0.into())
     );
-    assert_eq!(shares(&server, &keyspace)?.get(&second), Some(&16));
-    let last = refused(&server, &keyspace, &["drain", &second])?;
+    assert_eq!(shares(&world)?.get(&second), Some(&16));
+    let last = refused(&world, &["drain", &second])?;
     ensure!(last.contains("no other engine is alive"), "{last}");
-    let there = refused(&server, &keyspace, &["move", "--slot", "3", "--to", &first])?;
+    let there = refused(&world, &["move", "--slot", "3", "--to", &first])?;
     ensure!(there.contains("is drained"), "{there}");
-    shards(&server, &keyspace, &["drain", &first, "--undo"])?;
+    shards(&world, &["drain", &first, "--undo"])?;
     wait_until("both have their share again", is_even)?;
 
-    let rows = shards(&server, &keyspace, &["list"])?;
+    let rows = shards(&world, &["list"])?;
     let rows = rows["rows"].as_array().context("rows")?;
     let slot = rows
         .iter()
         .find(|row| row["address"] == first)
         .context("a slot")?["slot"]
         .to_string();
-    let moved = shards(
-        &server,
-        &keyspace,
-        &["move", "--slot", &slot, "--to", &second],
-    )?;
+    let moved = shards(&world, &["move", "--slot", &slot, "--to", &second])?;
     assert_eq!(
         (&moved["done"], moved["address"].as_str()),
         (&true.into(), Some(&*second))
@@ -80,17 +77,17 @@ fn an_engine_is_drained_and_filled_and_a_slot_moved() -> Result<()> {
         (&["move", "--slot", "16", "--to", &second][..], "no slot 16"),
         (&["move", "--slot", "1", "--to", "10.9.9.9:1"], "10.9.9.9:1"),
     ] {
-        let said = refused(&server, &keyspace, words)?;
+        let said = refused(&world, words)?;
         ensure!(said.contains(cause), "{words:?}: {said}");
     }
     engines.remove(0).kill()?;
-    let dead = refused(&server, &keyspace, &["move", "--slot", "1", "--to", &first])?;
+    let dead = refused(&world, &["move", "--slot", "1", "--to", &first])?;
     ensure!(dead.contains("is dead"), "{dead}");
     wait_until("the one that is left has all", || {
-        Ok(shares(&server, &keyspace)?.get(&second) == Some(&16))
+        Ok(shares(&world)?.get(&second) == Some(&16))
     })?;
     // What the dead one's disk has is all committed, or is now; either way nothing waits for anybody.
-    let (data, admin) = (folder.path().join("node0"), engines[0].admin.clone());
+    let (data, admin) = (world.data(0), engines[0].admin.clone());
     let data = data.to_str().context("path")?;
     let (done, output) = json_of(
         "tillstream",

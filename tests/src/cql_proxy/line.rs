@@ -151,7 +151,7 @@ impl Line {
         let faults = *self.shared.faults.lock();
         // There are few conditional writes, and all hangs on them.
         let of = if kind == Kind::Conditional {
-            200
+            200_u32
         } else {
             1_000
         };
