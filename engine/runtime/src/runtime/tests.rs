@@ -97,7 +97,7 @@ impl Till {
             versions: vec![(4, 1)],
             terminal,
             epoch: till_protocol::id::Epoch::new(epoch).ok(),
-            clock: DeviceTime::from_us(crate::shard_actor::now().us()),
+            clock: DeviceTime::from_us(now().us()),
             currency: None,
             zone: String::new(),
         };
