@@ -124,7 +124,7 @@ impl Node {
             let mut watch = watch.lock().unwrap_or_else(PoisonError::into_inner);
             watch.ends = [watch.ends[1], through.get()];
             if !lies && !disk.is_durable(&Self::journal_dir(), through.get()) {
-                watch.loose.get_or_insert(through.get());
+                watch.loose.get_or_insert_with(|| through.get());
             }
         };
         let clock = Arc::clone(&self.clock);

@@ -313,12 +313,12 @@ impl World {
     }
 
     /// A till hears a message.
-    pub(super) fn hear(&mut self, number: usize, conn: u64, message: Message) {
+    pub(super) fn hear(&mut self, number: usize, conn: u64, message: &Message) {
         if self.tills[number].conn != Some(conn) {
             return;
         }
         let now = self.instant();
-        if let Message::Nack(_) = &message {
+        if let Message::Nack(_) = message {
             self.saw(Sight::Gap);
         }
         let Some(session) = &mut self.tills[number].session else {

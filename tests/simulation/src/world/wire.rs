@@ -333,7 +333,7 @@ impl World {
         }
         for message in messages {
             match message {
-                Ok(message) => self.hear(till, number, message),
+                Ok(message) => self.hear(till, number, &message),
                 Err(error) => {
                     let what = format!("the engine said: {error}");
                     self.oracle.fail("PRO-1", what);
