@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import pathlib
 import re
 import struct
@@ -14,6 +15,8 @@ from till import NACK, Line, Refused, Sale, Till, crc32c, first_eight, payload_o
 from till import frame as frame_of
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+# The engine that is tried; TILLSTREAM names another one.
+TILLSTREAM = os.environ.get("TILLSTREAM", ROOT / "target/release/tillstream")
 SPEC = (ROOT / "protocol/SPEC.md").read_text("utf-8")
 MILK, BREAD = Line("4006381333931", 200_000, 258), Line("BREAD", 100_000, 342)
 NOON_US = 1_795_254_594_000_000
@@ -27,7 +30,7 @@ class Engine:
         ready = self.data / "ready.json"
         ready.unlink(missing_ok=True)
         self.process = subprocess.Popen([
-            ROOT / "target/release/tillstream", "serve", "--dev", "--data", self.data / "data",
+            TILLSTREAM, "serve", "--dev", "--data", self.data / "data",
             "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--ready-file", ready,
         ])
         deadline = time.monotonic() + 60
