@@ -52,7 +52,9 @@ fn an_engine_is_drained_and_filled_and_a_slot_moved() -> Result<()> {
         (&drained["done"], &drained["slots_left"]),
         (&true.into(), &0.into())
     );
-    assert_eq!(shares(&world)?.get(&second), Some(&16));
+    wait_until("the other one has all of them", || {
+        Ok(shares(&world)?.get(&second) == Some(&16))
+    })?;
     let last = refused(&world, &["drain", &second])?;
     ensure!(last.contains("no other engine is alive"), "{last}");
     let there = refused(&world, &["move", "--slot", "3", "--to", &first])?;

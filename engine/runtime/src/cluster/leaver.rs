@@ -17,6 +17,7 @@ use super::Cluster;
 use super::owners::Tenure;
 use super::round::Cursors;
 use crate::engine::Engine;
+use crate::flush::FlushError;
 use crate::route::shard_of;
 
 /// Time that the records of slots get to be committed before these are given up.
@@ -91,7 +92,11 @@ impl Leaver {
     fn give(&self, slots: &BTreeSet<u32>) {
         self.cluster.close(slots);
         self.cluster.evict(&self.engine, slots);
-        if let Err(error) = self.engine.flush.flush(LAST_COMMIT) {
+        // An engine that stops has flushed for the last time before this.
+        let flushed = self.engine.flush.flush(LAST_COMMIT);
+        if let Err(error) = flushed
+            && error != FlushError::Stopped
+        {
             tracing::warn!(slots = slots.len(), %error, "slots are given up with records that are not committed; these are handed over to the next owners");
         }
         self.cluster.give_up(slots);
