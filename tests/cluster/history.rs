@@ -197,7 +197,6 @@ async fn columns_of(session: &Session, table: &str) -> Result<String> {
     Ok(columns.join(", "))
 }
 
-#[expect(clippy::print_stdout, reason = "the log of a test")]
 fn replay(words: &[&str]) -> Result<Value> {
     let begun = Instant::now();
     let (report, output) = json_of("tillload", words)?;

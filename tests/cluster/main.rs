@@ -4,6 +4,8 @@
 //! Each test has a keyspace of its own. Those that lose something all end with the same look: whatever was killed, stopped or
 //! lost, derived rows are what the facts add up to.
 
+#![expect(clippy::print_stdout, reason = "the log of a test")]
+
 mod absent;
 mod cql;
 mod crashes;

@@ -13,9 +13,12 @@ pub(crate) struct Snapshot {
     rows: BTreeSet<(&'static str, String)>,
     /// Table, key, and the flush that wrote it.
     stamps: BTreeSet<(&'static str, String)>,
-    /// Flush, its epoch and its digest, by slot.
-    checkpoints: BTreeMap<i32, (i64, Option<i64>, Option<Vec<u8>>)>,
+    /// By slot.
+    checkpoints: BTreeMap<i32, Checkpoint>,
 }
+
+/// Flush, its epoch and its digest.
+type Checkpoint = (i64, Option<i64>, Option<Vec<u8>>);
 
 /// Derived tables, each with its key and a column whose write time tells that of the row.
 const STAMPED: [(&str, &str, &str); 4] = [
