@@ -22,7 +22,7 @@ use till_tests::json_of;
 use crate::sums;
 use crate::world::World;
 
-const LINES: u64 = 30_000;
+const LINES: u64 = 12_000;
 const LINES_OF_RECEIPT: u64 = 3;
 const STORES: u64 = 50;
 const TILLS: u64 = 4;
