@@ -15,7 +15,7 @@ fn an_engine_that_is_killed_under_load_is_replaced_and_every_event_counts_once()
     world.shared_by(&[&a, &b, &c])?;
     let all = [&a, &b, &c];
     let fleet = world.fleet(&all, &all, Trade::of(16, 1))?;
-    has_acked(&c, 300.0)?;
+    has_acked(&c, 50.0)?;
     let (where_it_was, gone) = (ports(&c), c.quic.to_string());
     let killed = Instant::now();
     c.kill()?;

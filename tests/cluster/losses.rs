@@ -26,7 +26,7 @@ fn lose(test: &str, seed: u32) -> Result<Loss> {
     world.shared_by(&[&left, &gone])?;
     let both = [&left, &gone];
     let fleet = world.fleet(&both, &both, Trade::of(60, seed))?;
-    has_acked(&gone, 300.0)?;
+    has_acked(&gone, 50.0)?;
     way.hold();
     let before = journalled(&gone)?;
     wait_until("it journals what it cannot commit", || {

@@ -35,7 +35,7 @@ fn a_node_of_the_store_is_killed_under_load_and_comes_back() -> Result<()> {
     let all: Vec<&Engine> = engines.iter().collect();
     world.shared_by(&all)?;
     let fleet = world.fleet(&all, &all, Trade::of(20, 13))?;
-    has_acked(&engines[0], 300.0)?;
+    has_acked(&engines[0], 50.0)?;
     nodes.kill(3)?;
     fleet.reconciles()?;
     sums::equal_the_facts(&world)?;

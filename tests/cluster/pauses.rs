@@ -27,7 +27,7 @@ fn an_engine_that_wakes_up_after_its_lease_changes_no_row_and_no_checkpoint() ->
     world.shared_by(&all)?;
     // A frozen engine answers no question of the oracle.
     let fleet = world.fleet(&all, &[&a, &b], Trade::of(14, 6))?;
-    has_acked(&c, 300.0)?;
+    has_acked(&c, 50.0)?;
     // Its commits and rows are on their way from here on, and arrive when its slots are long somebody else's.
     way.hold();
     std::thread::sleep(std::time::Duration::from_millis(600));
