@@ -239,7 +239,8 @@ impl Flusher {
         self.checkpoint = self.checkpoint.max(checkpoint.unwrap_or(0));
         let figures = &self.engine.figures;
         figures.flush_state(FlushState::Running);
-        figures.flushed(rows, self.checkpoint, began.elapsed());
+        let upto = cluster.decided_upto(self.checkpoint);
+        figures.flushed(rows, upto, began.elapsed());
         Ok(())
     }
 

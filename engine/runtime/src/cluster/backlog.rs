@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::Receiver;
 use thiserror::Error;
 use till_core::Record;
-use till_protocol::id::StoreId;
 use till_storage::cluster::{Handover, NodeId, SharedStore, slot_of};
 use till_storage::journal::{Journal, Lsn, ReadError};
 use till_storage::rebuild::store_of;
@@ -21,6 +20,7 @@ use till_storage::views::StoreError;
 
 use super::Cluster;
 use super::owners::Tenure;
+use super::undecided::Deciding;
 use crate::engine::Engine;
 use crate::shard_actor::adopt;
 
@@ -88,7 +88,7 @@ pub fn hand_over(
         records_done += 1;
         let (bytes, piece) = pieces.entry(slot).or_default();
         *bytes += record.payload.len();
-        piece.push(record);
+        piece.push(record.decidable());
         if *bytes >= PIECE_BYTES {
             *bytes = 0;
             let records = std::mem::take(piece);
@@ -159,6 +159,7 @@ impl Cluster {
         let mut left = Some((range, self.numbers()));
         let mut mark = Mark::of(&engine.config.data_dir);
         let mut stuck = Stuck::new();
+        let mut deciding = Deciding::default();
         while stopped
             .recv_timeout(LOOK)
             .is_err_and(|error| error.is_timeout())
@@ -183,6 +184,7 @@ impl Cluster {
             if let Err(error) = self.take_in(engine, &mut stuck) {
                 tracing::debug!(%error, "what waits for this node was not taken in yet");
             }
+            self.decide(engine, &mut deciding);
         }
         if left.is_none() {
             self.write_mark(&mut mark);
@@ -206,7 +208,7 @@ impl Cluster {
         journal: &Journal,
         (from, to): (Lsn, Lsn),
         number: u64,
-        wanted: &dyn Fn(u32, StoreId, u64) -> bool,
+        wanted: &dyn Fn(u32, &Record, u64) -> bool,
     ) -> Result<u64, HandoverError> {
         if from >= to {
             return Ok(0);
@@ -218,7 +220,7 @@ impl Cluster {
         };
         let passes = |item: &Result<(Lsn, Record), ReadError>| match item {
             Ok((lsn, record)) => store_of(&record.head)
-                .is_some_and(|store| wanted(slot_of(store, slots), store, lsn.get())),
+                .is_some_and(|store| wanted(slot_of(store, slots), record, lsn.get())),
             Err(_) => true,
         };
         let mut records = journal.records(from).take_while(within).filter(passes);

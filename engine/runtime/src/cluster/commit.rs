@@ -57,14 +57,11 @@ impl Cluster {
         for tenure in begun {
             self.finish(engine, tenure)?;
         }
-        let cursors = {
-            let mut cursors = self.cursors.lock();
-            cursors.pass(&uptos);
-            cursors.clone()
-        };
-        self.owners.pass(&cursors);
+        self.cursors.lock().pass(&uptos);
+        let settled = self.settled();
+        self.owners.pass(&settled);
         for (shard, upto) in uptos {
-            self.tell_devices(engine, shard, upto);
+            self.tell_devices(engine, shard, upto.min(settled.of(shard)));
         }
         Ok(())
     }
