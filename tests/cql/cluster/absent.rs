@@ -65,14 +65,15 @@ fn an_engine_whose_store_is_away_takes_events_in_up_to_its_bound() -> Result<()>
     wait_until("it journals them all the same", || {
         Ok(durable(&engine)? - before > most / 2.0)
     })?;
-    pad(&till, AT, BACKLOG * 2)?;
+    pad(&till, AT, BACKLOG * 8)?;
     wait_until("devices are held back", || {
         says(&engine, "devices are held back")
     })?;
     let waiting = durable(&engine)? - before;
     println!("{waiting} bytes were journalled without a store; the bound is {most}");
     ensure!(waiting > most * 0.9, "it held devices back early");
-    ensure!(waiting < most * 2.0, "it hardly held devices back");
+    // On top comes what a device may have in flight: 128 frames, of 70 kB here.
+    ensure!(waiting < most * 4.0, "it hardly held devices back");
 
     nodes.thaw(1)?;
     till.committed()?;
