@@ -75,7 +75,7 @@ pub(crate) fn bind(
 
 #[cfg(test)]
 mod tests {
-    use till_storage::disk::StdDisk;
+    use till_storage::disk::{SimDisk, StdDisk};
 
     use super::*;
 
@@ -94,5 +94,14 @@ mod tests {
         std::fs::write(dir.path().join(FILE), "what is this").unwrap();
         let error = chain_of(&StdDisk, dir.path()).unwrap_err().to_string();
         assert!(error.contains("names no chain"), "{error}");
+    }
+
+    #[test]
+    fn a_folder_names_its_chain_after_a_loss_of_power() {
+        let (disk, dir) = (SimDisk::new(0), Path::new("/data"));
+        disk.make_dir(dir).unwrap();
+        let chain = ChainId::of(&[1; 32]);
+        bind(&disk, dir, chain, || true).unwrap();
+        assert_eq!(chain_of(&disk.crash(), dir).unwrap(), Some(chain));
     }
 }

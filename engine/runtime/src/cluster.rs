@@ -42,7 +42,8 @@ pub(crate) use identity::{has_joined, new_life};
 use leaver::Leave;
 use owners::{Asked, Owners, Since, Tenure};
 use round::Cursors;
-pub(crate) use start::{Jobs, JoinError, Joined, Joiner, Members, join};
+pub use start::JoinError;
+pub(crate) use start::{Jobs, Joined, Joiner, Members, join};
 pub(crate) use stepped::Steps;
 pub use stepped::{Answered, Asking};
 use work::Job;
@@ -288,8 +289,19 @@ impl Cluster {
 
     /// Slots that are served here, to devices that come as well.
     pub(crate) fn served(&self) -> Vec<u32> {
+        let membership = self.membership.lock();
         let slots = 0..self.store.slots();
-        slots.filter(|slot| self.owners.greets(*slot)).collect()
+        slots
+            .filter(|slot| self.greets(*slot, &membership))
+            .collect()
+    }
+
+    fn greets(&self, slot: u32, membership: &Membership) -> bool {
+        #[cfg(feature = "planted")]
+        if till_core::planted::is("stale-greeting") {
+            return self.owners.is_open(slot);
+        }
+        self.owners.greets(slot) && membership.may_serve(self.now())
     }
 
     /// Gives every slot up, and waits until that is done or the time is over.
@@ -385,9 +397,7 @@ impl Placement for Cluster {
         let membership = self.membership.lock();
         match membership.route(slot) {
             // The clock is looked at last: a process that was stopped and goes on knows it before it greets anybody.
-            Route::Here if self.owners.greets(slot) && membership.may_serve(self.now()) => {
-                Place::Here
-            }
+            Route::Here if self.greets(slot, &membership) => Place::Here,
             Route::At(address) => Place::There(address),
             Route::Here | Route::Nowhere => Place::Nobody,
         }

@@ -50,7 +50,9 @@ mod submit;
 mod watched;
 
 pub use chain::ChainError;
-pub use cluster::{Answered, Asking, HandedOver, HandoverError, committed_mark, hand_over};
+pub use cluster::{
+    Answered, Asking, HandedOver, HandoverError, JoinError, committed_mark, hand_over,
+};
 pub use commit::OnPoison;
 pub use config::{
     Config, ConfigError, ConfigErrors, CqlConfig, KEYS, Key, Kind, NetworkConfig, Origin,

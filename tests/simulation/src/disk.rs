@@ -83,6 +83,14 @@ impl WorldDisk {
         }
     }
 
+    /// Another disk in its place, which has the same faults.
+    pub(crate) fn replaced(&self, rng: Rng) -> Self {
+        let (faults, counts) = (self.lock().faults, self.counts());
+        let new = Self::new(rng, faults);
+        new.lock().counts = counts;
+        new
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
     }

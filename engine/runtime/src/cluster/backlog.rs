@@ -184,6 +184,10 @@ impl Cluster {
     /// One look: what was taken in, where that is anything. It is then committed, with
     /// [`flush`](crate::flush::FlushDoor::flush), before [`Self::taken_in`].
     pub(super) fn tend_turn(&self, engine: &Engine, tender: &mut Tender) -> Option<Taken> {
+        #[cfg(feature = "planted")]
+        if till_core::planted::is("drop-backlog") {
+            tender.left = None;
+        }
         if let Some((range, number)) = tender.left {
             match self.submit(&engine.journal, range, number, &|_, _, _| true) {
                 Ok(0) => tender.left = None,
@@ -211,7 +215,14 @@ impl Cluster {
     }
 
     fn write_mark(&self, mark: &mut Mark) {
-        mark.write(self.committed_upto());
+        let upto = self.committed_upto();
+        #[cfg(feature = "planted")]
+        let upto = if till_core::planted::is("mark-ahead") {
+            u64::MAX
+        } else {
+            upto
+        };
+        mark.write(upto);
         self.marked.store(mark.written, Ordering::Release);
     }
 
@@ -285,6 +296,10 @@ impl Cluster {
             };
             let payloads = handover.records.iter().map(|one| one.payload.len());
             let size: usize = payloads.sum();
+            #[cfg(feature = "planted")]
+            if till_core::planted::is("taken-away-early") {
+                self.store.taken_in(slot, from, number)?;
+            }
             match adopt(engine, handover.records) {
                 Ok(()) => {
                     taken.pieces.push((tenure, from, number));

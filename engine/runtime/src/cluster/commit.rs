@@ -92,7 +92,13 @@ impl Cluster {
     ) -> Result<Committing, FlushError> {
         let cursors = self.cursors.lock().clone();
         let since = self.since();
-        let uptos = parts.iter().map(|part| (part.shard, part.upto)).collect();
+        let uptos: Vec<(usize, u64)> = parts.iter().map(|part| (part.shard, part.upto)).collect();
+        #[cfg(feature = "planted")]
+        if till_core::planted::is("told-before-commit") {
+            for (shard, upto) in &uptos {
+                self.tell_devices(engine, *shard, *upto);
+            }
+        }
         let shape = (engine.slots.len(), self.store.slots());
         let round = Round::gather(parts, (&cursors, &since), &engine.journal, shape)
             .map_err(|error| FlushError::Rows(error.to_string()))?;

@@ -180,13 +180,23 @@ impl Leaver {
         }
         let slots = slots_of(ended);
         self.cluster.evict(&self.engine, &slots);
+        #[cfg(feature = "planted")]
+        if till_core::planted::is("remember-what-left") {
+            return;
+        }
         self.cluster.forget(&self.engine, &slots);
     }
 
     /// That round is over: the sessions of these slots hear of nothing more. What the journal has of them, and no commit has,
     /// is for the next owners.
     pub(super) fn part(&self, ended: BTreeMap<Tenure, End>) -> Handing {
-        self.cluster.part(&self.engine, &slots_of(&ended));
+        #[cfg(feature = "planted")]
+        let parts = !till_core::planted::is("tell-who-left");
+        #[cfg(not(feature = "planted"))]
+        let parts = true;
+        if parts {
+            self.cluster.part(&self.engine, &slots_of(&ended));
+        }
         let of_one = |tenure: &Tenure| Some((tenure.slot, self.cluster.owners.standing(*tenure)?));
         let standing: BTreeMap<u32, (u64, Cursors)> = ended.keys().filter_map(of_one).collect();
         let starts = standing
@@ -209,6 +219,10 @@ impl Leaver {
                 place >= *since && place > cursors.of(shard_of(store, shards))
             })
         };
+        #[cfg(feature = "planted")]
+        if till_core::planted::is("keep-what-left") {
+            return Handed::Yes;
+        }
         let (range, number) = (handing.range, handing.number);
         let journal = &self.engine.journal;
         match self.cluster.submit(journal, range, number, &wanted) {
