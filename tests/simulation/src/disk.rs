@@ -85,7 +85,8 @@ impl WorldDisk {
 
     /// Another disk in its place, which has the same faults.
     pub(crate) fn replaced(&self, rng: Rng) -> Self {
-        let (faults, counts) = (self.lock().faults, self.counts());
+        let counts = self.counts();
+        let faults = self.lock().faults;
         let new = Self::new(rng, faults);
         new.lock().counts = counts;
         new

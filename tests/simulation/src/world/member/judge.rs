@@ -106,7 +106,8 @@ impl World {
             return;
         };
         let (end, disk) = (engine.journal().end(), member.disk);
-        let from = Lsn::new(member.read_upto);
+        // What was dropped is committed, or was read before.
+        let from = Lsn::new(member.read_upto).max(engine.journal().start());
         member.read_upto = end.get();
         if end <= from {
             return;
