@@ -26,6 +26,7 @@ mod names;
 
 mod chain;
 mod cluster;
+mod note;
 
 mod query;
 mod upkeep;
@@ -49,7 +50,9 @@ mod submit;
 mod watched;
 
 pub use chain::ChainError;
-pub use cluster::{HandedOver, HandoverError, committed_mark, hand_over};
+pub use cluster::{
+    Answered, Asking, HandedOver, HandoverError, JoinError, committed_mark, hand_over,
+};
 pub use commit::OnPoison;
 pub use config::{
     Config, ConfigError, ConfigErrors, CqlConfig, KEYS, Key, Kind, NetworkConfig, Origin,
@@ -73,7 +76,8 @@ pub use recovery::{LostEnd, RecoveryError, StartReport};
 pub use registry::RegistryError;
 pub use retry::{Retried, RetryAllError};
 pub use runtime::{
-    Flushed, Halt, Handle, Runtime, Said, StartError, Stepped, SteppedParts, Stream, Taken,
+    Flushed, Halt, Handle, Runtime, Said, StartError, Stepped, SteppedNode, SteppedParts,
+    SteppedRows, Stream, Taken,
 };
 pub use submit::{SubmitError, Submitted, submit};
 pub use upkeep::RetentionError;

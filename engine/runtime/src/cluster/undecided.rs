@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use till_core::{Record, RecordKind};
@@ -17,13 +16,12 @@ use tokio::sync::oneshot;
 use super::round::Cursors;
 use super::{Cluster, HandoverError};
 use crate::engine::Engine;
+use crate::flush::FlushError;
 use crate::route::shard_of;
 use crate::shard_actor::ShardMessage;
 
 /// What is left is so little that devices wait for it: without that, frames might come as fast as they are decided.
 const CLOSING_BYTES: u64 = 4 << 20;
-/// Time that the last commit gets; it is waited for again if that is over.
-const COMMITTED_WITHIN: Duration = Duration::from_secs(30);
 
 /// What of one shard is journalled and not decided.
 #[derive(Debug, Default)]
@@ -119,6 +117,9 @@ struct Progress {
 #[derive(Debug, Default)]
 pub(super) struct Deciding(BTreeMap<usize, Progress>);
 
+/// Shards whose frames are all decided, and how many these were.
+pub(super) type Decided = Vec<(usize, u64)>;
+
 impl Cluster {
     /// What of a shard is journalled and not decided.
     pub(crate) fn undecided(&self, shard: usize) -> Option<&Undecided> {
@@ -141,8 +142,10 @@ impl Cluster {
             .fold(place, |place, one| one.cap(place))
     }
 
-    /// Looks after what is not decided: to be called every now and then.
-    pub(super) fn decide(&self, engine: &Engine, deciding: &mut Deciding) {
+    /// Looks after what is not decided: to be called every now and then. Gives the shards of which everything is, with the
+    /// number of their frames. It is then committed, with [`flush`](crate::flush::FlushDoor::flush), before [`Self::decided`].
+    pub(super) fn decide(&self, engine: &Engine, deciding: &mut Deciding) -> Decided {
+        let mut decided = Decided::new();
         for (shard, undecided) in self.undecided.iter().enumerate() {
             let Some(from) = undecided.from() else {
                 continue;
@@ -153,15 +156,42 @@ impl Cluster {
                 pending: None,
             });
             match self.decide_shard(engine, shard, progress) {
-                Ok(true) => {
-                    deciding.0.remove(&shard);
-                }
+                Ok(true) => decided.push((shard, progress.handed)),
                 Ok(false) => {}
                 Err(error) => {
                     tracing::debug!(%error, shard, "frames are not decided yet");
                     self.open_again(engine, shard);
                 }
             }
+        }
+        decided
+    }
+
+    /// What was decided is committed, or was not.
+    pub(super) fn decided(
+        &self,
+        engine: &Engine,
+        deciding: &mut Deciding,
+        decided: Decided,
+        flushed: Result<(), FlushError>,
+    ) {
+        if let Err(error) = flushed {
+            tracing::debug!(%error, "what was decided is not committed yet");
+            return;
+        }
+        for (shard, frames) in decided {
+            if self.undecided.get(shard).is_none_or(|one| !one.end(frames)) {
+                continue;
+            }
+            tracing::info!(
+                shard,
+                frames,
+                "all frames are decided that came while the shared store did not answer"
+            );
+            deciding.0.remove(&shard);
+            let settled = self.settled();
+            self.owners.pass(&settled);
+            self.tell_devices(engine, shard, settled.of(shard));
         }
     }
 
@@ -176,44 +206,20 @@ impl Cluster {
         }
     }
 
-    // True when all are decided and committed.
+    // True when all are decided.
     fn decide_shard(
         &self,
         engine: &Engine,
         shard: usize,
         progress: &mut Progress,
     ) -> Result<bool, HandoverError> {
-        let Some(undecided) = self.undecided.get(shard) else {
-            return Ok(true);
-        };
         let waiting = self.store.waiting()?;
         let is_own = |(slot, from, _): &(u32, _, u64)| {
             *from == self.me && self.owners.tenure(*slot).is_some()
         };
-        if waiting.iter().any(is_own) {
-            return Ok(false);
-        }
-        if self.hand_over_received(engine, shard, progress)? > 0
-            || !self.ask(engine, shard, progress.handed)
-        {
-            return Ok(false);
-        }
-        if let Err(error) = engine.flush.flush(COMMITTED_WITHIN) {
-            tracing::debug!(%error, shard, "what was decided is not committed yet");
-            return Ok(false);
-        }
-        if !undecided.end(progress.handed) {
-            return Ok(false);
-        }
-        tracing::info!(
-            shard,
-            frames = progress.handed,
-            "all frames are decided that came while the shared store did not answer"
-        );
-        let settled = self.settled();
-        self.owners.pass(&settled);
-        self.tell_devices(engine, shard, settled.of(shard));
-        Ok(true)
+        Ok(!waiting.iter().any(is_own)
+            && self.hand_over_received(engine, shard, progress)? == 0
+            && self.ask(engine, shard, progress.handed))
     }
 
     // Hands over what has become durable since the last time; how many frames that were.
