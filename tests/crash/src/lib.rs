@@ -34,6 +34,8 @@ pub struct Options {
     pub power_losses: u64,
     /// Rounds of each other trouble.
     pub faults: u64,
+    /// The one trouble that rounds consist of, by its name; all when `None`.
+    pub only: Option<String>,
     /// Events per second.
     pub rate: u64,
     /// Share of rude devices in the part with kills.
@@ -53,6 +55,7 @@ impl Options {
             kills: 0,
             power_losses: 0,
             faults: 0,
+            only: None,
             rate: 2_000,
             rude: 0.0,
             lies: false,

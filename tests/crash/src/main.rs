@@ -8,10 +8,11 @@ use anyhow::{Context as _, Result, bail, ensure};
 use till_crash::{Options, run};
 
 const USAGE: &str = "\
-cargo crash -- [--kills N] [--power-losses N] [--faults N] [--rate N] [--seed S] [--lying-syncs] [--json]
+cargo crash -- [--kills N] [--power-losses N] [--faults N] [--only NAME] [--rate N] [--seed S] [--lying-syncs] [--json]
   --kills N         engines that are killed (kill -9, at work, frozen, starting, draining)
   --power-losses N  losses of power, each of which takes what was not synced
   --faults N        rounds of every other trouble: disk, clock, network
+  --only NAME       rounds of one trouble alone, as the closing summary calls it
   --rate N          events per second that devices send (2000)
   --seed S          replays the choices of a run
   --lying-syncs     syncs do nothing and say that they did: the run has to fail
@@ -64,6 +65,7 @@ fn wish(mut args: impl Iterator<Item = String>) -> Result<Option<Wish>> {
             "--kills" => options.kills = number()?,
             "--power-losses" => options.power_losses = number()?,
             "--faults" => options.faults = number()?,
+            "--only" => options.only = Some(args.next().context("--only needs a value")?),
             "--rate" => options.rate = number()?.max(1),
             "--seed" => options.seed = number()?,
             "--lying-syncs" => options.lies = true,

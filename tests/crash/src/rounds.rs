@@ -97,7 +97,11 @@ pub(crate) fn faults(
     })?;
     for round in 1..=options.faults {
         for trouble in Trouble::ALL {
-            if let Some(proxy) = &proxy {
+            let is_asked = options
+                .only
+                .as_deref()
+                .is_none_or(|only| only == trouble.name());
+            if let Some(proxy) = proxy.as_ref().filter(|_| is_asked) {
                 trouble.happen(&mut world, proxy)?;
             }
         }

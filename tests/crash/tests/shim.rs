@@ -149,7 +149,7 @@ fn chance_keeps_some_sectors_whole() -> Result<()> {
     );
     assert_eq!(olds + news, 200, "a sector is whole");
     assert!(olds > 50 && news > 50, "{olds} old, {news} new");
-    assert_eq!(lost.sectors, olds.try_into()?);
+    assert_eq!(lost.sectors, u64::try_from(olds)?);
     Ok(())
 }
 

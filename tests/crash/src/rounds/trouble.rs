@@ -57,7 +57,7 @@ impl Trouble {
         Self::Rows,
     ];
 
-    const fn name(self) -> &'static str {
+    pub(super) const fn name(self) -> &'static str {
         match self {
             Self::NoRoom => "disk full",
             Self::Write => "writes fail",
@@ -248,10 +248,14 @@ fn rows(world: &mut World<'_>) -> Result<()> {
     match world.chance.random_range(0..=files.len()) {
         number if number < files.len() => {
             if let Some(file) = files.get(number) {
+                (world.say)(&format!("{} is removed", file.display()));
                 fs::remove_file(file)?;
             }
         }
-        _ => fs::remove_dir_all(folder)?,
+        _ => {
+            (world.say)("all rows are removed");
+            fs::remove_dir_all(folder)?;
+        }
     }
     world.up()
 }
