@@ -12,6 +12,7 @@ pub mod shim;
 pub mod site;
 mod world;
 
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -56,7 +57,7 @@ impl Options {
             power_losses: 0,
             faults: 0,
             only: None,
-            rate: 2_000,
+            rate: 1_000,
             rude: 0.0,
             lies: false,
             seed,
@@ -92,4 +93,16 @@ pub fn run(options: &Options, say: &Say<'_>) -> Result<Report> {
     }
     report.elapsed_s = begun.elapsed().as_secs_f64();
     Ok(report)
+}
+
+/// Runs everything, mixed, on one folder, until something is wrong. A line a minute tells how large everything is.
+///
+/// # Errors
+/// When something is lost, doubled or different, and whatever ends [`run`].
+pub fn soak(options: &Options, say: &Say<'_>) -> Result<Infallible> {
+    let folder = tempfile::Builder::new().prefix("till-soak-").tempdir()?;
+    let mut report = Report::new(options.seed);
+    let ended = rounds::soak(options, folder.path(), (&mut report, say));
+    let kept = folder.keep();
+    ended.with_context(|| format!("the folder is kept: {}", kept.display()))
 }

@@ -49,7 +49,7 @@ impl Load {
             admin: Some(wanted.admin.clone()),
             stores: 8,
             // Several connections, so that not all devices wait for the same attempt.
-            terminals: 24,
+            terminals: 12,
             rate: wanted.rate,
             rude: wanted.rude,
             outbox: Some(wanted.outbox.clone()),

@@ -5,22 +5,24 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use till_crash::{Options, run};
+use till_crash::{Options, run, soak};
 
 const USAGE: &str = "\
-cargo crash -- [--kills N] [--power-losses N] [--faults N] [--only NAME] [--rate N] [--seed S] [--lying-syncs] [--json]
+cargo crash -- [--kills N] [--power-losses N] [--faults N] [--only NAME] [--rate N] [--seed S] [--lying-syncs] [--soak] [--json]
   --kills N         engines that are killed (kill -9, at work, frozen, starting, draining)
   --power-losses N  losses of power, each of which takes what was not synced
   --faults N        rounds of every other trouble: disk, clock, network
   --only NAME       rounds of one trouble alone, as the closing summary calls it
-  --rate N          events per second that devices send (2000)
+  --rate N          events per second that devices send (1000)
   --seed S          replays the choices of a run
   --lying-syncs     syncs do nothing and say that they did: the run has to fail
+  --soak            everything mixed on one folder, without an end (cargo soak)
   --json            one line of JSON at the end and nothing before it
 Without any number: 20 kills, 10 losses of power and one round of the others.";
 
 struct Wish {
     options: Options,
+    soaks: bool,
     json: bool,
 }
 
@@ -35,7 +37,13 @@ fn main() -> ExitCode {
             tell(line, ExitCode::SUCCESS);
         }
     };
-    let report = match build().and_then(|()| run(&wish.options, &say)) {
+    let ended = build().and_then(|()| {
+        if wish.soaks {
+            match soak(&wish.options, &say)? {}
+        }
+        run(&wish.options, &say)
+    });
+    let report = match ended {
         Ok(report) => report,
         Err(error) => {
             // The line of JSON stands alone on standard output; a run without an end has none.
@@ -52,7 +60,7 @@ fn main() -> ExitCode {
 
 fn wish(mut args: impl Iterator<Item = String>) -> Result<Option<Wish>> {
     let mut options = Options::new(engine()?, 1);
-    let mut json = false;
+    let (mut soaks, mut json) = (false, false);
     while let Some(arg) = args.next() {
         let mut number = || -> Result<u64> {
             let text = args
@@ -69,6 +77,9 @@ fn wish(mut args: impl Iterator<Item = String>) -> Result<Option<Wish>> {
             "--rate" => options.rate = number()?.max(1),
             "--seed" => options.seed = number()?,
             "--lying-syncs" => options.lies = true,
+            "--soak" => soaks = true,
+            // Stands between an alias that has arguments and further ones.
+            "--" => {}
             "--json" => json = true,
             "--help" | "-h" => return Ok(None),
             _ => bail!("{arg} is not understood"),
@@ -77,7 +88,11 @@ fn wish(mut args: impl Iterator<Item = String>) -> Result<Option<Wish>> {
     if options.kills + options.power_losses + options.faults == 0 {
         (options.kills, options.power_losses, options.faults) = (20, 10, 1);
     }
-    Ok(Some(Wish { options, json }))
+    Ok(Some(Wish {
+        options,
+        soaks,
+        json,
+    }))
 }
 
 /// The engine is built beside this program.

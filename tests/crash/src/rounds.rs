@@ -1,5 +1,6 @@
 //! The parts of a run, and what happens in each round of them.
 
+mod soak;
 mod trouble;
 
 use std::path::Path;
@@ -8,6 +9,7 @@ use anyhow::{Result, ensure};
 use rand::RngExt as _;
 use till_tests::UdpProxy;
 
+pub(crate) use self::soak::soak;
 use self::trouble::Trouble;
 use crate::report::Report;
 use crate::shim::Fault;
@@ -36,7 +38,8 @@ pub(crate) fn kills(options: &Options, folder: &Path, told: (&mut Report, &Say<'
             progress(&world, &format!("{done} of {} kills", options.kills));
         }
     }
-    world.close("kills")
+    world.close("kills")?;
+    Ok(())
 }
 
 /// Losses of power, some of them after an engine or two have gone on upon what was never synced.
@@ -75,7 +78,8 @@ pub(crate) fn power(options: &Options, folder: &Path, told: (&mut Report, &Say<'
         world.report.add("sync seen", counted.syncs);
         world.report.add("sync that lied", counted.lie);
     }
-    world.close("power")
+    world.close("power")?;
+    Ok(())
 }
 
 /// Every other trouble: of the disk, the clock and the network.
@@ -124,7 +128,8 @@ pub(crate) fn faults(
         report.add("datagram vanished", line.vanished);
         report.add("address of a device changed", line.rebound);
     }
-    world.close("faults")
+    world.close("faults")?;
+    Ok(())
 }
 
 fn progress(world: &World<'_>, what: &str) {

@@ -258,6 +258,11 @@ impl Engine {
         }
     }
 
+    /// The process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Files below a folder that its memory shows: nobody sees what is written to those.
     ///
     /// # Errors

@@ -212,8 +212,8 @@ impl<'a> World<'a> {
         self.engine = None;
     }
 
-    /// Ends the trade; the oracle compares, and the engine drains.
-    pub(crate) fn close(mut self, part: &str) -> Result<()> {
+    /// Ends the trade; the oracle compares, and the engine drains. Gives the folder back.
+    pub(crate) fn close(mut self, part: &str) -> Result<Site> {
         if self.engine.is_none() {
             self.up()?;
         }
@@ -223,6 +223,7 @@ impl<'a> World<'a> {
         })?;
         self.report.judged(part, &fleet);
         let engine = self.engine.take().context("no engine is up")?;
-        engine.drain()
+        engine.drain()?;
+        Ok(self.site)
     }
 }

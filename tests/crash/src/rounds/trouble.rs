@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use rand::RngExt as _;
-use till_tests::{LineFaults, UdpProxy};
+use till_tests::{LineFaults, UdpProxy, wait_until};
 
 use crate::shim::{Fault, Shim};
 use crate::site::PATIENCE;
@@ -108,8 +108,11 @@ fn end(world: &mut World<'_>) -> Result<()> {
 }
 
 fn no_room(world: &mut World<'_>) -> Result<()> {
+    let met = |world: &World<'_>| -> Result<u64> { Ok(shim(world)?.counted()?.no_room) };
+    let before = met(world)?;
     shim(world)?.fail(Fault::NoRoom, 1_000)?;
     world.idle(300..2_000);
+    wait_until("a call without room", || Ok(met(world)? > before))?;
     if world.chance.random_range(0..3) == 0 {
         // Killed while there is none.
         world.kill()?;
@@ -124,8 +127,17 @@ fn no_room(world: &mut World<'_>) -> Result<()> {
 /// Some calls fail. The engine may end over it; if it lives and does nothing more, it is started anew.
 fn fails(world: &mut World<'_>, fault: Fault) -> Result<()> {
     let permille = world.chance.random_range(20..1_000);
+    let met = |world: &World<'_>| -> Result<u64> {
+        let counted = shim(world)?.counted()?;
+        Ok(counted.write + counted.read)
+    };
+    let before = met(world)?;
     shim(world)?.fail(fault, permille)?;
     world.idle(100..1_500);
+    if fault == Fault::Write {
+        // Whether anything is read is the engine's choice; it surely writes.
+        wait_until("a write that fails", || Ok(met(world)? > before))?;
+    }
     shim(world)?.heal()?;
     let until = Instant::now() + SHOW_MAX;
     let before = world.site.acked();
@@ -152,7 +164,7 @@ fn fails(world: &mut World<'_>, fault: Fault) -> Result<()> {
 /// A start that cannot read its disk fails or tries again; the next one has everything.
 fn read_at_start(world: &mut World<'_>) -> Result<()> {
     world.kill()?;
-    let permille = world.chance.random_range(5..1_000);
+    let permille = world.chance.random_range(300..1_001);
     shim(world)?.fail(Fault::Read, permille)?;
     let mut engine = world.site.start()?;
     if engine.wait_end(Duration::from_secs(2))?.is_some() {
@@ -212,8 +224,13 @@ fn line(world: &mut World<'_>, proxy: &UdpProxy) -> Result<()> {
         late: chance.random_range(10..400),
         late_max: Duration::from_millis(chance.random_range(1..120)),
     });
+    let before = proxy.tally();
     world.flows("on a bad line")?;
     world.idle(200..2_000);
+    wait_until("datagrams that meet everything", || {
+        let now = proxy.tally();
+        Ok(now.lost > before.lost && now.doubled > before.doubled && now.late > before.late)
+    })?;
     end(world)?;
     world.flows("an engine that is back on a bad line")?;
     world.idle(200..1_000);
