@@ -16,7 +16,7 @@ use crate::site::{Engine, PATIENCE, Site};
 use crate::{Options, Say};
 
 /// Longest wait for devices to come back to an engine before it is killed all the same.
-const FLOW_MAX: Duration = Duration::from_secs(2);
+const FLOW_MAX: Duration = Duration::from_millis(1_200);
 const LOOK: Duration = Duration::from_millis(10);
 
 /// An engine that is up, and its load.
