@@ -8,12 +8,13 @@ use anyhow::{Context as _, Result, bail, ensure};
 use till_crash::{Options, run, soak};
 
 const USAGE: &str = "\
-cargo crash -- [--kills N] [--power-losses N] [--faults N] [--only NAME] [--rate N] [--seed S] [--lying-syncs] [--soak] [--json]
+cargo crash -- [--kills N] [--power-losses N] [--faults N] [--only NAME] [--rate N] [--rude PERCENT] [--seed S] [--lying-syncs] [--soak] [--json]
   --kills N         engines that are killed (kill -9, at work, frozen, starting, draining)
   --power-losses N  losses of power, each of which takes what was not synced
   --faults N        rounds of every other trouble: disk, clock, network
   --only NAME       rounds of one trouble alone, as the closing summary calls it
   --rate N          events per second that devices send (1000)
+  --rude PERCENT    devices that misbehave, while engines are killed (0)
   --seed S          replays the choices of a run
   --lying-syncs     syncs do nothing and say that they did: the run has to fail
   --soak            everything mixed on one folder, without an end (cargo soak)
@@ -75,6 +76,7 @@ fn wish(mut args: impl Iterator<Item = String>) -> Result<Option<Wish>> {
             "--faults" => options.faults = number()?,
             "--only" => options.only = Some(args.next().context("--only needs a value")?),
             "--rate" => options.rate = number()?.max(1),
+            "--rude" => options.rude = f64::from(u32::try_from(number()?.min(100))?) / 100.0,
             "--seed" => options.seed = number()?,
             "--lying-syncs" => options.lies = true,
             "--soak" => soaks = true,
