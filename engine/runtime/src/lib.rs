@@ -46,6 +46,7 @@ mod recovery;
 mod retry;
 mod runtime;
 mod submit;
+mod sync;
 mod watched;
 
 pub use chain::ChainError;

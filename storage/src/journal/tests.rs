@@ -4,6 +4,7 @@ mod damage;
 mod leaving;
 mod life;
 mod look;
+mod model;
 mod names;
 mod stopping;
 mod stops;

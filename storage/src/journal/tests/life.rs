@@ -55,6 +55,10 @@ impl Life {
         &self.running.as_ref().unwrap().journal
     }
 
+    pub(super) fn sent(&self) -> &[Record] {
+        &self.sent
+    }
+
     pub(super) fn open(&mut self) -> Result<(), Ended> {
         let opened = Journal::open(Arc::clone(&self.disk), &dir(), SMALL).map_err(|_| Ended)?;
         let (appender, queue) = Appender::queue(QUEUE);

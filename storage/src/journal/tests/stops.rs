@@ -8,27 +8,19 @@ use crate::disk::SimDisk;
 
 /// What a crash leaves of that which was not synced.
 #[derive(Clone, Copy, Debug)]
-enum Kept {
-    Nothing,
-    /// Names, as a file system may write them ahead of contents.
+pub(super) enum Kept {
+    /// The sectors that the seed of the disk draws; none with seed 0.
+    Some,
+    /// The same, and all names: a file system may write those ahead of contents.
     Names,
     /// Everything: the process alone has ended.
     Everything,
-    /// Sectors that this seed draws.
-    Some(u64),
 }
 
 impl Kept {
-    const fn seed(self) -> u64 {
+    pub(super) fn crash(self, disk: &SimDisk) -> SimDisk {
         match self {
-            Self::Some(seed) => seed,
-            Self::Nothing | Self::Names | Self::Everything => 0,
-        }
-    }
-
-    fn crash(self, disk: &SimDisk) -> SimDisk {
-        match self {
-            Self::Nothing | Self::Some(_) => disk.crash(),
+            Self::Some => disk.crash(),
             Self::Names => disk.crash_after_names(),
             Self::Everything => disk.copy(),
         }
@@ -77,13 +69,13 @@ struct Tried {
 }
 
 // Lives, ends after so many operations, is found, and goes on. False when the life was over before.
-fn stop_after(operations: u64, kept: Kept, tried: &mut Tried) -> bool {
-    let disk = SimDisk::new(kept.seed());
+fn stop_after(operations: u64, (kept, seed): (Kept, u64), tried: &mut Tried) -> bool {
+    let disk = SimDisk::new(seed);
     let stopping = StoppingDisk::after(&disk, operations);
     let mut life = Life::new(Arc::new(stopping.clone()));
     let ended = a_long_life(&mut life);
     assert_eq!(ended.is_err(), stopping.has_stopped());
-    let told = format!("{kept:?} after {operations} operations");
+    let told = format!("{kept:?} ({seed}) after {operations} operations");
     life.fall();
     let left = kept.crash(&disk);
     let found = life.check(&left.copy(), &told);
@@ -106,8 +98,8 @@ fn stop_after(operations: u64, kept: Kept, tried: &mut Tried) -> bool {
 #[test]
 fn a_stop_between_any_two_operations_loses_nothing_that_was_acked() {
     let mut tried = Tried::default();
-    let whole = [Kept::Nothing, Kept::Names, Kept::Everything];
-    let parts = (1..=4).map(Kept::Some);
+    let whole = [Kept::Some, Kept::Names, Kept::Everything].map(|kept| (kept, 0));
+    let parts = (1..=4).map(|seed| (Kept::Some, seed));
     for kept in whole.into_iter().chain(parts) {
         let stops = (0..).take_while(|operations| stop_after(*operations, kept, &mut tried));
         let stops = stops.count();

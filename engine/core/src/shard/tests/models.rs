@@ -118,7 +118,7 @@ fn check_windows(world: &mut World, done: &Done) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_window_takes_what_a_set_of_all_events_would_take(steps in vec(a_step(), 1..60)) {
@@ -249,7 +249,7 @@ fn turns(events: &[Event], order: &[u32]) -> Vec<(u64, Event)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_level_is_what_all_events_in_the_order_of_their_times_come_to(
