@@ -1,7 +1,7 @@
 //! The newest segment of a journal, as any bytes that a disk may give back.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use till_core::{Record, RecordHead, RecordKind};
@@ -26,9 +26,11 @@ pub(crate) fn tail(bytes: &[u8]) {
     let Some((mended, tail)) = bytes.split_first() else {
         return;
     };
-    let Some((disk, newest)) = sample() else {
+    static SAMPLE: LazyLock<Option<(SimDisk, Lsn)>> = LazyLock::new(sample);
+    let Some((disk, newest)) = &*SAMPLE else {
         return;
     };
+    let (disk, newest) = (disk.copy(), *newest);
     let path = dir().join(format!("{:020}.till", newest.get()));
     let Some(mut file) = disk.bytes(&path) else {
         return;

@@ -1,4 +1,5 @@
 //! Every file of every corpus through every target: what a fuzzer found once stays found.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
 use std::fs;
 use std::path::PathBuf;
