@@ -97,11 +97,8 @@ fn screened(frame: &Frame, before: &Verified) {
     assert!(again.is_ok(), "what is journalled cannot be read");
     let Ok(again) = again else { return };
     assert_eq!(again.refusals(), checked.refusals());
-    assert!(
-        again.masked().is_empty(),
-        "card data is left in {:?}",
-        again.masked()
-    );
+    // A number that was too long for a receipt still is one, and is masked by the same bytes.
+    assert_eq!(again.frame().payload, *payload, "card data was left");
     for index in 0..count {
         assert_eq!(again.mark(index), checked.mark(index));
     }
