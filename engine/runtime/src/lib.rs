@@ -47,6 +47,7 @@ mod recovery;
 mod retry;
 mod runtime;
 mod submit;
+mod sync;
 mod watched;
 
 pub use chain::ChainError;

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use thiserror::Error;
@@ -16,6 +16,7 @@ use super::scan::{Found, Group, Window, group_at};
 use super::{Lsn, Segment, Shared, lock, segment_name};
 use crate::disk::DiskFile;
 use crate::num::{size32, wide};
+use crate::sync::Mutex;
 
 /// Files that a cache keeps open between two reads.
 const OPEN_FILES_MAX: usize = 32;
