@@ -14,15 +14,15 @@ use crate::shared::News;
 use crate::world::{Event, World};
 
 impl World {
-    /// What happened in the shared store reaches the oracle.
-    pub(in crate::world) fn hear_news(&mut self) {
+    /// What happened in the shared store reaches the oracle. True: something was committed.
+    pub(in crate::world) fn hear_news(&mut self) -> bool {
         let Some(store) = self.shared.as_ref().map(|shared| Arc::clone(&shared.store)) else {
-            return;
+            return false;
         };
         let (news, broken) = (store.take_news(), store.take_broken());
         for write in store.take_late() {
             let Some(shared) = &mut self.shared else {
-                return;
+                return false;
             };
             shared.next += 1;
             let number = shared.next;
@@ -38,9 +38,11 @@ impl World {
         if let Some(broken) = broken {
             self.oracle.fail(broken.id, broken.what);
         }
+        let mut has_committed = false;
         for one in news {
             match one {
                 News::Committed(commit) => {
+                    has_committed = true;
                     self.note(&[u64::from(commit.slot), commit.flush]);
                     for record in &commit.records {
                         self.oracle.durable(0, record);
@@ -52,6 +54,7 @@ impl World {
                 }
             }
         }
+        has_committed
     }
 
     // What an engine begins to serve is its own, and whole.
