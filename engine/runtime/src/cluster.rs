@@ -14,6 +14,7 @@ mod round;
 mod slots;
 mod start;
 mod stepped;
+mod undecided;
 mod wanted;
 mod work;
 
@@ -46,6 +47,7 @@ pub use start::JoinError;
 pub(crate) use start::{Jobs, Joined, Joiner, Members, join};
 pub(crate) use stepped::Steps;
 pub use stepped::{Answered, Asking};
+pub(crate) use undecided::Undecided;
 use work::Job;
 
 /// Pieces that one stretch of a journal is handed over in, at most: each has a number of its own.
@@ -65,6 +67,8 @@ pub(crate) struct Cluster {
     owners: Owners,
     /// How far the records of each shard are in commits.
     pub(crate) cursors: Mutex<Cursors>,
+    /// What of each shard is journalled and not decided.
+    undecided: Box<[Undecided]>,
     /// Numbers of what is handed over.
     numbers: AtomicU64,
     /// What the file says that tells the next start how far everything is committed.
@@ -154,6 +158,7 @@ impl Cluster {
             membership: Mutex::new(Membership::new(config, (standing.clock)())),
             clock: standing.clock,
             cursors: Mutex::new(Cursors::new(shards, end)),
+            undecided: (0..shards).map(|_| Undecided::default()).collect(),
             numbers: AtomicU64::new(1),
             marked: AtomicU64::new(0),
             doors,
@@ -329,7 +334,7 @@ impl Cluster {
     /// Place up to which everything in the journal is committed, or handed over.
     fn committed_upto(&self) -> u64 {
         // In this order: a slot that is lost in between has its own place in the second.
-        let least = self.cursors.lock().least();
+        let least = self.settled().least();
         least.min(self.owners.committed_upto())
     }
 

@@ -40,7 +40,9 @@ impl Shard {
             }
             RecordKind::StoreRegistered => self.adopt_registration(record, rows),
             RecordKind::Retry => self.adopt_retry(record, rows, names),
-            RecordKind::SkuAlias | RecordKind::BaseRow => Ok(Handled::Known { upto: Seq::FIRST }),
+            RecordKind::SkuAlias | RecordKind::BaseRow | RecordKind::Received => {
+                Ok(Handled::Known { upto: Seq::FIRST })
+            }
         }
     }
 

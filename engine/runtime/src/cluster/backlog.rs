@@ -13,7 +13,6 @@ use std::time::Duration;
 use crossbeam::channel::Receiver;
 use thiserror::Error;
 use till_core::Record;
-use till_protocol::id::StoreId;
 use till_storage::cluster::{Handover, NodeId, SharedStore, slot_of};
 use till_storage::disk::Disk;
 use till_storage::journal::{Journal, Lsn, ReadError};
@@ -22,6 +21,7 @@ use till_storage::views::StoreError;
 
 use super::Cluster;
 use super::owners::Tenure;
+use super::undecided::Deciding;
 use crate::engine::Engine;
 use crate::flush::FlushError;
 use crate::note;
@@ -91,7 +91,7 @@ pub fn hand_over(
         records_done += 1;
         let (bytes, piece) = pieces.entry(slot).or_default();
         *bytes += record.payload.len();
-        piece.push(record);
+        piece.push(record.decidable());
         if *bytes >= PIECE_BYTES {
             *bytes = 0;
             let records = std::mem::take(piece);
@@ -175,6 +175,11 @@ impl Cluster {
                 let flushed = engine.flush.flush(COMMITTED_WITHIN);
                 self.taken_in(taken, flushed.map(|_| ()));
             }
+            let decided = self.decide(engine, &mut tender.deciding);
+            if !decided.is_empty() {
+                let flushed = engine.flush.flush(COMMITTED_WITHIN);
+                self.decided(engine, &mut tender.deciding, decided, flushed.map(|_| ()));
+            }
         }
         if tender.left.is_none() {
             self.write_mark(&mut tender.mark);
@@ -238,7 +243,7 @@ impl Cluster {
         journal: &Journal,
         (from, to): (Lsn, Lsn),
         number: u64,
-        wanted: &dyn Fn(u32, StoreId, u64) -> bool,
+        wanted: &dyn Fn(u32, &Record, u64) -> bool,
     ) -> Result<u64, HandoverError> {
         if from >= to {
             return Ok(0);
@@ -250,7 +255,7 @@ impl Cluster {
         };
         let passes = |item: &Result<(Lsn, Record), ReadError>| match item {
             Ok((lsn, record)) => store_of(&record.head)
-                .is_some_and(|store| wanted(slot_of(store, slots), store, lsn.get())),
+                .is_some_and(|store| wanted(slot_of(store, slots), record, lsn.get())),
             Err(_) => true,
         };
         let mut records = journal.records(from).take_while(within).filter(passes);
@@ -344,6 +349,7 @@ pub(crate) struct Tender {
     left: Option<((Lsn, Lsn), u64)>,
     mark: Mark,
     stuck: Stuck,
+    pub(super) deciding: Deciding,
 }
 
 impl Tender {
@@ -352,6 +358,7 @@ impl Tender {
             left: Some((range, cluster.numbers())),
             mark,
             stuck: Stuck::new(),
+            deciding: Deciding::default(),
         }
     }
 }

@@ -187,14 +187,11 @@ impl Cluster {
 
     // Whoever still has a slot has it in commits up to here, and its devices hear of it.
     fn committed(&self, engine: &Engine, round: &Committing) {
-        let cursors = {
-            let mut cursors = self.cursors.lock();
-            cursors.pass(&round.uptos);
-            cursors.clone()
-        };
-        self.owners.pass(&cursors);
+        self.cursors.lock().pass(&round.uptos);
+        let settled = self.settled();
+        self.owners.pass(&settled);
         for (shard, upto) in &round.uptos {
-            self.tell_devices(engine, *shard, *upto);
+            self.tell_devices(engine, *shard, (*upto).min(settled.of(*shard)));
         }
     }
 

@@ -9,9 +9,10 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam::channel::Receiver;
-use till_protocol::id::StoreId;
+use till_core::Record;
 use till_storage::cluster::End;
 use till_storage::journal::Lsn;
+use till_storage::rebuild::store_of;
 
 use super::Cluster;
 use super::owners::Tenure;
@@ -214,10 +215,14 @@ impl Leaver {
     /// Hands these records on.
     pub(super) fn hand_on(&self, handing: &Handing) -> Handed {
         let shards = self.engine.slots.len();
-        let wanted = |slot: u32, store: StoreId, place: u64| {
-            handing.standing.get(&slot).is_some_and(|(since, cursors)| {
-                place >= *since && place > cursors.of(shard_of(store, shards))
-            })
+        let wanted = |slot: u32, record: &Record, place: u64| {
+            let upto = |cursors: &Cursors| {
+                store_of(&record.head).map_or(0, |store| cursors.of(shard_of(store, shards)))
+            };
+            handing
+                .standing
+                .get(&slot)
+                .is_some_and(|(since, cursors)| place >= *since && place > upto(cursors))
         };
         #[cfg(feature = "planted")]
         if till_core::planted::is("keep-what-left") {

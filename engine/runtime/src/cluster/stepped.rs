@@ -13,6 +13,7 @@ use super::clock::{Clock, Later};
 use super::leaver::{Handed, Handing, LAST_COMMIT, Leave, Leaver, Leaving};
 use super::owners::Tenure;
 use super::start::{Jobs, RELEASED_WITHIN, tick_of};
+use super::undecided::Decided;
 use super::work::{Call, Heard, Job, Worker};
 use crate::engine::Engine;
 use crate::flush::{FlushError, Wait};
@@ -47,6 +48,8 @@ pub(crate) struct Steps {
     stage: Stage,
     /// What was taken in, and the flush that it waits for.
     taken: Option<(Taken, Flushing)>,
+    /// Shards of which everything was decided, and the flush that they wait for.
+    decided: Option<(Decided, Flushing)>,
     stopping: Option<Stopping>,
 }
 
@@ -93,6 +96,7 @@ impl Steps {
             tender,
             stage: Stage::Idle,
             taken: None,
+            decided: None,
             stopping: None,
         }
     }
@@ -202,12 +206,37 @@ impl Steps {
             }
             return;
         }
-        let Some(taken) = self.cluster.tend_turn(&self.engine, &mut self.tender) else {
+        if let Some(taken) = self.cluster.tend_turn(&self.engine, &mut self.tender) {
+            match self.begin_flush(COMMITTED_WITHIN) {
+                Ok(flushed) => self.taken = Some((taken, flushed)),
+                Err(error) => self.cluster.taken_in(taken, Err(error)),
+            }
             return;
-        };
-        match self.begin_flush(COMMITTED_WITHIN) {
-            Ok(flushed) => self.taken = Some((taken, flushed)),
-            Err(error) => self.cluster.taken_in(taken, Err(error)),
+        }
+        self.decide();
+    }
+
+    // The same thread's other half: frames that came while the shared store did not answer.
+    fn decide(&mut self) {
+        if let Some((decided, flushed)) = self.decided.take() {
+            match self.look(&flushed) {
+                None => self.decided = Some((decided, flushed)),
+                Some(result) => {
+                    let result = result.map(|_| ());
+                    let deciding = &mut self.tender.deciding;
+                    self.cluster
+                        .decided(&self.engine, deciding, decided, result);
+                }
+            }
+            return;
+        }
+        let decided = self.cluster.decide(&self.engine, &mut self.tender.deciding);
+        if decided.is_empty() {
+            return;
+        }
+        // Without one it is decided again at the next turn.
+        if let Ok(flushed) = self.begin_flush(COMMITTED_WITHIN) {
+            self.decided = Some((decided, flushed));
         }
     }
 

@@ -36,6 +36,8 @@ pub(crate) struct Session {
     journalled: AtomicU64,
     /// What is durable and not committed; `None` where the one is the other.
     uncommitted: Option<Mutex<Uncommitted>>,
+    /// Last sequence number that was given to the journal, of this stream or as its greeting had it. Its shard alone changes it.
+    taken: AtomicU64,
     /// What was asked for again, so that one gap is told once.
     nacked: AtomicU64,
     /// A newer session took its place, or it was ended: nothing more is taken from it.
@@ -120,6 +122,7 @@ impl Session {
                 Commits::WithJournal => None,
                 Commits::Apart => Some(Mutex::default()),
             },
+            taken: AtomicU64::new(0),
             nacked: AtomicU64::new(0),
             over: AtomicBool::new(false),
             room,
@@ -141,6 +144,7 @@ impl Session {
 
     /// The shard has greeted it as a life of the terminal.
     pub(crate) fn greeted(&self, greeted: Greeted) {
+        self.taken.store(greeted.known, Ordering::Relaxed);
         // The first greeting stands: a second Hello on a stream never gets here.
         let _first = self.greeted.set(greeted);
     }
@@ -238,8 +242,14 @@ impl Session {
     }
 
     /// A frame was taken: the next gap is told again.
-    pub(crate) fn in_step(&self) {
+    pub(crate) fn in_step(&self, upto: Seq) {
         self.nacked.store(0, Ordering::Relaxed);
+        self.taken.fetch_max(upto.get(), Ordering::Relaxed);
+    }
+
+    /// The sequence number that comes next.
+    pub(crate) fn expected(&self) -> u64 {
+        self.taken.load(Ordering::Relaxed).saturating_add(1)
     }
 
     /// Answers a Check, with the refusals among what matched. `false`: too many answers wait.

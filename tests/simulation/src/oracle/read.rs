@@ -55,7 +55,8 @@ pub(super) fn read(record: &Record) -> Option<Result<Vec<(u32, Read)>, String>> 
         RecordKind::StoreRegistered
         | RecordKind::Retry
         | RecordKind::SkuAlias
-        | RecordKind::BaseRow => None,
+        | RecordKind::BaseRow
+        | RecordKind::Received => None,
     }
 }
 

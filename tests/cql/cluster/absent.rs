@@ -10,7 +10,7 @@ use crate::world::{Trade, World, figure, has_acked};
 
 /// Bytes that may be journalled and not committed: the least that can be set.
 const BACKLOG: usize = 4 << 20;
-/// When everything happens. What an engine has never seen it looks for in the store: a new hour would need its sums.
+/// When everything happens.
 const AT: &str = "2026-03-02T10:00:00Z";
 
 fn durable(engine: &Engine) -> Result<f64> {
@@ -65,14 +65,15 @@ fn an_engine_whose_store_is_away_takes_events_in_up_to_its_bound() -> Result<()>
     wait_until("it journals them all the same", || {
         Ok(durable(&engine)? - before > most / 2.0)
     })?;
-    pad(&till, AT, BACKLOG * 2)?;
+    pad(&till, AT, BACKLOG * 8)?;
     wait_until("devices are held back", || {
         says(&engine, "devices are held back")
     })?;
     let waiting = durable(&engine)? - before;
     println!("{waiting} bytes were journalled without a store; the bound is {most}");
     ensure!(waiting > most * 0.9, "it held devices back early");
-    ensure!(waiting < most * 2.0, "it hardly held devices back");
+    // On top comes what a device may have in flight: 128 frames, of 70 kB here.
+    ensure!(waiting < most * 4.0, "it hardly held devices back");
 
     nodes.thaw(1)?;
     till.committed()?;
@@ -88,10 +89,13 @@ fn an_engine_whose_store_was_away_catches_up_by_itself() -> Result<()> {
     let world = World::new("absent")?;
     let engine = world.engine(0)?;
     world.shared_by(&[&engine])?;
-    let fleet = world.fleet(&[&engine], &[&engine], Trade::of(20, 12))?;
+    let fleet = world.fleet(&[&engine], &[&engine], Trade::of(30, 12))?;
     has_acked(&engine, 1_000.0)?;
     nodes.freeze(1)?;
     not_heard(&engine)?;
+    // Devices go on, though nearly every frame of theirs has ids that nobody can look up.
+    let before = figure(&engine, "tillstream_events_acked_total")?;
+    has_acked(&engine, before + 1_000.0)?;
     nodes.thaw(1)?;
     ready(&engine)?;
     // Once more, and the server comes back as another process.

@@ -13,7 +13,7 @@ fn every_query_of_the_page_runs() {
         },
     )
     .unwrap();
-    let page = include_str!("../../SCHEMA.md");
+    let page = include_str!("../../../storage/scylla/SCHEMA.md");
     let queries: Vec<&str> = page
         .split("```cql\n")
         .skip(1)
