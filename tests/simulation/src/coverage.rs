@@ -83,6 +83,7 @@ situations! {
     DiskGone = "an engine was lost with its disk";
     Drained = "an engine gave its slots up and stopped";
     EndedAtCommit = "a process ended between a commit and its rows";
+    Deferred = "frames were journalled undecided";
     CommittedDropped = "segments that the shared store holds were dropped";
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use till_core::RecordKind;
 use till_protocol::id::StoreId;
 use till_runtime::Stepped;
 use till_storage::cluster::slot_of;
@@ -117,7 +118,12 @@ impl World {
         }
         for item in engine.journal().records_between(from, end) {
             match item {
-                Ok((_, record)) => self.oracle.journalled((n, disk), &record),
+                Ok((_, record)) => {
+                    if record.head.kind == RecordKind::Received {
+                        self.coverage.saw(Sight::Deferred);
+                    }
+                    self.oracle.journalled((n, disk), &record);
+                }
                 Err(error) => {
                     let what = format!("the journal of engine {n} cannot be read: {error}");
                     return self.oracle.fail("JRN-1", what);
