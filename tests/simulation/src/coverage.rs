@@ -82,6 +82,8 @@ situations! {
     Frozen = "an engine's process stood still";
     DiskGone = "an engine was lost with its disk";
     Drained = "an engine gave its slots up and stopped";
+    EndedAtCommit = "a process ended between a commit and its rows";
+    Deferred = "frames were journalled undecided";
     CommittedDropped = "segments that the shared store holds were dropped";
 }
 

@@ -52,11 +52,9 @@ pub const MISTAKES: &[Mistake] = &[
     mistake("mark-ahead", 64),
     mistake("taken-away-early", 64),
     mistake("adopt-known", 64),
-    mistake("keep-what-left", 64),
+    mistake("keep-what-left", 2_000),
     mistake("remember-what-left", 64),
-    mistake("tell-who-left", 64),
-    mistake("any-tenure", 64),
-    mistake("records-of-before", 64),
+    mistake("tell-who-left", 2_000),
 ];
 
 /// Whether the world of this thread makes a mistake.

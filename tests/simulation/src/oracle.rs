@@ -13,7 +13,7 @@ use till_core::Record;
 pub(crate) use fold::{Model, compare, same_rows};
 
 use crate::trade::{Act, Truth};
-use read::{Fate, outcome_of, read};
+use read::{Fate, outcome_of, read, told};
 
 /// A promise that was broken.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -155,10 +155,7 @@ impl Oracle {
     // The events of a record, as far as somebody knows them.
     fn truths_of(&self, record: &Record) -> Vec<usize> {
         let head = &record.head;
-        let events = match read(record) {
-            Some(Ok(events)) => events,
-            Some(Err(_)) | None => return Vec::new(),
-        };
+        let events = told(record);
         let decided = events.iter().filter(|(index, _)| *index >= head.skip);
         decided
             .filter_map(|(_, event)| self.by_key.get(&(head.terminal, event.at)).copied())

@@ -56,6 +56,8 @@ pub(crate) struct ClusterPlan {
     pub(crate) freeze_every: u64,
     /// An engine is lost with its disk.
     pub(crate) burn_every: u64,
+    /// Of the commits, in a million, those after which the process ends before their rows are written.
+    pub(crate) ends_after_commit: u64,
 }
 
 /// Of the network.
@@ -214,6 +216,7 @@ impl Dice {
             } else {
                 0
             },
+            ends_after_commit: self.some(60_000),
         }
     }
 

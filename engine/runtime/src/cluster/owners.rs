@@ -217,10 +217,6 @@ impl Owners {
 
 impl Owner {
     pub(super) fn is_of(&self, tenure: Tenure) -> bool {
-        #[cfg(feature = "planted")]
-        if till_core::planted::is("any-tenure") {
-            return true;
-        }
         self.life == tenure.life
     }
 

@@ -98,9 +98,6 @@ impl Round {
             let is_ours = since
                 .get(&slot)
                 .is_some_and(|since| lsn.get() >= since.place);
-            #[cfg(feature = "planted")]
-            let is_ours = is_ours
-                || (till_core::planted::is("records-of-before") && since.contains_key(&slot));
             if is_new && is_in && is_ours {
                 round.commit(slot).records.push(record);
             }

@@ -60,6 +60,14 @@ pub(super) fn read(record: &Record) -> Option<Result<Vec<(u32, Read)>, String>> 
     }
 }
 
+/// The events of a record, decided or not, as far as they can be read.
+pub(super) fn told(record: &Record) -> Vec<(u32, Read)> {
+    match record.head.kind {
+        RecordKind::Batch | RecordKind::Received => of_batch(record).unwrap_or_default(),
+        _ => Vec::new(),
+    }
+}
+
 fn of_batch(record: &Record) -> Result<Vec<(u32, Read)>, String> {
     let head = &record.head;
     let payload = record.payload.clone();

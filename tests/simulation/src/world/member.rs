@@ -290,7 +290,18 @@ impl World {
             Ok(None) => {}
             Err(halt) => return self.halted(n, &halt),
         }
-        self.hear_news();
+        if self.hear_news() {
+            self.has_committed(n);
+        }
+    }
+
+    // A process may end between a commit and its rows: the next owner writes them.
+    fn has_committed(&mut self, n: usize) {
+        let rate = self.plan.cluster.map_or(0, |plan| plan.ends_after_commit);
+        if !self.is_calm && self.rng.chance(rate) {
+            self.saw(Sight::EndedAtCommit);
+            self.end_process(n);
+        }
     }
 
     /// The answer of a call comes.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use till_core::RecordKind;
 use till_protocol::id::StoreId;
 use till_runtime::Stepped;
 use till_storage::cluster::slot_of;
@@ -14,15 +15,15 @@ use crate::shared::News;
 use crate::world::{Event, World};
 
 impl World {
-    /// What happened in the shared store reaches the oracle.
-    pub(in crate::world) fn hear_news(&mut self) {
+    /// What happened in the shared store reaches the oracle. True: something was committed.
+    pub(in crate::world) fn hear_news(&mut self) -> bool {
         let Some(store) = self.shared.as_ref().map(|shared| Arc::clone(&shared.store)) else {
-            return;
+            return false;
         };
         let (news, broken) = (store.take_news(), store.take_broken());
         for write in store.take_late() {
             let Some(shared) = &mut self.shared else {
-                return;
+                return false;
             };
             shared.next += 1;
             let number = shared.next;
@@ -38,9 +39,11 @@ impl World {
         if let Some(broken) = broken {
             self.oracle.fail(broken.id, broken.what);
         }
+        let mut has_committed = false;
         for one in news {
             match one {
                 News::Committed(commit) => {
+                    has_committed = true;
                     self.note(&[u64::from(commit.slot), commit.flush]);
                     for record in &commit.records {
                         self.oracle.durable(0, record);
@@ -52,6 +55,7 @@ impl World {
                 }
             }
         }
+        has_committed
     }
 
     // What an engine begins to serve is its own, and whole.
@@ -114,7 +118,12 @@ impl World {
         }
         for item in engine.journal().records_between(from, end) {
             match item {
-                Ok((_, record)) => self.oracle.journalled((n, disk), &record),
+                Ok((_, record)) => {
+                    if record.head.kind == RecordKind::Received {
+                        self.coverage.saw(Sight::Deferred);
+                    }
+                    self.oracle.journalled((n, disk), &record);
+                }
                 Err(error) => {
                     let what = format!("the journal of engine {n} cannot be read: {error}");
                     return self.oracle.fail("JRN-1", what);
