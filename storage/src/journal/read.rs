@@ -119,7 +119,7 @@ impl Front {
             return Err(ReadError::NotThere(lsn));
         }
         let io = |cause| ReadError::Io { at: lsn, cause };
-        let file = shared.file(segment.start).map_err(io)?;
+        let file = file_of(shared, &segment, lsn)?;
         let mut bytes = [0_u8; FRONT_BYTES];
         let read = file.read_at(&mut bytes, offset).map_err(io)?;
         let prefix = EntryPrefix::decode(&bytes[..read], end.since(lsn))
@@ -132,6 +132,15 @@ impl Front {
             bytes,
         })
     }
+}
+
+// The file of a segment. Where that has left since it was looked up, nothing is at the place any more.
+fn file_of(shared: &Shared, segment: &Segment, at: Lsn) -> Result<Arc<dyn DiskFile>, ReadError> {
+    let file = shared.file(segment.start);
+    file.map_err(|cause| match shared.segment_at(segment.start) {
+        Some(_) => ReadError::Io { at, cause },
+        None => ReadError::NotThere(at),
+    })
 }
 
 fn damaged(segment: &Segment, at: Lsn) -> ReadError {
@@ -234,7 +243,7 @@ impl Records {
             self.reader = Some(Reader {
                 segment,
                 end: end.min(self.to),
-                file: self.shared.file(segment.start).map_err(io)?,
+                file: file_of(&self.shared, &segment, place)?,
                 ahead: Bytes::new(),
                 ahead_at: 0,
             });

@@ -2,9 +2,9 @@
 
 use std::io;
 use std::io::IoSlice;
-use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Barrier};
 
 use crate::disk::{Disk, DiskFile, SimDisk};
 
@@ -14,6 +14,18 @@ use crate::disk::{Disk, DiskFile, SimDisk};
 pub(super) struct StoppingDisk {
     disk: SimDisk,
     gate: Arc<Gate>,
+    pause: Option<Arc<Pause>>,
+}
+
+/// Holds whoever opens a file, so that something happens just before.
+#[derive(Debug)]
+pub(super) struct Pause {
+    path: PathBuf,
+    pub(super) is_armed: AtomicBool,
+    /// Somebody is about to open it.
+    pub(super) reached: Barrier,
+    /// Now it is opened.
+    pub(super) over: Barrier,
 }
 
 #[derive(Debug)]
@@ -38,7 +50,21 @@ impl StoppingDisk {
         Self {
             disk: disk.clone(),
             gate: Arc::new(gate),
+            pause: None,
         }
+    }
+
+    /// Stops nothing, and holds the first one who opens a file once it is armed.
+    pub(super) fn pausing(disk: &SimDisk, path: PathBuf) -> (Self, Arc<Pause>) {
+        let pause = Arc::new(Pause {
+            path,
+            is_armed: AtomicBool::new(false),
+            reached: Barrier::new(2),
+            over: Barrier::new(2),
+        });
+        let mut pausing = Self::after(disk, u64::MAX);
+        pausing.pause = Some(Arc::clone(&pause));
+        (pausing, pause)
     }
 
     /// Whether something was kept from happening.
@@ -78,6 +104,13 @@ impl Disk for StoppingDisk {
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
         self.gate.alive()?;
+        if let Some(pause) = self.pause.as_ref()
+            && pause.path == path
+            && pause.is_armed.swap(false, Ordering::AcqRel)
+        {
+            pause.reached.wait();
+            pause.over.wait();
+        }
         Ok(self.file(self.disk.open(path)?))
     }
 
