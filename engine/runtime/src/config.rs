@@ -4,6 +4,7 @@
 //! value came from, and what is allowed. Nothing is ever guessed or ignored.
 
 mod key;
+mod near;
 mod raw;
 mod reference;
 mod shared;
@@ -72,6 +73,8 @@ pub struct Config {
     pub registry: RegistryConfig,
     /// Who the engine is, and whom it believes.
     pub pki: PkiConfig,
+    /// Revocation lists; `None` for those beside the files of an own authority, where there are any.
+    pub crl: Option<PathBuf>,
     /// The store that several engines share; `None` keeps rows in the data folder.
     pub shared: Option<SharedConfig>,
 }
@@ -217,6 +220,7 @@ impl RawConfig {
                 zone: from.zone("registry.time_zone"),
             },
             pki: pki(&mut from),
+            crl: from.path("pki.crl"),
             shared: shared::read(&mut from),
         };
         let config = check(config, &mut from);

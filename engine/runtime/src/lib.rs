@@ -66,7 +66,7 @@ pub use metrics::{
 };
 pub use offline::{Look, Offline, OfflineError};
 pub use parts::Parts;
-pub use pki::PkiError;
+pub use pki::{Authority, Issued, PkiError, PkiMetrics, Revocation};
 pub use placement::{Alone, Commits, Place, Placement};
 pub use query::{Query, Reply, answer as answer_from};
 pub use recovery::{LostEnd, RecoveryError, StartReport};

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use till_ops::{
     AckFigures, ClusterFigures, DiskFigures, EngineFigures, EventFigures, Figures, FlushFigures,
-    HotKey, JournalFigures, MemoryFigures, Problem, SalesFigures, SessionFigures, ShardFigures,
-    StoreFigures,
+    HotKey, JournalFigures, MemoryFigures, PkiFigures, Problem, SalesFigures, SessionFigures,
+    ShardFigures, StoreFigures,
 };
 use till_protocol::currency::Currency;
 use till_protocol::id::{SkuId, TerminalId};
@@ -116,6 +116,15 @@ pub(super) fn of(engine: &Handle, sums: &Sums) -> Figures {
             broken: raw.refusals.iter().map(|(_, count)| count).sum(),
             gaps: raw.events.frames_gap,
             slowed: raw.slowed,
+        },
+        pki: PkiFigures {
+            revoked: raw.pki.revoked,
+            reads: raw.pki.reads,
+            stale: raw.pki.trouble.is_some(),
+            overdue: raw.pki.overdue.is_some(),
+            closed: raw.pki.closed,
+            failed_handshakes: raw.pki.failed_handshakes,
+            turned_away: raw.turned_away,
         },
         journal: JournalFigures {
             durable: raw.journal.durable,
