@@ -51,7 +51,7 @@ pub struct Config {
     pub permits_frames: u32,
     /// Bytes of frames that all shards may hold between admission and durability.
     pub permits_bytes: u32,
-    /// Bytes of unfinished large frames that all streams may hold.
+    /// Bytes of unfinished frames that all streams may hold: half for large ones, half for the others.
     pub gather_bytes: u32,
     /// Time that a drain gives to devices.
     pub drain_timeout: Duration,
@@ -145,7 +145,7 @@ const DIRTY_ROW_BYTES: u64 = 200;
 const ACTORS_MIN: u64 = 100_000;
 
 // A frame of the largest size can always be admitted and gathered.
-const _: () = assert!(till_protocol::limits::FRAME_BYTES_MAX <= 4 << 20);
+const _: () = assert!(till_protocol::limits::FRAME_BYTES_MAX <= 2 << 20);
 
 impl Config {
     /// The defaults with their own certificate authority, for a folder of its own: what `--dev --data DIR` means. Ports

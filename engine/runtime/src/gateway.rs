@@ -9,6 +9,7 @@ pub(crate) mod session;
 pub(crate) mod stream;
 mod transport;
 mod trust;
+pub(crate) mod unfinished;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -250,6 +251,7 @@ async fn serve(
     mut standing: Standing,
 ) {
     let holding = Arc::new(patience::Holding::default());
+    let share = engine.unfinished.share();
     let mut lost = std::pin::pin!(standing.lost());
     loop {
         let accepted = tokio::select! {
@@ -268,8 +270,9 @@ async fn serve(
                 let engine = Arc::clone(engine);
                 let speaks = Arc::clone(&speaks);
                 let holding = Arc::clone(&holding);
+                let held = share.stream();
                 let _stream = tokio::spawn(async move {
-                    stream::serve(engine, speaks, holding, send, recv).await;
+                    stream::serve(engine, speaks, (holding, held), send, recv).await;
                 });
             }
             Err(error) => {

@@ -31,6 +31,10 @@ fn main() -> ExitCode {
             tell(line, ExitCode::SUCCESS);
         }
     };
+    match std::env::current_exe() {
+        Ok(own) => till_tests::commands_are(own),
+        Err(error) => return tell(&format!("error: {error}"), ExitCode::FAILURE),
+    }
     let report = match till_attack::run(&options, &mut on_attack) {
         Ok(report) => report,
         Err(error) => return tell(&format!("error: {error:#}"), ExitCode::FAILURE),
@@ -77,7 +81,7 @@ fn wish(mut args: impl Iterator<Item = String>) -> Result<(Option<Options>, bool
                 if !NAMES.contains(&name.as_str()) {
                     return Err(format!("no attack is called {name}; see --list"));
                 }
-                options.only = Some(name);
+                options.only.push(name);
             }
             "--list" => lists = true,
             "--json" => json = true,

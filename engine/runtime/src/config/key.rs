@@ -194,7 +194,7 @@ pub const KEYS: &[Key] = &[
         },
         default: "64MiB",
         unit: "bytes",
-        about: "Bytes of unfinished frames above 64 KiB that all streams together may hold.",
+        about: "Bytes of unfinished frames that all streams together may hold: half for those up to 64 KiB, half for larger ones.",
         cost: "Memory, up to this much; senders of large frames wait for each other at the bound.",
     },
     Key {
