@@ -25,8 +25,8 @@ const PROMISES: u32 = 8;
 /// Streams that open and say nothing sensible: more than a connection may have.
 const SILENT: u32 = 600;
 /// What all of this may add to the memory of the engine: the common room for unfinished frames (4 MiB), what each stream
-/// has for nothing (128 of 64 KiB), what the journal, the shards and the allocator of a busy engine take. The frames that
-/// never arrive have 128 MiB.
+/// has for nothing, what the journal, the shards and the allocator of a busy engine take. The frames that never arrive have
+/// 128 MiB.
 const GROWTH_MIB: u64 = 112;
 
 /// A small engine: its bounds can be reached, and its patience is short.

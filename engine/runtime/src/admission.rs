@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tokio::sync::{Notify, Semaphore};
 
+use crate::turns::{Mark, Turns};
+
 /// Bytes that a frame costs besides its payload: record, queue entries, session.
 const FRAME_OVERHEAD_BYTES: u32 = 512;
 /// Bytes that an event costs when it is refused: a verdict in the record, a refusal for the ack. A frame of 33 bytes can
@@ -23,6 +25,7 @@ pub(crate) struct Gate {
     paused: AtomicBool,
     resumed: Notify,
     waits: AtomicU64,
+    turns: Arc<Turns>,
 }
 
 /// Room for frames, given back when it is dropped.
@@ -50,7 +53,27 @@ impl Gate {
             paused: AtomicBool::new(false),
             resumed: Notify::new(),
             waits: AtomicU64::new(0),
+            turns: Arc::default(),
         }
+    }
+
+    /// Room for frames of a stream whose [`cost`]s sum up to `bytes`: at once, or in its turn. `held` is asked for what
+    /// lives as long as it waits. `None` when the engine stops.
+    pub(crate) async fn admit_fairly<H>(
+        self: &Arc<Self>,
+        mark: &Mark,
+        (frames, bytes): (u32, u32),
+        held: impl FnOnce() -> H,
+    ) -> Option<Permit> {
+        let start = self.turns.take(mark, bytes);
+        if let Some(permit) = self.try_admit(frames, bytes) {
+            self.turns.passed(start);
+            return Some(permit);
+        }
+        self.waits.fetch_add(u64::from(frames), Ordering::Relaxed);
+        let _held = held();
+        let _turn = self.turns.turn(start).await;
+        self.room(frames, bytes).await
     }
 
     /// Room for frames whose [`cost`]s sum up to `bytes`, if there is any now and nobody waits before.
@@ -71,6 +94,10 @@ impl Gate {
         if free < frames || self.paused.load(Ordering::Acquire) {
             self.waits.fetch_add(u64::from(frames), Ordering::Relaxed);
         }
+        self.room(frames, bytes).await
+    }
+
+    async fn room(self: &Arc<Self>, frames: u32, bytes: u32) -> Option<Permit> {
         while self.paused.load(Ordering::Acquire) {
             let resumed = self.resumed.notified();
             // Looked at again once the waiter is in line, so that no wake-up is missed.
@@ -238,6 +265,43 @@ mod tests {
         assert!(!waiting.is_finished());
         gate.pause(false);
         assert!(waiting.await.unwrap());
+    }
+
+    /// One that sends little waits for one turn, and not for everything that others have begun to wait for.
+    #[tokio::test]
+    async fn who_sends_little_is_let_in_before_those_who_send_much() {
+        let gate = gate(1, 1 << 20);
+        let full = gate.admit(1, 1).await.unwrap();
+        let order = Arc::new(parking_lot::Mutex::new(Vec::new()));
+        let mut waiting = Vec::new();
+        // Each of the first five comes three times.
+        for (name, bytes) in [
+            (0..5, 100_000),
+            (0..5, 100_000),
+            (0..5, 100_000),
+            (5..6, 100),
+        ] {
+            for name in name {
+                let (gate, order) = (Arc::clone(&gate), Arc::clone(&order));
+                waiting.push(tokio::spawn(async move {
+                    let mark = Mark::default();
+                    if name < 5 {
+                        // What it has taken before.
+                        gate.turns.take(&mark, 1_000_000);
+                    }
+                    let permit = gate.admit_fairly(&mark, (1, bytes), || ()).await;
+                    order.lock().push(name);
+                    drop(permit);
+                }));
+                tokio::task::yield_now().await;
+            }
+        }
+        drop(full);
+        for one in waiting {
+            one.await.unwrap();
+        }
+        let place = order.lock().iter().position(|name| *name == 5);
+        assert!(place.is_some_and(|place| place <= 1), "{:?}", order.lock());
     }
 
     #[tokio::test]

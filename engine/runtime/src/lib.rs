@@ -18,6 +18,7 @@ mod fall;
 mod route;
 mod shard_actor;
 mod supervisor;
+mod turns;
 
 mod commit;
 mod flush;

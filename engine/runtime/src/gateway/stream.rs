@@ -32,6 +32,7 @@ use crate::pki::Speaks;
 use crate::registry::Listing;
 use crate::route::Slot;
 use crate::shard_actor::{Knock, ShardMessage};
+use crate::turns::Mark;
 
 /// Chunks that are taken from QUIC at a time.
 const CHUNKS: usize = 32;
@@ -127,6 +128,7 @@ async fn live(
         session: &session,
         spoken,
         holding: &holding,
+        mark: &Mark::default(),
     };
     let end = reader.frames(line).await;
     let settled = settle(engine, &slot, &session, end);
