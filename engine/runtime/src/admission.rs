@@ -58,8 +58,8 @@ impl Gate {
     }
 
     /// Room for frames of a stream whose [`cost`]s sum up to `bytes`: at once, or in its turn. `held` is asked for what
-    /// lives as long as it waits. `None` when the engine stops.
-    pub(crate) async fn admit_fairly<H>(
+    /// lives as long as it waits; `None` when the engine stops.
+    pub(crate) async fn admit<H>(
         self: &Arc<Self>,
         mark: &Mark,
         (frames, bytes): (u32, u32),
@@ -86,15 +86,6 @@ impl Gate {
         frame.forget();
         room.forget();
         Some(self.permit(frames, bytes))
-    }
-
-    /// Waits until there is room for frames whose [`cost`]s sum up to `bytes`. `None` when the engine stops.
-    pub(crate) async fn admit(self: &Arc<Self>, frames: u32, bytes: u32) -> Option<Permit> {
-        let free = u32::try_from(self.frames.available_permits()).unwrap_or(u32::MAX);
-        if free < frames || self.paused.load(Ordering::Acquire) {
-            self.waits.fetch_add(u64::from(frames), Ordering::Relaxed);
-        }
-        self.room(frames, bytes).await
     }
 
     async fn room(self: &Arc<Self>, frames: u32, bytes: u32) -> Option<Permit> {
@@ -212,14 +203,19 @@ mod tests {
         Arc::new(Gate::new(frames, Arc::new(Semaphore::new(bytes))))
     }
 
+    /// As a stream that has taken nothing before.
+    async fn admit(gate: &Arc<Gate>, frames: u32, bytes: u32) -> Option<Permit> {
+        gate.admit(&Mark::default(), (frames, bytes), || ()).await
+    }
+
     #[tokio::test]
     async fn a_frame_waits_until_one_before_it_is_done() {
         let gate = gate(1, 1 << 20);
-        let first = gate.admit(1, cost(100, 1)).await.unwrap();
+        let first = admit(&gate, 1, cost(100, 1)).await.unwrap();
         assert_eq!(gate.in_use(), 1);
         let second = tokio::spawn({
             let gate = Arc::clone(&gate);
-            async move { gate.admit(1, cost(100, 1)).await.is_some() }
+            async move { admit(&gate, 1, cost(100, 1)).await.is_some() }
         });
         tokio::task::yield_now().await;
         assert!(!second.is_finished());
@@ -231,10 +227,10 @@ mod tests {
     #[tokio::test]
     async fn bytes_are_a_bound_of_their_own_and_come_back() {
         let gate = gate(8, 2_000);
-        let first = gate.admit(1, cost(1_000, 1)).await.unwrap();
+        let first = admit(&gate, 1, cost(1_000, 1)).await.unwrap();
         let second = tokio::spawn({
             let gate = Arc::clone(&gate);
-            async move { gate.admit(1, cost(1_000, 1)).await.is_some() }
+            async move { admit(&gate, 1, cost(1_000, 1)).await.is_some() }
         });
         tokio::task::yield_now().await;
         assert!(!second.is_finished());
@@ -259,7 +255,7 @@ mod tests {
         gate.pause(true);
         let waiting = tokio::spawn({
             let gate = Arc::clone(&gate);
-            async move { gate.admit(1, cost(1, 1)).await.is_some() }
+            async move { admit(&gate, 1, cost(1, 1)).await.is_some() }
         });
         tokio::task::yield_now().await;
         assert!(!waiting.is_finished());
@@ -271,7 +267,7 @@ mod tests {
     #[tokio::test]
     async fn who_sends_little_is_let_in_before_those_who_send_much() {
         let gate = gate(1, 1 << 20);
-        let full = gate.admit(1, 1).await.unwrap();
+        let full = admit(&gate, 1, 1).await.unwrap();
         let order = Arc::new(parking_lot::Mutex::new(Vec::new()));
         let mut waiting = Vec::new();
         // Each of the first five comes three times.
@@ -289,7 +285,7 @@ mod tests {
                         // What it has taken before.
                         gate.turns.take(&mark, 1_000_000);
                     }
-                    let permit = gate.admit_fairly(&mark, (1, bytes), || ()).await;
+                    let permit = gate.admit(&mark, (1, bytes), || ()).await;
                     order.lock().push(name);
                     drop(permit);
                 }));

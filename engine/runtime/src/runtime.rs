@@ -292,6 +292,14 @@ impl Handle {
         if let Err(error) = self.flush_now() {
             tracing::warn!(%error, "answering from rows that are not up to date");
         }
+        self.query_again(query)
+    }
+
+    /// Answers a further part of a question, from rows as they are. Blocks: for threads that may.
+    ///
+    /// # Errors
+    /// See [`query`](Self::query).
+    pub fn query_again(&self, query: &Query) -> Result<Reply, StoreError> {
         answer(self.engine.views.as_ref(), self.engine.told_from(), query)
     }
 

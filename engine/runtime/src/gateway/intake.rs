@@ -103,7 +103,7 @@ pub(super) async fn submit(line: Line<'_>, pending: Pending) -> Result<(), End> 
         let slowed = &line.engine.figures.slowed;
         slowed.fetch_add(u64::from(count), Ordering::Relaxed);
     }
-    let admitted = gate.admit_fairly(line.mark, (count, cost), || line.holding.hold());
+    let admitted = gate.admit(line.mark, (count, cost), || line.holding.hold());
     let permit = admitted.await.ok_or(End::Draining)?;
     let (frames, bad) = checked(line.engine, frames, permit, received);
     let message = ShardMessage::Frames {

@@ -232,13 +232,12 @@ impl Watch {
         };
         let mut server = self.server.clone();
         server.crypto = Arc::new(tls);
-        {
-            let shut = self.shut.lock();
-            if *shut {
-                return;
-            }
-            self.endpoint.set_server_config(Some(server));
+        let shut = self.shut.lock();
+        if *shut {
+            return;
         }
+        self.endpoint.set_server_config(Some(server));
+        drop(shut);
         let believed = Believed {
             number: self.believed.borrow().number + 1,
             verifier: pki.verifier(),

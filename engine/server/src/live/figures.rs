@@ -12,7 +12,7 @@ use till_ops::{
 };
 use till_protocol::currency::Currency;
 use till_protocol::id::{SkuId, TerminalId};
-use till_runtime::{FlushState, Handle, Latency, ShardMetrics};
+use till_runtime::{FlushState, Handle, Latency, Metrics, ShardMetrics};
 use till_storage::journal::State;
 use till_storage::views::{StoreError, Views};
 
@@ -117,15 +117,7 @@ pub(super) fn of(engine: &Handle, sums: &Sums) -> Figures {
             gaps: raw.events.frames_gap,
             slowed: raw.slowed,
         },
-        pki: PkiFigures {
-            revoked: raw.pki.revoked,
-            reads: raw.pki.reads,
-            stale: raw.pki.trouble.is_some(),
-            overdue: raw.pki.overdue.is_some(),
-            closed: raw.pki.closed,
-            failed_handshakes: raw.pki.failed_handshakes,
-            turned_away: raw.turned_away,
-        },
+        pki: pki(&raw),
         journal: JournalFigures {
             durable: raw.journal.durable,
             bytes: raw.journal.bytes,
@@ -161,6 +153,18 @@ pub(super) fn of(engine: &Handle, sums: &Sums) -> Figures {
                 hint: problem.hint.to_owned(),
             })
             .collect(),
+    }
+}
+
+fn pki(raw: &Metrics) -> PkiFigures {
+    PkiFigures {
+        revoked: raw.pki.revoked,
+        reads: raw.pki.reads,
+        stale: raw.pki.trouble.is_some(),
+        overdue: raw.pki.overdue.is_some(),
+        closed: raw.pki.closed,
+        failed_handshakes: raw.pki.failed_handshakes,
+        turned_away: raw.turned_away,
     }
 }
 
