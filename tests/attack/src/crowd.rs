@@ -66,21 +66,44 @@ pub(crate) struct Foe {
     /// Which of all.
     pub(crate) number: u32,
     pub(crate) tally: Arc<Tally>,
-    pub(crate) over: Arc<AtomicBool>,
+    pub(crate) signal: Arc<Signal>,
 }
 
-impl Foe {
+/// When an attack begins, and when it is over.
+#[derive(Debug, Default)]
+pub(crate) struct Signal {
+    begun: AtomicBool,
+    over: AtomicBool,
+}
+
+impl Signal {
     pub(crate) fn is_over(&self) -> bool {
         self.over.load(Ordering::Relaxed)
     }
 
-    /// A connection; again and again until there is one, or the attack is over.
+    /// Waits until the attack begins.
+    pub(crate) async fn begun(&self) {
+        while !self.begun.load(Ordering::Relaxed) && !self.is_over() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+impl Foe {
+    pub(crate) fn is_over(&self) -> bool {
+        self.signal.is_over()
+    }
+
+    /// A connection once the attack has begun; again and again until there is one, or the attack is over.
     pub(crate) async fn connect(&self) -> Option<Connection> {
         while !self.is_over() {
             let connecting = self.endpoint.connect(self.addr, till_client::SERVER_NAME);
             match connecting {
                 Ok(connecting) => match connecting.await {
-                    Ok(connection) => return Some(connection),
+                    Ok(connection) => {
+                        self.signal.begun().await;
+                        return Some(connection);
+                    }
                     Err(error) => self.tally.said(lost(&error)),
                 },
                 Err(error) => self.tally.said(format!("not connected: {error}")),
@@ -115,13 +138,23 @@ pub(crate) struct Crowd {
 
 /// An attack that goes on.
 pub(crate) struct Raid {
-    over: Arc<AtomicBool>,
+    signal: Arc<Signal>,
     foes: JoinSet<()>,
+}
+
+impl Raid {
+    pub(crate) fn begin(&self) {
+        self.signal.begun.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_over(&self) {
+        self.signal.over.store(true, Ordering::Relaxed);
+    }
 }
 
 impl Crowd {
     /// Threads that take what CPU is left.
-    pub(crate) fn new(_: &Options) -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name(THREADS)
@@ -131,15 +164,15 @@ impl Crowd {
         Ok(Self { runtime })
     }
 
-    /// Begins an attack; its connections are open when it gives it back.
-    pub(crate) fn begin(
+    /// Brings hostile devices up; they wait for [`Raid::begin`].
+    pub(crate) fn gather(
         &self,
         name: &str,
         ground: &Ground,
         options: &Options,
         tally: &Arc<Tally>,
     ) -> Result<Raid> {
-        let over = Arc::new(AtomicBool::new(false));
+        let signal = Arc::<Signal>::default();
         let _inside = self.runtime.enter();
         let endpoints = endpoints(ground)?;
         let mut foes = JoinSet::new();
@@ -150,7 +183,7 @@ impl Crowd {
                 addr: ground.engine.quic,
                 number,
                 tally: Arc::clone(tally),
-                over: Arc::clone(&over),
+                signal: Arc::clone(&signal),
             };
             match name {
                 "slowloris" | "promises" | "small-promises" | "silent-streams" => {
@@ -164,15 +197,16 @@ impl Crowd {
         if name == "half-open" {
             let (addr, count) = (ground.engine.quic, options.handshakes);
             let initials = self.runtime.block_on(doors::initials(&endpoints, count))?;
-            let (tally, over) = (Arc::clone(tally), Arc::clone(&over));
-            drop(foes.spawn(async move { doors::half_open(addr, initials, &tally, &over).await }));
+            let (tally, signal) = (Arc::clone(tally), Arc::clone(&signal));
+            drop(foes.spawn(async move {
+                doors::half_open(addr, initials, &tally, &signal).await;
+            }));
         }
-        Ok(Raid { over, foes })
+        Ok(Raid { signal, foes })
     }
 
-    /// Ends an attack.
+    /// Waits until hostile devices have ended.
     pub(crate) fn end(&self, mut raid: Raid, attack: &mut Attack) {
-        raid.over.store(true, Ordering::Relaxed);
         let ended = self.runtime.block_on(async {
             let all = async { while raid.foes.join_next().await.is_some() {} };
             tokio::time::timeout(END_MAX, all).await

@@ -1,7 +1,6 @@
 //! The door itself: handshakes that are begun and not ended, and connections that come and go.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -10,7 +9,7 @@ use till_client::SERVER_NAME;
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
-use crate::crowd::{Foe, Tally, lost};
+use crate::crowd::{Foe, Signal, Tally, lost};
 
 /// Ports from which half-open handshakes come.
 const PORTS: usize = 200;
@@ -41,8 +40,9 @@ pub(crate) async fn half_open(
     addr: SocketAddr,
     initials: Vec<Vec<u8>>,
     tally: &Tally,
-    over: &AtomicBool,
+    signal: &Signal,
 ) {
+    signal.begun().await;
     let mut sockets = Vec::new();
     for _ in 0..PORTS {
         if let Ok(socket) = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await {
@@ -51,9 +51,9 @@ pub(crate) async fn half_open(
     }
     let (mut sent, mut came) = (0, 0);
     let mut packet = vec![0; PACKET];
-    while !over.load(Ordering::Relaxed) {
+    while !signal.is_over() {
         for (initial, socket) in initials.iter().zip(sockets.iter().cycle()) {
-            if over.load(Ordering::Relaxed) {
+            if signal.is_over() {
                 break;
             }
             if socket.send_to(initial, addr).await.is_ok() {
@@ -90,6 +90,7 @@ fn kind(packet: &[u8]) -> &'static str {
 
 /// Connections that are opened and closed at once.
 pub(crate) async fn churn(foe: Foe) {
+    foe.signal.begun().await;
     while !foe.is_over() {
         foe.tally.tried(0);
         let Ok(connecting) = foe.endpoint.connect(foe.addr, SERVER_NAME) else {

@@ -1,7 +1,6 @@
 //! The engine under attack, the honest fleet beside it, and what is measured of both.
 
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -10,9 +9,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
-use till_tests::{Engine, command, text};
+use till_tests::{Engine, text};
 
 use crate::crowd::{Crowd, Tally};
+use crate::fleet::Fleet;
 use crate::report::{Attack, Report};
 use crate::{KEPT, Options};
 
@@ -20,6 +20,8 @@ use crate::{KEPT, Options};
 pub(crate) const STREAM_BYTES: u64 = 8 << 10;
 /// Bound of the engine's memory.
 const MEMORY_MIB: u64 = 448;
+/// How much longer honest devices trade than an attack lasts.
+const LEAD: Duration = Duration::from_secs(2);
 /// Ticks of the system's clock for CPU, a second.
 const TICKS: f64 = 100.0;
 
@@ -69,18 +71,15 @@ impl Ground {
     /// What honest devices get when nobody else is there.
     pub(crate) fn quiet(&self, options: &Options) -> Result<f64> {
         // The first of all runs also registers stores and names goods.
-        self.fleet(options, Duration::from_secs(1))?.report()?;
-        let report = self.fleet(options, options.duration)?.report()?;
-        ensure!(
-            report.is_reconciled,
-            "not reconciled: {}\n{}",
-            report.told,
-            report.complaint
-        );
-        Ok(report.events_per_s)
+        Fleet::start(self, options, Duration::from_secs(1))?.report()?;
+        let fleet = Fleet::start(self, options, options.duration + LEAD)?;
+        let per_s = fleet.per_s_while(options.duration, || {})?;
+        let report = fleet.report()?;
+        ensure!(report.is_reconciled, "not reconciled: {}", report.told);
+        Ok(per_s)
     }
 
-    /// One attack beside honest devices.
+    /// One attack beside honest devices. It begins when they trade, and ends before their oracle asks.
     pub(crate) fn withstand(
         &self,
         name: &str,
@@ -93,24 +92,25 @@ impl Ground {
         attack.connections = options.connections;
         self.reset_peak();
         let watch = Watch::start(&self.engine)?;
-        let (cpu, tally) = (self.cpu_s()?, Arc::new(Tally::default()));
-        let raid = crowd.begin(name, self, options, &tally)?;
-        let report = self.fleet(options, options.duration)?.report();
-        crowd.end(raid, &mut attack);
-        let report = report?;
+        let tally = Arc::new(Tally::default());
+        let raid = crowd.gather(name, self, options, &tally)?;
+        let fleet = Fleet::start(self, options, options.duration + LEAD)?;
+        fleet.trading()?;
+        let cpu = self.cpu_s()?;
+        let per_s = fleet.per_s_while(options.duration, || raid.begin());
         attack.engine_cpu_s = self.cpu_s()? - cpu;
+        raid.is_over();
+        crowd.end(raid, &mut attack);
+        let (per_s, report) = (per_s?, fleet.report()?);
         attack.streams_peak = watch.streams();
         attack.engine_peak_mib = self.engine.kib("VmHWM:")? >> 10;
         tally.tell(&mut attack);
-        attack.honest_events_per_s = Some(report.events_per_s);
+        attack.honest_events_per_s = Some(per_s);
         attack.must(report.is_reconciled, || {
-            format!(
-                "honest events differ: {}\n{}",
-                report.told, report.complaint
-            )
+            format!("honest events differ: {}", report.told)
         });
         if options.measures {
-            let ratio = report.events_per_s / quiet.max(1.0);
+            let ratio = per_s / quiet.max(1.0);
             attack.honest_ratio = Some(ratio);
             attack.must(ratio >= KEPT, || {
                 format!(
@@ -180,49 +180,6 @@ impl Ground {
         let fields = rest.split_whitespace().skip(11).take(2);
         let ticks: Vec<u32> = fields.map(str::parse).collect::<Result<_, _>>()?;
         Ok(f64::from(ticks.iter().sum::<u32>()) / TICKS)
-    }
-
-    fn fleet(&self, options: &Options, duration: Duration) -> Result<Fleet> {
-        let child = Command::new(command("tillload")?)
-            .args(["fleet", "--addr", &self.engine.quic.to_string()])
-            .args(["--identity", text(&self.engine.identity)?])
-            .args(["--admin", &self.engine.admin])
-            .args(["--stores", "8", "--terminals", "5"])
-            .args(["--rate", &options.rate.to_string()])
-            .args(["--duration", &format!("{}s", duration.as_secs()), "--json"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .context("start the honest fleet")?;
-        Ok(Fleet(child))
-    }
-}
-
-/// Honest devices, as a process of their own.
-struct Fleet(Child);
-
-struct FleetReport {
-    events_per_s: f64,
-    is_reconciled: bool,
-    told: String,
-    complaint: String,
-}
-
-impl Fleet {
-    fn report(self) -> Result<FleetReport> {
-        let output = self.0.wait_with_output()?;
-        let told = String::from_utf8_lossy(&output.stdout).into_owned();
-        let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
-        let value: Value = serde_json::from_str(&told)
-            .with_context(|| format!("the honest fleet says {told:?}\n{complaint}"))?;
-        let number = value.get("events_per_s").and_then(Value::as_f64);
-        Ok(FleetReport {
-            events_per_s: number.with_context(|| format!("no throughput in {value}"))?,
-            is_reconciled: value.get("reconciled") == Some(&Value::Bool(true)),
-            told,
-            complaint,
-        })
     }
 }
 

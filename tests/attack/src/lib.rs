@@ -8,6 +8,7 @@ mod admin;
 mod certificates;
 mod crowd;
 mod doors;
+mod fleet;
 mod floods;
 mod ground;
 mod privacy;
@@ -109,7 +110,7 @@ pub fn run(options: &Options, on_attack: &mut dyn FnMut(&str)) -> Result<Report>
     let ground = Ground::prepare(options)?;
     report.memory_bytes = ground.memory_bytes;
     report.stream_bytes = ground::STREAM_BYTES;
-    let crowd = Crowd::new(options)?;
+    let crowd = Crowd::new()?;
     if NAMES.iter().take(13).any(|name| wanted(name)) {
         let quiet = ground.quiet(options).context("the quiet phase")?;
         report.quiet_events_per_s = quiet;
