@@ -39,7 +39,7 @@ pub(crate) fn attack(ground: &Ground, crowd: &Crowd) -> Result<Attack> {
 }
 
 async fn all(addr: SocketAddr, attack: &mut Attack) -> Result<()> {
-    for (what, request) in oversize() {
+    for (what, request) in oversize(addr) {
         let told = answer(addr, &request, ANSWER_MAX).await;
         attack.attempts += 1;
         let told = told.unwrap_or_else(|error| format!("{error:#}"));
@@ -56,7 +56,8 @@ async fn all(addr: SocketAddr, attack: &mut Attack) -> Result<()> {
     // Until the places are taken.
     tokio::time::sleep(Duration::from_secs(1)).await;
     let since = Instant::now();
-    let told = answer(addr, b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n", PROBE_MAX).await;
+    let probe = format!("GET /livez HTTP/1.1\r\nhost: {addr}\r\n\r\n");
+    let told = answer(addr, probe.as_bytes(), PROBE_MAX).await;
     let waited = u64::try_from(since.elapsed().as_millis())?;
     attack
         .answers
@@ -69,40 +70,33 @@ async fn all(addr: SocketAddr, attack: &mut Attack) -> Result<()> {
 }
 
 /// Requests that nobody needs to read to their end.
-fn oversize() -> Vec<(&'static str, Vec<u8>)> {
+fn oversize(addr: SocketAddr) -> Vec<(&'static str, Vec<u8>)> {
     let large = "a".repeat(LARGE);
     let request = |text: String| text.into_bytes();
     vec![
         (
             "a header of 4 MiB",
             request(format!(
-                "GET /livez HTTP/1.1\r\nhost: x\r\nx: {large}\r\n\r\n"
+                "GET /livez HTTP/1.1\r\nhost: {addr}\r\nx: {large}\r\n\r\n"
             )),
         ),
         (
             "200,000 headers",
             request(format!(
-                "GET /livez HTTP/1.1\r\nhost: x\r\n{}\r\n",
+                "GET /livez HTTP/1.1\r\nhost: {addr}\r\n{}\r\n",
                 "x: y\r\n".repeat(200_000)
             )),
         ),
         (
             "a query of 4 MiB",
             request(format!(
-                "GET /api/v1/stock?sku={large} HTTP/1.1\r\nhost: x\r\n\r\n"
-            )),
-        ),
-        (
-            "a query of 60 KB",
-            request(format!(
-                "GET /api/v1/stock?store=1&sku={} HTTP/1.1\r\nhost: x\r\n\r\n",
-                "a".repeat(60_000)
+                "GET /api/v1/stock?sku={large} HTTP/1.1\r\nhost: {addr}\r\n\r\n"
             )),
         ),
         (
             "a body of 4 MiB",
             request(format!(
-                "GET /api/v1/stock HTTP/1.1\r\nhost: x\r\ncontent-length: {LARGE}\r\n\r\n{large}"
+                "GET /api/v1/stock HTTP/1.1\r\nhost: {addr}\r\ncontent-length: {LARGE}\r\n\r\n{large}"
             )),
         ),
         ("noise", vec![0xa5; 64 << 10]),

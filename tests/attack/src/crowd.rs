@@ -94,6 +94,24 @@ impl Foe {
         self.signal.is_over()
     }
 
+    /// Waits for the streams of a connection, and ends them with it when the attack is over.
+    pub(crate) async fn until_over(&self, connection: &Connection, streams: &mut JoinSet<()>) {
+        loop {
+            tokio::select! {
+                joined = streams.join_next() => {
+                    if joined.is_none() {
+                        return;
+                    }
+                }
+                () = tokio::time::sleep(Duration::from_millis(50)) => {
+                    if self.is_over() {
+                        connection.close(0_u32.into(), b"");
+                    }
+                }
+            }
+        }
+    }
+
     /// A connection once the attack has begun; again and again until there is one, or the attack is over.
     pub(crate) async fn connect(&self) -> Option<Connection> {
         while !self.is_over() {
@@ -147,7 +165,7 @@ impl Raid {
         self.signal.begun.store(true, Ordering::Relaxed);
     }
 
-    pub(crate) fn is_over(&self) {
+    pub(crate) fn finish(&self) {
         self.signal.over.store(true, Ordering::Relaxed);
     }
 }

@@ -99,7 +99,7 @@ impl Ground {
         let cpu = self.cpu_s()?;
         let per_s = fleet.per_s_while(options.duration, || raid.begin());
         attack.engine_cpu_s = self.cpu_s()? - cpu;
-        raid.is_over();
+        raid.finish();
         crowd.end(raid, &mut attack);
         let (per_s, report) = (per_s?, fleet.report()?);
         attack.streams_peak = watch.streams();

@@ -30,8 +30,10 @@ pub(crate) async fn foe(foe: Foe, name: String) {
                 }
             }));
         }
-        while streams.join_next().await.is_some() {}
-        if let Some(error) = connection.close_reason() {
+        foe.until_over(&connection, &mut streams).await;
+        if let Some(error) = connection.close_reason()
+            && !foe.is_over()
+        {
             foe.tally.said(lost(&error));
         }
         connection.close(0_u32.into(), b"");
