@@ -17,7 +17,11 @@ fn whoever_waits_at_a_paused_gate_goes_on_when_it_opens() {
             let waiters: Vec<_> = (0..2)
                 .map(|_| {
                     let gate = Arc::clone(&gate);
-                    spawn(async move { gate.admit(1, 100).await.is_some() })
+                    spawn(async move {
+                        gate.admit(&Mark::default(), (1, 100), || ())
+                            .await
+                            .is_some()
+                    })
                 })
                 .collect();
             let flusher = thread::spawn({
@@ -50,7 +54,10 @@ fn permits_never_exceed_the_bound_and_all_come_back() {
                 .map(|frames| {
                     let (gate, held) = (Arc::clone(&gate), Arc::clone(&held));
                     spawn(async move {
-                        let Some(mut taken) = gate.admit(frames, frames * 100).await else {
+                        let Some(mut taken) = gate
+                            .admit(&Mark::default(), (frames, frames * 100), || ())
+                            .await
+                        else {
                             return;
                         };
                         let all = held.fetch_add(u64::from(frames), Ordering::AcqRel);
