@@ -116,7 +116,7 @@ fn a_flipped_byte_in_a_synced_flush_is_reported_and_not_skipped() {
 
 /// A loss of power keeps some sectors of what fjall had not synced: it may then find a length without its bytes, or panic.
 #[test]
-fn no_byte_of_fjalls_journal_that_is_gone_makes_opening_panic() {
+fn no_length_in_fjalls_journal_that_is_gone_makes_opening_panic() {
     let mut embedded = Embedded::new();
     embedded.write(&sample(1).unwrap()).unwrap();
     drop(embedded.views.take());
@@ -128,7 +128,8 @@ fn no_byte_of_fjalls_journal_that_is_gone_makes_opening_panic() {
     bytes.truncate(used + 1);
     fs::write(&journal, &bytes).unwrap();
     let copy = tempfile::tempdir().unwrap();
-    for at in 0..used.min(96) {
+    // The lengths of the first row: they lie behind the head of the batch and what the row's table is.
+    for at in 24..34 {
         let torn = copy.path().join(at.to_string());
         copy_folder(&dir, &torn);
         let mut lost = bytes.clone();
