@@ -8,10 +8,12 @@ use std::fmt;
 use std::fs::DirBuilder;
 use std::ops::ControlFlow;
 use std::os::unix::fs::DirBuilderExt as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use fjall::Readable as _;
 use till_storage::pack::{Key, Row};
+use till_storage::rebuild::panic_text;
 use till_storage::views::{StoreError, Visit};
 
 use crate::config::EmbeddedConfig;
@@ -119,11 +121,15 @@ fn open(config: &EmbeddedConfig) -> Result<Open, OpenError> {
     let mut folder = DirBuilder::new();
     let made = folder.recursive(true).mode(0o750).create(&config.dir);
     made.map_err(|cause| wrong(cause.into()))?;
-    let open = Open::new(config).map_err(wrong)?;
     let damaged = |cause: String| OpenError::Damaged {
         dir: config.dir.clone(),
         cause,
     };
+    // Bytes that a loss of power has mixed may make fjall panic, not fail. Nothing of it is left behind but files.
+    let opened = catch_unwind(AssertUnwindSafe(|| Open::new(config)));
+    let open = opened
+        .map_err(|panic| damaged(format!("fjall panicked: {}", panic_text(&*panic))))?
+        .map_err(wrong)?;
     match open.marks.get(FORMAT).map_err(wrong)?.as_deref() {
         // The format is written behind all tables: one that is made later was there, with rows that are gone.
         Some([FORMAT_NOW]) => {

@@ -109,10 +109,18 @@ pub fn fail(shim: &Shim, luck: Luck, chance: &mut SmallRng) -> Result<Lost> {
         }
     }
     names(shim, &unsynced_names(&records), (luck, chance), &mut lost)?;
+    forget(shim)?;
+    Ok(lost)
+}
+
+/// Takes everything for synced as it is now.
+///
+/// # Errors
+/// When the shim's folder cannot be written.
+pub fn forget(shim: &Shim) -> Result<()> {
     File::create(shim.log())?;
     fs::remove_dir_all(shim.attic())?;
-    fs::create_dir(shim.attic())?;
-    Ok(lost)
+    Ok(fs::create_dir(shim.attic())?)
 }
 
 fn records(log: &[u8]) -> Result<Vec<Record<'_>>> {

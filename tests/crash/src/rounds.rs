@@ -4,13 +4,16 @@ mod soak;
 mod trouble;
 
 use std::path::Path;
+use std::time::Duration;
 
-use anyhow::{Result, ensure};
-use rand::RngExt as _;
+use anyhow::{Context as _, Result, ensure};
+use rand::rngs::SmallRng;
+use rand::{RngExt as _, SeedableRng as _};
 use till_tests::UdpProxy;
 
 pub(crate) use self::soak::soak;
 use self::trouble::Trouble;
+use crate::power::{self, Luck};
 use crate::report::Report;
 use crate::shim::Fault;
 use crate::site::Site;
@@ -46,6 +49,7 @@ pub(crate) fn kills(options: &Options, folder: &Path, told: (&mut Report, &Say<'
 pub(crate) fn power(options: &Options, folder: &Path, told: (&mut Report, &Say<'_>)) -> Result<()> {
     let mut site = Site::new(&options.program, folder);
     site.put_shim(options.seed)?;
+    births(&site, options, told.0)?;
     let options = Options {
         rude: 0.0,
         ..options.clone()
@@ -79,6 +83,30 @@ pub(crate) fn power(options: &Options, folder: &Path, told: (&mut Report, &Say<'
         world.report.add("sync that lied", counted.lie);
     }
     world.close("power")?;
+    Ok(())
+}
+
+/// Losses of power while an engine makes its folder: whatever is left of keys and files, the next start comes up.
+fn births(site: &Site, options: &Options, report: &mut Report) -> Result<()> {
+    let mut chance = SmallRng::seed_from_u64(!options.seed);
+    let shim = site.shim.as_ref().context("no shim")?;
+    for _ in 0..options.power_losses.div_ceil(10) {
+        let data = site.data();
+        std::fs::remove_dir_all(&data)?;
+        std::fs::create_dir(&data)?;
+        power::forget(shim)?;
+        for _ in 0..3 {
+            let engine = site.start()?;
+            std::thread::sleep(Duration::from_millis(chance.random_range(1..250)));
+            engine.kill()?;
+            power::fail(shim, Luck::draw(&mut chance), &mut chance)?;
+            report.count("loss of power at a first start");
+        }
+        let mut engine = site.start()?;
+        let came_up = engine.wait();
+        came_up.with_context(|| format!("a first start failed:\n{}", site.last_words()))?;
+        engine.kill()?;
+    }
     Ok(())
 }
 

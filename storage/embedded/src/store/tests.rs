@@ -114,6 +114,54 @@ fn a_flipped_byte_in_a_synced_flush_is_reported_and_not_skipped() {
     }
 }
 
+/// A loss of power keeps some sectors of what fjall had not synced: it may then find a length without its bytes, or panic.
+#[test]
+fn no_length_in_fjalls_journal_that_is_gone_makes_opening_panic() {
+    let mut embedded = Embedded::new();
+    embedded.write(&sample(1).unwrap()).unwrap();
+    drop(embedded.views.take());
+    let dir = config(&embedded.dir).dir;
+    let journal = dir.join("0.jnl");
+    let mut bytes = fs::read(&journal).unwrap();
+    let used = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+    // Without the room that fjall sets aside.
+    bytes.truncate(used + 1);
+    fs::write(&journal, &bytes).unwrap();
+    let copy = tempfile::tempdir().unwrap();
+    // The lengths of the first row: they lie behind the head of the batch and what the row's table is.
+    for at in 24..34 {
+        let torn = copy.path().join(at.to_string());
+        copy_folder(&dir, &torn);
+        let mut lost = bytes.clone();
+        lost[at] = 0;
+        fs::write(torn.join("0.jnl"), lost).unwrap();
+        let opened = EmbeddedViews::open(EmbeddedConfig {
+            dir: torn,
+            ..config(&embedded.dir)
+        });
+        assert!(
+            matches!(opened, Ok(_) | Err(OpenError::Damaged { .. })),
+            "byte {at}: {opened:?}"
+        );
+        drop(opened);
+        fs::remove_dir_all(copy.path().join(at.to_string())).unwrap();
+    }
+}
+
+fn copy_folder(from: &std::path::Path, to: &std::path::Path) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let (path, name) = entry
+            .map(|entry| (entry.path(), entry.file_name()))
+            .unwrap();
+        if path.is_dir() {
+            copy_folder(&path, &to.join(name));
+        } else {
+            fs::copy(&path, to.join(name)).unwrap();
+        }
+    }
+}
+
 #[test]
 fn rows_of_another_format_are_damage() {
     let mut embedded = Embedded::new();
