@@ -5,9 +5,9 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Semaphore;
 
-use crate::sync::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{AtomicBool, AtomicU64, Notify, Ordering};
 use crate::turns::{Mark, Turns};
 
 /// Bytes that a frame costs besides its payload: record, queue entries, session.

@@ -27,3 +27,33 @@ impl<T> Mutex<T> {
             .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
+
+#[cfg(not(feature = "shuttle"))]
+pub(crate) use tokio::sync::Notify;
+
+/// Wakes as one of `tokio` does; others may take turns before each of its steps.
+#[cfg(feature = "shuttle")]
+#[derive(Debug, Default)]
+pub(crate) struct Notify(tokio::sync::Notify);
+
+#[cfg(feature = "shuttle")]
+impl Notify {
+    pub(crate) const fn new() -> Self {
+        Self(tokio::sync::Notify::const_new())
+    }
+
+    pub(crate) fn notified(&self) -> tokio::sync::futures::Notified<'_> {
+        shuttle::thread::yield_now();
+        self.0.notified()
+    }
+
+    pub(crate) fn notify_one(&self) {
+        shuttle::thread::yield_now();
+        self.0.notify_one();
+    }
+
+    pub(crate) fn notify_waiters(&self) {
+        shuttle::thread::yield_now();
+        self.0.notify_waiters();
+    }
+}

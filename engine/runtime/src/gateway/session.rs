@@ -15,13 +15,13 @@ use till_protocol::code::Reason;
 use till_protocol::id::{Seq, TerminalId};
 use till_protocol::limits::NOTICE_BYTES_MAX;
 use till_protocol::reply::{Ack, Bye, Checked, Message, Nack, Redirect, Slow, Welcome};
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 
 use self::uncommitted::Uncommitted;
 use self::untold::Untold;
 pub(crate) use self::untold::{RUN_BYTES, RUNS_MAX};
 use crate::placement::Commits;
-use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
+use crate::sync::{AtomicBool, AtomicU64, Mutex, Notify, Ordering};
 
 /// One stream of one terminal. Shared by its reader, its writer, its shard and the journal's thread.
 #[derive(Debug)]

@@ -238,6 +238,7 @@ async fn a_start_reports_the_torn_group_that_it_cuts_off() {
     device.send(teas(1, 10)).await;
     device.acked(10).await;
     running.kill().await.unwrap();
+    drop(running);
     // The front of a group that was being written.
     let path = dir.path().join("journal").join(format!("{:020}.till", 0));
     let mut bytes = std::fs::read(&path).unwrap();
