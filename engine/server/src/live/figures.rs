@@ -91,6 +91,7 @@ fn sums(views: &dyn Views) -> Result<(Vec<SalesFigures>, u64), StoreError> {
 pub(super) fn of(engine: &Handle, sums: &Sums) -> Figures {
     let raw = engine.metrics();
     let (sales, stores) = sums.get(engine);
+    let certificates = pki(&raw);
     let in_flight = raw
         .events
         .applied
@@ -117,7 +118,7 @@ pub(super) fn of(engine: &Handle, sums: &Sums) -> Figures {
             gaps: raw.events.frames_gap,
             slowed: raw.slowed,
         },
-        pki: pki(&raw),
+        pki: certificates,
         journal: JournalFigures {
             durable: raw.journal.durable,
             bytes: raw.journal.bytes,
