@@ -51,10 +51,8 @@ async fn alert(engine: &Engine, identity: &Path) -> Result<u64> {
 fn metric(engine: &Engine, name: &str) -> Result<f64> {
     let all = engine.get_text("/metrics")?;
     let line = all.lines().find_map(|line| line.strip_prefix(name));
-    Ok(line
-        .with_context(|| format!("no {name}"))?
-        .trim()
-        .to_owned())
+    let number = line.with_context(|| format!("no {name}"))?;
+    Ok(number.trim().parse()?)
 }
 
 #[test]
