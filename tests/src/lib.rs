@@ -10,6 +10,7 @@ mod engine;
 mod home;
 pub mod hostile;
 mod till;
+mod udp_proxy;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -25,6 +26,7 @@ pub use cql_proxy::{CqlProxy, Faults, Tally};
 pub use engine::Engine;
 pub use home::{Home, complaint, text};
 pub use till::{Till, Wire, copy_folder};
+pub use udp_proxy::{LineFaults, LineTally, UdpProxy};
 
 /// How long an engine may take to accept, or to drain, before a test gives up on it.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -194,7 +194,13 @@ impl Record {
             (RecordKind::Batch, None) => Some((Outcome::Applied, 0)),
             (RecordKind::Tombstones, _) => Some((Outcome::Refused, 0)),
             (RecordKind::Duplicates, _) => Some((Outcome::Duplicate, 0)),
-            (RecordKind::StoreRegistered | RecordKind::SkuAlias | RecordKind::BaseRow, _) => None,
+            (
+                RecordKind::StoreRegistered
+                | RecordKind::SkuAlias
+                | RecordKind::BaseRow
+                | RecordKind::Received,
+                _,
+            ) => None,
         }
     }
 }

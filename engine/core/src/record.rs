@@ -24,6 +24,8 @@ pub enum RecordKind {
     SkuAlias = 6,
     /// A row of the base, carried forward when segments were dropped.
     BaseRow = 7,
+    /// Events of one frame that is not decided: it takes effect with a later record, here or in another journal.
+    Received = 8,
 }
 
 impl RecordKind {
@@ -37,6 +39,7 @@ impl RecordKind {
             5 => Some(Self::Retry),
             6 => Some(Self::SkuAlias),
             7 => Some(Self::BaseRow),
+            8 => Some(Self::Received),
             _ => None,
         }
     }

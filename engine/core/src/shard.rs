@@ -10,6 +10,7 @@ mod foresee;
 mod ids;
 mod names;
 mod plan;
+mod receive;
 mod recover;
 mod release;
 mod retry;

@@ -4,10 +4,10 @@
 //! reading, and QUIC's flow control then stops the device.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tokio::sync::{Notify, Semaphore};
 
+use crate::sync::{AtomicBool, AtomicU64, Ordering};
 use crate::turns::{Mark, Turns};
 
 /// Bytes that a frame costs besides its payload: record, queue entries, session.
@@ -193,6 +193,11 @@ impl Drop for Permit {
 }
 
 #[cfg(test)]
+#[cfg(feature = "shuttle")]
+mod shuttled;
+
+#[cfg(test)]
+#[cfg(not(feature = "shuttle"))]
 mod tests {
     use till_protocol::code::Reason;
     use till_protocol::id::Seq;

@@ -13,6 +13,8 @@ mod owners;
 mod round;
 mod slots;
 mod start;
+mod stepped;
+mod undecided;
 mod wanted;
 mod work;
 
@@ -20,7 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
 use parking_lot::Mutex;
@@ -36,11 +38,16 @@ use crate::placement::{Place, Placement};
 pub use backlog::{HandedOver, HandoverError, committed_mark, hand_over};
 pub(crate) use both::BothFacts;
 use clock::Later;
-pub(crate) use identity::has_joined;
+pub(crate) use commit::Committing;
+pub(crate) use identity::{has_joined, new_life};
 use leaver::Leave;
 use owners::{Asked, Owners, Since, Tenure};
 use round::Cursors;
-pub(crate) use start::{JoinError, Members, join};
+pub use start::JoinError;
+pub(crate) use start::{Jobs, Joined, Joiner, Members, join};
+pub(crate) use stepped::Steps;
+pub use stepped::{Answered, Asking};
+pub(crate) use undecided::Undecided;
 use work::Job;
 
 /// Pieces that one stretch of a journal is handed over in, at most: each has a number of its own.
@@ -55,11 +62,13 @@ pub(crate) struct Cluster {
     pub(crate) store: Arc<dyn SharedStore>,
     me: NodeId,
     address: String,
-    began: Instant,
+    clock: Monotonic,
     membership: Mutex<Membership>,
     owners: Owners,
     /// How far the records of each shard are in commits.
     pub(crate) cursors: Mutex<Cursors>,
+    /// What of each shard is journalled and not decided.
+    undecided: Box<[Undecided]>,
     /// Numbers of what is handed over.
     numbers: AtomicU64,
     /// What the file says that tells the next start how far everything is committed.
@@ -119,7 +128,11 @@ pub(crate) struct Standing {
     pub(crate) address: String,
     pub(crate) lease: Duration,
     pub(crate) started_us: i64,
+    pub(crate) clock: Monotonic,
 }
+
+/// What a monotonic clock shows, from any fixed start.
+pub(crate) type Monotonic = Arc<dyn Fn() -> Duration + Send + Sync>;
 
 impl Cluster {
     /// A node that has nothing yet, and what its threads read.
@@ -142,9 +155,10 @@ impl Cluster {
             store,
             me: standing.me,
             address: standing.address,
-            began: Instant::now(),
-            membership: Mutex::new(Membership::new(config, Duration::ZERO)),
+            membership: Mutex::new(Membership::new(config, (standing.clock)())),
+            clock: standing.clock,
             cursors: Mutex::new(Cursors::new(shards, end)),
+            undecided: (0..shards).map(|_| Undecided::default()).collect(),
             numbers: AtomicU64::new(1),
             marked: AtomicU64::new(0),
             doors,
@@ -153,7 +167,7 @@ impl Cluster {
     }
 
     fn now(&self) -> Duration {
-        self.began.elapsed()
+        (self.clock)()
     }
 
     /// The slot of a store.
@@ -236,7 +250,7 @@ impl Cluster {
             if self
                 .doors
                 .later
-                .send((Instant::now() + pause, job))
+                .send((self.now().saturating_add(pause), job))
                 .is_err()
             {
                 tracing::debug!("the clock of the cluster has ended");
@@ -261,19 +275,47 @@ impl Cluster {
     fn stop(&self, workers: usize) {
         (0..workers).for_each(|_| self.push(Job::Stop));
         self.leave(Leave::Stop);
-        if self.doors.later.send((Instant::now(), Job::Stop)).is_err() {
+        if self.doors.later.send((self.now(), Job::Stop)).is_err() {
             tracing::debug!("the clock of the cluster has ended");
         }
     }
 
-    /// Waits until every slot has been given up, or the time is over.
-    fn release_all(&self, within: Duration) {
+    /// Begins to give every slot up. Everything is committed before.
+    fn begin_release(&self) {
         self.tell(Membership::leave);
         self.change_all(SlotWriter::release);
-        let until = Instant::now() + within;
+    }
+
+    /// Whether every slot has been given up.
+    fn has_released(&self) -> bool {
+        let all = self.owners.lock();
+        all.values().all(|owner| owner.writer.has_ended())
+    }
+
+    /// Slots that are served here, to devices that come as well.
+    pub(crate) fn served(&self) -> Vec<u32> {
+        let membership = self.membership.lock();
+        let slots = 0..self.store.slots();
+        slots
+            .filter(|slot| self.greets(*slot, &membership))
+            .collect()
+    }
+
+    fn greets(&self, slot: u32, membership: &Membership) -> bool {
+        #[cfg(feature = "planted")]
+        if till_core::planted::is("stale-greeting") {
+            return self.owners.is_open(slot);
+        }
+        self.owners.greets(slot) && membership.may_serve(self.now())
+    }
+
+    /// Gives every slot up, and waits until that is done or the time is over.
+    fn release_all(&self, within: Duration) {
+        self.begin_release();
+        let until = self.now().saturating_add(within);
         let mut all = self.owners.lock();
         while all.values().any(|owner| !owner.writer.has_ended()) {
-            let left = until.saturating_duration_since(Instant::now());
+            let left = until.saturating_sub(self.now());
             if left.is_zero() {
                 tracing::warn!(
                     "slots were not given up in time; others take them when the lease is over"
@@ -292,7 +334,7 @@ impl Cluster {
     /// Place up to which everything in the journal is committed, or handed over.
     fn committed_upto(&self) -> u64 {
         // In this order: a slot that is lost in between has its own place in the second.
-        let least = self.cursors.lock().least();
+        let least = self.settled().least();
         least.min(self.owners.committed_upto())
     }
 
@@ -360,9 +402,7 @@ impl Placement for Cluster {
         let membership = self.membership.lock();
         match membership.route(slot) {
             // The clock is looked at last: a process that was stopped and goes on knows it before it greets anybody.
-            Route::Here if self.owners.greets(slot) && membership.may_serve(self.now()) => {
-                Place::Here
-            }
+            Route::Here if self.greets(slot, &membership) => Place::Here,
             Route::At(address) => Place::There(address),
             Route::Here | Route::Nowhere => Place::Nobody,
         }

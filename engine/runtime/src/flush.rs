@@ -7,6 +7,7 @@
 mod batches;
 mod door;
 mod rounds;
+mod turns;
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -21,10 +22,12 @@ use crate::metrics::FlushState;
 use crate::shard_actor::ShardMessage;
 
 pub(crate) use batches::split;
-pub(crate) use door::FlushDoor;
 pub use door::FlushError;
 use door::Request;
+pub(crate) use door::{FlushDoor, Wait};
+use rounds::Finished;
 pub(crate) use rounds::{Part, Rounds};
+pub(crate) use turns::Turns;
 
 /// Time between two tries when the rows cannot be written.
 const RETRY: Duration = Duration::from_millis(250);
@@ -68,38 +71,25 @@ pub(crate) fn channels(shards: usize) -> (Sender<Part>, FlushDoor, Inbox) {
 /// # Errors
 /// What the system says when it gives no thread.
 pub(crate) fn start(engine: Arc<Engine>, inbox: Inbox) -> std::io::Result<JoinHandle<()>> {
-    let checkpoint = match &engine.keeping {
-        Keeping::Own(views) => views.checkpoint().unwrap_or(0),
-        Keeping::Shared(_) => engine.journal.end().get(),
-    };
-    let mut flusher = Flusher {
-        engine,
-        inbox,
-        rounds: Rounds::default(),
-        checkpoint,
-        waiting: Vec::new(),
-        last: Instant::now(),
-        took: Duration::ZERO,
-        stop: None,
-        passing: Vec::new(),
-        given_up: None,
-    };
+    let mut flusher = Flusher::new(engine, inbox);
     std::thread::Builder::new()
         .name("flush".to_owned())
         .spawn(move || flusher.run())
 }
 
+type Reply = Sender<Result<u64, FlushError>>;
+
 #[derive(Debug)]
-struct Flusher {
+pub(crate) struct Flusher {
     engine: Arc<Engine>,
     inbox: Inbox,
-    rounds: Rounds<Sender<Result<u64, FlushError>>>,
+    rounds: Rounds<Reply>,
     checkpoint: u64,
-    waiting: Vec<Sender<Result<u64, FlushError>>>,
+    waiting: Vec<Reply>,
     last: Instant,
     /// How long the last round took.
     took: Duration,
-    stop: Option<Sender<Result<u64, FlushError>>>,
+    stop: Option<Reply>,
     /// They wait for the end of the round that is under way, however it ends.
     passing: Vec<Sender<()>>,
     /// A round was not written. Its rows are gone from the shards, and rows of a later one would pass for them: nothing is
@@ -108,6 +98,25 @@ struct Flusher {
 }
 
 impl Flusher {
+    fn new(engine: Arc<Engine>, inbox: Inbox) -> Self {
+        let checkpoint = match &engine.keeping {
+            Keeping::Own(views) => views.checkpoint().unwrap_or(0),
+            Keeping::Shared(_) => engine.journal.end().get(),
+        };
+        Self {
+            engine,
+            inbox,
+            rounds: Rounds::default(),
+            checkpoint,
+            waiting: Vec::new(),
+            last: Instant::now(),
+            took: Duration::ZERO,
+            stop: None,
+            passing: Vec::new(),
+            given_up: None,
+        }
+    }
+
     fn run(&mut self) {
         loop {
             let due = self.interval().saturating_sub(self.last.elapsed());
@@ -178,20 +187,26 @@ impl Flusher {
     }
 
     fn finish_round(&mut self) {
-        let Some(round) = self.rounds.finish() else {
+        let Some(mut round) = self.rounds.finish() else {
             return;
         };
-        let checkpoint = round.checkpoint;
         let began = Instant::now();
+        let parts = std::mem::take(&mut round.parts);
         let result = match &self.given_up {
             Some(error) => Err(error.clone()),
-            None => self.keep(round.parts, checkpoint),
+            None => self.keep(parts, round.checkpoint),
         };
+        self.took = began.elapsed();
+        self.kept(round, result);
+    }
+
+    // A round was written, or was not: those whom it concerns are told.
+    fn kept(&mut self, round: Finished<Reply>, result: Result<(), FlushError>) {
+        let checkpoint = round.checkpoint;
         if let (None, Err(error)) = (&self.given_up, &result) {
             self.tell_given_up(error);
         }
         self.given_up = result.as_ref().err().cloned();
-        self.took = began.elapsed();
         if result.is_ok() {
             for (shard, generation, rows) in round.takes {
                 if let Some(slot) = self.engine.slots.get(shard) {
@@ -236,11 +251,17 @@ impl Flusher {
         let began = Instant::now();
         let rows = parts.iter().map(|part| part.dirty.rows()).sum();
         cluster.commit(&self.engine, parts)?;
+        self.committed(rows, checkpoint, began);
+        Ok(())
+    }
+
+    fn committed(&mut self, rows: usize, checkpoint: Option<u64>, began: Instant) {
         self.checkpoint = self.checkpoint.max(checkpoint.unwrap_or(0));
         let figures = &self.engine.figures;
         figures.flush_state(FlushState::Running);
-        figures.flushed(rows, self.checkpoint, began.elapsed());
-        Ok(())
+        let cluster = self.engine.keeping.cluster();
+        let upto = cluster.map_or(self.checkpoint, |one| one.decided_upto(self.checkpoint));
+        figures.flushed(rows, upto, began.elapsed());
     }
 
     // Writes all rows, then moves the checkpoint on. Comes back only when all is written, or when the engine stops.

@@ -27,6 +27,7 @@ mod names;
 
 mod chain;
 mod cluster;
+mod note;
 
 mod query;
 mod upkeep;
@@ -47,10 +48,13 @@ mod recovery;
 mod retry;
 mod runtime;
 mod submit;
+mod sync;
 mod watched;
 
 pub use chain::ChainError;
-pub use cluster::{HandedOver, HandoverError, committed_mark, hand_over};
+pub use cluster::{
+    Answered, Asking, HandedOver, HandoverError, JoinError, committed_mark, hand_over,
+};
 pub use commit::OnPoison;
 pub use config::{
     Config, ConfigError, ConfigErrors, CqlConfig, KEYS, Key, Kind, NetworkConfig, Origin,
@@ -74,7 +78,8 @@ pub use recovery::{LostEnd, RecoveryError, StartReport};
 pub use registry::RegistryError;
 pub use retry::{Retried, RetryAllError};
 pub use runtime::{
-    Flushed, Halt, Handle, Runtime, Said, StartError, Stepped, SteppedParts, Stream, Taken,
+    Flushed, Halt, Handle, Runtime, Said, StartError, Stepped, SteppedNode, SteppedParts,
+    SteppedRows, Stream, Taken,
 };
 pub use submit::{SubmitError, Submitted, submit};
 pub use upkeep::RetentionError;

@@ -1,6 +1,7 @@
 //! Which shard a store belongs to, and what of a shard is seen from outside.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -31,11 +32,35 @@ pub(crate) struct Slot {
     in_flight: AtomicUsize,
 }
 
-#[derive(Debug)]
+/// Lets a shard turn to a message, in the thread that brings it.
+pub(crate) type InHand = Box<dyn Fn(ShardMessage) -> Result<(), Down> + Send + Sync>;
+
 enum Standing {
     Starting,
     Running(ActorRef<ShardMessage>),
+    /// No actor hosts it: whoever steps the engine does.
+    InHand(InHand),
     Parked,
+}
+
+impl Standing {
+    fn send(&self, message: ShardMessage) -> Result<(), Down> {
+        match self {
+            Self::Running(actor) => actor.cast(message).map_err(|_| Down),
+            Self::InHand(shard) => shard(message),
+            Self::Starting | Self::Parked => Err(Down),
+        }
+    }
+}
+
+impl fmt::Debug for Standing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Starting => "Starting",
+            Self::Running(_) | Self::InHand(_) => "Running",
+            Self::Parked => "Parked",
+        })
+    }
 }
 
 /// Figures of a shard: `counters` as of its last frame, the others as of its last flush.
@@ -71,14 +96,14 @@ impl Slot {
     }
 
     pub(crate) fn send(&self, message: ShardMessage) -> Result<(), Down> {
-        match &*self.actor.read() {
-            Standing::Running(actor) => actor.cast(message).map_err(|_| Down),
-            Standing::Starting | Standing::Parked => Err(Down),
-        }
+        self.actor.read().send(message)
     }
 
     pub(crate) fn is_running(&self) -> bool {
-        matches!(&*self.actor.read(), Standing::Running(_))
+        matches!(
+            &*self.actor.read(),
+            Standing::Running(_) | Standing::InHand(_)
+        )
     }
 
     pub(crate) fn is_parked(&self) -> bool {
@@ -89,23 +114,30 @@ impl Slot {
     pub(crate) fn release(&self, which: &Which) -> Option<oneshot::Receiver<()>> {
         // No new actor may come between the look and the note.
         let standing = self.actor.write();
-        if let Standing::Running(actor) = &*standing {
-            let (message, done) = release(which.clone());
-            if actor.cast(message).is_ok() {
-                return Some(done);
-            }
+        let (message, done) = release(which.clone());
+        if standing.send(message).is_ok() {
+            return Some(done);
         }
         self.missed.lock().push(which.clone());
         None
     }
 
     pub(crate) fn run(&self, actor: ActorRef<ShardMessage>) {
+        self.stand(Standing::Running(actor));
+    }
+
+    /// Runs without an actor.
+    pub(crate) fn run_in_hand(&self, shard: InHand) {
+        self.stand(Standing::InHand(shard));
+    }
+
+    fn stand(&self, now: Standing) {
         let mut standing = self.actor.write();
         for which in self.missed.lock().drain(..) {
             // One that has fallen already starts again, and is told again by whoever waits for it.
-            let _fell = actor.cast(release(which).0);
+            let _fell = now.send(release(which).0);
         }
-        *standing = Standing::Running(actor);
+        *standing = now;
         drop(standing);
         self.gate.pause(false);
     }

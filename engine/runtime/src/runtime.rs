@@ -43,7 +43,9 @@ use crate::upkeep::{RetentionError, Upkeep, retain_before};
 
 use opened::{Opened, joined, members, shared};
 
-pub use stepped::{Flushed, Halt, Said, Stepped, SteppedParts, Stream, Taken};
+pub use stepped::{
+    Flushed, Halt, Said, Stepped, SteppedNode, SteppedParts, SteppedRows, Stream, Taken,
+};
 
 /// Longest wait of a question for the flush before it.
 const QUERY_FLUSH: Duration = Duration::from_secs(30);

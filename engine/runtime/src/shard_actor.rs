@@ -1,5 +1,6 @@
 //! A shard as an actor: gives each message to the core, and what the core says to the journal. There are no rules here.
 
+mod defer;
 mod foresee;
 mod greet;
 mod leave;
@@ -23,6 +24,7 @@ use till_storage::rebuild::{FactRows, panic_text};
 use tokio::sync::oneshot;
 
 use crate::admission::Permit;
+use crate::cluster::Undecided;
 use crate::commit::{Companion, FrameDone};
 use crate::engine::Engine;
 use crate::fall::{Fall, Suspect};
@@ -71,6 +73,11 @@ pub(crate) enum ShardMessage {
         key: QuarantineKey,
         original: Box<Record>,
         reply: oneshot::Sender<Result<oneshot::Receiver<()>, RetryError>>,
+    },
+    /// So many frames that were journalled undecided are in commits now: if there are no others, frames are decided again.
+    Decide {
+        decided: u64,
+        reply: oneshot::Sender<bool>,
     },
     /// Records of another journal that are in no commit.
     Adopt {
@@ -253,6 +260,10 @@ impl ShardState {
                 original,
                 reply,
             } => self.retry(key, &original, reply),
+            ShardMessage::Decide { decided, reply } => {
+                self.decide_again(decided, reply);
+                Ok(())
+            }
             ShardMessage::Adopt { records, reply } => self.adopt(&records, reply),
             #[cfg(test)]
             ShardMessage::Strike(until) => {
@@ -312,7 +323,7 @@ impl ShardState {
                 refusals,
                 duplicates,
             }) => {
-                session.in_step();
+                session.in_step(upto);
                 let refused = u32::try_from(refusals.len()).unwrap_or(u32::MAX);
                 let kept = record.head.count.saturating_sub(duplicates);
                 let done = FrameDone {
@@ -442,7 +453,9 @@ impl ShardState {
     // Devices wait while too many rows do.
     fn hold_back(&self) {
         let waiting = self.shard.dirty_rows() + self.slot.rows_waiting();
-        let is_full = waiting > self.slot.dirty_rows_max || self.engine.is_behind();
+        let is_full = waiting > self.slot.dirty_rows_max
+            || self.engine.is_behind()
+            || self.undecided().is_some_and(Undecided::is_closing);
         self.slot.gate.pause(is_full);
     }
 

@@ -3,15 +3,15 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use rustls::crypto::aws_lc_rs;
 use thiserror::Error;
 use till_storage::cluster::{ChainId, NodeId, SharedStore, slot_of};
+use till_storage::disk::StdDisk;
 use till_storage::journal::Cut;
 use till_storage::rebuild::store_of;
 use till_storage::views::StoreError;
 
 use crate::chain::{ChainError, chain_of};
-use crate::cluster::{HandoverError, committed_mark, hand_over};
+use crate::cluster::{HandoverError, committed_mark, hand_over, new_life};
 use crate::offline::{Look, OfflineError};
 
 /// What was handed over.
@@ -81,7 +81,7 @@ pub fn submit(store: &dyn SharedStore, dir: &Path) -> Result<Submitted, SubmitEr
     same_chain(store, &dir)?;
     let journal = look.journal();
     let committed = committed_mark(&dir);
-    let from = random_id()?;
+    let from = new_life().map_err(|_| SubmitError::Random)?;
     let mut slots = BTreeSet::new();
     let mut records = journal
         .records(committed.max(journal.start()))
@@ -117,7 +117,7 @@ fn data_dir(dir: &Path) -> Result<PathBuf, SubmitError> {
 }
 
 fn same_chain(store: &dyn SharedStore, dir: &Path) -> Result<(), SubmitError> {
-    let Some(of_folder) = chain_of(dir)? else {
+    let Some(of_folder) = chain_of(&StdDisk, dir)? else {
         return Err(SubmitError::Unnamed(dir.to_path_buf()));
     };
     let key = store.known_chain_key()?;
@@ -125,11 +125,4 @@ fn same_chain(store: &dyn SharedStore, dir: &Path) -> Result<(), SubmitError> {
         Some(of_store) if of_store == of_folder => Ok(()),
         Some(_) | None => Err(SubmitError::Other(dir.to_path_buf())),
     }
-}
-
-fn random_id() -> Result<NodeId, SubmitError> {
-    let mut bytes = [0_u8; 16];
-    let random = aws_lc_rs::default_provider().secure_random.fill(&mut bytes);
-    random.map_err(|_| SubmitError::Random)?;
-    Ok(NodeId::from_bytes(bytes))
 }

@@ -6,10 +6,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::Mutex;
 use tokio::sync::oneshot;
+
+use crate::sync::{AtomicU64, Mutex, Ordering};
 
 /// What a stream has taken, as a mark. Of one stream: nobody else moves it.
 #[derive(Debug, Default)]
@@ -91,7 +91,7 @@ impl Drop for Turn {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(feature = "shuttle")))]
 mod tests {
     use super::*;
 

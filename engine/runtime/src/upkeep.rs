@@ -159,7 +159,10 @@ pub(crate) fn retain_before(
 
 /// Drops the segments of one of several engines whose every record is committed: they are facts of the shared store, and
 /// nothing has to stand in for them here. How long facts stay is for that store to say.
-fn drop_committed(engine: &Engine, cluster: &Cluster) -> Result<Option<Lsn>, RetentionError> {
+pub(crate) fn drop_committed(
+    engine: &Engine,
+    cluster: &Cluster,
+) -> Result<Option<Lsn>, RetentionError> {
     let _alone = engine.retention.lock();
     let marked = cluster.marked();
     let segments = engine.journal.segments();

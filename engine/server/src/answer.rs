@@ -166,6 +166,16 @@ mod tests {
         parts: Cell<u32>,
     }
 
+    fn fresh() -> Freshness {
+        Freshness {
+            applied_lsn: 1,
+            journal_lsn: 1,
+            as_of: String::new(),
+            facts_from_lsn: 0,
+            incomplete_hours: Vec::new(),
+        }
+    }
+
     impl Knows for Chain {
         fn ask(&self, query: &Query) -> Result<Reply, String> {
             self.waits.set(self.waits.get() + 1);
@@ -174,19 +184,12 @@ mod tests {
                 currency: "USD".to_owned(),
                 time_zone: "UTC".to_owned(),
                 registered_at: String::new(),
-                training: Sums {
-                    transactions: 0,
-                    lines: 0,
-                    quantity: String::new(),
-                    net_minor: 0,
-                    discount_minor: 0,
-                    tax_minor: 0,
-                },
+                training: Sums::from(&till_core::Totals::default()),
             };
             match query {
                 Query::Stores(_) => Ok(Reply::Stores(Rows {
                     rows: (1..=300).map(store).collect(),
-                    freshness: Freshness::default(),
+                    freshness: fresh(),
                 })),
                 other => self.ask_again(other),
             }
@@ -196,7 +199,7 @@ mod tests {
             self.parts.set(self.parts.get() + 1);
             Ok(Reply::Terminal(Rows {
                 rows: Vec::new(),
-                freshness: Freshness::default(),
+                freshness: fresh(),
             }))
         }
     }

@@ -83,7 +83,7 @@ impl Ledger {
             if prefix.proves(entry) {
                 self.owners.add_record(at, &head);
             }
-            let Some((first, last)) = range_of(&head) else {
+            let Some((first, last)) = range_of(&head).or_else(|| received(&head)) else {
                 continue;
             };
             if prefix.proves(entry) {
@@ -198,7 +198,16 @@ pub fn range_of(head: &RecordHead) -> Option<(u64, u64)> {
         head.kind,
         RecordKind::Batch | RecordKind::Tombstones | RecordKind::Duplicates
     );
+    fresh(head).filter(|_| carries)
+}
+
+// Those of a frame that is not decided: it was acknowledged, and takes effect with another record.
+fn received(head: &RecordHead) -> Option<(u64, u64)> {
+    fresh(head).filter(|_| head.kind == RecordKind::Received)
+}
+
+fn fresh(head: &RecordHead) -> Option<(u64, u64)> {
     let first = head.first_seq.checked_add(u64::from(head.skip))?;
     let last = head.first_seq.checked_add(u64::from(head.count))?;
-    (carries && first < last).then(|| (first, last - 1))
+    (first < last).then(|| (first, last - 1))
 }

@@ -67,6 +67,24 @@ situations! {
     RotFound = "a flipped bit was found";
     CutFound = "a truncated segment was found";
     LostEnd = "a journal had lost its end";
+    RoundShared = "a round was committed into a shared store";
+    TakenOver = "a slot was taken from an engine that was counted as dead";
+    Fenced = "a conditional write found that another was there before it";
+    LateAfterNext = "a write of an earlier owner arrived after the next one began";
+    ShareAnswerLost = "a change of the shared store was made and its answer lost";
+    HandedOver = "records without a commit were handed over";
+    TakenIn = "records of another journal were taken in";
+    Stuck = "records of another journal could not be taken in";
+    GreetingRefused = "an engine greeted nobody, as it was not sure of its slot";
+    Redirected = "a device was sent to another engine";
+    MovedAway = "a device was told in mid-session that its store had left";
+    CutOff = "an engine did not reach the shared store";
+    Frozen = "an engine's process stood still";
+    DiskGone = "an engine was lost with its disk";
+    Drained = "an engine gave its slots up and stopped";
+    EndedAtCommit = "a process ended between a commit and its rows";
+    Deferred = "frames were journalled undecided";
+    CommittedDropped = "segments that the shared store holds were dropped";
 }
 
 /// How often each was met.

@@ -83,6 +83,15 @@ impl WorldDisk {
         }
     }
 
+    /// Another disk in its place, which has the same faults.
+    pub(crate) fn replaced(&self, rng: Rng) -> Self {
+        let counts = self.counts();
+        let faults = self.lock().faults;
+        let new = Self::new(rng, faults);
+        new.lock().counts = counts;
+        new
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
     }

@@ -14,6 +14,7 @@ mod plan;
 mod report;
 mod rng;
 mod rows;
+mod shared;
 mod trade;
 mod world;
 

@@ -41,6 +41,20 @@ pub const MISTAKES: &[Mistake] = &[
     mistake("trim-early", 64),
     mistake("send-before-sync", 64),
     mistake("renumber-drops-one", 64),
+    mistake("ignore-fence", 64),
+    mistake("trust-unknown", 64),
+    mistake("commit-again", 64),
+    mistake("serve-without-rows", 64),
+    mistake("no-lease", 64),
+    mistake("stale-greeting", 64),
+    mistake("told-before-commit", 64),
+    mistake("drop-backlog", 64),
+    mistake("mark-ahead", 64),
+    mistake("taken-away-early", 64),
+    mistake("adopt-known", 64),
+    mistake("keep-what-left", 2_000),
+    mistake("remember-what-left", 64),
+    mistake("tell-who-left", 2_000),
 ];
 
 /// Whether the world of this thread makes a mistake.

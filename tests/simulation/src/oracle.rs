@@ -13,7 +13,7 @@ use till_core::Record;
 pub(crate) use fold::{Model, compare, same_rows};
 
 use crate::trade::{Act, Truth};
-use read::{Fate, outcome_of, read};
+use read::{Fate, outcome_of, read, told};
 
 /// A promise that was broken.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -67,6 +67,10 @@ pub(crate) struct Oracle {
     applied: Vec<u32>,
     /// The disk has lied: what was acknowledged may be gone.
     pub(crate) is_excused: bool,
+    /// Several engines share a store: what counts is what is committed there.
+    pub(crate) is_clustered: bool,
+    /// The engines and disks in whose journals an event lies.
+    journals: HashMap<usize, Vec<(usize, u64)>>,
     pub(crate) error: Option<Violation>,
 }
 
@@ -136,6 +140,54 @@ impl Oracle {
         }
         self.in_sequence(&entry);
         self.log.push(entry);
+    }
+
+    /// A record is durable in the journal of one of several engines.
+    pub(crate) fn journalled(&mut self, journal: (usize, u64), record: &Record) {
+        for truth in self.truths_of(record) {
+            let journals = self.journals.entry(truth).or_default();
+            if !journals.contains(&journal) {
+                journals.push(journal);
+            }
+        }
+    }
+
+    // The events of a record, as far as somebody knows them.
+    fn truths_of(&self, record: &Record) -> Vec<usize> {
+        let head = &record.head;
+        let events = told(record);
+        let decided = events.iter().filter(|(index, _)| *index >= head.skip);
+        decided
+            .filter_map(|(_, event)| self.by_key.get(&(head.terminal, event.at)).copied())
+            .collect()
+    }
+
+    /// Records that waited for the owner of their slot were taken away: each of their events is committed.
+    pub(crate) fn taken_away(&mut self, records: &[Record]) {
+        for record in records {
+            let lost = self.truths_of(record);
+            let lost = lost.into_iter().find(|truth| self.settled[*truth] == 0);
+            if let Some(truth) = lost {
+                let what = format!("event {truth} was handed over, and taken away uncommitted");
+                self.fail("HND-1", what);
+            }
+        }
+    }
+
+    /// What lies in a journal whose disk was not lost is committed, or waits with a reason.
+    pub(crate) fn all_handed_over(&mut self, disks: &[u64], stuck: &[Record]) {
+        let waits: Vec<usize> = stuck.iter().flat_map(|one| self.truths_of(one)).collect();
+        let left = self.journals.iter().filter(|(truth, journals)| {
+            let is_kept = |(node, disk): &(usize, u64)| disks.get(*node) == Some(disk);
+            self.settled[**truth] == 0 && journals.iter().any(is_kept) && !waits.contains(truth)
+        });
+        if let Some(truth) = left.map(|(truth, _)| *truth).min() {
+            let what = format!(
+                "event {truth} ({:?}) is in a journal and in no commit; {:?}",
+                self.truths[truth], self.known[truth]
+            );
+            self.fail("HND-1", what);
+        }
     }
 
     fn decided(&mut self, entry: &Entry, seq: u64, fate: Fate, truth: Option<usize>) {
@@ -241,7 +293,9 @@ impl Oracle {
     /// A device says of an event that the engine has it, or that it is a dead letter, and forgets it.
     pub(crate) fn done_with(&mut self, truth: usize) {
         self.known[truth].is_acked = true;
-        let is_there = self.settled[truth] > 0 || self.known[truth].is_buried;
+        let is_there = self.settled[truth] > 0
+            || self.known[truth].is_buried
+            || self.journals.contains_key(&truth);
         if !is_there && !self.is_excused {
             self.fail(
                 "ACK-1",

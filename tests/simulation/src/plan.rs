@@ -3,6 +3,7 @@
 use crate::disk::DiskFaults;
 use crate::rng::Rng;
 use crate::rows::RowFaults;
+use crate::shared::ShareFaults;
 use crate::trade::Mix;
 
 pub(crate) const MS: u64 = 1_000;
@@ -34,8 +35,29 @@ pub(crate) struct Plan {
     pub(crate) till: TillFaults,
     /// Segments leave when their records were received so long ago.
     pub(crate) retention: Option<u64>,
+    /// Engines that share a store; `None` for one that is alone.
+    pub(crate) cluster: Option<ClusterPlan>,
     /// Syncs may lie: what was acknowledged may be gone after a loss of power.
     pub(crate) lies: bool,
+}
+
+/// Several engines on one store.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ClusterPlan {
+    pub(crate) nodes: usize,
+    pub(crate) slots: u32,
+    pub(crate) lease: u64,
+    pub(crate) store: ShareFaults,
+    /// A call takes up to seconds, one way.
+    pub(crate) slow: u64,
+    /// Time between two days on which an engine does not reach the store; 0 for none. And so on.
+    pub(crate) cutoff_every: u64,
+    /// An engine's process stands still.
+    pub(crate) freeze_every: u64,
+    /// An engine is lost with its disk.
+    pub(crate) burn_every: u64,
+    /// Of the commits, in a million, those after which the process ends before their rows are written.
+    pub(crate) ends_after_commit: u64,
 }
 
 /// Of the network.
@@ -175,6 +197,29 @@ impl Dice {
         }
     }
 
+    fn cluster(&mut self) -> ClusterPlan {
+        ClusterPlan {
+            nodes: self.rng.index(3) + 2,
+            slots: u32::try_from(self.rng.within(8, 16)).unwrap_or(8),
+            lease: self.rng.within(3, 6) * SECOND,
+            store: ShareFaults {
+                fails: self.some(30_000),
+                answer_lost: self.some(30_000),
+                late: self.some(15_000),
+                stale: self.some(50_000),
+            },
+            slow: self.some(20_000),
+            cutoff_every: self.every(1, 5),
+            freeze_every: self.every(1, 4),
+            burn_every: if self.rng.one_in(2) {
+                self.every(1, 2)
+            } else {
+                0
+            },
+            ends_after_commit: self.some(60_000),
+        }
+    }
+
     fn mix(&mut self) -> Mix {
         Mix {
             counts: self.some(120),
@@ -189,8 +234,61 @@ impl Dice {
     }
 }
 
+/// Of so many worlds one has several engines.
+const CLUSTERED_ONE_IN: u64 = 3;
+
 impl Plan {
+    /// The world of a seed.
     pub(crate) fn of(seed: u64) -> Self {
+        if seed % CLUSTERED_ONE_IN == CLUSTERED_ONE_IN - 1 {
+            return Self::clustered(seed);
+        }
+        Self::alone(seed)
+    }
+
+    // Several engines: none of their disks lies, and time is short, as they look at each other all the time.
+    fn clustered(seed: u64) -> Self {
+        let mut rng = Rng::new(seed ^ 0x5eed_c1a5);
+        let calm_at = rng.within(20, 100) * SECOND;
+        let mut dice = Dice { rng, calm_at };
+        let cluster = dice.cluster();
+        let mut disk = dice.disk(false);
+        // Each engine has a disk of its own.
+        disk.sync_fails /= 3;
+        disk.short_write /= 3;
+        let mut node = dice.node();
+        node.orderly *= 2;
+        // An image that is put back, while what its device has sent since waits at an engine that is down, makes events count
+        // twice: nobody who is there knows that they were sent.
+        let till = TillFaults {
+            restore_every: 0,
+            ..dice.till()
+        };
+        Self {
+            net: dice.net(),
+            disk,
+            rows: RowFaults::default(),
+            node,
+            till,
+            mix: dice.mix(),
+            retention: None,
+            reserve_bytes: dice.one_of(0, 8_192),
+            actors_max: dice.one_of(12, 4_096),
+            recent_bytes: dice.one_of(64, 1 << 14),
+            stores: dice.rng.within(2, 6),
+            devices: dice.rng.within(3, 7),
+            shards: u16::try_from(dice.rng.within(1, 2)).unwrap_or(1),
+            pace: calm_at / dice.rng.within(15, 60),
+            segment_bytes: 4_096 << dice.rng.below(3),
+            permits: u32::try_from(dice.rng.within(3, 24)).unwrap_or(3),
+            flush_every: dice.rng.within(200 * MS, 3 * SECOND),
+            calm_at,
+            cluster: Some(cluster),
+            lies: false,
+        }
+    }
+
+    fn alone(seed: u64) -> Self {
         let mut rng = Rng::new(seed ^ 0x7165_1a2b);
         let lies = rng.one_in(12);
         let long = rng.one_in(4);
@@ -221,6 +319,7 @@ impl Plan {
             permits: u32::try_from(dice.rng.within(3, 24)).unwrap_or(3),
             flush_every: dice.rng.within(50 * MS, 4 * SECOND),
             calm_at,
+            cluster: None,
             lies,
         }
     }

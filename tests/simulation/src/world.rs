@@ -4,6 +4,7 @@
 //! again.
 
 mod faults;
+mod member;
 mod node;
 mod tills;
 mod wire;
@@ -16,6 +17,7 @@ use crate::oracle::{Oracle, Violation};
 use crate::plan::{MS, Plan, SECOND};
 use crate::rng::Rng;
 
+use member::{Member, Shared};
 use node::Node;
 use tills::Till;
 use wire::Conn;
@@ -48,25 +50,40 @@ enum Event {
     GoneAtTill(u64),
     /// A connection is cut.
     Cut(u64),
-    /// The journal's turn.
-    Commit,
+    /// The journal's turn, at an engine.
+    Commit(usize),
     /// A flush begins.
-    Flush,
+    Flush(usize),
     /// Rows are written.
-    Write,
+    Write(usize),
     /// Indexes and retention.
-    Upkeep,
+    Upkeep(usize),
     /// The engine's process ends.
-    Crash,
+    Crash(usize),
     /// It starts again.
-    Start,
+    Start(usize),
     /// A shard fails.
-    Fall,
+    Fall(usize),
     /// The engine's clock leaps.
-    Leap,
+    Leap(usize),
     /// The disk has no room, or has room again.
-    Fill,
-    Free,
+    Fill(usize),
+    Free(usize),
+    /// Of an engine among others: its clock's turn, that of what is handed over, a call to the shared store that takes effect,
+    /// and its answer.
+    Clock(usize),
+    Tend(usize),
+    Ask(usize, u64),
+    Hear(usize, u64),
+    /// A change of the shared store comes late.
+    Late(u64),
+    /// An engine does not reach the shared store for a while.
+    Cutoff(usize),
+    Reach(usize),
+    /// An engine's process stands still for a while.
+    Freeze(usize),
+    /// An engine is lost with its disk.
+    Burn(usize),
     /// Some tills do not reach the engine for a while.
     Part,
     Heal,
@@ -112,7 +129,9 @@ struct World {
     tills: Vec<Till>,
     conns: BTreeMap<u64, Conn>,
     next_conn: u64,
-    node: Node,
+    nodes: Vec<Node>,
+    /// What the engines of a cluster share.
+    shared: Option<Shared>,
     oracle: Oracle,
     coverage: Coverage,
     faults: BTreeMap<&'static str, u64>,
@@ -137,11 +156,20 @@ impl World {
     fn new(seed: u64) -> Self {
         let plan = Plan::of(seed);
         let mut rng = Rng::new(seed);
-        let node = Node::new(&plan, &mut rng);
+        let nodes = plan.cluster.map_or(1, |cluster| cluster.nodes);
+        let nodes = (0..nodes).map(|_| Node::new(&plan, &mut rng));
+        let mut nodes: Vec<Node> = nodes.collect();
+        let shared = plan.cluster.map(|cluster| Shared::new(&cluster, &mut rng));
+        if let Some(shared) = &shared {
+            for (number, node) in nodes.iter_mut().enumerate() {
+                node.member = Some(Member::new(number, &shared.store, &mut rng));
+            }
+        }
         let tills = (0..plan.devices).filter_map(|number| Till::new(number, &plan, &mut rng));
         let tills = tills.collect();
         let mut oracle = Oracle::default();
         oracle.is_excused = plan.lies;
+        oracle.is_clustered = plan.cluster.is_some();
         Self {
             rng,
             now: 0,
@@ -150,7 +178,8 @@ impl World {
             tills,
             conns: BTreeMap::new(),
             next_conn: 1,
-            node,
+            nodes,
+            shared,
             oracle,
             coverage: Coverage::default(),
             faults: BTreeMap::new(),
@@ -192,7 +221,37 @@ impl World {
             .fail("LIV-1", "nothing happens any more".to_owned());
     }
 
+    // An event of an engine that stands still waits for it.
     fn step(&mut self, event: Event) {
+        if let Some(n) = self.engine_of(event) {
+            let until = self.nodes[n].frozen_until;
+            if until > self.now {
+                return self.at(until, event);
+            }
+            if self.shared.is_some() {
+                self.tell_time(n);
+            }
+        }
+        self.take_place(event);
+    }
+
+    fn engine_of(&self, event: Event) -> Option<usize> {
+        match event {
+            Event::Commit(n)
+            | Event::Flush(n)
+            | Event::Upkeep(n)
+            | Event::Fall(n)
+            | Event::Clock(n)
+            | Event::Tend(n)
+            | Event::Hear(n, _) => Some(n),
+            Event::In(conn) | Event::GoneAtEngine(conn) => {
+                self.conns.get(&conn).map(|conn| conn.node)
+            }
+            _ => None,
+        }
+    }
+
+    fn take_place(&mut self, event: Event) {
         match event {
             Event::Happen(till) => self.happen(till),
             Event::Sync(till) => self.sync_till(till),
@@ -203,16 +262,25 @@ impl World {
             Event::GoneAtEngine(conn) => self.gone_at_engine(conn),
             Event::GoneAtTill(conn) => self.gone_at_till(conn),
             Event::Cut(conn) => self.cut(conn),
-            Event::Commit => self.commit(),
-            Event::Flush => self.flush(),
-            Event::Write => self.write_rows(),
-            Event::Upkeep => self.upkeep(),
-            Event::Crash => self.crash(),
-            Event::Start => self.start(),
-            Event::Fall => self.fall(),
-            Event::Leap => self.leap(),
-            Event::Fill => self.fill(),
-            Event::Free => self.free(),
+            Event::Commit(n) => self.commit(n),
+            Event::Flush(n) => self.flush(n),
+            Event::Write(n) => self.write_rows(n),
+            Event::Upkeep(n) => self.upkeep(n),
+            Event::Crash(n) => self.crash(n),
+            Event::Start(n) => self.start(n),
+            Event::Fall(n) => self.fall(n),
+            Event::Leap(n) => self.leap(n),
+            Event::Fill(n) => self.fill(n),
+            Event::Free(n) => self.free(n),
+            Event::Clock(n) => self.clock(n),
+            Event::Tend(n) => self.tend(n),
+            Event::Ask(n, call) => self.ask(n, call),
+            Event::Hear(n, call) => self.hear_store(n, call),
+            Event::Late(write) => self.late(write),
+            Event::Cutoff(n) => self.cut_off(n),
+            Event::Reach(n) => self.reach(n),
+            Event::Freeze(n) => self.freeze(n),
+            Event::Burn(n) => self.burn(n),
             Event::Part => self.part(),
             Event::Heal => self.heal(),
             Event::TillCrash(till) => self.till_crash(till),
@@ -263,7 +331,14 @@ impl World {
     // From here on every device is to reach the engine, and every event its rows.
     fn calm(&mut self) {
         self.is_calm = true;
-        self.node.calm();
+        for n in 0..self.nodes.len() {
+            self.nodes[n].calm();
+            self.nodes[n].frozen_until = 0;
+            self.reach(n);
+        }
+        if let Some(shared) = &self.shared {
+            shared.store.calm();
+        }
         self.heal();
         let conns: Vec<u64> = self.conns.keys().copied().collect();
         for conn in conns {
@@ -277,7 +352,10 @@ impl World {
             self.after(2 * SECOND, Event::Connect(till));
         }
         // One last loss of power: what was acknowledged must outlive it.
-        self.after(SECOND, Event::Crash);
+        for n in 0..self.nodes.len() {
+            let turn = u64::try_from(n).unwrap_or(0);
+            self.after((1 + 3 * turn) * SECOND, Event::Crash(n));
+        }
         self.after(10 * SECOND, Event::Look);
     }
 
@@ -289,14 +367,18 @@ impl World {
         }
         if self.now > self.plan.calm_at + PATIENCE {
             let waiting: Vec<String> = self.tills.iter().filter_map(Till::waits_for).collect();
-            let engine = self.node.words();
-            let what = format!("not settled after {PATIENCE} us: {waiting:?}, {engine}");
+            let engines: Vec<String> = self.nodes.iter().map(Node::words).collect();
+            let shared = self.shared.as_ref().map(Shared::words);
+            let what =
+                format!("not settled after {PATIENCE} us: {waiting:?}, {engines:?}, {shared:?}");
             self.oracle.fail("LIV-1", what);
             return;
         }
         self.after(5 * SECOND, Event::Look);
-        if self.node.engine.is_some() {
-            self.want_flush(10 * MS);
+        for n in 0..self.nodes.len() {
+            if self.nodes[n].engine.is_some() {
+                self.want_flush(n, 10 * MS);
+            }
         }
     }
 
@@ -308,7 +390,7 @@ impl World {
             simulated_us: self.now,
             happened: u64::try_from(self.oracle.truths.len()).unwrap_or(0),
             steps: self.steps,
-            crashes: self.node.crashes,
+            crashes: self.nodes.iter().map(|node| node.crashes).sum(),
             violation: self.oracle.error.take(),
             faults: self.faults,
             coverage: self.coverage,

@@ -422,7 +422,7 @@ impl Shard {
     }
 }
 
-fn head(session: SessionKey, span: Span, now: Timestamp, mark: u64) -> RecordHead {
+pub(super) fn head(session: SessionKey, span: Span, now: Timestamp, mark: u64) -> RecordHead {
     RecordHead {
         kind: RecordKind::Batch,
         family: span.family,

@@ -121,7 +121,7 @@ impl Shard {
                 let is_here = self.actors.stores.contains_key(&number);
                 wants.stores.extend(store.filter(|_| !is_here));
             }
-            RecordKind::SkuAlias | RecordKind::BaseRow => {}
+            RecordKind::SkuAlias | RecordKind::BaseRow | RecordKind::Received => {}
         }
     }
 

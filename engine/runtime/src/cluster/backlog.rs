@@ -8,30 +8,33 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam::channel::Receiver;
 use thiserror::Error;
 use till_core::Record;
-use till_protocol::id::StoreId;
 use till_storage::cluster::{Handover, NodeId, SharedStore, slot_of};
+use till_storage::disk::Disk;
 use till_storage::journal::{Journal, Lsn, ReadError};
 use till_storage::rebuild::store_of;
 use till_storage::views::StoreError;
 
 use super::Cluster;
 use super::owners::Tenure;
+use super::undecided::Deciding;
 use crate::engine::Engine;
+use crate::flush::FlushError;
+use crate::note;
 use crate::shard_actor::adopt;
 
 /// Bytes of payload that are handed over in one piece.
 const PIECE_BYTES: usize = 1 << 20;
 /// Time between two looks for what waits.
-const LOOK: Duration = Duration::from_millis(500);
+pub(super) const LOOK: Duration = Duration::from_millis(500);
 /// Bytes of records that are taken in between two commits.
 const TAKEN_BYTES: usize = 16 << 20;
 /// Time that a commit of what was taken in gets; it is taken in again if that is over.
-const COMMITTED_WITHIN: Duration = Duration::from_secs(30);
+pub(super) const COMMITTED_WITHIN: Duration = Duration::from_secs(30);
 /// Time after which what could not be taken in is tried again.
 const AGAIN: Duration = Duration::from_secs(30);
 /// The file that says up to where a journal is committed.
@@ -88,7 +91,7 @@ pub fn hand_over(
         records_done += 1;
         let (bytes, piece) = pieces.entry(slot).or_default();
         *bytes += record.payload.len();
-        piece.push(record);
+        piece.push(record.decidable());
         if *bytes >= PIECE_BYTES {
             *bytes = 0;
             let records = std::mem::take(piece);
@@ -120,32 +123,40 @@ fn put(
 
 /// Where the journal of a data folder is committed up to; its start where nothing says so.
 pub fn committed_mark(data_dir: &Path) -> Lsn {
-    let text = fs::read_to_string(data_dir.join(MARK)).unwrap_or_default();
+    marked(fs::read_to_string(data_dir.join(MARK)).ok())
+}
+
+fn marked(text: Option<String>) -> Lsn {
+    let text = text.unwrap_or_default();
     Lsn::new(text.trim().parse().unwrap_or(0))
 }
 
 /// Remembers where the journal is committed up to. Lost, it costs that more is handed over than need be.
 pub(super) struct Mark {
+    disk: Arc<dyn Disk>,
     path: PathBuf,
     written: u64,
 }
 
 impl Mark {
-    pub(super) fn of(data_dir: &Path) -> Self {
+    pub(super) fn of(disk: Arc<dyn Disk>, data_dir: &Path) -> Self {
         Self {
+            disk,
             path: data_dir.join(MARK),
             written: 0,
         }
+    }
+
+    /// What the last life has written.
+    pub(super) fn read(&self) -> Lsn {
+        marked(note::read(self.disk.as_ref(), &self.path).ok().flatten())
     }
 
     pub(super) fn write(&mut self, upto: u64) {
         if upto <= self.written {
             return;
         }
-        let new = self.path.with_extension("new");
-        let written =
-            fs::write(&new, format!("{upto}\n")).and_then(|()| fs::rename(&new, &self.path));
-        match written {
+        match note::write(self.disk.as_ref(), &self.path, &format!("{upto}\n")) {
             Ok(()) => self.written = upto,
             Err(error) => tracing::debug!(%error, "the mark of what is committed was not written"),
         }
@@ -155,42 +166,68 @@ impl Mark {
 impl Cluster {
     /// Hands over what the journal had at the start of this life and no commit has, then takes in what others hand over,
     /// until told to stop.
-    pub(super) fn tend(&self, engine: &Arc<Engine>, range: (Lsn, Lsn), stopped: &Receiver<()>) {
-        let mut left = Some((range, self.numbers()));
-        let mut mark = Mark::of(&engine.config.data_dir);
-        let mut stuck = Stuck::new();
+    pub(super) fn tend(&self, engine: &Arc<Engine>, tender: &mut Tender, stopped: &Receiver<()>) {
         while stopped
             .recv_timeout(LOOK)
             .is_err_and(|error| error.is_timeout())
         {
-            if let Some((range, number)) = left {
-                match self.submit(&engine.journal, range, number, &|_, _, _| true) {
-                    Ok(0) => left = None,
-                    Ok(records) => {
-                        tracing::info!(
-                            records,
-                            "what the journal had and no commit has was handed over"
-                        );
-                        left = None;
-                    }
-                    Err(error) => {
-                        tracing::debug!(%error, "not handed over yet");
-                        continue;
-                    }
-                }
+            if let Some(taken) = self.tend_turn(engine, tender) {
+                let flushed = engine.flush.flush(COMMITTED_WITHIN);
+                self.taken_in(taken, flushed.map(|_| ()));
             }
-            self.write_mark(&mut mark);
-            if let Err(error) = self.take_in(engine, &mut stuck) {
-                tracing::debug!(%error, "what waits for this node was not taken in yet");
+            let decided = self.decide(engine, &mut tender.deciding);
+            if !decided.is_empty() {
+                let flushed = engine.flush.flush(COMMITTED_WITHIN);
+                self.decided(engine, &mut tender.deciding, decided, flushed.map(|_| ()));
             }
         }
-        if left.is_none() {
-            self.write_mark(&mut mark);
+        if tender.left.is_none() {
+            self.write_mark(&mut tender.mark);
+        }
+    }
+
+    /// One look: what was taken in, where that is anything. It is then committed, with
+    /// [`flush`](crate::flush::FlushDoor::flush), before [`Self::taken_in`].
+    pub(super) fn tend_turn(&self, engine: &Engine, tender: &mut Tender) -> Option<Taken> {
+        #[cfg(feature = "planted")]
+        if till_core::planted::is("drop-backlog") {
+            tender.left = None;
+        }
+        if let Some((range, number)) = tender.left {
+            match self.submit(&engine.journal, range, number, &|_, _, _| true) {
+                Ok(0) => tender.left = None,
+                Ok(records) => {
+                    tracing::info!(
+                        records,
+                        "what the journal had and no commit has was handed over"
+                    );
+                    tender.left = None;
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "not handed over yet");
+                    return None;
+                }
+            }
+        }
+        self.write_mark(&mut tender.mark);
+        match self.take_in(engine, &mut tender.stuck) {
+            Ok(taken) => Some(taken).filter(|taken| !taken.pieces.is_empty()),
+            Err(error) => {
+                tracing::debug!(%error, "what waits for this node was not taken in yet");
+                None
+            }
         }
     }
 
     fn write_mark(&self, mark: &mut Mark) {
-        mark.write(self.committed_upto());
+        let upto = self.committed_upto();
+        #[cfg(feature = "planted")]
+        let upto = if till_core::planted::is("mark-ahead") {
+            u64::MAX
+        } else {
+            upto
+        };
+        mark.write(upto);
         self.marked.store(mark.written, Ordering::Release);
     }
 
@@ -206,7 +243,7 @@ impl Cluster {
         journal: &Journal,
         (from, to): (Lsn, Lsn),
         number: u64,
-        wanted: &dyn Fn(u32, StoreId, u64) -> bool,
+        wanted: &dyn Fn(u32, &Record, u64) -> bool,
     ) -> Result<u64, HandoverError> {
         if from >= to {
             return Ok(0);
@@ -218,7 +255,7 @@ impl Cluster {
         };
         let passes = |item: &Result<(Lsn, Record), ReadError>| match item {
             Ok((lsn, record)) => store_of(&record.head)
-                .is_some_and(|store| wanted(slot_of(store, slots), store, lsn.get())),
+                .is_some_and(|store| wanted(slot_of(store, slots), record, lsn.get())),
             Err(_) => true,
         };
         let mut records = journal.records(from).take_while(within).filter(passes);
@@ -236,7 +273,7 @@ impl Cluster {
         let (slot, from, number) = piece;
         match self.store.handed_over(slot, from, number) {
             Err(damaged @ StoreError::Damaged { .. }) => {
-                if stuck.insert(piece, Instant::now()).is_none() {
+                if stuck.insert(piece, self.now()).is_none() {
                     tell_stuck(engine, piece, &damaged.to_string());
                 }
                 Ok(None)
@@ -246,14 +283,14 @@ impl Cluster {
     }
 
     // Takes in what waits for slots that this node has: pieces together, so that they are committed together.
-    fn take_in(&self, engine: &Engine, stuck: &mut Stuck) -> Result<(), StoreError> {
-        let mut bytes = 0;
-        let mut taken: Vec<(Tenure, NodeId, u64)> = Vec::new();
+    fn take_in(&self, engine: &Engine, stuck: &mut Stuck) -> Result<Taken, StoreError> {
+        let mut taken = Taken::default();
         let waiting = self.store.waiting()?;
         stuck.retain(|piece, _| waiting.contains(piece));
         for (slot, from, number) in waiting {
             let piece = (slot, from, number);
-            if stuck.get(&piece).is_some_and(|at| at.elapsed() < AGAIN) {
+            let tried = stuck.get(&piece);
+            if tried.is_some_and(|at| self.now().saturating_sub(*at) < AGAIN) {
                 continue;
             }
             let Some(tenure) = self.owners.tenure(slot) else {
@@ -264,42 +301,77 @@ impl Cluster {
             };
             let payloads = handover.records.iter().map(|one| one.payload.len());
             let size: usize = payloads.sum();
+            #[cfg(feature = "planted")]
+            if till_core::planted::is("taken-away-early") {
+                self.store.taken_in(slot, from, number)?;
+            }
             match adopt(engine, handover.records) {
                 Ok(()) => {
-                    taken.push((tenure, from, number));
-                    bytes += size;
+                    taken.pieces.push((tenure, from, number));
+                    taken.bytes += size;
                 }
                 Err(cause) => {
-                    if stuck.insert(piece, Instant::now()).is_none() {
+                    if stuck.insert(piece, self.now()).is_none() {
                         tell_stuck(engine, piece, &cause);
                     }
                 }
             }
-            if bytes >= TAKEN_BYTES {
+            if taken.bytes >= TAKEN_BYTES {
                 break;
             }
         }
-        if taken.is_empty() {
-            return Ok(());
-        }
-        if let Err(error) = engine.flush.flush(COMMITTED_WITHIN) {
+        Ok(taken)
+    }
+
+    /// What was taken in is committed, or was not.
+    pub(super) fn taken_in(&self, taken: Taken, flushed: Result<(), FlushError>) {
+        if let Err(error) = flushed {
             tracing::debug!(%error, "records that were handed over are not committed yet");
-            return Ok(());
+            return;
         }
-        let pieces = taken.len();
-        for (tenure, from, number) in taken {
+        let (pieces, bytes) = (taken.pieces.len(), taken.bytes);
+        for (tenure, from, number) in taken.pieces {
             // Under another ownership they would be in the journal alone.
-            if self.owners.tenure(tenure.slot) == Some(tenure) {
-                self.store.taken_in(tenure.slot, from, number)?;
+            if self.owners.tenure(tenure.slot) == Some(tenure)
+                && let Err(error) = self.store.taken_in(tenure.slot, from, number)
+            {
+                tracing::debug!(%error, "what was taken in is still in the shared store");
+                return;
             }
         }
         tracing::info!(pieces, bytes, "took in records of other journals");
-        Ok(())
     }
 }
 
+/// What looks after records that are in no commit.
+pub(crate) struct Tender {
+    /// What the journal had at the start and is not handed over yet, and the number of its first piece.
+    left: Option<((Lsn, Lsn), u64)>,
+    mark: Mark,
+    stuck: Stuck,
+    pub(super) deciding: Deciding,
+}
+
+impl Tender {
+    pub(super) fn new(cluster: &Cluster, range: (Lsn, Lsn), mark: Mark) -> Self {
+        Self {
+            left: Some((range, cluster.numbers())),
+            mark,
+            stuck: Stuck::new(),
+            deciding: Deciding::default(),
+        }
+    }
+}
+
+/// Pieces that were taken in together: under which ownership, whose, and their numbers.
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    pieces: Vec<(Tenure, NodeId, u64)>,
+    bytes: usize,
+}
+
 /// Pieces that cannot be taken in yet, by slot, node and number, and when that was tried last.
-type Stuck = BTreeMap<(u32, NodeId, u64), Instant>;
+type Stuck = BTreeMap<(u32, NodeId, u64), Duration>;
 
 fn tell_stuck(engine: &Engine, (slot, from, number): (u32, NodeId, u64), cause: &str) {
     tracing::warn!(slot, %from, number, cause, "records that were handed over wait in the shared store");

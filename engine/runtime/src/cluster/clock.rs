@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 
@@ -11,7 +11,7 @@ use super::Cluster;
 use super::work::Job;
 
 /// What is to be done again, and when.
-pub(crate) type Later = (Instant, Job);
+pub(crate) type Later = (Duration, Job);
 
 /// Starts the thread. It ends when nobody can give it anything any more, or with [`Job::Stop`].
 ///
@@ -29,26 +29,57 @@ pub(super) fn start(
 }
 
 fn run(cluster: &Cluster, inbox: &Receiver<Later>, tick: Duration) {
-    // By time, and among equals in the order in which they came.
-    let mut waiting: BTreeMap<(Instant, u64), Job> = BTreeMap::new();
-    let mut came = 0;
-    let mut next = Instant::now();
+    let mut clock = Clock::new(tick, cluster.now());
     loop {
-        let due = waiting.keys().next().map_or(next, |(at, _)| next.min(*at));
-        match inbox.recv_deadline(due) {
+        let pause = clock.due().saturating_sub(cluster.now());
+        match inbox.recv_timeout(pause) {
             Ok((_, Job::Stop)) | Err(RecvTimeoutError::Disconnected) => return,
-            Ok((at, job)) => {
-                came += 1;
-                waiting.insert((at, came), job);
-            }
+            Ok(later) => clock.take(later),
             Err(RecvTimeoutError::Timeout) => {}
         }
-        let now = Instant::now();
-        if now >= next {
-            next = now + tick;
+        clock.turn(cluster);
+    }
+}
+
+/// What comes up, and when.
+pub(super) struct Clock {
+    /// By time, and among equals in the order in which they came.
+    waiting: BTreeMap<(Duration, u64), Job>,
+    came: u64,
+    tick: Duration,
+    next: Duration,
+}
+
+impl Clock {
+    pub(super) const fn new(tick: Duration, now: Duration) -> Self {
+        Self {
+            waiting: BTreeMap::new(),
+            came: 0,
+            tick,
+            next: now,
+        }
+    }
+
+    /// When the next turn is due.
+    pub(super) fn due(&self) -> Duration {
+        let first = self.waiting.keys().next();
+        first.map_or(self.next, |(at, _)| self.next.min(*at))
+    }
+
+    /// Keeps what is to be tried again.
+    pub(super) fn take(&mut self, (at, job): Later) {
+        self.came += 1;
+        self.waiting.insert((at, self.came), job);
+    }
+
+    /// Brings up what is due now.
+    pub(super) fn turn(&mut self, cluster: &Cluster) {
+        let now = cluster.now();
+        if now >= self.next {
+            self.next = now.saturating_add(self.tick);
             cluster.tick();
         }
-        while let Some(first) = waiting.first_entry().filter(|one| one.key().0 <= now) {
+        while let Some(first) = self.waiting.first_entry().filter(|one| one.key().0 <= now) {
             cluster.push(first.remove());
         }
     }

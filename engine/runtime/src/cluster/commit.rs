@@ -1,12 +1,14 @@
 //! What shards flush, committed by slot.
 
-use std::time::{Duration, Instant};
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
+use parking_lot::MutexGuard;
 use till_core::Space;
 use till_storage::cluster::Commit;
 
 use super::Cluster;
-use super::owners::{Asked, Tenure};
+use super::owners::{Asked, Owner, Tenure};
 use super::round::{Round, numbered};
 use crate::engine::Engine;
 use crate::flush::{FlushError, Part};
@@ -17,10 +19,24 @@ const LOOK: Duration = Duration::from_millis(100);
 /// Time after which a commit that does not come through is told.
 const SLOW: Duration = Duration::from_secs(3);
 
+/// A round on its way into the shared store.
+#[derive(Debug)]
+pub(crate) struct Committing {
+    names: Vec<(Space, u64, String)>,
+    /// Commits that have not begun, in the order in which they do.
+    waiting: VecDeque<(Tenure, Commit)>,
+    /// Those that have, and whose rows may not all be written.
+    begun: VecDeque<Tenure>,
+    /// Shards, and the place up to which the round holds all of theirs.
+    uptos: Vec<(usize, u64)>,
+    /// When what is waited for was begun.
+    since: Duration,
+}
+
 /// How a look at a slot went.
 enum Look {
     /// What was waited for is so.
-    Done(Option<Asked>),
+    Done,
     /// Not yet.
     NotYet,
     /// The ownership has ended, and with it what it was about to commit: its records are handed over.
@@ -35,133 +51,193 @@ impl Cluster {
     /// # Errors
     /// [`FlushError`] when records cannot be read back, or the engine stops before the store answers.
     pub(crate) fn commit(&self, engine: &Engine, parts: Vec<Part>) -> Result<(), FlushError> {
+        let mut round = self.gather(engine, parts)?;
+        while !self.write_names(engine, &mut round)? {
+            std::thread::sleep(LOOK);
+        }
+        let mut all = self.owners.lock();
+        while !self.get_on(engine, &mut round, &mut all)? {
+            self.owners.wait(&mut all, LOOK);
+        }
+        drop(all);
+        self.committed(engine, &round);
+        Ok(())
+    }
+
+    /// Gets as far as it goes without waiting. True: every row is written.
+    ///
+    /// # Errors
+    /// See [`Self::commit`].
+    pub(crate) fn commit_turn(
+        &self,
+        engine: &Engine,
+        round: &mut Committing,
+    ) -> Result<bool, FlushError> {
+        let is_done = self.write_names(engine, round)?
+            && self.get_on(engine, round, &mut self.owners.lock())?;
+        if is_done {
+            self.committed(engine, round);
+        }
+        Ok(is_done)
+    }
+
+    /// Puts together what shards gave.
+    ///
+    /// # Errors
+    /// [`FlushError`] when records cannot be read back.
+    pub(crate) fn gather(
+        &self,
+        engine: &Engine,
+        parts: Vec<Part>,
+    ) -> Result<Committing, FlushError> {
         let cursors = self.cursors.lock().clone();
         let since = self.since();
         let uptos: Vec<(usize, u64)> = parts.iter().map(|part| (part.shard, part.upto)).collect();
+        #[cfg(feature = "planted")]
+        if till_core::planted::is("told-before-commit") {
+            for (shard, upto) in &uptos {
+                self.tell_devices(engine, *shard, *upto);
+            }
+        }
         let shape = (engine.slots.len(), self.store.slots());
         let round = Round::gather(parts, (&cursors, &since), &engine.journal, shape)
             .map_err(|error| FlushError::Rows(error.to_string()))?;
         let Round { mut commits, names } = round;
         commits.retain(|_, commit| !commit.records.is_empty() || commit.rows.rows() > 0);
-        self.write_names(engine, &names)?;
-        let mut begun = Vec::with_capacity(commits.len());
-        for (slot, commit) in commits {
-            let Some(life) = since.get(&slot).map(|since| since.life) else {
-                continue;
-            };
-            let tenure = Tenure { slot, life };
-            if self.begin(engine, tenure, commit)? {
-                begun.push(tenure);
-            }
-        }
-        for tenure in begun {
-            self.finish(engine, tenure)?;
-        }
-        let cursors = {
-            let mut cursors = self.cursors.lock();
-            cursors.pass(&uptos);
-            cursors.clone()
-        };
-        self.owners.pass(&cursors);
-        for (shard, upto) in uptos {
-            self.tell_devices(engine, shard, upto);
-        }
-        Ok(())
-    }
-
-    fn write_names(
-        &self,
-        engine: &Engine,
-        names: &[(Space, u64, String)],
-    ) -> Result<(), FlushError> {
-        let began = Instant::now();
-        while !names.is_empty() {
-            match self.store.write_names(names) {
-                Ok(()) => break,
-                Err(error) if engine.is_draining() => {
-                    return Err(FlushError::Rows(error.to_string()));
-                }
-                Err(error) => {
-                    tracing::debug!(%error, "names are not written yet");
-                    tell_slow(engine, began);
-                    std::thread::sleep(LOOK);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    // Begins a commit once nothing else is on its way in its slot: the commit before, or a renewal of the epoch.
-    fn begin(&self, engine: &Engine, tenure: Tenure, commit: Commit) -> Result<bool, FlushError> {
-        let mut commit = Some(commit);
-        self.watch(engine, tenure, |owner| {
-            if !owner.writer.is_idle() {
-                return Ok(Look::NotYet);
-            }
-            if let Some(commit) = commit.take() {
-                let next = owner.writer.next_flush();
-                let begun = owner.writer.commit(numbered(commit, next));
-                begun.map_err(|error| FlushError::Rows(error.to_string()))?;
-            }
-            Ok(Look::Done(Some(Asked::of(owner))))
+        let waiting = commits.into_iter().filter_map(|(slot, commit)| {
+            let life = since.get(&slot)?.life;
+            Some((Tenure { slot, life }, commit))
+        });
+        Ok(Committing {
+            names,
+            waiting: waiting.collect(),
+            begun: VecDeque::new(),
+            uptos,
+            since: self.now(),
         })
     }
 
-    // Waits until the rows of a commit are written.
-    fn finish(&self, engine: &Engine, tenure: Tenure) -> Result<bool, FlushError> {
-        self.watch(engine, tenure, |owner| {
-            Ok(match owner.writer.is_idle() {
-                true => Look::Done(None),
-                false => Look::NotYet,
-            })
-        })
+    // Names come before the commits that use them. True: they are written.
+    fn write_names(&self, engine: &Engine, round: &mut Committing) -> Result<bool, FlushError> {
+        if round.names.is_empty() {
+            return Ok(true);
+        }
+        match self.store.write_names(&round.names) {
+            Ok(()) => {
+                round.names.clear();
+                round.since = self.now();
+                Ok(true)
+            }
+            Err(error) if engine.is_draining() => Err(FlushError::Rows(error.to_string())),
+            Err(error) => {
+                tracing::debug!(%error, "names are not written yet");
+                self.tell_slow(engine, round.since);
+                Ok(false)
+            }
+        }
     }
 
-    // Looks at an ownership until something is so; `false` when the ownership ends first.
-    fn watch(
+    // Begins commits one after another, then looks whether their rows are written. True: all are.
+    fn get_on(
         &self,
         engine: &Engine,
-        tenure: Tenure,
-        mut look: impl FnMut(&mut super::owners::Owner) -> Result<Look, FlushError>,
+        round: &mut Committing,
+        all: &mut MutexGuard<'_, BTreeMap<u32, Owner>>,
     ) -> Result<bool, FlushError> {
-        let began = Instant::now();
-        let mut all = self.owners.lock();
-        let asked = loop {
-            let owner = all.get_mut(&tenure.slot);
-            let seen = match owner.filter(|one| one.is_of(tenure) && !one.writer.has_ended()) {
-                Some(owner) => look(owner)?,
-                None => Look::Ended,
-            };
-            match seen {
-                Look::Done(asked) => break asked,
-                Look::Ended => return Ok(false),
-                Look::NotYet => {}
+        while let Some((tenure, commit)) = round.waiting.front_mut() {
+            let tenure = *tenure;
+            match begin(all, tenure, commit)? {
+                (Look::NotYet, _) => return self.not_yet(engine, tenure, round.since),
+                (Look::Ended, _) => {}
+                (Look::Done, asked) => {
+                    round.begun.push_back(tenure);
+                    self.change(asked);
+                }
             }
-            if engine.is_draining() && began.elapsed() > engine.config.drain_timeout {
-                let text = format!("slot {}: the shared store does not answer", tenure.slot);
-                return Err(FlushError::Rows(text));
+            round.waiting.pop_front();
+            round.since = self.now();
+        }
+        while let Some(tenure) = round.begun.front().copied() {
+            if let Look::NotYet = finish(all, tenure) {
+                return self.not_yet(engine, tenure, round.since);
             }
-            self.owners.wait(&mut all, LOOK);
-            tell_slow(engine, began);
-        };
-        drop(all);
-        if let Some(asked) = asked {
-            self.carry_out(asked);
+            round.begun.pop_front();
+            round.since = self.now();
         }
         Ok(true)
     }
+
+    fn not_yet(
+        &self,
+        engine: &Engine,
+        tenure: Tenure,
+        since: Duration,
+    ) -> Result<bool, FlushError> {
+        if engine.is_draining() && self.waited(since) > engine.config.drain_timeout {
+            let text = format!("slot {}: the shared store does not answer", tenure.slot);
+            return Err(FlushError::Rows(text));
+        }
+        self.tell_slow(engine, since);
+        Ok(false)
+    }
+
+    fn waited(&self, since: Duration) -> Duration {
+        self.now().saturating_sub(since)
+    }
+
+    // Whoever still has a slot has it in commits up to here, and its devices hear of it.
+    fn committed(&self, engine: &Engine, round: &Committing) {
+        self.cursors.lock().pass(&round.uptos);
+        let settled = self.settled();
+        self.owners.pass(&settled);
+        for (shard, upto) in &round.uptos {
+            self.tell_devices(engine, *shard, (*upto).min(settled.of(*shard)));
+        }
+    }
+
+    // Tells of what has not come through for a while, once.
+    fn tell_slow(&self, engine: &Engine, since: Duration) {
+        if self.waited(since) < SLOW || !engine.figures.flush_state(FlushState::Failed) {
+            return;
+        }
+        tracing::warn!(
+            "the shared store does not take commits; events are taken in until too many wait"
+        );
+        engine.figures.problem(
+            "the shared store does not take commits",
+            "Look at the shared store; commits go on by themselves when it answers.",
+        );
+    }
 }
 
-// Tells of what has not come through for a while, once.
-fn tell_slow(engine: &Engine, began: Instant) {
-    if began.elapsed() < SLOW || !engine.figures.flush_state(FlushState::Failed) {
-        return;
+fn owner(all: &mut BTreeMap<u32, Owner>, tenure: Tenure) -> Option<&mut Owner> {
+    let owner = all.get_mut(&tenure.slot);
+    owner.filter(|one| one.is_of(tenure) && !one.writer.has_ended())
+}
+
+// Begins a commit once nothing else is on its way in its slot: the commit before, or a renewal of the epoch.
+fn begin(
+    all: &mut BTreeMap<u32, Owner>,
+    tenure: Tenure,
+    commit: &mut Commit,
+) -> Result<(Look, Option<Asked>), FlushError> {
+    let Some(owner) = owner(all, tenure) else {
+        return Ok((Look::Ended, None));
+    };
+    if !owner.writer.is_idle() {
+        return Ok((Look::NotYet, None));
     }
-    tracing::warn!(
-        "the shared store does not take commits; events are taken in until too many wait"
-    );
-    engine.figures.problem(
-        "the shared store does not take commits",
-        "Look at the shared store; commits go on by themselves when it answers.",
-    );
+    let next = owner.writer.next_flush();
+    let begun = owner.writer.commit(numbered(std::mem::take(commit), next));
+    begun.map_err(|error| FlushError::Rows(error.to_string()))?;
+    Ok((Look::Done, Some(Asked::of(owner))))
+}
+
+// Whether the rows of a commit are written.
+fn finish(all: &mut BTreeMap<u32, Owner>, tenure: Tenure) -> Look {
+    match owner(all, tenure) {
+        None => Look::Ended,
+        Some(owner) if owner.writer.is_idle() => Look::Done,
+        Some(_) => Look::NotYet,
+    }
 }

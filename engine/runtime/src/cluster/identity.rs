@@ -1,12 +1,13 @@
 //! Who this node is: a new life with each start, and the life before, which has surely ended.
 
-use std::fmt::Write as _;
-use std::fs;
 use std::io;
 use std::path::Path;
 
 use rustls::crypto::aws_lc_rs;
 use till_storage::cluster::NodeId;
+use till_storage::disk::Disk;
+
+use crate::note;
 
 /// The file in the data folder that names the last life.
 const FILE: &str = "node";
@@ -16,30 +17,28 @@ pub(crate) fn has_joined(data_dir: &Path) -> bool {
     data_dir.join(FILE).exists()
 }
 
-/// A new life, and the one before. The data folder is locked by this process, so that the one before has ended.
+/// The id of a new life.
 ///
 /// # Errors
-/// What the file system says; also when the system gives no random bytes.
-pub(crate) fn begin(data_dir: &Path) -> io::Result<(NodeId, Option<NodeId>)> {
-    let path = data_dir.join(FILE);
-    let former = match fs::read_to_string(&path) {
-        Ok(text) => parse(text.trim()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        Err(error) => return Err(error),
-    };
+/// The system gives no random bytes.
+pub(crate) fn new_life() -> io::Result<NodeId> {
     let mut bytes = [0_u8; 16];
     let random = aws_lc_rs::default_provider().secure_random.fill(&mut bytes);
     random.map_err(|_| io::Error::other("the system gives no random bytes"))?;
-    let mut text = String::with_capacity(33);
-    for byte in bytes {
-        // Writing to a String cannot fail.
-        let _written = write!(text, "{byte:02x}");
-    }
-    text.push('\n');
-    let new = data_dir.join("node.new");
-    fs::write(&new, text)?;
-    fs::rename(&new, &path)?;
-    Ok((NodeId::from_bytes(bytes), former))
+    Ok(NodeId::from_bytes(bytes))
+}
+
+/// Begins a new life; the one before. The data folder is locked by this process, so that the one before has ended.
+///
+/// # Errors
+/// What the file system says.
+pub(crate) fn begin(disk: &dyn Disk, data_dir: &Path, me: NodeId) -> io::Result<Option<NodeId>> {
+    let path = data_dir.join(FILE);
+    let former = note::read(disk, &path)?;
+    let number = u128::from_be_bytes(me.to_bytes());
+    // A loss of power may take it: the slots of this life are then waited for.
+    note::write(disk, &path, &format!("{number:032x}\n"))?;
+    Ok(former.and_then(|text| parse(text.trim())))
 }
 
 // A file that is no such name says nothing of an earlier life: its slots are waited for.
@@ -53,17 +52,18 @@ fn parse(text: &str) -> Option<NodeId> {
 
 #[cfg(test)]
 mod tests {
+    use till_storage::disk::StdDisk;
+
     use super::*;
 
     #[test]
     fn each_start_is_a_new_life_that_knows_the_one_before() {
         let dir = tempfile::tempdir().unwrap();
-        let (first, none) = begin(dir.path()).unwrap();
-        assert_eq!(none, None);
-        let (second, former) = begin(dir.path()).unwrap();
-        assert_eq!(former, Some(first));
+        let [first, second, third] = [0; 3].map(|_| new_life().unwrap());
         assert_ne!(second, first);
-        fs::write(dir.path().join(FILE), "what is this").unwrap();
-        assert_eq!(begin(dir.path()).unwrap().1, None);
+        assert_eq!(begin(&StdDisk, dir.path(), first).unwrap(), None);
+        assert_eq!(begin(&StdDisk, dir.path(), second).unwrap(), Some(first));
+        std::fs::write(dir.path().join(FILE), "what is this").unwrap();
+        assert_eq!(begin(&StdDisk, dir.path(), third).unwrap(), None);
     }
 }

@@ -9,9 +9,10 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam::channel::Receiver;
-use till_protocol::id::StoreId;
+use till_core::Record;
 use till_storage::cluster::End;
 use till_storage::journal::Lsn;
+use till_storage::rebuild::store_of;
 
 use super::Cluster;
 use super::owners::Tenure;
@@ -21,9 +22,9 @@ use crate::flush::FlushError;
 use crate::route::shard_of;
 
 /// Time that the records of slots get to be committed before these are given up.
-const LAST_COMMIT: Duration = Duration::from_secs(30);
+pub(super) const LAST_COMMIT: Duration = Duration::from_secs(30);
 /// First pause before something is tried again; it doubles up to the longest.
-const PAUSE: Duration = Duration::from_millis(20);
+pub(super) const PAUSE: Duration = Duration::from_millis(20);
 /// Longest pause before something is tried again.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
@@ -47,53 +48,102 @@ pub(super) fn start(
     cluster: &Arc<Cluster>,
     inbox: Receiver<Leave>,
 ) -> std::io::Result<JoinHandle<()>> {
-    let leaver = Leaver {
-        engine: Arc::clone(engine),
-        cluster: Arc::clone(cluster),
-    };
+    let leaver = Leaver::new(engine, cluster);
     std::thread::Builder::new()
         .name("leaver".to_owned())
         .spawn(move || leaver.run(&inbox))
 }
 
-struct Leaver {
+/// Lets slots go, in steps between which it waits: for rounds of the flush, and for the shared store.
+pub(super) struct Leaver {
     engine: Arc<Engine>,
     cluster: Arc<Cluster>,
 }
 
+/// What leaves together.
+#[derive(Debug, Default)]
+pub(super) struct Leaving {
+    pub(super) given: BTreeSet<u32>,
+    pub(super) ended: BTreeMap<Tenure, End>,
+    pub(super) is_over: bool,
+}
+
+impl Leaving {
+    pub(super) fn of(all: impl Iterator<Item = Leave>) -> Self {
+        let mut leaving = Self::default();
+        for leave in all {
+            match leave {
+                Leave::Give(slot) => {
+                    leaving.given.insert(slot);
+                }
+                Leave::Ended(tenure, end) => {
+                    leaving.ended.insert(tenure, end);
+                }
+                Leave::Stop => leaving.is_over = true,
+            }
+        }
+        leaving
+    }
+}
+
+/// Records of slots that have left, on their way to the next owners.
+pub(super) struct Handing {
+    ended: BTreeMap<Tenure, End>,
+    standing: BTreeMap<u32, (u64, Cursors)>,
+    range: (Lsn, Lsn),
+    number: u64,
+}
+
+/// Whether records were handed on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Handed {
+    Yes,
+    /// The shared store does not answer: try again.
+    NotYet,
+    /// The engine stops first: the next start does it then.
+    Never,
+}
+
 impl Leaver {
+    pub(super) fn new(engine: &Arc<Engine>, cluster: &Arc<Cluster>) -> Self {
+        Self {
+            engine: Arc::clone(engine),
+            cluster: Arc::clone(cluster),
+        }
+    }
+
     fn run(&self, inbox: &Receiver<Leave>) {
         while let Ok(first) = inbox.recv() {
-            let (mut given, mut ended, mut is_over) = (BTreeSet::new(), BTreeMap::new(), false);
-            for leave in std::iter::once(first).chain(inbox.try_iter()) {
-                match leave {
-                    Leave::Give(slot) => {
-                        given.insert(slot);
-                    }
-                    Leave::Ended(tenure, end) => {
-                        ended.insert(tenure, end);
-                    }
-                    Leave::Stop => is_over = true,
-                }
+            let leaving = Leaving::of(std::iter::once(first).chain(inbox.try_iter()));
+            if !leaving.ended.is_empty() {
+                self.part_with(leaving.ended);
             }
-            if !ended.is_empty() {
-                self.part_with(ended);
-            }
-            if is_over {
+            if leaving.is_over {
                 return;
             }
-            if !given.is_empty() {
-                self.give(&given);
+            if !leaving.given.is_empty() {
+                self.give(&leaving.given);
             }
         }
     }
 
     // Closes slots, commits what they have, and gives them up.
     fn give(&self, slots: &BTreeSet<u32>) {
+        self.close(slots);
+        let flushed = self.engine.flush.flush(LAST_COMMIT);
+        self.give_up(slots, flushed.map(|_| ()));
+    }
+
+    /// Takes nothing more for slots that are to be given up. What they have is then committed, with
+    /// [`flush`](crate::flush::FlushDoor::flush).
+    pub(super) fn close(&self, slots: &BTreeSet<u32>) {
         self.cluster.close(slots);
         self.cluster.evict(&self.engine, slots);
+    }
+
+    /// What closed slots had is committed, or as far as it will be.
+    pub(super) fn give_up(&self, slots: &BTreeSet<u32>, flushed: Result<(), FlushError>) {
         // An engine that stops has flushed for the last time before this.
-        let flushed = self.engine.flush.flush(LAST_COMMIT);
         if let Err(error) = flushed
             && error != FlushError::Stopped
         {
@@ -105,63 +155,106 @@ impl Leaver {
     // Lets go of slots whose writers have ended. The membership hears of it last, so that none of them comes back before
     // nothing of its time here can be written any more.
     fn part_with(&self, ended: BTreeMap<Tenure, End>) {
-        let slots: BTreeSet<u32> = ended.keys().map(|tenure| tenure.slot).collect();
-        for (tenure, end) in &ended {
-            if let End::Fenced(row) = end {
-                let (slot, epoch) = (tenure.slot, row.epoch);
-                tracing::warn!(slot, epoch, "another node has taken a slot from this one");
-            }
-        }
-        self.cluster.evict(&self.engine, &slots);
-        self.cluster.forget(&self.engine, &slots);
+        self.forget(&ended);
         // A round that is under way may hold rows of their time here.
         self.engine.flush.pass();
-        self.cluster.part(&self.engine, &slots);
-        if self.hand_on(ended.keys().copied()) {
-            for (tenure, end) in ended {
-                self.cluster.closed(tenure, &end);
-            }
-        }
-    }
-
-    // What the journal has of slots that have left, and no commit has, is for the next owners. `false` when the engine stops
-    // first: the next start does it then.
-    fn hand_on(&self, tenures: impl Iterator<Item = Tenure>) -> bool {
-        let of_one = |tenure: Tenure| Some((tenure.slot, self.cluster.owners.standing(tenure)?));
-        let standing: BTreeMap<u32, (u64, Cursors)> = tenures.filter_map(of_one).collect();
-        let starts = standing
-            .values()
-            .map(|(since, cursors)| cursors.least().max(*since));
-        let Some(from) = starts.min() else {
-            return true;
-        };
-        let journal = &self.engine.journal;
-        let shards = self.engine.slots.len();
-        let range = (Lsn::new(from), journal.end());
-        let wanted = |slot: u32, store: StoreId, place: u64| {
-            standing.get(&slot).is_some_and(|(since, cursors)| {
-                place >= *since && place > cursors.of(shard_of(store, shards))
-            })
-        };
-        let number = self.cluster.numbers();
+        let handing = self.part(ended);
         let mut pause = PAUSE;
         loop {
-            match self.cluster.submit(journal, range, number, &wanted) {
-                Ok(0) => return true,
-                Ok(records) => {
-                    tracing::info!(records, "records of slots that have left were handed over");
-                    return true;
-                }
-                Err(error) if self.engine.is_draining() => {
-                    tracing::warn!(%error, "records of slots that have left wait for the next start");
-                    return false;
-                }
-                Err(error) => {
-                    tracing::debug!(%error, "records of slots that have left are not handed over yet");
-                }
+            match self.hand_on(&handing) {
+                Handed::Yes => return self.closed(handing),
+                Handed::Never => return,
+                Handed::NotYet => {}
             }
             std::thread::sleep(pause);
             pause = pause.saturating_mul(2).min(PAUSE_MAX);
         }
     }
+
+    /// Forgets what is in memory of slots whose writers have ended. A round that is under way may hold rows of them.
+    pub(super) fn forget(&self, ended: &BTreeMap<Tenure, End>) {
+        for (tenure, end) in ended {
+            if let End::Fenced(row) = end {
+                let (slot, epoch) = (tenure.slot, row.epoch);
+                tracing::warn!(slot, epoch, "another node has taken a slot from this one");
+            }
+        }
+        let slots = slots_of(ended);
+        self.cluster.evict(&self.engine, &slots);
+        #[cfg(feature = "planted")]
+        if till_core::planted::is("remember-what-left") {
+            return;
+        }
+        self.cluster.forget(&self.engine, &slots);
+    }
+
+    /// That round is over: the sessions of these slots hear of nothing more. What the journal has of them, and no commit has,
+    /// is for the next owners.
+    pub(super) fn part(&self, ended: BTreeMap<Tenure, End>) -> Handing {
+        #[cfg(feature = "planted")]
+        let parts = !till_core::planted::is("tell-who-left");
+        #[cfg(not(feature = "planted"))]
+        let parts = true;
+        if parts {
+            self.cluster.part(&self.engine, &slots_of(&ended));
+        }
+        let of_one = |tenure: &Tenure| Some((tenure.slot, self.cluster.owners.standing(*tenure)?));
+        let standing: BTreeMap<u32, (u64, Cursors)> = ended.keys().filter_map(of_one).collect();
+        let starts = standing
+            .values()
+            .map(|(since, cursors)| cursors.least().max(*since));
+        let end = self.engine.journal.end();
+        Handing {
+            range: (starts.min().map_or(end, Lsn::new), end),
+            number: self.cluster.numbers(),
+            standing,
+            ended,
+        }
+    }
+
+    /// Hands these records on.
+    pub(super) fn hand_on(&self, handing: &Handing) -> Handed {
+        let shards = self.engine.slots.len();
+        let wanted = |slot: u32, record: &Record, place: u64| {
+            let upto = |cursors: &Cursors| {
+                store_of(&record.head).map_or(0, |store| cursors.of(shard_of(store, shards)))
+            };
+            handing
+                .standing
+                .get(&slot)
+                .is_some_and(|(since, cursors)| place >= *since && place > upto(cursors))
+        };
+        #[cfg(feature = "planted")]
+        if till_core::planted::is("keep-what-left") {
+            return Handed::Yes;
+        }
+        let (range, number) = (handing.range, handing.number);
+        let journal = &self.engine.journal;
+        match self.cluster.submit(journal, range, number, &wanted) {
+            Ok(0) => Handed::Yes,
+            Ok(records) => {
+                tracing::info!(records, "records of slots that have left were handed over");
+                Handed::Yes
+            }
+            Err(error) if self.engine.is_draining() => {
+                tracing::warn!(%error, "records of slots that have left wait for the next start");
+                Handed::Never
+            }
+            Err(error) => {
+                tracing::debug!(%error, "records of slots that have left are not handed over yet");
+                Handed::NotYet
+            }
+        }
+    }
+
+    /// Nothing is left of the time of these slots here.
+    pub(super) fn closed(&self, handing: Handing) {
+        for (tenure, end) in handing.ended {
+            self.cluster.closed(tenure, &end);
+        }
+    }
+}
+
+fn slots_of(ended: &BTreeMap<Tenure, End>) -> BTreeSet<u32> {
+    ended.keys().map(|tenure| tenure.slot).collect()
 }

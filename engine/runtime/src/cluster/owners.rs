@@ -122,7 +122,7 @@ impl Owners {
         let mut all = self.all.lock();
         let owner = all
             .get_mut(&tenure.slot)
-            .filter(|owner| owner.life == tenure.life)?;
+            .filter(|owner| owner.is_of(tenure))?;
         Some(self.changed(owner, act))
     }
 

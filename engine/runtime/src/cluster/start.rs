@@ -6,13 +6,14 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Sender, bounded};
-use till_storage::cluster::SharedStore;
+use till_storage::cluster::{NodeId, SharedStore};
 use till_storage::disk::Disk;
 use till_storage::facts::{Facts, FactsConfig};
 use till_storage::journal::{Journal, JournalConfig, Lsn, OpenError, Writer};
 
+use super::backlog::{Mark, Tender};
 use super::work::WORKERS;
-use super::{Cluster, Inboxes, Standing, clock, committed_mark, identity, leaver, work};
+use super::{Cluster, Inboxes, Monotonic, Standing, clock, identity, leaver, work};
 use crate::chain::ChainError;
 use crate::config::SharedConfig;
 use crate::engine::Engine;
@@ -27,8 +28,17 @@ pub(crate) struct Joined {
     pub(crate) cluster: Arc<Cluster>,
     pub(crate) inboxes: Inboxes,
     /// What the journal had at the start and may not be committed.
-    pub(crate) backlog: (Lsn, Lsn),
+    pub(crate) backlog: Tender,
+    /// Place up to which the life before saw everything committed.
+    pub(crate) marked: Lsn,
     pub(crate) report: StartReport,
+}
+
+/// Who joins, and by which clock.
+pub(crate) struct Joiner {
+    pub(crate) me: NodeId,
+    pub(crate) address: String,
+    pub(crate) clock: Monotonic,
 }
 
 /// Opens the journal of a node and gives the node a name. No rows are its own: what its journal has above its commits is
@@ -40,25 +50,26 @@ pub(crate) fn join(
     disk: Arc<dyn Disk>,
     data_dir: &Path,
     journal: JournalConfig,
-    (store, shared, address): (Arc<dyn SharedStore>, &SharedConfig, String),
+    (store, shared, joiner): (Arc<dyn SharedStore>, &SharedConfig, Joiner),
     shards: usize,
 ) -> Result<Joined, JoinError> {
     let started = Instant::now();
-    let opened = Journal::open_known(disk, &data_dir.join("journal"), journal, Lsn::ZERO)?;
+    let at = data_dir.join("journal");
+    let opened = Journal::open_known(Arc::clone(&disk), &at, journal, Lsn::ZERO)?;
     let facts = Arc::new(Facts::new(opened.journal.clone(), FactsConfig::default()));
-    let (me, former) = identity::begin(data_dir).map_err(JoinError::Name)?;
+    let former = identity::begin(disk.as_ref(), data_dir, joiner.me).map_err(JoinError::Name)?;
     let standing = Standing {
-        me,
+        me: joiner.me,
         former,
-        address: shared.advertise.clone().unwrap_or(address),
+        address: shared.advertise.clone().unwrap_or(joiner.address),
         lease: shared.lease,
         started_us: now().us(),
+        clock: joiner.clock,
     };
-    let backlog = (
-        committed_mark(data_dir).max(opened.journal.start()),
-        opened.journal.end(),
-    );
+    let mark = Mark::of(disk, data_dir);
+    let marked = mark.read().max(opened.journal.start());
     let (cluster, inboxes) = Cluster::new(store, standing, (shards, opened.journal.end()));
+    let backlog = Tender::new(&cluster, (marked, opened.journal.end()), mark);
     let report = StartReport {
         cut: opened.cut,
         closed_cleanly: opened.closed_cleanly,
@@ -73,6 +84,7 @@ pub(crate) fn join(
         cluster: Arc::new(cluster),
         inboxes,
         backlog,
+        marked,
         report,
     })
 }
@@ -92,6 +104,17 @@ pub enum JoinError {
     Name(std::io::Error),
 }
 
+/// Time that slots get to be given up.
+pub(super) const RELEASED_WITHIN: Duration = Duration::from_secs(5);
+
+/// What a node's threads read, and what looks after records that may not be committed.
+pub(crate) type Jobs = (Inboxes, Tender);
+
+/// Time between two ticks of a node's clock.
+pub(super) fn tick_of(lease: Duration) -> Duration {
+    (lease / 20).max(Duration::from_millis(10))
+}
+
 /// The threads of a node.
 #[derive(Debug)]
 pub(crate) struct Members {
@@ -109,19 +132,18 @@ impl Members {
     pub(crate) fn start(
         engine: &Arc<Engine>,
         cluster: &Arc<Cluster>,
-        (inboxes, backlog): (Inboxes, (Lsn, Lsn)),
+        (inboxes, mut backlog): Jobs,
         lease: Duration,
     ) -> std::io::Result<Self> {
         let (stop, stopped) = bounded::<()>(1);
         let mut threads = work::start(engine, cluster, &inboxes.jobs)?;
         threads.extend(work::members(engine, cluster, (&inboxes.duties, &stopped))?);
         threads.push(leaver::start(engine, cluster, inboxes.leaving)?);
-        let tick = (lease / 20).max(Duration::from_millis(10));
-        threads.push(clock::start(cluster, inboxes.later, tick)?);
+        threads.push(clock::start(cluster, inboxes.later, tick_of(lease))?);
         let (tender, owner) = (Arc::clone(cluster), Arc::clone(engine));
         let tending = std::thread::Builder::new()
             .name("backlog".to_owned())
-            .spawn(move || tender.tend(&owner, backlog, &stopped))?;
+            .spawn(move || tender.tend(&owner, &mut backlog, &stopped))?;
         threads.push(tending);
         Ok(Self {
             cluster: Arc::clone(cluster),
@@ -132,7 +154,7 @@ impl Members {
 
     /// Gives every slot up and ends the threads. Everything is committed before. For threads that may block.
     pub(crate) fn leave(self) {
-        self.cluster.release_all(Duration::from_secs(5));
+        self.cluster.release_all(RELEASED_WITHIN);
         self.end();
     }
 

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use crossbeam::channel::Receiver;
-use till_storage::cluster::{Action, Answer, Command, Conditional, Decided, Duty, Log, NodeRow};
+use till_storage::cluster::{
+    Action, Answer, Command, Conditional, Decided, Duty, Log, NodeRow, SlotRow, Wishes,
+};
 use till_storage::views::StoreError;
 
 use super::Cluster;
@@ -60,7 +62,7 @@ pub(super) fn members(
             loop {
                 crossbeam::channel::select! {
                     recv(duties) -> duty => match duty {
-                        Ok(duty) => worker.duty(duty),
+                        Ok(duty) => worker.hear(worker.ask(Call::Duty(duty))),
                         Err(_) => return,
                     },
                     recv(stopped) -> _ => return,
@@ -71,13 +73,37 @@ pub(super) fn members(
     threads.collect()
 }
 
-struct Worker {
+/// What is asked of the shared store.
+#[derive(Debug)]
+pub(super) enum Call {
+    /// For the membership.
+    Duty(Duty),
+    /// For the writer of a slot.
+    Command(Tenure, Command),
+}
+
+/// What became of it.
+#[derive(Debug)]
+pub(super) enum Heard {
+    Beaten(u64),
+    Nodes(u64, Vec<NodeRow>),
+    Slots(u64, Vec<SlotRow>),
+    Wishes(u64, Wishes),
+    Answer(Tenure, u64, Answer),
+    /// A slot may be served.
+    Serve(Tenure),
+    /// Nobody waits for it.
+    Nothing,
+}
+
+/// Asks the shared store, and tells what it said.
+pub(super) struct Worker {
     engine: Arc<Engine>,
     cluster: Arc<Cluster>,
 }
 
 impl Worker {
-    fn new(engine: &Arc<Engine>, cluster: &Arc<Cluster>) -> Self {
+    pub(super) fn new(engine: &Arc<Engine>, cluster: &Arc<Cluster>) -> Self {
         Self {
             engine: Arc::clone(engine),
             cluster: Arc::clone(cluster),
@@ -86,35 +112,67 @@ impl Worker {
 
     fn run(&self, jobs: &Receiver<Job>) {
         while let Ok(Job::Command(tenure, command)) = jobs.recv() {
-            self.command(tenure, command);
+            self.hear(self.ask(Call::Command(tenure, command)));
         }
     }
 
-    fn duty(&self, duty: Duty) {
-        let (store, cluster) = (&self.cluster.store, &self.cluster);
-        match duty {
-            Duty::Beat(row) => match store.beat(&self.with_lag(row.clone())) {
-                Ok(()) => cluster.tell(|member, now| member.beaten(now, row.beat)),
-                Err(error) => tracing::debug!(%error, "the sign of life was not written"),
-            },
-            Duty::ReadNodes { read } => match store.nodes() {
-                Ok(rows) => cluster.tell(|member, now| member.nodes_read(now, read, &rows)),
-                Err(error) => tracing::debug!(%error, "the other nodes were not seen"),
-            },
-            Duty::ReadSlots { read } => match store.all_slots() {
-                Ok(rows) => {
-                    cluster.observe(&rows);
-                    cluster.tell(|member, now| member.slots_read(now, read, &rows));
-                }
-                Err(error) => tracing::debug!(%error, "the slots were not seen"),
-            },
-            Duty::ReadWishes { read } => match store.wishes() {
-                Ok(wishes) => cluster.tell(|member, now| member.wishes_read(now, read, &wishes)),
-                Err(error) => tracing::debug!(%error, "the wishes of operators were not seen"),
-            },
-            // Done where they are asked for.
-            Duty::Acquire(_) | Duty::Release { .. } | Duty::Suspend | Duty::Resume => {}
+    /// Asks, and waits for the answer.
+    pub(super) fn ask(&self, call: Call) -> Heard {
+        match call {
+            Call::Duty(duty) => self.duty(duty),
+            Call::Command(tenure, command) => self.command(tenure, command),
         }
+    }
+
+    /// Tells what was answered to those who wait for it.
+    pub(super) fn hear(&self, heard: Heard) {
+        let cluster = &self.cluster;
+        match heard {
+            Heard::Beaten(beat) => cluster.tell(|member, now| member.beaten(now, beat)),
+            Heard::Nodes(read, rows) => {
+                cluster.tell(|member, now| member.nodes_read(now, read, &rows));
+            }
+            Heard::Slots(read, rows) => {
+                cluster.observe(&rows);
+                cluster.tell(|member, now| member.slots_read(now, read, &rows));
+            }
+            Heard::Wishes(read, wishes) => {
+                cluster.tell(|member, now| member.wishes_read(now, read, &wishes));
+            }
+            Heard::Answer(tenure, request, answer) => cluster.answer(tenure, request, answer),
+            Heard::Serve(tenure) => self.open(tenure),
+            Heard::Nothing => {}
+        }
+    }
+
+    fn duty(&self, duty: Duty) -> Heard {
+        let store = &self.cluster.store;
+        let (what, heard) = match duty {
+            Duty::Beat(row) => {
+                let written = store.beat(&self.with_lag(row.clone()));
+                ("beat", written.map(|()| Heard::Beaten(row.beat)))
+            }
+            Duty::ReadNodes { read } => {
+                let rows = store.nodes();
+                ("nodes", rows.map(|rows| Heard::Nodes(read, rows)))
+            }
+            Duty::ReadSlots { read } => {
+                let rows = store.all_slots();
+                ("slots", rows.map(|rows| Heard::Slots(read, rows)))
+            }
+            Duty::ReadWishes { read } => {
+                let wishes = store.wishes();
+                ("wishes", wishes.map(|wishes| Heard::Wishes(read, wishes)))
+            }
+            // Done where they are asked for.
+            Duty::Acquire(_) | Duty::Release { .. } | Duty::Suspend | Duty::Resume => {
+                return Heard::Nothing;
+            }
+        };
+        heard.unwrap_or_else(|error| {
+            tracing::debug!(what, %error, "the shared store did not answer the membership");
+            Heard::Nothing
+        })
     }
 
     fn with_lag(&self, row: NodeRow) -> NodeRow {
@@ -124,7 +182,7 @@ impl Worker {
         }
     }
 
-    fn command(&self, tenure: Tenure, command: Command) {
+    fn command(&self, tenure: Tenure, command: Command) -> Heard {
         let (slot, store) = (tenure.slot, &self.cluster.store);
         let answer = match command.action {
             Action::WriteLog {
@@ -150,12 +208,15 @@ impl Worker {
                 if let Err(error) = store.delete_log(slot, flush) {
                     tracing::debug!(slot, flush, %error, "an old log stays until the next owner");
                 }
-                return;
+                return Heard::Nothing;
             }
             // Devices are told once the rows are written, so that what they forget is in every answer. The end of a writer
             // goes another way.
-            Action::TellCommitted { .. } | Action::Stop(_) => return,
-            Action::Serve { flush, epoch } => return self.open(tenure, flush, epoch),
+            Action::TellCommitted { .. } | Action::Stop(_) => return Heard::Nothing,
+            Action::Serve { flush, epoch } => {
+                tracing::debug!(slot, flush, epoch, "a slot is served here");
+                return Heard::Serve(tenure);
+            }
             Action::Report(error) => {
                 let text = format!("slot {slot} cannot be served: its last commit: {error}");
                 tracing::error!(slot, %error, "what the last owner committed cannot be read back");
@@ -163,10 +224,10 @@ impl Worker {
                     &text,
                     "It is tried again; look at the shared store's health and repair it.",
                 );
-                return;
+                return Heard::Nothing;
             }
         };
-        self.cluster.answer(tenure, command.request, answer);
+        Heard::Answer(tenure, command.request, answer)
     }
 
     fn swap(&self, wish: &Conditional) -> Answer {
@@ -183,11 +244,10 @@ impl Worker {
     }
 
     // Whatever an earlier ownership left in the journal's queue is behind `from` then.
-    fn open(&self, tenure: Tenure, flush: u64, epoch: u64) {
+    fn open(&self, tenure: Tenure) {
         self.engine.settle();
         let from = self.engine.journal.end().get();
         self.cluster.opened(tenure, from);
-        tracing::debug!(slot = tenure.slot, flush, epoch, "a slot is served here");
     }
 }
 

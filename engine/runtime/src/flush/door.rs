@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crossbeam::channel::{Sender, bounded};
+use crossbeam::channel::{Receiver, Sender, TryRecvError, bounded};
 use thiserror::Error;
 
 /// Why rows are not up to date.
@@ -50,22 +50,37 @@ impl FlushDoor {
 
     /// Waits until the rows hold everything that is durable now; gives the position up to which they do.
     pub(crate) fn flush(&self, within: Duration) -> Result<u64, FlushError> {
+        self.begin(within)?.wait(within)
+    }
+
+    /// Asks for a flush as [`Self::flush`] does, for whoever waits in another way.
+    pub(crate) fn begin(&self, within: Duration) -> Result<Wait, FlushError> {
         self.ask(Request::Flush, within)
     }
 
     /// Waits until the round that is under way, if there is one, is over: nothing that a shard gave before is written after
     /// that.
     pub(crate) fn pass(&self) {
+        // An error means that the thread has ended: it writes nothing any more.
+        let _ended = self.begin_pass().recv();
+    }
+
+    /// Asks to be told of the end of that round, for whoever waits in another way.
+    pub(crate) fn begin_pass(&self) -> Receiver<()> {
         let (reply, done) = bounded(1);
-        if self.requests.send(Request::Pass(reply)).is_ok() {
-            // An error means that the thread has ended: it writes nothing any more.
-            let _ended = done.recv();
-        }
+        // Without the thread the other end is gone, which says the same.
+        let _ended = self.requests.send(Request::Pass(reply));
+        done
     }
 
     /// Flushes once more, syncs the rows and ends the thread.
     pub(crate) fn stop(&self, within: Duration) -> Result<u64, FlushError> {
-        self.ask(Request::Stop, within)
+        self.ask(Request::Stop, within)?.wait(within)
+    }
+
+    /// Asks for that, for whoever waits in another way.
+    pub(crate) fn begin_stop(&self) -> Result<Wait, FlushError> {
+        self.ask(Request::Stop, Duration::ZERO)
     }
 
     /// Ends the thread without another round.
@@ -88,14 +103,33 @@ impl FlushDoor {
         &self,
         request: impl FnOnce(Sender<Result<u64, FlushError>>) -> Request,
         within: Duration,
-    ) -> Result<u64, FlushError> {
+    ) -> Result<Wait, FlushError> {
         let (reply, answer) = bounded(2);
         let sent = self.requests.send_timeout(request(reply), within);
         sent.map_err(|_| FlushError::Stopped)?;
-        match answer.recv_timeout(within) {
+        Ok(Wait(answer))
+    }
+}
+
+/// A flush that was asked for.
+#[derive(Debug)]
+pub(crate) struct Wait(Receiver<Result<u64, FlushError>>);
+
+impl Wait {
+    fn wait(&self, within: Duration) -> Result<u64, FlushError> {
+        match self.0.recv_timeout(within) {
             Ok(answer) => answer,
             Err(error) if error.is_timeout() => Err(FlushError::Late(within)),
             Err(_) => Err(FlushError::Stopped),
+        }
+    }
+
+    /// How it went; `None` while it is under way.
+    pub(crate) fn look(&self) -> Option<Result<u64, FlushError>> {
+        match self.0.try_recv() {
+            Ok(answer) => Some(answer),
+            Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Disconnected) => Some(Err(FlushError::Stopped)),
         }
     }
 }

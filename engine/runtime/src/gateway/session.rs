@@ -7,11 +7,9 @@ mod uncommitted;
 mod untold;
 
 use std::mem;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use parking_lot::Mutex;
 use till_core::SessionKey;
 use till_protocol::code::Reason;
 use till_protocol::id::{Seq, TerminalId};
@@ -23,6 +21,7 @@ use self::uncommitted::Uncommitted;
 use self::untold::Untold;
 pub(crate) use self::untold::{RUN_BYTES, RUNS_MAX};
 use crate::placement::Commits;
+use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
 
 /// One stream of one terminal. Shared by its reader, its writer, its shard and the journal's thread.
 #[derive(Debug)]
@@ -36,6 +35,8 @@ pub(crate) struct Session {
     journalled: AtomicU64,
     /// What is durable and not committed; `None` where the one is the other.
     uncommitted: Option<Mutex<Uncommitted>>,
+    /// Last sequence number that was given to the journal, of this stream or as its greeting had it. Its shard alone changes it.
+    taken: AtomicU64,
     /// What was asked for again, so that one gap is told once.
     nacked: AtomicU64,
     /// A newer session took its place, or it was ended: nothing more is taken from it.
@@ -120,6 +121,7 @@ impl Session {
                 Commits::WithJournal => None,
                 Commits::Apart => Some(Mutex::default()),
             },
+            taken: AtomicU64::new(0),
             nacked: AtomicU64::new(0),
             over: AtomicBool::new(false),
             room,
@@ -141,6 +143,7 @@ impl Session {
 
     /// The shard has greeted it as a life of the terminal.
     pub(crate) fn greeted(&self, greeted: Greeted) {
+        self.taken.store(greeted.known, Ordering::Relaxed);
         // The first greeting stands: a second Hello on a stream never gets here.
         let _first = self.greeted.set(greeted);
     }
@@ -238,8 +241,14 @@ impl Session {
     }
 
     /// A frame was taken: the next gap is told again.
-    pub(crate) fn in_step(&self) {
+    pub(crate) fn in_step(&self, upto: Seq) {
         self.nacked.store(0, Ordering::Relaxed);
+        self.taken.fetch_max(upto.get(), Ordering::Relaxed);
+    }
+
+    /// The sequence number that comes next.
+    pub(crate) fn expected(&self) -> u64 {
+        self.taken.load(Ordering::Relaxed).saturating_add(1)
     }
 
     /// Answers a Check, with the refusals among what matched. `false`: too many answers wait.
@@ -449,4 +458,8 @@ fn cut(text: &str) -> String {
 }
 
 #[cfg(test)]
+#[cfg(feature = "shuttle")]
+mod shuttled;
+#[cfg(test)]
+#[cfg(not(feature = "shuttle"))]
 mod tests;

@@ -1,22 +1,26 @@
 //! What a start opens, alone or as one of several.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use till_core::Shard;
 use till_protocol::card::ScreenKey;
 use till_storage::cluster::{ChainId, SharedStore};
+use till_storage::disk::Disk;
 use till_storage::facts::Facts;
-use till_storage::journal::{Journal, Lsn, Writer};
+use till_storage::journal::{Journal, JournalConfig, Lsn, Writer};
 use till_storage::query::FactReader;
 use till_storage::views::WriteViews;
 
 use super::{Handle, Running, StartError, journal_config, tell};
 use crate::chain::bind;
-use crate::cluster::{BothFacts, Inboxes, JoinError, Members, has_joined, join};
-use crate::config::Config;
+use crate::cluster::{
+    BothFacts, Cluster, Jobs, JoinError, Joined, Joiner, Members, has_joined, join, new_life,
+};
+use crate::config::{Config, SharedConfig};
 use crate::engine::{Engine, Ground};
 use crate::keeping::Keeping;
 use crate::parts::Parts;
@@ -43,9 +47,6 @@ impl Opened {
         (report, std::mem::take(&mut self.shards), self.jobs.take())
     }
 }
-
-/// What a node's threads read, and the stretch of its journal that may not be committed.
-pub(super) type Jobs = (Inboxes, (Lsn, Lsn));
 
 impl Opened {
     /// An engine with rows of its own.
@@ -130,42 +131,78 @@ pub(super) async fn joined(
     let (journal, shards) = (journal_config(config), usize::from(config.shards.max(1)));
     let watched = Arc::new(Watched::new(store));
     let store: Arc<dyn SharedStore> = Arc::<Watched>::clone(&watched);
+    let began = Instant::now();
     let opening = tokio::task::spawn_blocking(move || {
-        let screen = store.chain_key(key)?;
-        let place = (Arc::clone(&store), &shared, address.to_string());
-        let joined = join(disk, &dir, journal, place, shards)?;
-        let chain = ChainId::of(&screen);
-        let is_anything_left = || has_any_above(&joined.journal, joined.backlog.0);
-        bind(&dir, chain, is_anything_left).map_err(JoinError::Chain)?;
-        Ok::<_, StartError>((store, screen, joined))
+        let joiner = Joiner {
+            me: new_life().map_err(JoinError::Name)?,
+            address: address.to_string(),
+            clock: Arc::new(move || began.elapsed()),
+        };
+        let place = (store, &shared, joiner);
+        open_joined((disk, &dir, journal), place, (key, shards))
     });
     let opened = opening.await.map_err(|error| StartError::Thread {
         what: "recovery",
         cause: error.to_string(),
     })?;
-    let (store, screen, joined) = opened?;
-    let cluster = joined.cluster;
-    let both = BothFacts::new(Arc::clone(&cluster), Arc::clone(&joined.facts), shards);
-    let placement: Arc<dyn Placement> = Arc::<crate::cluster::Cluster>::clone(&cluster);
-    Ok(Opened {
-        applied: joined.journal.end().get(),
-        ground: Ground {
-            journal: joined.journal,
-            facts: joined.facts,
-            reader: Arc::new(both),
-            told: store.facts(),
-            views: store.views(),
-            keeping: Keeping::Shared(cluster),
-            watched: Some(watched),
-            placement,
-            commits: Commits::Apart,
-            screen: ScreenKey::new(screen),
-        },
-        writer: joined.writer,
-        shards: Vec::new(),
-        report: joined.report,
-        jobs: Some((joined.inboxes, joined.backlog)),
-    })
+    let (joined, screen) = opened?;
+    Ok(Opened::shared(joined, screen, shards, watched))
+}
+
+/// Opens the journal of a node, and makes sure that it is of the chain of its store.
+///
+/// # Errors
+/// See [`joined`].
+pub(super) fn open_joined(
+    (disk, dir, journal): (Arc<dyn Disk>, &Path, JournalConfig),
+    (store, shared, joiner): (Arc<dyn SharedStore>, &SharedConfig, Joiner),
+    (key, shards): ([u8; 32], usize),
+) -> Result<(Joined, [u8; 32]), StartError> {
+    let screen = store.chain_key(key)?;
+    let joined = join(
+        Arc::clone(&disk),
+        dir,
+        journal,
+        (store, shared, joiner),
+        shards,
+    )?;
+    let chain = ChainId::of(&screen);
+    let is_anything_left = || has_any_above(&joined.journal, joined.marked);
+    bind(disk.as_ref(), dir, chain, is_anything_left).map_err(JoinError::Chain)?;
+    Ok((joined, screen))
+}
+
+impl Opened {
+    /// A node of a cluster.
+    pub(super) fn shared(
+        joined: Joined,
+        screen: [u8; 32],
+        shards: usize,
+        watched: Arc<Watched>,
+    ) -> Self {
+        let cluster = joined.cluster;
+        let both = BothFacts::new(Arc::clone(&cluster), Arc::clone(&joined.facts), shards);
+        let placement: Arc<dyn Placement> = Arc::<Cluster>::clone(&cluster);
+        Self {
+            applied: joined.journal.end().get(),
+            ground: Ground {
+                journal: joined.journal,
+                facts: joined.facts,
+                reader: Arc::new(both),
+                told: cluster.store.facts(),
+                views: cluster.store.views(),
+                keeping: Keeping::Shared(cluster),
+                watched: Some(watched),
+                placement,
+                commits: Commits::Apart,
+                screen: ScreenKey::new(screen),
+            },
+            writer: joined.writer,
+            shards: Vec::new(),
+            report: joined.report,
+            jobs: Some((joined.inboxes, joined.backlog)),
+        }
+    }
 }
 
 // Whether the journal has anything above what its engine saw committed. What cannot be read may be that.

@@ -3,15 +3,16 @@
 //!
 //! What threads do otherwise is a call: [`Stepped::commit`] is a group of the journal's thread, [`Stepped::begin_flush`]
 //! and [`Stepped::write_rows`] are a round of the flush, [`Stepped::keep_up`] is upkeep. A shard's actor turns to a message
-//! at the call that brings it.
+//! at the call that brings it. Of one of several engines, [`Stepped::tick`], [`Stepped::next_call`], [`Stepped::leave_turn`]
+//! and [`Stepped::tend`] are the threads of its part in the cluster.
 
 mod line;
+mod node;
 mod rows;
 mod stream;
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use crossbeam::channel::Receiver;
@@ -22,26 +23,30 @@ use till_protocol::time::Timestamp;
 use till_storage::base::FoldError;
 use till_storage::disk::Disk;
 use till_storage::facts::Facts;
-use till_storage::journal::{Appender, Attempt, CommitError, Journal, Lsn};
+use till_storage::journal::{Appender, Attempt, CommitError, Journal, JournalConfig, Lsn};
 use till_storage::views::WriteViews;
 
 use super::opened::Opened;
 use super::{commit_config, journal_config, slots};
 use crate::config::Config;
-use crate::engine::{Engine, Ways};
+use crate::engine::{Clock, Engine, Ways};
 use crate::flush::{self, Part, Rounds};
 use crate::keeping::Keeping;
 use crate::metrics::Figures;
 use crate::parts::Parts;
 use crate::recovery::{RowsAt, StartReport, Target, recover};
 use crate::registry::Registry;
+use crate::route::Down;
 use crate::runtime::StartError;
 use crate::shard_actor::{Done, ShardArguments, ShardMessage, ShardState, Stop};
 use crate::supervisor::{refill, shard_config};
+use crate::upkeep::drop_committed;
 
 use self::line::{Line, Stuck};
+use self::node::NodeTurns;
 use self::rows::Writing;
 
+pub use self::node::SteppedNode;
 pub use self::rows::Flushed;
 pub use self::stream::{Said, Stream, Taken};
 
@@ -50,13 +55,30 @@ pub struct SteppedParts {
     /// The disk of the journal.
     pub disk: Arc<dyn Disk>,
     /// The rows.
-    pub views: Arc<dyn WriteViews>,
+    pub rows: SteppedRows,
     /// The time of day.
     pub clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     /// Told of each group before anyone else: up to here everything counts as durable.
     pub on_durable: Box<dyn FnMut(Lsn) + Send>,
     /// The key under which card numbers are masked.
     pub screen: [u8; 32],
+}
+
+/// Where the rows of a stepped engine are.
+pub enum SteppedRows {
+    /// In a store of its own.
+    Own(Arc<dyn WriteViews>),
+    /// In one that it shares with others.
+    Shared(SteppedNode),
+}
+
+impl fmt::Debug for SteppedRows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Own(_) => "Own",
+            Self::Shared(_) => "Shared",
+        })
+    }
 }
 
 impl fmt::Debug for SteppedParts {
@@ -92,18 +114,60 @@ impl From<Stop> for Halt {
 /// An engine that does nothing by itself.
 pub struct Stepped {
     engine: Arc<Engine>,
-    shards: Vec<ShardState>,
+    shards: Vec<Arc<Mutex<ShardState>>>,
     line: Arc<Mutex<Line>>,
+    flow: Flow,
+    /// Why a shard ended that was told something by another part of the engine.
+    ended: Arc<Mutex<Option<Stop>>>,
+    report: StartReport,
+}
+
+/// The way of rows.
+enum Flow {
+    Own(OwnRows),
+    Shared(Box<NodeTurns>),
+}
+
+/// Rows on their way into a store of the engine's own.
+struct OwnRows {
     parts: Receiver<Part>,
     rounds: Rounds<()>,
     writing: Option<Writing>,
     checkpoint: u64,
-    report: StartReport,
 }
 
 impl fmt::Debug for Stepped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Stepped").finish_non_exhaustive()
+    }
+}
+
+// Recovers an engine with rows of its own.
+fn own(
+    config: &Config,
+    (disk, views, screen): (&Arc<dyn Disk>, Arc<dyn WriteViews>, [u8; 32]),
+) -> Result<Opened, StartError> {
+    let count = usize::from(config.shards.max(1));
+    let into = Target::Shards {
+        count,
+        config: shard_config(config),
+        dirty_rows: config.dirty_rows_max / count,
+    };
+    let (rows, dir) = (RowsAt::Given(views), config.data_dir.clone());
+    let recovered = recover(
+        disk,
+        &dir,
+        stepped_journal(config),
+        (&rows, into),
+        &mut |_, _| {},
+    )?;
+    Opened::of(recovered, &Parts::default(), screen)
+}
+
+fn stepped_journal(config: &Config) -> JournalConfig {
+    JournalConfig {
+        verify_threads: 1,
+        ..journal_config(config)
     }
 }
 
@@ -114,24 +178,30 @@ impl Stepped {
     /// # Errors
     /// [`StartError`]; nothing was changed then but what recovery may change.
     pub fn start(config: Config, parts: SteppedParts) -> Result<Self, StartError> {
-        let count = usize::from(config.shards.max(1));
-        let mut journal = journal_config(&config);
-        journal.verify_threads = 1;
-        let into = Target::Shards {
-            count,
-            config: shard_config(&config),
-            dirty_rows: config.dirty_rows_max / count,
-        };
-        let rows = RowsAt::Given(parts.views);
-        let dir: PathBuf = config.data_dir.clone();
-        let recovered = recover(&parts.disk, &dir, journal, (&rows, into), &mut |_, _| {})?;
-        let opened = Opened::of(recovered, &Parts::default(), parts.screen)?;
+        match parts.rows {
+            SteppedRows::Own(views) => {
+                let opened = own(&config, (&parts.disk, views, parts.screen))?;
+                Self::open(config, opened, (parts.clock, parts.on_durable))
+            }
+            SteppedRows::Shared(node) => {
+                let opened = node::shared(&config, (&parts.disk, node, parts.screen))?;
+                Self::open(config, opened, (parts.clock, parts.on_durable))
+            }
+        }
+    }
+
+    fn open(
+        config: Config,
+        mut opened: Opened,
+        (clock, on_durable): (Clock, Box<dyn FnMut(Lsn) + Send>),
+    ) -> Result<Self, StartError> {
+        let (report, restored, jobs) = opened.take();
         let slots = slots(&config);
         let (rows, door, inbox) = flush::channels(slots.len());
         let end = opened.ground.journal.end();
         let figures = Arc::new(Figures::since(end.get(), opened.applied));
         let (appender, queue) = Appender::queue(commit_config(&config).queue_max);
-        let sink = line::sink(slots.len(), &figures, rows, end, parts.on_durable);
+        let sink = line::sink(slots.len(), &figures, rows, end, on_durable);
         let line = Line::new(opened.writer, commit_config(&config), sink, queue);
         let commit_stats = line.stats();
         let line = Arc::new(Mutex::new(line));
@@ -142,22 +212,31 @@ impl Stepped {
             figures,
             slots,
             registry: Registry::open(&config.registry)?,
-            clock: parts.clock,
+            clock,
             by_hand: Some(line::by_hand(&line)),
         };
-        let (report, applied) = (opened.report, opened.applied);
-        let engine = Engine::on(opened.ground, ways, config, &report.left_out);
+        let engine = Arc::new(Engine::on(opened.ground, ways, config, &report.left_out));
+        let flow = match (jobs, engine.keeping.cluster()) {
+            (Some(jobs), Some(cluster)) => {
+                let turns = NodeTurns::new(&engine, cluster, inbox, jobs);
+                Flow::Shared(Box::new(turns))
+            }
+            _ => Flow::Own(OwnRows {
+                parts: inbox.into_parts(),
+                rounds: Rounds::default(),
+                writing: None,
+                checkpoint: opened.applied,
+            }),
+        };
         let mut this = Self {
-            engine: Arc::new(engine),
-            shards: Vec::with_capacity(count),
+            shards: Vec::with_capacity(engine.slots.len()),
+            engine,
             line,
-            parts: inbox.into_parts(),
-            rounds: Rounds::default(),
-            writing: None,
-            checkpoint: applied,
+            flow,
+            ended: Arc::default(),
             report,
         };
-        this.host(opened.shards);
+        this.host(restored);
         Ok(this)
     }
 
@@ -170,9 +249,27 @@ impl Stepped {
             let shard = restored.next();
             let shard = shard.unwrap_or_else(|| Shard::new(shard_config(&self.engine.config)));
             if let Some(state) = self.state(index, shard) {
-                self.shards.push(state);
+                self.shards.push(self.in_hand(index, state));
             }
         }
+    }
+
+    // What other parts of the engine tell a shard, it turns to at once.
+    fn in_hand(&self, index: usize, state: ShardState) -> Arc<Mutex<ShardState>> {
+        let state = Arc::new(Mutex::new(state));
+        let (hand, ended) = (Arc::downgrade(&state), Arc::clone(&self.ended));
+        let turn = move |message| {
+            let shard = hand.upgrade().ok_or(Down)?;
+            let done = shard.lock().handle(message);
+            done.map_err(|stop| {
+                ended.lock().get_or_insert(stop);
+                Down
+            })
+        };
+        if let Some(slot) = self.engine.slots.get(index) {
+            slot.run_in_hand(Box::new(turn));
+        }
+        state
     }
 
     fn state(&self, index: usize, shard: Shard) -> Option<ShardState> {
@@ -187,12 +284,20 @@ impl Stepped {
 
     // A shard turns to a message. One that waits for a journal that cannot go on ends where it stands.
     fn tell(&mut self, index: usize, message: ShardMessage) -> Result<(), Halt> {
-        let Some(shard) = self.shards.get_mut(index) else {
+        let Some(shard) = self.shards.get(index).map(Arc::clone) else {
             return Ok(());
         };
-        let done = catch_unwind(AssertUnwindSafe(|| -> Done { shard.handle(message) }));
-        match done {
-            Ok(done) => Ok(done?),
+        let done = self.guarded(|_| -> Done { shard.lock().handle(message) })?;
+        Ok(done?)
+    }
+
+    // Does what may wait for the journal, which ends the engine where that cannot go on.
+    fn guarded<T>(&mut self, act: impl FnOnce(&mut Self) -> T) -> Result<T, Halt> {
+        match catch_unwind(AssertUnwindSafe(|| act(self))) {
+            Ok(done) => match self.ended.lock().take() {
+                Some(stop) => Err(stop.into()),
+                None => Ok(done),
+            },
             Err(panic) if panic.is::<Stuck>() => Err(self.line.lock().halt()),
             Err(panic) => resume_unwind(panic),
         }
@@ -213,7 +318,10 @@ impl Stepped {
 
     /// Whether rows are on their way to the store of rows.
     pub const fn is_writing(&self) -> bool {
-        self.writing.is_some()
+        match &self.flow {
+            Flow::Own(rows) => rows.writing.is_some(),
+            Flow::Shared(turns) => turns.is_writing(),
+        }
     }
 
     /// A shard fails and starts again from rows and journal; its sessions end. Not while rows are being written.
@@ -221,7 +329,10 @@ impl Stepped {
     /// # Errors
     /// [`Halt`].
     pub fn restart_shard(&mut self, index: usize) -> Result<(), Halt> {
-        self.rounds.restart(index);
+        match &mut self.flow {
+            Flow::Own(rows) => rows.rounds.restart(index),
+            Flow::Shared(turns) => turns.restart(index),
+        }
         if let Some(slot) = self.engine.slots.get(index) {
             slot.fail(false);
         }
@@ -232,24 +343,31 @@ impl Stepped {
         if settles {
             self.line.lock().settle()?;
         }
-        while let Ok(part) = self.parts.try_recv() {
-            self.rounds.take(part);
+        if let Flow::Own(rows) = &mut self.flow {
+            rows.take_parts();
         }
-        let Keeping::Own(views) = &self.engine.keeping else {
-            return Ok(());
+        let shard = match &self.engine.keeping {
+            Keeping::Own(views) => refill(&self.engine, views.as_ref(), index)?,
+            Keeping::Shared(cluster) => cluster.restore(&self.engine, index)?,
         };
-        let shard = refill(&self.engine, views.as_ref(), index)?;
-        if let (Some(state), Some(place)) = (self.state(index, shard), self.shards.get_mut(index)) {
-            *place = state;
+        if let Some(state) = self.state(index, shard) {
+            let state = self.in_hand(index, state);
+            if let Some(place) = self.shards.get_mut(index) {
+                *place = state;
+            }
         }
         Ok(())
     }
 
-    /// Makes the indexes of sealed segments.
+    /// Makes the indexes of sealed segments. Of one of several engines it also drops segments that are in the shared store.
     ///
     /// # Errors
     /// What the disk says, in words: it is tried again with the next call.
     pub fn keep_up(&self) -> Result<usize, String> {
+        if let Some(cluster) = self.engine.keeping.cluster() {
+            let dropped = drop_committed(&self.engine, cluster);
+            dropped.map_err(|error| error.to_string())?;
+        }
         self.engine
             .facts
             .catch_up()
@@ -270,9 +388,17 @@ impl Stepped {
             &self.engine.facts,
             scratch,
             received_before_us,
-            Lsn::new(self.checkpoint),
+            self.checkpoint(),
             &mut |_| {},
         )
+    }
+
+    // Place up to which rows of its own hold everything.
+    fn checkpoint(&self) -> Lsn {
+        match &self.flow {
+            Flow::Own(rows) => Lsn::new(rows.checkpoint),
+            Flow::Shared(_) => Lsn::ZERO,
+        }
     }
 
     /// Ends in good order: writes the closing mark. What was not made durable before is dropped.
@@ -302,16 +428,16 @@ impl Stepped {
     pub fn counters(&self) -> Counters {
         let mut sum = Counters::default();
         for state in &self.shards {
-            sum.add(&state.shard.counters());
+            sum.add(&state.lock().shard.counters());
         }
         sum
     }
 
     /// Invariants that shards found broken since they started.
     pub fn violations(&mut self) -> Vec<(InvariantId, u64)> {
-        let shards = self.shards.iter_mut();
+        let shards = self.shards.iter();
         shards
-            .flat_map(|state| state.shard.violations().iter().collect::<Vec<_>>())
+            .flat_map(|state| state.lock().shard.violations().iter().collect::<Vec<_>>())
             .collect()
     }
 
@@ -324,6 +450,7 @@ impl Stepped {
 
     /// SKUs and sums in memory.
     pub fn actors(&self) -> usize {
-        self.shards.iter().map(|state| state.shard.actors()).sum()
+        let shards = self.shards.iter();
+        shards.map(|state| state.lock().shard.actors()).sum()
     }
 }

@@ -11,9 +11,11 @@ use till_core::{Handled, Record, RowsError, SessionKey, Wants};
 use till_protocol::id::TerminalId;
 use till_storage::cluster::Found;
 use till_storage::rebuild::store_of;
+use till_storage::views::StoreError;
 use tokio::sync::oneshot;
 
 use super::{Content, Done, Inbound, ShardMessage, ShardState, Stop, live};
+use crate::cluster::Undecided;
 use crate::commit::Companion;
 use crate::engine::Engine;
 use crate::fall::Suspect;
@@ -24,9 +26,41 @@ use crate::route::shard_of;
 /// Records that are adopted with what was fetched for them together.
 const RECORDS_AT_ONCE: usize = 16;
 
+/// Why it is not known what rows say.
+#[derive(Debug)]
+enum Unknown {
+    /// The shared store does not answer.
+    Away(RowsError),
+    /// What it says makes no sense.
+    Rows(RowsError),
+}
+
+impl From<StoreError> for Unknown {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Failed { .. } => Self::Away(error.into()),
+            _ => Self::Rows(error.into()),
+        }
+    }
+}
+
+impl From<RowsError> for Unknown {
+    fn from(error: RowsError) -> Self {
+        Self::Rows(error)
+    }
+}
+
+impl From<Unknown> for RowsError {
+    fn from(unknown: Unknown) -> Self {
+        match unknown {
+            Unknown::Away(error) | Unknown::Rows(error) => error,
+        }
+    }
+}
+
 impl Engine {
     // What is wanted and not in the memory of this node.
-    fn fetch(&self, wants: &mut Wants) -> Result<Found, RowsError> {
+    fn fetch(&self, wants: &mut Wants) -> Result<Found, StoreError> {
         let Some(cluster) = self.keeping.cluster() else {
             return Ok(Found::default());
         };
@@ -47,15 +81,25 @@ impl ShardState {
         let Some(key) = live(session) else {
             return Ok(());
         };
+        if self.undecided().is_some_and(Undecided::is_deferring) {
+            return self.defer(session, frames);
+        }
         let known = self.foresee(key, &frames);
         let mut frames = frames.into_iter();
         match known {
             Ok(known) => frames.try_for_each(|frame| self.frame(session, frame, &known)),
+            Err(Unknown::Away(error)) if self.begin_to_defer() => {
+                tracing::warn!(
+                    shard = self.index, %error,
+                    "the shared store does not say what frames need to know: they are journalled, and decided later"
+                );
+                self.defer(session, frames.collect())
+            }
             // The session ends with the first of them.
             Err(error) => frames.next().map_or(Ok(()), |frame| {
                 self.answer(
                     Arc::clone(session),
-                    Err(error),
+                    Err(error.into()),
                     frame.permit,
                     frame.received,
                 )
@@ -70,11 +114,11 @@ impl ShardState {
         }
         let mut wants = Wants::default();
         self.shard.want_terminal(terminal, &mut wants);
-        self.engine.fetch(&mut wants)
+        Ok(self.engine.fetch(&mut wants)?)
     }
 
     // What frames of a session ask for; nothing where rows are at hand.
-    fn foresee(&mut self, key: SessionKey, frames: &[Inbound]) -> Result<Found, RowsError> {
+    fn foresee(&mut self, key: SessionKey, frames: &[Inbound]) -> Result<Found, Unknown> {
         let engine = Arc::clone(&self.engine);
         if engine.keeping.cluster().is_none() || !engine.placement.is_here(key.terminal.store()) {
             return Ok(Found::default());
@@ -103,14 +147,14 @@ impl ShardState {
     }
 
     // Fetches what says whether events count, and takes stores and terminals of it in.
-    fn bring_in(&mut self, wants: &mut Wants) -> Result<Found, RowsError> {
+    fn bring_in(&mut self, wants: &mut Wants) -> Result<Found, Unknown> {
         let found = self.engine.fetch(wants)?;
         self.with_known(&found, |shard, rows| shard.bring_in(wants, rows))?;
         wants.clear();
         Ok(found)
     }
 
-    fn foresee_records(&mut self, records: &[Record]) -> Result<Found, RowsError> {
+    fn foresee_records(&mut self, records: &[Record]) -> Result<Found, Unknown> {
         let mut wants = Wants::default();
         for record in records {
             self.shard.want_standing_of_record(record, &mut wants);
@@ -153,7 +197,7 @@ impl ShardState {
         }
         let known = match self.foresee_records(records) {
             Ok(known) => known,
-            Err(error) => return Ok(Err(error.to_string())),
+            Err(error) => return Ok(Err(RowsError::from(error).to_string())),
         };
         for record in records {
             let knows = self.with_known(&known, |shard, rows| shard.knows_some(record, rows));

@@ -1,5 +1,6 @@
 //! Several engines on one store that they share.
 
+mod deferred;
 mod trouble;
 
 use std::sync::Arc;

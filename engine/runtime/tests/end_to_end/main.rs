@@ -37,9 +37,14 @@ use device::{Device, connect, hello, seq, start, tea, teas, terminal};
 
 /// The level of tea in a store, as a person would read it.
 pub(crate) async fn level(handle: &std::sync::Arc<Handle>, store: u32) -> String {
+    level_of(handle, store, "tea").await
+}
+
+/// The level of a SKU.
+pub(crate) async fn level_of(handle: &std::sync::Arc<Handle>, store: u32, code: &str) -> String {
     let query = Query::Stock(StockQuery {
         store: StoreId::new(store).unwrap(),
-        sku: Some("tea".to_owned()),
+        sku: Some(code.to_owned()),
     });
     let handle = std::sync::Arc::clone(handle);
     let reply = tokio::task::spawn_blocking(move || handle.query(&query).unwrap());

@@ -91,12 +91,12 @@ fn sums(views: &dyn Views) -> Result<(Vec<SalesFigures>, u64), StoreError> {
 pub(super) fn of(engine: &Handle, sums: &Sums) -> Figures {
     let raw = engine.metrics();
     let (sales, stores) = sums.get(engine);
-    let certificates = pki(&raw);
     let in_flight = raw
         .events
         .applied
         .saturating_add(raw.events.quarantined)
         .saturating_sub(raw.acked);
+    let pki = pki(&raw);
     Figures {
         now_us: raw.now_us,
         started_at_us: raw.started_at_us,
@@ -118,7 +118,7 @@ pub(super) fn of(engine: &Handle, sums: &Sums) -> Figures {
             gaps: raw.events.frames_gap,
             slowed: raw.slowed,
         },
-        pki: certificates,
+        pki,
         journal: JournalFigures {
             durable: raw.journal.durable,
             bytes: raw.journal.bytes,

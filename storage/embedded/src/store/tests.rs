@@ -127,6 +127,26 @@ fn rows_of_another_format_are_damage() {
     );
 }
 
+/// fjall takes a table without this file for one that was never finished, drops it and says nothing.
+#[test]
+fn a_table_that_has_lost_its_first_file_is_damage() {
+    for number in 1..=8 {
+        let mut embedded = Embedded::new();
+        embedded.write(&sample(1).unwrap()).unwrap();
+        drop(embedded.views.take());
+        let rows = config(&embedded.dir).dir;
+        let first = rows.join(format!("keyspaces/{number}/current"));
+        fs::remove_file(first).unwrap();
+        for attempt in 1..=2 {
+            let opened = EmbeddedViews::open(config(&embedded.dir));
+            assert!(
+                matches!(opened, Err(OpenError::Damaged { .. })),
+                "{number}, attempt {attempt}: {opened:?}"
+            );
+        }
+    }
+}
+
 #[test]
 fn a_row_of_a_newer_schema_is_damage_and_never_guessed() {
     let embedded = Embedded::new();
@@ -159,49 +179,4 @@ fn what_was_written_is_there_after_many_memtables_and_reopenings() {
         }
     }
     assert_eq!(filled(&views).unwrap().rows, all);
-}
-
-/// Run it on a file system of its own, about 100 MiB large:
-/// `mount -t tmpfs -o size=100m none DIR && TILL_SMALL_DISK=DIR cargo test -p till-embedded --features small-disk`.
-#[cfg(feature = "small-disk")]
-#[test]
-fn a_full_disk_is_said_and_room_brings_everything_back() {
-    let small = std::path::PathBuf::from(std::env::var("TILL_SMALL_DISK").unwrap());
-    let ballast = small.join("ballast");
-    fs::write(&ballast, vec![1_u8; 60 << 20]).unwrap();
-    let mut config = EmbeddedConfig::new(small.join("views"));
-    config.memtable_bytes = 2 << 20;
-    let views = EmbeddedViews::open(config.clone()).unwrap();
-    let mut written = 0;
-    let full = loop {
-        let mut flush = sample(written + 1).unwrap();
-        flush.names[0].2 = format!("{written} ").repeat(20_000);
-        match views.write(&flush) {
-            Ok(()) => written += 1,
-            Err(error) => break error,
-        }
-    };
-    assert!(matches!(full, StoreError::Full { .. }), "{full:?}");
-    let again = views.write(&sample(written + 1).unwrap());
-    assert!(matches!(again, Err(StoreError::Full { .. })), "{again:?}");
-    fs::remove_file(&ballast).unwrap();
-    views.reopen().unwrap();
-    let check = |views: &EmbeddedViews| {
-        for n in 1..=written {
-            let expected = sample(n).unwrap();
-            let name = views.name(till_core::Space::Sku, u64::from(n)).unwrap();
-            assert_eq!(
-                name,
-                Some(format!("{} ", n - 1).repeat(20_000)),
-                "flush {n}"
-            );
-            let (store, row) = &expected.stores[0];
-            let found = till_core::Rows::store(views, *store).unwrap();
-            assert_eq!(found.as_ref(), Some(row), "flush {n}");
-        }
-    };
-    check(&views);
-    views.write(&sample(written + 1).unwrap()).unwrap();
-    drop(views);
-    check(&EmbeddedViews::open(config).unwrap());
 }

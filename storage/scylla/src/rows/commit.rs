@@ -68,7 +68,8 @@ pub(crate) fn facts_of(
             | RecordKind::Duplicates
             | RecordKind::StoreRegistered
             | RecordKind::SkuAlias
-            | RecordKind::BaseRow => BTreeSet::new(),
+            | RecordKind::BaseRow
+            | RecordKind::Received => BTreeSet::new(),
         };
         of_record(&mut out, &fact, hours);
         audit_of_record(&mut out, record);
@@ -199,8 +200,11 @@ fn audit_of_record(out: &mut Facts, record: &Record) {
                 out.audit.push((head.received_at_us, row));
             }
         }
-        RecordKind::Batch | RecordKind::Duplicates | RecordKind::SkuAlias | RecordKind::BaseRow => {
-        }
+        RecordKind::Batch
+        | RecordKind::Duplicates
+        | RecordKind::SkuAlias
+        | RecordKind::BaseRow
+        | RecordKind::Received => {}
     }
 }
 

@@ -105,6 +105,8 @@ impl SlotWriter {
             return self.again(State::Loading(key));
         };
         match Commit::from_parts(&key, &parts) {
+            #[cfg(feature = "planted")]
+            Ok(_) if till_core::planted::is("serve-without-rows") => self.serve(),
             Ok(commit) => {
                 self.state = State::Restoring(Arc::new(commit));
                 self.begin();
@@ -157,6 +159,18 @@ impl SlotWriter {
     fn deciding(&mut self, flush: Flush, is_asking: bool, answer: Answer) {
         match answer {
             Answer::Applied => self.committed(flush),
+            #[cfg(feature = "planted")]
+            Answer::Unknown if till_core::planted::is("trust-unknown") => self.committed(flush),
+            #[cfg(feature = "planted")]
+            Answer::Row(row)
+                if till_core::planted::is("commit-again") && row.flush > self.flush =>
+            {
+                self.flush = row.flush;
+                let mut commit = Commit::clone(&flush.commit);
+                commit.flush = row.flush + 1;
+                self.state = State::Idle;
+                drop(self.commit(commit));
+            }
             Answer::NotApplied(row) | Answer::Row(row) => self.judge(flush, row),
             Answer::Unknown => self.again(State::Deciding {
                 flush,
@@ -184,6 +198,8 @@ impl SlotWriter {
                 flush,
                 is_asking: false,
             }),
+            #[cfg(feature = "planted")]
+            (false, _) if till_core::planted::is("ignore-fence") => self.committed(flush),
             (false, _) => self.end(End::Fenced(row)),
         }
     }

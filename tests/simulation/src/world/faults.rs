@@ -14,7 +14,14 @@ use crate::plan::{HOUR, MS, SECOND};
 impl World {
     /// Puts the first of everything into the queue.
     pub(super) fn schedule(&mut self) {
-        self.at(0, Event::Start);
+        for n in 0..self.nodes.len() {
+            let later = if n == 0 {
+                0
+            } else {
+                self.rng.within(0, 4 * SECOND)
+            };
+            self.at(later, Event::Start(n));
+        }
         for till in 0..self.tills.len() {
             let soon = self.rng.within(MS, SECOND);
             self.at(soon, Event::Connect(till));
@@ -22,19 +29,94 @@ impl World {
             self.at(first, Event::Happen(till));
             self.schedule_till(till);
         }
+        for n in 0..self.nodes.len() {
+            self.schedule_engine(n);
+        }
+        self.again(self.plan.net.partition_every, Event::Part);
+        self.schedule_till_crashes();
+        self.at(self.plan.calm_at, Event::Calm);
+    }
+
+    fn schedule_engine(&mut self, n: usize) {
         let node = self.plan.node;
-        let partitions = self.plan.net.partition_every;
         for (every, event) in [
-            (node.crash_every, Event::Crash),
-            (node.fall_every, Event::Fall),
-            (node.leap_every, Event::Leap),
-            (node.full_every, Event::Fill),
-            (partitions, Event::Part),
+            (node.crash_every, Event::Crash(n)),
+            (node.fall_every, Event::Fall(n)),
+            (node.leap_every, Event::Leap(n)),
+            (node.full_every, Event::Fill(n)),
         ] {
             self.again(every, event);
         }
-        self.schedule_till_crashes();
-        self.at(self.plan.calm_at, Event::Calm);
+        let Some(cluster) = self.plan.cluster else {
+            return;
+        };
+        for (every, event) in [
+            (cluster.cutoff_every, Event::Cutoff(n)),
+            (cluster.freeze_every, Event::Freeze(n)),
+            (cluster.burn_every, Event::Burn(n)),
+        ] {
+            self.again(every, event);
+        }
+    }
+
+    /// An engine does not reach the shared store for a while.
+    pub(super) fn cut_off(&mut self, n: usize) {
+        let Some(cluster) = self.plan.cluster else {
+            return;
+        };
+        self.again(cluster.cutoff_every, Event::Cutoff(n));
+        if self.is_calm {
+            return;
+        }
+        self.fault("engine_cut_off");
+        self.saw(Sight::CutOff);
+        if let Some(member) = &self.nodes[n].member {
+            member.way.part(true);
+        }
+        let pause = self.rng.within(100 * MS, 3 * cluster.lease);
+        self.after(pause, Event::Reach(n));
+    }
+
+    pub(super) fn reach(&mut self, n: usize) {
+        if let Some(member) = &self.nodes[n].member {
+            member.way.part(false);
+        }
+    }
+
+    /// An engine's process stands still for a while, and does not know it.
+    pub(super) fn freeze(&mut self, n: usize) {
+        let Some(cluster) = self.plan.cluster else {
+            return;
+        };
+        self.again(cluster.freeze_every, Event::Freeze(n));
+        if self.is_calm || self.nodes[n].engine.is_none() {
+            return;
+        }
+        self.fault("engine_frozen");
+        self.saw(Sight::Frozen);
+        let pause = self.rng.within(100 * MS, 3 * cluster.lease);
+        self.nodes[n].frozen_until = self.now + pause;
+    }
+
+    /// An engine is lost with its disk; another one takes its place.
+    pub(super) fn burn(&mut self, n: usize) {
+        let Some(cluster) = self.plan.cluster else {
+            return;
+        };
+        self.again(cluster.burn_every, Event::Burn(n));
+        if self.is_calm {
+            return;
+        }
+        self.fault("disk_lost");
+        self.saw(Sight::DiskGone);
+        if self.nodes[n].engine.is_some() {
+            self.end_process(n);
+        }
+        self.nodes[n].burn(&mut self.rng);
+        if let Some(member) = &mut self.nodes[n].member {
+            member.disk += 1;
+            member.read_upto = 0;
+        }
     }
 
     fn schedule_till(&mut self, till: usize) {
@@ -79,50 +161,52 @@ impl World {
     }
 
     /// The process ends: at once, in the middle of something, or in good order.
-    pub(super) fn crash(&mut self) {
+    pub(super) fn crash(&mut self, n: usize) {
         let node = self.plan.node;
-        self.again(node.crash_every, Event::Crash);
-        if self.node.engine.is_none() {
+        self.again(node.crash_every, Event::Crash(n));
+        if self.nodes[n].engine.is_none() {
             return;
         }
         if self.is_calm {
-            return self.end_process();
+            return self.end_process(n);
         }
         if self.rng.chance(node.orderly) {
-            return self.stop();
+            return match self.shared {
+                None => self.stop(n),
+                Some(_) => self.begin_stop(n),
+            };
         }
         if self.rng.chance(node.midway) {
             let operations = self.rng.within(0, 12);
-            return self.node.disk.stop_after(operations);
+            return self.nodes[n].disk.stop_after(operations);
         }
-        self.end_process();
+        self.end_process(n);
     }
 
-    // What waits is made durable, rows are synced, the journal is closed.
-    fn stop(&mut self) {
-        while self
-            .node
+    /// What waits is made durable, rows are synced, the journal is closed.
+    pub(super) fn stop(&mut self, n: usize) {
+        while self.nodes[n]
             .engine
             .as_ref()
             .is_some_and(till_runtime::Stepped::has_waiting)
         {
-            self.commit();
-            if self.node.disk.is_limited() {
+            self.commit(n);
+            if self.nodes[n].disk.is_limited() {
                 break;
             }
         }
-        let Some(engine) = self.node.engine.take() else {
+        let Some(engine) = self.nodes[n].engine.take() else {
             return;
         };
         if engine.close().is_err() {
             self.fault("not_closed");
         }
-        self.end_process();
+        self.end_process(n);
     }
 
-    pub(super) fn fall(&mut self) {
-        self.again(self.plan.node.fall_every, Event::Fall);
-        let Some(engine) = &mut self.node.engine else {
+    pub(super) fn fall(&mut self, n: usize) {
+        self.again(self.plan.node.fall_every, Event::Fall(n));
+        let Some(engine) = &mut self.nodes[n].engine else {
             return;
         };
         if engine.is_writing() {
@@ -132,37 +216,37 @@ impl World {
         *self.faults.entry("shard_fell").or_default() += 1;
         let shard = self.rng.index(usize::from(self.plan.shards));
         match engine.restart_shard(shard) {
-            Ok(()) => self.engine_moved(),
-            Err(halt) => self.halted(&halt),
+            Ok(()) => self.engine_moved(n),
+            Err(halt) => self.halted(n, &halt),
         }
     }
 
-    pub(super) fn leap(&mut self) {
-        self.again(self.plan.node.leap_every, Event::Leap);
+    pub(super) fn leap(&mut self, n: usize) {
+        self.again(self.plan.node.leap_every, Event::Leap(n));
         if self.is_calm {
             return;
         }
         self.fault("clock_leap");
         self.saw(Sight::ClockLeap);
         let most = i64::try_from(30 * HOUR).unwrap_or(0);
-        self.node.leapt = self.rng.signed(-most, most);
-        self.tell_time();
+        self.nodes[n].leapt = self.rng.signed(-most, most);
+        self.tell_time(n);
     }
 
-    pub(super) fn fill(&mut self) {
-        self.again(self.plan.node.full_every, Event::Fill);
-        if self.is_calm || self.node.disk.is_limited() {
+    pub(super) fn fill(&mut self, n: usize) {
+        self.again(self.plan.node.full_every, Event::Fill(n));
+        if self.is_calm || self.nodes[n].disk.is_limited() {
             return;
         }
         self.fault("disk_full");
         let room = self.rng.within(0, 3_000);
-        self.node.disk.leave_room(Some(room));
+        self.nodes[n].disk.leave_room(Some(room));
         let pause = self.rng.within(100 * MS, 15 * SECOND);
-        self.after(pause, Event::Free);
+        self.after(pause, Event::Free(n));
     }
 
-    pub(super) fn free(&mut self) {
-        self.node.disk.leave_room(None);
+    pub(super) fn free(&mut self, n: usize) {
+        self.nodes[n].disk.leave_room(None);
     }
 
     pub(super) fn part(&mut self) {
@@ -191,12 +275,12 @@ impl World {
     }
 
     /// Looks at the journal as it would be with one bit turned over, or cut short: that is found, or changes nothing.
-    pub(super) fn look_at_rot(&mut self) {
+    pub(super) fn look_at_rot(&mut self, n: usize) {
         if self.plan.lies || !self.rng.chance(self.plan.node.rot) {
             return;
         }
         let dir = Node::journal_dir();
-        let disk = self.node.disk.image();
+        let disk = self.nodes[n].disk.image();
         let files = disk.lengths(&dir);
         let segments = files
             .iter()
@@ -218,10 +302,16 @@ impl World {
             disk.flip_bit(path, at);
         }
         let found = look(&disk);
-        self.judge_rot(&whole, found, is_cut);
+        self.judge_rot(n, &whole, found, is_cut);
     }
 
-    fn judge_rot(&mut self, whole: &Looked, found: Result<Looked, OpenError>, is_cut: bool) {
+    fn judge_rot(
+        &mut self,
+        n: usize,
+        whole: &Looked,
+        found: Result<Looked, OpenError>,
+        is_cut: bool,
+    ) {
         let sight = if is_cut {
             Sight::CutFound
         } else {
@@ -239,7 +329,7 @@ impl World {
         self.saw(sight);
         let is_front = before.starts_with(&after);
         // Only the last group may be taken for torn, and the next start says so.
-        let last = self.node.last_group();
+        let last = self.nodes[n].last_group();
         let missing = before
             .get(after.len())
             .map_or(u64::MAX, |(place, _)| *place);
@@ -255,7 +345,38 @@ impl World {
 
     /// What disk, rows and network did.
     pub(super) fn count_faults(&mut self) {
-        let (disk, rows) = (self.node.disk.counts(), self.node.rows.counts());
+        for n in 0..self.nodes.len() {
+            self.count_engine_faults(n);
+        }
+        self.count_shared_faults();
+    }
+
+    fn count_shared_faults(&mut self) {
+        let Some(shared) = &self.shared else {
+            return;
+        };
+        let counts = shared.store.counts();
+        for (kind, times) in [
+            ("store_refused", counts.refused),
+            ("store_answer_lost", counts.answers_lost),
+            ("store_late", counts.late),
+            ("store_stale", counts.stale),
+        ] {
+            self.faulted(kind, times);
+        }
+        for (times, sight) in [
+            (counts.fenced, Sight::Fenced),
+            (counts.taken_over, Sight::TakenOver),
+            (counts.after_the_next, Sight::LateAfterNext),
+            (counts.handed_over, Sight::HandedOver),
+            (counts.answers_lost, Sight::ShareAnswerLost),
+        ] {
+            self.coverage.saw_times(sight, times);
+        }
+    }
+
+    fn count_engine_faults(&mut self, n: usize) {
+        let (disk, rows) = (self.nodes[n].disk.counts(), self.nodes[n].rows.counts());
         for (kind, times) in [
             ("sync_failed", disk.sync_failed),
             ("sync_lied", disk.sync_lied),

@@ -5,15 +5,20 @@ mod turns;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use till_protocol::time::Timestamp;
-use till_runtime::{Config, Halt, RecoveryError, StartError, Stepped, SteppedParts};
+use till_runtime::{
+    Config, Halt, JoinError, RecoveryError, SharedConfig, StartError, Stepped, SteppedParts,
+    SteppedRows,
+};
 use till_storage::disk::Disk;
 use till_storage::journal::{Journal, Lsn, OpenError};
 use till_storage::memory::MemoryViews;
 use till_storage::rebuild::{Registrations, rebuild};
 use till_storage::views::{Fit, Views as _, check_base};
 
+use super::member::Member;
 use super::{Event, World};
 use crate::coverage::Sight;
 use crate::disk::WorldDisk;
@@ -28,6 +33,10 @@ const DIR: &str = "/engine";
 /// The machine.
 pub(super) struct Node {
     pub(super) engine: Option<Stepped>,
+    /// What makes it one of several.
+    pub(super) member: Option<Member>,
+    /// Its process stands still until then.
+    pub(super) frozen_until: u64,
     pub(super) disk: WorldDisk,
     pub(super) rows: Arc<WorldRows>,
     config: Config,
@@ -67,8 +76,14 @@ impl Node {
         config.actors_max = plan.actors_max;
         config.recent_bytes = plan.recent_bytes;
         config.dirty_rows_max = 400;
+        config.shared = plan.cluster.map(|cluster| SharedConfig {
+            lease: Duration::from_micros(cluster.lease),
+            ..SharedConfig::default()
+        });
         Self {
             engine: None,
+            member: None,
+            frozen_until: 0,
             disk: WorldDisk::new(rng.fork(), plan.disk),
             rows: WorldRows::new(rng.fork(), plan.rows),
             config,
@@ -92,8 +107,23 @@ impl Node {
         self.rows.calm();
     }
 
+    /// The disk is gone, and an empty one is in its place.
+    pub(super) fn burn(&mut self, rng: &mut Rng) {
+        self.disk = self.disk.replaced(rng.fork());
+        *self.watch() = Watch::default();
+    }
+
     pub(super) fn journal_dir() -> PathBuf {
         PathBuf::from(DIR).join("journal")
+    }
+
+    /// Whether devices find somebody there.
+    pub(super) fn is_reachable(&self) -> bool {
+        let is_stopping = self
+            .member
+            .as_ref()
+            .is_some_and(|member| member.is_stopping);
+        self.engine.is_some() && !is_stopping
     }
 
     /// How it stands, in words.
@@ -102,10 +132,13 @@ impl Node {
             return "the engine is down".to_owned();
         };
         format!(
-            "the engine holds {:?} frames, journal at {}, rows at {:?}",
+            "the engine holds {:?} frames, journal at {}, rows at {:?}, serves {:?}, marked {}, alive {}",
             engine.frames_held(),
             engine.journal().end(),
-            self.rows.checkpoint()
+            self.rows.checkpoint(),
+            engine.served(),
+            engine.marked(),
+            engine.is_alive(),
         )
     }
 
@@ -118,7 +151,7 @@ impl Node {
         self.watch.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn parts(&self, lies: bool) -> SteppedParts {
+    fn parts(&self, rows: SteppedRows, lies: bool) -> SteppedParts {
         let (disk, watch) = (self.disk.clone(), Arc::clone(&self.watch));
         let on_durable = move |through: Lsn| {
             let mut watch = watch.lock().unwrap_or_else(PoisonError::into_inner);
@@ -130,7 +163,7 @@ impl Node {
         let clock = Arc::clone(&self.clock);
         SteppedParts {
             disk: Arc::new(self.disk.clone()),
-            views: Arc::<WorldRows>::clone(&self.rows),
+            rows,
             clock: Arc::new(move || Timestamp::from_us(clock.load(Ordering::Relaxed))),
             on_durable: Box::new(on_durable),
             screen: [7; 32],
@@ -140,24 +173,25 @@ impl Node {
 
 impl World {
     /// The process starts.
-    pub(super) fn start(&mut self) {
-        if self.node.engine.is_some() {
+    pub(super) fn start(&mut self, n: usize) {
+        if self.nodes[n].engine.is_some() {
             return;
         }
-        self.tell_time();
-        self.fit_rows();
-        self.look_at_rot();
-        let parts = self.node.parts(self.plan.lies);
-        match Stepped::start(self.node.config.clone(), parts) {
-            Ok(engine) => self.started(engine),
-            Err(error) => self.not_started(&error),
+        self.tell_time(n);
+        self.fit_rows(n);
+        self.look_at_rot(n);
+        let rows = self.rows_of(n);
+        let parts = self.nodes[n].parts(rows, self.plan.lies);
+        match Stepped::start(self.nodes[n].config.clone(), parts) {
+            Ok(engine) => self.started(n, engine),
+            Err(error) => self.not_started(n, &error),
         }
     }
 
-    fn started(&mut self, engine: Stepped) {
-        if self.node.disk.is_dead() {
+    fn started(&mut self, n: usize, engine: Stepped) {
+        if self.nodes[n].disk.is_dead() {
             drop(engine);
-            return self.end_process();
+            return self.end_process(n);
         }
         let report = engine.report();
         let (is_cut, clean, new) = (report.cut.is_some(), report.closed_cleanly, report.is_new);
@@ -177,28 +211,38 @@ impl World {
             let what = format!("{unplaced} records fit nowhere");
             self.oracle.fail("REP-1", what);
         }
-        self.oracle.ends_at(engine.journal().end().get());
-        self.node.segments = engine.journal().segments().len();
-        self.node.engine = Some(engine);
-        self.node.is_committing = false;
-        self.node.is_flushing = false;
-        self.node.flushed_at = 0;
-        self.node.is_writing = false;
-        self.engine_moved();
-        self.want_flush(self.plan.flush_every);
+        let end = engine.journal().end().get();
+        match &self.nodes[n].member {
+            None => self.oracle.ends_at(end),
+            Some(member) if member.read_upto > end => {
+                let what = format!("durable records of engine {n} are gone behind {end}");
+                self.oracle.fail("ACK-1", what);
+            }
+            Some(_) => {}
+        }
+        self.nodes[n].segments = engine.journal().segments().len();
+        self.nodes[n].engine = Some(engine);
+        self.nodes[n].is_committing = false;
+        self.nodes[n].is_flushing = false;
+        self.nodes[n].flushed_at = 0;
+        self.nodes[n].is_writing = false;
+        self.nodes[n].frozen_until = 0;
+        self.joined(n);
+        self.engine_moved(n);
+        self.want_flush(n, self.plan.flush_every);
     }
 
-    fn not_started(&mut self, error: &StartError) {
-        let died = self.node.disk.is_dead();
+    fn not_started(&mut self, n: usize, error: &StartError) {
+        let died = self.nodes[n].disk.is_dead();
         if died {
-            return self.end_process();
+            return self.end_process(n);
         }
         let lies = self.plan.lies;
         match error {
             StartError::Recovery(RecoveryError::LostEnd(_)) if lies => {
                 // What an operator does then: the rows are made anew from what is left.
                 self.saw(Sight::LostEnd);
-                self.lose_rows();
+                self.lose_rows(n);
             }
             StartError::Recovery(RecoveryError::Journal(
                 OpenError::Damaged(_) | OpenError::Base(_) | OpenError::Missing { .. },
@@ -208,13 +252,20 @@ impl World {
                 self.is_over = true;
                 return;
             }
-            StartError::Recovery(RecoveryError::Journal(OpenError::Io { .. }))
+            StartError::Store(_) | StartError::Join(JoinError::Name(_) | JoinError::Chain(_))
+                if !self.is_calm =>
+            {
+                self.fault("start_failed");
+            }
+            StartError::Join(JoinError::Journal(OpenError::Full { .. })) => self.free(n),
+            StartError::Join(JoinError::Journal(OpenError::Io { .. }))
+            | StartError::Recovery(RecoveryError::Journal(OpenError::Io { .. }))
             | StartError::Recovery(RecoveryError::Commit(_))
                 if !self.is_calm =>
             {
                 self.fault("start_failed");
             }
-            StartError::Recovery(RecoveryError::Journal(OpenError::Full { .. })) => self.free(),
+            StartError::Recovery(RecoveryError::Journal(OpenError::Full { .. })) => self.free(n),
             StartError::Recovery(RecoveryError::Fold(_) | RecoveryError::Store(_))
                 if !self.is_calm && self.plan.rows.write_fails + self.plan.rows.read_fails > 0 =>
             {
@@ -225,45 +276,46 @@ impl World {
                 return self.oracle.fail("STA-1", what);
             }
         }
-        self.after(SECOND, Event::Start);
+        self.after(SECOND, Event::Start(n));
     }
 
     // What a start does with rows in a folder that end before the base: they are moved aside.
-    fn fit_rows(&mut self) {
-        if !self.node.has_base {
+    fn fit_rows(&mut self, n: usize) {
+        if !self.nodes[n].has_base {
             return;
         }
-        let disk: Arc<dyn Disk> = Arc::new(self.node.disk.image());
+        let disk: Arc<dyn Disk> = Arc::new(self.nodes[n].disk.image());
         let Ok(looked) = Journal::look(disk, &Node::journal_dir()) else {
             return;
         };
         let (base, end) = (looked.journal.base(), looked.journal.end());
         let base = base.map_or(0, Lsn::get);
-        let fit = check_base(self.node.rows.as_ref(), base, end.get());
+        let fit = check_base(self.nodes[n].rows.as_ref(), base, end.get());
         if matches!(fit, Ok(Fit::OlderThanBase)) {
-            self.lose_rows();
+            self.lose_rows(n);
         }
     }
 
-    fn lose_rows(&mut self) {
-        if let Ok(rows) = self.node.rows.after_loss() {
-            self.node.rows = rows;
+    fn lose_rows(&mut self, n: usize) {
+        if let Ok(rows) = self.nodes[n].rows.after_loss() {
+            self.nodes[n].rows = rows;
         }
     }
 
-    pub(super) fn tell_time(&self) {
-        let shown = self.wall().saturating_add(self.node.leapt);
-        self.node.clock.store(shown, Ordering::Relaxed);
+    pub(super) fn tell_time(&self, n: usize) {
+        let shown = self.wall().saturating_add(self.nodes[n].leapt);
+        self.nodes[n].clock.store(shown, Ordering::Relaxed);
+        self.tell_mono(n);
     }
 
     /// The engine cannot go on where it stands: its process ends.
-    pub(super) fn halted(&mut self, halt: &Halt) {
+    pub(super) fn halted(&mut self, n: usize, halt: &Halt) {
         match halt {
-            Halt::Journal(_) if self.node.disk.is_dead() => {}
+            Halt::Journal(_) if self.nodes[n].disk.is_dead() => {}
             Halt::Journal(_) => self.saw(Sight::SyncFailed),
             Halt::Stuck => {
                 self.saw(Sight::StuckOnFull);
-                self.free();
+                self.free(n);
             }
             Halt::Fold(_) if !self.is_calm => self.fault("refill_failed"),
             _ => {
@@ -271,53 +323,58 @@ impl World {
                 return self.oracle.fail("STA-1", what);
             }
         }
-        self.end_process();
+        self.end_process(n);
     }
 
     /// The process ends, with or without the power.
-    pub(super) fn end_process(&mut self) {
-        self.node.crashes += 1;
+    pub(super) fn end_process(&mut self, n: usize) {
+        self.nodes[n].crashes += 1;
         self.fault("crash");
-        if self.node.disk.is_dead() {
+        if self.nodes[n].disk.is_dead() {
             self.saw(Sight::MidwayCrash);
         }
-        self.count_engine();
-        self.node.engine = None;
-        self.hang_up_all();
+        self.count_engine(n);
+        self.member_died(n);
+        self.nodes[n].engine = None;
+        self.hang_up_all(n);
         if self.is_calm || self.rng.chance(self.plan.node.power) {
             self.fault("power_loss");
             self.saw(Sight::PowerLoss);
-            self.node.disk.power_failed();
-            match self.node.rows.after_power_failure() {
-                Ok(rows) => self.node.rows = rows,
+            self.nodes[n].disk.power_failed();
+            match self.nodes[n].rows.after_power_failure() {
+                Ok(rows) => self.nodes[n].rows = rows,
                 Err(error) => self.oracle.fail("WLD-1", error.to_string()),
             }
         } else {
-            self.node.disk.process_ended();
+            self.nodes[n].disk.process_ended();
         }
         if !self.is_calm && self.rng.chance(self.plan.node.rows_lost) {
             self.fault("rows_lost");
             self.saw(Sight::RowsLost);
-            self.lose_rows();
+            self.lose_rows(n);
         }
         let most = if self.is_calm { SECOND } else { 8 * SECOND };
         let pause = self.rng.within(50 * MS, most);
-        self.after(pause, Event::Start);
+        self.after(pause, Event::Start(n));
     }
 
-    fn count_engine(&mut self) {
-        if self.node.engine.is_some() {
-            self.check_engine();
+    fn count_engine(&mut self, n: usize) {
+        if self.nodes[n].engine.is_some() {
+            self.check_engine(n);
         }
     }
 
     /// Whether every till has said all it has, and the rows hold it.
     pub(super) fn is_settled(&self) -> bool {
-        let Some(engine) = &self.node.engine else {
+        if self.shared.is_some() {
+            return self.is_shared_settled();
+        }
+        let node = &self.nodes[0];
+        let Some(engine) = &node.engine else {
             return false;
         };
-        let flushed = self.node.rows.checkpoint().unwrap_or(0);
-        self.node.crashes > 0
+        let flushed = node.rows.checkpoint().unwrap_or(0);
+        node.crashes > 0
             && !engine.has_waiting()
             && flushed >= engine.journal().end().get()
             && self.tills.iter().all(|till| till.waits_for().is_none())
@@ -325,13 +382,18 @@ impl World {
 
     /// The last judgement.
     pub(super) fn finish(&mut self) {
+        for n in 0..self.nodes.len() {
+            self.check_engine(n);
+        }
+        if self.shared.is_some() {
+            return self.finish_shared();
+        }
         self.oracle.settled();
-        self.check_engine();
-        let model = Model::of(&self.oracle, self.node.dropped_us);
-        if let Err(broken) = compare(&model, self.node.rows.as_ref()) {
+        let model = Model::of(&self.oracle, self.nodes[0].dropped_us);
+        if let Err(broken) = compare(&model, self.nodes[0].rows.as_ref()) {
             return self.oracle.fail(broken.id, broken.what);
         }
-        let Some(engine) = &self.node.engine else {
+        let Some(engine) = &self.nodes[0].engine else {
             return;
         };
         let anew = MemoryViews::new();
@@ -345,7 +407,7 @@ impl World {
         );
         match made {
             Ok(_) => {
-                if let Err(broken) = same_rows(&model, self.node.rows.as_ref(), &anew) {
+                if let Err(broken) = same_rows(&model, self.nodes[0].rows.as_ref(), &anew) {
                     self.oracle.fail(broken.id, broken.what);
                 }
             }

@@ -12,6 +12,7 @@ use till_protocol::id::{Epoch, TerminalId};
 use till_protocol::reply::Message;
 use till_protocol::time::DeviceTime;
 
+use super::member::engine_at;
 use super::wire::Conn;
 use super::{Event, World};
 use crate::coverage::Sight;
@@ -49,6 +50,8 @@ pub(super) struct Till {
     /// `None` while it is off.
     session: Option<Session>,
     pub(super) conn: Option<u64>,
+    /// The engine that it tries next.
+    pub(super) engine: usize,
     pub(super) is_online: bool,
     pub(super) is_parted: bool,
     pub(super) is_lost: bool,
@@ -80,6 +83,7 @@ impl Till {
             letters: Letters::default(),
             session: None,
             conn: None,
+            engine: 0,
             is_online: true,
             is_parted: false,
             is_lost: false,
@@ -241,9 +245,12 @@ impl World {
         if till.conn.is_some() || till.session.is_none() || !till.is_online || till.is_lost {
             return;
         }
-        if till.is_parted || self.node.engine.is_none() {
+        let n = till.engine;
+        if till.is_parted || !self.nodes[n].is_reachable() {
+            self.try_another(number);
             return self.connect_later(number);
         }
+        let till = &mut self.tills[number];
         let Some(session) = &mut till.session else {
             return;
         };
@@ -251,8 +258,33 @@ impl World {
         let conn = self.next_conn;
         self.next_conn += 1;
         till.conn = Some(conn);
-        self.conns.insert(conn, Conn::new(number));
+        self.conns.insert(conn, Conn::new(number, n));
         self.pump(number);
+    }
+
+    // Engines of a cluster are tried in any order, until one of them has the store.
+    fn try_another(&mut self, number: usize) {
+        if self.nodes.len() > 1 {
+            self.tills[number].engine = self.rng.index(self.nodes.len());
+        }
+    }
+
+    fn turn_to(&mut self, number: usize, end: &End, was_live: bool) {
+        if was_live && self.shared.is_some() && *end != End::Renew {
+            self.saw(Sight::MovedAway);
+        }
+        match end {
+            End::Renew => self.saw(Sight::Renewed),
+            End::Redirect(address) => {
+                self.saw(Sight::Redirected);
+                let Some(n) = engine_at(address).filter(|n| *n < self.nodes.len()) else {
+                    let what = format!("a device is sent to {address}, where nobody is");
+                    return self.oracle.fail("PRO-1", what);
+                };
+                self.tills[number].engine = n;
+            }
+            End::Bye { .. } => self.try_another(number),
+        }
     }
 
     pub(super) fn connect_later(&mut self, number: usize) {
@@ -324,15 +356,14 @@ impl World {
         let Some(session) = &mut self.tills[number].session else {
             return;
         };
+        let was_live = session.is_live();
         let heard = session.handle(now, message.clone());
         self.take_letters(number);
         self.take_notices(number);
         match heard {
             Ok(None) => {}
             Ok(Some(end)) => {
-                if end == End::Renew {
-                    self.saw(Sight::Renewed);
-                }
+                self.turn_to(number, &end, was_live);
                 self.hang_up(number, conn);
                 self.leave(conn);
                 return;
@@ -371,8 +402,19 @@ impl World {
         for notice in notices {
             match notice {
                 Notice::Acked {
-                    epoch, journalled, ..
-                } => self.told(number, epoch.get(), journalled),
+                    epoch,
+                    journalled,
+                    committed,
+                    ..
+                } => {
+                    // Among several engines only what is committed outlives one of them.
+                    let upto = if self.shared.is_some() {
+                        committed
+                    } else {
+                        journalled
+                    };
+                    self.told(number, epoch.get(), upto);
+                }
                 Notice::Renumbered { old, from, .. } => self.renumbered(number, old, from),
                 Notice::Live { clock_suspect, .. } if clock_suspect => {
                     self.saw(Sight::ClockSuspect);

@@ -18,6 +18,8 @@ const BATCH_FRAMES: usize = 3;
 /// A connection with one stream.
 pub(super) struct Conn {
     pub(super) till: usize,
+    /// The engine at its other end.
+    pub(super) node: usize,
     stream: Option<Stream>,
     at_engine: FrameDecoder,
     at_till: FrameDecoder,
@@ -38,9 +40,10 @@ struct Way {
 }
 
 impl Conn {
-    pub(super) fn new(till: usize) -> Self {
+    pub(super) fn new(till: usize, node: usize) -> Self {
         Self {
             till,
+            node,
             stream: None,
             at_engine: FrameDecoder::new(),
             at_till: FrameDecoder::new(),
@@ -193,10 +196,11 @@ impl World {
     }
 
     fn take_one(&mut self, number: u64) -> bool {
-        let Some(engine) = &mut self.node.engine else {
+        let Some(conn) = self.conns.get_mut(&number) else {
             return false;
         };
-        let Some(conn) = self.conns.get_mut(&number) else {
+        let n = conn.node;
+        let Some(engine) = &mut self.nodes[n].engine else {
             return false;
         };
         if conn.is_ended {
@@ -222,12 +226,12 @@ impl World {
                 Ok(true) => {
                     conn.held.pop_front();
                     self.saw(Sight::Compared);
-                    self.engine_moved();
+                    self.engine_moved(n);
                     return true;
                 }
                 Ok(false) => return false,
                 Err(halt) => {
-                    self.halted(&halt);
+                    self.halted(n, &halt);
                     return false;
                 }
             }
@@ -238,7 +242,7 @@ impl World {
         let frames: Vec<Frame> = conn.held.drain(..count).collect();
         match engine.frames(stream, frames) {
             Ok(Taken::Yes) => {
-                self.engine_moved();
+                self.engine_moved(n);
                 true
             }
             Ok(Taken::Later(frames)) => {
@@ -249,7 +253,7 @@ impl World {
                 false
             }
             Err(halt) => {
-                self.halted(&halt);
+                self.halted(n, &halt);
                 false
             }
         }
@@ -260,15 +264,21 @@ impl World {
             let what = "a stream begins without a Hello".to_owned();
             return self.oracle.fail("PRO-1", what);
         };
-        let Some(engine) = &mut self.node.engine else {
+        let Some(n) = self.conns.get(&number).map(|conn| conn.node) else {
             return;
         };
-        match engine.hello(hello) {
+        let Some(engine) = &mut self.nodes[n].engine else {
+            return;
+        };
+        let store = hello.terminal.store();
+        let greeted = engine.hello(hello);
+        self.look_at_greeting(n, store);
+        match greeted {
             Ok(Ok(stream)) => {
                 if let Some(conn) = self.conns.get_mut(&number) {
                     conn.stream = Some(stream);
                 }
-                self.engine_moved();
+                self.engine_moved(n);
             }
             Ok(Err(last)) => {
                 if let Some(conn) = self.conns.get_mut(&number) {
@@ -276,17 +286,17 @@ impl World {
                 }
                 self.say(number, last.encode());
             }
-            Err(halt) => self.halted(&halt),
+            Err(halt) => self.halted(n, &halt),
         }
     }
 
     /// All that the engine has to say goes out.
-    pub(super) fn speak(&mut self) {
-        let Some(engine) = &self.node.engine else {
+    pub(super) fn speak(&mut self, n: usize) {
+        let Some(engine) = &self.nodes[n].engine else {
             return;
         };
         let mut words = Vec::new();
-        for (number, conn) in &mut self.conns {
+        for (number, conn) in self.conns.iter_mut().filter(|(_, conn)| conn.node == n) {
             if let (Some(stream), false) = (&conn.stream, conn.is_ended) {
                 let said = engine.say(stream);
                 conn.is_ended = said.is_last;
@@ -401,10 +411,9 @@ impl World {
     }
 
     /// The engine's process is gone, and with it its side of every connection.
-    pub(super) fn hang_up_all(&mut self) {
+    pub(super) fn hang_up_all(&mut self, n: usize) {
         let most = if self.is_calm { 100 * MS } else { 12 * SECOND };
-        let numbers: Vec<u64> = self.conns.keys().copied().collect();
-        for number in numbers {
+        for number in self.conns_of(n) {
             if let Some(conn) = self.conns.get_mut(&number) {
                 conn.is_cut = true;
                 drop(conn.end_at_engine());

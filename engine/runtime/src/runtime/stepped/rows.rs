@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use till_storage::views::{FlushBatch, StoreError};
 
-use super::{Halt, Stepped};
+use super::{Flow, Halt, OwnRows, Stepped};
 use crate::flush::split;
 use crate::keeping::Keeping;
 use crate::shard_actor::ShardMessage;
@@ -28,35 +28,17 @@ pub(super) struct Writing {
     takes: Vec<(usize, u32, usize)>,
 }
 
-impl Stepped {
-    /// Asks the shards for their changed rows, if no round is under way.
-    ///
-    /// # Errors
-    /// [`Halt`].
-    pub fn begin_flush(&mut self) -> Result<(), Halt> {
-        if self.rounds.is_running() || self.writing.is_some() {
-            return Ok(());
-        }
-        let mut rounds = std::mem::take(&mut self.rounds);
-        let mut told = Ok(());
-        rounds.begin(self.shards.len(), vec![()], |shard, round| {
-            let asked = self.tell(shard, ShardMessage::Flush { round });
-            let runs = asked.is_ok();
-            told = std::mem::replace(&mut told, Ok(())).and(asked);
-            runs
-        });
-        self.rounds = rounds;
-        told
-    }
-
-    /// Writes rows whose records are durable. After an error the same rows are written with the next call.
-    ///
-    /// # Errors
-    /// What the store of rows says; nothing of the failed call was written.
-    pub fn write_rows(&mut self) -> Result<Flushed, StoreError> {
+impl OwnRows {
+    /// Takes in what shards gave and is durable.
+    pub(super) fn take_parts(&mut self) {
         while let Ok(part) = self.parts.try_recv() {
             self.rounds.take(part);
         }
+    }
+
+    // A round that is complete is about to be written.
+    fn gather(&mut self) {
+        self.take_parts();
         if self.rounds.is_complete()
             && let Some(round) = self.rounds.finish()
         {
@@ -69,16 +51,53 @@ impl Stepped {
                 takes: round.takes,
             });
         }
-        let Some(writing) = &mut self.writing else {
-            let is_running = self.rounds.is_running();
+    }
+}
+
+impl Stepped {
+    /// Asks the shards for their changed rows, if no round is under way.
+    ///
+    /// # Errors
+    /// [`Halt`].
+    pub fn begin_flush(&mut self) -> Result<(), Halt> {
+        let own = match &mut self.flow {
+            Flow::Own(own) => own,
+            Flow::Shared(_) => return self.begin_round(),
+        };
+        if own.rounds.is_running() || own.writing.is_some() {
+            return Ok(());
+        }
+        let mut rounds = std::mem::take(&mut own.rounds);
+        let mut told = Ok(());
+        rounds.begin(self.shards.len(), vec![()], |shard, round| {
+            let asked = self.tell(shard, ShardMessage::Flush { round });
+            let runs = asked.is_ok();
+            told = std::mem::replace(&mut told, Ok(())).and(asked);
+            runs
+        });
+        if let Flow::Own(own) = &mut self.flow {
+            own.rounds = rounds;
+        }
+        told
+    }
+
+    /// Writes rows whose records are durable into a store of the engine's own. After an error the same rows are written with
+    /// the next call.
+    ///
+    /// # Errors
+    /// What the store of rows says; nothing of the failed call was written.
+    pub fn write_rows(&mut self) -> Result<Flushed, StoreError> {
+        let (Flow::Own(own), Keeping::Own(views)) = (&mut self.flow, &self.engine.keeping) else {
+            return Ok(Flushed::Idle);
+        };
+        own.gather();
+        let Some(writing) = &mut own.writing else {
+            let is_running = own.rounds.is_running();
             return Ok(if is_running {
                 Flushed::Waiting
             } else {
                 Flushed::Idle
             });
-        };
-        let Keeping::Own(views) = &self.engine.keeping else {
-            return Ok(Flushed::Idle);
         };
         while let Some(call) = writing.calls.front() {
             if !call.is_empty() {
@@ -95,9 +114,9 @@ impl Stepped {
             self.engine.names.written(names);
             writing.calls.pop_front();
         }
-        self.checkpoint = self.checkpoint.max(writing.moved.unwrap_or(0));
-        let takes = std::mem::take(&mut writing.takes);
-        self.writing = None;
+        own.checkpoint = own.checkpoint.max(writing.moved.unwrap_or(0));
+        let (takes, checkpoint) = (std::mem::take(&mut writing.takes), own.checkpoint);
+        own.writing = None;
         for (shard, generation, rows) in takes {
             if let Some(slot) = self.engine.slots.get(shard) {
                 slot.rows_landed(rows);
@@ -105,6 +124,6 @@ impl Stepped {
             // It only takes note.
             let _noted = self.tell(shard, ShardMessage::Flushed { generation });
         }
-        Ok(Flushed::Upto(self.checkpoint))
+        Ok(Flushed::Upto(checkpoint))
     }
 }

@@ -7,20 +7,25 @@ use till_storage::views::{Views as _, WriteViews as _};
 
 use crate::coverage::Sight;
 use crate::plan::{MS, SECOND};
+use crate::world::member::Chain;
 use crate::world::{Event, World};
 
 impl World {
     /// The engine has done something: what is durable is read, what it says goes out, what waits gets its turn.
-    pub(in crate::world) fn engine_moved(&mut self) {
-        if self.node.disk.is_dead() {
-            return self.end_process();
+    pub(in crate::world) fn engine_moved(&mut self, n: usize) {
+        self.drive(n);
+        if self.nodes[n].disk.is_dead() {
+            return self.end_process(n);
         }
-        self.read_durable();
-        self.speak();
-        let waits = self.node.engine.as_ref().is_some_and(Stepped::has_waiting);
-        if waits && !std::mem::replace(&mut self.node.is_committing, true) {
+        self.read_durable(n);
+        self.speak(n);
+        let waits = self.nodes[n]
+            .engine
+            .as_ref()
+            .is_some_and(Stepped::has_waiting);
+        if waits && !std::mem::replace(&mut self.nodes[n].is_committing, true) {
             let pause = self.sync_takes();
-            self.after(pause, Event::Commit);
+            self.after(pause, Event::Commit(n));
         }
     }
 
@@ -36,14 +41,18 @@ impl World {
     }
 
     // Reads what is durable now, as anyone could after a loss of power.
-    fn read_durable(&mut self) {
-        if let Some(through) = self.node.watch().loose {
+    fn read_durable(&mut self, n: usize) {
+        if let Some(through) = self.nodes[n].watch().loose {
             let what = format!("the group up to {through} counts as durable and would not survive");
             return self.oracle.fail("ACK-1", what);
         }
-        let Some(engine) = &self.node.engine else {
+        let Some(engine) = &self.nodes[n].engine else {
             return;
         };
+        if self.shared.is_some() {
+            self.look_at_segments(n);
+            return self.read_member(n);
+        }
         let end = engine.journal().end();
         let from = Lsn::new(self.oracle.read_upto);
         if end <= from {
@@ -59,56 +68,66 @@ impl World {
             }
         }
         self.oracle.read_upto = end.get();
+        self.look_at_segments(n);
+    }
+
+    fn look_at_segments(&mut self, n: usize) {
+        let Some(engine) = &self.nodes[n].engine else {
+            return;
+        };
         let segments = engine.journal().segments().len();
-        if segments > self.node.segments {
-            self.node.segments = segments;
+        if segments > self.nodes[n].segments {
+            self.nodes[n].segments = segments;
             self.coverage.saw(Sight::Rotated);
-            let pause = self.rng.within(MS, 2 * SECOND);
-            self.after(pause, Event::Upkeep);
+            if self.shared.is_none() {
+                let pause = self.rng.within(MS, 2 * SECOND);
+                self.after(pause, Event::Upkeep(n));
+            }
         }
     }
 
     /// The journal's turn.
-    pub(in crate::world) fn commit(&mut self) {
-        self.node.is_committing = false;
-        self.tell_time();
-        let Some(engine) = &mut self.node.engine else {
+    pub(in crate::world) fn commit(&mut self, n: usize) {
+        self.nodes[n].is_committing = false;
+        self.tell_time(n);
+        let Some(engine) = &mut self.nodes[n].engine else {
             return;
         };
         match engine.commit() {
             Ok(Attempt::Done) => {
-                if std::mem::take(&mut self.node.is_slow) {
+                if std::mem::take(&mut self.nodes[n].is_slow) {
                     self.saw(Sight::RoomAgain);
                 }
             }
             Ok(Attempt::Full { .. }) => {
                 self.saw(Sight::DiskFull);
-                self.node.is_slow = true;
-                self.node.is_committing = true;
-                self.after(250 * MS, Event::Commit);
-                return self.engine_moved();
+                self.nodes[n].is_slow = true;
+                self.nodes[n].is_committing = true;
+                self.after(250 * MS, Event::Commit(n));
+                return self.engine_moved(n);
             }
-            Err(halt) => return self.halted(&halt),
+            Err(halt) => return self.halted(n, &halt),
         }
-        self.engine_moved();
-        let end = self
-            .node
+        self.engine_moved(n);
+        let end = self.nodes[n]
             .engine
             .as_ref()
             .map_or(0, |e| e.journal().end().get());
-        if end > self.node.flushed_at {
-            self.want_flush(self.plan.flush_every);
+        if end > self.nodes[n].flushed_at {
+            self.want_flush(n, self.plan.flush_every);
         }
-        self.want_write();
-        let conns: Vec<u64> = self.conns.keys().copied().collect();
+        if self.shared.is_none() {
+            self.want_write(n);
+        }
+        let conns = self.conns_of(n);
         for conn in conns {
             self.take_in(conn);
         }
-        self.check_engine();
+        self.check_engine(n);
     }
 
-    pub(in crate::world) fn check_engine(&mut self) {
-        let Some(engine) = &mut self.node.engine else {
+    pub(in crate::world) fn check_engine(&mut self, n: usize) {
+        let Some(engine) = &mut self.nodes[n].engine else {
             return;
         };
         let counters = engine.counters();
@@ -141,95 +160,114 @@ impl World {
         }
     }
 
-    pub(in crate::world) fn want_flush(&mut self, pause: u64) {
-        if !std::mem::replace(&mut self.node.is_flushing, true) {
-            self.after(pause, Event::Flush);
+    pub(in crate::world) fn want_flush(&mut self, n: usize, pause: u64) {
+        if !std::mem::replace(&mut self.nodes[n].is_flushing, true) {
+            self.after(pause, Event::Flush(n));
         }
     }
 
-    fn want_write(&mut self) {
-        if !std::mem::replace(&mut self.node.is_writing, true) {
+    fn want_write(&mut self, n: usize) {
+        if !std::mem::replace(&mut self.nodes[n].is_writing, true) {
             let pause = if self.is_calm {
                 MS
             } else {
                 self.rng.within(MS, 60 * MS)
             };
-            self.after(pause, Event::Write);
+            self.after(pause, Event::Write(n));
         }
     }
 
-    pub(in crate::world) fn flush(&mut self) {
-        self.node.is_flushing = false;
-        self.tell_time();
-        let Some(engine) = &mut self.node.engine else {
+    pub(in crate::world) fn flush(&mut self, n: usize) {
+        self.nodes[n].is_flushing = false;
+        self.tell_time(n);
+        if self.is_too_soon(n, Chain::Flush, self.plan.flush_every) {
+            return;
+        }
+        let node = &mut self.nodes[n];
+        let Some(engine) = &mut node.engine else {
             return;
         };
-        self.node.flushed_at = engine.journal().end().get();
+        node.flushed_at = engine.journal().end().get();
         if let Err(halt) = engine.begin_flush() {
-            return self.halted(&halt);
+            return self.halted(n, &halt);
         }
-        self.engine_moved();
+        self.engine_moved(n);
     }
 
-    pub(in crate::world) fn write_rows(&mut self) {
-        self.node.is_writing = false;
-        let Some(engine) = &mut self.node.engine else {
+    pub(in crate::world) fn write_rows(&mut self, n: usize) {
+        self.nodes[n].is_writing = false;
+        let Some(engine) = &mut self.nodes[n].engine else {
             return;
         };
         match engine.write_rows() {
             Ok(Flushed::Upto(_)) => {
-                if self.rng.one_in(3) && self.node.rows.sync().is_err() {
+                if self.rng.one_in(3) && self.nodes[n].rows.sync().is_err() {
                     self.fault("rows_not_synced");
                 }
                 // Devices that were held back go on.
-                let conns: Vec<u64> = self.conns.keys().copied().collect();
+                let conns = self.conns_of(n);
                 for conn in conns {
                     self.take_in(conn);
                 }
             }
             Ok(Flushed::Idle | Flushed::Waiting) => {}
             Err(_) => {
-                self.node.is_writing = true;
-                self.after(250 * MS, Event::Write);
+                self.nodes[n].is_writing = true;
+                self.after(250 * MS, Event::Write(n));
             }
         }
-        self.engine_moved();
+        self.engine_moved(n);
     }
 
     /// Indexes of sealed segments, and segments that are old enough to go.
-    pub(in crate::world) fn upkeep(&mut self) {
-        self.tell_time();
-        let shown = self.wall() + self.node.leapt;
-        let Some(engine) = &mut self.node.engine else {
+    pub(in crate::world) fn upkeep(&mut self, n: usize) {
+        self.tell_time(n);
+        if self.is_too_soon(n, Chain::Upkeep, 3 * SECOND) {
+            return;
+        }
+        let shown = self.wall() + self.nodes[n].leapt;
+        let node = &self.nodes[n];
+        let Some(engine) = &node.engine else {
             return;
         };
-        let behind = self.node.rows.checkpoint().unwrap_or(0) < engine.journal().end().get();
-        if engine.keep_up().is_err() {
+        let behind = node.rows.checkpoint().unwrap_or(0) < engine.journal().end().get();
+        let before = engine.journal().start();
+        let kept_up = engine.keep_up();
+        if engine.journal().start() > before {
+            self.saw(Sight::CommittedDropped);
+        }
+        if kept_up.is_err() {
             self.fault("index_unwritten");
         } else if self.plan.retention.is_some() && behind {
             // The base is made where the rows end: they are brought up to the journal before.
-            self.want_flush(MS);
-            self.after(3 * SECOND, Event::Upkeep);
+            self.want_flush(n, MS);
+            self.after(3 * SECOND, Event::Upkeep(n));
         } else if let Some(keep) = self.plan.retention {
-            let before = shown.saturating_sub_unsigned(keep);
-            let scratch = MemoryViews::new();
-            match engine.retain_before(before, &scratch) {
-                Ok(Some(upto)) => {
-                    self.node.has_base = true;
-                    self.node.segments = engine.journal().segments().len();
-                    let log = self.oracle.log.iter();
-                    let gone = log.filter(|entry| entry.place < upto.get());
-                    let truths = gone.flat_map(|entry| entry.events.iter());
-                    let at = truths.filter_map(|(_, _, truth)| *truth);
-                    let newest = at.map(|truth| self.oracle.truths[truth].at).max();
-                    let dropped = self.node.dropped_us.max(newest.unwrap_or(i64::MIN));
-                    self.node.dropped_us = dropped;
-                    self.saw(Sight::Retained);
-                }
-                Ok(None) => {}
-                Err(_) => self.fault("retention_failed"),
-            }
+            self.retain_before(n, shown.saturating_sub_unsigned(keep));
         }
-        self.engine_moved();
+        self.engine_moved(n);
+    }
+
+    fn retain_before(&mut self, n: usize, before: i64) {
+        let node = &mut self.nodes[n];
+        let Some(engine) = &mut node.engine else {
+            return;
+        };
+        let scratch = MemoryViews::new();
+        match engine.retain_before(before, &scratch) {
+            Ok(Some(upto)) => {
+                node.has_base = true;
+                node.segments = engine.journal().segments().len();
+                let log = self.oracle.log.iter();
+                let gone = log.filter(|entry| entry.place < upto.get());
+                let truths = gone.flat_map(|entry| entry.events.iter());
+                let at = truths.filter_map(|(_, _, truth)| *truth);
+                let newest = at.map(|truth| self.oracle.truths[truth].at).max();
+                node.dropped_us = node.dropped_us.max(newest.unwrap_or(i64::MIN));
+                self.saw(Sight::Retained);
+            }
+            Ok(None) => {}
+            Err(_) => self.fault("retention_failed"),
+        }
     }
 }

@@ -1,0 +1,268 @@
+//! Frames that were journalled while the shared store did not answer, and how they are decided once it does.
+//!
+//! They are handed over like what another engine left: through the shared store, to whoever has their slots by then, who may
+//! be this very node. So there is one way in which records without a commit become events that count, and it bears whatever
+//! happens meanwhile. Up to the first of them, and no further, the journal of this node counts as committed until they are.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+use till_core::{Record, RecordKind};
+use till_storage::journal::Lsn;
+use till_storage::rebuild::store_of;
+use tokio::sync::oneshot;
+
+use super::round::Cursors;
+use super::{Cluster, HandoverError};
+use crate::engine::Engine;
+use crate::flush::FlushError;
+use crate::route::shard_of;
+use crate::shard_actor::ShardMessage;
+
+/// What is left is so little that devices wait for it: without that, frames might come as fast as they are decided.
+const CLOSING_BYTES: u64 = 4 << 20;
+
+/// What of one shard is journalled and not decided.
+#[derive(Debug, Default)]
+pub(crate) struct Undecided {
+    /// Frames are journalled undecided.
+    is_deferring: AtomicBool,
+    /// Few are left: nothing more is taken in until they are decided.
+    is_closing: AtomicBool,
+    stretch: Mutex<Option<Stretch>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Stretch {
+    /// None lies before this place of the journal.
+    from: u64,
+    /// How many there are.
+    records: u64,
+}
+
+impl Undecided {
+    /// Whether frames are journalled undecided. Asked for each frame.
+    pub(crate) fn is_deferring(&self) -> bool {
+        self.is_deferring.load(Ordering::Acquire)
+    }
+
+    /// Whether devices wait for the last of them.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.is_closing.load(Ordering::Acquire)
+    }
+
+    /// Frames are journalled undecided from here on; none of them lies before `end`.
+    pub(crate) fn begin(&self, end: Lsn) {
+        let mut stretch = self.stretch.lock();
+        stretch.get_or_insert(Stretch {
+            from: end.get(),
+            records: 0,
+        });
+        self.is_deferring.store(true, Ordering::Release);
+    }
+
+    /// One more is on its way to the journal.
+    pub(crate) fn add(&self) {
+        if let Some(stretch) = &mut *self.stretch.lock() {
+            stretch.records += 1;
+        }
+    }
+
+    /// Frames are decided again, if there are no more than the `decided` ones. Called by the shard alone.
+    pub(crate) fn close(&self, decided: u64) -> bool {
+        let is_over = self.records() == decided;
+        if is_over {
+            self.is_deferring.store(false, Ordering::Release);
+            self.is_closing.store(false, Ordering::Release);
+        }
+        is_over
+    }
+
+    fn records(&self) -> u64 {
+        self.stretch.lock().map_or(0, |stretch| stretch.records)
+    }
+
+    fn from(&self) -> Option<u64> {
+        self.stretch.lock().map(|stretch| stretch.from)
+    }
+
+    // Everything is decided and committed. False where there is more by now.
+    fn end(&self, decided: u64) -> bool {
+        let mut stretch = self.stretch.lock();
+        let is_over = !self.is_deferring() && stretch.is_some_and(|one| one.records == decided);
+        if is_over {
+            *stretch = None;
+        }
+        is_over
+    }
+
+    // Place up to which a shard is dealt with, where everything up to `place` is that was decided.
+    fn cap(&self, place: u64) -> u64 {
+        self.from()
+            .map_or(place, |from| place.min(from.saturating_sub(1)))
+    }
+}
+
+/// How far the frames of a shard have been handed over.
+#[derive(Debug)]
+struct Progress {
+    next: Lsn,
+    handed: u64,
+    /// A stretch of the journal and the number of its first piece, until the store has all of it.
+    pending: Option<((Lsn, Lsn), u64)>,
+}
+
+/// How far those of all shards have.
+#[derive(Debug, Default)]
+pub(super) struct Deciding(BTreeMap<usize, Progress>);
+
+/// Shards whose frames are all decided, and how many these were.
+pub(super) type Decided = Vec<(usize, u64)>;
+
+impl Cluster {
+    /// What of a shard is journalled and not decided.
+    pub(crate) fn undecided(&self, shard: usize) -> Option<&Undecided> {
+        self.undecided.get(shard)
+    }
+
+    /// How far every shard is dealt with: that what is not decided is not, is the difference to the cursors of rounds.
+    pub(super) fn settled(&self) -> Cursors {
+        let cursors = self.cursors.lock().clone();
+        cursors.capped(|shard, place| match self.undecided.get(shard) {
+            Some(one) => one.cap(place),
+            None => place,
+        })
+    }
+
+    /// Place up to which nothing is undecided.
+    pub(crate) fn decided_upto(&self, place: u64) -> u64 {
+        self.undecided
+            .iter()
+            .fold(place, |place, one| one.cap(place))
+    }
+
+    /// Looks after what is not decided: to be called every now and then. Gives the shards of which everything is, with the
+    /// number of their frames. It is then committed, with [`flush`](crate::flush::FlushDoor::flush), before [`Self::decided`].
+    pub(super) fn decide(&self, engine: &Engine, deciding: &mut Deciding) -> Decided {
+        let mut decided = Decided::new();
+        for (shard, undecided) in self.undecided.iter().enumerate() {
+            let Some(from) = undecided.from() else {
+                continue;
+            };
+            let progress = deciding.0.entry(shard).or_insert_with(|| Progress {
+                next: Lsn::new(from),
+                handed: 0,
+                pending: None,
+            });
+            match self.decide_shard(engine, shard, progress) {
+                Ok(true) => decided.push((shard, progress.handed)),
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::debug!(%error, shard, "frames are not decided yet");
+                    self.open_again(engine, shard);
+                }
+            }
+        }
+        decided
+    }
+
+    /// What was decided is committed, or was not.
+    pub(super) fn decided(
+        &self,
+        engine: &Engine,
+        deciding: &mut Deciding,
+        decided: Decided,
+        flushed: Result<(), FlushError>,
+    ) {
+        if let Err(error) = flushed {
+            tracing::debug!(%error, "what was decided is not committed yet");
+            return;
+        }
+        for (shard, frames) in decided {
+            if self.undecided.get(shard).is_none_or(|one| !one.end(frames)) {
+                continue;
+            }
+            tracing::info!(
+                shard,
+                frames,
+                "all frames are decided that came while the shared store did not answer"
+            );
+            deciding.0.remove(&shard);
+            let settled = self.settled();
+            self.owners.pass(&settled);
+            self.tell_devices(engine, shard, settled.of(shard));
+        }
+    }
+
+    // The store is away once more: devices do not wait for it.
+    fn open_again(&self, engine: &Engine, shard: usize) {
+        let Some(undecided) = self.undecided.get(shard) else {
+            return;
+        };
+        if undecided.is_closing.swap(false, Ordering::AcqRel) {
+            // Tells the shard to let devices in; it has more than none.
+            self.ask(engine, shard, u64::MAX);
+        }
+    }
+
+    // True when all are decided.
+    fn decide_shard(
+        &self,
+        engine: &Engine,
+        shard: usize,
+        progress: &mut Progress,
+    ) -> Result<bool, HandoverError> {
+        let waiting = self.store.waiting()?;
+        let is_own = |(slot, from, _): &(u32, _, u64)| {
+            *from == self.me && self.owners.tenure(*slot).is_some()
+        };
+        Ok(!waiting.iter().any(is_own)
+            && self.hand_over_received(engine, shard, progress)? == 0
+            && self.ask(engine, shard, progress.handed))
+    }
+
+    // Hands over what has become durable since the last time; how many frames that were.
+    fn hand_over_received(
+        &self,
+        engine: &Engine,
+        shard: usize,
+        progress: &mut Progress,
+    ) -> Result<u64, HandoverError> {
+        let shards = engine.slots.len();
+        let end = engine.journal.end();
+        if progress.pending.is_none() {
+            progress.pending = Some(((progress.next, end), self.numbers()));
+        }
+        let Some((range, number)) = progress.pending else {
+            return Ok(0);
+        };
+        let left = range.1.get().saturating_sub(range.0.get());
+        let undecided = self.undecided.get(shard);
+        if left <= CLOSING_BYTES
+            && let Some(undecided) = undecided.filter(|one| one.is_deferring())
+            && let Some(slot) = engine.slots.get(shard)
+        {
+            undecided.is_closing.store(true, Ordering::Release);
+            slot.gate.pause(true);
+        }
+        let wanted = |_: u32, record: &Record, _: u64| {
+            record.head.kind == RecordKind::Received
+                && store_of(&record.head).is_some_and(|store| shard_of(store, shards) == shard)
+        };
+        let handed = self.submit(&engine.journal, range, number, &wanted)?;
+        progress.handed += handed;
+        (progress.next, progress.pending) = (range.1, None);
+        Ok(handed)
+    }
+
+    // Whether a shard decides again, as all of its frames are decided. One that does not run is asked again later.
+    fn ask(&self, engine: &Engine, shard: usize, decided: u64) -> bool {
+        let (reply, answer) = oneshot::channel();
+        let asked = engine
+            .slots
+            .get(shard)
+            .is_some_and(|slot| slot.send(ShardMessage::Decide { decided, reply }).is_ok());
+        asked && answer.blocking_recv().unwrap_or(false)
+    }
+}

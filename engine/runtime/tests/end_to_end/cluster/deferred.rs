@@ -1,0 +1,134 @@
+//! Frames that need rows of a store that does not answer.
+
+use bytes::Bytes;
+use till_protocol::builder::{StockBuilder, TextView};
+use till_protocol::family::stock::v1::Move;
+use till_protocol::id::SkuId;
+
+use super::*;
+
+/// A frame in which one piece of these goods comes in with each event.
+fn goods(code: &str, first: u64, count: u64) -> Bytes {
+    let mut builder = StockBuilder::new();
+    for number in first..first + count {
+        let named = TextView {
+            item: till_protocol::family::WHOLE_EVENT,
+            kind: till_protocol::family::text::SKU_CODE,
+            text: code,
+        };
+        let movement = Move {
+            sku: SkuId::of_code(code).get(),
+            ..tea(number, 1)
+        };
+        builder.push(&movement, &[], &[named]).unwrap();
+    }
+    builder.finish(seq(first)).unwrap()
+}
+
+/// An engine that has committed ten pieces of tea, and has lost its store; forty pieces more, and more goods, are journalled.
+async fn deferring(dir: &Path, store: &Arc<MemoryCluster>) -> (Arc<Handle>, Device, Connection) {
+    let engine = node(dir, store).await;
+    share(std::slice::from_ref(&engine)).await;
+    let (mut device, _, connection) = at_home(std::slice::from_ref(&engine), 3, 0).await;
+    device.send(teas(1, 10)).await;
+    device.acked(10).await;
+    store.set_away(true);
+    // In an order in which what could be decided comes behind what cannot.
+    for frame in [
+        goods("milk", 11, 10),
+        teas(21, 10),
+        goods("bread", 31, 10),
+        goods("milk", 41, 10),
+    ] {
+        device.send(frame).await;
+    }
+    loop {
+        match device.next().await {
+            Some(Message::Ack(ack)) => {
+                assert!(ack.committed.is_none_or(|seq| seq.get() <= 10), "{ack:?}");
+                if ack.journalled == Some(seq(50)) {
+                    break;
+                }
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    (engine, device, connection)
+}
+
+async fn levels(engine: &Arc<Handle>) -> [String; 3] {
+    let of_one = |code| level_of(engine, 3, code);
+    [
+        of_one("tea").await,
+        of_one("milk").await,
+        of_one("bread").await,
+    ]
+}
+
+async fn come_to(engine: &Arc<Handle>, wanted: [&str; 3]) {
+    let began = Instant::now();
+    while levels(engine).await != wanted {
+        assert!(
+            began.elapsed() < Duration::from_secs(60),
+            "{:?}",
+            levels(engine).await
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn frames_that_need_rows_are_taken_in_while_the_shared_store_is_away() {
+    let dir = folder();
+    let store = Arc::new(MemoryCluster::new(SLOTS));
+    let (engine, mut device, _connection) = deferring(dir.path(), &store).await;
+    // A gap is a gap also now, and what is known is known.
+    device.send(teas(61, 10)).await;
+    assert!(matches!(device.next().await, Some(Message::Nack(nack)) if nack.expected == seq(51)));
+    device.send(teas(41, 20)).await;
+    while !matches!(device.next().await, Some(Message::Ack(ack)) if ack.journalled == Some(seq(60)))
+    {
+    }
+    store.set_away(false);
+    assert!(device.acked(60).await.is_empty());
+    assert_eq!(levels(&engine).await, ["30", "20", "10"]);
+    // From here on frames are decided as they come.
+    device.send(goods("bread", 61, 10)).await;
+    assert!(device.acked(70).await.is_empty());
+    assert_eq!(levels(&engine).await, ["30", "20", "20"]);
+    engine.drain().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn frames_that_nobody_could_decide_count_once_after_a_crash() {
+    let dir = folder();
+    let store = Arc::new(MemoryCluster::new(SLOTS));
+    let (engine, device, connection) = deferring(dir.path(), &store).await;
+    drop((device, connection));
+    engine.kill().await.unwrap();
+    drop(engine);
+    store.set_away(false);
+    let again = node(dir.path(), &store).await;
+    share(std::slice::from_ref(&again)).await;
+    come_to(&again, ["20", "20", "10"]).await;
+    // Not once more with the next commits.
+    send(std::slice::from_ref(&again), 3, 0, 5).await;
+    assert_eq!(levels(&again).await, ["25", "20", "10"]);
+    again.drain().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn frames_that_are_not_decided_go_with_their_slots() {
+    let (one, other) = (folder(), folder());
+    let store = Arc::new(MemoryCluster::new(SLOTS));
+    let (engine, device, connection) = deferring(one.path(), &store).await;
+    drop((device, connection));
+    store.set_away(false);
+    // The slots may leave before anything is decided: half of them do, and all with the drain.
+    let second = node(other.path(), &store).await;
+    engine.drain().await.unwrap();
+    drop(engine);
+    share(std::slice::from_ref(&second)).await;
+    come_to(&second, ["20", "20", "10"]).await;
+    second.drain().await.unwrap();
+}

@@ -1,0 +1,294 @@
+//! A store that the engines of a world share: it refuses calls, loses answers and makes calls late, and it watches what is
+//! done to it.
+
+mod way;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use till_core::{Record, Space};
+use till_storage::cluster::{
+    Change, Commit, Conditional, Decided, Handover, Log, LogKey, NodeId, NodeRow, SharedStore as _,
+    SlotRow,
+};
+use till_storage::memory::MemoryCluster;
+use till_storage::views::StoreError;
+
+use crate::oracle::Violation;
+use crate::rng::Rng;
+
+pub(crate) use way::Way;
+
+/// How often calls go wrong, in a million.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ShareFaults {
+    /// A call is not made.
+    pub(crate) fails: u64,
+    /// A change is made, and its answer is lost.
+    pub(crate) answer_lost: u64,
+    /// A change is made later, and its caller hears of a failure.
+    pub(crate) late: u64,
+    /// A list is as it was some time ago.
+    pub(crate) stale: u64,
+}
+
+/// What became of calls.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ShareCounts {
+    pub(crate) refused: u64,
+    pub(crate) answers_lost: u64,
+    pub(crate) late: u64,
+    pub(crate) stale: u64,
+    /// Conditional writes whose condition did not hold any more.
+    pub(crate) fenced: u64,
+    /// Slots that were taken from somebody.
+    pub(crate) taken_over: u64,
+    /// Late writes that were an earlier owner's.
+    pub(crate) after_the_next: u64,
+    /// Pieces that were handed over.
+    pub(crate) handed_over: u64,
+}
+
+/// A change of the store.
+#[derive(Clone, Debug)]
+pub(crate) enum Write {
+    Decide(Conditional),
+    Beat(NodeRow),
+    Log(u32, u64, u64, Log),
+    DeleteLog(u32, u64),
+    Rows(Box<Commit>),
+    Names(Vec<(Space, u64, String)>),
+    HandOver(Handover),
+    TakenIn(u32, NodeId, u64),
+}
+
+/// Something that the oracle has to hear of.
+#[derive(Debug)]
+pub(crate) enum News {
+    /// A flush was committed.
+    Committed(Commit),
+    /// Records that waited were taken away.
+    TakenAway(Handover),
+}
+
+/// The store. Each engine has a [`Way`] to it.
+pub(crate) struct WorldStore {
+    store: MemoryCluster,
+    state: Mutex<State>,
+}
+
+struct State {
+    rng: Rng,
+    faults: ShareFaults,
+    counts: ShareCounts,
+    late: Vec<Write>,
+    /// Every flush that was ever committed.
+    commits: BTreeMap<(u32, u64), Commit>,
+    /// The last flush of each slot whose rows are written.
+    written: BTreeMap<u32, u64>,
+    news: Vec<News>,
+    broken: Option<Violation>,
+    slots: Vec<SlotRow>,
+}
+
+impl WorldStore {
+    pub(crate) fn new(slots: u32, rng: Rng, faults: ShareFaults) -> Arc<Self> {
+        let state = State {
+            rng,
+            faults,
+            counts: ShareCounts::default(),
+            late: Vec::new(),
+            commits: BTreeMap::new(),
+            written: BTreeMap::new(),
+            news: Vec::new(),
+            broken: None,
+            slots: Vec::new(),
+        };
+        Arc::new(Self {
+            store: MemoryCluster::new(slots),
+            state: Mutex::new(state),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn counts(&self) -> ShareCounts {
+        self.lock().counts
+    }
+
+    /// Nothing goes wrong any more.
+    pub(crate) fn calm(&self) {
+        self.lock().faults = ShareFaults::default();
+    }
+
+    /// Changes that will be made later.
+    pub(crate) fn take_late(&self) -> Vec<Write> {
+        std::mem::take(&mut self.lock().late)
+    }
+
+    /// What the oracle has not heard yet.
+    pub(crate) fn take_news(&self) -> Vec<News> {
+        std::mem::take(&mut self.lock().news)
+    }
+
+    /// What was broken.
+    pub(crate) fn take_broken(&self) -> Option<Violation> {
+        self.lock().broken.take()
+    }
+
+    /// The rows.
+    pub(crate) fn rows(&self) -> Arc<dyn till_storage::views::Views> {
+        self.store.views()
+    }
+
+    /// The rows of all slots.
+    pub(crate) fn slots(&self) -> Vec<SlotRow> {
+        self.store.all_slots().unwrap_or_default()
+    }
+
+    /// Whether the rows of a slot hold its last flush.
+    pub(crate) fn is_whole(&self, row: &SlotRow) -> bool {
+        self.lock().written.get(&row.slot).copied().unwrap_or(0) == row.flush
+    }
+
+    /// What waits for the owners of slots.
+    pub(crate) fn waiting(&self) -> Vec<Handover> {
+        let waiting = self.store.waiting().unwrap_or_default();
+        let each = waiting.into_iter();
+        each.filter_map(|(slot, from, number)| {
+            self.store.handed_over(slot, from, number).ok().flatten()
+        })
+        .collect()
+    }
+
+    /// The records of the facts by slot and position, and those that were committed.
+    pub(crate) fn facts(&self) -> (Vec<(u64, Record)>, Vec<(u64, Record)>) {
+        let mut kept = Vec::new();
+        let visited = self.store.facts().of_receipt("", &mut |fact| {
+            kept.push((fact.lsn.get(), fact.record.clone()));
+            Ok(())
+        });
+        drop(visited);
+        let mut committed = Vec::new();
+        for ((_, flush), commit) in &self.lock().commits {
+            for (index, record) in (0..).zip(&commit.records) {
+                committed.push((Commit::position(*flush, index), record.clone()));
+            }
+        }
+        (kept, committed)
+    }
+
+    /// Makes a change that comes late.
+    pub(crate) fn make_late(&self, write: &Write) {
+        let is_old = match write {
+            Write::Decide(wish) => self.is_passed(wish.slot, wish.epoch),
+            Write::Log(slot, _, epoch, _) => self.is_passed(*slot, *epoch),
+            _ => false,
+        };
+        self.lock().counts.after_the_next += u64::from(is_old);
+        // Nobody hears what became of it.
+        drop(self.apply(write));
+    }
+
+    fn is_passed(&self, slot: u32, epoch: u64) -> bool {
+        self.store.slot(slot).is_ok_and(|row| row.epoch > epoch)
+    }
+
+    fn fail(&self, id: &'static str, what: String) {
+        self.lock().broken.get_or_insert(Violation { id, what });
+    }
+
+    fn apply(&self, write: &Write) -> Result<Decided, StoreError> {
+        let store = &self.store;
+        match write {
+            Write::Decide(wish) => return self.decide(wish),
+            Write::Beat(row) => store.beat(row)?,
+            Write::Log(slot, flush, epoch, log) => store.write_log(*slot, *flush, *epoch, log)?,
+            Write::DeleteLog(slot, flush) => store.delete_log(*slot, *flush)?,
+            Write::Rows(commit) => {
+                self.judge_rows(commit);
+                store.materialise(commit)?;
+            }
+            Write::Names(names) => store.write_names(names)?,
+            Write::HandOver(handover) => {
+                self.lock().counts.handed_over += 1;
+                store.hand_over(handover)?;
+            }
+            Write::TakenIn(slot, from, number) => {
+                if let Some(piece) = store.handed_over(*slot, *from, *number)? {
+                    self.lock().news.push(News::TakenAway(piece));
+                }
+                store.taken_in(*slot, *from, *number)?;
+            }
+        }
+        Ok(Decided::Applied)
+    }
+
+    fn decide(&self, wish: &Conditional) -> Result<Decided, StoreError> {
+        let before = self.store.slot(wish.slot)?;
+        let decided = self.store.decide(wish)?;
+        if decided != Decided::Applied {
+            self.lock().counts.fenced += 1;
+            return Ok(decided);
+        }
+        match &wish.change {
+            Change::Commit { .. } => self.committed(&before)?,
+            Change::Acquire { owner, .. } => {
+                let is_taken = before.owner.is_some_and(|before| before != *owner);
+                self.lock().counts.taken_over += u64::from(is_taken);
+            }
+            Change::Release => {}
+        }
+        Ok(decided)
+    }
+
+    // A flush was committed: it can be read, and the rows of the one before were written.
+    fn committed(&self, before: &SlotRow) -> Result<(), StoreError> {
+        let row = self.store.slot(before.slot)?;
+        let key = LogKey {
+            slot: row.slot,
+            flush: row.flush,
+            epoch: row.flush_epoch,
+            parts: row.parts,
+            digest: row.digest,
+        };
+        if !self.is_whole(before) {
+            let what = format!(
+                "slot {}: flush {} was committed before the rows of the one before were written",
+                row.slot, row.flush
+            );
+            self.fail("CLU-2", what);
+        }
+        match Commit::from_parts(&key, &self.store.read_log(&key)?) {
+            Ok(commit) => {
+                let mut state = self.lock();
+                state.commits.insert((row.slot, row.flush), commit.clone());
+                state.news.push(News::Committed(commit));
+            }
+            Err(error) => {
+                let what = format!("flush {} of slot {}: {error}", row.flush, row.slot);
+                self.fail("CLU-1", what);
+            }
+        }
+        Ok(())
+    }
+
+    // Rows are those of a flush that was committed, and of no other.
+    fn judge_rows(&self, commit: &Commit) {
+        let mut state = self.lock();
+        let key = (commit.slot, commit.flush);
+        if state.commits.get(&key) == Some(commit) {
+            let written = state.written.entry(commit.slot).or_default();
+            *written = commit.flush.max(*written);
+            return;
+        }
+        drop(state);
+        let what = format!(
+            "rows of slot {} as of flush {} are written, and that was never committed",
+            commit.slot, commit.flush
+        );
+        self.fail("FEN-1", what);
+    }
+}

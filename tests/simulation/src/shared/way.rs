@@ -1,0 +1,198 @@
+//! One engine's way to the store.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use till_core::{Space, Wants};
+use till_storage::cluster::{
+    Commit, Conditional, Decided, Found, Handover, Log, LogKey, NodeId, NodeRow, SharedStore,
+    SlotRow, Wish, Wishes,
+};
+use till_storage::query::FactReader;
+use till_storage::views::{StoreError, Views};
+
+use super::{WorldStore, Write};
+
+/// One engine's way to the store. Clones are the same way.
+#[derive(Clone)]
+pub(crate) struct Way {
+    store: Arc<WorldStore>,
+    is_parted: Arc<AtomicBool>,
+}
+
+impl Way {
+    pub(crate) fn to(store: &Arc<WorldStore>) -> Self {
+        Self {
+            store: Arc::clone(store),
+            is_parted: Arc::default(),
+        }
+    }
+
+    /// Nothing gets through any more, or everything again.
+    pub(crate) fn part(&self, is_parted: bool) {
+        self.is_parted.store(is_parted, Ordering::Relaxed);
+    }
+
+    fn reach(&self) -> Result<(), StoreError> {
+        let mut state = self.store.lock();
+        let fails = state.faults.fails;
+        if self.is_parted.load(Ordering::Relaxed) || state.rng.chance(fails) {
+            state.counts.refused += 1;
+            return Err(silent());
+        }
+        Ok(())
+    }
+
+    fn write(&self, write: Write) -> Result<Decided, StoreError> {
+        self.reach()?;
+        let mut state = self.store.lock();
+        let faults = state.faults;
+        if state.rng.chance(faults.late) {
+            state.counts.late += 1;
+            state.late.push(write);
+            return Err(silent());
+        }
+        let is_lost = state.rng.chance(faults.answer_lost);
+        state.counts.answers_lost += u64::from(is_lost);
+        drop(state);
+        let decided = self.store.apply(&write)?;
+        match is_lost {
+            true => Err(silent()),
+            false => Ok(decided),
+        }
+    }
+
+    fn done(&self, write: Write) -> Result<(), StoreError> {
+        self.write(write).map(|_| ())
+    }
+
+    // Whether what is told now is what was told some time ago.
+    fn is_stale(&self) -> bool {
+        let mut state = self.store.lock();
+        let stale = state.faults.stale;
+        let is_stale = state.rng.chance(stale);
+        state.counts.stale += u64::from(is_stale);
+        is_stale
+    }
+}
+
+fn silent() -> StoreError {
+    StoreError::Failed {
+        table: "shared",
+        cause: "the store does not answer".to_owned(),
+    }
+}
+
+impl SharedStore for Way {
+    fn slots(&self) -> u32 {
+        self.store.store.slots()
+    }
+
+    fn views(&self) -> Arc<dyn Views> {
+        self.store.store.views()
+    }
+
+    fn facts(&self) -> Arc<dyn FactReader> {
+        self.store.store.facts()
+    }
+
+    fn chain_key(&self, proposed: [u8; 32]) -> Result<[u8; 32], StoreError> {
+        self.reach()?;
+        self.store.store.chain_key(proposed)
+    }
+
+    fn known_chain_key(&self) -> Result<Option<[u8; 32]>, StoreError> {
+        self.reach()?;
+        self.store.store.known_chain_key()
+    }
+
+    fn all_slots(&self) -> Result<Vec<SlotRow>, StoreError> {
+        self.reach()?;
+        let now = self.store.store.all_slots()?;
+        let is_stale = self.is_stale();
+        let mut state = self.store.lock();
+        if is_stale && !state.slots.is_empty() {
+            return Ok(state.slots.clone());
+        }
+        state.slots.clone_from(&now);
+        Ok(now)
+    }
+
+    fn slot(&self, slot: u32) -> Result<SlotRow, StoreError> {
+        self.reach()?;
+        self.store.store.slot(slot)
+    }
+
+    fn decide(&self, wish: &Conditional) -> Result<Decided, StoreError> {
+        self.write(Write::Decide(wish.clone()))
+    }
+
+    fn wishes(&self) -> Result<Wishes, StoreError> {
+        self.reach()?;
+        self.store.store.wishes()
+    }
+
+    fn wish(&self, wish: &Wish) -> Result<(), StoreError> {
+        self.reach()?;
+        self.store.store.wish(wish)
+    }
+
+    fn nodes(&self) -> Result<Vec<NodeRow>, StoreError> {
+        self.reach()?;
+        self.store.store.nodes()
+    }
+
+    fn beat(&self, row: &NodeRow) -> Result<(), StoreError> {
+        self.done(Write::Beat(row.clone()))
+    }
+
+    fn write_log(&self, slot: u32, flush: u64, epoch: u64, log: &Log) -> Result<(), StoreError> {
+        self.done(Write::Log(slot, flush, epoch, log.clone()))
+    }
+
+    fn read_log(&self, key: &LogKey) -> Result<Vec<(u32, Bytes)>, StoreError> {
+        self.reach()?;
+        self.store.store.read_log(key)
+    }
+
+    fn delete_log(&self, slot: u32, flush: u64) -> Result<(), StoreError> {
+        self.done(Write::DeleteLog(slot, flush))
+    }
+
+    fn materialise(&self, commit: &Commit) -> Result<(), StoreError> {
+        self.done(Write::Rows(Box::new(commit.clone())))
+    }
+
+    fn write_names(&self, names: &[(Space, u64, String)]) -> Result<(), StoreError> {
+        self.done(Write::Names(names.to_vec()))
+    }
+
+    fn hand_over(&self, handover: &Handover) -> Result<(), StoreError> {
+        self.done(Write::HandOver(handover.clone()))
+    }
+
+    fn waiting(&self) -> Result<Vec<(u32, NodeId, u64)>, StoreError> {
+        self.reach()?;
+        self.store.store.waiting()
+    }
+
+    fn handed_over(
+        &self,
+        slot: u32,
+        from: NodeId,
+        number: u64,
+    ) -> Result<Option<Handover>, StoreError> {
+        self.reach()?;
+        self.store.store.handed_over(slot, from, number)
+    }
+
+    fn taken_in(&self, slot: u32, from: NodeId, number: u64) -> Result<(), StoreError> {
+        self.done(Write::TakenIn(slot, from, number))
+    }
+
+    fn rows_of(&self, wants: &Wants) -> Result<Found, StoreError> {
+        self.reach()?;
+        self.store.store.rows_of(wants)
+    }
+}
