@@ -164,8 +164,10 @@ impl Frames {
     fn next(&self, next: &mut u64, turn: u64) -> Vec<u8> {
         let first = match self.kind {
             // Once as it should be, then again, then far ahead.
-            Kind::OutOfStep if turn % 16 == 0 => *next,
-            Kind::OutOfStep if turn % 2 == 0 => next.saturating_sub(u64::from(self.count)).max(1),
+            Kind::OutOfStep if turn.is_multiple_of(16) => *next,
+            Kind::OutOfStep if turn.is_multiple_of(2) => {
+                next.saturating_sub(u64::from(self.count)).max(1)
+            }
             Kind::OutOfStep => *next + 1_000,
             Kind::Valid | Kind::Unreadable => *next,
         };

@@ -10,10 +10,8 @@ use till_attack::{Options, run};
 fn hostile_devices_cost_neither_memory_nor_an_honest_event() {
     till_tests::commands_are(PathBuf::from(env!("CARGO_BIN_EXE_attack")));
     let names = [
-        "broken-frames",
         "unreadable-frames",
         "small-promises",
-        "half-open",
         "certificates",
         "admin",
     ];

@@ -246,9 +246,8 @@ async fn nobody_is_given_a_ticket_to_come_back_with() {
         let connecting = endpoint
             .connect_with(config.clone(), engine.quic_addr(), SERVER_NAME)
             .unwrap();
-        let connecting = match connecting.into_0rtt() {
-            Ok(_) => panic!("early data is taken"),
-            Err(connecting) => connecting,
+        let Err(connecting) = connecting.into_0rtt() else {
+            panic!("early data is taken");
         };
         let connection = connecting.await.unwrap();
         // Tickets would come before the answer to a Hello.
