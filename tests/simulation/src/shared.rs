@@ -41,6 +41,11 @@ pub(crate) struct ShareCounts {
     pub(crate) stale: u64,
     /// Conditional writes whose condition did not hold any more.
     pub(crate) fenced: u64,
+    /// Of them, commits.
+    pub(crate) commits_fenced: u64,
+    /// Conditional writes that nobody knew of whether they were made: those that were, and those that came too late for it.
+    pub(crate) unknown_made: u64,
+    pub(crate) unknown_refused: u64,
     /// Slots that were taken from somebody.
     pub(crate) taken_over: u64,
     /// Late writes that were an earlier owner's.
@@ -189,7 +194,14 @@ impl WorldStore {
         };
         self.lock().counts.after_the_next += u64::from(is_old);
         // Nobody hears what became of it.
-        drop(self.apply(write));
+        let made = self.apply(write);
+        if let Write::Decide(_) = write {
+            let mut state = self.lock();
+            match made {
+                Ok(Decided::Applied) => state.counts.unknown_made += 1,
+                _ => state.counts.unknown_refused += 1,
+            }
+        }
     }
 
     fn is_passed(&self, slot: u32, epoch: u64) -> bool {
@@ -230,7 +242,10 @@ impl WorldStore {
         let before = self.store.slot(wish.slot)?;
         let decided = self.store.decide(wish)?;
         if decided != Decided::Applied {
-            self.lock().counts.fenced += 1;
+            let mut state = self.lock();
+            state.counts.fenced += 1;
+            state.counts.commits_fenced += u64::from(matches!(wish.change, Change::Commit { .. }));
+            drop(state);
             return Ok(decided);
         }
         match &wish.change {
