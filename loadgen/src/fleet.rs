@@ -61,6 +61,9 @@ pub struct FleetConfig {
     pub rude: f64,
     /// Folder of durable outboxes; they are in memory when `None`.
     pub outbox: Option<PathBuf>,
+    /// Time after which honest devices give up an engine that is silent, and at most between their attempts to come back;
+    /// as devices usually do when `None`.
+    pub returns_within: Option<Duration>,
     /// Seed of the trade.
     pub seed: u64,
     /// Set to end the run early, in good order.
@@ -82,6 +85,7 @@ impl FleetConfig {
             duration: None,
             rude: 0.0,
             outbox: None,
+            returns_within: None,
             seed: 1,
             stop: Arc::default(),
         }
@@ -365,16 +369,31 @@ fn settle(
         books.insert(store, book);
     }
     let mut found = Expected::default();
+    let (mut lost, mut doubled) = (0, 0);
     let differences = oracle::compare(admin, baseline, &books, &outcome.expected)?;
+    let mut missing = outcome.expected.clone();
     for row in admin.terminals(None)? {
-        if outcome.expected.contains_key(&(row.store, row.terminal)) {
+        if let Some(expected) = missing.remove(&(row.store, row.terminal)) {
             let before = baseline.terminal(row.store, row.terminal);
-            found.applied += row.applied.saturating_sub(before.applied);
-            found.quarantined += row.quarantined.saturating_sub(before.quarantined);
+            let applied = row.applied.saturating_sub(before.applied);
+            let quarantined = row.quarantined.saturating_sub(before.quarantined);
+            let (held, told) = (
+                applied + quarantined,
+                expected.applied + expected.quarantined,
+            );
+            lost += told.saturating_sub(held);
+            doubled += held.saturating_sub(told);
+            found.applied += applied;
+            found.quarantined += quarantined;
             found.refused += row.refused.saturating_sub(before.refused);
             found.duplicates += row.duplicates.saturating_sub(before.duplicates);
         }
     }
+    // Terminals that the engine does not know.
+    lost += missing
+        .values()
+        .map(|one| one.applied + one.quarantined)
+        .sum::<u64>();
     let acked: u64 = outcome
         .expected
         .values()
@@ -396,6 +415,8 @@ fn settle(
         known: outcome.expected.values().map(|one| one.duplicates).sum(),
         refused: found.refused,
         quarantined: found.quarantined,
+        lost,
+        doubled,
         sales_total_minor: books.values().map(|book| book.sums.net).sum(),
         elapsed_s,
         events_per_s: crate::engine::to_f64(acked) / elapsed_s.max(1e-9),

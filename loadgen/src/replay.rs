@@ -23,6 +23,7 @@ use till_protocol::card::mask_text;
 use till_protocol::currency::Currency;
 
 pub use self::csv::{Next, ROW_BYTES_MAX, Row, Rows};
+pub use self::frame::Builder;
 pub use self::receipt::{Grouper, Outcome, Receipt, event_id};
 pub use self::report::ReplayReport;
 pub use self::row::{COLUMNS, Columns, Key, Line, rfc3339};
@@ -156,14 +157,15 @@ fn check(config: &ReplayConfig, on_skip: &mut dyn FnMut(u64, &str)) -> Result<()
 }
 
 /// The receipts of a file.
-pub(crate) struct Reader {
+pub struct Reader {
     rows: Rows<Box<dyn Read>>,
     row: Row,
     columns: Columns,
     grouper: Grouper,
     out: Vec<Outcome>,
     ended: bool,
-    pub(crate) counts: Counts,
+    /// What has come so far.
+    pub counts: Counts,
 }
 
 impl std::fmt::Debug for Reader {
@@ -189,7 +191,10 @@ impl Reader {
     }
 
     /// The receipts of a source; `decimals` are those of its currency.
-    pub(crate) fn new(source: Box<dyn Read>, decimals: u8) -> Result<Self> {
+    ///
+    /// # Errors
+    /// Fails when the source cannot be read, is empty, or its header lacks a column.
+    pub fn new(source: Box<dyn Read>, decimals: u8) -> Result<Self> {
         let mut rows = Rows::new(source)?;
         let mut row = Row::default();
         let next = rows.next(&mut row)?;
@@ -224,11 +229,12 @@ impl Reader {
         &self.columns.ignored
     }
 
-    /// Takes the next row: the receipts that are complete with it, or `None` behind the last.
-    pub(crate) fn step(
-        &mut self,
-        on_skip: &mut dyn FnMut(u64, &str),
-    ) -> Result<Option<Vec<Receipt>>> {
+    /// Takes the next row: the receipts that are complete with it, or `None` behind the last. `on_skip` is told of rows that
+    /// are left out: line and reason.
+    ///
+    /// # Errors
+    /// Fails when the source cannot be read.
+    pub fn step(&mut self, on_skip: &mut dyn FnMut(u64, &str)) -> Result<Option<Vec<Receipt>>> {
         if self.ended {
             return Ok(None);
         }

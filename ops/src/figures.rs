@@ -18,6 +18,8 @@ pub struct Figures {
     pub ack: AckFigures,
     /// Devices that are connected.
     pub sessions: SessionFigures,
+    /// Certificates and handshakes.
+    pub pki: PkiFigures,
     /// The log of all events.
     pub journal: JournalFigures,
     /// The way from the journal to the rows that queries read.
@@ -90,6 +92,25 @@ pub struct SessionFigures {
     pub gaps: u64,
     /// Times that a device was told to slow down.
     pub slowed: u64,
+}
+
+/// Certificates and handshakes.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct PkiFigures {
+    /// Certificates that the revocation lists in force name.
+    pub revoked: u64,
+    /// Times that changed certificates or lists were read and taken.
+    pub reads: u64,
+    /// The files as they are now were not taken; those before are in force.
+    pub stale: bool,
+    /// A list is past its time and stays in force.
+    pub overdue: bool,
+    /// Connections that were closed because their certificate counts no more.
+    pub closed: u64,
+    /// Handshakes that came to nothing.
+    pub failed_handshakes: u64,
+    /// Connections that were not taken in, because there were too many.
+    pub turned_away: u64,
 }
 
 /// The journal.

@@ -17,8 +17,8 @@ pub use ask::{Answer, By, ParamError, Question, Topic, When, query_string};
 pub use engine::{Engine, EngineError};
 pub use figures::{
     AckFigures, ClusterFigures, DiskFigures, EngineFigures, EventFigures, Figures, FlushFigures,
-    HotKey, JournalFigures, MemoryFigures, Problem, SalesFigures, SessionFigures, ShardFigures,
-    StoreFigures,
+    HotKey, JournalFigures, MemoryFigures, PkiFigures, Problem, SalesFigures, SessionFigures,
+    ShardFigures, StoreFigures,
 };
 pub use health::{Check, Health};
 pub use metrics::{METRICS, Metric};

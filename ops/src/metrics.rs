@@ -150,6 +150,41 @@ pub const METRICS: &[Metric] = &[
         Read::Counter(|f| f.sessions.slowed),
     ),
     metric(
+        "tillstream_connections_turned_away",
+        "Connections that were not taken in, because there were too many",
+        Read::Counter(|f| f.pki.turned_away),
+    ),
+    metric(
+        "tillstream_handshakes_failed",
+        "Handshakes that came to nothing: no certificate that is believed, or none in time",
+        Read::Counter(|f| f.pki.failed_handshakes),
+    ),
+    metric(
+        "tillstream_certificates_revoked",
+        "Certificates that the revocation lists in force name",
+        Read::Gauge(|f| number(f.pki.revoked)),
+    ),
+    metric(
+        "tillstream_certificates_read",
+        "Times that changed certificates or revocation lists were read and taken",
+        Read::Counter(|f| f.pki.reads),
+    ),
+    metric(
+        "tillstream_certificates_stale",
+        "1 while the files of certificates and lists are of no use and those before are in force",
+        Read::Gauge(|f| f64::from(u8::from(f.pki.stale))),
+    ),
+    metric(
+        "tillstream_revocation_list_overdue",
+        "1 while a revocation list is past its time",
+        Read::Gauge(|f| f64::from(u8::from(f.pki.overdue))),
+    ),
+    metric(
+        "tillstream_connections_distrusted",
+        "Connections that were closed because their certificate was revoked, had expired or was believed no more",
+        Read::Counter(|f| f.pki.closed),
+    ),
+    metric(
         "tillstream_journal_durable_bytes",
         "Position in the journal up to which everything is on the disk",
         Read::Gauge(|f| number(f.journal.durable)),

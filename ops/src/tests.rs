@@ -275,3 +275,20 @@ fn metrics_are_served_as_text() {
         "{body}"
     );
 }
+
+/// As many as there are places, and then one who asks whether the engine lives.
+#[test]
+fn guests_who_never_end_their_request_do_not_keep_others_out() {
+    let served = Served::start();
+    let mut slow = Vec::new();
+    for _ in 0..300 {
+        let mut guest = TcpStream::connect(served.address).unwrap();
+        guest.write_all(b"GET /livez HTTP/1.1\r\nx: ").unwrap();
+        slow.push(guest);
+    }
+    let (status, body) = served.ask("GET", "/livez");
+    assert_eq!((status, &body["live"]), (200, &json!(true)));
+    // Those who came first made room.
+    let mut first = slow.swap_remove(0);
+    assert_eq!(first.read(&mut [0]).unwrap_or(0), 0);
+}

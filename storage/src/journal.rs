@@ -20,8 +20,7 @@ mod writer;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use till_core::{Record, RecordHead};
 
@@ -41,6 +40,8 @@ pub use stats::{CommitStats, CommitSummary, SYNC_BUCKETS_US, State};
 pub use writer::Writer;
 
 use crate::disk::{Disk, DiskFile};
+pub(crate) use crate::sync::lock;
+use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
 
 /// A place in the journal: the byte offset in the log of all segments one after another.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -313,10 +314,6 @@ impl Shared {
     }
 }
 
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// Name of the segment that starts at a place: twenty digits, so that names sort like places.
 pub(crate) fn segment_name(start: Lsn) -> String {
     format!("{:020}.till", start.get())
@@ -348,6 +345,9 @@ pub(crate) mod doctoring {
     };
 }
 
+#[cfg(test)]
+#[cfg(feature = "shuttle")]
+mod shuttled;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]

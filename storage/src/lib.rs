@@ -25,6 +25,7 @@ pub mod rebuild;
 pub mod cluster;
 
 mod num;
+mod sync;
 
 #[cfg(any(test, feature = "suite"))]
 pub mod suite;

@@ -1,11 +1,6 @@
 //! Hostile bytes on any stream: each is told why it ends, nobody else notices, memory keeps its bound, and the counters add
 //! up to exactly what was acknowledged.
 
-mod damage;
-mod line;
-
-use std::path::Path;
-
 use anyhow::{Context as _, Result, bail, ensure};
 use quinn::Connection;
 use rand::SeedableRng as _;
@@ -15,11 +10,9 @@ use till_protocol::code::Reason;
 use till_protocol::id::TerminalId;
 use till_protocol::limits::FRAME_BYTES_MAX;
 use till_tests::Engine;
+use till_tests::hostile::{Damage, Line, Said, damaged, header, terminal};
 
 use crate::number;
-
-use damage::{Damage, damaged};
-use line::{Line, Said, header, terminal};
 
 /// Connections that send damaged streams, each one after another.
 const CONNECTIONS: u32 = 4;
@@ -32,8 +25,8 @@ const PROMISES: u32 = 8;
 /// Streams that open and say nothing sensible: more than a connection may have.
 const SILENT: u32 = 600;
 /// What all of this may add to the memory of the engine: the common room for unfinished frames (4 MiB), what each stream
-/// has for nothing (128 of 64 KiB), what the journal, the shards and the allocator of a busy engine take. The frames that
-/// never arrive have 128 MiB.
+/// has for nothing, what the journal, the shards and the allocator of a busy engine take. The frames that never arrive have
+/// 128 MiB.
 const GROWTH_MIB: u64 = 112;
 
 /// A small engine: its bounds can be reached, and its patience is short.
@@ -84,12 +77,12 @@ fn hostile_bytes_hurt_nobody_and_the_counters_add_up() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let before = kib(engine.pid(), "VmRSS:")?;
+    let before = engine.kib("VmRSS:")?;
     let told = runtime.block_on(attack(&engine, seed))?;
     drop(runtime);
 
     reconciled(&engine, &told)?;
-    let peak = kib(engine.pid(), "VmHWM:")?;
+    let peak = engine.kib("VmHWM:")?;
     println!("{told:?}; {before} KiB of memory before, {peak} KiB at most");
     ensure!(
         peak < before + (GROWTH_MIB << 10),
@@ -310,15 +303,4 @@ fn reconciled(engine: &Engine, told: &Told) -> Result<()> {
         Ok(number(events, "in_flight")? == 0 && counted == (told.received, told.refused))
     });
     counted.with_context(|| format!("the streams were told {told:?}, the engine counts {last}"))
-}
-
-/// A line of what the system says about the memory of a process: `VmRSS:` now, `VmHWM:` at most so far.
-fn kib(pid: u32, name: &str) -> Result<u64> {
-    let status = std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("status"))?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix(name))
-        .with_context(|| format!("no {name}"))?;
-    let kib = line.split_whitespace().next();
-    Ok(kib.with_context(|| format!("{name} is empty"))?.parse()?)
 }

@@ -8,6 +8,7 @@ mod devices;
 mod doors;
 mod hostile;
 mod replays;
+mod revoked;
 mod trade;
 mod truth;
 

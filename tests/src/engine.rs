@@ -158,6 +158,19 @@ impl Engine {
         self.child.id()
     }
 
+    /// A line of what the system says about its memory, in KiB: `VmRSS:` now, `VmHWM:` at most so far.
+    ///
+    /// # Errors
+    /// When the process is gone.
+    pub fn kib(&self, name: &str) -> Result<u64> {
+        let path = Path::new("/proc").join(self.pid().to_string());
+        let status = std::fs::read_to_string(path.join("status"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        let kib = line.with_context(|| format!("no {name}"))?;
+        let kib = kib.split_whitespace().next();
+        Ok(kib.with_context(|| format!("{name} is empty"))?.parse()?)
+    }
+
     /// Why the engine is not ready: each check that does not hold, with its reason. Empty when it is.
     ///
     /// # Errors
@@ -199,11 +212,7 @@ impl Engine {
     /// When the engine does not answer with 200.
     pub fn get_text(&self, path: &str) -> Result<String> {
         let url = format!("{}{path}", self.admin.trim_end_matches('/'));
-        let mut answer = ureq::get(&url)
-            .call()
-            .with_context(|| format!("GET {url}"))?;
-        let body = answer.body_mut();
-        Ok(body.with_config().limit(1 << 30).read_to_string()?)
+        crate::get_text(&url)
     }
 }
 

@@ -4,13 +4,17 @@
 
 mod answers;
 pub mod basket;
+pub mod cards;
 mod cql_proxy;
 mod engine;
 mod home;
+pub mod hostile;
 mod till;
+mod udp_proxy;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -22,9 +26,19 @@ pub use cql_proxy::{CqlProxy, Faults, Tally};
 pub use engine::Engine;
 pub use home::{Home, complaint, text};
 pub use till::{Till, Wire, copy_folder};
+pub use udp_proxy::{LineFaults, LineTally, UdpProxy};
 
 /// How long an engine may take to accept, or to drain, before a test gives up on it.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What stands in for the built commands.
+static STAND_IN: OnceLock<PathBuf> = OnceLock::new();
+
+/// From now on one executable stands for every command: its first word says which it is asked to be.
+pub fn commands_are(executable: PathBuf) {
+    // The first one stays: a process has one.
+    drop(STAND_IN.set(executable));
+}
 
 /// Path of a built command beside the running test.
 ///
@@ -34,6 +48,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// # Errors
 /// Says what to run when the command has not been built.
 pub fn command(name: &str) -> Result<PathBuf> {
+    if let Some(executable) = STAND_IN.get() {
+        return Ok(executable.clone());
+    }
     let test = std::env::current_exe().context("path of the running test")?;
     let profile = test
         .parent()
@@ -66,6 +83,18 @@ pub fn json_of(name: &str, arguments: &[&str]) -> Result<(Value, Output)> {
     );
     let value = serde_json::from_str(&text).with_context(|| format!("not JSON: {text}"))?;
     Ok((value, output))
+}
+
+/// Asks for a text over HTTP.
+///
+/// # Errors
+/// When nobody answers with 200.
+pub fn get_text(url: &str) -> Result<String> {
+    let mut answer = ureq::get(url)
+        .call()
+        .with_context(|| format!("GET {url}"))?;
+    let body = answer.body_mut();
+    Ok(body.with_config().limit(1 << 30).read_to_string()?)
 }
 
 /// Waits until a condition holds.

@@ -4,9 +4,11 @@
 //! reading, and QUIC's flow control then stops the device.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tokio::sync::{Notify, Semaphore};
+
+use crate::sync::{AtomicBool, AtomicU64, Ordering};
+use crate::turns::{Mark, Turns};
 
 /// Bytes that a frame costs besides its payload: record, queue entries, session.
 const FRAME_OVERHEAD_BYTES: u32 = 512;
@@ -23,6 +25,7 @@ pub(crate) struct Gate {
     paused: AtomicBool,
     resumed: Notify,
     waits: AtomicU64,
+    turns: Arc<Turns>,
 }
 
 /// Room for frames, given back when it is dropped.
@@ -50,7 +53,27 @@ impl Gate {
             paused: AtomicBool::new(false),
             resumed: Notify::new(),
             waits: AtomicU64::new(0),
+            turns: Arc::default(),
         }
+    }
+
+    /// Room for frames of a stream whose [`cost`]s sum up to `bytes`: at once, or in its turn. `held` is asked for what
+    /// lives as long as it waits; `None` when the engine stops.
+    pub(crate) async fn admit<H>(
+        self: &Arc<Self>,
+        mark: &Mark,
+        (frames, bytes): (u32, u32),
+        held: impl FnOnce() -> H,
+    ) -> Option<Permit> {
+        let start = self.turns.take(mark, bytes);
+        if let Some(permit) = self.try_admit(frames, bytes) {
+            self.turns.passed(start);
+            return Some(permit);
+        }
+        self.waits.fetch_add(u64::from(frames), Ordering::Relaxed);
+        let _held = held();
+        let _turn = self.turns.turn(start).await;
+        self.room(frames, bytes).await
     }
 
     /// Room for frames whose [`cost`]s sum up to `bytes`, if there is any now and nobody waits before.
@@ -65,12 +88,7 @@ impl Gate {
         Some(self.permit(frames, bytes))
     }
 
-    /// Waits until there is room for frames whose [`cost`]s sum up to `bytes`. `None` when the engine stops.
-    pub(crate) async fn admit(self: &Arc<Self>, frames: u32, bytes: u32) -> Option<Permit> {
-        let free = u32::try_from(self.frames.available_permits()).unwrap_or(u32::MAX);
-        if free < frames || self.paused.load(Ordering::Acquire) {
-            self.waits.fetch_add(u64::from(frames), Ordering::Relaxed);
-        }
+    async fn room(self: &Arc<Self>, frames: u32, bytes: u32) -> Option<Permit> {
         while self.paused.load(Ordering::Acquire) {
             let resumed = self.resumed.notified();
             // Looked at again once the waiter is in line, so that no wake-up is missed.
@@ -175,6 +193,11 @@ impl Drop for Permit {
 }
 
 #[cfg(test)]
+#[cfg(feature = "shuttle")]
+mod shuttled;
+
+#[cfg(test)]
+#[cfg(not(feature = "shuttle"))]
 mod tests {
     use till_protocol::code::Reason;
     use till_protocol::id::Seq;
@@ -185,14 +208,19 @@ mod tests {
         Arc::new(Gate::new(frames, Arc::new(Semaphore::new(bytes))))
     }
 
+    /// As a stream that has taken nothing before.
+    async fn admit(gate: &Arc<Gate>, frames: u32, bytes: u32) -> Option<Permit> {
+        gate.admit(&Mark::default(), (frames, bytes), || ()).await
+    }
+
     #[tokio::test]
     async fn a_frame_waits_until_one_before_it_is_done() {
         let gate = gate(1, 1 << 20);
-        let first = gate.admit(1, cost(100, 1)).await.unwrap();
+        let first = admit(&gate, 1, cost(100, 1)).await.unwrap();
         assert_eq!(gate.in_use(), 1);
         let second = tokio::spawn({
             let gate = Arc::clone(&gate);
-            async move { gate.admit(1, cost(100, 1)).await.is_some() }
+            async move { admit(&gate, 1, cost(100, 1)).await.is_some() }
         });
         tokio::task::yield_now().await;
         assert!(!second.is_finished());
@@ -204,10 +232,10 @@ mod tests {
     #[tokio::test]
     async fn bytes_are_a_bound_of_their_own_and_come_back() {
         let gate = gate(8, 2_000);
-        let first = gate.admit(1, cost(1_000, 1)).await.unwrap();
+        let first = admit(&gate, 1, cost(1_000, 1)).await.unwrap();
         let second = tokio::spawn({
             let gate = Arc::clone(&gate);
-            async move { gate.admit(1, cost(1_000, 1)).await.is_some() }
+            async move { admit(&gate, 1, cost(1_000, 1)).await.is_some() }
         });
         tokio::task::yield_now().await;
         assert!(!second.is_finished());
@@ -232,12 +260,49 @@ mod tests {
         gate.pause(true);
         let waiting = tokio::spawn({
             let gate = Arc::clone(&gate);
-            async move { gate.admit(1, cost(1, 1)).await.is_some() }
+            async move { admit(&gate, 1, cost(1, 1)).await.is_some() }
         });
         tokio::task::yield_now().await;
         assert!(!waiting.is_finished());
         gate.pause(false);
         assert!(waiting.await.unwrap());
+    }
+
+    /// One that sends little waits for one turn, and not for everything that others have begun to wait for.
+    #[tokio::test]
+    async fn who_sends_little_is_let_in_before_those_who_send_much() {
+        let gate = gate(1, 1 << 20);
+        let full = admit(&gate, 1, 1).await.unwrap();
+        let order = Arc::new(parking_lot::Mutex::new(Vec::new()));
+        let mut waiting = Vec::new();
+        // Each of the first five comes three times.
+        for (name, bytes) in [
+            (0..5, 100_000),
+            (0..5, 100_000),
+            (0..5, 100_000),
+            (5..6, 100),
+        ] {
+            for name in name {
+                let (gate, order) = (Arc::clone(&gate), Arc::clone(&order));
+                waiting.push(tokio::spawn(async move {
+                    let mark = Mark::default();
+                    if name < 5 {
+                        // What it has taken before.
+                        gate.turns.take(&mark, 1_000_000);
+                    }
+                    let permit = gate.admit(&mark, (1, bytes), || ()).await;
+                    order.lock().push(name);
+                    drop(permit);
+                }));
+                tokio::task::yield_now().await;
+            }
+        }
+        drop(full);
+        for one in waiting {
+            one.await.unwrap();
+        }
+        let place = order.lock().iter().position(|name| *name == 5);
+        assert!(place.is_some_and(|place| place <= 1), "{:?}", order.lock());
     }
 
     #[tokio::test]

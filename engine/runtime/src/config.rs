@@ -4,6 +4,7 @@
 //! value came from, and what is allowed. Nothing is ever guessed or ignored.
 
 mod key;
+mod near;
 mod raw;
 mod reference;
 mod shared;
@@ -50,7 +51,7 @@ pub struct Config {
     pub permits_frames: u32,
     /// Bytes of frames that all shards may hold between admission and durability.
     pub permits_bytes: u32,
-    /// Bytes of unfinished large frames that all streams may hold.
+    /// Bytes of unfinished frames that all streams may hold: half for large ones, half for the others.
     pub gather_bytes: u32,
     /// Time that a drain gives to devices.
     pub drain_timeout: Duration,
@@ -72,6 +73,8 @@ pub struct Config {
     pub registry: RegistryConfig,
     /// Who the engine is, and whom it believes.
     pub pki: PkiConfig,
+    /// Revocation lists; `None` for those beside the files of an own authority, where there are any.
+    pub crl: Option<PathBuf>,
     /// The store that several engines share; `None` keeps rows in the data folder.
     pub shared: Option<SharedConfig>,
 }
@@ -142,7 +145,7 @@ const DIRTY_ROW_BYTES: u64 = 200;
 const ACTORS_MIN: u64 = 100_000;
 
 // A frame of the largest size can always be admitted and gathered.
-const _: () = assert!(till_protocol::limits::FRAME_BYTES_MAX <= 4 << 20);
+const _: () = assert!(till_protocol::limits::FRAME_BYTES_MAX <= 2 << 20);
 
 impl Config {
     /// The defaults with their own certificate authority, for a folder of its own: what `--dev --data DIR` means. Ports
@@ -217,6 +220,7 @@ impl RawConfig {
                 zone: from.zone("registry.time_zone"),
             },
             pki: pki(&mut from),
+            crl: from.path("pki.crl"),
             shared: shared::read(&mut from),
         };
         let config = check(config, &mut from);

@@ -20,6 +20,7 @@ use crate::commit::Companion;
 use crate::config::Config;
 use crate::flush::FlushDoor;
 use crate::gateway::session::{Farewell, RUNS_MAX};
+use crate::gateway::unfinished::Room;
 use crate::keeping::Keeping;
 use crate::metrics::Figures;
 use crate::names::NameBook;
@@ -58,6 +59,8 @@ pub(crate) struct Engine {
     pub(crate) flush: FlushDoor,
     /// Bytes of unfinished large frames.
     pub(crate) gather: Semaphore,
+    /// Bytes of other unfinished frames.
+    pub(crate) unfinished: Arc<Room>,
     /// Refusals that wait for devices to read them, in runs.
     pub(crate) untold: Arc<Semaphore>,
     /// Look-ups for devices that may run at a time.
@@ -149,7 +152,8 @@ impl Engine {
             flush: ways.flush,
             clock: ways.clock,
             by_hand: ways.by_hand,
-            gather: Semaphore::new(size(config.gather_bytes)),
+            gather: Semaphore::new(size(config.gather_bytes / 2)),
+            unfinished: Arc::new(Room::new(size(config.gather_bytes / 2))),
             untold: Arc::new(Semaphore::new(size(RUNS_MAX))),
             checks: Semaphore::new(CHECKS_MAX),
             retention: Mutex::new(()),

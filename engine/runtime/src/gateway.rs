@@ -8,13 +8,15 @@ mod patience;
 pub(crate) mod session;
 pub(crate) mod stream;
 mod transport;
+mod trust;
+pub(crate) mod unfinished;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use parking_lot::Mutex;
 use quinn::{Connection, Endpoint, EndpointConfig, Incoming, TokioRuntime, VarInt};
-use rustls::pki_types::CertificateDer;
 use thiserror::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
@@ -23,9 +25,10 @@ use tracing::debug;
 pub use self::door::Door;
 use crate::config::WIDE_WINDOW_BYTES;
 use crate::engine::Engine;
-use crate::pki::{Pki, PkiError, Speaks};
+use crate::pki::{Files, PkiError, Speaks};
+use trust::{Standing, Trust, Watch};
 
-/// Codes with which connections are closed.
+/// Codes with which connections are closed; SPEC.md has them.
 pub(crate) mod close {
     use quinn::VarInt;
 
@@ -33,6 +36,12 @@ pub(crate) mod close {
     pub(crate) const DRAINING: VarInt = VarInt::from_u32(1);
     /// The certificate speaks for nobody.
     pub(crate) const NOBODY: VarInt = VarInt::from_u32(2);
+    /// The certificate was revoked.
+    pub(crate) const REVOKED: VarInt = VarInt::from_u32(3);
+    /// The certificate has expired.
+    pub(crate) const EXPIRED: VarInt = VarInt::from_u32(4);
+    /// The certificate is believed no more: its authority is gone from the configuration.
+    pub(crate) const DISTRUSTED: VarInt = VarInt::from_u32(5);
 }
 
 /// Why the door for devices does not open.
@@ -57,20 +66,35 @@ pub enum GatewayError {
 pub(crate) struct Gateway {
     endpoint: Endpoint,
     address: SocketAddr,
+    shut: Arc<Mutex<bool>>,
 }
 
 impl Gateway {
     /// Opens the door and takes connections in, on the runtime of the caller.
-    pub(crate) fn open(engine: &Arc<Engine>, pki: &Pki, door: Door) -> Result<Self, GatewayError> {
+    pub(crate) fn open(
+        engine: &Arc<Engine>,
+        files: Files,
+        door: Door,
+    ) -> Result<Self, GatewayError> {
         let address = door.address();
+        let stamps = files.stamps();
+        let pki = files.read()?;
         let server = transport::server_config(pki.tls()?, &engine.config);
         let endpoint = Endpoint::new(
             EndpointConfig::default(),
-            Some(server),
+            Some(server.clone()),
             door.socket,
             Arc::new(TokioRuntime),
         )
         .map_err(|cause| GatewayError::Listen { address, cause })?;
+        let shut = Arc::new(Mutex::new(false));
+        let (watch, trust) = Watch::new(
+            Arc::clone(engine),
+            (files, stamps, pki),
+            (endpoint.clone(), server),
+            Arc::clone(&shut),
+        );
+        let _watch_loop = tokio::spawn(watch.run());
         let doorkeeper = Doorkeeper {
             engine: Arc::clone(engine),
             handshakes: Arc::new(Semaphore::new(count(engine.config.network.handshakes_max))),
@@ -78,10 +102,15 @@ impl Gateway {
                 engine.config.network.wide_connections,
             ))),
             connections: Arc::new(AtomicU32::new(0)),
+            trust,
         };
         let accepting = endpoint.clone();
         let _accept_loop = tokio::spawn(async move { doorkeeper.run(accepting).await });
-        Ok(Self { endpoint, address })
+        Ok(Self {
+            endpoint,
+            address,
+            shut,
+        })
     }
 
     /// Where devices reach the engine.
@@ -91,6 +120,8 @@ impl Gateway {
 
     /// Takes no new connection in.
     pub(crate) fn shut(&self) {
+        // Not opened again by other certificates.
+        *self.shut.lock() = true;
         self.endpoint.set_server_config(None);
     }
 
@@ -110,6 +141,7 @@ struct Doorkeeper {
     handshakes: Arc<Semaphore>,
     wide: Arc<Semaphore>,
     connections: Arc<AtomicU32>,
+    trust: Trust,
 }
 
 /// Counts a connection as long as it lives.
@@ -169,15 +201,22 @@ impl Doorkeeper {
     async fn welcome(self, incoming: Incoming, handshake: OwnedSemaphorePermit, counted: Counted) {
         let deadline = self.engine.config.network.hello_timeout;
         let remote = incoming.remote_address();
+        let believed = self.trust.number();
+        let failed = || {
+            let failed = &self.engine.figures.pki.failed_handshakes;
+            failed.fetch_add(1, Ordering::Relaxed);
+        };
         let connection = match incoming.accept() {
             Ok(connecting) => match timeout(deadline, connecting).await {
                 Ok(Ok(connection)) => connection,
                 Ok(Err(error)) => {
                     debug!(%remote, %error, "handshake failed");
+                    failed();
                     return;
                 }
                 Err(_) => {
                     debug!(%remote, "handshake took too long");
+                    failed();
                     return;
                 }
             },
@@ -187,7 +226,9 @@ impl Doorkeeper {
             }
         };
         drop(handshake);
-        let speaks = speaks(&connection);
+        let standing = self.trust.of(&connection, believed);
+        let own = standing.own();
+        let speaks = own.map_or_else(Speaks::default, |der| Speaks::of_certificate(der));
         if speaks == Speaks::default() {
             connection.close(close::NOBODY, b"the certificate speaks for no terminal");
             return;
@@ -197,22 +238,41 @@ impl Doorkeeper {
             connection.set_receive_window(VarInt::from_u32(WIDE_WINDOW_BYTES));
         }
         debug!(%remote, "device connected");
-        serve(&self.engine, &connection, Arc::new(speaks)).await;
+        serve(&self.engine, &connection, Arc::new(speaks), standing).await;
         drop((wide, counted));
     }
 }
 
-// Streams of a connection until it ends. QUIC bounds how many there are.
-async fn serve(engine: &Arc<Engine>, connection: &Connection, speaks: Arc<Speaks>) {
+// Streams of a connection until it ends, or its certificate counts no more. QUIC bounds how many there are.
+async fn serve(
+    engine: &Arc<Engine>,
+    connection: &Connection,
+    speaks: Arc<Speaks>,
+    mut standing: Standing,
+) {
     let holding = Arc::new(patience::Holding::default());
+    let share = engine.unfinished.share();
+    let mut lost = std::pin::pin!(standing.lost());
     loop {
-        match connection.accept_bi().await {
+        let accepted = tokio::select! {
+            biased;
+            lost = &mut lost => {
+                let remote = connection.remote_address();
+                tracing::info!(%remote, why = lost.words(), "a connection is closed");
+                engine.figures.pki.closed.fetch_add(1, Ordering::Relaxed);
+                connection.close(lost.code(), lost.words().as_bytes());
+                return;
+            }
+            accepted = connection.accept_bi() => accepted,
+        };
+        match accepted {
             Ok((send, recv)) => {
                 let engine = Arc::clone(engine);
                 let speaks = Arc::clone(&speaks);
                 let holding = Arc::clone(&holding);
+                let held = share.stream();
                 let _stream = tokio::spawn(async move {
-                    stream::serve(engine, speaks, holding, send, recv).await;
+                    stream::serve(engine, speaks, (holding, held), send, recv).await;
                 });
             }
             Err(error) => {
@@ -221,14 +281,6 @@ async fn serve(engine: &Arc<Engine>, connection: &Connection, speaks: Arc<Speaks
             }
         }
     }
-}
-
-fn speaks(connection: &Connection) -> Speaks {
-    let chain = connection
-        .peer_identity()
-        .and_then(|identity| identity.downcast::<Vec<CertificateDer<'static>>>().ok());
-    let own = chain.as_ref().and_then(|chain| chain.first());
-    own.map_or_else(Speaks::default, |der| Speaks::of_certificate(der))
 }
 
 fn count(number: u32) -> usize {

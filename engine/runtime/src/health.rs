@@ -4,6 +4,7 @@ use till_storage::journal::State;
 
 use crate::engine::Engine;
 use crate::metrics::{FlushState, read};
+use crate::pki::PkiMetrics;
 
 /// One thing that must hold for the engine to be ready.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -86,6 +87,7 @@ pub(crate) fn health(engine: &Engine) -> Health {
             ),
             stores(engine.waiting.words()),
             terminals(&parked),
+            certificates(&metrics.pki),
             check(
                 "flush",
                 is_flushing,
@@ -191,5 +193,29 @@ fn terminals(parked: &[String]) -> Check {
             parked.join(", ")
         ),
         hint: "They keep their events and are let in when the engine starts again; report it, with the log.",
+    }
+}
+
+// The certificates before serve on: told, and no reason to send every device to engines that read the same file.
+fn certificates(pki: &PkiMetrics) -> Check {
+    let (reason, hint) = match (&pki.trouble, &pki.overdue) {
+        (Some(trouble), _) => (
+            format!("certificates and revocation lists are as they were before: {trouble}"),
+            "Put the file right; it is read again by itself.",
+        ),
+        (None, Some(authority)) => (
+            format!("the revocation list of {authority} is past its time and stays in force"),
+            "Fetch the next list of the authority; it is read by itself.",
+        ),
+        (None, None) => (
+            "certificates and revocation lists are those of the files".to_owned(),
+            "",
+        ),
+    };
+    Check {
+        name: "certificates",
+        ok: true,
+        reason,
+        hint,
     }
 }

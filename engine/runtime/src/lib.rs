@@ -18,6 +18,7 @@ mod fall;
 mod route;
 mod shard_actor;
 mod supervisor;
+mod turns;
 
 mod commit;
 mod flush;
@@ -47,6 +48,7 @@ mod recovery;
 mod retry;
 mod runtime;
 mod submit;
+mod sync;
 mod watched;
 
 pub use chain::ChainError;
@@ -69,7 +71,7 @@ pub use metrics::{
 };
 pub use offline::{Look, Offline, OfflineError};
 pub use parts::Parts;
-pub use pki::PkiError;
+pub use pki::{Authority, Issued, PkiError, PkiMetrics, Revocation};
 pub use placement::{Alone, Commits, Place, Placement};
 pub use query::{Query, Reply, answer as answer_from};
 pub use recovery::{LostEnd, RecoveryError, StartReport};

@@ -14,6 +14,7 @@ use till_storage::journal::CommitSummary;
 use crate::engine::Engine;
 use crate::histogram::Histogram;
 pub use crate::histogram::Latency;
+use crate::pki::{PkiFigures, PkiMetrics};
 use crate::shard_actor::now;
 
 /// Problems that are remembered.
@@ -85,6 +86,7 @@ pub(crate) struct Figures {
     pub(crate) turned_away: AtomicU64,
     pub(crate) slowed: AtomicU64,
     pub(crate) redirects: AtomicU64,
+    pub(crate) pki: PkiFigures,
     frames: AtomicU64,
     bytes: AtomicU64,
     refusals: Mutex<BTreeMap<u16, u64>>,
@@ -116,6 +118,7 @@ impl Figures {
             turned_away: AtomicU64::new(0),
             slowed: AtomicU64::new(0),
             redirects: AtomicU64::new(0),
+            pki: PkiFigures::default(),
             frames: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             refusals: Mutex::default(),
@@ -233,6 +236,8 @@ pub struct Metrics {
     pub sessions: u64,
     /// Connections that were not taken in.
     pub turned_away: u64,
+    /// Certificates.
+    pub pki: PkiMetrics,
     /// Frames before which a device was told to slow down.
     pub slowed: u64,
     /// Streams that this side ended, by reason.
@@ -353,6 +358,7 @@ pub(crate) fn read(engine: &Engine) -> Metrics {
         streams: gauge(&figures.streams),
         sessions: shards.iter().map(|shard| shard.sessions).sum(),
         turned_away: load(&figures.turned_away),
+        pki: figures.pki.read(),
         slowed: load(&figures.slowed),
         refusals,
         commit: engine.commit_stats.summary(),

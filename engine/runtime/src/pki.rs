@@ -1,29 +1,35 @@
-//! Who the engine is and whom it believes: certificates, keys, and what a device's certificate lets it speak for.
+//! Who the engine is and whom it believes: certificates, keys, revocation lists, and what a device's certificate lets it
+//! speak for.
+
+mod authority;
+mod figures;
+mod files;
+mod lists;
 
 use std::fs;
 use std::io;
 use std::io::Write as _;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use quinn::crypto::rustls::QuicServerConfig;
-use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
-};
 use rustls::RootCertStore;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use thiserror::Error;
 use till_protocol::id::TerminalId;
 use till_protocol::reply::ALPN;
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
-use crate::config::PkiConfig;
+pub use self::authority::{Authority, Issued, Revocation};
+pub(crate) use self::figures::PkiFigures;
+pub use self::figures::PkiMetrics;
+pub(crate) use self::files::{Files, Stamps};
+pub(crate) use self::lists::Lists;
 
 /// Names a device may speak for at most; a certificate with more is refused whole.
 const NAMES_MAX: usize = 1_024;
@@ -58,6 +64,17 @@ pub enum PkiError {
     /// Certificate, key and authority do not go together.
     #[error("the server's certificates are not usable: {0}")]
     Tls(String),
+    /// A revocation list does not fit the authorities, or the list before it.
+    #[error("{} is not taken as revocation lists: {cause}", file.display())]
+    Lists {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong, and what to do.
+        cause: String,
+    },
+    /// An authority was asked to do what it cannot.
+    #[error("{0}")]
+    Authority(String),
     /// The key of a folder that has been used is gone.
     #[error("{} is missing, and the journal beside it is not new: with another key, codes that look like card numbers would from now on pass for other goods. Restore it from a copy; if there is none, accept that by `head -c 32 /dev/urandom > {}`", .0.display(), .0.display())]
     KeyLost(PathBuf),
@@ -66,86 +83,80 @@ pub enum PkiError {
     Random,
 }
 
-/// Certificates of an engine.
+/// Certificates of an engine, and those that count no more.
 #[derive(Debug)]
 pub(crate) struct Pki {
-    roots: RootCertStore,
+    authorities: Vec<CertificateDer<'static>>,
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
-    /// The one-file identity that was made for devices, with an own authority.
-    pub(crate) identity: Option<PathBuf>,
+    lists: Option<Lists>,
+    verifier: Arc<dyn ClientCertVerifier>,
 }
 
 impl Pki {
-    /// Reads the certificates, or makes them where the engine is its own authority and has none yet.
-    pub(crate) fn open(config: &PkiConfig, data_dir: &Path) -> Result<Self, PkiError> {
-        match config {
-            PkiConfig::Dev => {
-                let dir = data_dir.join("pki");
-                if !dir.exists() {
-                    make(&dir)?;
-                }
-                let server = dir.join("server.pem");
-                let mut pki = Self::read(&dir.join("ca.pem"), &server, &server)?;
-                pki.identity = Some(dir.join("device.pem"));
-                Ok(pki)
-            }
-            PkiConfig::Identity(file) => {
-                let mut pki = Self::read(file, file, file)?;
-                // The authority stands first in the file; it has no place in the chain that devices are shown.
-                pki.chain = pki.chain.split_off(1);
-                if pki.chain.is_empty() {
-                    return Err(content(file, "certificate", "there is an authority alone"));
-                }
-                pki.identity = Some(file.clone());
-                Ok(pki)
-            }
-            PkiConfig::Files {
-                ca,
-                certificate,
-                key,
-            } => Self::read(ca, certificate, key),
-        }
-    }
-
-    fn read(ca: &Path, certificate: &Path, key: &Path) -> Result<Self, PkiError> {
+    /// Who the engine is, in `chain` and `key`, and whom it believes: `authorities`, but not what their lists revoke.
+    fn new(
+        authorities: Vec<CertificateDer<'static>>,
+        (chain, key): (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>),
+        lists: Option<Lists>,
+        file: &Path,
+    ) -> Result<Self, PkiError> {
         let mut roots = RootCertStore::empty();
-        let is_identity = ca == certificate;
-        let most = if is_identity { 1 } else { usize::MAX };
-        for root in certificates(ca)?.into_iter().take(most) {
+        for root in &authorities {
             roots
-                .add(root)
-                .map_err(|error| content(ca, "authority", &error.to_string()))?;
+                .add(root.clone())
+                .map_err(|error| content(file, "authority", &error.to_string()))?;
         }
-        let key_pem = read(key)?;
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let mut verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+        if let Some(lists) = &lists {
+            // Every authority has a list, or the file was not taken: whom no list speaks of is refused.
+            verifier = verifier.with_crls(lists.ders().iter().cloned());
+        }
+        let verifier = verifier.build();
         Ok(Self {
-            roots,
-            chain: certificates(certificate)?,
-            key: PrivateKeyDer::from_pem_slice(&key_pem)
-                .map_err(|error| content(key, "private key", &format!("{error:?}")))?,
-            identity: None,
+            authorities,
+            chain,
+            key,
+            lists,
+            verifier: verifier.map_err(|error| PkiError::Tls(error.to_string()))?,
         })
     }
 
-    /// The server's TLS: 1.3 alone, a device certificate required, no tickets and no early data (a revoked device must
-    /// not resume).
+    /// Whether it was read from the same bytes.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        let lists = |pki: &Self| pki.lists.as_ref().map(|lists| lists.ders().to_vec());
+        self.authorities == other.authorities
+            && self.chain == other.chain
+            && self.key == other.key
+            && lists(self) == lists(other)
+    }
+
+    /// Whom the engine believes.
+    pub(crate) fn verifier(&self) -> Arc<dyn ClientCertVerifier> {
+        Arc::clone(&self.verifier)
+    }
+
+    /// The revocation lists.
+    pub(crate) const fn lists(&self) -> Option<&Lists> {
+        self.lists.as_ref()
+    }
+
+    /// The server's TLS: 1.3 alone, a device certificate required, no tickets, nothing kept to resume from and no early
+    /// data: resumption would take the certificate of an earlier handshake without a look at it.
     pub(crate) fn tls(&self) -> Result<QuicServerConfig, PkiError> {
         let wrong = |error: String| PkiError::Tls(error);
         let provider: Arc<CryptoProvider> = Arc::new(aws_lc_rs::default_provider());
-        let verifier = WebPkiClientVerifier::builder_with_provider(
-            Arc::new(self.roots.clone()),
-            Arc::clone(&provider),
-        );
-        let verifier = verifier.build().map_err(|error| wrong(error.to_string()))?;
         let builder = rustls::ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(|error| wrong(error.to_string()))?;
         let mut tls = builder
-            .with_client_cert_verifier(verifier)
+            .with_client_cert_verifier(self.verifier())
             .with_single_cert(self.chain.clone(), self.key.clone_key())
             .map_err(|error| wrong(error.to_string()))?;
         tls.alpn_protocols = vec![ALPN.to_vec()];
         tls.send_tls13_tickets = 0;
+        tls.session_storage = Arc::new(NoServerSessionStorage {});
         tls.max_early_data_size = 0;
         QuicServerConfig::try_from(tls).map_err(|error| wrong(error.to_string()))
     }
@@ -179,6 +190,13 @@ impl Speaks {
             }
         }
         speaks
+    }
+
+    /// Whether a name says whom it speaks for.
+    fn understands(name: &str) -> bool {
+        let mut speaks = Self::default();
+        speaks.add(name);
+        speaks != Self::default()
     }
 
     fn add(&mut self, uri: &str) {
@@ -248,63 +266,6 @@ fn has_files(dir: &Path) -> Result<bool, PkiError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(io_error("reading", dir)(error)),
     }
-}
-
-// An authority, a server and a device that may speak for every terminal. All or nothing: the folder is renamed.
-fn make(dir: &Path) -> Result<(), PkiError> {
-    let new = dir.with_extension("new");
-    if new.exists() {
-        fs::remove_dir_all(&new).map_err(io_error("removing", &new))?;
-    }
-    fs::create_dir_all(&new).map_err(io_error("making", &new))?;
-    let ca_key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-    let mut ca = params("tillstream authority");
-    ca.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    let ca_pem = ca.self_signed(&ca_key)?.pem();
-    let issuer = Issuer::from_params(&ca, &ca_key);
-
-    let names = [
-        SanType::DnsName("tillstream".try_into()?),
-        SanType::DnsName("localhost".try_into()?),
-        SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST)),
-        SanType::IpAddress(IpAddr::V6(Ipv6Addr::LOCALHOST)),
-    ];
-    let mut server = params("tillstream");
-    server.subject_alt_names = names.to_vec();
-    server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    let server_key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-    let server_pem = server.signed_by(&server_key, &issuer)?.pem();
-
-    // It may also stand for an engine: other engines of a cluster have no part in this authority but this file.
-    let mut device = params("every till");
-    device.subject_alt_names = names.to_vec();
-    let every_till = SanType::URI("till://*".try_into()?);
-    device.subject_alt_names.push(every_till);
-    device.extended_key_usages = vec![
-        ExtendedKeyUsagePurpose::ClientAuth,
-        ExtendedKeyUsagePurpose::ServerAuth,
-    ];
-    let device_key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-    let device_pem = device.signed_by(&device_key, &issuer)?.pem();
-
-    let server_text = server_pem + &server_key.serialize_pem();
-    let device_text = format!("{ca_pem}{device_pem}{}", device_key.serialize_pem());
-    write_secret(&new.join("ca.pem"), ca_pem.as_bytes())?;
-    write_secret(&new.join("ca-key.pem"), ca_key.serialize_pem().as_bytes())?;
-    write_secret(&new.join("server.pem"), server_text.as_bytes())?;
-    write_secret(&new.join("device.pem"), device_text.as_bytes())?;
-    sync_dir(&new)?;
-    fs::rename(&new, dir).map_err(io_error("renaming", &new))?;
-    dir.parent().map_or(Ok(()), sync_dir)
-}
-
-fn params(name: &str) -> CertificateParams {
-    let mut params = CertificateParams::default();
-    params.distinguished_name.push(DnType::CommonName, name);
-    params.not_before = rcgen::date_time_ymd(2020, 1, 1);
-    params.not_after = rcgen::date_time_ymd(2049, 12, 31);
-    params
 }
 
 fn write_secret(path: &Path, bytes: &[u8]) -> Result<(), PkiError> {

@@ -31,7 +31,7 @@ use crate::health::{Health, health};
 use crate::lock::{DirLock, Holder, LockError, Role};
 use crate::metrics::{Figures, Metrics, read};
 use crate::parts::Parts;
-use crate::pki::{Pki, PkiError, screen_key};
+use crate::pki::{Files, PkiError, screen_key};
 use crate::query::{Query, Reply, answer};
 use crate::recovery::{Recovered, RecoveryError, RowsAt, StartReport, Target, recover};
 use crate::registry::{Registry, RegistryError};
@@ -181,7 +181,9 @@ impl Runtime {
     ) -> Result<Handle, StartError> {
         let mut lock = DirLock::wait(&config.data_dir, Role::Engine).await?;
         let door = door.map_or_else(|| Door::bind(config.listen), Ok)?;
-        let pki = Pki::open(&config.pki, &config.data_dir)?;
+        let files = Files::find(&config.pki, config.crl.as_deref(), &config.data_dir)?;
+        // Read now: what is wrong with them must not wait for the recovery.
+        drop(files.read()?);
         let registry = Registry::open(&config.registry)?;
         let key = screen_key(&config.data_dir)?;
         let mut opened = match shared(&config, &parts)? {
@@ -218,7 +220,8 @@ impl Runtime {
         let shards = shard_runtime(&engine.config)?;
         let (supervisor, supervised) = supervise(&shards, &engine, restored).await?;
         let members = members(jobs, &engine).map_err(thread("the cluster"))?;
-        let gateway = Gateway::open(&engine, &pki, door)?;
+        let identity = files.identity.clone();
+        let gateway = Gateway::open(&engine, files, door)?;
         let address = gateway.address();
         note_holder(&mut lock, &engine.config, address)?;
         let running = Running {
@@ -233,7 +236,7 @@ impl Runtime {
             members,
             lock,
         };
-        Ok(Handle::of(running, (address, pki.identity), report))
+        Ok(Handle::of(running, (address, identity), report))
     }
 }
 
@@ -291,6 +294,14 @@ impl Handle {
         if let Err(error) = self.flush_now() {
             tracing::warn!(%error, "answering from rows that are not up to date");
         }
+        self.query_again(query)
+    }
+
+    /// Answers a further part of a question, from rows as they are. Blocks: for threads that may.
+    ///
+    /// # Errors
+    /// See [`query`](Self::query).
+    pub fn query_again(&self, query: &Query) -> Result<Reply, StoreError> {
         answer(self.engine.views.as_ref(), self.engine.told_from(), query)
     }
 

@@ -17,6 +17,14 @@ pub(crate) trait Knows {
     /// # Errors
     /// Says in words what could not be read.
     fn ask(&self, query: &Query) -> Result<Reply, String>;
+
+    /// Answers a further part of a question, which need not be any fresher.
+    ///
+    /// # Errors
+    /// See [`ask`](Self::ask).
+    fn ask_again(&self, query: &Query) -> Result<Reply, String> {
+        self.ask(query)
+    }
 }
 
 /// Answers a question.
@@ -75,7 +83,8 @@ fn terminals(
     terminal: Option<u32>,
 ) -> Result<Answer, EngineError> {
     let terminal = terminal.map(till).transpose()?;
-    let of_store = |store| match knows.ask(&Query::Terminal(TerminalQuery { store, terminal })) {
+    let one = |store| Query::Terminal(TerminalQuery { store, terminal });
+    let answered = |reply| match reply {
         Ok(Reply::Terminal(answer)) => Ok(answer),
         Ok(_) => Err(EngineError::Failed(
             "another question was answered".to_owned(),
@@ -83,14 +92,15 @@ fn terminals(
         Err(error) => Err(EngineError::Failed(error)),
     };
     if let Some(of) = of {
-        return shown(&of_store(store(of)?)?);
+        return shown(&answered(knows.ask(&one(store(of)?)))?);
     }
     let Ok(Reply::Stores(stores)) = knows.ask(&Query::Stores(StoresQuery::default())) else {
         return Err(EngineError::Failed("stores could not be read".to_owned()));
     };
     let mut rows = Vec::new();
-    for one in stores.rows {
-        rows.extend(of_store(store(one.store)?)?.rows);
+    for row in stores.rows {
+        // As fresh as the stores: a wait for each of them would be a wait for thousands.
+        rows.extend(answered(knows.ask_again(&one(store(row.store)?)))?.rows);
     }
     Answer::new(&rows, &stores.freshness).map_err(failed)
 }
@@ -139,4 +149,70 @@ fn bound(when: When) -> Bound {
 fn day(date: jiff::civil::Date) -> Day {
     let midnight = date.at(0, 0, 0, 0).to_zoned(jiff::tz::TimeZone::UTC);
     Day::of_us(midnight.map_or(0, |time| time.timestamp().as_microsecond()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use till_storage::query::{Answer as Rows, Freshness, StoreState, Sums};
+
+    use super::*;
+
+    /// A chain of many stores, which counts the questions that would wait for the rows.
+    #[derive(Default)]
+    struct Chain {
+        waits: Cell<u32>,
+        parts: Cell<u32>,
+    }
+
+    fn fresh() -> Freshness {
+        Freshness {
+            applied_lsn: 1,
+            journal_lsn: 1,
+            as_of: String::new(),
+            facts_from_lsn: 0,
+            incomplete_hours: Vec::new(),
+        }
+    }
+
+    impl Knows for Chain {
+        fn ask(&self, query: &Query) -> Result<Reply, String> {
+            self.waits.set(self.waits.get() + 1);
+            let store = |store| StoreState {
+                store,
+                currency: "USD".to_owned(),
+                time_zone: "UTC".to_owned(),
+                registered_at: String::new(),
+                training: Sums::from(&till_core::Totals::default()),
+            };
+            match query {
+                Query::Stores(_) => Ok(Reply::Stores(Rows {
+                    rows: (1..=300).map(store).collect(),
+                    freshness: fresh(),
+                })),
+                other => self.ask_again(other),
+            }
+        }
+
+        fn ask_again(&self, _: &Query) -> Result<Reply, String> {
+            self.parts.set(self.parts.get() + 1);
+            Ok(Reply::Terminal(Rows {
+                rows: Vec::new(),
+                freshness: fresh(),
+            }))
+        }
+    }
+
+    /// A wait of a quarter of a second for each of 300 stores was an answer too late.
+    #[test]
+    fn the_terminals_of_all_stores_wait_once() {
+        let chain = Chain::default();
+        let question = Question::Terminals {
+            store: None,
+            terminal: None,
+        };
+        answer(&chain, &question).unwrap();
+        assert_eq!((chain.waits.get(), chain.parts.get()), (1, 300));
+    }
 }

@@ -1,6 +1,7 @@
 //! The command line, as clap reads it.
 
 mod cluster;
+mod pki;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ pub(crate) use cluster::{
     ApplyArgs, ClusterArgs, DrainArgs, MoveArgs, SchemaCommand, SchemaStatusArgs, ShardsCommand,
     ShardsListArgs, SharedArgs, SubmitArgs, UntilArgs,
 };
+pub(crate) use pki::{IssueArgs, PkiCommand, RevokeArgs};
 
 /// Takes in everything that happens at a chain's tills, makes it durable and answers questions about it.
 #[derive(Debug, Parser)]
@@ -74,6 +76,9 @@ pub(crate) enum Command {
     Shards(ShardsCommand),
     /// Hand over what the journal of an engine has that will never run again
     Submit(SubmitArgs),
+    /// Identities of devices, where the engine is its own authority (--dev)
+    #[command(subcommand)]
+    Pki(PkiCommand),
     /// The metrics that /metrics shows
     #[command(subcommand)]
     Metrics(MetricsCommand),

@@ -14,6 +14,7 @@ mod live; // a running engine behind the admin port
 mod logging; // the log
 mod offline; // a data folder without an engine
 mod output; // standard output
+mod pki; // identities of devices
 mod ports; // addresses that may be busy
 mod query; // questions
 mod ready; // where the engine is reached
@@ -108,6 +109,7 @@ fn command(cli: Cli) -> anyhow::Result<()> {
         Command::Schema(command) => schema::run(&command),
         Command::Shards(command) => shards::run(&command),
         Command::Submit(args) => submit::run(&args),
+        Command::Pki(command) => pki::run(&command),
         Command::Metrics(MetricsCommand::List { json }) => metrics(json),
     }
 }

@@ -102,6 +102,11 @@ impl Knows for Running {
     fn ask(&self, query: &Query) -> Result<Reply, String> {
         self.0.query(query).map_err(|error| error.to_string())
     }
+
+    fn ask_again(&self, query: &Query) -> Result<Reply, String> {
+        let again = self.0.query_again(query);
+        again.map_err(|error| error.to_string())
+    }
 }
 
 /// The time, in us since 1970-01-01 UTC.

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use hashbrown::HashMap;
 use till_client::{
-    DeadLetterFile, DiskConfig, DiskOutbox, Happening, Identity, Link, MemoryConfig, MemoryOutbox,
-    NoDeadLetters, Notice, Observer, Outbox, Terminal, TerminalConfig,
+    Backoff, DeadLetterFile, DiskConfig, DiskOutbox, Happening, Identity, Link, LinkConfig,
+    MemoryConfig, MemoryOutbox, NoDeadLetters, Notice, Observer, Outbox, Terminal, TerminalConfig,
 };
 use till_protocol::id::{StoreId, TerminalId, TillId};
 use tokio::task::JoinSet;
@@ -27,6 +27,8 @@ const TERMINALS_PER_LINK: u32 = 48;
 /// Bytes that wait in the memory of all devices together while the engine does not keep up; then the trade waits.
 const OUTBOXES_BYTES: u64 = 512 << 20;
 const OUTBOX_BYTES_MIN: u64 = 128 << 10;
+/// Bound of the first wait of devices that come back soon.
+const FIRST_RETURN: Duration = Duration::from_millis(30);
 const LEFTOVERS_MAX: Duration = Duration::from_secs(120);
 
 /// All honest terminals.
@@ -98,7 +100,7 @@ impl Chain {
         let engines = 1 + config.others.len();
         let count = usize::try_from(all.div_ceil(TERMINALS_PER_LINK))?.max(engines);
         let links = (0..count)
-            .map(|first| Link::open(wire::link(&config.addrs(first), identity)))
+            .map(|first| Link::open(link_of(config, first, identity)))
             .collect::<Result<Vec<_>, _>>()?;
         let mut ids = Vec::new();
         for store in 1..=config.stores {
@@ -188,6 +190,17 @@ impl Chain {
             link.close().await;
         }
     }
+}
+
+/// How a link reaches the engines.
+fn link_of(config: &FleetConfig, first: usize, identity: &Identity) -> LinkConfig {
+    let mut link = wire::link(&config.addrs(first), identity);
+    if let Some(within) = config.returns_within {
+        link.tuning.silence = within;
+        link.connect_timeout = within.saturating_mul(2);
+        link.backoff = Backoff::new(FIRST_RETURN.min(within), within);
+    }
+    link
 }
 
 fn trade_of(store: u32, yard: &Yard) -> StoreTrade {

@@ -45,6 +45,10 @@ pub struct FleetReport {
     pub refused: u64,
     /// Events that are set aside, by the engine's count.
     pub quarantined: u64,
+    /// Events that were acknowledged and that the engine does not hold, counted terminal by terminal.
+    pub lost: u64,
+    /// Events that the engine holds beyond those, counted terminal by terminal: such that took effect twice.
+    pub doubled: u64,
     /// Net sales in minor units.
     pub sales_total_minor: i128,
     /// How long it took, in seconds.

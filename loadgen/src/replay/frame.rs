@@ -26,7 +26,7 @@ const SPAN_FULL_US: i64 = 2 * 3_600 * 1_000_000;
 
 /// Sales of one terminal that wait for their frame.
 #[derive(Debug, Default)]
-pub(super) struct Builder {
+pub struct Builder {
     batch: sale::Batch,
     named: HashSet<u64>,
 }
@@ -35,7 +35,7 @@ impl Builder {
     /// Adds a receipt. `is_named` tells which SKUs the engine surely has a name for.
     ///
     /// A code that looks like a card number is named in every receipt that uses it, so that the engine replaces it.
-    pub(super) fn push(&mut self, receipt: &Receipt, is_named: impl Fn(u64) -> bool) -> Sums {
+    pub fn push(&mut self, receipt: &Receipt, is_named: impl Fn(u64) -> bool) -> Sums {
         let mut event = event(receipt);
         for (place, (line, written)) in event.lines.iter().zip(&receipt.lines).enumerate() {
             if is_named(line.sku) || self.named.contains(&line.sku) {
@@ -86,7 +86,7 @@ impl Builder {
     ///
     /// # Errors
     /// Fails when the batch breaks a limit of the wire.
-    pub(super) fn seal(&mut self, first_seq: u64) -> Result<(Bytes, Vec<u64>)> {
+    pub fn seal(&mut self, first_seq: u64) -> Result<(Bytes, Vec<u64>)> {
         let batch = std::mem::take(&mut self.batch);
         let named = self.named.drain().collect();
         let payload = wire::sale_payload(&batch)?;

@@ -1,5 +1,7 @@
-//! Connections of the admin port: no more than the limit, the rest waits to be accepted.
+//! Connections of the admin port: no more than the limit. Beyond it the oldest makes room: guests who ask slowly must not
+//! keep the one out who asks whether the engine lives.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -31,6 +33,7 @@ pub(super) async fn serve(
     let bounded = Bounded {
         listener,
         places: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+        guests: VecDeque::new(),
     };
     let (stopping, stopped) = oneshot::channel::<()>();
     let until = async move {
@@ -50,6 +53,18 @@ pub(super) async fn serve(
 struct Bounded {
     listener: TcpListener,
     places: Arc<Semaphore>,
+    /// Those who came, in their order. A guest who has left hears nothing.
+    guests: VecDeque<oneshot::Sender<()>>,
+}
+
+impl Bounded {
+    fn send_the_oldest_away(&mut self) {
+        while let Some(oldest) = self.guests.pop_front() {
+            if oldest.send(()).is_ok() {
+                return;
+            }
+        }
+    }
 }
 
 impl Listener for Bounded {
@@ -57,10 +72,22 @@ impl Listener for Bounded {
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Guest, SocketAddr) {
-        let place = Arc::clone(&self.places).acquire_owned().await.ok();
         let (stream, address) = Listener::accept(&mut self.listener).await;
+        let place = match Arc::clone(&self.places).try_acquire_owned() {
+            Ok(place) => Some(place),
+            Err(_) => {
+                self.send_the_oldest_away();
+                Arc::clone(&self.places).acquire_owned().await.ok()
+            }
+        };
+        if self.guests.len() >= 2 * CONNECTIONS_MAX {
+            self.guests.retain(|guest| !guest.is_closed());
+        }
+        let (leave, told) = oneshot::channel();
+        self.guests.push_back(leave);
         let guest = Guest {
             stream,
+            told: Some(told),
             patience: Box::pin(sleep(SILENCE_MAX)),
             _place: place,
         };
@@ -75,6 +102,8 @@ impl Listener for Bounded {
 /// A connection that holds its place, and loses it when it is silent for too long.
 struct Guest {
     stream: TcpStream,
+    /// Its place is needed.
+    told: Option<oneshot::Receiver<()>>,
     patience: Pin<Box<Sleep>>,
     _place: Option<OwnedSemaphorePermit>,
 }
@@ -83,6 +112,19 @@ impl Guest {
     fn heard(&mut self) {
         let until = Instant::now() + SILENCE_MAX;
         self.patience.as_mut().reset(until);
+    }
+
+    // Asked where nothing moves: then this task is woken when its place is needed.
+    fn poll_leave(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        if let Some(told) = &mut self.told
+            && let Poll::Ready(leave) = Pin::new(told).poll(cx)
+        {
+            self.told = None;
+            if leave.is_ok() {
+                return Poll::Ready(io::ErrorKind::ConnectionAborted.into());
+            }
+        }
+        Poll::Pending
     }
 }
 
@@ -95,6 +137,9 @@ impl AsyncRead for Guest {
         if let Poll::Ready(result) = Pin::new(&mut self.stream).poll_read(cx, buf) {
             self.heard();
             return Poll::Ready(result);
+        }
+        if let Poll::Ready(error) = self.poll_leave(cx) {
+            return Poll::Ready(Err(error));
         }
         self.patience
             .as_mut()
@@ -112,8 +157,9 @@ impl AsyncWrite for Guest {
         let result = Pin::new(&mut self.stream).poll_write(cx, buf);
         if result.is_ready() {
             self.heard();
+            return result;
         }
-        result
+        self.poll_leave(cx).map(Err)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -90,6 +90,31 @@ proptest! {
     }
 
     #[test]
+    fn units_left_over_go_to_the_largest_remainders_and_to_the_earlier_of_equals(
+        total in -2_000_i128..2_000,
+        weights in prop::collection::vec(-12_i128..13, 1..12),
+    ) {
+        let parts = share(total, &weights);
+        let sum: i128 = weights.iter().map(|weight| weight.abs()).sum();
+        prop_assume!(sum > 0);
+        // How much more or less than its share each part has, in units of 1/sum.
+        let given = parts.iter().zip(&weights).map(|(part, weight)| {
+            (part * total.signum() * sum - total.abs() * weight.abs(), total.abs() * weight.abs() % sum)
+        });
+        let given: Vec<(i128, i128)> = given.collect();
+        for (first, (more, rest)) in given.iter().enumerate() {
+            for (second, (less, other)) in given.iter().enumerate() {
+                if *more > 0 && *less < 0 {
+                    prop_assert!((rest, second) > (other, first), "{parts:?} for {total} by {weights:?}");
+                }
+            }
+        }
+        // A refund is shared as what it gives back was.
+        let back: Vec<i128> = share(-total, &weights).into_iter().map(|part| -part).collect();
+        prop_assert_eq!(parts, back);
+    }
+
+    #[test]
     fn wide_division_agrees_with_plain_division(a: u64, b: u64, c in 1..=u64::MAX) {
         let (a, b, c) = (u128::from(a), u128::from(b.min(c)), u128::from(c));
         prop_assert_eq!(mul_div(a, b, c), (a * b / c, a * b % c));

@@ -16,7 +16,7 @@ use till_storage::views::{StoreError, Visit};
 
 use crate::config::EmbeddedConfig;
 use crate::error::{Class, OpenError, class};
-use crate::tables::{CHECKPOINT, FORMAT, FORMAT_NOW, Open};
+use crate::tables::{CHECKPOINT, FORMAT, FORMAT_BROKEN, FORMAT_NOW, Open};
 
 /// Derived rows in an embedded LSM tree. Calls block: make them on threads of their own, never on a runtime's.
 pub struct EmbeddedViews {
@@ -125,7 +125,13 @@ fn open(config: &EmbeddedConfig) -> Result<Open, OpenError> {
         cause,
     };
     match open.marks.get(FORMAT).map_err(wrong)?.as_deref() {
-        Some([FORMAT_NOW]) => {}
+        // The format is written behind all tables: one that is made later was there, with rows that are gone.
+        Some([FORMAT_NOW]) => {
+            if let Some(table) = open.made {
+                mark_broken(&open).map_err(wrong)?;
+                return Err(damaged(format!("the table {table} is missing")));
+            }
+        }
         Some(other) => {
             return Err(damaged(format!(
                 "rows are of format {other:?}, not {FORMAT_NOW}"
@@ -134,6 +140,7 @@ fn open(config: &EmbeddedConfig) -> Result<Open, OpenError> {
         None => {
             for keyspace in open.keyspaces() {
                 if !keyspace.is_empty().map_err(wrong)? {
+                    mark_broken(&open).map_err(wrong)?;
                     return Err(damaged(format!(
                         "{:?} has rows and no format",
                         keyspace.name()
@@ -145,6 +152,12 @@ fn open(config: &EmbeddedConfig) -> Result<Open, OpenError> {
     }
     checkpoint(&open).map_err(|error| damaged(error.to_string()))?;
     Ok(open)
+}
+
+/// Whoever opens the rows next finds every table there, and would take them for whole.
+fn mark_broken(open: &Open) -> Result<(), fjall::Error> {
+    open.marks.insert(FORMAT, FORMAT_BROKEN)?;
+    open.db.persist(fjall::PersistMode::SyncAll)
 }
 
 fn checkpoint(open: &Open) -> Result<u64, StoreError> {

@@ -16,12 +16,16 @@ pub(crate) const CHECKPOINT: &[u8] = b"checkpoint";
 pub(crate) const FORMAT: &[u8] = b"format";
 /// The one format so far: keys and rows of `till_storage::pack` with their first schema.
 pub(crate) const FORMAT_NOW: u8 = 1;
+/// The format of rows that are known not to be whole.
+pub(crate) const FORMAT_BROKEN: [u8; 1] = [0];
 
 /// An open database with its tables.
 pub(crate) struct Open {
     pub(crate) db: Database,
     pub(crate) marks: Keyspace,
     tables: [Keyspace; 7],
+    /// A table that was not there and has been made now.
+    pub(crate) made: Option<&'static str>,
 }
 
 impl Open {
@@ -31,6 +35,11 @@ impl Open {
             .worker_threads(config.worker_threads.max(1))
             .max_journaling_size(config.journal_bytes.max(64 << 20))
             .open()?;
+        // fjall takes a table for unfinished that has lost its first file, and drops it.
+        let known = db.list_keyspace_names();
+        let is_known = |name: &str| known.iter().any(|known| **known == *name);
+        let names = Table::ALL.iter().map(|table| table.name());
+        let made = names.chain([MARKS]).find(|name| !is_known(name));
         let small = config.memtable_bytes.min(1 << 20);
         let marks = db.keyspace(MARKS, || options(small))?;
         let open = |table: Table| {
@@ -50,7 +59,12 @@ impl Open {
             open(Table::Quarantine)?,
             open(Table::Names)?,
         ];
-        Ok(Self { db, marks, tables })
+        Ok(Self {
+            db,
+            marks,
+            tables,
+            made,
+        })
     }
 
     pub(crate) const fn table(&self, table: Table) -> &Keyspace {

@@ -142,6 +142,15 @@ impl SimDisk {
         }
     }
 
+    /// As [`crash`](Self::crash), where every name had reached the disk: a file system may write those ahead of contents.
+    #[must_use]
+    pub fn crash_after_names(&self) -> Self {
+        let mut world = self.lock();
+        world.synced_names = world.names.clone();
+        drop(world);
+        self.crash()
+    }
+
     /// A copy of the disk as it is now, on which nothing is pending.
     #[must_use]
     pub fn copy(&self) -> Self {

@@ -1,7 +1,7 @@
 //! The indexes behind look-ups: files beside sealed segments, and in memory what has no file yet.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use till_core::{Record, RecordKind};
 
@@ -10,6 +10,7 @@ use super::{FactsConfig, FactsError, Places};
 use crate::index::keys::keys_of;
 use crate::index::{Builder, IndexFault, IndexFile, PageCache, write_index};
 use crate::journal::{Journal, Lsn, Segment, index_name, lock, segment_name};
+use crate::sync::Mutex;
 
 /// Indexes that wait in memory for room on the disk. One of a segment of 64 MiB takes about 10 MiB.
 pub(super) const HELD_MAX: usize = 8;

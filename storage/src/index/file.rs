@@ -3,7 +3,7 @@
 use std::io;
 use std::io::IoSlice;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use hashbrown::HashMap;
 use thiserror::Error;
@@ -14,6 +14,7 @@ use crate::disk::Disk;
 use crate::journal::read::FileCache;
 use crate::journal::{Lsn, lock};
 use crate::num::{i64_at, narrow, size, size32, u32_at, u64_at, wide};
+use crate::sync::Mutex;
 
 const MAGIC: [u8; 8] = *b"TILLIDX1";
 const VERSION: u32 = 1;

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use thiserror::Error;
@@ -16,6 +16,7 @@ use super::scan::{Found, Group, Window, group_at};
 use super::{Lsn, Segment, Shared, lock, segment_name};
 use crate::disk::DiskFile;
 use crate::num::{size32, wide};
+use crate::sync::Mutex;
 
 /// Files that a cache keeps open between two reads.
 const OPEN_FILES_MAX: usize = 32;
@@ -118,7 +119,7 @@ impl Front {
             return Err(ReadError::NotThere(lsn));
         }
         let io = |cause| ReadError::Io { at: lsn, cause };
-        let file = shared.file(segment.start).map_err(io)?;
+        let file = file_of(shared, &segment, lsn)?;
         let mut bytes = [0_u8; FRONT_BYTES];
         let read = file.read_at(&mut bytes, offset).map_err(io)?;
         let prefix = EntryPrefix::decode(&bytes[..read], end.since(lsn))
@@ -131,6 +132,15 @@ impl Front {
             bytes,
         })
     }
+}
+
+// The file of a segment. Where that has left since it was looked up, nothing is at the place any more.
+fn file_of(shared: &Shared, segment: &Segment, at: Lsn) -> Result<Arc<dyn DiskFile>, ReadError> {
+    let file = shared.file(segment.start);
+    file.map_err(|cause| match shared.segment_at(segment.start) {
+        Some(_) => ReadError::Io { at, cause },
+        None => ReadError::NotThere(at),
+    })
 }
 
 fn damaged(segment: &Segment, at: Lsn) -> ReadError {
@@ -233,7 +243,7 @@ impl Records {
             self.reader = Some(Reader {
                 segment,
                 end: end.min(self.to),
-                file: self.shared.file(segment.start).map_err(io)?,
+                file: file_of(&self.shared, &segment, place)?,
                 ahead: Bytes::new(),
                 ahead_at: 0,
             });

@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use std::io;
 use std::io::IoSlice;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::format::{FileKind, GroupHeader, HeaderFault, SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::loss::Ledger;
@@ -24,6 +24,7 @@ use super::{
 };
 use crate::disk::{Disk, DiskFile};
 use crate::num::size;
+use crate::sync::{AtomicU64, Mutex};
 
 pub use look::Looked;
 pub(crate) use look::look;

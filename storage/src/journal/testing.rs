@@ -1,7 +1,7 @@
 //! Makes journals and records for tests.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use till_core::{Outcome, Record, RecordHead, RecordKind, Verdict};
@@ -11,6 +11,7 @@ use super::{
     Prepared, Sink, lock,
 };
 use crate::disk::SimDisk;
+use crate::sync::Mutex;
 
 /// The folder of every test's journal.
 pub(crate) fn dir() -> PathBuf {

@@ -1,8 +1,13 @@
 //! What the journal promises, over a disk that has bad days.
 
+mod damage;
 mod leaving;
+mod life;
 mod look;
+mod model;
 mod names;
+mod stopping;
+mod stops;
 
 use std::sync::Arc;
 

@@ -1,7 +1,6 @@
 //! Registrations of stores that a damaged journal has lost.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 
 use bytes::Bytes;
 use till_core::{Record, RecordHead, RecordKind, Registration, StoreRow};
@@ -10,6 +9,7 @@ use till_protocol::id::StoreId;
 use super::store_of;
 use crate::base::FoldError;
 use crate::journal::{Journal, lock};
+use crate::sync::Mutex;
 
 /// Where the registration of a store is found when the journal has lost the record before its events: stated again later
 /// in the journal, or in rows of before.

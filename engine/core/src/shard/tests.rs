@@ -7,6 +7,7 @@ mod foreseeing;
 mod gaps;
 mod leaving;
 mod memory;
+mod models;
 mod properties;
 mod quarantine;
 mod sequence;

@@ -194,7 +194,7 @@ pub const KEYS: &[Key] = &[
         },
         default: "64MiB",
         unit: "bytes",
-        about: "Bytes of unfinished frames above 64 KiB that all streams together may hold.",
+        about: "Bytes of unfinished frames that all streams together may hold: half for those up to 64 KiB, half for larger ones.",
         cost: "Memory, up to this much; senders of large frames wait for each other at the bound.",
     },
     Key {
@@ -338,6 +338,14 @@ pub const KEYS: &[Key] = &[
         cost: "Readable by the engine's user alone.",
     },
     Key {
+        name: "pki.crl",
+        kind: Kind::Path,
+        default: "",
+        unit: "",
+        about: "Certificate revocation lists (PEM or DER), one of each authority in pki.ca; with pki.dev, crl.pem beside the other files unless it is named here.",
+        cost: "All files of this section are read again within seconds of a change. One that is of no use is told, and what was read before stays in force.",
+    },
+    Key {
         name: "pki.identity",
         kind: Kind::Path,
         default: "",
@@ -428,40 +436,6 @@ pub const KEYS: &[Key] = &[
 /// The key with this name.
 pub(super) fn find(name: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.name == name)
-}
-
-/// The name that is nearest to one that is not known, where one is near.
-pub(super) fn nearest(name: &str) -> Option<&'static str> {
-    let scored = KEYS.iter().map(|key| {
-        let bare = key.name.split_once('.').map_or(key.name, |(_, bare)| bare);
-        let asked = name.split_once('.').map_or(name, |(_, bare)| bare);
-        let whole = distance(name, key.name);
-        (whole.min(distance(asked, bare) + 1), key.name)
-    });
-    let best = scored.min()?;
-    (best.0 <= 1 + name.len() / 3).then_some(best.1)
-}
-
-// Letters to add, remove or change between two names.
-fn distance(one: &str, other: &str) -> usize {
-    let other: Vec<char> = other.chars().collect();
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (number, letter) in one.chars().enumerate() {
-        let mut diagonal = number;
-        if let Some(first) = row.first_mut() {
-            *first = number + 1;
-        }
-        for (at, against) in other.iter().enumerate() {
-            let above = row.get(at + 1).copied().unwrap_or(usize::MAX);
-            let left = row.get(at).copied().unwrap_or(usize::MAX);
-            let changed = diagonal + usize::from(letter != *against);
-            diagonal = above;
-            if let Some(cell) = row.get_mut(at + 1) {
-                *cell = changed.min(above + 1).min(left + 1);
-            }
-        }
-    }
-    row.last().copied().unwrap_or(usize::MAX)
 }
 
 impl Kind {

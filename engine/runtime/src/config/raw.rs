@@ -10,7 +10,8 @@ use thiserror::Error;
 use till_protocol::currency::Currency;
 
 use super::Config;
-use super::key::{KEYS, Key, Kind, find, nearest};
+use super::key::{KEYS, Key, Kind, find};
+use super::near::nearest;
 use super::variable::{self, Meaning};
 use super::zone_name;
 

@@ -1,6 +1,7 @@
 //! Environment variables: which setting a name means.
 
-use super::key::{KEYS, nearest};
+use super::key::KEYS;
+use super::near::nearest;
 
 /// What variables of ours begin with.
 const PREFIX: &str = "TILLSTREAM_";

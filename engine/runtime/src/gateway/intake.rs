@@ -21,6 +21,7 @@ use crate::admission::{Permit, cost};
 use crate::engine::Engine;
 use crate::route::Slot;
 use crate::shard_actor::{Content, Inbound, ShardMessage};
+use crate::turns::Mark;
 
 /// Frames that go to a shard at a time; the least that [`permits_frames`](crate::Config::permits_frames) may be.
 const BATCH_FRAMES: usize = 16;
@@ -39,6 +40,8 @@ pub(super) struct Line<'a> {
     pub(super) spoken: Spoken,
     /// What the engine holds back of the connection.
     pub(super) holding: &'a Holding,
+    /// What the stream has taken.
+    pub(super) mark: &'a Mark,
 }
 
 /// The families that a Hello lists, in the version that is known here.
@@ -100,12 +103,8 @@ pub(super) async fn submit(line: Line<'_>, pending: Pending) -> Result<(), End> 
         let slowed = &line.engine.figures.slowed;
         slowed.fetch_add(u64::from(count), Ordering::Relaxed);
     }
-    let permit = if let Some(permit) = gate.try_admit(count, cost) {
-        permit
-    } else {
-        let _held = line.holding.hold();
-        gate.admit(count, cost).await.ok_or(End::Draining)?
-    };
+    let admitted = gate.admit(line.mark, (count, cost), || line.holding.hold());
+    let permit = admitted.await.ok_or(End::Draining)?;
     let (frames, bad) = checked(line.engine, frames, permit, received);
     let message = ShardMessage::Frames {
         session: Arc::clone(line.session),

@@ -7,11 +7,9 @@ mod uncommitted;
 mod untold;
 
 use std::mem;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use parking_lot::Mutex;
 use till_core::SessionKey;
 use till_protocol::code::Reason;
 use till_protocol::id::{Seq, TerminalId};
@@ -23,6 +21,7 @@ use self::uncommitted::Uncommitted;
 use self::untold::Untold;
 pub(crate) use self::untold::{RUN_BYTES, RUNS_MAX};
 use crate::placement::Commits;
+use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
 
 /// One stream of one terminal. Shared by its reader, its writer, its shard and the journal's thread.
 #[derive(Debug)]
@@ -459,4 +458,8 @@ fn cut(text: &str) -> String {
 }
 
 #[cfg(test)]
+#[cfg(feature = "shuttle")]
+mod shuttled;
+#[cfg(test)]
+#[cfg(not(feature = "shuttle"))]
 mod tests;

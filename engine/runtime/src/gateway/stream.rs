@@ -1,8 +1,8 @@
 //! One stream: a Hello, then frames in and acks out, until either side ends it.
 //!
 //! A reader and a writer share the [`Session`]. Whatever is wrong with the bytes ends this stream with a reason, and no
-//! other. Nothing is held for a stream but one unfinished frame, whose bytes above 64 KiB come out of a common budget; before
-//! the Hello, nothing but a Hello.
+//! other. Nothing is held for a stream but one unfinished frame, whose bytes come out of common budgets; before the Hello,
+//! nothing but a Hello.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -25,17 +25,21 @@ use super::ending::{finish, refuse, settle, write};
 use super::intake::{Line, Pending, Spoken, submit};
 use super::patience::{Holding, Patience};
 use super::session::Session;
+use super::unfinished::Held;
 use crate::admission::Permit;
 use crate::engine::Engine;
 use crate::pki::Speaks;
 use crate::registry::Listing;
 use crate::route::Slot;
 use crate::shard_actor::{Knock, ShardMessage};
+use crate::turns::Mark;
 
 /// Chunks that are taken from QUIC at a time.
 const CHUNKS: usize = 32;
-/// Bytes of an unfinished frame that every stream may hold; more comes out of the common budget.
-const FREE_BYTES: usize = 64 << 10;
+/// Bytes of an unfinished frame that every stream may hold; more comes out of the room that all share.
+const FREE_BYTES: usize = 2 << 10;
+/// Bytes of an unfinished frame above which room for the largest is waited for.
+const SMALL_BYTES: usize = 64 << 10;
 /// Time between two looks at the clock of a stream.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -57,7 +61,7 @@ pub(crate) enum End {
 pub(crate) async fn serve(
     engine: Arc<Engine>,
     speaks: Arc<Speaks>,
-    holding: Arc<Holding>,
+    (holding, held): (Arc<Holding>, Held),
     send: SendStream,
     recv: RecvStream,
 ) {
@@ -68,6 +72,7 @@ pub(crate) async fn serve(
         chunks: std::array::from_fn(|_| Bytes::new()),
         filled: 0,
         begun: None,
+        held,
         holding,
     };
     match reader.hello(engine.config.network.hello_timeout).await {
@@ -123,6 +128,7 @@ async fn live(
         session: &session,
         spoken,
         holding: &holding,
+        mark: &Mark::default(),
     };
     let end = reader.frames(line).await;
     let settled = settle(engine, &slot, &session, end);
@@ -177,6 +183,8 @@ pub(super) struct Reader {
     filled: usize,
     /// The frame that is being read.
     begun: Option<Patience>,
+    /// The room that it takes.
+    held: Held,
     /// What the engine holds back of the connection.
     holding: Arc<Holding>,
 }
@@ -226,6 +234,7 @@ impl Reader {
     // and hold up its other streams. A frame that was begun goes too: its room is given back.
     pub(super) async fn ignore_until<T>(&mut self, said: impl Future<Output = T>) -> T {
         self.decoder = FrameDecoder::new();
+        self.held.clear();
         self.chunks.fill(Bytes::new());
         self.filled = 0;
         let mut said = std::pin::pin!(said);
@@ -279,24 +288,15 @@ impl Reader {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut budget: Option<SemaphorePermit<'_>> = None;
+        let share = self.held.share();
         loop {
             if let Err(end) = self.take_all(line).await {
                 return end;
             }
-            if self.decoder.is_at_boundary() {
-                self.begun = None;
-                budget = None;
-            } else {
-                if self.begun.is_none() {
-                    self.begun = Some(Patience::begin(&self.holding, Instant::now()));
-                }
-                if budget.is_none() && self.decoder.held() > FREE_BYTES {
-                    match self.reserve(engine).await {
-                        Ok(permit) => budget = Some(permit),
-                        Err(end) => return end,
-                    }
-                }
+            if let Err(end) = self.make_room(engine, &mut budget).await {
+                return end;
             }
+            let holds = !self.held.is_empty();
             tokio::select! {
                 biased;
                 filled = self.fill() => match filled {
@@ -313,7 +313,45 @@ impl Reader {
                     }
                 }
                 _ = &mut drained => return End::Draining,
+                () = share.evicted(), if holds => return no_room(),
             }
+        }
+    }
+
+    // Room for what was begun and has come.
+    async fn make_room<'e>(
+        &mut self,
+        engine: &'e Engine,
+        budget: &mut Option<SemaphorePermit<'e>>,
+    ) -> Result<(), End> {
+        if self.decoder.is_at_boundary() {
+            self.begun = None;
+            *budget = None;
+            self.held.clear();
+            return Ok(());
+        }
+        if self.begun.is_none() {
+            // Another one than before.
+            self.begun = Some(Patience::begin(&self.holding, Instant::now()));
+            *budget = None;
+            self.held.clear();
+        }
+        let held = self.decoder.held();
+        if budget.is_some() || held <= FREE_BYTES {
+            return Ok(());
+        }
+        if held > SMALL_BYTES {
+            *budget = Some(self.reserve(engine).await?);
+            self.held.clear();
+            return Ok(());
+        }
+        // The buffer doubles where it grows.
+        match self
+            .held
+            .grow((2 * held).next_power_of_two().min(SMALL_BYTES))
+        {
+            true => Ok(()),
+            false => Err(no_room()),
         }
     }
 
@@ -363,6 +401,11 @@ impl Reader {
         submit(line, pending).await?;
         end
     }
+}
+
+fn no_room() -> End {
+    let text = "there is no room for frames that are not complete".to_owned();
+    End::Bye(Reason::Busy, Some(text))
 }
 
 fn wire(error: &WireError) -> End {

@@ -150,3 +150,38 @@ async fn a_family_that_the_hello_does_not_list_is_not_taken() {
     assert_eq!(engine.metrics().events.received, 0);
     engine.drain().await.unwrap();
 }
+
+/// What each stream may begin is small; what all of them begin has a bound, and whoever holds most of it gives way.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_begins_most_and_ends_nothing_makes_room_for_others() {
+    let dir = folder();
+    let mut config = till_runtime::Config::dev(dir.path());
+    config.gather_bytes = 4 << 20;
+    config.network.frame_timeout = std::time::Duration::from_secs(3);
+    let engine = std::sync::Arc::new(till_runtime::Runtime::start(config).await.unwrap());
+    let (greedy, modest) = (connect(&engine).await, connect(&engine).await);
+    // A frame of 60 KB but for its last byte, on more streams than half of the room holds.
+    let mut head: [u8; 32] = teas(1, 1)[..32].try_into().unwrap();
+    head[8..12].copy_from_slice(&60_000_u32.to_le_bytes());
+    let begun = Bytes::from([&head[..], &[0x5a; 59_999]].concat());
+    let mut streams = Vec::new();
+    for till in 1..=48 {
+        let (mut device, _) = Device::open(&greedy, 8, till, 0).await;
+        // The engine stops reading a stream that it has told why.
+        drop(device.send.write_all(&begun).await);
+        streams.push(device);
+    }
+    let (mut honest, _) = Device::open(&modest, 7, 1, 0).await;
+    let frame = teas(1, 500);
+    let (one, other) = frame.split_at(frame.len() / 2);
+    honest.send(Bytes::copy_from_slice(one)).await;
+    honest.send(Bytes::copy_from_slice(other)).await;
+    honest.acked(500).await;
+    let mut busy = 0;
+    for device in &mut streams {
+        // Those that still have their room are late in the end.
+        busy += u32::from(device.bye().await.reason == Reason::Busy);
+    }
+    assert!(busy >= 32, "{busy} streams gave way");
+    engine.drain().await.unwrap();
+}

@@ -22,6 +22,7 @@ mod sharing;
 mod sights;
 mod snare;
 mod submit;
+mod trust;
 
 use std::path::Path;
 use std::time::Duration;

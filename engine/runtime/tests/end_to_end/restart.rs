@@ -228,3 +228,28 @@ async fn a_registration_that_salvage_lost_is_taken_from_the_old_rows_and_stated_
     assert_eq!(level(&again, 7).await, "40");
     again.drain().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_reports_the_torn_group_that_it_cuts_off() {
+    let dir = folder();
+    let running = engine(dir.path()).await;
+    let connection = connect(&running).await;
+    let (mut device, _) = Device::open(&connection, 7, 1, 0).await;
+    device.send(teas(1, 10)).await;
+    device.acked(10).await;
+    running.kill().await.unwrap();
+    // The front of a group that was being written.
+    let path = dir.path().join("journal").join(format!("{:020}.till", 0));
+    let mut bytes = std::fs::read(&path).unwrap();
+    let mark = bytes.windows(4).rposition(|four| four == b"TGRP").unwrap();
+    let end = mark + 48;
+    bytes[end..end + 4].copy_from_slice(b"TGRP");
+    bytes[end + 4..end + 100].fill(0xa5);
+    std::fs::write(&path, bytes).unwrap();
+    let again = engine(dir.path()).await;
+    let cut = again.report().cut.clone().unwrap();
+    let place = u64::try_from(end).unwrap();
+    assert_eq!((cut.at.get(), cut.bytes), (place, 100));
+    assert_eq!(level(&again, 7).await, "10");
+    again.drain().await.unwrap();
+}

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use till_ops::{
     AckFigures, ClusterFigures, DiskFigures, EngineFigures, EventFigures, Figures, FlushFigures,
-    HotKey, JournalFigures, MemoryFigures, Problem, SalesFigures, SessionFigures, ShardFigures,
-    StoreFigures,
+    HotKey, JournalFigures, MemoryFigures, PkiFigures, Problem, SalesFigures, SessionFigures,
+    ShardFigures, StoreFigures,
 };
 use till_protocol::currency::Currency;
 use till_protocol::id::{SkuId, TerminalId};
-use till_runtime::{FlushState, Handle, Latency, ShardMetrics};
+use till_runtime::{FlushState, Handle, Latency, Metrics, ShardMetrics};
 use till_storage::journal::State;
 use till_storage::views::{StoreError, Views};
 
@@ -96,6 +96,7 @@ pub(super) fn of(engine: &Handle, sums: &Sums) -> Figures {
         .applied
         .saturating_add(raw.events.quarantined)
         .saturating_sub(raw.acked);
+    let pki = pki(&raw);
     Figures {
         now_us: raw.now_us,
         started_at_us: raw.started_at_us,
@@ -117,6 +118,7 @@ pub(super) fn of(engine: &Handle, sums: &Sums) -> Figures {
             gaps: raw.events.frames_gap,
             slowed: raw.slowed,
         },
+        pki,
         journal: JournalFigures {
             durable: raw.journal.durable,
             bytes: raw.journal.bytes,
@@ -152,6 +154,18 @@ pub(super) fn of(engine: &Handle, sums: &Sums) -> Figures {
                 hint: problem.hint.to_owned(),
             })
             .collect(),
+    }
+}
+
+fn pki(raw: &Metrics) -> PkiFigures {
+    PkiFigures {
+        revoked: raw.pki.revoked,
+        reads: raw.pki.reads,
+        stale: raw.pki.trouble.is_some(),
+        overdue: raw.pki.overdue.is_some(),
+        closed: raw.pki.closed,
+        failed_handshakes: raw.pki.failed_handshakes,
+        turned_away: raw.turned_away,
     }
 }
 

@@ -127,6 +127,26 @@ fn rows_of_another_format_are_damage() {
     );
 }
 
+/// fjall takes a table without this file for one that was never finished, drops it and says nothing.
+#[test]
+fn a_table_that_has_lost_its_first_file_is_damage() {
+    for number in 1..=8 {
+        let mut embedded = Embedded::new();
+        embedded.write(&sample(1).unwrap()).unwrap();
+        drop(embedded.views.take());
+        let rows = config(&embedded.dir).dir;
+        let first = rows.join(format!("keyspaces/{number}/current"));
+        fs::remove_file(first).unwrap();
+        for attempt in 1..=2 {
+            let opened = EmbeddedViews::open(config(&embedded.dir));
+            assert!(
+                matches!(opened, Err(OpenError::Damaged { .. })),
+                "{number}, attempt {attempt}: {opened:?}"
+            );
+        }
+    }
+}
+
 #[test]
 fn a_row_of_a_newer_schema_is_damage_and_never_guessed() {
     let embedded = Embedded::new();

@@ -1,9 +1,13 @@
 //! Segments that leave while somebody reads them, or that do not leave.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::stopping::StoppingDisk;
 use super::{T, records, write_base};
 use crate::disk::{Disk as _, SimDisk};
 use crate::doctor::doctor;
-use crate::journal::testing::{all, append_each, dir, open, segment};
+use crate::journal::testing::{SMALL, all, append_each, dir, open, segment};
 use crate::journal::{DropError, Journal, Lsn, OpenError, ReadError};
 
 // A journal of several segments, with a base at its end.
@@ -42,6 +46,32 @@ fn records_whose_segment_left_are_an_error_and_no_early_end() {
     }
     let rest = journal.records(journal.start()).map(|item| item.unwrap().0);
     assert!(rest.into_iter().all(|lsn| lsn > border));
+}
+
+#[test]
+fn a_segment_that_leaves_just_before_it_is_opened_is_not_there() {
+    let (disk, journal) = kept();
+    let border = journal.segments()[1].start;
+    drop(journal);
+    let (pausing, pause) = StoppingDisk::pausing(&disk, segment(0));
+    let journal = Journal::open(Arc::new(pausing), &dir(), SMALL)
+        .unwrap()
+        .journal;
+    pause.is_armed.store(true, Ordering::Release);
+    std::thread::scope(|scope| {
+        let reading = scope.spawn(|| journal.records(Lsn::new(64)).next());
+        pause.reached.wait();
+        scope.spawn(|| journal.drop_before(border).unwrap());
+        while journal.start() < border {
+            std::thread::yield_now();
+        }
+        pause.over.wait();
+        let read = reading.join().unwrap();
+        assert!(
+            matches!(read, Some(Err(ReadError::NotThere(_)))),
+            "{read:?}"
+        );
+    });
 }
 
 #[test]

@@ -21,32 +21,40 @@ const NOON_US: i64 = 1_772_452_800_000_000;
 
 /// What a stream was told after its greeting.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Said {
+pub enum Said {
+    /// Events up to some number are durable.
     Ack,
+    /// Events are missing before those that came.
     Nack,
+    /// The stream ends, and why.
     Bye(Reason),
 }
 
 /// A stream and what came of it.
-pub(super) struct Line {
-    pub(super) send: SendStream,
+#[derive(Debug)]
+pub struct Line {
+    /// Its direction to the engine.
+    pub send: SendStream,
     recv: RecvStream,
     decoder: FrameDecoder,
     /// The number that the next event takes.
-    pub(super) next_seq: u64,
+    pub next_seq: u64,
     /// Events that were answered: durable, or refused by name.
-    pub(super) acked: u64,
+    pub acked: u64,
     /// Of these the refused.
-    pub(super) refused: u64,
+    pub refused: u64,
 }
 
 /// A terminal.
-pub(super) fn terminal(store: u32, till: u32) -> Result<TerminalId> {
+///
+/// # Errors
+/// When a number is none of a store or till.
+pub fn terminal(store: u32, till: u32) -> Result<TerminalId> {
     Ok(TerminalId::new(StoreId::new(store)?, TillId::new(till)?))
 }
 
 /// A Hello that asks for a new life.
-pub(super) fn hello(terminal: TerminalId) -> Bytes {
+pub fn hello(terminal: TerminalId) -> Bytes {
     let versions = Family::ALL.iter().map(|family| (family.number(), 1));
     let hello = Hello {
         versions: versions.collect(),
@@ -60,7 +68,10 @@ pub(super) fn hello(terminal: TerminalId) -> Bytes {
 }
 
 /// The archive of so many movements.
-pub(super) fn archive(count: u32) -> Result<Vec<u8>> {
+///
+/// # Errors
+/// When the archive cannot be made.
+pub fn archive(count: u32) -> Result<Vec<u8>> {
     let mut batch = stock::v1::Batch::default();
     for number in 0..i64::from(count) {
         batch.moves.push(stock::v1::Move {
@@ -75,12 +86,7 @@ pub(super) fn archive(count: u32) -> Result<Vec<u8>> {
 }
 
 /// A header of movements that says what it is told to say, with the checksum of a payload.
-pub(super) fn header(
-    length: u32,
-    count: u32,
-    first_seq: u64,
-    payload: &[u8],
-) -> [u8; HEADER_BYTES] {
+pub fn header(length: u32, count: u32, first_seq: u64, payload: &[u8]) -> [u8; HEADER_BYTES] {
     let mut header = FrameHeader {
         family: Family::Stock.number(),
         version: 1,
@@ -94,7 +100,10 @@ pub(super) fn header(
 }
 
 /// A frame of movements that is as it should be.
-pub(super) fn good(count: u32, first_seq: u64) -> Result<Vec<u8>> {
+///
+/// # Errors
+/// When the archive cannot be made.
+pub fn good(count: u32, first_seq: u64) -> Result<Vec<u8>> {
     let payload = archive(count)?;
     let length = u32::try_from(payload.len())?;
     let mut frame = header(length, count, first_seq, &payload).to_vec();
@@ -104,7 +113,10 @@ pub(super) fn good(count: u32, first_seq: u64) -> Result<Vec<u8>> {
 
 impl Line {
     /// A stream on which nothing was said yet.
-    pub(super) async fn open(connection: &Connection) -> Result<Self> {
+    ///
+    /// # Errors
+    /// When the connection is lost.
+    pub async fn open(connection: &Connection) -> Result<Self> {
         let (send, recv) = connection.open_bi().await?;
         Ok(Self {
             send,
@@ -117,7 +129,10 @@ impl Line {
     }
 
     /// A stream of a terminal that was never here before.
-    pub(super) async fn greeted(connection: &Connection, terminal: TerminalId) -> Result<Self> {
+    ///
+    /// # Errors
+    /// When the engine does not welcome the terminal.
+    pub async fn greeted(connection: &Connection, terminal: TerminalId) -> Result<Self> {
         let mut line = Self::open(connection).await?;
         line.send.write_all(&hello(terminal)).await?;
         match line.next().await? {
@@ -128,7 +143,10 @@ impl Line {
     }
 
     /// Sends one good event and waits until it is durable.
-    pub(super) async fn round_trip(&mut self) -> Result<()> {
+    ///
+    /// # Errors
+    /// When the engine says anything but that it is.
+    pub async fn round_trip(&mut self) -> Result<()> {
         let frame = good(1, self.next_seq)?;
         self.send.write_all(&frame).await?;
         self.next_seq += 1;
@@ -143,7 +161,10 @@ impl Line {
     }
 
     /// Sends bytes for as long as the engine takes them: it stops a stream that it has told why.
-    pub(super) async fn pour(&mut self, bytes: &[u8]) -> Result<()> {
+    ///
+    /// # Errors
+    /// When the connection is lost.
+    pub async fn pour(&mut self, bytes: &[u8]) -> Result<()> {
         match self.send.write_all(bytes).await {
             Ok(()) | Err(WriteError::Stopped(_)) => Ok(()),
             Err(error) => Err(error.into()),
@@ -151,7 +172,10 @@ impl Line {
     }
 
     /// Everything that is said until the engine ends the stream.
-    pub(super) async fn until_the_end(&mut self) -> Result<Vec<Said>> {
+    ///
+    /// # Errors
+    /// When the engine says what cannot be understood, or nothing for long.
+    pub async fn until_the_end(&mut self) -> Result<Vec<Said>> {
         let mut all = Vec::new();
         while let Some(said) = self.said().await? {
             all.push(said);

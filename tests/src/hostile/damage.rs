@@ -16,7 +16,7 @@ const EVENTS: u32 = 20;
 
 /// What is wrong with a stream.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Damage {
+pub enum Damage {
     /// One bit of a frame.
     BitFlip,
     /// The stream ends inside a frame.
@@ -59,7 +59,7 @@ pub(super) enum Damage {
 
 impl Damage {
     /// Each.
-    pub(super) const ALL: &[Self] = &[
+    pub const ALL: &[Self] = &[
         Self::BitFlip,
         Self::Cut,
         Self::Oversize,
@@ -82,12 +82,12 @@ impl Damage {
     ];
 
     /// Whether it comes instead of a greeting.
-    pub(super) const fn is_before_hello(self) -> bool {
+    pub const fn is_before_hello(self) -> bool {
         matches!(self, Self::NoHello | Self::BadHello | Self::Noise)
     }
 
     /// Reasons of which one must be given. None: what is left may be a frame, and any answer to it will do.
-    pub(super) const fn reasons(self) -> &'static [Reason] {
+    pub const fn reasons(self) -> &'static [Reason] {
         match self {
             Self::BitFlip => &[
                 Reason::BadMagic,
@@ -120,7 +120,10 @@ impl Damage {
 }
 
 /// The bytes of a damaged stream, from where its next event would be.
-pub(super) fn damaged(
+///
+/// # Errors
+/// When an archive cannot be made.
+pub fn damaged(
     kind: Damage,
     next_seq: u64,
     terminal: TerminalId,

@@ -1,0 +1,99 @@
+//! `cargo attack`: hostile devices against a real engine, and what became of the honest ones.
+//!
+//! The executable is also the engine and the fleet that it starts as processes of their own: the first word says which.
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use till_attack::{NAMES, Options, Report};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const USAGE: &str = "cargo attack -- [--duration SECONDS] [--quick] [--connections N] [--rate N] [--only NAME] [--list] [--json]";
+
+fn main() -> ExitCode {
+    match std::env::args().nth(1).as_deref() {
+        Some("serve" | "query" | "rebuild" | "pki") => return till_server::tillstream(),
+        Some("fleet" | "replay") => return till_server::tillload(),
+        _ => {}
+    }
+    let (options, json) = match wish(std::env::args().skip(1)) {
+        Ok(wish) => wish,
+        Err(wrong) => return tell(&format!("{wrong}\n{USAGE}"), ExitCode::from(2)),
+    };
+    let Some(options) = options else {
+        return tell(&NAMES.join("\n"), ExitCode::SUCCESS);
+    };
+    let mut on_attack = |line: &str| {
+        if !json {
+            tell(line, ExitCode::SUCCESS);
+        }
+    };
+    match std::env::current_exe() {
+        Ok(own) => till_tests::commands_are(own),
+        Err(error) => return tell(&format!("error: {error}"), ExitCode::FAILURE),
+    }
+    let report = match till_attack::run(&options, &mut on_attack) {
+        Ok(report) => report,
+        Err(error) => return tell(&format!("error: {error:#}"), ExitCode::FAILURE),
+    };
+    let code = ExitCode::from(u8::from(!report.passed));
+    match serde_json::to_string(&report) {
+        Ok(line) if json => tell(&line, code),
+        _ => tell(&last_words(&report), code),
+    }
+}
+
+fn last_words(report: &Report) -> String {
+    format!(
+        "{} attacks in {:.0} s, {}",
+        report.attacks.len(),
+        report.elapsed_s,
+        if report.passed {
+            "all withstood"
+        } else {
+            "NOT all withstood"
+        }
+    )
+}
+
+// `None`: names are to be listed.
+fn wish(mut args: impl Iterator<Item = String>) -> Result<(Option<Options>, bool), String> {
+    let mut options = Options::default();
+    let (mut json, mut lists) = (false, false);
+    while let Some(arg) = args.next() {
+        let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value"));
+        let number = |text: String| {
+            let parsed: Result<u32, _> = text.trim_end_matches('s').parse();
+            parsed.map_err(|_| format!("{arg} {text}: not a number"))
+        };
+        match arg.as_str() {
+            "--duration" => {
+                options.duration = Duration::from_secs(u64::from(number(value()?)?.max(1)));
+            }
+            "--quick" => options = options.quick(),
+            "--connections" => options.connections = number(value()?)?.clamp(1, 400),
+            "--rate" => options.rate = number(value()?)?.max(1),
+            "--only" => {
+                let name = value()?;
+                if !NAMES.contains(&name.as_str()) {
+                    return Err(format!("no attack is called {name}; see --list"));
+                }
+                options.only.push(name);
+            }
+            "--list" => lists = true,
+            "--json" => json = true,
+            _ => return Err(format!("{arg} is not understood")),
+        }
+    }
+    Ok(((!lists).then_some(options), json))
+}
+
+fn tell(text: &str, code: ExitCode) -> ExitCode {
+    match writeln!(io::stdout(), "{text}") {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => ExitCode::FAILURE,
+        _ => code,
+    }
+}

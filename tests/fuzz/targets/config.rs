@@ -1,0 +1,5 @@
+//! Configurations.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| till_fuzzed::run("config", bytes));

@@ -1,0 +1,5 @@
+//! Files of transaction lines.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| till_fuzzed::run("csv", bytes));

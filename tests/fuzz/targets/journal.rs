@@ -1,0 +1,5 @@
+//! The newest segment of a journal.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| till_fuzzed::run("journal", bytes));
