@@ -54,6 +54,9 @@ pub(crate) struct ShareCounts {
     pub(crate) handed_over: u64,
 }
 
+/// Records with their positions.
+type Placed = Vec<(u64, Record)>;
+
 /// A change of the store.
 #[derive(Clone, Debug)]
 pub(crate) enum Write {
@@ -169,7 +172,7 @@ impl WorldStore {
     }
 
     /// The records of the facts by slot and position, and those that were committed.
-    pub(crate) fn facts(&self) -> (Vec<(u64, Record)>, Vec<(u64, Record)>) {
+    pub(crate) fn facts(&self) -> (Placed, Placed) {
         let mut kept = Vec::new();
         let visited = self.store.facts().of_receipt("", &mut |fact| {
             kept.push((fact.lsn.get(), fact.record.clone()));
