@@ -70,11 +70,13 @@ situations! {
     RoundShared = "a round was committed into a shared store";
     TakenOver = "a slot was taken from an engine that was counted as dead";
     Fenced = "a conditional write found that another was there before it";
+    CommitFenced = "a commit was lost to the next owner of its slot";
+    UnknownMade = "a conditional write whose outcome was unknown had been made";
+    UnknownRefused = "a conditional write whose outcome was unknown came too late";
     LateAfterNext = "a write of an earlier owner arrived after the next one began";
     ShareAnswerLost = "a change of the shared store was made and its answer lost";
     HandedOver = "records without a commit were handed over";
     TakenIn = "records of another journal were taken in";
-    Stuck = "records of another journal could not be taken in";
     GreetingRefused = "an engine greeted nobody, as it was not sure of its slot";
     Redirected = "a device was sent to another engine";
     MovedAway = "a device was told in mid-session that its store had left";

@@ -203,9 +203,9 @@ impl Dice {
             slots: u32::try_from(self.rng.within(8, 16)).unwrap_or(8),
             lease: self.rng.within(3, 6) * SECOND,
             store: ShareFaults {
-                fails: self.some(30_000),
-                answer_lost: self.some(30_000),
-                late: self.some(15_000),
+                fails: self.some(50_000),
+                answer_lost: self.some(60_000),
+                late: self.some(60_000),
                 stale: self.some(50_000),
             },
             slow: self.some(20_000),

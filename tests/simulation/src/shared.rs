@@ -41,6 +41,11 @@ pub(crate) struct ShareCounts {
     pub(crate) stale: u64,
     /// Conditional writes whose condition did not hold any more.
     pub(crate) fenced: u64,
+    /// Of them, commits.
+    pub(crate) commits_fenced: u64,
+    /// Conditional writes that nobody knew of whether they were made: those that were, and those that came too late for it.
+    pub(crate) unknown_made: u64,
+    pub(crate) unknown_refused: u64,
     /// Slots that were taken from somebody.
     pub(crate) taken_over: u64,
     /// Late writes that were an earlier owner's.
@@ -48,6 +53,9 @@ pub(crate) struct ShareCounts {
     /// Pieces that were handed over.
     pub(crate) handed_over: u64,
 }
+
+/// Records with their positions.
+type Placed = Vec<(u64, Record)>;
 
 /// A change of the store.
 #[derive(Clone, Debug)]
@@ -164,7 +172,7 @@ impl WorldStore {
     }
 
     /// The records of the facts by slot and position, and those that were committed.
-    pub(crate) fn facts(&self) -> (Vec<(u64, Record)>, Vec<(u64, Record)>) {
+    pub(crate) fn facts(&self) -> (Placed, Placed) {
         let mut kept = Vec::new();
         let visited = self.store.facts().of_receipt("", &mut |fact| {
             kept.push((fact.lsn.get(), fact.record.clone()));
@@ -189,7 +197,14 @@ impl WorldStore {
         };
         self.lock().counts.after_the_next += u64::from(is_old);
         // Nobody hears what became of it.
-        drop(self.apply(write));
+        let made = self.apply(write);
+        if let Write::Decide(_) = write {
+            let mut state = self.lock();
+            match made {
+                Ok(Decided::Applied) => state.counts.unknown_made += 1,
+                _ => state.counts.unknown_refused += 1,
+            }
+        }
     }
 
     fn is_passed(&self, slot: u32, epoch: u64) -> bool {
@@ -230,7 +245,10 @@ impl WorldStore {
         let before = self.store.slot(wish.slot)?;
         let decided = self.store.decide(wish)?;
         if decided != Decided::Applied {
-            self.lock().counts.fenced += 1;
+            let mut state = self.lock();
+            state.counts.fenced += 1;
+            state.counts.commits_fenced += u64::from(matches!(wish.change, Change::Commit { .. }));
+            drop(state);
             return Ok(decided);
         }
         match &wish.change {

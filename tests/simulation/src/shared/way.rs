@@ -57,6 +57,9 @@ impl Way {
         state.counts.answers_lost += u64::from(is_lost);
         drop(state);
         let decided = self.store.apply(&write)?;
+        if let (Write::Decide(_), Decided::Applied, true) = (&write, &decided, is_lost) {
+            self.store.lock().counts.unknown_made += 1;
+        }
         match is_lost {
             true => Err(silent()),
             false => Ok(decided),

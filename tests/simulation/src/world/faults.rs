@@ -366,6 +366,9 @@ impl World {
         }
         for (times, sight) in [
             (counts.fenced, Sight::Fenced),
+            (counts.commits_fenced, Sight::CommitFenced),
+            (counts.unknown_made, Sight::UnknownMade),
+            (counts.unknown_refused, Sight::UnknownRefused),
             (counts.taken_over, Sight::TakenOver),
             (counts.after_the_next, Sight::LateAfterNext),
             (counts.handed_over, Sight::HandedOver),

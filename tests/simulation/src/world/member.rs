@@ -153,7 +153,7 @@ pub(super) fn engine_at(address: &str) -> Option<usize> {
 impl World {
     /// Where the rows of an engine go.
     pub(super) fn rows_of(&mut self, n: usize) -> SteppedRows {
-        let World { nodes, rng, .. } = self;
+        let Self { nodes, rng, .. } = self;
         let node = &mut nodes[n];
         match &mut node.member {
             Some(member) => SteppedRows::Shared(member.born(rng)),
@@ -379,7 +379,7 @@ impl World {
 
     /// Calls that were on their way when a process ended may still arrive.
     pub(super) fn member_died(&mut self, n: usize) {
-        let World { nodes, rng, .. } = self;
+        let Self { nodes, rng, .. } = self;
         let node = &mut nodes[n];
         let Some(member) = &mut node.member else {
             return;

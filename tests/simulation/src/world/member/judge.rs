@@ -173,9 +173,6 @@ impl World {
             );
             return self.oracle.fail("FEN-1", what);
         }
-        if !waiting.is_empty() {
-            self.saw(Sight::Stuck);
-        }
         let stuck: Vec<_> = waiting.into_iter().flat_map(|one| one.records).collect();
         let disks: Vec<u64> = self
             .nodes
