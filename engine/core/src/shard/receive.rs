@@ -15,6 +15,7 @@ use super::tally::compress;
 use super::{Handled, SessionKey, Shard};
 use crate::flag;
 use crate::record::{Outcome, Record, RecordKind, Verdict};
+use crate::terminal::Window;
 
 impl Shard {
     /// The record of a batch that is not decided, of a session whose next event is `expected`. Nothing has changed here.
@@ -26,9 +27,10 @@ impl Shard {
         expected: u64,
     ) -> Handled {
         let header = &batch.frame().header;
-        let skip = match fresh(header.first_seq, header.count, expected) {
-            Ok(skip) => skip,
-            Err(handled) => return handled,
+        let last = header.first_seq.saturating_add(u64::from(header.count)) - 1;
+        let skip = match window(header.first_seq, header.count, expected) {
+            Window::Next { skip } => skip,
+            other => return not_taken(other, last),
         };
         let span = Span {
             family: header.family,
@@ -51,9 +53,10 @@ impl Shard {
         (first_seq, count, reason): (Seq, u32, Reason),
         expected: u64,
     ) -> Handled {
-        let skip = match fresh(first_seq.get(), count, expected) {
-            Ok(skip) => skip,
-            Err(handled) => return handled,
+        let last = first_seq.get().saturating_add(u64::from(count)) - 1;
+        let skip = match window(first_seq.get(), count, expected) {
+            Window::Next { skip } => skip,
+            other => return not_taken(other, last),
         };
         let span = Span {
             family: 0,
@@ -124,16 +127,27 @@ fn known_of(batch: &Verified, session: SessionKey, index: u32) -> Option<Verdict
     })
 }
 
-// How many events of a frame have come before, or the answer to a frame that is not to be taken.
-fn fresh(first_seq: u64, count: u32, expected: u64) -> Result<u32, Handled> {
+// Where a frame stands in its session.
+fn window(first_seq: u64, count: u32, expected: u64) -> Window {
     let end = first_seq.saturating_add(u64::from(count));
     if first_seq > expected {
-        let expected = Seq::FIRST.plus(expected.saturating_sub(1));
-        return Err(Handled::Gap { expected });
+        return Window::Gap { expected };
     }
     if end <= expected {
-        let upto = Seq::FIRST.plus(end.saturating_sub(2));
-        return Err(Handled::Known { upto });
+        return Window::Known;
     }
-    Ok(u32::try_from(expected - first_seq).unwrap_or(count))
+    let skip = u32::try_from(expected - first_seq).unwrap_or(count);
+    Window::Next { skip }
+}
+
+// The answer to a frame that ends with some number and is not to be taken.
+fn not_taken(window: Window, last: u64) -> Handled {
+    let seq = |number: u64| Seq::FIRST.plus(number.saturating_sub(1));
+    match window {
+        Window::Gap { expected } => Handled::Gap {
+            expected: seq(expected),
+        },
+        Window::Next { .. } | Window::Known => Handled::Known { upto: seq(last) },
+        Window::Closed => Handled::Closed,
+    }
 }
