@@ -1,9 +1,5 @@
 //! A disk that is full. Run it on a file system of its own, about 100 MiB large:
 //! `mount -t tmpfs -o size=100m none DIR && TILL_SMALL_DISK=DIR cargo test -p till-tests --features small-disk --test small_disk`.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test that cannot go on stops; helpers of tests are not seen as tests"
-)]
 
 use std::path::PathBuf;
 use std::{env, fs};
