@@ -207,6 +207,11 @@ async fn a_hello_that_goes_down_with_its_shard_is_answered() {
     snare.frames.store(true, SeqCst);
     snare.held.store(true, SeqCst);
     bad.send(snared(1)).await;
+    // Streams are read in any order: a Hello before the frame would be answered.
+    until("the shard is at the frame", || {
+        snare.caught.load(SeqCst) > 0
+    })
+    .await;
     let mut late = Device::raw(&connection).await;
     late.send(hello(terminal(HERE, 2), 0).encode()).await;
     until("the Hello is in the mailbox", || {
