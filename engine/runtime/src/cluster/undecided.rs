@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use till_core::{Record, RecordKind};
@@ -22,6 +23,8 @@ use crate::shard_actor::ShardMessage;
 
 /// What is left is so little that devices wait for it: without that, frames might come as fast as they are decided.
 const CLOSING_BYTES: u64 = 4 << 20;
+/// They wait only where the ones before were taken in within this time.
+const CLOSING_WITHIN: Duration = Duration::from_secs(3);
 
 /// What of one shard is journalled and not decided.
 #[derive(Debug, Default)]
@@ -111,6 +114,10 @@ struct Progress {
     handed: u64,
     /// A stretch of the journal and the number of its first piece, until the store has all of it.
     pending: Option<((Lsn, Lsn), u64)>,
+    /// When the last of them were handed over, until they are taken in.
+    since: Option<Duration>,
+    /// That took so short a time that devices may wait for the rest.
+    is_quick: bool,
 }
 
 /// How far those of all shards have.
@@ -154,6 +161,8 @@ impl Cluster {
                 next: Lsn::new(from),
                 handed: 0,
                 pending: None,
+                since: None,
+                is_quick: false,
             });
             match self.decide_shard(engine, shard, progress) {
                 Ok(true) => decided.push((shard, progress.handed)),
@@ -217,9 +226,17 @@ impl Cluster {
         let is_own = |(slot, from, _): &(u32, _, u64)| {
             *from == self.me && self.owners.tenure(*slot).is_some()
         };
-        Ok(!waiting.iter().any(is_own)
-            && self.hand_over_received(engine, shard, progress)? == 0
-            && self.ask(engine, shard, progress.handed))
+        if waiting.iter().any(is_own) {
+            return Ok(false);
+        }
+        if let Some(since) = progress.since.take() {
+            progress.is_quick = self.now().saturating_sub(since) <= CLOSING_WITHIN;
+        }
+        if self.hand_over_received(engine, shard, progress)? > 0 {
+            progress.since = Some(self.now());
+            return Ok(false);
+        }
+        Ok(self.ask(engine, shard, progress.handed))
     }
 
     // Hands over what has become durable since the last time; how many frames that were.
@@ -240,6 +257,7 @@ impl Cluster {
         let left = range.1.get().saturating_sub(range.0.get());
         let undecided = self.undecided.get(shard);
         if left <= CLOSING_BYTES
+            && progress.is_quick
             && let Some(undecided) = undecided.filter(|one| one.is_deferring())
             && let Some(slot) = engine.slots.get(shard)
         {

@@ -6,6 +6,7 @@
 
 use std::mem;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use till_core::{Handled, Record, RowsError, SessionKey, Wants};
 use till_protocol::id::TerminalId;
@@ -25,6 +26,10 @@ use crate::route::shard_of;
 
 /// Records that are adopted with what was fetched for them together.
 const RECORDS_AT_ONCE: usize = 16;
+/// Longest time that a store that hears this node is asked what a frame needs to know: some timeouts of its driver.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Pause between two times.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Why it is not known what rows say.
 #[derive(Debug)]
@@ -84,7 +89,7 @@ impl ShardState {
         if self.undecided().is_some_and(Undecided::is_deferring) {
             return self.defer(session, frames);
         }
-        let known = self.foresee(key, &frames);
+        let known = self.foresee_patiently(key, &frames);
         let mut frames = frames.into_iter();
         match known {
             Ok(known) => frames.try_for_each(|frame| self.frame(session, frame, &known)),
@@ -115,6 +120,23 @@ impl ShardState {
         let mut wants = Wants::default();
         self.shard.want_terminal(terminal, &mut wants);
         Ok(self.engine.fetch(&mut wants)?)
+    }
+
+    // A store that still hears this node may only be slow: it is asked again, as long as it does.
+    fn foresee_patiently(&mut self, key: SessionKey, frames: &[Inbound]) -> Result<Found, Unknown> {
+        let began = Instant::now();
+        loop {
+            let known = self.foresee(key, frames);
+            let engine = &self.engine;
+            let hears = engine
+                .keeping
+                .cluster()
+                .is_some_and(|one| one.is_alive() && engine.by_hand.is_none());
+            if !hears || !matches!(known, Err(Unknown::Away(_))) || began.elapsed() > PATIENCE {
+                return known;
+            }
+            std::thread::sleep(PAUSE);
+        }
     }
 
     // What frames of a session ask for; nothing where rows are at hand.
