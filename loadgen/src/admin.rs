@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
@@ -16,6 +16,10 @@ const ANSWER_MAX: Duration = Duration::from_secs(120);
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// Largest answer that is read: the stock of one store with millions of SKUs.
 const ANSWER_BYTES_MAX: u64 = 4 << 30;
+/// A question that an engine could not answer is asked again within this time.
+const AGAIN_WITHIN: Duration = Duration::from_secs(30);
+/// Pause before it is.
+const AGAIN_AFTER: Duration = Duration::from_millis(500);
 
 /// The admin port of one engine, or of several that share the stores of a chain: each of them answers for all.
 #[derive(Clone, Debug)]
@@ -202,7 +206,20 @@ impl Admin {
     }
 
     // From the engine that answered last, else from any other.
+    // An engine whose shared store has just come back may fail to answer once; to ask again changes nothing.
     fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
+        let until = Instant::now() + AGAIN_WITHIN;
+        loop {
+            match self.get_once(path) {
+                Err(error) if has_failed(&error) && Instant::now() < until => {
+                    std::thread::sleep(AGAIN_AFTER);
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    fn get_once<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
         let first = self.at.load(Ordering::Relaxed);
         let count = self.bases.len();
         let mut last = None;
@@ -239,6 +256,12 @@ impl Admin {
             .with_context(|| format!("{url} broke off"))?;
         serde_json::from_slice(&bytes).with_context(|| format!("{url} answered in another form"))
     }
+}
+
+// It has understood the question, and could not answer it.
+fn has_failed(error: &anyhow::Error) -> bool {
+    let status = error.downcast_ref::<ureq::Error>();
+    matches!(status, Some(ureq::Error::StatusCode(500..)))
 }
 
 fn stock_row(row: &Value) -> Result<StockRow> {
