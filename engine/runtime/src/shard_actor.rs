@@ -273,8 +273,19 @@ impl ShardState {
         }
     }
 
+    // Turns to a frame; `None` where it is not taken.
+    fn turn_to(&mut self, session: &Arc<Session>, frame: Inbound) -> Option<(SessionKey, Inbound)> {
+        let key = live(session)?;
+        if let Some(last) = self.engine.elsewhere(key.terminal.store()) {
+            self.turn_away(session, last, frame.permit);
+            return None;
+        }
+        self.begin(Suspect::frame(key, frame.content.first_seq()));
+        Some((key, frame))
+    }
+
     fn frame(&mut self, session: &Arc<Session>, frame: Inbound, known: &Found) -> Done {
-        let Some(key) = live(session) else {
+        let Some((key, frame)) = self.turn_to(session, frame) else {
             return Ok(());
         };
         let Inbound {
@@ -282,11 +293,6 @@ impl ShardState {
             permit,
             received,
         } = frame;
-        if let Some(last) = self.engine.elsewhere(key.terminal.store()) {
-            self.turn_away(session, last, permit);
-            return Ok(());
-        }
-        self.begin(Suspect::frame(key, content.first_seq()));
         let now = self.engine.now();
         let handled = match content {
             Content::Batch(batch) => {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use till_core::Handled;
 use tokio::sync::oneshot;
 
-use super::{Content, Done, Inbound, ShardState, live};
+use super::{Content, Done, Inbound, ShardState};
 use crate::cluster::Undecided;
 use crate::gateway::session::Session;
 
@@ -34,7 +34,7 @@ impl ShardState {
     }
 
     fn defer_one(&mut self, session: &Arc<Session>, frame: Inbound) -> Done {
-        let Some(key) = live(session) else {
+        let Some((key, frame)) = self.turn_to(session, frame) else {
             return Ok(());
         };
         let Inbound {
@@ -42,10 +42,6 @@ impl ShardState {
             permit,
             received,
         } = frame;
-        if let Some(last) = self.engine.elsewhere(key.terminal.store()) {
-            self.turn_away(session, last, permit);
-            return Ok(());
-        }
         let (now, expected) = (self.engine.now(), session.expected());
         let handled = match content {
             Content::Batch(batch) => self.shard.receive_batch(now, key, &batch, expected),
