@@ -14,7 +14,6 @@
 //! began counts once in each session as if it were new ([`Session`](super::session::Session) tells). When a shard falls, a
 //! window of frames lies behind the gap; twice as many are free. A frame that a lost connection cut in two is not counted.
 
-use std::cmp::Reverse;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -105,7 +104,7 @@ impl Debtors {
         }
         if debts.len() >= REMEMBERED_MAX && !debts.contains_key(&terminal) {
             // Who owes least is forgotten.
-            let least = debts.iter().max_by_key(|(_, debt)| Reverse(debt.owed(now)));
+            let least = debts.iter().min_by_key(|(_, debt)| debt.owed(now));
             if let Some(least) = least.map(|(terminal, _)| *terminal) {
                 debts.remove(&least);
             }
