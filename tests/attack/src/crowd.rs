@@ -202,13 +202,13 @@ impl Raid {
 
 impl Crowd {
     /// Threads that take what CPU is left.
-    pub(crate) fn new() -> Result<Self> {
+    pub(crate) fn new(options: &Options) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name(THREADS)
             .enable_all()
             .build()?;
-        yield_to_others()?;
+        yield_to_others(options.measures)?;
         Ok(Self { runtime })
     }
 
@@ -278,9 +278,14 @@ pub(crate) fn endpoints(ground: &Ground) -> Result<Vec<Endpoint>> {
 }
 
 // Hostile machines would be others than the engine's: what they compute must cost it nothing. A low priority is not enough, as
-// threads of one wake hundreds of times a second and are let in each time; idle ones run where nobody else wants to. The
-// class is a thread's own, and a process that is started later takes that of the thread that starts it.
-fn yield_to_others() -> Result<()> {
+// threads of one wake hundreds of times a second and are let in each time; idle ones run where nobody else wants to. Where
+// throughput does not decide, other work may be on the machine, and idle threads might never run. Either is a thread's own,
+// and a process that is started later takes that of the thread that starts it.
+fn yield_to_others(is_idle: bool) -> Result<()> {
+    let (program, arguments) = match is_idle {
+        true => ("chrt", ["--idle", "--pid", "0"]),
+        false => ("renice", ["-n", "19", "-p"]),
+    };
     for entry in std::fs::read_dir("/proc/self/task")? {
         let path = entry?.path();
         let name = std::fs::read_to_string(path.join("comm")).unwrap_or_default();
@@ -288,12 +293,12 @@ fn yield_to_others() -> Result<()> {
             continue;
         }
         let id = path.file_name().context("a thread without a number")?;
-        let output = std::process::Command::new("chrt")
-            .args(["--idle", "--pid", "0"])
+        let output = std::process::Command::new(program)
+            .args(arguments)
             .arg(id)
             .output()
-            .context("chrt")?;
-        anyhow::ensure!(output.status.success(), "chrt: {output:?}");
+            .context(program)?;
+        anyhow::ensure!(output.status.success(), "{program}: {output:?}");
     }
     Ok(())
 }

@@ -110,7 +110,7 @@ pub fn run(options: &Options, on_attack: &mut dyn FnMut(&str)) -> Result<Report>
     let ground = Ground::prepare(options)?;
     report.memory_bytes = ground.memory_bytes;
     report.stream_bytes = ground::STREAM_BYTES;
-    let crowd = Crowd::new()?;
+    let crowd = Crowd::new(options)?;
     if NAMES.iter().take(13).any(|name| wanted(name)) {
         let quiet = ground.quiet(options, &mut report);
         let quiet = quiet.context("the quiet phase")?;
