@@ -318,7 +318,7 @@ impl Reader {
             let holds = !self.held.is_empty();
             // What was read and not taken must be taken before more is read.
             let wait = line.conduct.wait(Instant::now());
-            let wait = wait.or((!is_all).then_some(Duration::ZERO));
+            let wait = wait.or_else(|| (!is_all).then_some(Duration::ZERO));
             // Nobody waits with room that all share.
             if wait.is_some() && (holds || budget.is_some()) {
                 return no_room();
