@@ -14,11 +14,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const USAGE: &str = "cargo attack -- [--duration SECONDS] [--quick] [--connections N] [--rate N] [--only NAME] [--list] [--json]";
 
 fn main() -> ExitCode {
-    let command = match std::env::args().nth(1).as_deref() {
-        Some("serve" | "query" | "rebuild" | "pki") => {
-            Some(till_server::tillstream as fn() -> ExitCode)
-        }
-        Some("fleet" | "replay") => Some(till_server::tillload as fn() -> ExitCode),
+    let command: Option<fn() -> ExitCode> = match std::env::args().nth(1).as_deref() {
+        Some("serve" | "query" | "rebuild" | "pki") => Some(till_server::tillstream),
+        Some("fleet" | "replay") => Some(till_server::tillload),
         _ => None,
     };
     if let Some(command) = command {
