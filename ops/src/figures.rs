@@ -92,6 +92,8 @@ pub struct SessionFigures {
     pub gaps: u64,
     /// Times that a device was told to slow down.
     pub slowed: u64,
+    /// Times that a connection had to wait, because too much of what it had sent was in vain.
+    pub made_to_wait: u64,
 }
 
 /// Certificates and handshakes.
@@ -111,6 +113,8 @@ pub struct PkiFigures {
     pub failed_handshakes: u64,
     /// Connections that were not taken in, because there were too many.
     pub turned_away: u64,
+    /// First packets of handshakes that were dropped unread, because there were too many.
+    pub knocks_dropped: u64,
 }
 
 /// The journal.

@@ -150,9 +150,19 @@ pub const METRICS: &[Metric] = &[
         Read::Counter(|f| f.sessions.slowed),
     ),
     metric(
+        "tillstream_connections_made_to_wait",
+        "Times that a connection had to wait, because too much of what it had sent was in vain",
+        Read::Counter(|f| f.sessions.made_to_wait),
+    ),
+    metric(
         "tillstream_connections_turned_away",
         "Connections that were not taken in, because there were too many",
         Read::Counter(|f| f.pki.turned_away),
+    ),
+    metric(
+        "tillstream_handshakes_dropped",
+        "First packets of handshakes that were dropped unread, because there were too many",
+        Read::Counter(|f| f.pki.knocks_dropped),
     ),
     metric(
         "tillstream_handshakes_failed",

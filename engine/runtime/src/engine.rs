@@ -19,6 +19,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::commit::Companion;
 use crate::config::Config;
 use crate::flush::FlushDoor;
+use crate::gateway::conduct::Debtors;
 use crate::gateway::session::{Farewell, RUNS_MAX};
 use crate::gateway::unfinished::Room;
 use crate::keeping::Keeping;
@@ -61,6 +62,8 @@ pub(crate) struct Engine {
     pub(crate) gather: Semaphore,
     /// Bytes of other unfinished frames.
     pub(crate) unfinished: Arc<Room>,
+    /// Terminals whose connections have to wait.
+    pub(crate) debtors: Debtors,
     /// Refusals that wait for devices to read them, in runs.
     pub(crate) untold: Arc<Semaphore>,
     /// Look-ups for devices that may run at a time.
@@ -154,6 +157,7 @@ impl Engine {
             by_hand: ways.by_hand,
             gather: Semaphore::new(size(config.gather_bytes / 2)),
             unfinished: Arc::new(Room::new(size(config.gather_bytes / 2))),
+            debtors: Debtors::default(),
             untold: Arc::new(Semaphore::new(size(RUNS_MAX))),
             checks: Semaphore::new(CHECKS_MAX),
             retention: Mutex::new(()),

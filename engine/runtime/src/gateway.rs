@@ -1,11 +1,14 @@
 //! The door for devices: QUIC connections are taken in within limits, and each of their streams speaks for one terminal.
 
 pub(crate) mod check;
+pub(crate) mod conduct;
 mod door;
 mod ending;
+mod hello;
 pub(crate) mod intake;
 mod patience;
 pub(crate) mod session;
+mod sieve;
 pub(crate) mod stream;
 mod transport;
 mod trust;
@@ -14,19 +17,27 @@ pub(crate) mod unfinished;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
 
 use parking_lot::Mutex;
-use quinn::{Connection, Endpoint, EndpointConfig, Incoming, TokioRuntime, VarInt};
+use quinn::{Connection, Endpoint, EndpointConfig, Incoming, Runtime as _, TokioRuntime, VarInt};
 use thiserror::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tracing::debug;
 
+use self::conduct::Conduct;
 pub use self::door::Door;
+use self::sieve::{Ids, Sieved};
+use self::stream::Seat;
 use crate::config::WIDE_WINDOW_BYTES;
 use crate::engine::Engine;
 use crate::pki::{Files, PkiError, Speaks};
 use trust::{Standing, Trust, Watch};
+
+/// Streams of one connection on which nobody has said Hello yet; those behind them wait in QUIC. A Hello comes with the first
+/// bytes of its stream: an agent's tills hardly wait for each other.
+const UNNAMED_MAX: usize = 16;
 
 /// Codes with which connections are closed; SPEC.md has them.
 pub(crate) mod close {
@@ -80,13 +91,20 @@ impl Gateway {
         let stamps = files.stamps();
         let pki = files.read()?;
         let server = transport::server_config(pki.tls()?, &engine.config);
-        let endpoint = Endpoint::new(
-            EndpointConfig::default(),
+        let failed = |cause| GatewayError::Listen { address, cause };
+        let ids = Ids::default();
+        let socket = TokioRuntime.wrap_udp_socket(door.socket).map_err(failed)?;
+        let figures = Arc::clone(&engine.figures);
+        let socket = Sieved::new(socket, ids.clone(), figures);
+        let mut own = EndpointConfig::default();
+        own.cid_generator(move || Box::new(ids.clone()));
+        let endpoint = Endpoint::new_with_abstract_socket(
+            own,
             Some(server.clone()),
-            door.socket,
+            Arc::new(socket),
             Arc::new(TokioRuntime),
         )
-        .map_err(|cause| GatewayError::Listen { address, cause })?;
+        .map_err(failed)?;
         let shut = Arc::new(Mutex::new(false));
         let (watch, trust) = Watch::new(
             Arc::clone(engine),
@@ -187,12 +205,18 @@ impl Doorkeeper {
     }
 
     // A turn for a handshake. Under a flood a device must prove its address first, and then waits here; those behind it
-    // wait in QUIC's own queue, which is bounded.
+    // wait in QUIC's own queue, which is bounded. Half of the turns are for those who have proved it: whoever only begins
+    // handshakes, from addresses that need not be its own, leaves them alone.
     async fn turn(&self, incoming: &Incoming) -> Option<OwnedSemaphorePermit> {
-        if let Ok(turn) = Arc::clone(&self.handshakes).try_acquire_owned() {
+        let is_proved = incoming.remote_address_validated() || !incoming.may_retry();
+        let kept = count(self.engine.config.network.handshakes_max) / 2;
+        let turn = Arc::clone(&self.handshakes);
+        if (is_proved || turn.available_permits() > kept)
+            && let Ok(turn) = turn.try_acquire_owned()
+        {
             return Some(turn);
         }
-        if incoming.may_retry() && !incoming.remote_address_validated() {
+        if !is_proved {
             return None;
         }
         Arc::clone(&self.handshakes).acquire_owned().await.ok()
@@ -252,8 +276,16 @@ async fn serve(
 ) {
     let holding = Arc::new(patience::Holding::default());
     let share = engine.unfinished.share();
+    let conduct = Arc::new(Conduct::new(connection.remote_address(), Instant::now()));
+    let unnamed = Arc::new(Semaphore::new(UNNAMED_MAX));
+    let next = async || {
+        // It is never closed.
+        let unnamed = Arc::clone(&unnamed).acquire_owned().await.ok();
+        connection.accept_bi().await.map(|stream| (stream, unnamed))
+    };
     let mut lost = std::pin::pin!(standing.lost());
     loop {
+        let wait = conduct.wait(Instant::now());
         let accepted = tokio::select! {
             biased;
             lost = &mut lost => {
@@ -263,16 +295,22 @@ async fn serve(
                 connection.close(lost.code(), lost.words().as_bytes());
                 return;
             }
-            accepted = connection.accept_bi() => accepted,
+            () = sleep(wait.unwrap_or_default()), if wait.is_some() => continue,
+            error = connection.closed(), if wait.is_some() => Err(error),
+            accepted = next(), if wait.is_none() => accepted,
         };
         match accepted {
-            Ok((send, recv)) => {
+            Ok(((send, recv), unnamed)) => {
                 let engine = Arc::clone(engine);
                 let speaks = Arc::clone(&speaks);
-                let holding = Arc::clone(&holding);
-                let held = share.stream();
+                let seat = Seat {
+                    holding: Arc::clone(&holding),
+                    conduct: Arc::clone(&conduct),
+                    held: share.stream(),
+                    unnamed,
+                };
                 let _stream = tokio::spawn(async move {
-                    stream::serve(engine, speaks, (holding, held), send, recv).await;
+                    stream::serve(engine, speaks, seat, send, recv).await;
                 });
             }
             Err(error) => {

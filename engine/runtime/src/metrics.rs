@@ -84,6 +84,7 @@ pub(crate) struct Figures {
     pub(crate) connections: AtomicI64,
     pub(crate) streams: AtomicI64,
     pub(crate) turned_away: AtomicU64,
+    pub(crate) knocks_dropped: AtomicU64,
     pub(crate) slowed: AtomicU64,
     pub(crate) redirects: AtomicU64,
     pub(crate) pki: PkiFigures,
@@ -116,6 +117,7 @@ impl Figures {
             connections: AtomicI64::new(0),
             streams: AtomicI64::new(0),
             turned_away: AtomicU64::new(0),
+            knocks_dropped: AtomicU64::new(0),
             slowed: AtomicU64::new(0),
             redirects: AtomicU64::new(0),
             pki: PkiFigures::default(),
@@ -236,6 +238,10 @@ pub struct Metrics {
     pub sessions: u64,
     /// Connections that were not taken in.
     pub turned_away: u64,
+    /// First packets of handshakes that were dropped unread.
+    pub knocks_dropped: u64,
+    /// Times that a connection had to wait for what it did in vain.
+    pub made_to_wait: u64,
     /// Certificates.
     pub pki: PkiMetrics,
     /// Frames before which a device was told to slow down.
@@ -358,6 +364,8 @@ pub(crate) fn read(engine: &Engine) -> Metrics {
         streams: gauge(&figures.streams),
         sessions: shards.iter().map(|shard| shard.sessions).sum(),
         turned_away: load(&figures.turned_away),
+        knocks_dropped: load(&figures.knocks_dropped),
+        made_to_wait: engine.debtors.waited(),
         pki: figures.pki.read(),
         slowed: load(&figures.slowed),
         refusals,

@@ -28,6 +28,7 @@ use crate::cluster::Undecided;
 use crate::commit::{Companion, FrameDone};
 use crate::engine::Engine;
 use crate::fall::{Fall, Suspect};
+use crate::gateway::conduct::ended;
 use crate::gateway::session::{Farewell, Session};
 use crate::placement::Commits;
 use crate::route::Slot;
@@ -350,16 +351,22 @@ impl ShardState {
                     session.tell();
                 }
             }
-            Ok(Handled::Known { upto }) => self.marker(Companion::Known(FrameDone {
-                session,
-                shard,
-                upto,
-                refusals: Vec::new(),
-                kept: 0,
-                received,
-                permit,
-            })),
-            Ok(Handled::Gap { expected }) => session.gap(expected),
+            Ok(Handled::Known { upto }) => {
+                session.again(upto);
+                self.marker(Companion::Known(FrameDone {
+                    session,
+                    shard,
+                    upto,
+                    refusals: Vec::new(),
+                    kept: 0,
+                    received,
+                    permit,
+                }));
+            }
+            Ok(Handled::Gap { expected }) => {
+                session.in_vain(1);
+                session.gap(expected);
+            }
             Ok(Handled::Closed) => {
                 self.refuse(&session, Reason::StaleEpoch, Reason::StaleEpoch.sentence())
             }
@@ -453,6 +460,7 @@ impl ShardState {
     fn refuse(&self, session: &Arc<Session>, reason: Reason, text: &str) {
         self.slot.leave(session);
         self.engine.figures.refused(reason);
+        session.in_vain(ended(reason));
         session.bye(reason, Some(text));
     }
 

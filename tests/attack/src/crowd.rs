@@ -19,9 +19,7 @@ use crate::{Options, doors, floods, slow};
 
 /// Sockets that hostile connections share.
 const SOCKETS: usize = 8;
-/// How much hostile threads yield to engine and honest devices.
-const NICE: &str = "19";
-/// Name of hostile threads.
+/// Name of hostile threads. Not longer than what the system keeps of one.
 const THREADS: &str = "till-hostile";
 /// Time that a raid gets to end.
 const END_MAX: Duration = Duration::from_secs(20);
@@ -94,8 +92,40 @@ impl Foe {
         self.signal.is_over()
     }
 
+    /// Holds so many streams open at a time, connection after connection, until the attack is over. `one` is a stream to its
+    /// end, by its number; an error: its connection is of no use any more.
+    pub(crate) async fn besiege<F>(
+        self,
+        streams: u32,
+        one: impl Fn(Self, Connection, u32) -> F + Send + Sync + 'static,
+    ) where
+        F: Future<Output = Result<()>> + Send + 'static,
+    {
+        let one = Arc::new(one);
+        while let Some(connection) = self.connect().await {
+            let mut open = JoinSet::new();
+            for stream in 0..streams {
+                let (foe, connection, one) = (self.clone(), connection.clone(), Arc::clone(&one));
+                drop(open.spawn(async move {
+                    while !foe.is_over() {
+                        if one(foe.clone(), connection.clone(), stream).await.is_err() {
+                            return;
+                        }
+                    }
+                }));
+            }
+            self.until_over(&connection, &mut open).await;
+            if let Some(error) = connection.close_reason()
+                && !self.is_over()
+            {
+                self.tally.said(lost(&error));
+            }
+            connection.close(0_u32.into(), b"");
+        }
+    }
+
     /// Waits for the streams of a connection, and ends them with it when the attack is over.
-    pub(crate) async fn until_over(&self, connection: &Connection, streams: &mut JoinSet<()>) {
+    async fn until_over(&self, connection: &Connection, streams: &mut JoinSet<()>) {
         loop {
             tokio::select! {
                 joined = streams.join_next() => {
@@ -172,13 +202,13 @@ impl Raid {
 
 impl Crowd {
     /// Threads that take what CPU is left.
-    pub(crate) fn new() -> Result<Self> {
+    pub(crate) fn new(options: &Options) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name(THREADS)
             .enable_all()
             .build()?;
-        yield_to_others()?;
+        yield_to_others(options.measures)?;
         Ok(Self { runtime })
     }
 
@@ -247,8 +277,15 @@ pub(crate) fn endpoints(ground: &Ground) -> Result<Vec<Endpoint>> {
     sockets.collect()
 }
 
-// A priority is a thread's own, and a process that is started later takes that of the thread that starts it.
-fn yield_to_others() -> Result<()> {
+// Hostile machines would be others than the engine's: what they compute must cost it nothing. A low priority is not enough, as
+// threads of one wake hundreds of times a second and are let in each time; idle ones run where nobody else wants to. Where
+// throughput does not decide, other work may be on the machine, and idle threads might never run. Either is a thread's own,
+// and a process that is started later takes that of the thread that starts it.
+fn yield_to_others(is_idle: bool) -> Result<()> {
+    let (program, arguments) = match is_idle {
+        true => ("chrt", ["--idle", "--pid", "0"]),
+        false => ("renice", ["-n", "19", "-p"]),
+    };
     for entry in std::fs::read_dir("/proc/self/task")? {
         let path = entry?.path();
         let name = std::fs::read_to_string(path.join("comm")).unwrap_or_default();
@@ -256,12 +293,12 @@ fn yield_to_others() -> Result<()> {
             continue;
         }
         let id = path.file_name().context("a thread without a number")?;
-        let output = std::process::Command::new("renice")
-            .args(["-n", NICE, "-p"])
+        let output = std::process::Command::new(program)
+            .args(arguments)
             .arg(id)
             .output()
-            .context("renice")?;
-        anyhow::ensure!(output.status.success(), "renice: {output:?}");
+            .context(program)?;
+        anyhow::ensure!(output.status.success(), "{program}: {output:?}");
     }
     Ok(())
 }

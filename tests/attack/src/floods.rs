@@ -10,9 +10,8 @@ use till_protocol::code::Reason;
 use till_protocol::id::{Epoch, TerminalId};
 use till_protocol::reply::Message;
 use till_tests::hostile::{Damage, Line, Said, archive, damaged, good, header, hello, terminal};
-use tokio::task::JoinSet;
 
-use crate::crowd::{Foe, Tally, lost};
+use crate::crowd::{Foe, Tally};
 
 /// Streams of a connection that flood at a time.
 const STREAMS: u32 = 4;
@@ -25,28 +24,11 @@ const NOON_US: i64 = 1_772_452_800_000_000;
 
 /// Floods until the attack is over.
 pub(crate) async fn foe(foe: Foe, name: String) {
-    while let Some(connection) = foe.connect().await {
-        let mut streams = JoinSet::new();
-        for stream in 0..STREAMS {
-            let (foe, connection, name) = (foe.clone(), connection.clone(), name.clone());
-            drop(streams.spawn(async move {
-                let till = 1 + stream * 100_000;
-                while !foe.is_over() {
-                    let done = one(&foe, &connection, &name, till).await;
-                    if done.is_err() {
-                        return;
-                    }
-                }
-            }));
-        }
-        foe.until_over(&connection, &mut streams).await;
-        if let Some(error) = connection.close_reason()
-            && !foe.is_over()
-        {
-            foe.tally.said(lost(&error));
-        }
-        connection.close(0_u32.into(), b"");
-    }
+    foe.besiege(STREAMS, move |foe, connection, stream| {
+        let name = name.clone();
+        async move { one(&foe, &connection, &name, 1 + stream * 100_000).await }
+    })
+    .await;
 }
 
 /// One stream of an attack. An error: the connection is of no use any more.

@@ -69,13 +69,17 @@ impl Ground {
     }
 
     /// What honest devices get when nobody else is there.
-    pub(crate) fn quiet(&self, options: &Options) -> Result<f64> {
+    pub(crate) fn quiet(&self, options: &Options, report: &mut Report) -> Result<f64> {
         // The first of all runs also registers stores and names goods.
         Fleet::start(self, options, Duration::from_secs(1))?.report()?;
         let fleet = Fleet::start(self, options, options.duration + LEAD)?;
+        fleet.trading()?;
+        let cpu = self.cpu_s()?;
         let per_s = fleet.per_s_while(options.duration, || {})?;
-        let report = fleet.report()?;
-        ensure!(report.is_reconciled, "not reconciled: {}", report.told);
+        report.quiet_engine_cpu_s = self.cpu_s()? - cpu;
+        report.quiet_events_per_s = per_s;
+        let said = fleet.report()?;
+        ensure!(said.is_reconciled, "not reconciled: {}", said.told);
         Ok(per_s)
     }
 
@@ -96,9 +100,10 @@ impl Ground {
         let raid = crowd.gather(name, self, options, &tally)?;
         let fleet = Fleet::start(self, options, options.duration + LEAD)?;
         fleet.trading()?;
-        let cpu = self.cpu_s()?;
+        let (cpu, hostile) = (self.cpu_s()?, cpu_s("self")?);
         let per_s = fleet.per_s_while(options.duration, || raid.begin());
         attack.engine_cpu_s = self.cpu_s()? - cpu;
+        attack.hostile_cpu_s = cpu_s("self")? - hostile;
         raid.finish();
         crowd.end(raid, &mut attack);
         let (per_s, report) = (per_s?, fleet.report()?);
@@ -175,12 +180,17 @@ impl Ground {
 
     /// CPU that the engine has used, in s.
     pub(crate) fn cpu_s(&self) -> Result<f64> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.engine.pid()))?;
-        let (_, rest) = stat.rsplit_once(')').context("no name in stat")?;
-        let fields = rest.split_whitespace().skip(11).take(2);
-        let ticks: Vec<u32> = fields.map(str::parse).collect::<Result<_, _>>()?;
-        Ok(f64::from(ticks.iter().sum::<u32>()) / TICKS)
+        cpu_s(&self.engine.pid().to_string())
     }
+}
+
+/// CPU that a process has used, in s.
+fn cpu_s(process: &str) -> Result<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
+    let (_, rest) = stat.rsplit_once(')').context("no name in stat")?;
+    let fields = rest.split_whitespace().skip(11).take(2);
+    let ticks: Vec<u32> = fields.map(str::parse).collect::<Result<_, _>>()?;
+    Ok(f64::from(ticks.iter().sum::<u32>()) / TICKS)
 }
 
 /// Looks at the number of streams for as long as an attack lasts.

@@ -14,10 +14,16 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const USAGE: &str = "cargo attack -- [--duration SECONDS] [--quick] [--connections N] [--rate N] [--only NAME] [--list] [--json]";
 
 fn main() -> ExitCode {
-    match std::env::args().nth(1).as_deref() {
-        Some("serve" | "query" | "rebuild" | "pki") => return till_server::tillstream(),
-        Some("fleet" | "replay") => return till_server::tillload(),
-        _ => {}
+    let command: Option<fn() -> ExitCode> = match std::env::args().nth(1).as_deref() {
+        Some("serve" | "query" | "rebuild" | "pki") => Some(till_server::tillstream),
+        Some("fleet" | "replay") => Some(till_server::tillload),
+        _ => None,
+    };
+    if let Some(command) = command {
+        return match end_with_parent() {
+            Ok(()) => command(),
+            Err(error) => tell(&format!("error: {error}"), ExitCode::FAILURE),
+        };
     }
     let (options, json) = match wish(std::env::args().skip(1)) {
         Ok(wish) => wish,
@@ -35,10 +41,11 @@ fn main() -> ExitCode {
         Ok(own) => till_tests::commands_are(own),
         Err(error) => return tell(&format!("error: {error}"), ExitCode::FAILURE),
     }
-    let report = match till_attack::run(&options, &mut on_attack) {
-        Ok(report) => report,
-        Err(error) => return tell(&format!("error: {error:#}"), ExitCode::FAILURE),
-    };
+    // Whoever reads the line also reads why there was nothing to measure.
+    let report = till_attack::run(&options, &mut on_attack).unwrap_or_else(|error| Report {
+        complaints: vec![format!("{error:#}")],
+        ..Report::default()
+    });
     let code = ExitCode::from(u8::from(!report.passed));
     match serde_json::to_string(&report) {
         Ok(line) if json => tell(&line, code),
@@ -46,8 +53,14 @@ fn main() -> ExitCode {
     }
 }
 
+// An attack that is killed cannot end what it started: that ends by itself.
+fn end_with_parent() -> io::Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+    Ok(())
+}
+
 fn last_words(report: &Report) -> String {
-    format!(
+    let mut words = format!(
         "{} attacks in {:.0} s, {}",
         report.attacks.len(),
         report.elapsed_s,
@@ -56,7 +69,12 @@ fn last_words(report: &Report) -> String {
         } else {
             "NOT all withstood"
         }
-    )
+    );
+    for complaint in &report.complaints {
+        words.push_str("\n  ");
+        words.push_str(complaint);
+    }
+    words
 }
 
 // `None`: names are to be listed.

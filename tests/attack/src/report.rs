@@ -27,6 +27,8 @@ pub struct Attack {
     pub streams_peak: u64,
     /// CPU of the engine meanwhile, in s.
     pub engine_cpu_s: f64,
+    /// CPU of the hostile devices meanwhile, in s.
+    pub hostile_cpu_s: f64,
     /// Events a second that honest devices got acknowledged meanwhile.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub honest_events_per_s: Option<f64>,
@@ -51,6 +53,8 @@ pub struct Report {
     pub stream_bytes: u64,
     /// Events a second that honest devices got acknowledged with nobody else there.
     pub quiet_events_per_s: f64,
+    /// CPU of the engine then, in s.
+    pub quiet_engine_cpu_s: f64,
     /// The attacks, in their order.
     pub attacks: Vec<Attack>,
     /// What was wrong with the engine afterwards.
@@ -91,8 +95,8 @@ impl fmt::Display for Attack {
         if self.engine_peak_mib > 0 {
             write!(
                 f,
-                ", engine {} MiB, {:.1} s of CPU",
-                self.engine_peak_mib, self.engine_cpu_s
+                ", engine {} MiB, {:.1} s of CPU ({:.1} s of theirs)",
+                self.engine_peak_mib, self.engine_cpu_s, self.hostile_cpu_s
             )?;
         }
         if let Some(ratio) = self.honest_ratio {

@@ -6,9 +6,8 @@ use anyhow::Result;
 use quinn::Connection;
 use till_protocol::limits::FRAME_BYTES_MAX;
 use till_tests::hostile::{Line, Said, header, hello, terminal};
-use tokio::task::JoinSet;
 
-use crate::crowd::{Foe, lost};
+use crate::crowd::Foe;
 use crate::floods::{STORE, bye};
 
 /// Streams of a connection: as many as the engine allows.
@@ -18,26 +17,11 @@ const SMALL: u32 = 60_000;
 
 /// Holds streams open until the attack is over.
 pub(crate) async fn foe(foe: Foe, name: String) {
-    while let Some(connection) = foe.connect().await {
-        let mut streams = JoinSet::new();
-        for stream in 0..STREAMS {
-            let (foe, connection, name) = (foe.clone(), connection.clone(), name.clone());
-            drop(streams.spawn(async move {
-                while !foe.is_over() {
-                    if one(&foe, &connection, &name, stream).await.is_err() {
-                        return;
-                    }
-                }
-            }));
-        }
-        foe.until_over(&connection, &mut streams).await;
-        if let Some(error) = connection.close_reason()
-            && !foe.is_over()
-        {
-            foe.tally.said(lost(&error));
-        }
-        connection.close(0_u32.into(), b"");
-    }
+    foe.besiege(STREAMS, move |foe, connection, stream| {
+        let name = name.clone();
+        async move { one(&foe, &connection, &name, stream).await }
+    })
+    .await;
 }
 
 /// One stream, to its end. An error: the connection is of no use any more.

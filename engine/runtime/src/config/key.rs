@@ -110,7 +110,7 @@ pub const KEYS: &[Key] = &[
         kind: Kind::Number { min: 1, max: 1_024 },
         default: "32",
         unit: "handshakes",
-        about: "TLS handshakes at a time; what comes beyond proves its address first, and waits.",
+        about: "TLS handshakes at a time; what comes beyond half of them proves its address first, and beyond all waits.",
         cost: "A handshake takes about 1 ms of CPU, which traffic then lacks.",
     },
     Key {

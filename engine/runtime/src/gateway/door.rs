@@ -35,13 +35,24 @@ impl Door {
     }
 }
 
-// The kernel cuts the wish to its own maximum; a smaller buffer is slower under load, and no error.
+// The kernel cuts the wish to its own maximum; a smaller buffer is slower under load, and no error. What it tells counts its
+// own bookkeeping too: twice of what was asked for.
 fn widen(socket: &UdpSocket) {
     use rustix::net::sockopt;
     let widened = sockopt::set_socket_recv_buffer_size(socket, SOCKET_BYTES)
-        .and_then(|()| sockopt::set_socket_send_buffer_size(socket, SOCKET_BYTES));
-    if let Err(error) = widened {
-        tracing::debug!(%error, "the socket for devices keeps the usual buffers");
+        .and_then(|()| sockopt::set_socket_send_buffer_size(socket, SOCKET_BYTES))
+        .and_then(|()| {
+            let receive = sockopt::socket_recv_buffer_size(socket)?;
+            Ok((receive, sockopt::socket_send_buffer_size(socket)?))
+        });
+    match widened {
+        Ok((receive, send)) => tracing::info!(
+            receive,
+            send,
+            wanted = 2 * SOCKET_BYTES,
+            "buffers of the socket for devices; net.core.rmem_max and wmem_max bound them"
+        ),
+        Err(error) => tracing::warn!(%error, "the socket for devices keeps the usual buffers"),
     }
 }
 

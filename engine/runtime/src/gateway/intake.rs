@@ -14,6 +14,7 @@ use till_protocol::verified::Verified;
 use till_storage::query::FactReader;
 
 use super::check;
+use super::conduct::{self, Conduct};
 use super::patience::Holding;
 use super::session::{Greeted, Session};
 use super::stream::{End, look_into};
@@ -40,8 +41,20 @@ pub(super) struct Line<'a> {
     pub(super) spoken: Spoken,
     /// What the engine holds back of the connection.
     pub(super) holding: &'a Holding,
+    /// What the connection does in vain.
+    pub(super) conduct: &'a Conduct,
     /// What the stream has taken.
     pub(super) mark: &'a Mark,
+}
+
+impl Line<'_> {
+    /// So much was done in vain, beside what the shard has found to be.
+    pub(super) fn charge(self, points: u64) {
+        let points = points + self.session.take_vain();
+        let terminal = Some(self.session.terminal());
+        let all = &self.engine.debtors;
+        self.conduct.charge(all, terminal, points, Instant::now());
+    }
 }
 
 /// The families that a Hello lists, in the version that is known here.
@@ -73,6 +86,10 @@ pub(super) struct Pending {
 }
 
 impl Pending {
+    pub(super) fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
     pub(super) fn is_full(&self) -> bool {
         self.frames.len() >= BATCH_FRAMES || self.cost >= BATCH_BYTES
     }
@@ -106,6 +123,11 @@ pub(super) async fn submit(line: Line<'_>, pending: Pending) -> Result<(), End> 
     let admitted = gate.admit(line.mark, (count, cost), || line.holding.hold());
     let permit = admitted.await.ok_or(End::Draining)?;
     let (frames, bad) = checked(line.engine, frames, permit, received);
+    let unreadable = frames.iter().map(|frame| match frame.content {
+        Content::Unreadable { count, .. } => conduct::unreadable(count),
+        Content::Batch(_) => 0,
+    });
+    line.charge(unreadable.sum());
     let message = ShardMessage::Frames {
         session: Arc::clone(line.session),
         frames,

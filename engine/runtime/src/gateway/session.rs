@@ -39,6 +39,10 @@ pub(crate) struct Session {
     taken: AtomicU64,
     /// What was asked for again, so that one gap is told once.
     nacked: AtomicU64,
+    /// Last sequence number that was known when the session began, and came again.
+    repeated: AtomicU64,
+    /// What its shard has found to be in vain, and its connection is not charged with yet.
+    vain: AtomicU64,
     /// A newer session took its place, or it was ended: nothing more is taken from it.
     over: AtomicBool,
     /// Room for the refusals that wait for all devices.
@@ -123,6 +127,8 @@ impl Session {
             },
             taken: AtomicU64::new(0),
             nacked: AtomicU64::new(0),
+            repeated: AtomicU64::new(0),
+            vain: AtomicU64::new(0),
             over: AtomicBool::new(false),
             room,
             out: Mutex::new(Outgoing::default()),
@@ -244,6 +250,29 @@ impl Session {
     pub(crate) fn in_step(&self, upto: Seq) {
         self.nacked.store(0, Ordering::Relaxed);
         self.taken.fetch_max(upto.get(), Ordering::Relaxed);
+    }
+
+    /// A frame came whose events are all known. Once in a session a device may say again what was known before it, in its
+    /// order: it had no ack for it when its line broke. What else is known it has said in this very session.
+    pub(crate) fn again(&self, upto: Seq) {
+        let known = self.greeted.get().map_or(0, |greeted| greeted.known);
+        let before = self.repeated.fetch_max(upto.get(), Ordering::Relaxed);
+        if upto.get() > known || upto.get() <= before {
+            self.in_vain(1);
+        }
+    }
+
+    /// Something was in vain.
+    pub(crate) fn in_vain(&self, points: u64) {
+        self.vain.fetch_add(points, Ordering::Relaxed);
+    }
+
+    /// What was in vain since this was asked last.
+    pub(crate) fn take_vain(&self) -> u64 {
+        match self.vain.load(Ordering::Relaxed) {
+            0 => 0,
+            _ => self.vain.swap(0, Ordering::Relaxed),
+        }
     }
 
     /// The sequence number that comes next.

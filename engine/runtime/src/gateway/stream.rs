@@ -12,16 +12,19 @@ use bytes::Bytes;
 use quinn::{ReadError, RecvStream, SendStream};
 use till_protocol::code::Reason;
 use till_protocol::codec::{Frame, FrameDecoder};
-use till_protocol::header::{FrameHeader, WireError};
-use till_protocol::limits::{FRAME_BYTES_MAX, HELLO_BYTES_MAX};
-use till_protocol::reply::{Bye, Hello, Message, PROTOCOL};
+use till_protocol::header::WireError;
+use till_protocol::id::TerminalId;
+use till_protocol::limits::FRAME_BYTES_MAX;
+use till_protocol::reply::{Bye, Hello, Message};
 use till_storage::query::FactReader;
 use till_storage::views::StoreError;
-use tokio::sync::SemaphorePermit;
-use tokio::time::timeout;
+use tokio::sync::{OwnedSemaphorePermit, SemaphorePermit};
+use tokio::time::{sleep, timeout};
 
 use super::check;
+use super::conduct::{self, Conduct};
 use super::ending::{finish, refuse, settle, write};
+use super::hello::{admit, begins_hello, understood};
 use super::intake::{Line, Pending, Spoken, submit};
 use super::patience::{Holding, Patience};
 use super::session::Session;
@@ -29,7 +32,6 @@ use super::unfinished::Held;
 use crate::admission::Permit;
 use crate::engine::Engine;
 use crate::pki::Speaks;
-use crate::registry::Listing;
 use crate::route::Slot;
 use crate::shard_actor::{Knock, ShardMessage};
 use crate::turns::Mark;
@@ -57,11 +59,23 @@ pub(crate) enum End {
     Over,
 }
 
+/// What a stream has of its connection.
+pub(super) struct Seat {
+    /// What the engine holds back of the connection.
+    pub(super) holding: Arc<Holding>,
+    /// What the connection does in vain.
+    pub(super) conduct: Arc<Conduct>,
+    /// The room that an unfinished frame takes.
+    pub(super) held: Held,
+    /// Nobody has said Hello on it yet.
+    pub(super) unnamed: Option<OwnedSemaphorePermit>,
+}
+
 /// Serves a stream until it ends.
-pub(crate) async fn serve(
+pub(super) async fn serve(
     engine: Arc<Engine>,
     speaks: Arc<Speaks>,
-    (holding, held): (Arc<Holding>, Held),
+    seat: Seat,
     send: SendStream,
     recv: RecvStream,
 ) {
@@ -72,13 +86,17 @@ pub(crate) async fn serve(
         chunks: std::array::from_fn(|_| Bytes::new()),
         filled: 0,
         begun: None,
-        held,
-        holding,
+        held: seat.held,
+        holding: seat.holding,
+        conduct: seat.conduct,
     };
-    match reader.hello(engine.config.network.hello_timeout).await {
+    let hello = reader.hello(engine.config.network.hello_timeout).await;
+    drop(seat.unnamed);
+    match hello {
         Ok(hello) => Box::pin(live(&engine, &speaks, hello, reader, send)).await,
         Err(End::Bye(reason, text)) => {
             let text = text.unwrap_or_else(|| reason.sentence().to_owned());
+            reader.charge(&engine, None, reader.wasted(reason));
             refuse(&engine, reader, send, Bye { reason, text }.into()).await;
         }
         Err(_) => {}
@@ -98,8 +116,15 @@ async fn live(
     let admitted = admit(engine, speaks, &hello);
     let (slot, listing) = match admitted {
         Ok(admitted) => admitted,
-        Err(last) => return refuse(engine, reader, send, last).await,
+        Err(last) => {
+            if let Message::Bye(bye) = &last {
+                reader.charge(engine, Some(terminal), conduct::ended(bye.reason));
+            }
+            return refuse(engine, reader, send, last).await;
+        }
     };
+    let conduct = Arc::clone(&reader.conduct);
+    conduct.speaks(&engine.debtors, terminal, Instant::now());
     let untold = Arc::clone(&engine.untold);
     let session = Arc::new(Session::new(terminal, untold, engine.commits));
     let Some(permit) = reader.enter(engine, &slot).await else {
@@ -128,9 +153,16 @@ async fn live(
         session: &session,
         spoken,
         holding: &holding,
+        conduct: &conduct,
         mark: &Mark::default(),
     };
     let end = reader.frames(line).await;
+    line.charge(match &end {
+        End::Bye(reason, _) => reader.wasted(*reason),
+        // The device itself has cut a frame off: a line that breaks ends the connection.
+        End::Goodbye if !reader.decoder.is_at_boundary() => reader.wasted(Reason::Truncated),
+        End::Gone | End::Goodbye | End::Draining | End::Over => 0,
+    });
     let settled = settle(engine, &slot, &session, end);
     reader.ignore_until(settled).await;
     // The writer ends with the session, after its last word; that may wait for a commit, but not so long that a drain is over.
@@ -149,32 +181,6 @@ async fn live(
     slot.leave(&session);
 }
 
-// Where the terminal's frames go, or what it is told instead.
-fn admit(engine: &Engine, speaks: &Speaks, hello: &Hello) -> Result<(Arc<Slot>, Listing), Message> {
-    let bye = |reason| Message::from(Bye::new(reason));
-    if engine.is_draining() {
-        return Err(bye(Reason::Draining));
-    }
-    if !speaks.may(hello.terminal) {
-        let text = format!(
-            "the certificate does not speak for terminal {}",
-            hello.terminal
-        );
-        let reason = Reason::ForeignTerminal;
-        return Err(Bye { reason, text }.into());
-    }
-    let store = hello.terminal.store();
-    if let Some(last) = engine.not_greeted(store) {
-        return Err(last.into_message().unwrap_or_else(|| bye(Reason::Moved)));
-    }
-    let listing = engine
-        .registry
-        .admit(hello.terminal, hello.currency, &hello.zone)
-        .map_err(bye)?;
-    let slot = engine.slot(store).ok_or_else(|| bye(Reason::Internal))?;
-    Ok((Arc::clone(slot), listing))
-}
-
 pub(super) struct Reader {
     pub(super) recv: RecvStream,
     decoder: FrameDecoder,
@@ -187,9 +193,20 @@ pub(super) struct Reader {
     held: Held,
     /// What the engine holds back of the connection.
     holding: Arc<Holding>,
+    conduct: Arc<Conduct>,
 }
 
 impl Reader {
+    fn charge(&self, engine: &Engine, terminal: Option<TerminalId>, points: u64) {
+        let now = Instant::now();
+        self.conduct.charge(&engine.debtors, terminal, points, now);
+    }
+
+    // What a stream was in vain that ends with a reason.
+    fn wasted(&self, reason: Reason) -> u64 {
+        conduct::ended(reason) + conduct::unfinished(self.decoder.held())
+    }
+
     async fn hello(&mut self, limit: Duration) -> Result<Box<Hello>, End> {
         let patience = Patience::begin(&self.holding, Instant::now());
         loop {
@@ -289,17 +306,32 @@ impl Reader {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut budget: Option<SemaphorePermit<'_>> = None;
         let share = self.held.share();
+        let holding = Arc::clone(&self.holding);
         loop {
-            if let Err(end) = self.take_all(line).await {
-                return end;
-            }
+            let is_all = match self.take_all(line).await {
+                Ok(is_all) => is_all,
+                Err(end) => return end,
+            };
             if let Err(end) = self.make_room(engine, &mut budget).await {
                 return end;
             }
             let holds = !self.held.is_empty();
+            // What was read and not taken must be taken before more is read.
+            let wait = line.conduct.wait(Instant::now());
+            let wait = wait.or_else(|| (!is_all).then_some(Duration::ZERO));
+            // Nobody waits with room that all share.
+            if wait.is_some() && (holds || budget.is_some()) {
+                return no_room();
+            }
+            let held_back = wait.map(|_| holding.hold());
             tokio::select! {
                 biased;
-                filled = self.fill() => match filled {
+                () = sleep(wait.unwrap_or_default().min(TICK)), if wait.is_some() => {
+                    if line.session.is_over() {
+                        return End::Over;
+                    }
+                }
+                filled = self.fill(), if wait.is_none() => match filled {
                     Ok(true) => {}
                     Ok(false) => return End::Goodbye,
                     Err(end) => return end,
@@ -315,6 +347,7 @@ impl Reader {
                 _ = &mut drained => return End::Draining,
                 () = share.evicted(), if holds => return no_room(),
             }
+            drop(held_back);
         }
     }
 
@@ -370,13 +403,20 @@ impl Reader {
         }
     }
 
-    // Every frame that is complete goes to the shard, as many as there are at a time.
-    async fn take_all(&mut self, line: Line<'_>) -> Result<(), End> {
+    // Every frame that is complete goes to the shard, as many as there are at a time. `false`: the connection has to wait
+    // before the rest of them.
+    async fn take_all(&mut self, line: Line<'_>) -> Result<bool, End> {
         let mut pending = Pending::default();
         let end = loop {
+            if pending.is_empty() {
+                line.charge(0);
+                if line.conduct.wait(Instant::now()).is_some() {
+                    break Ok(false);
+                }
+            }
             let frame = match self.next() {
                 Ok(Some(frame)) => frame,
-                Ok(None) => break Ok(()),
+                Ok(None) => break Ok(true),
                 Err(end) => break Err(end),
             };
             self.begun = None;
@@ -410,32 +450,6 @@ fn no_room() -> End {
 
 fn wire(error: &WireError) -> End {
     End::Bye(error.reason(), Some(error.to_string()))
-}
-
-// Nobody speaks yet, and no budget is asked: of what is not going to be a Hello nothing is gathered.
-fn begins_hello(head: &FrameHeader) -> Result<(), End> {
-    if !head.is_session() {
-        let text = "events came before a Hello".to_owned();
-        return Err(End::Bye(Reason::BadMessage, Some(text)));
-    }
-    if head.length > HELLO_BYTES_MAX {
-        let text = format!(
-            "the first message announces {} bytes; a Hello has {HELLO_BYTES_MAX} at most",
-            head.length
-        );
-        return Err(End::Bye(Reason::BadHello, Some(text)));
-    }
-    Ok(())
-}
-
-fn understood(hello: Hello) -> Result<Box<Hello>, End> {
-    let families = till_protocol::family::Family::from_u8;
-    let known = |(family, version): &(u8, u8)| families(*family).is_some() && *version == 1;
-    if hello.versions.is_empty() || !hello.versions.iter().any(known) {
-        let text = format!("till/{PROTOCOL} knows version 1 of each family");
-        return Err(End::Bye(Reason::BadHello, Some(text)));
-    }
-    Ok(Box::new(hello))
 }
 
 /// One look-up of a stream at a time, few of all streams: the reader waits here.

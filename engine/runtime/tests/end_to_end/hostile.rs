@@ -156,7 +156,7 @@ async fn a_family_that_the_hello_does_not_list_is_not_taken() {
 async fn who_begins_most_and_ends_nothing_makes_room_for_others() {
     let dir = folder();
     let mut config = till_runtime::Config::dev(dir.path());
-    config.gather_bytes = 4 << 20;
+    config.gather_bytes = 1 << 20;
     config.network.frame_timeout = std::time::Duration::from_secs(3);
     let engine = std::sync::Arc::new(till_runtime::Runtime::start(config).await.unwrap());
     let (greedy, modest) = (connect(&engine).await, connect(&engine).await);
@@ -165,7 +165,7 @@ async fn who_begins_most_and_ends_nothing_makes_room_for_others() {
     head[8..12].copy_from_slice(&60_000_u32.to_le_bytes());
     let begun = Bytes::from([&head[..], &[0x5a; 59_999]].concat());
     let mut streams = Vec::new();
-    for till in 1..=48 {
+    for till in 1..=12 {
         let (mut device, _) = Device::open(&greedy, 8, till, 0).await;
         // The engine stops reading a stream that it has told why.
         drop(device.send.write_all(&begun).await);
@@ -182,6 +182,6 @@ async fn who_begins_most_and_ends_nothing_makes_room_for_others() {
         // Those that still have their room are late in the end.
         busy += u32::from(device.bye().await.reason == Reason::Busy);
     }
-    assert!(busy >= 32, "{busy} streams gave way");
+    assert!(busy >= 8, "{busy} streams gave way");
     engine.drain().await.unwrap();
 }

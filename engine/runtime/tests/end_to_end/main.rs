@@ -8,6 +8,7 @@
 )]
 
 mod cluster;
+mod conduct;
 mod device;
 mod disk;
 mod falls;

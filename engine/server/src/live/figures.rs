@@ -117,6 +117,7 @@ pub(super) fn of(engine: &Handle, sums: &Sums) -> Figures {
             broken: raw.refusals.iter().map(|(_, count)| count).sum(),
             gaps: raw.events.frames_gap,
             slowed: raw.slowed,
+            made_to_wait: raw.made_to_wait,
         },
         pki,
         journal: JournalFigures {
@@ -166,6 +167,7 @@ fn pki(raw: &Metrics) -> PkiFigures {
         closed: raw.pki.closed,
         failed_handshakes: raw.pki.failed_handshakes,
         turned_away: raw.turned_away,
+        knocks_dropped: raw.knocks_dropped,
     }
 }
 
