@@ -52,6 +52,7 @@ pub const MISTAKES: &[Mistake] = &[
     mistake("mark-ahead", 64),
     mistake("taken-away-early", 64),
     mistake("adopt-known", 64),
+    mistake("adopt-renumbered", 64),
     mistake("keep-what-left", 2_000),
     mistake("remember-what-left", 64),
     mistake("tell-who-left", 2_000),

@@ -11,6 +11,8 @@ use till_storage::journal::Lsn;
 use till_storage::query::FactReader;
 use till_storage::views::StoreError;
 
+use crate::cluster::is_own_place;
+
 /// Events of a terminal that were refused, and why.
 pub(crate) type Refusals = Vec<(Seq, Reason)>;
 
@@ -19,6 +21,12 @@ pub(crate) type Refusals = Vec<(Seq, Reason)>;
 ///
 /// The events of a frame that could not be read have the mark 0, here as on the device. An event whose bytes were never
 /// journalled (it came under another sequence number before) cannot be compared.
+///
+/// What is found here a device forgets. Where several engines share a store, an event that only the disk of this one holds
+/// is not found before it is committed, and neither is it unknown: there is no answer yet.
+///
+/// # Errors
+/// [`StoreError`] when facts cannot be read, and when there is no answer yet.
 pub(crate) fn answer(
     facts: &dyn FactReader,
     terminal: TerminalId,
@@ -29,8 +37,17 @@ pub(crate) fn answer(
     let last = first.saturating_add(count.saturating_sub(1));
     let mut known: Vec<Option<u64>> = vec![None; check.marks.len()];
     let mut refused = Refusals::new();
+    // The first event that is in no commit.
+    let mut loose = u64::MAX;
     facts.of_run(terminal, check.epoch.get(), (first, last), &mut |fact| {
+        // A reader gives records besides.
+        if !is_of(fact, terminal, check.epoch.get()) {
+            return Ok(());
+        }
         note_marks(fact, first, &mut known);
+        if is_own_place(fact.lsn.get()) {
+            loose = loose.min(fact.seq(fact.record.head.skip));
+        }
         note_refusals(fact, first, last, &mut refused);
         Ok(())
     })?;
@@ -40,6 +57,17 @@ pub(crate) fn answer(
         .take_while(|(known, stated)| **known == Some(**stated))
         .count();
     let end = first.saturating_add(u64::try_from(matched).unwrap_or(0));
+    #[cfg(feature = "planted")]
+    let loose = match till_core::planted::is("found-uncommitted") {
+        true => u64::MAX,
+        false => loose,
+    };
+    if loose < end {
+        return Err(StoreError::Failed {
+            table: "facts",
+            cause: format!("event {loose} is not committed yet"),
+        });
+    }
     refused.retain(|(seq, _)| seq.get() < end);
     let checked = Checked {
         epoch: check.epoch,
@@ -64,7 +92,9 @@ pub(crate) fn differs(facts: &dyn FactReader, record: &Record) -> Result<Option<
     note_marks(&Fact::new(Lsn::ZERO, record.clone()), first, &mut own);
     let run = (first, first.saturating_add(fresh.saturating_sub(1)));
     facts.of_run(terminal, head.epoch, run, &mut |fact| {
-        note_marks(fact, first, &mut known);
+        if is_of(fact, terminal, head.epoch) {
+            note_marks(fact, first, &mut known);
+        }
         Ok(())
     })?;
     let mut events = (first..).zip(own.iter().zip(&known));
@@ -81,10 +111,17 @@ pub(crate) fn refusals(
 ) -> Result<Refusals, StoreError> {
     let mut refused = Refusals::new();
     facts.of_run(key.terminal, key.epoch.get(), (first, last), &mut |fact| {
-        note_refusals(fact, first, last, &mut refused);
+        if is_of(fact, key.terminal, key.epoch.get()) {
+            note_refusals(fact, first, last, &mut refused);
+        }
         Ok(())
     })?;
     Ok(refused)
+}
+
+fn is_of(fact: &Fact, terminal: TerminalId, epoch: u32) -> bool {
+    let head = &fact.record.head;
+    (head.terminal, head.epoch) == (terminal.to_u64(), epoch)
 }
 
 fn note_refusals(fact: &Fact, first: u64, last: u64, refused: &mut Refusals) {
@@ -105,6 +142,9 @@ fn note_refusals(fact: &Fact, first: u64, last: u64, refused: &mut Refusals) {
 
 fn note_marks(fact: &Fact, first: u64, known: &mut [Option<u64>]) {
     let head = &fact.record.head;
+    if head.kind == RecordKind::Retry {
+        return;
+    }
     let batch = batch(fact);
     for index in head.skip..head.count {
         let at = fact.seq(index).checked_sub(first);
@@ -136,3 +176,6 @@ fn batch(fact: &Fact) -> Option<Verified> {
     );
     Verified::from_journal(frame.ok()?).ok()
 }
+
+#[cfg(test)]
+mod tests;
