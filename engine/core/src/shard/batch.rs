@@ -271,7 +271,8 @@ impl Shard {
         result.map(|()| verdicts)
     }
 
-    // Events that are all known by their ids need no payload, unless it brings names.
+    // Events that are all known by their ids need no payload, unless it brings names. Those of another journal keep it: what
+    // they say is what they are remembered by.
     pub(super) fn record_of(
         &self,
         mut head: RecordHead,
@@ -283,7 +284,10 @@ impl Shard {
             .iter()
             .filter(|v| v.outcome == Outcome::Duplicate)
             .count();
-        if u32::try_from(duplicates) == Ok(fresh) && !self.names.has_new {
+        let is_adopted = verdicts
+            .iter()
+            .any(|verdict| verdict.flags & flag::ADOPTED != 0);
+        if u32::try_from(duplicates) == Ok(fresh) && !self.names.has_new && !is_adopted {
             head.kind = RecordKind::Duplicates;
             let all = Verdict {
                 index: Verdict::ALL,
@@ -341,29 +345,28 @@ impl Shard {
         self.touch_store(scope.store.get());
     }
 
-    // Events of another journal are remembered without an id, too: their device may send them in another life.
+    // Events of another journal are remembered without an id, too, also those that count in another life: their device may
+    // send them in a third one.
     fn remember_ids(&mut self, store: StoreId, view: &View<'_>, record: &Record) {
         let head = record.head;
         let terminal = TerminalId::from_u64(head.terminal).ok();
         let done: Result<(), std::convert::Infallible> =
             for_each(view, |index, event: Event<'_>| {
-                let id = event.event_id();
-                let is_adopted =
-                    matches!(record.outcome(index), Some((_, flags)) if flags & flag::ADOPTED != 0);
-                let terminal = terminal.filter(|_| is_adopted);
-                if id.is_none() && terminal.is_none() {
-                    return Ok(());
-                }
-                let Some(stands) = stands_for(record, index) else {
+                let content = || event.content();
+                let id = match (event.event_id(), stands_for(record, index)) {
+                    (Some(id), Some(Stands::Id)) => Some(id.in_store(store)),
+                    (Some(id), Some(Stands::IdAndContent)) => {
+                        Some(id.in_store(store).with_content(content()))
+                    }
+                    (Some(_), None) => None,
+                    (None, _) => terminal
+                        .filter(|_| is_adopted(record, index))
+                        .map(|terminal| EventId::of_content(terminal, content())),
+                };
+                let Some(id) = id else {
                     return Ok(());
                 };
-                let content = event.content();
-                let id = match (id, stands, terminal) {
-                    (Some(id), Stands::Id, _) => id.in_store(store),
-                    (Some(id), Stands::IdAndContent, _) => id.in_store(store).with_content(content),
-                    (None, _, Some(terminal)) => EventId::of_content(terminal, content),
-                    (None, _, None) => return Ok(()),
-                };
+                let content = content();
                 let row = EventIdRow {
                     terminal: head.terminal,
                     epoch: head.epoch,
@@ -464,6 +467,14 @@ enum Stands {
     Id,
     /// Its id and its content: the id is another event's, and with this content it has come before.
     IdAndContent,
+}
+
+// Whether an event came from another journal and was not refused.
+fn is_adopted(record: &Record, index: u32) -> bool {
+    match record.outcome(index) {
+        Some((Outcome::Refused, _)) | None => false,
+        Some((_, flags)) => flags & flag::ADOPTED != 0,
+    }
 }
 
 fn stands_for(record: &Record, index: u32) -> Option<Stands> {

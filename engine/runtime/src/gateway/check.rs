@@ -1,5 +1,7 @@
 //! Answers a device that asks which of its events are here.
 
+use std::time::{Duration, Instant};
+
 use till_core::{Outcome, Record, RecordKind, SessionKey};
 use till_protocol::code::Reason;
 use till_protocol::codec::Frame;
@@ -13,6 +15,11 @@ use till_storage::views::StoreError;
 
 use crate::cluster::is_own_place;
 
+/// Time that a commit gets before a device is sent away, to ask again.
+const COMMITTED_WITHIN: Duration = Duration::from_secs(10);
+/// Pause between two looks.
+const PAUSE: Duration = Duration::from_millis(20);
+
 /// Events of a terminal that were refused, and why.
 pub(crate) type Refusals = Vec<(Seq, Reason)>;
 
@@ -23,15 +30,12 @@ pub(crate) type Refusals = Vec<(Seq, Reason)>;
 /// journalled (it came under another sequence number before) cannot be compared.
 ///
 /// What is found here a device forgets. Where several engines share a store, an event that only the disk of this one holds
-/// is not found before it is committed, and neither is it unknown: there is no answer yet.
-///
-/// # Errors
-/// [`StoreError`] when facts cannot be read, and when there is no answer yet.
+/// is not found before it is committed, and neither is it unknown. `None`: there is no answer yet.
 pub(crate) fn answer(
     facts: &dyn FactReader,
     terminal: TerminalId,
     check: &Check,
-) -> Result<(Checked, Refusals), StoreError> {
+) -> Result<Option<(Checked, Refusals)>, StoreError> {
     let first = check.first_seq.get();
     let count = u64::try_from(check.marks.len()).unwrap_or(0);
     let last = first.saturating_add(count.saturating_sub(1));
@@ -63,10 +67,7 @@ pub(crate) fn answer(
         false => loose,
     };
     if loose < end {
-        return Err(StoreError::Failed {
-            table: "facts",
-            cause: format!("event {loose} is not committed yet"),
-        });
+        return Ok(None);
     }
     refused.retain(|(seq, _)| seq.get() < end);
     let checked = Checked {
@@ -75,7 +76,28 @@ pub(crate) fn answer(
         matched: u16::try_from(matched).unwrap_or(u16::MAX),
         known: u16::try_from(comparable).unwrap_or(u16::MAX),
     };
-    Ok((checked, refused))
+    Ok(Some((checked, refused)))
+}
+
+/// As [`answer`]; waits for a commit that is due. For threads that may stand still.
+pub(crate) fn answer_once_committed(
+    facts: &dyn FactReader,
+    terminal: TerminalId,
+    check: &Check,
+) -> Result<(Checked, Refusals), StoreError> {
+    let began = Instant::now();
+    loop {
+        if let Some(answer) = answer(facts, terminal, check)? {
+            return Ok(answer);
+        }
+        if began.elapsed() > COMMITTED_WITHIN {
+            return Err(StoreError::Failed {
+                table: "facts",
+                cause: "events that a device asks for are in no commit yet".to_owned(),
+            });
+        }
+        std::thread::sleep(PAUSE);
+    }
 }
 
 /// The first event of a record that stands otherwise among the facts; `None` where all that can be compared are the same.

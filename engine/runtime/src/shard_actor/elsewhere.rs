@@ -47,12 +47,12 @@ impl Elsewhere {
             return Ok(Vec::new());
         };
         let mut asked = Vec::new();
-        each_content(
-            &Fact::new(Lsn::ZERO, record.clone()),
-            |index, at_us, content| {
-                asked.push((index, hour_of(at_us), content));
-            },
-        )?;
+        // What counted elsewhere when it was decided before may be nowhere now.
+        let may_count = |fate: Fate| fate.outcome != Outcome::Refused;
+        let fact = Fact::new(Lsn::ZERO, record.clone());
+        each_content(&fact, may_count, |index, at_us, content| {
+            asked.push((index, hour_of(at_us), content));
+        })?;
         let hours: BTreeSet<i32> = asked.iter().map(|(_, hour, _)| *hour).collect();
         let new = hours
             .into_iter()
@@ -105,7 +105,9 @@ impl Elsewhere {
     fn note(&mut self, fact: &Fact) -> Result<(), StoreError> {
         let head = fact.record.head;
         let said = &mut self.said;
-        each_content(fact, |_, _, content| {
+        // Those that wait for somebody to look at them are here as well.
+        let stands = |fate: Fate| matches!(fate.outcome, Outcome::Applied | Outcome::Quarantined);
+        each_content(fact, stands, |_, _, content| {
             let lives = said.entry((head.terminal, content)).or_default();
             if !lives.contains(&head.epoch) {
                 lives.push(head.epoch);
@@ -114,12 +116,14 @@ impl Elsewhere {
     }
 }
 
-// Index, time and content of each event without an id that took effect or waits for somebody to look at it: what has an id
-// is known by that.
-fn each_content(fact: &Fact, mut each: impl FnMut(u32, i64, u64)) -> Result<(), StoreError> {
-    let stands = |fate: Fate| matches!(fate.outcome, Outcome::Applied | Outcome::Quarantined);
+// Index, time and content of each event of such a fate. What has an id is known by that, and left out.
+fn each_content(
+    fact: &Fact,
+    wanted: impl Fn(Fate) -> bool,
+    mut each: impl FnMut(u32, i64, u64),
+) -> Result<(), StoreError> {
     each_event(fact, |event, fate, index| {
-        if stands(fate) && event.event_id().is_none() {
+        if wanted(fate) && event.event_id().is_none() {
             each(index, event.at_us(), event.content());
         }
         Ok(())

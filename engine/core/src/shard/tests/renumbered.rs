@@ -43,14 +43,16 @@ fn what_counts_in_another_life_is_a_duplicate_when_it_is_adopted() {
 }
 
 #[test]
-fn a_record_all_of_which_counts_in_another_life_leaves_a_mark() {
+fn a_record_all_of_which_counts_in_another_life_is_known_in_a_third() {
     let mut a = World::new();
     let sent = record_of(a.send(1, 1, sales(1, &[sale(1), sale(10)])));
     let mut b = World::new();
     record_of(b.send(1, 2, sales(1, &[sale(1), sale(10)])));
     let record = record_of(b.adopt_without(&sent, &[0, 1]));
-    assert_eq!(record.head.kind, crate::RecordKind::Duplicates);
+    assert_eq!(outcomes(&record), [Outcome::Duplicate, Outcome::Duplicate]);
     assert!(matches!(b.adopt(&sent), Handled::Known { .. }));
+    let record = record_of(b.send(1, 3, sales(1, &[sale(1), sale(10)])));
+    assert_eq!(outcomes(&record), [Outcome::Duplicate, Outcome::Duplicate]);
     assert_eq!(net(&mut b), 11);
     b.check_replay();
 }
