@@ -52,6 +52,7 @@ pub const MISTAKES: &[Mistake] = &[
     mistake("mark-ahead", 64),
     mistake("taken-away-early", 64),
     mistake("adopt-known", 64),
+    mistake("adopt-under-session", 64),
     mistake("adopt-renumbered", 64),
     mistake("forget-what-was-adopted", 2_000),
     mistake("found-uncommitted", 64),
