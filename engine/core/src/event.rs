@@ -177,6 +177,12 @@ impl Record {
         }
     }
 
+    /// Whether events of this batch were taken in from another journal.
+    pub fn is_adopted(&self) -> bool {
+        let adopted = |verdict: &Verdict| verdict.flags & flag::ADOPTED != 0;
+        self.verdicts.iter().any(adopted)
+    }
+
     /// What became of the event with this index in the frame, and its flags. `None` where this record says nothing of it:
     /// it had its verdict in another record.
     ///

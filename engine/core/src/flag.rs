@@ -18,9 +18,11 @@ pub const LATE: u32 = 1 << 5;
 pub const NEGATIVE: u32 = 1 << 6;
 /// The event was rung up in training mode.
 pub const TRAINING: u32 = 1 << 7;
+/// The event was taken in from the journal of another engine, or of an earlier life of this one.
+pub const ADOPTED: u32 = 1 << 8;
 
 /// The event flags that have a name here, with their names.
-pub const NAMES: [(u32, &str); 8] = [
+pub const NAMES: [(u32, &str); 9] = [
     (UNBALANCED, "unbalanced"),
     (UNNAMED_SKU, "unnamed_sku"),
     (CLOCK_SUSPECT, "clock_suspect"),
@@ -29,6 +31,7 @@ pub const NAMES: [(u32, &str); 8] = [
     (LATE, "late"),
     (NEGATIVE, "negative"),
     (TRAINING, "training"),
+    (ADOPTED, "adopted"),
 ];
 
 /// The names of the event flags that are set, in the order of their bits.

@@ -36,7 +36,7 @@ use till_storage::journal::Lsn;
 use crate::placement::{Place, Placement};
 
 pub use backlog::{HandedOver, HandoverError, committed_mark, hand_over};
-pub(crate) use both::BothFacts;
+pub(crate) use both::{BothFacts, is_own_place};
 use clock::Later;
 pub(crate) use commit::Committing;
 pub(crate) use identity::{has_joined, new_life};

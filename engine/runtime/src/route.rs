@@ -203,6 +203,11 @@ impl Slot {
         }
     }
 
+    /// The live session of a terminal.
+    pub(crate) fn session_of(&self, terminal: u64) -> Option<Arc<Session>> {
+        self.sessions.lock().get(&terminal).map(Arc::clone)
+    }
+
     /// The live sessions of some stores.
     pub(crate) fn sessions_of(&self, which: &dyn Fn(StoreId) -> bool) -> Vec<Arc<Session>> {
         let sessions = self.sessions.lock();

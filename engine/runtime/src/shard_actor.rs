@@ -1,6 +1,8 @@
 //! A shard as an actor: gives each message to the core, and what the core says to the journal. There are no rules here.
 
+mod adopt;
 mod defer;
+mod elsewhere;
 mod foresee;
 mod greet;
 mod leave;
@@ -35,7 +37,7 @@ use crate::route::Slot;
 use crate::sketch::Sketch;
 
 pub(crate) use crate::engine::now;
-pub(crate) use foresee::adopt;
+pub(crate) use adopt::adopt;
 pub(crate) use greet::Knock;
 pub(crate) use leave::Which;
 

@@ -77,6 +77,7 @@ situations! {
     ShareAnswerLost = "a change of the shared store was made and its answer lost";
     HandedOver = "records without a commit were handed over";
     TakenIn = "records of another journal were taken in";
+    Renumbered = "an event was known under the number of another life";
     GreetingRefused = "an engine greeted nobody, as it was not sure of its slot";
     Redirected = "a device was sent to another engine";
     MovedAway = "a device was told in mid-session that its store had left";

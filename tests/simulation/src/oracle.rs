@@ -72,6 +72,8 @@ pub(crate) struct Oracle {
     /// The engines and disks in whose journals an event lies.
     journals: HashMap<usize, Vec<(usize, u64)>>,
     pub(crate) error: Option<Violation>,
+    /// Events without an id that were known all the same: under another number.
+    renumbered: u64,
 }
 
 impl Oracle {
@@ -92,6 +94,11 @@ impl Oracle {
         self.settled.push(0);
         self.applied.push(0);
         number
+    }
+
+    /// How many events were known under another number since the last time.
+    pub(crate) const fn take_renumbered(&mut self) -> u64 {
+        std::mem::replace(&mut self.renumbered, 0)
     }
 
     /// A terminal has sent an event under a number.
@@ -196,6 +203,7 @@ impl Oracle {
             return;
         };
         if fate == Fate::Duplicate {
+            self.renumbered += u64::from(self.truths[truth].id.is_none());
             return;
         }
         self.settled[truth] += 1;
@@ -293,9 +301,8 @@ impl Oracle {
     /// A device says of an event that the engine has it, or that it is a dead letter, and forgets it.
     pub(crate) fn done_with(&mut self, truth: usize) {
         self.known[truth].is_acked = true;
-        let is_there = self.settled[truth] > 0
-            || self.known[truth].is_buried
-            || self.journals.contains_key(&truth);
+        // Among several engines: committed. The disk of one may be lost.
+        let is_there = self.settled[truth] > 0 || self.known[truth].is_buried;
         if !is_there && !self.is_excused {
             self.fail(
                 "ACK-1",

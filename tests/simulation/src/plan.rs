@@ -258,12 +258,7 @@ impl Plan {
         disk.short_write /= 3;
         let mut node = dice.node();
         node.orderly *= 2;
-        // An image that is put back, while what its device has sent since waits at an engine that is down, makes events count
-        // twice: nobody who is there knows that they were sent.
-        let till = TillFaults {
-            restore_every: 0,
-            ..dice.till()
-        };
+        let till = dice.till();
         Self {
             net: dice.net(),
             disk,

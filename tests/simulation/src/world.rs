@@ -93,6 +93,8 @@ enum Event {
     /// An image is made of a till, and put back.
     Image(usize),
     Restore(usize),
+    /// The next step of a till that is put back while an engine is down with what it has sent.
+    Rewind(usize, u8),
     /// A till is offline, and online again.
     Offline(usize),
     Online(usize),
@@ -287,6 +289,7 @@ impl World {
             Event::TillStart(till) => self.till_start(till),
             Event::Image(till) => self.image(till),
             Event::Restore(till) => self.restore(till),
+            Event::Rewind(till, step) => self.rewind(till, step),
             Event::Offline(till) => self.offline(till),
             Event::Online(till) => self.online(till),
             Event::Lost(till) => self.lost(till),

@@ -25,18 +25,22 @@ impl Shard {
     /// that is new with this record. The numbers in the answer to a registration say nothing. A retry that finds its event
     /// not in the quarantine, or cannot take it out, changes nothing.
     ///
+    /// Its device may have sent the same events in another life, and may do so later. `elsewhere` has the indices, rising, of
+    /// those that are here from another life already: they are duplicates. The others are remembered by what they say.
+    ///
     /// # Errors
     /// Returns [`RowsError`] when a row or name could not be read, when the record is none that this software could have
     /// written, and when it registers a store otherwise than it is registered. Nothing has changed then.
     pub fn adopt(
         &mut self,
         record: &Record,
+        elsewhere: &[u32],
         rows: &dyn Rows,
         names: &dyn Names,
     ) -> Result<Handled, RowsError> {
         match record.head.kind {
             RecordKind::Batch | RecordKind::Tombstones | RecordKind::Duplicates => {
-                self.adopt_events(record, rows, names)
+                self.adopt_events(record, elsewhere, rows, names)
             }
             RecordKind::StoreRegistered => self.adopt_registration(record, rows),
             RecordKind::Retry => self.adopt_retry(record, rows, names),
@@ -72,9 +76,30 @@ impl Shard {
         Ok(matches!(window, Window::Known | Window::Next { skip: 1.. }))
     }
 
+    /// Whether events of a record may be here from another life of their terminal than the record's.
+    ///
+    /// # Errors
+    /// As [`adopt`](Self::adopt).
+    pub fn may_be_elsewhere(
+        &mut self,
+        record: &Record,
+        rows: &dyn Rows,
+    ) -> Result<bool, RowsError> {
+        if record.head.kind != RecordKind::Batch {
+            return Ok(false);
+        }
+        let (session, _) = sender_of(record)?;
+        if self.actors.store(session.terminal.store(), rows)?.is_none() {
+            return Ok(false);
+        }
+        let actor = self.actors.terminal(session.terminal, rows)?;
+        Ok(actor.row.has_lives_beside(record.head.epoch))
+    }
+
     fn adopt_events(
         &mut self,
         record: &Record,
+        elsewhere: &[u32],
         rows: &dyn Rows,
         names: &dyn Names,
     ) -> Result<Handled, RowsError> {
@@ -114,10 +139,20 @@ impl Shard {
             let verified = read_back(u64::MAX, record)?;
             let view = verified.view();
             let past = Past::of(record);
+            #[cfg(feature = "planted")]
+            let elsewhere = match crate::planted::is("adopt-renumbered") {
+                true => &[],
+                false => elsewhere,
+            };
+            let found = Found {
+                elsewhere,
+                is_adopted: true,
+                ..past.found()
+            };
             let now = Timestamp::from_us(head.received_at_us);
             let decided = self.decide(
                 (now, session),
-                (&view, past.found()),
+                (&view, found),
                 span_of(&head),
                 &scope,
                 names,
@@ -262,6 +297,7 @@ impl Past {
             refusals: &self.refusals,
             masked: &self.masked,
             aside: &self.aside,
+            ..Found::default()
         }
     }
 }

@@ -4,7 +4,7 @@ use std::mem;
 
 use bytes::Bytes;
 use till_protocol::code::Reason;
-use till_protocol::id::{Seq, StoreId, TerminalId};
+use till_protocol::id::{EventId, Seq, StoreId, TerminalId};
 use till_protocol::time::Timestamp;
 use till_protocol::verified::Verified;
 use till_protocol::view::View;
@@ -14,6 +14,7 @@ use super::plan::{Planner, Scope};
 use super::tally::{Tally, compress};
 use super::{Handled, SessionKey, Shard};
 use crate::event::{Event, Sides, for_each};
+use crate::flag;
 use crate::hash::Map;
 use crate::record::{Outcome, Record, RecordHead, RecordKind, Verdict};
 use crate::row::{EventIdRow, Names, QuarantineKey, QuarantineRow, Rows, RowsError};
@@ -38,6 +39,10 @@ pub(super) struct Found<'f> {
     pub(super) masked: &'f [u32],
     /// Events that stay set aside, as they were when they were received.
     pub(super) aside: &'f [(u32, Reason)],
+    /// Events that are here under the number of another life.
+    pub(super) elsewhere: &'f [u32],
+    /// They come from another journal.
+    pub(super) is_adopted: bool,
 }
 
 impl Shard {
@@ -71,7 +76,7 @@ impl Shard {
         let found = Found {
             refusals: batch.refusals(),
             masked: batch.masked(),
-            aside: &[],
+            ..Found::default()
         };
         let decided = self.decide((now, session), (&view, found), span, &scope, names)?;
         let head = head(session, span, now, batch.mark(span.count.saturating_sub(1)));
@@ -208,8 +213,11 @@ impl Shard {
         self.plan.ops.clear();
         let mut collided = mem::take(&mut self.collided);
         collided.clear();
+        let mut by_content = false;
         if let Some(terminal) = self.actors.terminals.get(&scope.terminal) {
             collided.extend_from_slice(&terminal.collided);
+            // Whoever adopts has looked at the facts, which say more.
+            by_content = !found.is_adopted && terminal.row.has_adopted_beside(scope.epoch);
         }
         let is_new = |index| {
             index >= span.skip
@@ -227,6 +235,7 @@ impl Shard {
             found,
             names,
             event_ids: &self.event_ids,
+            by_content,
             named: mem::take(&mut self.plan.named),
             collided,
             in_batch: Map::default(),
@@ -262,7 +271,8 @@ impl Shard {
         result.map(|()| verdicts)
     }
 
-    // Events that are all known by their ids need no payload, unless it brings names.
+    // Events that are all known by their ids need no payload, unless it brings names. Those of another journal keep it: what
+    // they say is what they are remembered by.
     pub(super) fn record_of(
         &self,
         mut head: RecordHead,
@@ -274,7 +284,10 @@ impl Shard {
             .iter()
             .filter(|v| v.outcome == Outcome::Duplicate)
             .count();
-        if u32::try_from(duplicates) == Ok(fresh) && !self.names.has_new {
+        let is_adopted = verdicts
+            .iter()
+            .any(|verdict| verdict.flags & flag::ADOPTED != 0);
+        if u32::try_from(duplicates) == Ok(fresh) && !self.names.has_new && !is_adopted {
             head.kind = RecordKind::Duplicates;
             let all = Verdict {
                 index: Verdict::ALL,
@@ -298,6 +311,7 @@ impl Shard {
     /// Does what a record says: the one fold of live run, recovery and rebuild. The plan holds its changes.
     pub(super) fn settle(&mut self, record: &Record, view: Option<&View<'_>>, scope: &Scope<'_>) {
         let head = &record.head;
+        let is_adopted = head.kind == RecordKind::Batch && record.is_adopted();
         if head.kind == RecordKind::Batch
             && let Some(view) = view
         {
@@ -306,7 +320,7 @@ impl Shard {
             if sides.texts {
                 self.take_names(view, record);
             }
-            if sides.refs {
+            if sides.refs || is_adopted {
                 self.remember_ids(scope.store, view, record);
             }
             self.commit(scope, head.received_at_us);
@@ -323,26 +337,36 @@ impl Shard {
             row.duplicates += tally.duplicate;
             row.refused += tally.refused;
             row.quarantined += tally.quarantined;
+            if is_adopted {
+                row.flags |= flag::ADOPTED;
+            }
         }
         self.touch_terminal(scope.terminal, generation);
         self.touch_store(scope.store.get());
     }
 
+    // Events of another journal are remembered without an id, too, also those that count in another life: their device may
+    // send them in a third one.
     fn remember_ids(&mut self, store: StoreId, view: &View<'_>, record: &Record) {
         let head = record.head;
+        let terminal = TerminalId::from_u64(head.terminal).ok();
         let done: Result<(), std::convert::Infallible> =
             for_each(view, |index, event: Event<'_>| {
-                let Some(id) = event.event_id() else {
+                let content = || event.content();
+                let id = match (event.event_id(), stands_for(record, index)) {
+                    (Some(id), Some(Stands::Id)) => Some(id.in_store(store)),
+                    (Some(id), Some(Stands::IdAndContent)) => {
+                        Some(id.in_store(store).with_content(content()))
+                    }
+                    (Some(_), None) => None,
+                    (None, _) => terminal
+                        .filter(|_| is_adopted(record, index))
+                        .map(|terminal| EventId::of_content(terminal, content())),
+                };
+                let Some(id) = id else {
                     return Ok(());
                 };
-                let Some(stands) = stands_for(record, index) else {
-                    return Ok(());
-                };
-                let content = event.content();
-                let id = match stands {
-                    Stands::Id => id.in_store(store),
-                    Stands::IdAndContent => id.in_store(store).with_content(content),
-                };
+                let content = content();
                 let row = EventIdRow {
                     terminal: head.terminal,
                     epoch: head.epoch,
@@ -443,6 +467,14 @@ enum Stands {
     Id,
     /// Its id and its content: the id is another event's, and with this content it has come before.
     IdAndContent,
+}
+
+// Whether an event came from another journal and was not refused.
+fn is_adopted(record: &Record, index: u32) -> bool {
+    match record.outcome(index) {
+        Some((Outcome::Refused, _)) | None => false,
+        Some((_, flags)) => flags & flag::ADOPTED != 0,
+    }
 }
 
 fn stands_for(record: &Record, index: u32) -> Option<Stands> {

@@ -23,6 +23,8 @@ pub(super) struct Decider<'d> {
     pub(super) found: Found<'d>,
     pub(super) names: &'d dyn Names,
     pub(super) event_ids: &'d EventIds,
+    /// Events without an id may be here under the number of another life, and be known by what they say.
+    pub(super) by_content: bool,
     /// SKUs that the batch names, sorted.
     pub(super) named: Vec<u64>,
     /// Ids whose names collide, sorted.
@@ -84,6 +86,9 @@ impl Decider<'_> {
         if let Some(reason) = reason_of(self.found.refusals, index) {
             return Ok(Some((Outcome::Refused, Some(reason))));
         }
+        if self.found.elsewhere.binary_search(&index).is_ok() {
+            return Ok(Some((Outcome::Duplicate, None)));
+        }
         if let Some(id) = event.event_id().map(|id| id.in_store(scope.store)) {
             let content = event.content();
             let own = EventIdRow {
@@ -101,6 +106,13 @@ impl Decider<'_> {
                 None => {
                     self.in_batch.insert(id.to_bytes(), own);
                 }
+            }
+        } else if self.by_content {
+            let id = EventId::of_content(self.session.terminal, event.content());
+            let known = self.known(&id, scope)?;
+            // Within a life numbers say what is known.
+            if known.is_some_and(|row| row.epoch != scope.epoch) {
+                return Ok(Some((Outcome::Duplicate, None)));
             }
         }
         Ok(reason_of(self.found.aside, index)
@@ -168,6 +180,9 @@ impl Decider<'_> {
         }
         if self.found.masked.contains(&index) {
             flags |= flag::CARD_MASKED;
+        }
+        if self.found.is_adopted {
+            flags |= flag::ADOPTED;
         }
         if event.is_training() {
             flags |= flag::TRAINING;

@@ -5,7 +5,7 @@
 //! less, but for the facts behind a late count.
 
 use till_protocol::family::stock::v1 as stock;
-use till_protocol::id::{SkuId, StoreId, TerminalId};
+use till_protocol::id::{EventId, SkuId, StoreId, TerminalId};
 use till_protocol::verified::Verified;
 use till_protocol::view::{SaleEvent, StockEvent, View};
 
@@ -45,8 +45,7 @@ impl<'a> Sent<'a> {
             count: header.count,
             found: Found {
                 refusals: batch.refusals(),
-                masked: &[],
-                aside: &[],
+                ..Found::default()
             },
             is_record: false,
         }
@@ -256,6 +255,13 @@ impl Shard {
         wants: &mut Wants,
     ) -> Result<bool, RowsError> {
         let Some(id) = event.event_id().map(|id| id.in_store(scope.store)) else {
+            let terminal = self.actors.terminals.get(&scope.terminal);
+            if terminal.is_some_and(|actor| actor.row.has_adopted_beside(scope.epoch)) {
+                let id = EventId::of_content(sent.session.terminal, event.content());
+                wants
+                    .event_ids
+                    .extend(Some(id).filter(|id| !self.event_ids.has(id)));
+            }
             return Ok(true);
         };
         let Some(row) = self.event_ids.find(&id, scope.rows)? else {

@@ -10,5 +10,6 @@ mod memory;
 mod models;
 mod properties;
 mod quarantine;
+mod renumbered;
 mod sequence;
 mod world;

@@ -29,6 +29,11 @@ pub(super) const fn own_place(place: u64) -> u64 {
     (1 << 63) | place
 }
 
+/// Whether a fact lies at such a place: in the journal of this engine, and in no commit.
+pub(crate) const fn is_own_place(place: u64) -> bool {
+    place >> 63 == 1
+}
+
 /// What a record is known by wherever it lies.
 type Name = (u8, u64, u32, u64, u32);
 

@@ -1,5 +1,7 @@
 //! Answers a device that asks which of its events are here.
 
+use std::time::{Duration, Instant};
+
 use till_core::{Outcome, Record, RecordKind, SessionKey};
 use till_protocol::code::Reason;
 use till_protocol::codec::Frame;
@@ -11,6 +13,13 @@ use till_storage::journal::Lsn;
 use till_storage::query::FactReader;
 use till_storage::views::StoreError;
 
+use crate::cluster::is_own_place;
+
+/// Time that a commit gets before a device is sent away, to ask again.
+const COMMITTED_WITHIN: Duration = Duration::from_secs(10);
+/// Pause between two looks.
+const PAUSE: Duration = Duration::from_millis(20);
+
 /// Events of a terminal that were refused, and why.
 pub(crate) type Refusals = Vec<(Seq, Reason)>;
 
@@ -19,18 +28,30 @@ pub(crate) type Refusals = Vec<(Seq, Reason)>;
 ///
 /// The events of a frame that could not be read have the mark 0, here as on the device. An event whose bytes were never
 /// journalled (it came under another sequence number before) cannot be compared.
+///
+/// What is found here a device forgets. Where several engines share a store, an event that only the disk of this one holds
+/// is not found before it is committed, and neither is it unknown. `None`: there is no answer yet.
 pub(crate) fn answer(
     facts: &dyn FactReader,
     terminal: TerminalId,
     check: &Check,
-) -> Result<(Checked, Refusals), StoreError> {
+) -> Result<Option<(Checked, Refusals)>, StoreError> {
     let first = check.first_seq.get();
     let count = u64::try_from(check.marks.len()).unwrap_or(0);
     let last = first.saturating_add(count.saturating_sub(1));
     let mut known: Vec<Option<u64>> = vec![None; check.marks.len()];
     let mut refused = Refusals::new();
+    // The first event that is in no commit.
+    let mut loose = u64::MAX;
     facts.of_run(terminal, check.epoch.get(), (first, last), &mut |fact| {
+        // A reader gives records besides.
+        if !is_of(fact, terminal, check.epoch.get()) {
+            return Ok(());
+        }
         note_marks(fact, first, &mut known);
+        if is_own_place(fact.lsn.get()) {
+            loose = loose.min(fact.seq(fact.record.head.skip));
+        }
         note_refusals(fact, first, last, &mut refused);
         Ok(())
     })?;
@@ -40,6 +61,14 @@ pub(crate) fn answer(
         .take_while(|(known, stated)| **known == Some(**stated))
         .count();
     let end = first.saturating_add(u64::try_from(matched).unwrap_or(0));
+    #[cfg(feature = "planted")]
+    let loose = match till_core::planted::is("found-uncommitted") {
+        true => u64::MAX,
+        false => loose,
+    };
+    if loose < end {
+        return Ok(None);
+    }
     refused.retain(|(seq, _)| seq.get() < end);
     let checked = Checked {
         epoch: check.epoch,
@@ -47,7 +76,28 @@ pub(crate) fn answer(
         matched: u16::try_from(matched).unwrap_or(u16::MAX),
         known: u16::try_from(comparable).unwrap_or(u16::MAX),
     };
-    Ok((checked, refused))
+    Ok(Some((checked, refused)))
+}
+
+/// As [`answer`]; waits for a commit that is due. For threads that may stand still.
+pub(crate) fn answer_once_committed(
+    facts: &dyn FactReader,
+    terminal: TerminalId,
+    check: &Check,
+) -> Result<(Checked, Refusals), StoreError> {
+    let began = Instant::now();
+    loop {
+        if let Some(answer) = answer(facts, terminal, check)? {
+            return Ok(answer);
+        }
+        if began.elapsed() > COMMITTED_WITHIN {
+            return Err(StoreError::Failed {
+                table: "facts",
+                cause: "events that a device asks for are in no commit yet".to_owned(),
+            });
+        }
+        std::thread::sleep(PAUSE);
+    }
 }
 
 /// The first event of a record that stands otherwise among the facts; `None` where all that can be compared are the same.
@@ -64,7 +114,9 @@ pub(crate) fn differs(facts: &dyn FactReader, record: &Record) -> Result<Option<
     note_marks(&Fact::new(Lsn::ZERO, record.clone()), first, &mut own);
     let run = (first, first.saturating_add(fresh.saturating_sub(1)));
     facts.of_run(terminal, head.epoch, run, &mut |fact| {
-        note_marks(fact, first, &mut known);
+        if is_of(fact, terminal, head.epoch) {
+            note_marks(fact, first, &mut known);
+        }
         Ok(())
     })?;
     let mut events = (first..).zip(own.iter().zip(&known));
@@ -81,10 +133,17 @@ pub(crate) fn refusals(
 ) -> Result<Refusals, StoreError> {
     let mut refused = Refusals::new();
     facts.of_run(key.terminal, key.epoch.get(), (first, last), &mut |fact| {
-        note_refusals(fact, first, last, &mut refused);
+        if is_of(fact, key.terminal, key.epoch.get()) {
+            note_refusals(fact, first, last, &mut refused);
+        }
         Ok(())
     })?;
     Ok(refused)
+}
+
+fn is_of(fact: &Fact, terminal: TerminalId, epoch: u32) -> bool {
+    let head = &fact.record.head;
+    (head.terminal, head.epoch) == (terminal.to_u64(), epoch)
 }
 
 fn note_refusals(fact: &Fact, first: u64, last: u64, refused: &mut Refusals) {
@@ -105,6 +164,9 @@ fn note_refusals(fact: &Fact, first: u64, last: u64, refused: &mut Refusals) {
 
 fn note_marks(fact: &Fact, first: u64, known: &mut [Option<u64>]) {
     let head = &fact.record.head;
+    if head.kind == RecordKind::Retry {
+        return;
+    }
     let batch = batch(fact);
     for index in head.skip..head.count {
         let at = fact.seq(index).checked_sub(first);
@@ -136,3 +198,6 @@ fn batch(fact: &Fact) -> Option<Verified> {
     );
     Verified::from_journal(frame.ok()?).ok()
 }
+
+#[cfg(test)]
+mod tests;

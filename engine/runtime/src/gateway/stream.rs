@@ -483,7 +483,8 @@ async fn message(line: Line<'_>, frame: &Frame) -> Result<(), End> {
             // What the greeting speaks of is durable, and found.
             session.welcomed().await.ok_or(End::Over)?;
             let terminal = session.terminal();
-            let look_up = move |facts: &dyn FactReader| check::answer(facts, terminal, &check);
+            let look_up =
+                move |facts: &dyn FactReader| check::answer_once_committed(facts, terminal, &check);
             let (checked, refusals) = look_into(line, look_up).await?;
             match session.checked(checked, refusals) {
                 true => Ok(()),

@@ -8,24 +8,17 @@ use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use till_core::{Handled, Record, RowsError, SessionKey, Wants};
+use till_core::{Record, RowsError, SessionKey, Wants};
 use till_protocol::id::TerminalId;
 use till_storage::cluster::Found;
-use till_storage::rebuild::store_of;
 use till_storage::views::StoreError;
-use tokio::sync::oneshot;
 
-use super::{Content, Done, Inbound, ShardMessage, ShardState, Stop, live};
+use super::{Content, Done, Inbound, ShardState, live};
 use crate::cluster::Undecided;
-use crate::commit::Companion;
 use crate::engine::Engine;
 use crate::fall::Suspect;
-use crate::gateway::check;
 use crate::gateway::session::Session;
-use crate::route::shard_of;
 
-/// Records that are adopted with what was fetched for them together.
-const RECORDS_AT_ONCE: usize = 16;
 /// Longest time that a store that hears this node is asked what a frame needs to know: some timeouts of its driver.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Pause between two times.
@@ -176,7 +169,8 @@ impl ShardState {
         Ok(found)
     }
 
-    fn foresee_records(&mut self, records: &[Record]) -> Result<Found, Unknown> {
+    /// What records that are to be adopted ask for.
+    pub(super) fn foresee_records(&mut self, records: &[Record]) -> Result<Found, RowsError> {
         let mut wants = Wants::default();
         for record in records {
             self.shard.want_standing_of_record(record, &mut wants);
@@ -190,113 +184,4 @@ impl ShardState {
         found.extend(self.engine.fetch(&mut wants)?);
         Ok(found)
     }
-
-    /// Takes in records of another journal, of stores that are served here, one after another up to one that cannot be.
-    pub(super) fn adopt(
-        &mut self,
-        records: &[Record],
-        reply: oneshot::Sender<Result<(), String>>,
-    ) -> Done {
-        let mut adopted = Ok(());
-        for some in records.chunks(RECORDS_AT_ONCE) {
-            adopted = self.adopt_some(some)?;
-            if adopted.is_err() {
-                break;
-            }
-        }
-        // Whoever asked may have gone.
-        let _gone = reply.send(adopted);
-        Ok(())
-    }
-
-    fn adopt_some(&mut self, records: &[Record]) -> Result<Result<(), String>, Stop> {
-        let engine = Arc::clone(&self.engine);
-        let is_here = |record: &Record| {
-            store_of(&record.head).is_some_and(|store| engine.placement.is_here(store))
-        };
-        if !records.iter().all(is_here) {
-            return Ok(Err("its store is served elsewhere".to_owned()));
-        }
-        let known = match self.foresee_records(records) {
-            Ok(known) => known,
-            Err(error) => return Ok(Err(RowsError::from(error).to_string())),
-        };
-        for record in records {
-            let knows = self.with_known(&known, |shard, rows| shard.knows_some(record, rows));
-            let same = match knows {
-                Ok(true) => same_events(&engine, record),
-                Ok(false) => Ok(()),
-                Err(error) => Err(error.to_string()),
-            };
-            if same.is_err() {
-                return Ok(same);
-            }
-            let handled = self.with_known(&known, |shard, rows| {
-                shard.adopt(record, rows, &engine.names)
-            });
-            match handled {
-                Ok(Handled::Journal { record, .. }) => {
-                    self.append(&record, |shard| Companion::Registered { shard })?;
-                }
-                Ok(Handled::Known { .. }) => {}
-                Ok(other) => return Ok(Err(why_not(record, &other))),
-                Err(error) => return Ok(Err(error.to_string())),
-            }
-        }
-        Ok(Ok(()))
-    }
-}
-
-// Numbers that are known stand for the same events, but where two engines granted the same life, each to a device of its
-// own: one whose engine died before anything of it was committed, and one that had lost its storage. The events of the
-// first are not left out for those of the second.
-fn same_events(engine: &Engine, record: &Record) -> Result<(), String> {
-    match check::differs(engine.reader.as_ref(), record) {
-        Ok(None) => Ok(()),
-        Ok(Some(seq)) => Err(format!(
-            "event {seq} of life {} of its terminal is another one here",
-            record.head.epoch
-        )),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
-// Why a record was not taken in.
-fn why_not(record: &Record, handled: &Handled) -> String {
-    match handled {
-        Handled::Gap { expected } => format!("events from {expected} on are missing before them"),
-        Handled::Unregistered => {
-            let store = store_of(&record.head).map_or(0, till_protocol::id::StoreId::get);
-            format!("store {store} is not registered")
-        }
-        Handled::Closed => "nobody knows any more how far that life had come".to_owned(),
-        Handled::Journal { .. } | Handled::Known { .. } => String::new(),
-    }
-}
-
-/// Gives records of another journal to the shards of their stores, in their order. For threads that may block.
-///
-/// # Errors
-/// Says why one of them was not taken in; those before it were, and may be given again.
-pub(crate) fn adopt(engine: &Engine, records: Vec<Record>) -> Result<(), String> {
-    let mut by_shard: Vec<Vec<Record>> = Vec::new();
-    by_shard.resize_with(engine.slots.len(), Vec::new);
-    for record in records {
-        let shard = store_of(&record.head).map(|store| shard_of(store, engine.slots.len()));
-        if let Some(some) = shard.and_then(|shard| by_shard.get_mut(shard)) {
-            some.push(record);
-        }
-    }
-    for (slot, records) in engine.slots.iter().zip(by_shard) {
-        if records.is_empty() {
-            continue;
-        }
-        let (reply, answer) = oneshot::channel();
-        let sent = slot.send(ShardMessage::Adopt { records, reply });
-        sent.map_err(|_| "its shard does not run")?;
-        answer
-            .blocking_recv()
-            .map_err(|_| "its shard failed".to_owned())??;
-    }
-    Ok(())
 }

@@ -1,6 +1,7 @@
 //! Several engines on one store that they share.
 
 mod deferred;
+mod renumbered;
 mod trouble;
 
 use std::sync::Arc;

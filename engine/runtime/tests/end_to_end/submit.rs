@@ -10,8 +10,8 @@ use super::cluster::{LEASE, SLOTS, at_home, node, send, share, started};
 use super::*;
 use crate::device::frame;
 
-// An engine that has taken events in which the store never heard of, killed; what it had committed before is there.
-async fn dead(dir: &Path, store: &Arc<MemoryCluster>) {
+/// An engine that has taken events in which the store never heard of, killed; what it had committed before is there.
+pub(crate) async fn dead(dir: &Path, store: &Arc<MemoryCluster>) {
     let engine = node(dir, store).await;
     share(std::slice::from_ref(&engine)).await;
     send(std::slice::from_ref(&engine), 3, 0, 10).await;
@@ -32,7 +32,7 @@ async fn dead(dir: &Path, store: &Arc<MemoryCluster>) {
     store.set_away(false);
 }
 
-fn submitted(store: &Arc<MemoryCluster>, dir: &Path) -> u64 {
+pub(crate) fn submitted(store: &Arc<MemoryCluster>, dir: &Path) -> u64 {
     submit(store.as_ref(), dir).unwrap().records
 }
 

@@ -131,6 +131,10 @@ impl World {
             if self.rng.one_in(2) {
                 self.at(again, Event::Restore(till));
             }
+            if self.plan.cluster.is_some() {
+                let then = self.rng.within(made, end * 2 / 3);
+                self.at(then, Event::Rewind(till, 0));
+            }
         }
         if self.rng.chance(faults.offline) {
             let from = self.rng.within(0, end / 3);

@@ -37,6 +37,8 @@ pub(super) struct Node {
     pub(super) member: Option<Member>,
     /// Its process stands still until then.
     pub(super) frozen_until: u64,
+    /// It does not start before.
+    pub(super) down_until: u64,
     pub(super) disk: WorldDisk,
     pub(super) rows: Arc<WorldRows>,
     config: Config,
@@ -84,6 +86,7 @@ impl Node {
             engine: None,
             member: None,
             frozen_until: 0,
+            down_until: 0,
             disk: WorldDisk::new(rng.fork(), plan.disk),
             rows: WorldRows::new(rng.fork(), plan.rows),
             config,
@@ -176,6 +179,10 @@ impl World {
     pub(super) fn start(&mut self, n: usize) {
         if self.nodes[n].engine.is_some() {
             return;
+        }
+        let down_until = self.nodes[n].down_until;
+        if self.now < down_until && !self.is_calm {
+            return self.at(down_until, Event::Start(n));
         }
         self.tell_time(n);
         self.fit_rows(n);

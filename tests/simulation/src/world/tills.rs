@@ -68,6 +68,8 @@ pub(super) struct Till {
     with_ids: Vec<usize>,
     is_connecting: bool,
     tick: Option<u64>,
+    /// The next word of a new life does not reach it.
+    loses_grant: bool,
 }
 
 impl Till {
@@ -96,6 +98,7 @@ impl Till {
             with_ids: Vec::new(),
             is_connecting: false,
             tick: None,
+            loses_grant: false,
             flash,
         };
         till.switch_on();
@@ -352,6 +355,9 @@ impl World {
         let now = self.instant();
         if let Message::Nack(_) = message {
             self.saw(Sight::Gap);
+        }
+        if self.is_grant_lost(number, message) {
+            return self.drop_conn_for_now(number);
         }
         let Some(session) = &mut self.tills[number].session else {
             return;

@@ -180,7 +180,7 @@ fn adopt(world: &mut World, records: &[Record]) -> Vec<String> {
     }
     told.add(&mut wants);
     for record in records {
-        let handled = world.shard.adopt(record, &told, &told).unwrap();
+        let handled = world.shard.adopt(record, &[], &told, &told).unwrap();
         told.keep(world, &handled);
     }
     told.end(world)

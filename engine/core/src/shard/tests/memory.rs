@@ -10,7 +10,7 @@ use crate::event::{Event, for_each};
 use crate::shard::recover::read_back;
 use crate::{
     Claim, Dirty, EventIdRow, MoveKey, Names, Outcome, QuarantineKey, QuarantineRow, Record,
-    RecordKind, RollupKey, RollupRow, Rows, RowsError, SkuRow, Space, StoreRow, TerminalRow,
+    RecordKind, RollupKey, RollupRow, Rows, RowsError, SkuRow, Space, StoreRow, TerminalRow, flag,
 };
 
 /// Rows as a flush leaves them, and the movements of the journal.
@@ -27,6 +27,18 @@ pub(super) struct Memory {
 }
 
 impl Memory {
+    /// Without what says of events that they came from another journal.
+    pub(super) fn as_if_sent(mut self) -> Self {
+        for row in self.terminals.values_mut() {
+            row.flags &= !flag::ADOPTED;
+        }
+        self.event_ids.retain(|id, row| {
+            let terminal = TerminalId::from_u64(row.terminal).unwrap();
+            EventId::of_content(terminal, row.content).to_bytes() != *id
+        });
+        self
+    }
+
     pub(super) fn write(&mut self, dirty: Dirty) {
         self.stores
             .extend(dirty.stores.into_iter().map(|(k, v)| (k.get(), v)));

@@ -11,7 +11,7 @@ use till_protocol::time::Timestamp;
 use till_protocol::verified::Verified;
 
 use super::memory::{Memory, MemoryNames};
-use crate::{Dirty, Handled, Record, SessionKey, Shard, ShardConfig};
+use crate::{Dirty, Handled, Outcome, Record, SessionKey, Shard, ShardConfig, flag};
 
 /// 2026-03-02 10:00 UTC, a Monday.
 pub(super) const NOW: i64 = 1_772_445_600_000_000;
@@ -113,7 +113,15 @@ impl World {
 
     /// Takes a record of another journal in.
     pub(super) fn adopt(&mut self, record: &Record) -> Handled {
-        let handled = self.shard.adopt(record, &self.rows, &self.names).unwrap();
+        self.adopt_without(record, &[])
+    }
+
+    /// Takes a record of another journal in, some events of which are here from another life.
+    pub(super) fn adopt_without(&mut self, record: &Record, elsewhere: &[u32]) -> Handled {
+        let handled = self
+            .shard
+            .adopt(record, elsewhere, &self.rows, &self.names)
+            .unwrap();
         self.keep(&handled);
         handled
     }
@@ -298,4 +306,16 @@ pub(super) fn record_of(handled: Handled) -> Record {
         Handled::Journal { record, .. } => record,
         other => panic!("nothing journalled: {other:?}"),
     }
+}
+
+/// A record without what says that its events came from another journal.
+pub(super) fn as_if_sent(record: &Record) -> Record {
+    let mut record = record.clone();
+    for verdict in &mut record.verdicts {
+        verdict.flags &= !flag::ADOPTED;
+    }
+    record
+        .verdicts
+        .retain(|verdict| verdict.outcome != Outcome::Applied || verdict.flags != 0);
+    record
 }

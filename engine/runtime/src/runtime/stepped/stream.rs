@@ -128,7 +128,8 @@ impl Stepped {
         Ok(Taken::Yes)
     }
 
-    /// A device asks which of its events are here. `false`: the greeting is not out, ask again.
+    /// A device asks which of its events are here. `false`: the greeting is not out, or what is asked for is in no
+    /// commit; ask again.
     pub fn check(&self, stream: &Stream, check: &Check) -> bool {
         let session = &stream.session;
         if session.is_over() {
@@ -138,7 +139,8 @@ impl Stepped {
             return false;
         }
         match check::answer(self.engine.reader.as_ref(), session.terminal(), check) {
-            Ok((checked, refusals)) => {
+            Ok(None) => return false,
+            Ok(Some((checked, refusals))) => {
                 if !session.checked(checked, refusals) {
                     session.bye(Reason::Busy, None);
                 }

@@ -48,6 +48,8 @@ impl World {
                     for record in &commit.records {
                         self.oracle.durable(0, record);
                     }
+                    let renumbered = self.oracle.take_renumbered();
+                    self.coverage.saw_times(Sight::Renumbered, renumbered);
                 }
                 News::TakenAway(piece) => {
                     self.saw(Sight::TakenIn);

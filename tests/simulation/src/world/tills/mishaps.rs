@@ -1,5 +1,7 @@
 //! What happens to tills: lost connections, crashes, images that are put back, days offline.
 
+use till_protocol::reply::Message;
+
 use crate::coverage::Sight;
 use crate::plan::{MS, SECOND};
 use crate::world::{Event, World};
@@ -100,6 +102,53 @@ impl World {
         self.dropped(number, &before);
         let pause = self.rng.within(MS, 10 * SECOND);
         self.after(pause, Event::TillStart(number));
+    }
+
+    /// A till is put back, goes on without a network, and is copied again. What it then sends in a new life reaches an engine
+    /// that ends with it; the copy is put back, and its events get numbers at another engine.
+    pub(in crate::world) fn rewind(&mut self, number: usize, step: u8) {
+        if self.is_calm || self.tills[number].is_lost || self.tills[number].image.is_none() {
+            return;
+        }
+        let pause = match step {
+            0 => {
+                self.restore(number);
+                self.tills[number].is_online = false;
+                self.rng.within(8 * SECOND, 14 * SECOND)
+            }
+            1 => {
+                self.image(number);
+                self.online(number);
+                self.rng.within(SECOND, 4 * SECOND)
+            }
+            _ => {
+                let n = self.tills[number].engine;
+                if self.nodes[n].engine.is_some() {
+                    self.end_process(n);
+                }
+                self.nodes[n].down_until = self.now + self.rng.within(5 * SECOND, 25 * SECOND);
+                self.restore(number);
+                self.tills[number].loses_grant = self.rng.one_in(2);
+                return;
+            }
+        };
+        self.after(pause, Event::Rewind(number, step + 1));
+    }
+
+    /// Whether a till does not hear that it has a new life. The engine has granted it.
+    pub(in crate::world) fn is_grant_lost(&mut self, number: usize, message: &Message) -> bool {
+        let till = &mut self.tills[number];
+        let Message::Welcome(welcome) = message else {
+            return false;
+        };
+        till.loses_grant
+            && welcome.epoch > welcome.latest_epoch
+            && std::mem::take(&mut till.loses_grant)
+    }
+
+    pub(in crate::world) fn drop_conn_for_now(&mut self, number: usize) {
+        self.drop_conn(number);
+        self.connect_later(number);
     }
 
     pub(in crate::world) fn offline(&mut self, number: usize) {

@@ -1,0 +1,243 @@
+//! Records of other journals that are in no commit: a shard takes them in.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use till_core::{Handled, Record, RecordKind};
+use till_storage::cluster::Found;
+use till_storage::rebuild::store_of;
+use tokio::sync::oneshot;
+
+use super::elsewhere::Elsewhere;
+use super::{Done, ShardMessage, ShardState, Stop};
+use crate::commit::Companion;
+use crate::engine::Engine;
+use crate::gateway::check;
+use crate::route::shard_of;
+
+/// Records that are adopted with what was fetched for them together.
+const RECORDS_AT_ONCE: usize = 16;
+
+/// How far records that came together are.
+#[derive(Debug)]
+struct Taking {
+    elsewhere: Elsewhere,
+    /// What was decided before is durable, and found among the facts.
+    is_settled: bool,
+    /// Terminals of which a record was not taken in: what follows it has to wait as well.
+    waiting: HashSet<u64>,
+    /// Why the first of them was not.
+    cause: Option<String>,
+}
+
+/// Why a record is not taken in.
+enum Trouble {
+    /// It does not fit what is here; those of other terminals may.
+    Record(String),
+    /// Nothing can be taken in for now.
+    All(String),
+}
+
+impl Trouble {
+    fn all(error: &impl ToString) -> Self {
+        Self::All(error.to_string())
+    }
+}
+
+impl ShardState {
+    /// Takes in records of another journal, of stores that are served here, in their order. One that cannot be keeps those of
+    /// other terminals from nothing.
+    pub(super) fn adopt(
+        &mut self,
+        records: &[Record],
+        reply: oneshot::Sender<Result<(), String>>,
+    ) -> Done {
+        let mut taking = Taking {
+            elsewhere: Elsewhere::of(records),
+            is_settled: false,
+            waiting: HashSet::new(),
+            cause: None,
+        };
+        let mut adopted = Ok(());
+        for some in records.chunks(RECORDS_AT_ONCE) {
+            adopted = self.adopt_some(some, &mut taking)?;
+            if adopted.is_err() {
+                break;
+            }
+        }
+        let adopted = adopted.and_then(|()| taking.cause.map_or(Ok(()), Err));
+        // Whoever asked may have gone.
+        let _gone = reply.send(adopted);
+        Ok(())
+    }
+
+    fn adopt_some(
+        &mut self,
+        records: &[Record],
+        taking: &mut Taking,
+    ) -> Result<Result<(), String>, Stop> {
+        let engine = Arc::clone(&self.engine);
+        let is_here = |record: &Record| {
+            store_of(&record.head).is_some_and(|store| engine.placement.is_here(store))
+        };
+        if !records.iter().all(is_here) {
+            return Ok(Err("its store is served elsewhere".to_owned()));
+        }
+        let known = match self.foresee_records(records) {
+            Ok(known) => known,
+            Err(error) => return Ok(Err(error.to_string())),
+        };
+        for record in records {
+            if taking.waiting.contains(&record.head.terminal) {
+                continue;
+            }
+            match self.adopt_one(record, &known, taking)? {
+                Ok(()) => {}
+                Err(Trouble::All(cause)) => return Ok(Err(cause)),
+                Err(Trouble::Record(cause)) => {
+                    taking.waiting.insert(record.head.terminal);
+                    taking.cause.get_or_insert(cause);
+                }
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    fn adopt_one(
+        &mut self,
+        record: &Record,
+        known: &Found,
+        taking: &mut Taking,
+    ) -> Result<Result<(), Trouble>, Stop> {
+        let elsewhere = match self.look_up(record, known, taking) {
+            Ok(elsewhere) => elsewhere,
+            Err(trouble) => return Ok(Err(trouble)),
+        };
+        let engine = Arc::clone(&self.engine);
+        let handled = self.with_known(known, |shard, rows| {
+            shard.adopt(record, &elsewhere, rows, &engine.names)
+        });
+        match handled {
+            Ok(Handled::Journal { record, .. }) => {
+                self.append(&record, |shard| Companion::Registered { shard })?;
+                self.part_from(&record);
+                let added = taking.elsewhere.add(&record);
+                return Ok(added.map_err(|error| Trouble::all(&error)));
+            }
+            Ok(Handled::Known { .. }) => {}
+            Ok(other) => return Ok(Err(Trouble::Record(why_not(record, &other)))),
+            Err(error) => return Ok(Err(Trouble::all(&error))),
+        }
+        Ok(Ok(()))
+    }
+
+    // Makes sure that what is known by number are the same events, and gives those that are known by another number.
+    fn look_up(
+        &mut self,
+        record: &Record,
+        known: &Found,
+        taking: &mut Taking,
+    ) -> Result<Vec<u32>, Trouble> {
+        let engine = Arc::clone(&self.engine);
+        let standing = self.with_known(known, |shard, rows| {
+            let knows = shard.knows_some(record, rows)?;
+            Ok::<_, till_core::RowsError>((knows, shard.may_be_elsewhere(record, rows)?))
+        });
+        let (knows, may_be_elsewhere) = standing.map_err(|error| Trouble::all(&error))?;
+        if knows {
+            if !std::mem::replace(&mut taking.is_settled, true) {
+                engine.settle();
+            }
+            same_events(&engine, record)?;
+        }
+        if !may_be_elsewhere {
+            return Ok(Vec::new());
+        }
+        let settle = || engine.settle();
+        let found = taking
+            .elsewhere
+            .events(record, engine.reader.as_ref(), &settle);
+        found.map_err(|error| Trouble::all(&error))
+    }
+
+    // A device that has not sent these events in its session may have others under their numbers, which would be taken for
+    // known. It comes again, and compares.
+    fn part_from(&self, record: &Record) {
+        let head = &record.head;
+        if !matches!(
+            head.kind,
+            RecordKind::Batch | RecordKind::Tombstones | RecordKind::Duplicates
+        ) {
+            return;
+        }
+        let end = head.first_seq.saturating_add(u64::from(head.count));
+        let Some(session) = self.slot.session_of(head.terminal) else {
+            return;
+        };
+        #[cfg(feature = "planted")]
+        if till_core::planted::is("adopt-under-session") {
+            return;
+        }
+        let is_same_life = session
+            .key()
+            .is_some_and(|key| key.epoch.get() == head.epoch);
+        if is_same_life && session.expected() < end {
+            self.slot.leave(&session);
+            session.bye(till_protocol::code::Reason::Moved, None);
+        }
+    }
+}
+
+// Numbers that are known stand for the same events, but where two engines granted the same life, each to a device of its
+// own: one whose engine died before anything of it was committed, and one that had lost its storage. The events of the
+// first are not left out for those of the second.
+fn same_events(engine: &Engine, record: &Record) -> Result<(), Trouble> {
+    match check::differs(engine.reader.as_ref(), record) {
+        Ok(None) => Ok(()),
+        Ok(Some(seq)) => Err(Trouble::Record(format!(
+            "event {seq} of life {} of its terminal is another one here",
+            record.head.epoch
+        ))),
+        Err(error) => Err(Trouble::all(&error)),
+    }
+}
+
+// Why a record was not taken in.
+fn why_not(record: &Record, handled: &Handled) -> String {
+    match handled {
+        Handled::Gap { expected } => format!("events from {expected} on are missing before them"),
+        Handled::Unregistered => {
+            let store = store_of(&record.head).map_or(0, till_protocol::id::StoreId::get);
+            format!("store {store} is not registered")
+        }
+        Handled::Closed => "nobody knows any more how far that life had come".to_owned(),
+        Handled::Journal { .. } | Handled::Known { .. } => String::new(),
+    }
+}
+
+/// Gives records of another journal to the shards of their stores, in their order. For threads that may block.
+///
+/// # Errors
+/// Says why one of them was not taken in; those before it were, and may be given again.
+pub(crate) fn adopt(engine: &Engine, records: Vec<Record>) -> Result<(), String> {
+    let mut by_shard: Vec<Vec<Record>> = Vec::new();
+    by_shard.resize_with(engine.slots.len(), Vec::new);
+    for record in records {
+        let shard = store_of(&record.head).map(|store| shard_of(store, engine.slots.len()));
+        if let Some(some) = shard.and_then(|shard| by_shard.get_mut(shard)) {
+            some.push(record);
+        }
+    }
+    for (slot, records) in engine.slots.iter().zip(by_shard) {
+        if records.is_empty() {
+            continue;
+        }
+        let (reply, answer) = oneshot::channel();
+        let sent = slot.send(ShardMessage::Adopt { records, reply });
+        sent.map_err(|_| "its shard does not run")?;
+        answer
+            .blocking_recv()
+            .map_err(|_| "its shard failed".to_owned())??;
+    }
+    Ok(())
+}

@@ -1,0 +1,76 @@
+//! A device that was put back from an image sends events under new numbers, while their first ones lie at an engine that is
+//! down.
+
+use bytes::Bytes;
+use till_protocol::builder::{StockBuilder, TextView};
+use till_storage::cluster::SharedStore as _;
+
+use super::*;
+use crate::submit::{dead, submitted};
+
+/// What was event `from` and those behind it, under numbers from 1 on.
+fn renumbered(from: u64, count: u64) -> Bytes {
+    let mut builder = StockBuilder::new();
+    for number in from..from + count {
+        let named = TextView {
+            item: till_protocol::family::WHOLE_EVENT,
+            kind: till_protocol::family::text::SKU_CODE,
+            text: "tea",
+        };
+        builder.push(&tea(number, 1), &[], &[named]).unwrap();
+    }
+    builder.finish(seq(1)).unwrap()
+}
+
+/// The device as it was before event 16 left its outbox; since then it has made five more.
+async fn restored(engines: &[Arc<Handle>]) {
+    let (mut device, next, _connection) = at_home(engines, 3, 0).await;
+    assert_eq!(next, 1);
+    device.send(renumbered(16, 25)).await;
+    assert!(device.acked(25).await.is_empty());
+}
+
+async fn all_taken_in(store: &Arc<MemoryCluster>) {
+    let waiting = Arc::clone(store);
+    until("everything is taken in", || {
+        waiting.waiting().unwrap().is_empty()
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_that_have_new_numbers_by_then_count_once_when_the_engine_of_the_old_ones_is_back() {
+    let dirs = [folder(), folder()];
+    let store = Arc::new(MemoryCluster::new(SLOTS));
+    dead(dirs[0].path(), &store).await;
+    let other = node(dirs[1].path(), &store).await;
+    share(std::slice::from_ref(&other)).await;
+    restored(std::slice::from_ref(&other)).await;
+    assert_eq!(level(&other, 3).await, "35");
+    assert!(submitted(&store, dirs[0].path()) > 0);
+    all_taken_in(&store).await;
+    assert_eq!(level(&other, 3).await, "40");
+    assert!(submitted(&store, dirs[0].path()) > 0);
+    all_taken_in(&store).await;
+    assert_eq!(level(&other, 3).await, "40");
+    other.drain().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_that_were_taken_in_count_once_when_their_device_sends_them_under_new_numbers() {
+    let dirs = [folder(), folder(), folder()];
+    let store = Arc::new(MemoryCluster::new(SLOTS));
+    dead(dirs[0].path(), &store).await;
+    let other = node(dirs[1].path(), &store).await;
+    share(std::slice::from_ref(&other)).await;
+    assert!(submitted(&store, dirs[0].path()) > 0);
+    all_taken_in(&store).await;
+    assert_eq!(level(&other, 3).await, "35");
+    // Whoever serves the store next has rows alone.
+    other.drain().await.unwrap();
+    let last = node(dirs[2].path(), &store).await;
+    share(std::slice::from_ref(&last)).await;
+    restored(std::slice::from_ref(&last)).await;
+    assert_eq!(level(&last, 3).await, "40");
+    last.drain().await.unwrap();
+}
