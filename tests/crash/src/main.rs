@@ -110,7 +110,7 @@ fn build() -> Result<()> {
         return Ok(());
     };
     let mut command = Command::new(cargo);
-    command.args(["build", "--quiet", "--bins"]);
+    command.args(["build", "--quiet", "--workspace", "--bin", "tillstream"]);
     if !cfg!(debug_assertions) {
         command.arg("--release");
     }
