@@ -59,7 +59,7 @@ fn stat(process: u32) -> Option<(String, u32)> {
 }
 
 fn children(parent: u32) -> Vec<u32> {
-    let processes = fs::read_dir("/proc").unwrap();
+    let processes = fs::read_dir("/proc").into_iter().flatten();
     let numbers =
         processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
     numbers
