@@ -84,10 +84,6 @@ impl TerminalRow {
     /// Whether events came from another journal, maybe into other lives than this one: its device may not have heard that
     /// they are here.
     pub fn has_adopted_beside(&self, epoch: u32) -> bool {
-        #[cfg(feature = "planted")]
-        if crate::planted::is("forget-what-was-adopted") {
-            return false;
-        }
         self.flags & flag::ADOPTED != 0 && self.has_lives_beside(epoch)
     }
 

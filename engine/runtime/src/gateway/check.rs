@@ -61,11 +61,6 @@ pub(crate) fn answer(
         .take_while(|(known, stated)| **known == Some(**stated))
         .count();
     let end = first.saturating_add(u64::try_from(matched).unwrap_or(0));
-    #[cfg(feature = "planted")]
-    let loose = match till_core::planted::is("found-uncommitted") {
-        true => u64::MAX,
-        false => loose,
-    };
     if loose < end {
         return Ok(None);
     }

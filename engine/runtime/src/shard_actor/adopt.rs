@@ -174,10 +174,6 @@ impl ShardState {
         let Some(session) = self.slot.session_of(head.terminal) else {
             return;
         };
-        #[cfg(feature = "planted")]
-        if till_core::planted::is("adopt-under-session") {
-            return;
-        }
         let is_same_life = session
             .key()
             .is_some_and(|key| key.epoch.get() == head.epoch);

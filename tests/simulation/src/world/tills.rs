@@ -68,6 +68,8 @@ pub(super) struct Till {
     with_ids: Vec<usize>,
     is_connecting: bool,
     tick: Option<u64>,
+    /// It is put back once an engine has journalled something of it and not committed it.
+    rewinds: bool,
     /// The next word of a new life does not reach it.
     loses_grant: bool,
 }
@@ -98,6 +100,7 @@ impl Till {
             with_ids: Vec::new(),
             is_connecting: false,
             tick: None,
+            rewinds: false,
             loses_grant: false,
             flash,
         };
@@ -419,6 +422,9 @@ impl World {
                     } else {
                         journalled
                     };
+                    if journalled > committed && std::mem::take(&mut self.tills[number].rewinds) {
+                        self.after(MS, Event::Rewind(number, 2));
+                    }
                     self.told(number, epoch.get(), upto);
                 }
                 Notice::Renumbered { old, from, .. } => self.renumbered(number, old, from),

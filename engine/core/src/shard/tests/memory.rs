@@ -28,7 +28,7 @@ pub(super) struct Memory {
 
 impl Memory {
     /// Without what says of events that they came from another journal.
-    pub(super) fn as_if_sent(mut self) -> Self {
+    pub(super) fn without_adoption(mut self) -> Self {
         for row in self.terminals.values_mut() {
             row.flags &= !flag::ADOPTED;
         }

@@ -110,16 +110,17 @@ impl World {
         if self.is_calm || self.tills[number].is_lost || self.tills[number].image.is_none() {
             return;
         }
-        let pause = match step {
+        match step {
             0 => {
                 self.restore(number);
                 self.tills[number].is_online = false;
-                self.rng.within(8 * SECOND, 14 * SECOND)
+                let pause = self.rng.within(8 * SECOND, 14 * SECOND);
+                self.after(pause, Event::Rewind(number, 1));
             }
             1 => {
                 self.image(number);
+                self.tills[number].rewinds = true;
                 self.online(number);
-                self.rng.within(SECOND, 4 * SECOND)
             }
             _ => {
                 let n = self.tills[number].engine;
@@ -128,11 +129,9 @@ impl World {
                 }
                 self.nodes[n].down_until = self.now + self.rng.within(5 * SECOND, 25 * SECOND);
                 self.restore(number);
-                self.tills[number].loses_grant = self.rng.one_in(2);
-                return;
+                self.tills[number].loses_grant = !self.rng.one_in(3);
             }
-        };
-        self.after(pause, Event::Rewind(number, step + 1));
+        }
     }
 
     /// Whether a till does not hear that it has a new life. The engine has granted it.
