@@ -116,37 +116,28 @@ pub fn run(options: &Options, on_attack: &mut dyn FnMut(&str)) -> Result<Report>
         let quiet = quiet.context("the quiet phase")?;
         for name in NAMES.iter().take(13).filter(|name| wanted(name)) {
             let attack = ground.withstand(name, options, quiet, &crowd);
-            done(&mut report, told(name, attack));
+            done(&mut report, Attack::told(name, attack));
         }
     }
     if wanted("certificates") {
         let attack = certificates::attack(&ground, &crowd);
-        done(&mut report, told("certificates", attack));
+        done(&mut report, Attack::told("certificates", attack));
     }
     if wanted("admin") {
         let attack = admin::attack(&ground, &crowd);
-        done(&mut report, told("admin", attack));
+        done(&mut report, Attack::told("admin", attack));
     }
     ground.end(&mut report)?;
     if wanted("cards") {
-        done(&mut report, told("cards", privacy::cards()));
+        done(&mut report, Attack::told("cards", privacy::cards()));
     }
     if wanted("barcodes") {
         done(
             &mut report,
-            told("barcodes", privacy::barcodes(options.barcodes)),
+            Attack::told("barcodes", privacy::barcodes(options.barcodes)),
         );
     }
     report.elapsed_s = begun.elapsed().as_secs_f64();
     report.passed = report.complaints.is_empty() && report.attacks.iter().all(|one| one.passed);
     Ok(report)
-}
-
-// An attack that could not be told from its end is one that was not withstood; the others are of interest all the same.
-fn told(name: &str, attack: Result<Attack>) -> Attack {
-    attack.unwrap_or_else(|error| {
-        let mut failed = Attack::named(name);
-        failed.complaints.push(format!("{error:#}"));
-        failed
-    })
 }

@@ -74,6 +74,15 @@ impl Attack {
         }
     }
 
+    /// One that may not have come to its end: then it was not withstood, and the others are of interest all the same.
+    pub(crate) fn told(name: &str, attack: anyhow::Result<Self>) -> Self {
+        attack.unwrap_or_else(|error| {
+            let mut failed = Self::named(name);
+            failed.complaints.push(format!("{error:#}"));
+            failed
+        })
+    }
+
     /// Something that must hold.
     pub(crate) fn must(&mut self, holds: bool, complaint: impl FnOnce() -> String) {
         if !holds {
