@@ -139,16 +139,7 @@ impl Shard {
             let verified = read_back(u64::MAX, record)?;
             let view = verified.view();
             let past = Past::of(record);
-            #[cfg(feature = "planted")]
-            let elsewhere = match crate::planted::is("adopt-renumbered") {
-                true => &[],
-                false => elsewhere,
-            };
-            let found = Found {
-                elsewhere,
-                is_adopted: true,
-                ..past.found()
-            };
+            let found = past.found_again(elsewhere);
             let now = Timestamp::from_us(head.received_at_us);
             let decided = self.decide(
                 (now, session),
@@ -290,6 +281,20 @@ impl Past {
             }
         }
         past
+    }
+
+    // The same, of events that come from another journal now; some are known by other numbers.
+    fn found_again<'f>(&'f self, elsewhere: &'f [u32]) -> Found<'f> {
+        #[cfg(feature = "planted")]
+        let elsewhere = match crate::planted::is("adopt-renumbered") {
+            true => &[],
+            false => elsewhere,
+        };
+        Found {
+            elsewhere,
+            is_adopted: true,
+            ..self.found()
+        }
     }
 
     pub(super) fn found(&self) -> Found<'_> {
