@@ -37,7 +37,7 @@ use crate::route::Slot;
 use crate::sketch::Sketch;
 
 pub(crate) use crate::engine::now;
-pub(crate) use adopt::adopt;
+pub(crate) use adopt::{NotTaken, adopt};
 pub(crate) use greet::Knock;
 pub(crate) use leave::Which;
 
@@ -85,7 +85,7 @@ pub(crate) enum ShardMessage {
     /// Records of another journal that are in no commit.
     Adopt {
         records: Vec<Record>,
-        reply: oneshot::Sender<Result<(), String>>,
+        reply: oneshot::Sender<Result<(), NotTaken>>,
     },
     /// Waits until the other side is gone, and panics.
     #[cfg(test)]

@@ -15,6 +15,11 @@ use crate::slots::{bigint, int, rows_of, unsigned};
 /// The one partition of the list: it is empty but for the time after the loss of a node.
 const LIST: i32 = 0;
 
+// A piece is written once and taken away once, and its number never has another content: a write that comes after that, as it
+// lay in a coordinator that stood still, must not put back what was taken in.
+const PUT: u64 = 1;
+const TAKEN: u64 = 2;
+
 /// The statements, prepared.
 #[derive(Debug)]
 pub(crate) struct HandoverStatements {
@@ -37,11 +42,11 @@ impl HandoverStatements {
         let one = "WHERE part = ? AND slot = ? AND node = ? AND number = ?";
         Ok(Self {
             write: write(format!(
-                "INSERT INTO {body} (slot, node, number, part, body) VALUES (?, ?, ?, ?, ?)"
+                "INSERT INTO {body} (slot, node, number, part, body) VALUES (?, ?, ?, ?, ?) USING TIMESTAMP {PUT}"
             ))
             .await?,
             list: write(format!(
-                "INSERT INTO {list} (part, slot, node, number, parts, digest) VALUES (?, ?, ?, ?, ?, ?)"
+                "INSERT INTO {list} (part, slot, node, number, parts, digest) VALUES (?, ?, ?, ?, ?, ?) USING TIMESTAMP {PUT}"
             ))
             .await?,
             listed: read(format!("SELECT slot, node, number FROM {list} WHERE part = ?")).await?,
@@ -50,9 +55,9 @@ impl HandoverStatements {
                 "SELECT part, body FROM {body} WHERE slot = ? AND node = ? AND number = ?"
             ))
             .await?,
-            unlist: write(format!("DELETE FROM {list} {one}")).await?,
+            unlist: write(format!("DELETE FROM {list} USING TIMESTAMP {TAKEN} {one}")).await?,
             delete: write(format!(
-                "DELETE FROM {body} WHERE slot = ? AND node = ? AND number = ?"
+                "DELETE FROM {body} USING TIMESTAMP {TAKEN} WHERE slot = ? AND node = ? AND number = ?"
             ))
             .await?,
         })

@@ -7,6 +7,7 @@
 )]
 
 mod document;
+mod handover;
 mod rows;
 mod schema;
 mod wishes;

@@ -1,20 +1,10 @@
-use std::sync::Arc;
-
-use till_scylla::ScyllaStore;
-use till_scylla::schema;
 use till_storage::cluster::{SharedStore as _, Wish, Wishes};
 
-use crate::world::World;
+use crate::world::opened;
 
 #[test]
 fn wishes_are_read_as_they_were_made_and_taken_back() {
-    let world = World::new("wishes");
-    let small = schema::Wish {
-        replication: Some(1),
-        slots: Some(8),
-    };
-    schema::apply(&world.cql, small).unwrap();
-    let store = ScyllaStore::open(Arc::new(world.another())).unwrap();
+    let (_world, store) = opened("wishes");
     let mut wanted = Wishes::default();
     assert_eq!(store.wishes().unwrap(), wanted);
     let place = |slot, address: Option<&str>| Wish::Place {

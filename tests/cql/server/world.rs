@@ -5,7 +5,7 @@ use std::process;
 use std::sync::Arc;
 
 use scylla::statement::Statement;
-use till_scylla::{Cql, CqlError, ScyllaConfig};
+use till_scylla::{Cql, CqlError, ScyllaConfig, ScyllaStore, schema};
 
 /// A connected cluster and the name of a keyspace that nobody else uses; the keyspace goes when the test ends.
 pub(crate) struct World {
@@ -78,4 +78,16 @@ fn connect(keyspace: &str) -> Cql {
         env::var("TILL_CQL").expect("TILL_CQL=HOST:PORT names a server; see tests/cql/run");
     let config = ScyllaConfig::new([address.as_str()], keyspace).unwrap();
     Cql::connect(&config).unwrap()
+}
+
+/// A keyspace of eight slots, and a store of it.
+pub(crate) fn opened(name: &str) -> (World, ScyllaStore) {
+    let world = World::new(name);
+    let small = schema::Wish {
+        replication: Some(1),
+        slots: Some(8),
+    };
+    schema::apply(&world.cql, small).unwrap();
+    let store = ScyllaStore::open(Arc::new(world.another())).unwrap();
+    (world, store)
 }

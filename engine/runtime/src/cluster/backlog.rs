@@ -13,6 +13,7 @@ use std::time::Duration;
 use crossbeam::channel::Receiver;
 use thiserror::Error;
 use till_core::Record;
+use till_protocol::id::TerminalId;
 use till_storage::cluster::{Handover, NodeId, SharedStore, slot_of};
 use till_storage::disk::Disk;
 use till_storage::journal::{Journal, Lsn, ReadError};
@@ -25,7 +26,7 @@ use super::undecided::Deciding;
 use crate::engine::Engine;
 use crate::flush::FlushError;
 use crate::note;
-use crate::shard_actor::adopt;
+use crate::shard_actor::{NotTaken, adopt};
 
 /// Bytes of payload that are handed over in one piece.
 const PIECE_BYTES: usize = 1 << 20;
@@ -175,7 +176,7 @@ impl Cluster {
                 let flushed = engine.flush.flush(COMMITTED_WITHIN);
                 self.taken_in(taken, flushed.map(|_| ()));
             }
-            let decided = self.decide(engine, &mut tender.deciding);
+            let decided = self.decide(engine, tender);
             if !decided.is_empty() {
                 let flushed = engine.flush.flush(COMMITTED_WITHIN);
                 self.decided(engine, &mut tender.deciding, decided, flushed.map(|_| ()));
@@ -273,12 +274,21 @@ impl Cluster {
         let (slot, from, number) = piece;
         match self.store.handed_over(slot, from, number) {
             Err(damaged @ StoreError::Damaged { .. }) => {
-                if stuck.insert(piece, self.now()).is_none() {
-                    tell_stuck(engine, piece, &damaged.to_string());
-                }
+                self.keep(engine, piece, NotTaken::any(damaged.to_string()), stuck);
                 Ok(None)
             }
             other => other,
+        }
+    }
+
+    // A piece, or some of it, waits on.
+    fn keep(&self, engine: &Engine, piece: (u32, NodeId, u64), why: NotTaken, stuck: &mut Stuck) {
+        let waits = Waits {
+            tried: self.now(),
+            terminals: why.terminals,
+        };
+        if stuck.insert(piece, waits).is_none() {
+            tell_stuck(engine, piece, &why.cause);
         }
     }
 
@@ -290,7 +300,7 @@ impl Cluster {
         for (slot, from, number) in waiting {
             let piece = (slot, from, number);
             let tried = stuck.get(&piece);
-            if tried.is_some_and(|at| self.now().saturating_sub(*at) < AGAIN) {
+            if tried.is_some_and(|one| self.now().saturating_sub(one.tried) < AGAIN) {
                 continue;
             }
             let Some(tenure) = self.owners.tenure(slot) else {
@@ -310,11 +320,7 @@ impl Cluster {
                     taken.pieces.push((tenure, from, number));
                     taken.bytes += size;
                 }
-                Err(cause) => {
-                    if stuck.insert(piece, self.now()).is_none() {
-                        tell_stuck(engine, piece, &cause);
-                    }
-                }
+                Err(why) => self.keep(engine, piece, why, stuck),
             }
             if taken.bytes >= TAKEN_BYTES {
                 break;
@@ -348,7 +354,7 @@ pub(crate) struct Tender {
     /// What the journal had at the start and is not handed over yet, and the number of its first piece.
     left: Option<((Lsn, Lsn), u64)>,
     mark: Mark,
-    stuck: Stuck,
+    pub(super) stuck: Stuck,
     pub(super) deciding: Deciding,
 }
 
@@ -370,8 +376,16 @@ pub(super) struct Taken {
     bytes: usize,
 }
 
-/// Pieces that cannot be taken in yet, by slot, node and number, and when that was tried last.
-type Stuck = BTreeMap<(u32, NodeId, u64), Duration>;
+/// Pieces that cannot be taken in yet, by slot, node and number.
+pub(super) type Stuck = BTreeMap<(u32, NodeId, u64), Waits>;
+
+/// A piece of which something could not be taken in.
+pub(super) struct Waits {
+    /// When that was tried last.
+    tried: Duration,
+    /// Whose records do not fit what is here. Nobody's: it is not known whose.
+    pub(super) terminals: Vec<TerminalId>,
+}
 
 fn tell_stuck(engine: &Engine, (slot, from, number): (u32, NodeId, u64), cause: &str) {
     tracing::warn!(slot, %from, number, cause, "records that were handed over wait in the shared store");

@@ -230,7 +230,7 @@ impl Steps {
             }
             return;
         }
-        let decided = self.cluster.decide(&self.engine, &mut self.tender.deciding);
+        let decided = self.cluster.decide(&self.engine, &mut self.tender);
         if decided.is_empty() {
             return;
         }

@@ -10,12 +10,15 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use till_core::{Record, RecordKind};
+use till_protocol::code::Reason;
+use till_protocol::id::TerminalId;
 use till_storage::journal::Lsn;
 use till_storage::rebuild::store_of;
 use tokio::sync::oneshot;
 
+use super::backlog::{Stuck, Tender};
 use super::round::Cursors;
-use super::{Cluster, HandoverError};
+use super::{Cluster, HandoverError, PIECES_MAX};
 use crate::engine::Engine;
 use crate::flush::FlushError;
 use crate::route::shard_of;
@@ -114,6 +117,8 @@ struct Progress {
     handed: u64,
     /// A stretch of the journal and the number of its first piece, until the store has all of it.
     pending: Option<((Lsn, Lsn), u64)>,
+    /// The numbers of the first pieces that the store has got.
+    numbers: Vec<u64>,
     /// When the last of them were handed over, until they are taken in.
     since: Option<Duration>,
     /// That took so short a time that devices may wait for the rest.
@@ -151,7 +156,10 @@ impl Cluster {
 
     /// Looks after what is not decided: to be called every now and then. Gives the shards of which everything is, with the
     /// number of their frames. It is then committed, with [`flush`](crate::flush::FlushDoor::flush), before [`Self::decided`].
-    pub(super) fn decide(&self, engine: &Engine, deciding: &mut Deciding) -> Decided {
+    pub(super) fn decide(&self, engine: &Engine, tender: &mut Tender) -> Decided {
+        let Tender {
+            deciding, stuck, ..
+        } = tender;
         let mut decided = Decided::new();
         for (shard, undecided) in self.undecided.iter().enumerate() {
             let Some(from) = undecided.from() else {
@@ -161,10 +169,11 @@ impl Cluster {
                 next: Lsn::new(from),
                 handed: 0,
                 pending: None,
+                numbers: Vec::new(),
                 since: None,
                 is_quick: false,
             });
-            match self.decide_shard(engine, shard, progress) {
+            match self.decide_shard(engine, shard, (progress, stuck)) {
                 Ok(true) => decided.push((shard, progress.handed)),
                 Ok(false) => {}
                 Err(error) => {
@@ -220,14 +229,23 @@ impl Cluster {
         &self,
         engine: &Engine,
         shard: usize,
-        progress: &mut Progress,
+        (progress, stuck): (&mut Progress, &Stuck),
     ) -> Result<bool, HandoverError> {
         let waiting = self.store.waiting()?;
-        let is_own = |(slot, from, _): &(u32, _, u64)| {
-            *from == self.me && self.owners.tenure(*slot).is_some()
+        let is_own = |(slot, from, number): &&(u32, _, u64)| {
+            let mut firsts = progress.numbers.iter();
+            *from == self.me
+                && firsts.any(|first| (*first..first + PIECES_MAX).contains(number))
+                && self.owners.tenure(*slot).is_some()
         };
-        if waiting.iter().any(is_own) {
-            return Ok(false);
+        for piece in waiting.iter().filter(is_own) {
+            // What does not fit what is here waits on, and the devices that sent it say Hello again and compare: they must not
+            // hear that it is committed. All others go on.
+            let waits = stuck.get(piece).filter(|one| !one.terminals.is_empty());
+            let Some(waits) = waits else {
+                return Ok(false);
+            };
+            part_from(engine, &waits.terminals);
         }
         if let Some(since) = progress.since.take() {
             progress.is_quick = self.now().saturating_sub(since) <= CLOSING_WITHIN;
@@ -269,6 +287,9 @@ impl Cluster {
                 && store_of(&record.head).is_some_and(|store| shard_of(store, shards) == shard)
         };
         let handed = self.submit(&engine.journal, range, number, &wanted)?;
+        if handed > 0 {
+            progress.numbers.push(number);
+        }
         progress.handed += handed;
         (progress.next, progress.pending) = (range.1, None);
         Ok(handed)
@@ -282,5 +303,18 @@ impl Cluster {
             .get(shard)
             .is_some_and(|slot| slot.send(ShardMessage::Decide { decided, reply }).is_ok());
         asked && answer.blocking_recv().unwrap_or(false)
+    }
+}
+
+// Ends the sessions of terminals.
+fn part_from(engine: &Engine, terminals: &[TerminalId]) {
+    for terminal in terminals {
+        let slot = engine.slot(terminal.store());
+        if let Some(slot) = slot
+            && let Some(session) = slot.session_of(terminal.to_u64())
+        {
+            slot.leave(&session);
+            session.bye(Reason::Moved, None);
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use till_core::{Handled, Record, RecordKind};
+use till_protocol::id::TerminalId;
 use till_storage::cluster::Found;
 use till_storage::rebuild::store_of;
 use tokio::sync::oneshot;
@@ -13,7 +14,7 @@ use super::{Done, ShardMessage, ShardState, Stop};
 use crate::commit::Companion;
 use crate::engine::Engine;
 use crate::gateway::check;
-use crate::route::shard_of;
+use crate::route::{Slot, shard_of};
 
 /// Records that are adopted with what was fetched for them together.
 const RECORDS_AT_ONCE: usize = 16;
@@ -28,6 +29,46 @@ struct Taking {
     waiting: HashSet<u64>,
     /// Why the first of them was not.
     cause: Option<String>,
+}
+
+impl Taking {
+    fn done(self) -> Result<(), NotTaken> {
+        let waiting = self.waiting.iter();
+        let terminals = waiting.filter_map(|number| TerminalId::from_u64(*number).ok());
+        match self.cause {
+            Some(cause) => Err(NotTaken {
+                cause,
+                terminals: terminals.collect(),
+            }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Why records were not taken in.
+#[derive(Clone, Debug)]
+pub(crate) struct NotTaken {
+    pub(crate) cause: String,
+    /// The terminals whose records do not fit what is here; of all others everything was taken in. None: it is not known of
+    /// any.
+    pub(crate) terminals: Vec<TerminalId>,
+}
+
+impl NotTaken {
+    fn and(mut self, mut other: Self) -> Self {
+        if self.terminals.is_empty() || other.terminals.is_empty() {
+            return Self::any(self.cause);
+        }
+        self.terminals.append(&mut other.terminals);
+        self
+    }
+
+    pub(crate) fn any(cause: impl Into<String>) -> Self {
+        Self {
+            cause: cause.into(),
+            terminals: Vec::new(),
+        }
+    }
 }
 
 /// Why a record is not taken in.
@@ -50,7 +91,7 @@ impl ShardState {
     pub(super) fn adopt(
         &mut self,
         records: &[Record],
-        reply: oneshot::Sender<Result<(), String>>,
+        reply: oneshot::Sender<Result<(), NotTaken>>,
     ) -> Done {
         let mut taking = Taking {
             elsewhere: Elsewhere::of(records),
@@ -65,7 +106,7 @@ impl ShardState {
                 break;
             }
         }
-        let adopted = adopted.and_then(|()| taking.cause.map_or(Ok(()), Err));
+        let adopted = adopted.map_err(NotTaken::any).and_then(|()| taking.done());
         // Whoever asked may have gone.
         let _gone = reply.send(adopted);
         Ok(())
@@ -214,8 +255,8 @@ fn why_not(record: &Record, handled: &Handled) -> String {
 /// Gives records of another journal to the shards of their stores, in their order. For threads that may block.
 ///
 /// # Errors
-/// Says why one of them was not taken in; those before it were, and may be given again.
-pub(crate) fn adopt(engine: &Engine, records: Vec<Record>) -> Result<(), String> {
+/// Says why some of them were not taken in; the others were, and all may be given again.
+pub(crate) fn adopt(engine: &Engine, records: Vec<Record>) -> Result<(), NotTaken> {
     let mut by_shard: Vec<Vec<Record>> = Vec::new();
     by_shard.resize_with(engine.slots.len(), Vec::new);
     for record in records {
@@ -224,16 +265,25 @@ pub(crate) fn adopt(engine: &Engine, records: Vec<Record>) -> Result<(), String>
             some.push(record);
         }
     }
+    let mut not_taken: Option<NotTaken> = None;
     for (slot, records) in engine.slots.iter().zip(by_shard) {
-        if records.is_empty() {
-            continue;
+        if let Err(error) = adopt_in(slot, records) {
+            not_taken = Some(match not_taken {
+                Some(before) => before.and(error),
+                None => error,
+            });
         }
-        let (reply, answer) = oneshot::channel();
-        let sent = slot.send(ShardMessage::Adopt { records, reply });
-        sent.map_err(|_| "its shard does not run")?;
-        answer
-            .blocking_recv()
-            .map_err(|_| "its shard failed".to_owned())??;
     }
-    Ok(())
+    not_taken.map_or(Ok(()), Err)
+}
+
+fn adopt_in(slot: &Slot, records: Vec<Record>) -> Result<(), NotTaken> {
+    if records.is_empty() {
+        return Ok(());
+    }
+    let (reply, answer) = oneshot::channel();
+    let sent = slot.send(ShardMessage::Adopt { records, reply });
+    sent.map_err(|_| NotTaken::any("its shard does not run"))?;
+    let adopted = answer.blocking_recv();
+    adopted.map_err(|_| NotTaken::any("its shard failed"))?
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use scylla::response::PagingState;
 use scylla::statement::prepared::PreparedStatement;
@@ -10,6 +11,7 @@ use till_protocol::id::{StoreId, TerminalId};
 use till_storage::cluster::Found;
 use till_storage::views::StoreError;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use super::read::{Asked, Cells, damaged, page};
 use super::statements::Reads;
@@ -24,6 +26,9 @@ use crate::rows::{
 
 /// Keys of one partition that one statement asks for. ScyllaDB takes a hundred.
 const KEYS_MAX: usize = 64;
+/// Longest time in which no statement is answered. Shards wait for these rows with all of their terminals: where the store is
+/// silent, they have to know it long before a reader of tables gives a page up.
+const SILENCE: Duration = Duration::from_secs(3);
 /// Event ids that one statement asks for. Each is a partition, maybe on another node: whoever is asked has to gather them,
 /// which costs a server less than a statement each, and an engine far less.
 const IDS_MAX: usize = 16;
@@ -119,17 +124,30 @@ async fn gather(
     let mut under_way = JoinSet::new();
     for ask in asks {
         if under_way.len() >= IN_FLIGHT
-            && let Some(done) = under_way.join_next().await
+            && let Some(rows) = next(&mut under_way, SILENCE).await?
         {
-            put(&mut found, taken(done)?)?;
+            put(&mut found, rows)?;
         }
         let (client, reads) = (Arc::clone(&client), Arc::clone(&reads));
         under_way.spawn(async move { answer(&client, &reads, ask).await });
     }
-    while let Some(done) = under_way.join_next().await {
-        put(&mut found, taken(done)?)?;
+    while let Some(rows) = next(&mut under_way, SILENCE).await? {
+        put(&mut found, rows)?;
     }
     Ok(found)
+}
+
+// What is answered next; nothing where nothing is under way.
+async fn next<T: 'static>(
+    under_way: &mut JoinSet<Result<T, CqlError>>,
+    silence: Duration,
+) -> Result<Option<T>, StoreError> {
+    let done = timeout(silence, under_way.join_next()).await;
+    let done = done.map_err(|_| StoreError::Failed {
+        table: "rows",
+        cause: format!("no statement was answered within {silence:?}"),
+    })?;
+    Ok(done.map(finished).transpose()?)
 }
 
 /// Rows of one table.
@@ -197,10 +215,6 @@ async fn all<V: Asked, R: Cells>(
     }
 }
 
-fn taken(done: Result<Result<Rows, CqlError>, tokio::task::JoinError>) -> Result<Rows, StoreError> {
-    Ok(finished(done)?)
-}
-
 // Puts rows in their places.
 fn put(found: &mut Found, rows: Rows) -> Result<(), StoreError> {
     match rows {
@@ -242,4 +256,28 @@ fn put(found: &mut Found, rows: Rows) -> Result<(), StoreError> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_that_is_silent_is_given_up() {
+        let clock = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build();
+        clock.unwrap().block_on(async {
+            let mut under_way: JoinSet<Result<u8, CqlError>> = JoinSet::new();
+            assert!(next(&mut under_way, SILENCE).await.unwrap().is_none());
+            under_way.spawn(async { Ok(7) });
+            assert_eq!(next(&mut under_way, SILENCE).await.unwrap(), Some(7));
+            under_way.spawn(std::future::pending());
+            let silent = next(&mut under_way, Duration::from_millis(1)).await;
+            assert!(
+                matches!(silent, Err(StoreError::Failed { .. })),
+                "{silent:?}"
+            );
+        });
+    }
 }

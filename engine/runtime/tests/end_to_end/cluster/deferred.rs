@@ -4,8 +4,10 @@ use bytes::Bytes;
 use till_protocol::builder::{StockBuilder, TextView};
 use till_protocol::family::stock::v1::Move;
 use till_protocol::id::SkuId;
+use till_storage::cluster::SharedStore as _;
 
 use super::*;
+use crate::device::frame;
 
 /// A frame in which one piece of these goods comes in with each event.
 fn goods(code: &str, first: u64, count: u64) -> Bytes {
@@ -131,4 +133,90 @@ async fn frames_that_are_not_decided_go_with_their_slots() {
     share(std::slice::from_ref(&second)).await;
     come_to(&second, ["20", "20", "10"]).await;
     second.drain().await.unwrap();
+}
+
+async fn waits(engine: &Arc<Handle>) {
+    let told = Arc::clone(engine);
+    until("it is said that records wait", || {
+        let problems = told.metrics().problems;
+        let mut words = problems.iter().map(|one| &one.text);
+        words.any(|text| text.contains("is another one here"))
+    })
+    .await;
+}
+
+// What a device sends whose frames cannot be decided, and comes to be decided all the same.
+async fn decides_again(engine: &Arc<Handle>, way: &MemoryCluster) {
+    let (mut device, _, _connection) = at_home(std::slice::from_ref(engine), 4, 1).await;
+    way.set_away(true);
+    device.send(goods("bread", 1, 10)).await;
+    while !matches!(device.next().await, Some(Message::Ack(ack)) if ack.journalled == Some(seq(10)))
+    {
+    }
+    way.set_away(false);
+    assert!(device.acked(10).await.is_empty());
+    device.send(goods("milk", 11, 10)).await;
+    assert!(device.acked(20).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_engine_left_before_and_nobody_can_take_in_keeps_no_frame_undecided() {
+    let dirs = [folder(), folder()];
+    let store = Arc::new(MemoryCluster::new(SLOTS));
+    crate::submit::dead(dirs[0].path(), &store).await;
+    let other = node(dirs[1].path(), &store).await;
+    share(std::slice::from_ref(&other)).await;
+    let (mut device, _, connection) = at_home(std::slice::from_ref(&other), 3, 1).await;
+    device.send(frame(11, 2, 7)).await;
+    device.acked(12).await;
+    drop((device, connection));
+    other.drain().await.unwrap();
+    drop(other);
+    let engine = node(dirs[0].path(), &store).await;
+    share(std::slice::from_ref(&engine)).await;
+    waits(&engine).await;
+    decides_again(&engine, &store).await;
+    assert!(!store.waiting().unwrap().is_empty());
+    engine.drain().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_undecided_frame_that_nobody_can_take_in_is_never_said_to_be_committed_and_holds_up_nobody()
+ {
+    let dirs = [folder(), folder()];
+    let store = Arc::new(MemoryCluster::new(SLOTS));
+    crate::submit::dead(dirs[0].path(), &store).await;
+    let way = Arc::new(store.another_way());
+    let engine = node(dirs[1].path(), &way).await;
+    share(std::slice::from_ref(&engine)).await;
+    // An image of the device has other events under the numbers that the dead engine has.
+    let (mut device, next, _connection) = at_home(std::slice::from_ref(&engine), 3, 1).await;
+    assert_eq!(next, 11);
+    way.set_away(true);
+    device.send(frame(11, 10, 7)).await;
+    while !matches!(device.next().await, Some(Message::Ack(ack)) if ack.journalled == Some(seq(20)))
+    {
+    }
+    assert!(crate::submit::submitted(&store, dirs[0].path()) > 0);
+    way.set_away(false);
+    // It hears that it has to come again, and of no commit.
+    loop {
+        match device.next().await {
+            Some(Message::Ack(ack)) => {
+                assert!(ack.committed.is_none_or(|upto| upto.get() <= 10), "{ack:?}");
+            }
+            Some(Message::Bye(_)) | None => break,
+            Some(_) => {}
+        }
+    }
+    waits(&engine).await;
+    assert_eq!(level_of(&engine, 3, "tea").await, "35");
+    decides_again(&engine, &way).await;
+    assert!(!store.waiting().unwrap().is_empty());
+    // It says them again in a life of its own.
+    let (mut device, _, _connection) = at_home(std::slice::from_ref(&engine), 3, 0).await;
+    device.send(frame(1, 10, 7)).await;
+    assert!(device.acked(10).await.is_empty());
+    assert_eq!(level_of(&engine, 3, "tea").await, "105");
+    engine.drain().await.unwrap();
 }

@@ -86,7 +86,7 @@ async fn nothing_committed_is_lost(seed: u64) {
     }
     share(&engines).await;
     for number in STORES {
-        send(&engines, number, 0, 1).await;
+        send(&engines, number, 1, 1).await;
     }
     let trouble = Trouble {
         fails: 20,

@@ -1,0 +1,42 @@
+use till_core::{Record, RecordHead, RecordKind};
+use till_storage::cluster::{Handover, NodeId, SharedStore as _};
+
+use crate::world::opened;
+
+#[test]
+fn what_was_taken_in_does_not_wait_again_when_its_write_comes_late() {
+    let (_world, store) = opened("late");
+    let head = RecordHead {
+        kind: RecordKind::Tombstones,
+        family: 4,
+        version: 1,
+        terminal: (3 << 32) | 1,
+        epoch: 1,
+        first_seq: 1,
+        count: 1,
+        skip: 0,
+        received_at_us: 7,
+        mark: 0,
+    };
+    let record = Record {
+        head,
+        payload: bytes::Bytes::from_static(b"as it came"),
+        verdicts: Vec::new(),
+    };
+    let from = NodeId::from_bytes([5; 16]);
+    let piece = |number| Handover {
+        slot: 3,
+        from,
+        number,
+        records: vec![record.clone()],
+    };
+    store.hand_over(&piece(1)).unwrap();
+    store.hand_over(&piece(2)).unwrap();
+    assert_eq!(store.waiting().unwrap(), [(3, from, 1), (3, from, 2)]);
+    let there = store.handed_over(3, from, 1).unwrap();
+    assert_eq!(there.unwrap().records, [record.clone()]);
+    store.taken_in(3, from, 1).unwrap();
+    store.hand_over(&piece(1)).unwrap();
+    assert_eq!(store.waiting().unwrap(), [(3, from, 2)]);
+    assert!(store.handed_over(3, from, 1).unwrap().is_none());
+}
