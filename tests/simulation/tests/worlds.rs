@@ -21,6 +21,14 @@ fn no_seed_breaks_a_promise() {
     );
 }
 
+// In these worlds an engine starts when all others are done, and has events that no device has any more.
+#[test]
+fn a_world_waits_for_what_the_last_engine_hands_over() {
+    for seed in [410, 1016] {
+        assert_eq!(run(options(seed, 1)).violations, Vec::new());
+    }
+}
+
 #[test]
 fn a_seed_gives_the_same_world_again() {
     let [first, second] = [0, 1].map(|_| run(options(500, 12)).trace_hash());

@@ -272,7 +272,8 @@ impl Shard {
     }
 
     // Events that are all known by their ids need no payload, unless it brings names. Those of another journal keep it: what
-    // they say is what they are remembered by.
+    // they say is what they are remembered by. So do those that may be known by that, which records of other journals under
+    // the same numbers are compared with.
     pub(super) fn record_of(
         &self,
         mut head: RecordHead,
@@ -284,10 +285,11 @@ impl Shard {
             .iter()
             .filter(|v| v.outcome == Outcome::Duplicate)
             .count();
-        let is_adopted = verdicts
-            .iter()
-            .any(|verdict| verdict.flags & flag::ADOPTED != 0);
-        if u32::try_from(duplicates) == Ok(fresh) && !self.names.has_new && !is_adopted {
+        let is_adopted = |verdict: &Verdict| verdict.flags & flag::ADOPTED != 0;
+        let terminal = self.actors.terminals.get(&head.terminal);
+        let tells = verdicts.iter().any(is_adopted)
+            || terminal.is_some_and(|terminal| terminal.row.has_adopted_beside(head.epoch));
+        if u32::try_from(duplicates) == Ok(fresh) && !self.names.has_new && !tells {
             head.kind = RecordKind::Duplicates;
             let all = Verdict {
                 index: Verdict::ALL,

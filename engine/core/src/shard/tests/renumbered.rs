@@ -7,7 +7,7 @@ use till_protocol::verified::Verified;
 use super::world::{
     NOW, ONE, World, basket, movement, record_of, sales, session, sku_of, stock, terminal,
 };
-use crate::{Handled, Outcome, Record, Wants, flag};
+use crate::{Handled, Outcome, Record, RecordKind, Wants, flag};
 
 fn sale(amount: i64) -> super::world::Basket {
     basket(NOW + amount, &[(1, amount)])
@@ -75,6 +75,22 @@ fn what_was_adopted_is_known_when_its_device_sends_it_in_another_life() {
         [Outcome::Duplicate, Outcome::Duplicate, Outcome::Applied]
     );
     assert_eq!(net(&mut b), 11_111);
+    b.check_replay();
+}
+
+#[test]
+fn duplicates_by_what_they_say_can_still_be_compared() {
+    let mut a = World::new();
+    let sent = record_of(a.send(1, 1, sales(1, &[sale(1), sale(10)])));
+    let mut b = World::new();
+    record_of(b.adopt(&sent));
+    let frame = sales(1, &[sale(1), sale(10)]);
+    let record = record_of(b.send(1, 2, frame.clone()));
+    assert_eq!(outcomes(&record), [Outcome::Duplicate, Outcome::Duplicate]);
+    // Another journal may hold other events under these numbers.
+    assert_eq!(record.head.kind, RecordKind::Batch);
+    assert_eq!(record.payload, frame.payload);
+    assert_eq!(net(&mut b), 11);
     b.check_replay();
 }
 

@@ -131,3 +131,53 @@ fn a_retry_leaves_what_its_event_is_known_by() {
     let facts = vec![fact(1, 2, 1, &[10, 11]), retried];
     assert_eq!(ask(facts, vec![mark(10), mark(11)]).unwrap(), (2, 2));
 }
+
+fn stands_otherwise(facts: Vec<Fact>, record: &Fact) -> Option<u64> {
+    let other = differs(&Everything(facts), &record.record).unwrap();
+    other.map(Seq::get)
+}
+
+/// As it is journalled when all its events are known by their ids.
+fn known_by_ids(fact: Fact) -> Fact {
+    let mut fact = fact;
+    fact.record.head.kind = RecordKind::Duplicates;
+    fact.record.payload = bytes::Bytes::new();
+    fact
+}
+
+#[test]
+fn events_stand_otherwise_where_others_have_their_numbers() {
+    let facts = || vec![fact(1, 2, 1, &[10, 11, 12]), fact(2, 3, 4, &[23])];
+    assert_eq!(stands_otherwise(facts(), &fact(9, 2, 1, &[10, 11])), None);
+    assert_eq!(
+        stands_otherwise(facts(), &fact(9, 2, 2, &[31, 12])),
+        Some(2)
+    );
+    // Nothing is here under a number of another life, or any more.
+    assert_eq!(stands_otherwise(facts(), &fact(9, 2, 4, &[33])), None);
+}
+
+#[test]
+fn duplicates_that_nobody_can_compare_are_not_the_same_events() {
+    let facts = || vec![known_by_ids(fact(1, 2, 1, &[10, 11, 12]))];
+    assert_eq!(
+        stands_otherwise(facts(), &fact(9, 2, 1, &[30, 31])),
+        Some(1)
+    );
+    assert_eq!(
+        stands_otherwise(facts(), &fact(9, 2, 1, &[30, 31, 32])),
+        Some(1)
+    );
+    // The last of them has a mark, and speaks for those before it.
+    assert_eq!(
+        stands_otherwise(facts(), &fact(9, 2, 1, &[10, 11, 12])),
+        None
+    );
+    assert_eq!(
+        stands_otherwise(facts(), &fact(9, 2, 2, &[11, 12, 13])),
+        None
+    );
+    // Of duplicates nothing is lost.
+    let same = known_by_ids(fact(9, 2, 1, &[10, 11]));
+    assert_eq!(stands_otherwise(facts(), &same), None);
+}

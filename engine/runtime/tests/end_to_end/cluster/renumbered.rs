@@ -74,3 +74,28 @@ async fn events_that_were_taken_in_count_once_when_their_device_sends_them_under
     assert_eq!(level(&last, 3).await, "40");
     last.drain().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_is_ended_that_has_not_sent_what_is_taken_in_under_its_numbers() {
+    let dirs = [folder(), folder()];
+    let store = Arc::new(MemoryCluster::new(SLOTS));
+    dead(dirs[0].path(), &store).await;
+    let other = node(dirs[1].path(), &store).await;
+    let engines = std::slice::from_ref(&other);
+    share(engines).await;
+    let (mut device, next, _connection) = at_home(engines, 3, 1).await;
+    assert_eq!(next, 11);
+    assert!(submitted(&store, dirs[0].path()) > 0);
+    all_taken_in(&store).await;
+    // What it might have made since then would pass for what was taken in.
+    assert_eq!(device.bye().await.reason, Reason::Moved);
+    let (mut device, next, _connection) = at_home(engines, 3, 1).await;
+    assert_eq!(next, 36);
+    // Whoever goes on behind that is let go on.
+    assert!(submitted(&store, dirs[0].path()) > 0);
+    all_taken_in(&store).await;
+    device.send(teas(36, 1)).await;
+    assert!(device.acked(36).await.is_empty());
+    assert_eq!(level(&other, 3).await, "36");
+    other.drain().await.unwrap();
+}

@@ -150,7 +150,13 @@ impl World {
         let whole = slots.iter().all(|row| shared.store.is_whole(row));
         let patient = self.now > self.plan.calm_at + 100 * SECOND;
         let crashed = self.nodes.iter().all(|node| node.crashes > 0);
+        // What an engine finds in its journal when it starts, it hands over at its first look. No device waits for that if it
+        // was put back meanwhile.
+        let handed_over = engines
+            .iter()
+            .all(|engine| engine.marked() >= engine.journal().end().get());
         crashed
+            && handed_over
             && flushed
             && whole
             && served == slots.len()
