@@ -54,6 +54,7 @@ fn json(found: &Examined, salvaged: bool) -> serde_json::Value {
         .collect();
     serde_json::json!({
         "sound": found.is_sound(),
+        "shared": found.is_shared,
         "salvaged": salvaged && !report.is_sound(),
         "segments": report.segments,
         "groups": report.groups,
@@ -105,6 +106,12 @@ fn words(found: &Examined, salvaged: bool, dir: &Path) -> anyhow::Result<()> {
     }
     if let Some(end) = &found.lost_end {
         output::line(end.to_string())?;
+    }
+    if found.is_shared {
+        output::line(
+            "the journal was checked and nothing else: the folder is that of an engine that shares a store with others, which \
+             has its rows and its stores' registrations",
+        )?;
     }
     if found.is_sound() {
         return output::line("the journal is sound");
