@@ -331,6 +331,16 @@ impl Cluster {
         self.numbers.fetch_add(PIECES_MAX, Ordering::Relaxed)
     }
 
+    /// Frames that were journalled undecided and count in no row yet.
+    pub(crate) fn frames_undecided(&self) -> u64 {
+        self.undecided.iter().map(Undecided::records).sum()
+    }
+
+    /// Whether frames are journalled undecided.
+    pub(crate) fn is_deferring(&self) -> bool {
+        self.undecided.iter().any(Undecided::is_deferring)
+    }
+
     /// Place up to which everything in the journal is committed, or handed over.
     fn committed_upto(&self) -> u64 {
         // In this order: a slot that is lost in between has its own place in the second.

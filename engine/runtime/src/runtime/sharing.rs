@@ -32,6 +32,12 @@ impl Handle {
         self.engine.watched.as_ref().map(|watched| watched.sight())
     }
 
+    /// Frames that were journalled while the shared store did not answer, and count in no row yet.
+    pub fn frames_undecided(&self) -> u64 {
+        let cluster = self.engine.keeping.cluster();
+        cluster.map_or(0, |cluster| cluster.frames_undecided())
+    }
+
     /// Devices that were told of another engine.
     pub fn redirects(&self) -> u64 {
         self.engine.figures.redirects.load(Ordering::Relaxed)
