@@ -166,6 +166,10 @@ async fn frames_that_are_not_decided_go_with_their_slots() {
     // The slots may leave before anything is decided: half of them do, and all with the drain.
     let second = node(other.path(), &store).await;
     engine.drain().await.unwrap();
+    // What was not decided by then waits in the store, and is not said to be in the rows.
+    let left = engine.left_over();
+    let is_told = left.handed_over > 0 || left.in_journal;
+    assert!(is_told || engine.frames_undecided() == 0, "{left:?}");
     drop(engine);
     share(std::slice::from_ref(&second)).await;
     come_to(&second, ["20", "20", "10"]).await;
