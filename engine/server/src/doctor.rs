@@ -9,6 +9,10 @@ use till_storage::rebuild::LostRegistration;
 use crate::args::DoctorArgs;
 use crate::{Found, output, source};
 
+/// Said of the folder of an engine that shares a store.
+const JOURNAL_ALONE: &str = "the journal was checked and nothing else: the folder is that of an engine that shares a store \
+                             with others, which has its rows and its stores' registrations";
+
 /// Looks at every byte of the journal; with `--salvage` puts damaged segments aside and keeps the rest.
 ///
 /// # Errors
@@ -108,10 +112,7 @@ fn words(found: &Examined, salvaged: bool, dir: &Path) -> anyhow::Result<()> {
         output::line(end.to_string())?;
     }
     if found.is_shared {
-        output::line(
-            "the journal was checked and nothing else: the folder is that of an engine that shares a store with others, which \
-             has its rows and its stores' registrations",
-        )?;
+        output::line(JOURNAL_ALONE)?;
     }
     if found.is_sound() {
         return output::line("the journal is sound");
