@@ -1,5 +1,7 @@
 //! Questions to an engine over its admin port, as a person with a browser could ask them.
 
+mod refused;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -9,6 +11,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use till_protocol::quantity::Quantity;
+
+use refused::{Refused, heard};
 
 /// Longest wait for one answer. Sums of a large chain take a while, a dead engine takes no time.
 const ANSWER_MAX: Duration = Duration::from_secs(120);
@@ -138,10 +142,11 @@ impl Admin {
         let mut flushed = 0;
         for base in &self.bases {
             let url = format!("{base}/api/v1/flush");
-            match self.agent.post(&url).send_empty() {
-                Ok(_) => flushed += 1,
-                Err(error @ ureq::Error::StatusCode(_)) => {
-                    return Err(error).with_context(|| format!("could not flush: {url}"));
+            let request = self.agent.post(&url).config();
+            match request.http_status_as_error(false).build().send_empty() {
+                Ok(answer) => {
+                    heard(answer).with_context(|| format!("could not flush: {url}"))?;
+                    flushed += 1;
                 }
                 Err(error) => gone = Some((url, error)),
             }
@@ -244,11 +249,10 @@ impl Admin {
 
     fn get_from<T: DeserializeOwned>(&self, base: &str, path: &str) -> Result<T> {
         let url = format!("{base}{path}");
-        let mut answer = self
-            .agent
-            .get(&url)
-            .call()
-            .with_context(|| format!("could not ask {url}"))?;
+        let request = self.agent.get(&url).config();
+        let answer = request.http_status_as_error(false).build().call();
+        let answer = answer.with_context(|| format!("could not ask {url}"))?;
+        let mut answer = heard(answer).with_context(|| format!("could not ask {url}"))?;
         let body = answer.body_mut().with_config().limit(ANSWER_BYTES_MAX);
         // Read from bytes: sums beyond 64 bits survive only without the detour over a tree of values.
         let bytes = body
@@ -260,8 +264,8 @@ impl Admin {
 
 // It has understood the question, and could not answer it.
 fn has_failed(error: &anyhow::Error) -> bool {
-    let status = error.downcast_ref::<ureq::Error>();
-    matches!(status, Some(ureq::Error::StatusCode(500..)))
+    let refused = error.downcast_ref::<Refused>();
+    refused.is_some_and(|refused| refused.status >= 500)
 }
 
 fn stock_row(row: &Value) -> Result<StockRow> {

@@ -226,7 +226,7 @@ pub const METRICS: &[Metric] = &[
     ),
     metric(
         "tillstream_flush_behind_seconds",
-        "Age of the oldest event that queries do not see yet",
+        "Age of the oldest event that is journalled and that queries do not see yet",
         Read::Gauge(|f| seconds(f.flush.behind_us)),
     ),
     metric(
@@ -256,6 +256,11 @@ pub const METRICS: &[Metric] = &[
         "tillstream_handovers_waiting",
         "Pieces of dead engines' journals that wait for the engines that have their slots",
         Read::Gauge(|f| number(f.cluster.as_ref().map_or(0, |c| c.handovers_waiting))),
+    ),
+    metric(
+        "tillstream_frames_undecided",
+        "Frames that were journalled while the shared store did not answer, and count in no row yet",
+        Read::Gauge(|f| number(f.cluster.as_ref().map_or(0, |c| c.frames_undecided))),
     ),
     metric(
         "tillstream_redirects",

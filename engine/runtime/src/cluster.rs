@@ -21,7 +21,7 @@ mod work;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
@@ -78,7 +78,17 @@ pub(crate) struct Cluster {
     numbers: AtomicU64,
     /// What the file says that tells the next start how far everything is committed.
     marked: AtomicU64,
+    parting: Parting,
     doors: Doors,
+}
+
+/// What a drain could not commit: it is durable, and in no row yet.
+#[derive(Debug, Default)]
+struct Parting {
+    /// Records that were handed over to the shared store.
+    handed_over: AtomicU64,
+    /// The journal has records that the shared store does not.
+    keeps: AtomicBool,
 }
 
 /// The ways to the threads. None has a bound of its own: a slot has at most one command under way, and a few notices.
@@ -166,6 +176,7 @@ impl Cluster {
             undecided: (0..shards).map(|_| Undecided::default()).collect(),
             numbers: AtomicU64::new(1),
             marked: AtomicU64::new(0),
+            parting: Parting::default(),
             doors,
         };
         (cluster, inboxes)
@@ -343,6 +354,25 @@ impl Cluster {
     /// The first of many numbers for what is handed over. None is ever given twice in one life of a node.
     fn numbers(&self) -> u64 {
         self.numbers.fetch_add(PIECES_MAX, Ordering::Relaxed)
+    }
+
+    /// Frames that were journalled undecided and count in no row yet.
+    pub(crate) fn frames_undecided(&self) -> u64 {
+        self.undecided.iter().map(Undecided::records).sum()
+    }
+
+    /// Records that a drain has handed over, for others to take in; and whether the journal has some that the shared store
+    /// does not. To be asked after the drain.
+    pub(crate) fn left_over(&self) -> (u64, bool) {
+        let keeps = self.parting.keeps.load(Ordering::Acquire);
+        let is_stuck = !self.has_released() && self.frames_undecided() > 0;
+        let handed_over = self.parting.handed_over.load(Ordering::Acquire);
+        (handed_over, keeps || is_stuck)
+    }
+
+    /// Whether frames are journalled undecided.
+    pub(crate) fn is_deferring(&self) -> bool {
+        self.undecided.iter().any(Undecided::is_deferring)
     }
 
     /// Place up to which everything in the journal is committed, or handed over.

@@ -10,6 +10,7 @@ use till_storage::doctor::{DoctorError, Report, doctor, salvage};
 use till_storage::journal::{Lost, Lsn};
 use till_storage::rebuild::{LostRegistration, lost_events, lost_registrations};
 
+use crate::cluster::has_joined;
 use crate::lock::{DirLock, LockError, Role};
 use crate::recovery::{Found, LostEnd, RecoveryError, RowsAt};
 use crate::runtime::rows_dir;
@@ -24,6 +25,9 @@ pub struct Examined {
     pub lost_end: Option<LostEnd>,
     /// Stores whose registration is lost.
     pub unregistered: Vec<LostRegistration>,
+    /// The folder is that of an engine that shares a store with others, which has what its journal lacks: registrations, and
+    /// all rows. The journal was examined alone.
+    pub is_shared: bool,
 }
 
 impl Examined {
@@ -65,6 +69,9 @@ pub enum ExamineError {
 pub fn examine(data_dir: &Path, salvages: bool) -> Result<Examined, ExamineError> {
     let _lock = DirLock::wait_blocking(data_dir, Role::Visitor)?;
     let dir = data_dir.join("journal");
+    if has_joined(data_dir) {
+        return examine_shared(&dir, salvages);
+    }
     let rows = rows_dir(data_dir);
     // Rows that are not there are not made.
     let found = if rows.exists() {
@@ -113,5 +120,21 @@ pub fn examine(data_dir: &Path, salvages: bool) -> Result<Examined, ExamineError
         report,
         lost_end,
         unregistered,
+        is_shared: false,
+    })
+}
+
+// What such a journal does not name is in the shared store. Rows that lie in its folder are not its own.
+fn examine_shared(dir: &Path, salvages: bool) -> Result<Examined, ExamineError> {
+    let report = if salvages {
+        salvage(&StdDisk, dir, Lsn::ZERO)?
+    } else {
+        doctor(&StdDisk, dir, Lsn::ZERO)?
+    };
+    Ok(Examined {
+        report,
+        lost_end: None,
+        unregistered: Vec::new(),
+        is_shared: true,
     })
 }

@@ -113,6 +113,7 @@ fn of_cluster(engine: &Engine) -> Vec<Check> {
     let (open, wanted) = (cluster.open_slots(), cluster.wanted_slots());
     vec![
         heard(cluster.is_alive()),
+        decided(cluster.is_deferring(), cluster.frames_undecided()),
         slots(open, wanted, cluster.store.slots()),
     ]
 }
@@ -130,6 +131,28 @@ fn heard(is_alive: bool) -> Check {
         name: "cluster",
         ok: is_alive,
         reason: reason.to_owned(),
+        hint,
+    }
+}
+
+// Sums lack what is durable and in no row; whoever reads them should know.
+fn decided(is_deferring: bool, frames: u64) -> Check {
+    let ok = !is_deferring && frames == 0;
+    let (reason, hint) = if ok {
+        ("every frame is decided when it comes".to_owned(), "")
+    } else {
+        (
+            format!(
+                "{frames} frames were journalled undecided, because the shared store did not answer; they are durable, and count \
+                 once they are decided"
+            ),
+            "Look at the shared store; they are decided by themselves once it answers.",
+        )
+    };
+    Check {
+        name: "undecided",
+        ok,
+        reason,
         hint,
     }
 }

@@ -78,7 +78,7 @@ pub use recovery::{LostEnd, RecoveryError, StartReport};
 pub use registry::RegistryError;
 pub use retry::{Retried, RetryAllError};
 pub use runtime::{
-    Flushed, Halt, Handle, Runtime, Said, StartError, Stepped, SteppedNode, SteppedParts,
+    Flushed, Halt, Handle, LeftOver, Runtime, Said, StartError, Stepped, SteppedNode, SteppedParts,
     SteppedRows, Stream, Taken,
 };
 pub use submit::{SubmitError, Submitted, submit};

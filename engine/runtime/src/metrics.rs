@@ -1,5 +1,7 @@
 //! What the engine counts while it runs, and a copy of all of it at one moment.
 
+mod ages;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -16,6 +18,7 @@ use crate::histogram::Histogram;
 pub use crate::histogram::Latency;
 use crate::pki::{PkiFigures, PkiMetrics};
 use crate::shard_actor::now;
+use ages::Ages;
 
 /// Problems that are remembered.
 const PROBLEMS_MAX: usize = 32;
@@ -93,7 +96,6 @@ pub(crate) struct Figures {
     refusals: Mutex<BTreeMap<u16, u64>>,
     problems: Mutex<VecDeque<Problem>>,
     flush: FlushFigures,
-    started: Instant,
     started_at_us: i64,
 }
 
@@ -105,8 +107,8 @@ struct FlushFigures {
     spent_us: AtomicU64,
     applied: AtomicU64,
     durable: AtomicU64,
-    /// When the rows last held everything that was durable, in us after the start.
-    level_us: AtomicU64,
+    /// Since when what the rows lack has been durable.
+    ages: Mutex<Ages>,
 }
 
 impl Figures {
@@ -126,7 +128,6 @@ impl Figures {
             refusals: Mutex::default(),
             problems: Mutex::default(),
             flush: FlushFigures::default(),
-            started: Instant::now(),
             started_at_us: now().us(),
         }
     }
@@ -165,11 +166,9 @@ impl Figures {
 
     /// The journal is durable up to here.
     pub(crate) fn durable(&self, through: u64) {
-        let before = self.flush.durable.swap(through, Ordering::AcqRel);
-        // From now on the rows are behind.
-        if before <= self.flush.applied.load(Ordering::Acquire) && through > before {
-            self.level();
-        }
+        let mut ages = self.flush.ages.lock();
+        self.flush.durable.store(through, Ordering::Release);
+        ages.durable(through, Instant::now());
     }
 
     /// The rows hold everything up to here.
@@ -180,8 +179,9 @@ impl Figures {
             .rows
             .fetch_add(u64::try_from(rows).unwrap_or(0), Ordering::Relaxed);
         flush.spent_us.fetch_add(micros(took), Ordering::Relaxed);
+        let mut ages = flush.ages.lock();
         flush.applied.store(applied, Ordering::Release);
-        self.level();
+        ages.applied(applied);
     }
 
     /// Bytes of the journal that no flush has covered.
@@ -191,24 +191,16 @@ impl Figures {
         durable.saturating_sub(flush.applied.load(Ordering::Acquire))
     }
 
-    /// For how long the flush has been behind the journal; zero when it is not.
+    /// Age of the oldest event that is durable and not in the rows; zero when there is none. One that waits for its
+    /// decision is not in the rows, however many flushes pass it.
     pub(crate) fn lag(&self) -> Duration {
-        if self.uncommitted() == 0 {
-            return Duration::ZERO;
-        }
-        let level = Duration::from_micros(load(&self.flush.level_us));
-        self.started.elapsed().saturating_sub(level)
+        let oldest = self.flush.ages.lock().oldest();
+        oldest.map_or(Duration::ZERO, |at| at.elapsed())
     }
 
     /// Sets whether rows are written. True when that is news.
     pub(crate) fn flush_state(&self, state: FlushState) -> bool {
         self.flush.state.swap(state.number(), Ordering::AcqRel) != state.number()
-    }
-
-    fn level(&self) {
-        self.flush
-            .level_us
-            .store(micros(self.started.elapsed()), Ordering::Relaxed);
     }
 }
 
@@ -292,7 +284,7 @@ pub struct FlushMetrics {
     pub applied: u64,
     /// Bytes of the journal that they do not hold yet.
     pub backlog_bytes: u64,
-    /// For how long they have been behind, in us; 0 when they are not.
+    /// Age of the oldest event that they do not hold, in us; 0 when there is none.
     pub behind_us: u64,
     /// Rounds that wrote something.
     pub rounds: u64,
@@ -391,12 +383,11 @@ fn flush(figures: &Figures, durable: u64) -> FlushMetrics {
     let flush = &figures.flush;
     let applied = flush.applied.load(Ordering::Acquire);
     let backlog_bytes = durable.saturating_sub(applied);
-    let since = micros(figures.started.elapsed()).saturating_sub(load(&flush.level_us));
     FlushMetrics {
         state: FlushState::from_number(flush.state.load(Ordering::Acquire)),
         applied,
         backlog_bytes,
-        behind_us: if backlog_bytes > 0 { since } else { 0 },
+        behind_us: micros(figures.lag()),
         rounds: load(&flush.rounds),
         rows: load(&flush.rows),
         spent_us: load(&flush.spent_us),

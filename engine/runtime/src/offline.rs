@@ -15,6 +15,7 @@ use till_storage::journal::{
 use till_storage::rebuild::FactRows;
 use till_storage::views::{FlushBatch, StoreError, Views, WriteViews};
 
+use crate::cluster::has_joined;
 use crate::lock::{DirLock, LockError, Role};
 use crate::names::NameBook;
 use crate::query::{Query, Reply, answer};
@@ -39,6 +40,12 @@ pub enum OfflineError {
     /// An engine has it open, or it is not there.
     #[error(transparent)]
     Lock(#[from] LockError),
+    /// It is that of an engine that shares a store with others: rows made from it alone would lack what is there.
+    #[error(
+        "{0} is the data folder of an engine that shares a store with others: its rows are in that store, and its journal alone \
+         does not have them. Nothing was changed. Ask the store: `tillstream query --scylla HOST:PORT --keyspace NAME`"
+    )]
+    OfCluster(PathBuf),
     /// Journal or rows do not open.
     #[error(transparent)]
     Recovery(#[from] RecoveryError),
@@ -79,8 +86,8 @@ impl Offline {
     /// Waits some seconds for others who ask it, and for an engine that comes up.
     ///
     /// # Errors
-    /// [`OfflineError::Lock`] when an engine has it open (ask that one) or it is not there; [`OfflineError::Recovery`] when
-    /// something in it is damaged.
+    /// [`OfflineError::Lock`] when an engine has it open (ask that one) or it is not there; [`OfflineError::OfCluster`] when
+    /// its rows are elsewhere; [`OfflineError::Recovery`] when something in it is damaged.
     pub fn open(dir: &Path) -> Result<Self, OfflineError> {
         Self::with(dir, Target::Rows, &mut |_, _| {})
     }
@@ -111,6 +118,9 @@ impl Offline {
         let journal = Self::journal_dir(dir);
         if !journal.is_dir() {
             return Err(LockError::Missing(journal).into());
+        }
+        if has_joined(dir) {
+            return Err(OfflineError::OfCluster(dir.to_path_buf()));
         }
         let disk: Arc<dyn Disk> = Arc::new(StdDisk);
         let rows = RowsAt::Dir(rows_dir(dir));

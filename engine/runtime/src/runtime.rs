@@ -43,6 +43,7 @@ use crate::upkeep::{RetentionError, Upkeep, retain_before};
 
 use opened::{Opened, joined, members, shared};
 
+pub use sharing::LeftOver;
 pub use stepped::{
     Flushed, Halt, Said, Stepped, SteppedNode, SteppedParts, SteppedRows, Stream, Taken,
 };

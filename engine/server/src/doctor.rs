@@ -9,6 +9,10 @@ use till_storage::rebuild::LostRegistration;
 use crate::args::DoctorArgs;
 use crate::{Found, output, source};
 
+/// Said of the folder of an engine that shares a store.
+const JOURNAL_ALONE: &str = "the journal was checked and nothing else: the folder is that of an engine that shares a store \
+                             with others, which has its rows and its stores' registrations";
+
 /// Looks at every byte of the journal; with `--salvage` puts damaged segments aside and keeps the rest.
 ///
 /// # Errors
@@ -54,6 +58,7 @@ fn json(found: &Examined, salvaged: bool) -> serde_json::Value {
         .collect();
     serde_json::json!({
         "sound": found.is_sound(),
+        "shared": found.is_shared,
         "salvaged": salvaged && !report.is_sound(),
         "segments": report.segments,
         "groups": report.groups,
@@ -105,6 +110,9 @@ fn words(found: &Examined, salvaged: bool, dir: &Path) -> anyhow::Result<()> {
     }
     if let Some(end) = &found.lost_end {
         output::line(end.to_string())?;
+    }
+    if found.is_shared {
+        output::line(JOURNAL_ALONE)?;
     }
     if found.is_sound() {
         return output::line("the journal is sound");

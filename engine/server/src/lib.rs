@@ -23,6 +23,7 @@ mod schema; // the tables of a cluster
 mod serve; // the engine
 mod shards; // who serves what, and who shall
 mod shared; // the store of several engines
+mod silence; // a shared store that does not answer
 mod source; // who answers a question
 mod stop; // when to drain
 mod submit; // the journal of a dead engine

@@ -6,8 +6,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use parking_lot::RwLock;
 use till_ops::{Answer, Engine, EngineError, Figures, Health, Question};
 use till_runtime::{Handle, Query, Reply};
+use till_storage::views::StoreError;
 
 use crate::answer::{Knows, answer};
+use crate::silence::Silence;
 
 mod figures;
 mod health;
@@ -100,12 +102,28 @@ struct Running(Arc<Handle>);
 
 impl Knows for Running {
     fn ask(&self, query: &Query) -> Result<Reply, String> {
-        self.0.query(query).map_err(|error| error.to_string())
+        self.ask_by(query, Handle::query)
     }
 
     fn ask_again(&self, query: &Query) -> Result<Reply, String> {
-        let again = self.0.query_again(query);
-        again.map_err(|error| error.to_string())
+        self.ask_by(query, Handle::query_again)
+    }
+}
+
+/// A way to ask an engine.
+type Way = fn(&Handle, &Query) -> Result<Reply, StoreError>;
+
+impl Running {
+    fn ask_by(&self, query: &Query, way: Way) -> Result<Reply, String> {
+        let Some(store) = self.0.shared_store() else {
+            return way(&self.0, query).map_err(|error| error.to_string());
+        };
+        let address = store.hosts.join(",");
+        let (engine, query) = (Arc::clone(&self.0), query.clone());
+        let prober = Arc::clone(&self.0);
+        let ask = move || way(&engine, &query).map_err(|error| error.to_string());
+        let is_there = move || prober.ask_store().map_err(|error| error.to_string());
+        Silence::default().ask(&address, ask, is_there)
     }
 }
 

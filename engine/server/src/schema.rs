@@ -120,7 +120,10 @@ fn words(status: &Status) -> Vec<String> {
     });
     if let (Some(copies), Some(slots)) = (status.replication, status.slots) {
         let at = applied_at(status).map_or_else(String::new, |at| format!(", applied at {at}"));
-        lines.push(format!("{copies} copies of every row, {slots} slots{at}"));
+        lines.push(match copies {
+            1 => format!("one copy of every row, {slots} slots{at}"),
+            many => format!("{many} copies of every row, {slots} slots{at}"),
+        });
     }
     lines
 }

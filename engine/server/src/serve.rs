@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
 use till_ops::{Engine, Port};
-use till_runtime::{Config, Door, Handle, Runtime};
+use till_runtime::{Config, Door, Handle, LeftOver, Runtime};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tracing::info;
@@ -13,6 +13,7 @@ use tracing::info;
 use crate::args::ServeArgs;
 use crate::check::Chosen;
 use crate::live::Live;
+use crate::output;
 use crate::ports;
 use crate::ready::Ready;
 use crate::shared;
@@ -79,8 +80,27 @@ async fn serve(chosen: Chosen, args: ServeArgs) -> anyhow::Result<()> {
     }
     drained?;
     admin.close().await?;
-    info!("drained; everything acknowledged is durable and in the rows");
+    info!("drained; {}", last_words(engine.left_over()));
     Ok(())
+}
+
+/// Where everything is that was acknowledged.
+fn last_words(left: LeftOver) -> String {
+    if left == LeftOver::default() {
+        return "everything acknowledged is durable and in the rows".to_owned();
+    }
+    let mut words =
+        "everything acknowledged is durable, and not all of it is in the rows yet".to_owned();
+    if left.handed_over > 0 {
+        let records = output::counted(left.handed_over, "record");
+        words += &format!(
+            "; handed over to the shared store: {records}, to count once the engines that take these stores have taken them in"
+        );
+    }
+    if left.in_journal {
+        words += "; the journal has records that the shared store does not: start this engine again, or use `tillstream submit`";
+    }
+    words
 }
 
 async fn start(door: Door, config: Config) -> anyhow::Result<Handle> {
@@ -156,5 +176,33 @@ impl Admin {
         // The task may have ended by itself; its result tells.
         let _ended = self.stop.send(());
         self.task.await.context("admin port")?.context("admin port")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_words_promise_rows_only_for_what_is_in_them() {
+        let none = last_words(LeftOver::default());
+        assert_eq!(none, "everything acknowledged is durable and in the rows");
+        let handed = LeftOver {
+            handed_over: 41,
+            ..LeftOver::default()
+        };
+        let handed = last_words(handed);
+        assert!(handed.contains("not all of it is in the rows"), "{handed}");
+        assert!(
+            handed.contains("handed over to the shared store: 41 records"),
+            "{handed}"
+        );
+        let kept = LeftOver {
+            in_journal: true,
+            ..LeftOver::default()
+        };
+        let kept = last_words(kept);
+        assert!(kept.contains("not all of it is in the rows"), "{kept}");
+        assert!(kept.contains("tillstream submit"), "{kept}");
     }
 }

@@ -41,7 +41,7 @@ fn list(args: &ShardsListArgs) -> anyhow::Result<()> {
             .collect();
         return output::json(&json!({ "rows": rows }));
     }
-    let silent = fleet::silent(&store, &nodes)?;
+    let silent = fleet::silent(store.as_ref(), &nodes)?;
     let engines = engines(&slots, &nodes, &wishes, &silent);
     table::lines(&engines).iter().try_for_each(output::line)?;
     for (slot, address) in &wishes.slots {
@@ -155,7 +155,7 @@ fn move_slot(args: &MoveArgs) -> anyhow::Result<()> {
         );
         return told(&args.until, &json!({ "slot": slot, "done": true }), &was);
     };
-    let mut fleet = Fleet::of(&store)?;
+    let mut fleet = Fleet::of(store.as_ref())?;
     let address = fleet.address_of(to)?;
     if fleet.is_drained(&address) {
         bail!(
@@ -195,7 +195,7 @@ fn move_slot(args: &MoveArgs) -> anyhow::Result<()> {
 
 fn drain(args: &DrainArgs) -> anyhow::Result<()> {
     let store = Keyspace::open(&args.cluster)?.into_store();
-    let mut fleet = Fleet::of(&store)?;
+    let mut fleet = Fleet::of(store.as_ref())?;
     if args.undo {
         let address = fleet
             .drained(&args.node)

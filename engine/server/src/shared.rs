@@ -10,10 +10,14 @@ use till_storage::cluster::SharedStore as _;
 use crate::answer::{Knows, answer};
 use crate::args::ClusterArgs;
 use crate::schema;
+use crate::silence::Silence;
 
 /// A keyspace that is asked without an engine.
 #[derive(Debug)]
-pub(crate) struct Keyspace(ScyllaStore);
+pub(crate) struct Keyspace {
+    store: Arc<ScyllaStore>,
+    address: String,
+}
 
 impl Keyspace {
     /// Opens the keyspace that the command line names.
@@ -22,12 +26,15 @@ impl Keyspace {
     /// What keeps the store from answering, or what its tables lack.
     pub(crate) fn open(args: &ClusterArgs) -> anyhow::Result<Self> {
         let cql = Arc::new(schema::connect(args)?);
-        Ok(Self(ScyllaStore::open(cql)?))
+        Ok(Self {
+            store: Arc::new(ScyllaStore::open(cql)?),
+            address: args.scylla.join(","),
+        })
     }
 
     /// The store itself.
-    pub(crate) fn into_store(self) -> ScyllaStore {
-        self.0
+    pub(crate) fn into_store(self) -> Arc<ScyllaStore> {
+        self.store
     }
 
     /// Answers a question with everything that is committed.
@@ -41,8 +48,17 @@ impl Keyspace {
 
 impl Knows for Keyspace {
     fn ask(&self, query: &Query) -> Result<Reply, String> {
-        let (views, facts) = (self.0.views(), self.0.facts());
-        answer_from(views.as_ref(), facts.as_ref(), query).map_err(|error| error.to_string())
+        let (views, facts, query) = (self.store.views(), self.store.facts(), query.clone());
+        let store = Arc::clone(&self.store);
+        let ask = move || {
+            let answer = answer_from(views.as_ref(), facts.as_ref(), &query);
+            answer.map_err(|error| error.to_string())
+        };
+        let is_there = move || {
+            let known = store.known_chain_key();
+            known.map(drop).map_err(|error| error.to_string())
+        };
+        Silence::default().ask(&self.address, ask, is_there)
     }
 }
 
@@ -59,5 +75,5 @@ pub(crate) fn of_config(config: &CqlConfig) -> anyhow::Result<Arc<ScyllaStore>> 
         password_file: config.password_file.clone(),
         ca: config.ca.clone(),
     };
-    Ok(Arc::new(Keyspace::open(&args)?.0))
+    Ok(Keyspace::open(&args)?.into_store())
 }

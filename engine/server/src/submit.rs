@@ -22,14 +22,14 @@ const LOOK: Duration = Duration::from_millis(200);
 /// from being read, or the store from taking it.
 pub(crate) fn run(args: &SubmitArgs) -> anyhow::Result<()> {
     let store = Keyspace::open(&target(args)?)?.into_store();
-    let done = till_runtime::submit(&store, &args.journal)?;
+    let done = till_runtime::submit(store.as_ref(), &args.journal)?;
     if let Some(torn) = &done.torn {
         output::tell(format!(
             "the last group was torn by a crash ({} bytes in {}) and is left out; it was never acknowledged",
             torn.bytes, torn.segment
         ));
     }
-    let waiting = wait(&store, &done, args.wait)?;
+    let waiting = wait(store.as_ref(), &done, args.wait)?;
     if args.json {
         output::json(&json(&done, waiting))?;
     } else {

@@ -88,3 +88,26 @@ fn every_engine_that_is_there_flushes() {
     let (full, _) = port("503 Service Unavailable", "{}");
     assert!(Admin::new(&format!("{one},{full}")).flush().is_err());
 }
+
+#[test]
+fn an_engine_that_does_not_answer_is_quoted() {
+    let body = r#"{"error":{"code":"bad_parameter","message":"there is no store 11"}}"#;
+    let (engine, _) = port("400 Bad Request", body);
+    let error = Admin::new(&engine).stock(11).unwrap_err();
+    let words = format!("{error:#}");
+    assert!(
+        words.contains(&format!("{engine}/api/v1/stock?store=11")),
+        "{words}"
+    );
+    assert!(
+        words.contains("(HTTP 400): there is no store 11"),
+        "{words}"
+    );
+    let full = r#"{"error":{"code":"failed","message":"the disk is full"}}"#;
+    let (full, _) = port("503 Service Unavailable", full);
+    let error = Admin::new(&full).flush().unwrap_err();
+    assert!(
+        format!("{error:#}").contains("the disk is full"),
+        "{error:#}"
+    );
+}

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
-use tempfile::TempDir;
 use till_tests::{Engine, text};
 
 use crate::crowd::{Crowd, Tally};
 use crate::fleet::Fleet;
+use crate::folder::{self, Folder};
 use crate::report::{Attack, Report};
 use crate::{KEPT, Options};
 
@@ -43,7 +43,7 @@ dirty_rows_max = 100000
 
 /// An engine, and where its files lie.
 pub(crate) struct Ground {
-    folder: TempDir,
+    folder: Folder,
     pub(crate) engine: Engine,
     pub(crate) data: PathBuf,
     pub(crate) memory_bytes: u64,
@@ -53,7 +53,7 @@ impl Ground {
     /// Starts the engine.
     pub(crate) fn prepare(options: &Options) -> Result<Self> {
         ensure!(options.connections <= 400, "at most 400 connections");
-        let folder = tempfile::tempdir()?;
+        let folder = folder::make(&std::env::temp_dir())?;
         let config = folder.path().join("small.toml");
         std::fs::write(&config, CONFIG)?;
         let data = folder.path().join("data");

@@ -10,6 +10,7 @@ mod crowd;
 mod doors;
 mod fleet;
 mod floods;
+mod folder;
 mod ground;
 mod privacy;
 mod report;

@@ -11,7 +11,8 @@ use till_attack::{NAMES, Options, Report};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const USAGE: &str = "cargo attack -- [--duration SECONDS] [--quick] [--connections N] [--rate N] [--only NAME] [--list] [--json]";
+const USAGE: &str = "cargo attack -- [--duration SECONDS] [--quick] [--connections N] [--rate N] [--only NAME] [--list] [--json]\n\
+    It compares what honest devices get with and without an attack: run it on a machine that has nothing else to do.";
 
 fn main() -> ExitCode {
     let command: Option<fn() -> ExitCode> = match std::env::args().nth(1).as_deref() {

@@ -184,6 +184,8 @@ impl Cluster {
         }
         if tender.left.is_none() {
             self.write_mark(&mut tender.mark);
+        } else {
+            self.parting.keeps.store(true, Ordering::Release);
         }
     }
 

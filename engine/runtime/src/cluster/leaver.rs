@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -234,10 +235,15 @@ impl Leaver {
             Ok(0) => Handed::Yes,
             Ok(records) => {
                 tracing::info!(records, "records of slots that have left were handed over");
+                if self.engine.is_draining() {
+                    let parting = &self.cluster.parting;
+                    parting.handed_over.fetch_add(records, Ordering::AcqRel);
+                }
                 Handed::Yes
             }
             Err(error) if self.engine.is_draining() => {
                 tracing::warn!(%error, "records of slots that have left wait for the next start");
+                self.cluster.parting.keeps.store(true, Ordering::Release);
                 Handed::Never
             }
             Err(error) => {

@@ -85,7 +85,8 @@ impl Undecided {
         is_over
     }
 
-    fn records(&self) -> u64 {
+    /// How many there are, those that are decided and not yet committed among them.
+    pub(super) fn records(&self) -> u64 {
         self.stretch.lock().map_or(0, |stretch| stretch.records)
     }
 

@@ -3,16 +3,37 @@
 use std::sync::atomic::Ordering;
 
 use till_protocol::id::StoreId;
+use till_storage::views::StoreError;
 
 use super::Handle;
 use crate::config::CqlConfig;
 use crate::shard_actor::{ShardMessage, Which};
 use crate::watched::Sight;
 
+/// What was acknowledged, is durable, and is in no row when an engine has drained; of one with rows of its own there is
+/// none.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct LeftOver {
+    /// Records that were handed over through the shared store: they count once the owners of their slots have taken them in.
+    pub handed_over: u64,
+    /// The journal has records that the shared store does not have: they count after the next start on it.
+    pub in_journal: bool,
+}
+
 impl Handle {
     /// Where the shared store is; `None` for an engine with rows of its own.
     pub fn shared_store(&self) -> Option<&CqlConfig> {
         self.engine.config.shared.as_ref().map(|shared| &shared.cql)
+    }
+
+    /// Whether the shared store answers at all, by a question that costs it next to nothing; an engine with rows of its own
+    /// has none to ask. Blocks: for threads that may.
+    ///
+    /// # Errors
+    /// [`StoreError`] with what it said.
+    pub fn ask_store(&self) -> Result<(), StoreError> {
+        let cluster = self.engine.keeping.cluster();
+        cluster.map_or(Ok(()), |one| one.store.known_chain_key().map(drop))
     }
 
     /// Slots that the stores of the chain are dealt to; 0 for an engine with rows of its own.
@@ -30,6 +51,22 @@ impl Handle {
     /// What was seen of the shared store; `None` for an engine with rows of its own.
     pub fn sight(&self) -> Option<Sight> {
         self.engine.watched.as_ref().map(|watched| watched.sight())
+    }
+
+    /// Frames that were journalled while the shared store did not answer, and count in no row yet.
+    pub fn frames_undecided(&self) -> u64 {
+        let cluster = self.engine.keeping.cluster();
+        cluster.map_or(0, |cluster| cluster.frames_undecided())
+    }
+
+    /// What a [drain](Self::drain) that has ended well left in no row.
+    pub fn left_over(&self) -> LeftOver {
+        let cluster = self.engine.keeping.cluster();
+        let (handed_over, in_journal) = cluster.map_or((0, false), |one| one.left_over());
+        LeftOver {
+            handed_over,
+            in_journal,
+        }
     }
 
     /// Devices that were told of another engine.

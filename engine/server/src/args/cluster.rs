@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use jiff::SignedDuration;
+use till_storage::cluster::SLOTS_MAX;
 
 /// How a cluster is reached, and as whom.
 #[derive(Clone, Debug, Args)]
@@ -153,7 +154,7 @@ pub(crate) struct ApplyArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) replication: Option<u32>,
     /// Slots that stores are dealt to, fixed when first applied; 256 unless said
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = slots)]
     pub(crate) slots: Option<u32>,
     /// Print one JSON line to standard output
     #[arg(long)]
@@ -187,6 +188,15 @@ pub(crate) struct SubmitArgs {
     /// Print one JSON line to standard output
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Reads a number of slots.
+fn slots(text: &str) -> Result<u32, String> {
+    let slots = text
+        .parse()
+        .ok()
+        .filter(|slots| (1..=SLOTS_MAX).contains(slots));
+    slots.ok_or_else(|| format!("must be a number from 1 to {SLOTS_MAX}"))
 }
 
 /// Reads `60s`, `2m`, `0s`.

@@ -192,6 +192,7 @@ fn cluster(engine: &Handle) -> Option<ClusterFigures> {
         slots_free: sight.slots_free,
         commit: times(sight.commit),
         handovers_waiting: sight.handovers_waiting,
+        frames_undecided: engine.frames_undecided(),
         redirects: engine.redirects(),
         engines: engines.collect(),
     })

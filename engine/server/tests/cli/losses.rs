@@ -96,3 +96,61 @@ fn a_journal_without_its_segments_is_refused_by_all_but_a_rebuild_that_says_what
     let output = run(&["doctor", "--data", data]);
     assert_eq!(code(&output), 0, "{}", said(&output));
 }
+
+// The folder of an engine on a shared store: its journal has events of a store that another engine has registered.
+fn shared_folder(from: &Path, to: &Path) {
+    let config = JournalConfig {
+        reserve_bytes: 0,
+        ..JournalConfig::default()
+    };
+    let opened = Journal::open(Arc::new(StdDisk), &from.join("journal"), config).unwrap();
+    let mut records = opened.journal.records(opened.journal.start());
+    let batch = records.find_map(|record| {
+        let (_, record) = record.unwrap();
+        (record.head.kind == RecordKind::Batch).then_some(record)
+    });
+    let mut opened = Journal::open(Arc::new(StdDisk), &to.join("journal"), config).unwrap();
+    opened.writer.state(&[batch.unwrap()]).unwrap();
+    fs::write(to.join("node"), "000102030405060708090a0b0c0d0e0f\n").unwrap();
+}
+
+#[test]
+fn commands_on_the_folder_of_a_shared_store_s_engine_do_not_take_it_for_a_whole_one() {
+    let (alone, dir) = (tempdir().unwrap(), tempdir().unwrap());
+    traded(alone.path().to_str().unwrap());
+    shared_folder(alone.path(), dir.path());
+    let data = dir.path().to_str().unwrap();
+
+    for args in [
+        &["rebuild", "--data", data][..],
+        &["query", "sales", "--data", data],
+        &["query", "stores", "--data", data, "--json"],
+        &["quarantine", "list", "--data", data],
+    ] {
+        let output = run(args);
+        assert_eq!(code(&output), 1, "{args:?}: {}", said(&output));
+        let words = errors(&output);
+        for part in [
+            "shares a store with others",
+            "query --scylla HOST:PORT --keyspace NAME",
+        ] {
+            assert!(words.contains(part), "{args:?}: {words}");
+        }
+    }
+    let output = run(&["doctor", "--data", data]);
+    let told = said(&output);
+    assert_eq!(code(&output), 0, "{told}{}", errors(&output));
+    assert!(
+        told.contains("the journal was checked and nothing else"),
+        "{told}"
+    );
+    assert!(told.contains("the journal is sound"), "{told}");
+    assert!(!told.contains("lost: "), "{told}");
+    assert_eq!(
+        one_line(&run(&["doctor", "--data", data, "--json"]))["shared"],
+        true
+    );
+    for rows in ["rows", "rows.aside"] {
+        assert!(!dir.path().join(rows).exists(), "{rows} was made");
+    }
+}

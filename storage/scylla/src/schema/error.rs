@@ -92,7 +92,7 @@ pub enum SchemaError {
         wanted: u32,
     },
     /// Not a number of slots.
-    #[error("{wanted} slots: must be from 1 to {max}")]
+    #[error("{wanted} slots: must be a number from 1 to {max}")]
     SlotsRange {
         /// Slots that were asked for.
         wanted: u32,

@@ -101,6 +101,45 @@ async fn frames_that_need_rows_are_taken_in_while_the_shared_store_is_away() {
     engine.drain().await.unwrap();
 }
 
+fn undecided(engine: &Handle) -> till_runtime::Check {
+    let mut checks = engine.health().checks.into_iter();
+    checks.find(|check| check.name == "undecided").unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_that_defers_says_so_and_how_old_the_oldest_of_it_is() {
+    let dir = folder();
+    let store = Arc::new(MemoryCluster::new(SLOTS));
+    let (engine, mut device, _connection) = deferring(dir.path(), &store).await;
+    let began = Instant::now();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let waited = began.elapsed();
+    assert_eq!(engine.frames_undecided(), 4);
+    let told = undecided(&engine);
+    assert!(!told.ok && !engine.health().is_ready(), "{told:?}");
+    assert!(
+        told.reason.contains("4 frames were journalled undecided"),
+        "{told:?}"
+    );
+    // Flushes that go on meanwhile do not make them younger.
+    let behind = Duration::from_micros(engine.metrics().flush.behind_us);
+    assert!(behind >= waited, "{behind:?} after {waited:?}");
+
+    store.set_away(false);
+    assert!(device.acked(50).await.is_empty());
+    let began = Instant::now();
+    while !undecided(&engine).ok || engine.metrics().flush.behind_us > 0 {
+        assert!(
+            began.elapsed() < Duration::from_secs(60),
+            "{:?}",
+            undecided(&engine)
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(engine.frames_undecided(), 0);
+    engine.drain().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn frames_that_nobody_could_decide_count_once_after_a_crash() {
     let dir = folder();
@@ -129,6 +168,10 @@ async fn frames_that_are_not_decided_go_with_their_slots() {
     // The slots may leave before anything is decided: half of them do, and all with the drain.
     let second = node(other.path(), &store).await;
     engine.drain().await.unwrap();
+    // What was not decided by then waits in the store, and is not said to be in the rows.
+    let left = engine.left_over();
+    let is_told = left.handed_over > 0 || left.in_journal;
+    assert!(is_told || engine.frames_undecided() == 0, "{left:?}");
     drop(engine);
     share(std::slice::from_ref(&second)).await;
     come_to(&second, ["20", "20", "10"]).await;
