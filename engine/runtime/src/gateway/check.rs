@@ -98,8 +98,8 @@ pub(crate) fn answer_once_committed(
 /// The first event of a record that stands otherwise among the facts, or of which they do not tell; `None` where all are the
 /// same. Reads the disk: for threads that may block.
 ///
-/// Of duplicates that were known by their ids only the last one has a mark. It speaks for those before it: a device appends.
-/// What retention dropped is not asked for.
+/// Of duplicates that were known by their ids only the last one has a mark. It does not speak for those before it: a source
+/// may have sent that one again. What retention dropped is not asked for.
 pub(crate) fn differs(facts: &dyn FactReader, record: &Record) -> Result<Option<Seq>, StoreError> {
     let head = &record.head;
     let fresh = u64::from(head.count.saturating_sub(head.skip));
@@ -119,24 +119,13 @@ pub(crate) fn differs(facts: &dyn FactReader, record: &Record) -> Result<Option<
         }
         Ok(())
     })?;
-    let mut other = None;
-    let mut is_vouched_for = false;
+    // A record that has no events itself takes none with it.
+    let has_events = head.kind == RecordKind::Batch;
     let places = own.iter().zip(&known).zip(&silent);
-    for (at, ((own, known), silent)) in places.enumerate().rev() {
-        let Some(own) = own else {
-            continue;
-        };
-        match known {
-            Some(known) => is_vouched_for = own == known,
-            // A record that has no events itself takes none with it.
-            None if *silent && head.kind == RecordKind::Batch => {}
-            None => continue,
-        }
-        if !is_vouched_for {
-            other = Some(first.saturating_add(u64::try_from(at).unwrap_or(0)));
-        }
-    }
-    Ok(other.and_then(|seq| Seq::new(seq).ok()))
+    let other = (first..).zip(places).find(|(_, ((own, known), silent))| {
+        own.is_some() && known.map_or(has_events && **silent, |_| own != known)
+    });
+    Ok(other.and_then(|(seq, _)| Seq::new(seq).ok()))
 }
 
 /// Which of the events `first` to `last` of a life were refused. Reads the disk: for threads that may block.
