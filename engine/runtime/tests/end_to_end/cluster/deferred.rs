@@ -206,7 +206,7 @@ async fn decides_again(engine: &Arc<Handle>, way: &MemoryCluster) {
 async fn what_an_engine_left_before_and_nobody_can_take_in_keeps_no_frame_undecided() {
     let dirs = [folder(), folder()];
     let store = Arc::new(MemoryCluster::new(SLOTS));
-    crate::submit::dead(dirs[0].path(), &store).await;
+    submit::dead(dirs[0].path(), &store).await;
     let other = node(dirs[1].path(), &store).await;
     share(std::slice::from_ref(&other)).await;
     let (mut device, _, connection) = at_home(std::slice::from_ref(&other), 3, 1).await;
@@ -228,7 +228,7 @@ async fn an_undecided_frame_that_nobody_can_take_in_is_never_said_to_be_committe
  {
     let dirs = [folder(), folder()];
     let store = Arc::new(MemoryCluster::new(SLOTS));
-    crate::submit::dead(dirs[0].path(), &store).await;
+    submit::dead(dirs[0].path(), &store).await;
     let way = Arc::new(store.another_way());
     let engine = node(dirs[1].path(), &way).await;
     share(std::slice::from_ref(&engine)).await;
@@ -240,7 +240,7 @@ async fn an_undecided_frame_that_nobody_can_take_in_is_never_said_to_be_committe
     while !matches!(device.next().await, Some(Message::Ack(ack)) if ack.journalled == Some(seq(20)))
     {
     }
-    assert!(crate::submit::submitted(&store, dirs[0].path()) > 0);
+    assert!(submit::submitted(&store, dirs[0].path()) > 0);
     way.set_away(false);
     // It hears that it has to come again, and of no commit.
     loop {
