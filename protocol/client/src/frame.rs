@@ -8,6 +8,7 @@ use till_protocol::codec::{Frame, encode_frame};
 use till_protocol::family::Family;
 use till_protocol::header::{FrameHeader, HEADER_BYTES};
 use till_protocol::verified::Verified;
+use till_protocol::view::View;
 
 use crate::outbox::{OutboxError, Stored};
 
@@ -162,6 +163,30 @@ pub fn mark(frame: &Bytes, index: u32) -> Result<u64, FrameError> {
             what: unreadable.error.to_string(),
         }),
     }
+}
+
+/// Whether an event that stands at the same place at the engine shows that those before it do, too. One with an event id does
+/// not: its source may have sent it again, to a device with another history. Nor does one that has no mark.
+pub(crate) fn speaks_for_others(frame: &Bytes, index: u32) -> bool {
+    let Ok(frame) = Frame::decode(frame.clone()) else {
+        return false;
+    };
+    let Ok(verified) = Verified::from_journal(frame) else {
+        return false;
+    };
+    let Ok(at) = usize::try_from(index) else {
+        return false;
+    };
+    let has_id = match verified.view() {
+        View::Sale(sales) => sales.events().nth(at).map(|one| one.event_id().is_some()),
+        View::Stock(moves) => moves.events().nth(at).map(|one| one.event_id().is_some()),
+        View::Sensor(readings) => readings
+            .events()
+            .nth(at)
+            .map(|one| one.event_id().is_some()),
+        View::Device(signs) => signs.events().nth(at).map(|one| one.event_id().is_some()),
+    };
+    has_id == Some(false)
 }
 
 fn payload_of(frame: &[u8]) -> &[u8] {

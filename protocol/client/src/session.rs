@@ -162,6 +162,8 @@ pub struct Session {
     notices: VecDeque<Notice>,
     /// Next event to send.
     cursor: u64,
+    /// Last event of this epoch that earlier streams of this session have sent.
+    sent: u64,
     /// Last event of each frame that was sent and not yet acknowledged.
     in_flight: VecDeque<u64>,
     /// Frames that the engine allows in flight.
@@ -213,6 +215,7 @@ impl Session {
             control: VecDeque::new(),
             notices: VecDeque::new(),
             cursor: standing.committed + 1,
+            sent: 0,
             in_flight: VecDeque::new(),
             credit: 0,
             journalled: standing.committed,

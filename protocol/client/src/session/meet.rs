@@ -90,6 +90,7 @@ impl Session {
         self.outbox.begin_epoch(grant.epoch, from)?;
         self.renewal = None;
         self.cursor = 1;
+        self.sent = 0;
         self.journalled = 0;
         self.refused.clear();
         self.notices.push_back(Notice::Renumbered {
@@ -106,6 +107,7 @@ impl Session {
     fn take_up(&mut self, next: u64) {
         let committed = self.outbox.standing().committed;
         self.journalled = self.journalled.max(committed).min(next - 1);
+        self.sent = self.sent.max(self.cursor - 1);
         self.cursor = committed + 1;
     }
 
@@ -116,7 +118,24 @@ impl Session {
         if welcome.is_closed() || last > standing.last || last < standing.committed {
             return Ok(false);
         }
-        Ok(last == 0 || self.mark(last)? == Some(welcome.mark))
+        if last == 0 {
+            return Ok(true);
+        }
+        if self.mark(last)? != Some(welcome.mark) {
+            return Ok(false);
+        }
+        // What this session has sent, the engine has from it. An outbox that was put back may only have its last event in
+        // common with what was sent since.
+        let is_own = last <= self.sent.max(self.cursor - 1).max(standing.committed + 1);
+        Ok(is_own || self.speaks_for_others(last)?)
+    }
+
+    fn speaks_for_others(&mut self, seq: u64) -> Result<bool, SessionError> {
+        let stored = self.outbox.frame_of(seq)?;
+        Ok(stored.is_some_and(|stored| {
+            let index = u32::try_from(seq - stored.first).unwrap_or(u32::MAX);
+            frame::speaks_for_others(&stored.bytes, index)
+        }))
     }
 
     fn mark(&mut self, seq: u64) -> Result<Option<u64>, SessionError> {

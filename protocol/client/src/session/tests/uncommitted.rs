@@ -58,6 +58,10 @@ impl Device {
     }
 
     fn meet(&mut self, next: u64) {
+        assert_eq!(self.greeted(next), None);
+    }
+
+    fn greeted(&mut self, next: u64) -> Option<End> {
         let mark = match next {
             1 => 0,
             _ => {
@@ -69,8 +73,12 @@ impl Device {
         let mut hello = Vec::new();
         self.session.transmit(self.now, &mut hello, 8).unwrap();
         assert_eq!(hello.len(), 1);
-        let ended = self.session.handle(self.now, welcome(next, mark)).unwrap();
-        assert_eq!(ended, None);
+        self.session.handle(self.now, welcome(next, mark)).unwrap()
+    }
+
+    /// Its process starts again; whether the outbox is an image it doesn't know.
+    fn restart(&mut self) {
+        self.session = session_on(&self.outbox, &SharedDead::default());
     }
 
     fn hear(&mut self, message: Message) {
@@ -166,4 +174,41 @@ fn what_another_engine_does_not_know_is_sent_to_it_although_it_was_journalled() 
     assert_eq!(device.sent(), [7, 8]);
     device.hear(ack(8, 8));
     assert_eq!(device.session.totals().committed, 8);
+}
+
+#[test]
+fn an_event_that_its_source_may_have_sent_again_does_not_speak_for_those_before_it() {
+    let mut device = Device::new(3, MemoryConfig::default());
+    device.meet(1);
+    assert_eq!(device.sent(), [1, 2, 3]);
+    device.restart();
+    assert_eq!(device.greeted(4), Some(End::Renew));
+    device.restart();
+    assert_eq!(device.greeted(2), None);
+    // What this session has sent, the engine has from it.
+    assert_eq!(device.sent(), [1, 2, 3]);
+    for next in [1, 4] {
+        device.session.disconnected();
+        device.meet(next);
+    }
+}
+
+#[test]
+fn an_event_without_an_id_speaks_for_those_before_it() {
+    let mut device = Device::new(2, MemoryConfig::default());
+    let mut builder = till_protocol::builder::StockBuilder::new();
+    let moved = till_protocol::family::stock::v1::Move {
+        at: 9,
+        sku: 7,
+        quantity: 100_000,
+        kind: till_protocol::family::stock::v1::kind::RECEIVED,
+        unit: 1,
+        ..Default::default()
+    };
+    builder.push(&moved, &[], &[]).unwrap();
+    let frame = builder.finish(seq(3)).unwrap();
+    device.session.append(frame).unwrap();
+    device.meet(1);
+    device.restart();
+    device.meet(4);
 }
