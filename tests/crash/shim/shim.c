@@ -69,6 +69,21 @@ static uint64_t log_end, attic_next;
 static pthread_mutex_t change = PTHREAD_MUTEX_INITIALIZER;
 static int (*real_clock)(clockid_t, struct timespec *);
 
+/* Where the log's last whole record ends. A process that was killed over a record leaves a part of it, and nothing after it: that is
+   cut off, or what this process adds could not be read. */
+static uint64_t whole_end(void) {
+    uint64_t at = 0, end = syscall(SYS_lseek, log_fd, 0, SEEK_END);
+    struct record head;
+    while (syscall(SYS_pread64, log_fd, &head, sizeof head, at) == (long)sizeof head && head.magic == MAGIC &&
+           head.length <= end - at)
+        at += head.length;
+    if (at < end && syscall(SYS_ftruncate, log_fd, at)) {
+        fprintf(stderr, "shim: the log cannot be cut\n");
+        abort();
+    }
+    return at;
+}
+
 __attribute__((constructor)) static void start(void) {
     real_clock = (int (*)(clockid_t, struct timespec *))dlsym(RTLD_NEXT, "clock_gettime");
     const char *r = getenv("TILL_SHIM_ROOT"), *l = getenv("TILL_SHIM_LOG");
@@ -79,12 +94,12 @@ __attribute__((constructor)) static void start(void) {
     snprintf(attic, sizeof attic, "%s", a);
     int fd = syscall(SYS_openat, AT_FDCWD, c, O_RDWR | O_CLOEXEC, 0);
     void *map = fd < 0 ? MAP_FAILED : mmap(0, sizeof *control, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    log_fd = syscall(SYS_openat, AT_FDCWD, l, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
+    log_fd = syscall(SYS_openat, AT_FDCWD, l, O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
     if (map == MAP_FAILED || log_fd < 0) {
         fprintf(stderr, "shim: no control or log\n");
         abort();
     }
-    log_end = syscall(SYS_lseek, log_fd, 0, SEEK_END);
+    log_end = whole_end();
     control = map;
     root_len = strlen(root);
 }

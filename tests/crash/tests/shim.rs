@@ -110,6 +110,22 @@ fn names_come_back_with_what_they_named() -> Result<()> {
 }
 
 #[test]
+fn a_record_over_which_a_process_was_killed_hides_none_of_the_next_one() -> Result<()> {
+    let mut bench = Bench::new()?;
+    bench.does("printf synced >a; sync a; sync .")?;
+    let whole = fs::read(bench.shim.log())?;
+    for cut in [1, 40, 50] {
+        let torn = whole.get(..cut).context("a record is longer")?;
+        fs::write(bench.shim.log(), [whole.as_slice(), torn].concat())?;
+        bench.does("printf lost >>a")?;
+        bench.lose(Luck::Everything)?;
+        assert_eq!(bench.file("a").as_deref(), Some("synced"), "cut to {cut}");
+        fs::write(bench.shim.log(), &whole)?;
+    }
+    Ok(())
+}
+
+#[test]
 fn a_kill_loses_nothing_and_a_cut_file_grows_again() -> Result<()> {
     let mut bench = Bench::new()?;
     bench.does("printf unsynced >a")?;
