@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use quinn::Connection;
+use till_protocol::reply::Welcome;
 use till_runtime::{Config, Parts, Runtime, SharedConfig};
 use till_storage::memory::MemoryCluster;
 
@@ -53,6 +54,11 @@ pub(crate) async fn at_home(
     store: u64,
     epoch: u32,
 ) -> (Device, u64, Connection) {
+    let (device, welcome, connection) = greeted(engines, store, epoch).await;
+    (device, welcome.next_seq.get(), connection)
+}
+
+async fn greeted(engines: &[Arc<Handle>], store: u64, epoch: u32) -> (Device, Welcome, Connection) {
     let began = Instant::now();
     while began.elapsed() < Duration::from_secs(15) {
         for engine in engines {
@@ -60,9 +66,7 @@ pub(crate) async fn at_home(
             let mut device = Device::raw(&connection).await;
             device.send(hello(terminal(store, 1), epoch).encode()).await;
             match device.next().await {
-                Some(Message::Welcome(welcome)) => {
-                    return (device, welcome.next_seq.get(), connection);
-                }
+                Some(Message::Welcome(welcome)) => return (device, welcome, connection),
                 Some(Message::Redirect(_) | Message::Bye(_)) | None => {}
                 other => panic!("{other:?}"),
             }
@@ -72,12 +76,15 @@ pub(crate) async fn at_home(
     panic!("nobody serves store {store}");
 }
 
-pub(crate) async fn send(engines: &[Arc<Handle>], store: u64, epoch: u32, upto: u64) {
-    let (mut device, next, _connection) = at_home(engines, store, epoch).await;
+/// Gives the life that the device has, which depends on how often its slot has changed hands.
+pub(crate) async fn send(engines: &[Arc<Handle>], store: u64, epoch: u32, upto: u64) -> u32 {
+    let (mut device, welcome, _connection) = greeted(engines, store, epoch).await;
+    let next = welcome.next_seq.get();
     if next <= upto {
         device.send(teas(next, upto + 1 - next)).await;
         assert!(device.acked(upto).await.is_empty());
     }
+    welcome.epoch.get()
 }
 
 fn held(engine: &Handle) -> usize {
@@ -104,14 +111,15 @@ async fn engines_share_the_stores_and_answer_for_all_of_them() {
     let store = Arc::new(MemoryCluster::new(SLOTS));
     let first = node(dirs[0].path(), &store).await;
     share(std::slice::from_ref(&first)).await;
+    let mut lives = Vec::new();
     for number in STORES {
-        send(std::slice::from_ref(&first), number, 0, 5).await;
+        lives.push(send(std::slice::from_ref(&first), number, 0, 5).await);
     }
     let second = node(dirs[1].path(), &store).await;
     let engines = [first, second];
     share(&engines).await;
-    for number in STORES {
-        send(&engines, number, 1, 9).await;
+    for (number, life) in STORES.zip(lives) {
+        send(&engines, number, life, 9).await;
     }
     for engine in &engines {
         for number in 1..=12 {
@@ -135,8 +143,9 @@ async fn the_stores_of_an_engine_that_dies_are_served_by_another() {
     let second = node(dirs[1].path(), &store).await;
     let engines = [first, second];
     share(&engines).await;
+    let mut lives = Vec::new();
     for number in STORES {
-        send(&engines, number, 0, 7).await;
+        lives.push(send(&engines, number, 0, 7).await);
     }
     let [first, second] = engines;
     first.kill().await.unwrap();
@@ -144,8 +153,8 @@ async fn the_stores_of_an_engine_that_dies_are_served_by_another() {
     let left = [second];
     share(&left).await;
     assert!(began.elapsed() < Duration::from_secs(10));
-    for number in STORES {
-        send(&left, number, 1, 11).await;
+    for (number, life) in STORES.zip(lives) {
+        send(&left, number, life, 11).await;
     }
     for number in 1..=12 {
         assert_eq!(level(&left[0], number).await, "11", "store {number}");
