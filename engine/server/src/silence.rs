@@ -106,11 +106,22 @@ mod tests {
 
     #[test]
     fn a_long_answer_of_a_store_that_is_there_is_waited_for() {
-        let slow = || {
-            thread::sleep(Duration::from_millis(200));
-            Ok(7)
+        let patient = Silence {
+            say: Duration::from_secs(60),
+            ..SHORT
         };
-        assert_eq!(SHORT.ask("10.0.0.1:9042", slow, || Ok(())), Ok(7));
+        let (looked, looks) = mpsc::channel();
+        // It answers after it was looked for twice.
+        let slow = move || {
+            let twice = looks.recv().and_then(|()| looks.recv());
+            twice.map(|()| 7).map_err(|error| error.to_string())
+        };
+        let is_there = move || {
+            // Nobody listens any more once there is an answer.
+            let _heard = looked.send(());
+            Ok(())
+        };
+        assert_eq!(patient.ask("10.0.0.1:9042", slow, is_there), Ok(7));
     }
 
     #[test]
