@@ -15,9 +15,9 @@ use till_tests::hostile::{Damage, Line, Said, damaged, header, terminal};
 use crate::number;
 
 /// Connections that send damaged streams, each one after another.
-const CONNECTIONS: u32 = 4;
-/// Damaged streams of each.
-const STREAMS: u32 = 120;
+const CONNECTIONS: u32 = 10;
+/// Damaged streams of each: with more, it would have to wait.
+const STREAMS: u32 = 48;
 /// Connections on which frames of 1 MiB are announced that never arrive.
 const PROMISERS: u32 = 16;
 /// Such frames of each.
