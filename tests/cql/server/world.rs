@@ -3,6 +3,7 @@
 use std::env;
 use std::process;
 use std::sync::Arc;
+use std::time::Duration;
 
 use scylla::statement::Statement;
 use till_scylla::{Cql, CqlError, ScyllaConfig, ScyllaStore, schema};
@@ -56,7 +57,9 @@ impl World {
     /// Runs a statement that may fail.
     pub(crate) fn tried(&self, cql: &str) -> Result<(), CqlError> {
         let client = Arc::clone(self.cql.client());
-        let statement = Statement::new(cql);
+        let mut statement = Statement::new(cql);
+        // Keyspaces of other tests are made and dropped beside it, one after another.
+        statement.set_request_timeout(Some(Duration::from_secs(180)));
         self.cql.wait(async move {
             let answer = client.session().query_unpaged(statement, ()).await;
             answer
