@@ -52,11 +52,6 @@ use work::Job;
 
 /// Pieces that one stretch of a journal is handed over in, at most: each has a number of its own.
 const PIECES_MAX: u64 = 1 << 32;
-/// Lives of a terminal that one owner of its slot may grant before it comes to the numbers of the next one: as many times would a
-/// device have to ask for a new life and send nothing, or nothing that is committed.
-const LIVES_OF_OWNER: u64 = 64;
-/// Where the owners' own numbers end: half of all, after 16 million owners.
-const LIVES_LEAST_MAX: u32 = 1 << 30;
 /// First pause before a command is tried again; it doubles up to the longest.
 const PAUSE: Duration = Duration::from_millis(20);
 /// Longest pause before a command is tried again.
@@ -340,15 +335,6 @@ impl Cluster {
             }
             self.owners.wait(&mut all, left);
         }
-    }
-
-    /// The least number of a life that may be granted to a terminal of a store. Each owner of its slot has numbers of its own
-    /// to grant: an owner before may have granted more than anybody knows of.
-    pub(crate) fn least_life(&self, store: StoreId) -> u32 {
-        let before = self.owners.epoch(self.slot_of(store)).saturating_sub(1);
-        let least = before.saturating_mul(LIVES_OF_OWNER).saturating_add(1);
-        // Far above, numbers go up one by one, as they do in an engine of its own.
-        u32::try_from(least).map_or(LIVES_LEAST_MAX, |least| least.min(LIVES_LEAST_MAX))
     }
 
     /// The first of many numbers for what is handed over. None is ever given twice in one life of a node.

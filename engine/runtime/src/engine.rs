@@ -213,12 +213,6 @@ impl Engine {
         }
     }
 
-    /// The least number of a life that may be granted to a terminal of a store now.
-    pub(crate) fn least_life(&self, store: StoreId) -> u32 {
-        let cluster = self.keeping.cluster();
-        cluster.map_or(1, |cluster| cluster.least_life(store))
-    }
-
     /// The facts that answers are told from: those that are committed.
     pub(crate) fn told_from(&self) -> &dyn FactReader {
         self.told.as_ref()

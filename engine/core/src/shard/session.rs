@@ -23,9 +23,6 @@ pub struct Hello<'a> {
     pub terminal: TerminalId,
     /// Its life; 0 asks for a new one.
     pub epoch: u32,
-    /// The least number that a new life may have: those below may have been granted by an engine that had the store before,
-    /// and died before anything of them was committed.
-    pub least_life: u32,
     /// Its clock.
     pub clock: DeviceTime,
     /// ISO 4217 number of its currency; 0 = not stated.
@@ -96,9 +93,7 @@ impl Shard {
         }
         let terminal = self.actors.terminal(hello.terminal, rows)?;
         let latest_epoch = terminal.row.latest_epoch();
-        let newest = latest_epoch
-            .max(terminal.granted)
-            .max(hello.least_life.saturating_sub(1));
+        let newest = latest_epoch.max(terminal.granted);
         let number = match hello.epoch {
             0 => newest.saturating_add(1),
             stated => stated,

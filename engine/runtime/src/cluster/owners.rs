@@ -102,12 +102,6 @@ impl Owners {
         })
     }
 
-    /// The epoch under which this node has a slot; 0 where it has not.
-    pub(super) fn epoch(&self, slot: u32) -> u64 {
-        let all = self.all.lock();
-        all.get(&slot).map_or(0, |owner| owner.writer.epoch())
-    }
-
     /// Begins an ownership; what its writer asks for first.
     pub(super) fn begin(&self, writer: SlotWriter, cursors: Cursors) -> Asked {
         let (slot, life) = (writer.slot(), self.lives.fetch_add(1, Ordering::Relaxed));

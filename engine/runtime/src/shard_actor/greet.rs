@@ -82,7 +82,6 @@ impl ShardState {
         let said = till_core::Hello {
             terminal: hello.terminal,
             epoch: hello.epoch.map_or(0, till_protocol::id::Epoch::get),
-            least_life: self.engine.least_life(hello.terminal.store()),
             clock: hello.clock,
             currency: hello.currency.map_or(0, |currency| currency.numeric()),
             zone: &hello.zone,

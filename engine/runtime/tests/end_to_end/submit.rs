@@ -108,46 +108,6 @@ async fn an_engine_does_not_bring_the_events_of_one_chain_to_another() {
     again.drain().await.unwrap();
 }
 
-/// An engine that had its first events from a new device, and died before anything of that was committed.
-async fn dead_with_a_life_of_its_own(dir: &Path, store: &Arc<MemoryCluster>) {
-    let engine = node(dir, store).await;
-    share(std::slice::from_ref(&engine)).await;
-    send(std::slice::from_ref(&engine), 3, 0, 10).await;
-    // A new device in place of the first one.
-    let (mut device, next, _connection) = at_home(std::slice::from_ref(&engine), 3, 0).await;
-    assert_eq!(next, 1);
-    store.set_away(true);
-    device.send(frame(1, 25, 3)).await;
-    while !matches!(device.next().await, Some(Message::Ack(ack)) if ack.journalled == Some(seq(25)))
-    {
-    }
-    engine.kill().await.unwrap();
-    drop(engine);
-    store.set_away(false);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn two_engines_grant_no_life_twice_though_nothing_of_the_first_was_committed() {
-    let dirs = [folder(), folder()];
-    let store = Arc::new(MemoryCluster::new(SLOTS));
-    dead_with_a_life_of_its_own(dirs[0].path(), &store).await;
-    let other = node(dirs[1].path(), &store).await;
-    share(std::slice::from_ref(&other)).await;
-    // That device is gone as well, and there is another new one.
-    let (mut device, next, _connection) = at_home(std::slice::from_ref(&other), 3, 0).await;
-    assert_eq!(next, 1);
-    device.send(frame(1, 2, 7)).await;
-    device.acked(2).await;
-    assert_eq!(level(&other, 3).await, "24");
-    assert!(submitted(&store, dirs[0].path()) > 0);
-    until("everything is taken in", || {
-        store.waiting().unwrap().is_empty()
-    })
-    .await;
-    assert_eq!(level(&other, 3).await, "99");
-    other.drain().await.unwrap();
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn events_of_two_devices_under_the_same_numbers_are_not_taken_for_each_other() {
     let dirs = [folder(), folder()];

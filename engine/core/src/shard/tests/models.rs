@@ -88,7 +88,6 @@ fn ask(world: &mut World, done: &Done, till: u32, life: u32) {
     let hello = Hello {
         terminal: terminal(till),
         epoch: life,
-        least_life: 1,
         clock: DeviceTime::from_us(NOW),
         currency: 0,
         zone: "",

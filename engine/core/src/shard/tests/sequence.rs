@@ -18,7 +18,6 @@ fn hello(till: u32, epoch: u32) -> Hello<'static> {
     Hello {
         terminal: terminal(till),
         epoch,
-        least_life: 1,
         clock: DeviceTime::from_us(NOW),
         currency: 0,
         zone: "",
@@ -120,23 +119,6 @@ fn two_devices_that_ask_for_a_new_life_never_get_the_same_one() {
     let there = world.shard.hello(now, &hello(1, 2), &world.rows).unwrap();
     assert_eq!((there.is_closed, there.next_seq), (false, 2));
     assert_ne!(there.mark, 0);
-}
-
-#[test]
-fn an_owner_grants_no_life_that_an_owner_before_it_may_have_granted() {
-    let mut world = World::new();
-    let now = Timestamp::from_us(NOW);
-    let mut greet = |epoch, least_life| {
-        let hello = Hello {
-            least_life,
-            ..hello(1, epoch)
-        };
-        let greeting = world.shard.hello(now, &hello, &world.rows).unwrap();
-        greeting.epoch.get()
-    };
-    assert_eq!((greet(0, 1), greet(0, 512), greet(0, 512)), (1, 512, 513));
-    // What an owner before granted is heard, however far it was.
-    assert_eq!((greet(400, 512), greet(0, 1)), (400, 514));
 }
 
 #[test]
