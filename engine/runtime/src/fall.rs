@@ -7,7 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
-use till_core::SessionKey;
+use till_core::{Record, SessionKey};
 use till_protocol::id::{Epoch, TerminalId};
 use till_protocol::reply::Hello;
 
@@ -44,6 +44,17 @@ impl Suspect {
             terminal: hello.terminal,
             epoch: hello.epoch.map_or(0, Epoch::get),
             first_seq: 0,
+        })
+    }
+
+    /// Whose record it is when it falls over one of another journal.
+    pub(crate) fn record(record: &Record) -> Option<Self> {
+        let head = &record.head;
+        let terminal = TerminalId::from_u64(head.terminal).ok()?;
+        Some(Self {
+            terminal,
+            epoch: head.epoch,
+            first_seq: head.first_seq,
         })
     }
 

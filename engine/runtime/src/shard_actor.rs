@@ -9,6 +9,7 @@ mod hear;
 mod leave;
 mod sights;
 
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
@@ -19,7 +20,7 @@ use till_core::{
     Counters, Handled, QuarantineKey, Record, RetryError, Rows, RowsError, SessionKey, Shard, Wants,
 };
 use till_protocol::code::Reason;
-use till_protocol::id::Seq;
+use till_protocol::id::{Epoch, Seq};
 use till_protocol::verified::Verified;
 use till_storage::cluster::Found;
 use till_storage::journal::{Prepared, TooLarge};
@@ -79,6 +80,7 @@ pub(crate) enum ShardMessage {
     /// Records of another journal that are in no commit.
     Adopt {
         records: Vec<Record>,
+        is_late: bool,
         reply: oneshot::Sender<Result<(), NotTaken>>,
     },
     /// Waits until the other side is gone, and panics.
@@ -132,6 +134,8 @@ pub(crate) struct ShardState {
     skus: Sketch,
     frames: u64,
     waiting: Waiting,
+    /// Terminals and the lives in which their records are taken in that have no place in their own.
+    aside: HashMap<u64, Epoch>,
     /// Room for what frames ask rows for.
     wants: Wants,
     /// Whom to ask when the shard falls over what it is at.
@@ -211,6 +215,7 @@ impl ShardState {
             skus: Sketch::default(),
             frames: 0,
             waiting: Waiting::default(),
+            aside: HashMap::new(),
             wants: Wants::default(),
             suspect: None,
             counted: Counters::default(),
@@ -233,6 +238,7 @@ impl ShardState {
             }
             ShardMessage::Release { which, reply } => {
                 self.shard.release(&*which);
+                self.aside.clear();
                 self.hold_back();
                 // Whoever asked may have gone.
                 let _gone = reply.send(());
@@ -254,7 +260,11 @@ impl ShardState {
                 self.decide_again(decided, reply);
                 Ok(())
             }
-            ShardMessage::Adopt { records, reply } => self.adopt(&records, reply),
+            ShardMessage::Adopt {
+                records,
+                is_late,
+                reply,
+            } => self.adopt((&records, is_late), reply),
             #[cfg(test)]
             ShardMessage::Strike(until) => {
                 let _gone = until.recv();

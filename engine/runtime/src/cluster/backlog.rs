@@ -302,6 +302,7 @@ impl Cluster {
         for (slot, from, number) in waiting {
             let piece = (slot, from, number);
             let tried = stuck.get(&piece);
+            let is_late = tried.is_some();
             if tried.is_some_and(|one| self.now().saturating_sub(one.tried) < AGAIN) {
                 continue;
             }
@@ -317,7 +318,7 @@ impl Cluster {
             if till_core::planted::is("taken-away-early") {
                 self.store.taken_in(slot, from, number)?;
             }
-            match adopt(engine, handover.records) {
+            match adopt(engine, handover.records, is_late) {
                 Ok(()) => {
                     taken.pieces.push((tenure, from, number));
                     taken.bytes += size;

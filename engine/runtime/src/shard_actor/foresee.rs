@@ -134,10 +134,13 @@ impl ShardState {
     pub(super) fn foresee_records(&mut self, records: &[Record]) -> Result<Found, RowsError> {
         let mut wants = Wants::default();
         for record in records {
+            self.begin(Suspect::record(record));
             self.shard.want_standing_of_record(record, &mut wants);
         }
+        self.begin(None);
         let mut found = self.bring_in(&mut wants)?;
         for record in records {
+            self.begin(Suspect::record(record));
             self.with_known(&found, |shard, rows| {
                 shard.want_goods_of_record(record, rows, &mut wants)
             })?;

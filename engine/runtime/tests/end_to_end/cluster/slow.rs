@@ -22,7 +22,8 @@ async fn a_slow_store_is_asked_once_for_what_many_devices_say() {
     share(std::slice::from_ref(&engine)).await;
     let mut devices = Vec::new();
     for number in 1..=40_u32 {
-        let (device, next, connection) = at_home(std::slice::from_ref(&engine), number.into(), 0).await;
+        let (device, next, connection) =
+            at_home(std::slice::from_ref(&engine), number.into(), 0).await;
         assert_eq!(next, 1);
         devices.push((number, device, connection));
     }
