@@ -207,11 +207,8 @@ impl ShardState {
             Ok(here) => here,
             Err(error) => return Ok(Err(Trouble::all(&error))),
         };
-        let fresh = record.head.skip..record.head.count;
-        if fresh
-            .clone()
-            .all(|index| here.binary_search(&index).is_ok())
-        {
+        let mut fresh = record.head.skip..record.head.count;
+        if fresh.all(|index| here.binary_search(&index).is_ok()) {
             return Ok(Ok(()));
         }
         let before = self.aside.get(&record.head.terminal).copied();
