@@ -134,8 +134,8 @@ pub(crate) struct ShardState {
     skus: Sketch,
     frames: u64,
     waiting: Waiting,
-    /// Terminals and the lives in which their records are taken in that have no place in their own.
-    aside: HashMap<u64, Epoch>,
+    /// Terminals and lives that had no place for records of another journal, and the lives that these are taken in in.
+    aside: HashMap<(u64, u32), Epoch>,
     /// Room for what frames ask rows for.
     wants: Wants,
     /// Whom to ask when the shard falls over what it is at.

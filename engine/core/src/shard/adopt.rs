@@ -6,6 +6,7 @@
 use till_protocol::code::Reason;
 use till_protocol::id::{Epoch, Seq, StoreId, TerminalId};
 use till_protocol::time::Timestamp;
+use till_protocol::verified::Verified;
 
 use super::batch::{Found, Span};
 use super::recover::read_back;
@@ -51,28 +52,35 @@ impl Shard {
     }
 
     /// Takes in events that have no place in their own life: others are here under their numbers, what comes before them is
-    /// missing, or it is forgotten how far that life had come. They are numbered anew, in a `life` of their terminal that
-    /// [`life_aside`](Self::life_aside) gave. As with [`adopt`](Self::adopt), `elsewhere` are those that are here already, from
-    /// whatever life; those that the record skips are left out again.
+    /// missing, or it is forgotten how far that life had come. They are numbered anew, in the life `before` that others of
+    /// their branch are in, as long as the terminal remembers it, or in a new one that is granted to no device from here on.
+    /// As with [`adopt`](Self::adopt), `elsewhere` are those that are here already, from whatever life; those that the record
+    /// skips are left out again. Where nothing is left that counts or waits, the answer is [`Handled::Known`].
     ///
     /// # Errors
     /// As [`adopt`](Self::adopt).
     pub fn adopt_aside(
         &mut self,
         record: &Record,
-        (life, elsewhere): (Epoch, &[u32]),
+        (before, elsewhere): (Option<Epoch>, &[u32]),
         rows: &dyn Rows,
         names: &dyn Names,
     ) -> Result<Handled, RowsError> {
         let (sender, last) = sender_of(record)?;
+        let known = Handled::Known { upto: last };
         // What says nothing has nothing to be kept.
         if record.head.kind != RecordKind::Batch {
-            return Ok(Handled::Known { upto: last });
+            return Ok(known);
         }
         if self.actors.store(sender.terminal.store(), rows)?.is_none() {
             return Ok(Handled::Unregistered);
         }
         let actor = self.actors.terminal(sender.terminal, rows)?;
+        let is_there = |life: &Epoch| actor.row.epoch(life.get()).is_some();
+        let new = actor.row.latest_epoch().max(actor.granted) + 1;
+        let Some(life) = before.filter(is_there).or(Epoch::new(new).ok()) else {
+            return Ok(Handled::Closed);
+        };
         let head = RecordHead {
             epoch: life.get(),
             first_seq: actor.row.next_seq(life.get()),
@@ -83,40 +91,55 @@ impl Shard {
             epoch: life,
             ..sender
         };
+        let verified = read_back(u64::MAX, record)?;
+        let mut past = Past::of(record);
+        // What it skips was decided with another record. If that was a refusal, it stays one for whoever reads this record alone.
         let skipped = 0..record.head.skip;
-        let here = elsewhere
-            .iter()
-            .filter(|index| !skipped.contains(index))
-            .copied();
-        let elsewhere: Vec<u32> = skipped.clone().chain(here).collect();
-        self.take_in(session, (record, head), &elsewhere, rows, names)
+        let refused = verified.refusals().iter();
+        let refused = refused.filter(|(index, _)| skipped.contains(index));
+        past.refusals.splice(0..0, refused.copied());
+        let counted = skipped
+            .clone()
+            .filter(|index| verified.refusal(*index).is_none());
+        let here = elsewhere.iter().filter(|index| !skipped.contains(index));
+        let elsewhere: Vec<u32> = counted.chain(here.copied()).collect();
+        let adopted = self.decide_anew(
+            (session, head),
+            (&verified, &past.found_again(&elsewhere)),
+            rows,
+            names,
+        )?;
+        let says = |one: &Verdict| matches!(one.outcome, Outcome::Applied | Outcome::Quarantined);
+        if !adopted.iter().any(says) {
+            return Ok(known);
+        }
+        if let Some(actor) = self.actors.terminals.get_mut(&head.terminal) {
+            actor.granted = actor.granted.max(life.get());
+        }
+        let scope = self.scope(session.terminal, head.epoch, u64::MAX, rows);
+        let adopted = self.record_of(head, &record.payload, adopted);
+        self.settle(&adopted, Some(&verified.view()), &scope);
+        self.count_live(&adopted);
+        Ok(self.handled(adopted))
     }
 
-    /// The life in which events of a terminal are taken in that have no place in their own: `before`, as long as the terminal
-    /// remembers it, or a new one that no device will be granted. A terminal of a store that is not registered has none.
-    ///
-    /// # Errors
-    /// As [`adopt`](Self::adopt).
-    pub fn life_aside(
+    // What becomes of events of another journal here, under the numbers of this head.
+    fn decide_anew(
         &mut self,
-        terminal: TerminalId,
-        before: Option<Epoch>,
+        (session, head): (SessionKey, RecordHead),
+        (verified, found): (&Verified, &Found<'_>),
         rows: &dyn Rows,
-    ) -> Result<Option<Epoch>, RowsError> {
-        if self.actors.store(terminal.store(), rows)?.is_none() {
-            return Ok(None);
-        }
-        let actor = self.actors.terminal(terminal, rows)?;
-        let is_there = |life: &Epoch| actor.row.epoch(life.get()).is_some();
-        if let Some(life) = before.filter(is_there) {
-            return Ok(Some(life));
-        }
-        let life = actor.row.latest_epoch().max(actor.granted) + 1;
-        let Ok(life) = Epoch::new(life) else {
-            return Ok(None);
-        };
-        actor.granted = life.get();
-        Ok(Some(life))
+        names: &dyn Names,
+    ) -> Result<Vec<Verdict>, RowsError> {
+        let scope = self.scope(session.terminal, head.epoch, u64::MAX, rows);
+        let now = Timestamp::from_us(head.received_at_us);
+        self.decide(
+            (now, session),
+            (&verified.view(), *found),
+            span_of(&head),
+            &scope,
+            names,
+        )
     }
 
     /// Whether some events of a record are known by their numbers. They need not be the same events: two nodes may have
@@ -203,34 +226,14 @@ impl Shard {
             skip: head.skip + more,
             ..head
         };
-        self.take_in(session, (record, head), elsewhere, rows, names)
-    }
-
-    // Takes in the events of a record, under the numbers of this head.
-    fn take_in(
-        &mut self,
-        session: SessionKey,
-        (record, head): (&Record, RecordHead),
-        elsewhere: &[u32],
-        rows: &dyn Rows,
-        names: &dyn Names,
-    ) -> Result<Handled, RowsError> {
         let scope = self.scope(session.terminal, head.epoch, u64::MAX, rows);
         let adopted = if head.kind == RecordKind::Batch {
             let verified = read_back(u64::MAX, record)?;
-            let view = verified.view();
             let past = Past::of(record);
             let found = past.found_again(elsewhere);
-            let now = Timestamp::from_us(head.received_at_us);
-            let decided = self.decide(
-                (now, session),
-                (&view, found),
-                span_of(&head),
-                &scope,
-                names,
-            )?;
+            let decided = self.decide_anew((session, head), (&verified, &found), rows, names)?;
             let adopted = self.record_of(head, &record.payload, decided);
-            self.settle(&adopted, Some(&view), &scope);
+            self.settle(&adopted, Some(&verified.view()), &scope);
             adopted
         } else {
             let adopted = Record {

@@ -3,13 +3,14 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use till_core::{Handled, Record, RecordKind, RowsError};
+use till_core::{Handled, Record, RecordKind, RowsError, SessionKey};
 use till_protocol::id::{Epoch, TerminalId};
 use till_storage::cluster::Found;
 use till_storage::rebuild::store_of;
+use till_storage::views::StoreError;
 use tokio::sync::oneshot;
 
-use super::elsewhere::Elsewhere;
+use super::elsewhere::{Elsewhere, Own};
 use super::{Done, ShardMessage, ShardState, Stop};
 use crate::commit::Companion;
 use crate::engine::Engine;
@@ -86,6 +87,16 @@ enum Trouble {
     Record(String),
     /// Nothing can be taken in for now.
     All(String),
+}
+
+impl From<StoreError> for Trouble {
+    fn from(error: StoreError) -> Self {
+        match error {
+            // Facts that this record is compared with; others may have better ones.
+            StoreError::Damaged { .. } => Self::Record(error.to_string()),
+            _ => Self::all(&error),
+        }
+    }
 }
 
 impl Trouble {
@@ -167,12 +178,15 @@ impl ShardState {
         if let Some(cause) = terminal.ok().and_then(|one| self.slot.why_parked(one)) {
             return Ok(Err(Trouble::Record(cause)));
         }
-        if !taking.aside.contains(&(head.terminal, head.epoch)) {
+        let branch = branch_of(record);
+        // What it decided again has other numbers by now, and somebody else's event may have these.
+        if head.kind == RecordKind::Retry && self.aside.contains_key(&branch) {
+            return Ok(Ok(()));
+        }
+        if !taking.aside.contains(&branch) {
             let cause = match self.adopt_in_place(record, known, taking)? {
                 Err(Trouble::Place(cause)) => cause,
-                Err(Trouble::Gap(cause))
-                    if taking.is_late || self.aside.contains_key(&head.terminal) =>
-                {
+                Err(Trouble::Gap(cause)) if taking.is_late || self.aside.contains_key(&branch) => {
                     cause
                 }
                 done => return Ok(done),
@@ -183,7 +197,7 @@ impl ShardState {
                 cause,
                 "records that were handed over have no place in their life: they are taken in under numbers of their own"
             );
-            taking.aside.insert((head.terminal, head.epoch));
+            taking.aside.insert(branch);
         }
         self.adopt_aside(record, known, taking)
     }
@@ -196,34 +210,29 @@ impl ShardState {
         known: &Found,
         taking: &mut Taking,
     ) -> Result<Result<(), Trouble>, Stop> {
-        let terminal = match TerminalId::from_u64(record.head.terminal) {
-            Ok(terminal) => terminal,
-            Err(error) => return Ok(Err(Trouble::Record(error.to_string()))),
-        };
         let engine = Arc::clone(&self.engine);
         let settle = || engine.settle();
         let facts = engine.reader.as_ref();
-        let here = match taking.elsewhere.events((record, None), facts, &settle) {
+        let here = match taking
+            .elsewhere
+            .events((record, Own::Aside), facts, &settle)
+        {
             Ok(here) => here,
-            Err(error) => return Ok(Err(Trouble::all(&error))),
+            Err(error) => return Ok(Err(error.into())),
         };
-        let mut fresh = record.head.skip..record.head.count;
-        if fresh.all(|index| here.binary_search(&index).is_ok()) {
-            return Ok(Ok(()));
-        }
-        let before = self.aside.get(&record.head.terminal).copied();
-        let life = self.with_known(known, |shard, rows| {
-            shard.life_aside(terminal, before, rows)
-        });
-        let life = match life {
-            Ok(Some(life)) => life,
-            Ok(None) => return Ok(Err(Trouble::Record("it has no life left".to_owned()))),
-            Err(error) => return Ok(Err(Trouble::all(&error))),
-        };
-        self.aside.insert(record.head.terminal, life);
+        let branch = branch_of(record);
+        let before = self.aside.get(&branch).copied();
         let handled = self.with_known(known, |shard, rows| {
-            shard.adopt_aside(record, (life, &here), rows, &engine.names)
+            shard.adopt_aside(record, (before, &here), rows, &engine.names)
         });
+        // Whoever goes on in the life that it had would be told of numbers that are others' events now.
+        self.part_from(record.head.terminal, |key, _| {
+            key.epoch.get() == record.head.epoch
+        });
+        if let Ok(Handled::Journal { record: aside, .. }) = &handled {
+            let life = Epoch::new(aside.head.epoch).ok();
+            self.aside.extend(life.map(|life| (branch, life)));
+        }
         self.adopted(record, handled, taking)
     }
 
@@ -252,11 +261,15 @@ impl ShardState {
         taking: &mut Taking,
     ) -> Result<Result<(), Trouble>, Stop> {
         match handled {
-            Ok(Handled::Journal { record, .. }) => {
-                self.append(&record, |shard| Companion::Registered { shard })?;
-                self.part_from(&record);
-                let added = taking.elsewhere.add(&record);
-                return Ok(added.map_err(|error| Trouble::all(&error)));
+            Ok(Handled::Journal {
+                record: adopted, ..
+            }) => {
+                self.append(&adopted, |shard| Companion::Registered { shard })?;
+                // It is not durable yet: what follows under the same numbers would be compared with nothing.
+                taking.is_settled = false;
+                self.part_from_those_behind(&adopted);
+                let added = taking.elsewhere.add(&adopted, record.head.epoch);
+                return Ok(added.map_err(Trouble::from));
             }
             Ok(Handled::Known { .. }) => {}
             Ok(other) => return Ok(Err(why_not(record, &other))),
@@ -288,15 +301,14 @@ impl ShardState {
             return Ok(Vec::new());
         }
         let settle = || engine.settle();
-        let own = Epoch::new(record.head.epoch).ok();
         let facts = engine.reader.as_ref();
-        let found = taking.elsewhere.events((record, own), facts, &settle);
-        found.map_err(|error| Trouble::all(&error))
+        let found = taking.elsewhere.events((record, Own::Life), facts, &settle);
+        found.map_err(Trouble::from)
     }
 
     // A device that has not sent these events in its session may have others under their numbers, which would be taken for
     // known. It comes again, and compares.
-    fn part_from(&self, record: &Record) {
+    fn part_from_those_behind(&self, record: &Record) {
         let head = &record.head;
         if !matches!(
             head.kind,
@@ -305,13 +317,20 @@ impl ShardState {
             return;
         }
         let end = head.first_seq.saturating_add(u64::from(head.count));
-        let Some(session) = self.slot.session_of(head.terminal) else {
+        self.part_from(head.terminal, |key, expected| {
+            key.epoch.get() == head.epoch && expected < end
+        });
+    }
+
+    // Ends the session of a terminal, if it is such a one.
+    fn part_from(&self, terminal: u64, is_such: impl Fn(SessionKey, u64) -> bool) {
+        let Some(session) = self.slot.session_of(terminal) else {
             return;
         };
-        let is_same_life = session
+        if session
             .key()
-            .is_some_and(|key| key.epoch.get() == head.epoch);
-        if is_same_life && session.expected() < end {
+            .is_some_and(|key| is_such(key, session.expected()))
+        {
             self.slot.leave(&session);
             session.bye(till_protocol::code::Reason::Moved, None);
         }
@@ -328,8 +347,13 @@ fn same_events(engine: &Engine, record: &Record) -> Result<(), Trouble> {
             "event {seq} of life {} of its terminal is another one here",
             record.head.epoch
         ))),
-        Err(error) => Err(Trouble::all(&error)),
+        Err(error) => Err(error.into()),
     }
+}
+
+// A terminal and one of its lives.
+const fn branch_of(record: &Record) -> (u64, u32) {
+    (record.head.terminal, record.head.epoch)
 }
 
 // Why a record was not taken in.

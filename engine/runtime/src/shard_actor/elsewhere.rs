@@ -6,7 +6,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use till_core::{Outcome, Record};
-use till_protocol::id::{Epoch, StoreId};
+use till_protocol::id::StoreId;
 use till_storage::facts::{Fact, Fate, hour_of};
 use till_storage::journal::Lsn;
 use till_storage::query::{FactReader, each_event};
@@ -22,7 +22,32 @@ pub(super) struct Elsewhere {
     terminals: HashSet<u64>,
     hours: HashSet<(u32, i32)>,
     /// In which lives a terminal has said something, by its content.
-    said: HashMap<(u64, u64), Vec<u32>>,
+    said: HashMap<(u64, u64), Vec<Said>>,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Said {
+    life: u32,
+    /// The life that it had where it comes from, of records that were just taken in.
+    of: Option<u32>,
+}
+
+/// Where the same events may be that are not those of a record.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Own {
+    /// Under numbers of its life: they are known by that.
+    Life,
+    /// In records of its branch that were just taken in: one journal has each event once.
+    Aside,
+}
+
+impl Own {
+    fn is(self, life: u32, said: Said) -> bool {
+        match self {
+            Self::Life => said.life == life,
+            Self::Aside => said.of == Some(life),
+        }
+    }
 }
 
 impl Elsewhere {
@@ -34,11 +59,11 @@ impl Elsewhere {
         }
     }
 
-    /// The events of a record that count in another life of its terminal than `own`, by rising index. `settle` makes all that
-    /// is decided durable: nothing else is found.
+    /// The events of a record that count elsewhere than in its `own` place, by rising index. `settle` makes all that is decided
+    /// durable: nothing else is found.
     pub(super) fn events(
         &mut self,
-        (record, own): (&Record, Option<Epoch>),
+        (record, own): (&Record, Own),
         facts: &dyn FactReader,
         settle: &dyn Fn(),
     ) -> Result<Vec<u32>, StoreError> {
@@ -65,12 +90,8 @@ impl Elsewhere {
             self.read(store, hour, facts)?;
         }
         let is_elsewhere = |content: u64| {
-            let lives = self.said.get(&(head.terminal, content));
-            lives.is_some_and(|lives| {
-                lives
-                    .iter()
-                    .any(|life| own.is_none_or(|own| own.get() != *life))
-            })
+            let said = self.said.get(&(head.terminal, content));
+            said.is_some_and(|said| said.iter().any(|one| !own.is(head.epoch, *one)))
         };
         let found = asked
             .iter()
@@ -78,13 +99,13 @@ impl Elsewhere {
         Ok(found.map(|(index, _, _)| *index).collect())
     }
 
-    /// One more record was taken in.
-    pub(super) fn add(&mut self, record: &Record) -> Result<(), StoreError> {
+    /// One more record was taken in, that had this life where it comes from.
+    pub(super) fn add(&mut self, record: &Record, of: u32) -> Result<(), StoreError> {
         // What is decided before the first hour is read is found there.
         if self.hours.is_empty() {
             return Ok(());
         }
-        self.note(&Fact::new(Lsn::ZERO, record.clone()))
+        self.note(&Fact::new(Lsn::ZERO, record.clone()), Some(of))
     }
 
     fn read(
@@ -99,22 +120,23 @@ impl Elsewhere {
             .terminals
             .contains(&fact.record.head.terminal)
         {
-            true => self.note(fact),
+            true => self.note(fact, None),
             false => Ok(()),
         })?;
         self.hours.insert((store.get(), hour));
         Ok(())
     }
 
-    fn note(&mut self, fact: &Fact) -> Result<(), StoreError> {
+    fn note(&mut self, fact: &Fact, of: Option<u32>) -> Result<(), StoreError> {
         let head = fact.record.head;
         let said = &mut self.said;
         // Those that wait for somebody to look at them are here as well.
         let stands = |fate: Fate| matches!(fate.outcome, Outcome::Applied | Outcome::Quarantined);
         each_content(fact, stands, |_, _, content| {
             let lives = said.entry((head.terminal, content)).or_default();
-            if !lives.contains(&head.epoch) {
-                lives.push(head.epoch);
+            let life = head.epoch;
+            if !lives.contains(&Said { life, of }) {
+                lives.push(Said { life, of });
             }
         })
     }

@@ -381,20 +381,20 @@ fn events_without_a_place_in_their_life_are_numbered_anew() {
     let mut b = fresh();
     record_of(b.send(1, 1, sales(1, &[sale(1), sale(2), sale(3), sale(4)])));
     // What it skipped was known where it comes from, and what is elsewhere is known here.
-    let (life, handled) = b.adopt_aside(&other, None, &[1]);
     let Handled::Journal {
         record, duplicates, ..
-    } = handled
+    } = b.adopt_aside(&other, None, &[1])
     else {
         panic!("not adopted")
     };
-    assert_eq!((life.get(), record.head.epoch), (2, 2));
-    assert_eq!((record.head.first_seq, record.head.skip), (1, 0));
+    let head = record.head;
+    assert_eq!((head.epoch, head.first_seq, head.skip), (2, 1, 0));
+    let life = Epoch::new(2).unwrap();
     assert_eq!(record.head.received_at_us, other.head.received_at_us);
     assert_eq!(duplicates, 2);
     assert_eq!(net(&mut b), 110);
-    let (next, handled) = b.adopt_aside(&later, Some(life), &[]);
-    assert_eq!((next, record_of(handled).head.first_seq), (life, 4));
+    let next = record_of(b.adopt_aside(&later, Some(life), &[])).head;
+    assert_eq!((next.epoch, next.first_seq), (2, 4));
     assert_eq!(net(&mut b), 1_110);
     b.check_replay();
     // Their device sends them in another life: they are known by what they say.
@@ -409,11 +409,15 @@ fn a_life_aside_is_nobody_elses() {
     let sent = record_of(a.send(1, 1, sales(1, &[sale(1)])));
     let mut b = fresh();
     record_of(b.send(1, 1, sales(1, &[sale(2)])));
-    let (life, _) = b.adopt_aside(&sent, None, &[]);
-    // A forgotten one is not gone on with: it may have been granted since.
-    let (another, _) = b.adopt_aside(&sent, Some(Epoch::new(9).unwrap()), &[0]);
-    assert_eq!((life.get(), another.get()), (2, 3));
-    let granted = b.shard.life_aside(terminal(1), None, &b.rows).unwrap();
+    assert_eq!(record_of(b.adopt_aside(&sent, None, &[])).head.epoch, 2);
+    // Nothing is left of it: no life is taken for that.
+    let known = Handled::Known { upto: seq(1) };
+    assert_eq!(b.adopt_aside(&sent, None, &[0]), known);
+    // A life that the terminal does not remember is not gone on with: it may have been granted since.
+    let other = record_of(World::new().send(1, 1, sales(1, &[sale(3)])));
+    let forgotten = Epoch::new(9).unwrap();
+    let another = record_of(b.adopt_aside(&other, Some(forgotten), &[]));
+    assert_eq!(another.head.epoch, 3);
     let hello = Hello {
         terminal: terminal(1),
         epoch: 0,
@@ -422,18 +426,50 @@ fn a_life_aside_is_nobody_elses() {
         zone: "",
     };
     let greeting = b.shard.hello(Timestamp::from_us(NOW), &hello, &b.rows);
-    assert_eq!(
-        (granted.unwrap().get(), greeting.unwrap().epoch.get()),
-        (4, 5)
-    );
+    assert_eq!(greeting.unwrap().epoch.get(), 4);
     // What says nothing needs no place.
     let kind = RecordKind::Duplicates;
     let silent = Record {
         head: RecordHead { kind, ..sent.head },
         ..sent
     };
-    assert_eq!(
-        b.adopt_aside(&silent, None, &[]).1,
-        Handled::Known { upto: seq(1) }
-    );
+    assert_eq!(b.adopt_aside(&silent, None, &[]), known);
+}
+
+/// A refused event that a frame had again, in front of new ones: its refusal is in another record.
+#[test]
+fn what_was_refused_before_a_record_that_went_aside_stays_refused() {
+    let mut a = World::new();
+    let good = || basket(NOW + 1, &[(1, 1_000)]);
+    let refused = a.send(1, 1, beyond_time(sales(1, &[good()])));
+    let Handled::Journal { refusals, .. } = &refused else {
+        panic!()
+    };
+    assert_eq!(refusals.len(), 1);
+    let sent = record_of(a.send(1, 1, beyond_time(sales(1, &[good(), sale(10)]))));
+    assert_eq!(sent.head.skip, 1);
+    let mut b = fresh();
+    record_of(b.send(1, 1, sales(1, &[sale(1), sale(2)])));
+    let aside = record_of(b.adopt_aside(&sent, None, &[]));
+    assert_eq!(net(&mut b), 13);
+    // That engine dies before a commit, and hands over what it has.
+    let mut c = fresh();
+    record_of(c.send(1, 1, sales(1, &[sale(1), sale(2)])));
+    record_of(c.adopt(&aside));
+    assert_eq!(net(&mut c), 13);
+}
+
+// The same frame, whose event of `NOW + 1` states a time that no event has.
+fn beyond_time(frame: till_protocol::codec::Frame) -> till_protocol::codec::Frame {
+    let header = frame.header;
+    let mut payload = frame.payload.to_vec();
+    let stated = (NOW + 1).to_le_bytes();
+    let at = payload
+        .windows(8)
+        .position(|bytes| bytes == stated)
+        .unwrap();
+    payload[at..at + 8].copy_from_slice(&(i64::MAX / 2).to_le_bytes());
+    let (count, first) = (header.count, header.first_seq);
+    let payload = bytes::Bytes::from(payload);
+    till_protocol::codec::Frame::new(header.family, header.version, count, first, payload).unwrap()
 }

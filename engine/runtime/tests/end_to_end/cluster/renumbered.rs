@@ -167,3 +167,68 @@ async fn events_behind_others_that_never_come_are_taken_in_after_a_while() {
     assert_eq!(level(&other, 3).await, "29");
     other.drain().await.unwrap();
 }
+
+/// What a device sent in its next life, which the engine that takes in what it sent before may take for that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_life_that_follows_in_the_same_piece_is_not_taken_for_the_one_aside() {
+    let dirs = [folder(), folder()];
+    let store = Arc::new(MemoryCluster::new(SLOTS));
+    let lost = Arc::new(MemoryCluster::new(SLOTS));
+    dead(dirs[0].path(), &lost).await;
+    assert!(submitted(&lost, dirs[0].path()) > 0);
+    let other = node(dirs[1].path(), &store).await;
+    let engines = std::slice::from_ref(&other);
+    share(engines).await;
+    send(engines, 3, 1, 4).await;
+    let (slot, from, number) = lost.waiting().unwrap()[0];
+    let mut piece = lost.handed_over(slot, from, number).unwrap().unwrap();
+    let like = piece.records.last().unwrap().clone();
+    let record = |epoch, events: Bytes| till_core::Record {
+        head: till_core::RecordHead {
+            epoch,
+            first_seq: 1,
+            count: 2,
+            skip: 0,
+            ..like.head
+        },
+        payload: events.slice(32..),
+        verdicts: Vec::new(),
+    };
+    piece.records = vec![record(1, frame(101, 2, 10)), record(2, frame(201, 2, 100))];
+    store.hand_over(&piece).unwrap();
+    all_taken_in(&store).await;
+    assert_eq!(level(&other, 3).await, "224");
+    other.drain().await.unwrap();
+}
+
+/// Two pieces that came in within the tick of a coarse clock say the same, in two frames of one life.
+#[tokio::test(flavor = "multi_thread")]
+async fn events_of_one_branch_that_say_the_same_all_count() {
+    let dirs = [folder(), folder()];
+    let store = Arc::new(MemoryCluster::new(SLOTS));
+    let lost = Arc::new(MemoryCluster::new(SLOTS));
+    dead(dirs[0].path(), &lost).await;
+    assert!(submitted(&lost, dirs[0].path()) > 0);
+    let other = node(dirs[1].path(), &store).await;
+    let engines = std::slice::from_ref(&other);
+    share(engines).await;
+    send(engines, 3, 1, 4).await;
+    let (slot, from, number) = lost.waiting().unwrap()[0];
+    let mut piece = lost.handed_over(slot, from, number).unwrap().unwrap();
+    let like = piece.records.last().unwrap().clone();
+    let record = |first_seq, events: Bytes| till_core::Record {
+        head: till_core::RecordHead {
+            first_seq,
+            count: 2,
+            skip: 0,
+            ..like.head
+        },
+        payload: events.slice(32..),
+        verdicts: Vec::new(),
+    };
+    piece.records = vec![record(1, frame(101, 2, 10)), record(3, frame(102, 2, 10))];
+    store.hand_over(&piece).unwrap();
+    all_taken_in(&store).await;
+    assert_eq!(level(&other, 3).await, "44");
+    other.drain().await.unwrap();
+}
