@@ -390,6 +390,7 @@ impl ShardState {
     }
 
     fn flush(&mut self, round: u64) -> Done {
+        self.trust();
         self.publish();
         let dirty = Box::new(self.shard.take_dirty());
         self.slot.rows_in_flight(dirty.rows());

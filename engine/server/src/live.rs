@@ -85,12 +85,13 @@ impl Engine for Live {
     }
 
     fn flush(&self) -> Result<u64, EngineError> {
-        let flushed = Running(self.engine()?).with_store(|engine| said(engine.flush_now()));
+        let flushed = Running(self.engine()?).with_store(|engine| Ok(said(engine.flush_now())));
         flushed.map_err(EngineError::Failed)
     }
 
     fn retry_quarantine(&self) -> Result<(u64, u64), EngineError> {
-        let retried = Running(self.engine()?).with_store(|engine| said(engine.retry_quarantine()));
+        let retried =
+            Running(self.engine()?).with_store(|engine| Ok(said(engine.retry_quarantine())));
         let retried = retried.map_err(EngineError::Failed)?;
         Ok((retried.applied, retried.quarantined))
     }
@@ -115,21 +116,23 @@ type Way = fn(&Handle, &Query) -> Result<Reply, StoreError>;
 impl Running {
     fn ask_by(&self, query: &Query, way: Way) -> Result<Reply, String> {
         let query = query.clone();
-        self.with_store(move |engine| said(way(engine, &query)))
+        self.with_store(move |engine| said(way(engine, &query)).map(Ok))
     }
 
-    // Where several engines share a store, whoever waits for it is told soon when it is silent.
+    // Where several engines share a store, whoever waits for it is told soon when it is silent; what was asked for may still
+    // be done then. The outer error of the work is one of the store.
     fn with_store<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Handle) -> Result<T, String> + Send + 'static,
+        work: impl FnOnce(&Handle) -> Result<Result<T, String>, String> + Send + 'static,
     ) -> Result<T, String> {
         let Some(store) = self.0.shared_store() else {
-            return work(&self.0);
+            return work(&self.0).flatten();
         };
         let address = store.hosts.join(",");
         let (engine, prober) = (Arc::clone(&self.0), Arc::clone(&self.0));
         let is_there = move || said(prober.ask_store());
-        Silence::default().ask(&address, move || work(&engine), is_there)
+        let done = Silence::default().ask(&address, move || work(&engine), is_there);
+        done.flatten()
     }
 }
 

@@ -10,9 +10,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use bytes::Bytes;
 use crossbeam::channel::Receiver;
 use thiserror::Error;
-use till_core::Record;
+use till_core::{Record, RecordHead, Verdict};
 use till_protocol::id::TerminalId;
 use till_storage::cluster::{Handover, NodeId, SharedStore, slot_of};
 use till_storage::disk::Disk;
@@ -28,9 +29,9 @@ use crate::flush::FlushError;
 use crate::note;
 use crate::shard_actor::{NotTaken, adopt};
 
-/// Bytes of payload that are handed over in one piece.
+/// Bytes of records that are handed over in one piece.
 const PIECE_BYTES: usize = 1 << 20;
-/// Bytes of payload that wait for their pieces to be full, of all slots. There may be thousands of slots; beyond this, pieces are
+/// Bytes of records that wait for their pieces to be full, of all slots. There may be thousands of slots; beyond this, pieces are
 /// handed over as they are.
 const HELD_BYTES: usize = 32 << 20;
 /// Time between two looks for what waits.
@@ -94,9 +95,11 @@ pub fn hand_over(
         let slot = slot_of(of, store.slots());
         records_done += 1;
         let (bytes, piece) = pieces.entry(slot).or_default();
-        *bytes += record.payload.len();
-        held += record.payload.len();
-        piece.push(record.decidable());
+        let record = alone(record.decidable());
+        let size = bytes_of(&record);
+        *bytes += size;
+        held += size;
+        piece.push(record);
         if *bytes >= PIECE_BYTES {
             held -= std::mem::take(bytes);
             let records = std::mem::take(piece);
@@ -114,6 +117,19 @@ pub fn hand_over(
     }
     done.records = records_done;
     Ok(done)
+}
+
+// A payload is a slice of what was read of the journal at a time, and would hold all of it.
+fn alone(record: Record) -> Record {
+    Record {
+        payload: Bytes::copy_from_slice(&record.payload),
+        ..record
+    }
+}
+
+fn bytes_of(record: &Record) -> usize {
+    let verdicts = size_of::<Verdict>() * record.verdicts.len();
+    RecordHead::BYTES + record.payload.len() + verdicts
 }
 
 /// Records that wait for their pieces to be full, with their bytes, by slot.

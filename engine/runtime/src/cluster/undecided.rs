@@ -125,6 +125,8 @@ struct Progress {
     under_way: Option<(u64, Duration)>,
     /// The last that were taken in: how much of the journal that was, and how long it took.
     last: Option<(u64, Duration)>,
+    /// Since when devices wait for the rest.
+    closing: Option<Duration>,
 }
 
 impl Progress {
@@ -187,10 +189,17 @@ impl Cluster {
                 numbers: Vec::new(),
                 under_way: None,
                 last: None,
+                closing: None,
             });
             match self.decide_shard(engine, shard, (progress, stuck)) {
                 Ok(true) => decided.push((shard, progress.handed)),
-                Ok(false) => {}
+                Ok(false) => {
+                    let since = progress.closing.filter(|_| undecided.is_closing());
+                    let waited = since.map(|since| self.now().saturating_sub(since));
+                    if waited.is_some_and(|waited| waited > CLOSING_AT_LAST) {
+                        self.open_again(engine, shard);
+                    }
+                }
                 Err(error) => {
                     tracing::debug!(%error, shard, "frames are not decided yet");
                     self.open_again(engine, shard);
@@ -228,7 +237,7 @@ impl Cluster {
         }
     }
 
-    // The store is away once more: devices do not wait for it.
+    // The store is away once more, or holds up what was handed over: devices do not wait for it.
     fn open_again(&self, engine: &Engine, shard: usize) {
         let Some(undecided) = self.undecided.get(shard) else {
             return;
@@ -292,7 +301,9 @@ impl Cluster {
             && let Some(undecided) = undecided.filter(|one| one.is_deferring())
             && let Some(slot) = engine.slots.get(shard)
         {
-            undecided.is_closing.store(true, Ordering::Release);
+            if !undecided.is_closing.swap(true, Ordering::AcqRel) {
+                progress.closing = Some(self.now());
+            }
             slot.gate.pause(true);
         }
         let wanted = |_: u32, record: &Record, _: u64| {
@@ -346,6 +357,7 @@ mod tests {
             numbers: Vec::new(),
             under_way: None,
             last: Some((bytes, Duration::from_secs(seconds))),
+            closing: None,
         }
     }
 

@@ -9,10 +9,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use till_core::{Record, RowsError, SessionKey, Wants};
-use till_protocol::id::TerminalId;
+use till_protocol::reply::Hello;
 use till_storage::cluster::Found;
 use till_storage::views::StoreError;
 
+use super::hear::has_frames;
 use super::{Content, FromDevice, Inbound, ShardState, live};
 use crate::engine::Engine;
 use crate::fall::Suspect;
@@ -83,7 +84,9 @@ impl ShardState {
                 .keeping
                 .cluster()
                 .is_some_and(|one| one.is_alive() && engine.by_hand.is_none());
-            if !hears || !matches!(known, Err(Unknown::Away(_))) || began.elapsed() > PATIENCE {
+            // Whoever says Hello asks again.
+            let may_wait = hears && has_frames(said);
+            if !may_wait || !matches!(known, Err(Unknown::Away(_))) || began.elapsed() > PATIENCE {
                 return known;
             }
             std::thread::sleep(PAUSE);
@@ -97,8 +100,9 @@ impl ShardState {
         }
         let mut wants = mem::take(&mut self.wants);
         wants.clear();
-        for terminal in greeted(&engine, said) {
-            self.shard.want_terminal(terminal, &mut wants);
+        for hello in greeted(&engine, said) {
+            self.begin(Suspect::hello(hello));
+            self.shard.want_terminal(hello.terminal, &mut wants);
         }
         for (key, frame) in frames(&engine, said) {
             self.begin(Suspect::frame(key, frame.content.first_seq()));
@@ -107,7 +111,7 @@ impl ShardState {
                 Content::Unreadable { .. } => self.shard.want_terminal(key.terminal, &mut wants),
             }
         }
-        self.begin(None);
+        self.blame_nobody_of(said);
         let mut found = self.bring_in(&mut wants)?;
         for (key, frame) in frames(&engine, said) {
             self.begin(Suspect::frame(key, frame.content.first_seq()));
@@ -117,9 +121,17 @@ impl ShardState {
                 })?;
             }
         }
+        self.blame_nobody_of(said);
         found.extend(engine.fetch(&mut wants)?);
         self.wants = wants;
         Ok(found)
+    }
+
+    // Rows are read for all of them. Whose a row is over which the shard falls is seen when one is heard alone.
+    fn blame_nobody_of(&mut self, said: &[FromDevice]) {
+        if said.len() > 1 {
+            self.begin(None);
+        }
     }
 
     // Fetches what says whether events count, and takes stores and terminals of it in.
@@ -151,12 +163,12 @@ impl ShardState {
 }
 
 // Terminals that say Hello to this engine.
-fn greeted(engine: &Engine, said: &[FromDevice]) -> impl Iterator<Item = TerminalId> {
+fn greeted<'a>(engine: &'a Engine, said: &'a [FromDevice]) -> impl Iterator<Item = &'a Hello> {
     let hellos = said.iter().filter_map(|one| match one {
-        FromDevice::Hello(knock) => Some(knock.hello.terminal),
+        FromDevice::Hello(knock) => Some(knock.hello.as_ref()),
         FromDevice::Frames { .. } | FromDevice::End { .. } => None,
     });
-    hellos.filter(|terminal| engine.placement.is_here(terminal.store()))
+    hellos.filter(|hello| engine.placement.is_here(hello.terminal.store()))
 }
 
 // Frames of live sessions of stores that are served here.

@@ -19,9 +19,11 @@ use crate::fall::Suspect;
 use crate::gateway::session::{Farewell, Session};
 use crate::placement::Commits;
 
-/// Events after which nothing more is heard with them. What they ask for is some tens of thousands of rows at most, a second
-/// of a store's work and some megabytes.
-const EVENTS_AT_ONCE: u64 = 16_384;
+/// How much is heard together, in events, or lines of long ones. What they ask for is a hundred thousand rows at most, some
+/// seconds of a store's work and some ten megabytes; they are far less where tills have traded for a while.
+const HEARD_AT_ONCE: u64 = 16_384;
+/// Bytes of a payload that pass for an event: a line of a sale has no fewer.
+const LINE_BYTES: u64 = 64;
 
 /// What a device says.
 #[derive(Debug)]
@@ -43,22 +45,22 @@ pub(crate) enum FromDevice {
 
 impl FromDevice {
     // How much it adds to what is heard together; a Hello asks for a terminal.
-    fn events(&self) -> u64 {
+    fn weight(&self) -> u64 {
         match self {
             Self::Hello(_) | Self::End { .. } => 1,
-            Self::Frames { frames, .. } => frames
-                .iter()
-                .map(|frame| u64::from(frame.content.count()))
-                .sum(),
+            Self::Frames { frames, .. } => frames.iter().map(|frame| frame.content.weight()).sum(),
         }
     }
 }
 
 impl Content {
-    fn count(&self) -> u32 {
+    fn weight(&self) -> u64 {
         match self {
-            Self::Batch(batch) => batch.frame().header.count,
-            Self::Unreadable { count, .. } => *count,
+            Self::Batch(batch) => {
+                let header = batch.frame().header;
+                u64::from(header.count).max(u64::from(header.length) / LINE_BYTES)
+            }
+            Self::Unreadable { .. } => 1,
         }
     }
 }
@@ -67,7 +69,10 @@ impl Content {
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
     said: Vec<FromDevice>,
-    events: u64,
+    weight: u64,
+    /// After a start whatever is said is heard alone, up to the first flush: who has felled the shard is seen when it comes
+    /// again.
+    is_trusting: bool,
     /// The way to tell the shard that it is to hear them; none where it is turned by hand.
     bell: Option<ActorRef<ShardMessage>>,
 }
@@ -86,24 +91,30 @@ impl ShardState {
     /// as it is now.
     pub(super) fn said(&mut self, said: FromDevice) -> Done {
         let is_shared = self.engine.keeping.cluster().is_some();
-        let Some(bell) = self.waiting.bell.as_ref().filter(|_| is_shared) else {
+        let is_together = is_shared && self.waiting.is_trusting;
+        let Some(bell) = self.waiting.bell.as_ref().filter(|_| is_together) else {
             return self.hear(vec![said]);
         };
         if self.waiting.said.is_empty() && bell.cast(ShardMessage::Hear).is_err() {
             // The actor ends, and whoever speaks is told with it.
             return Ok(());
         }
-        self.waiting.events += said.events();
+        self.waiting.weight += said.weight();
         self.waiting.said.push(said);
-        match self.waiting.events < EVENTS_AT_ONCE {
+        match self.waiting.weight < HEARD_AT_ONCE {
             true => Ok(()),
             false => self.hear_all(),
         }
     }
 
+    /// The shard has come as far as a flush.
+    pub(super) fn trust(&mut self) {
+        self.waiting.is_trusting = true;
+    }
+
     /// Hears all that waits.
     pub(super) fn hear_all(&mut self) -> Done {
-        self.waiting.events = 0;
+        self.waiting.weight = 0;
         let said = mem::take(&mut self.waiting.said);
         match said.is_empty() {
             true => Ok(()),
@@ -117,6 +128,13 @@ impl ShardState {
         }
         match self.foresee_patiently(&said) {
             Ok(known) => self.hear_each(said, &known),
+            // Frames may need less than Hellos do.
+            Err(Unknown::Away(_)) if has_frames(&said) && has_hellos(&said) => {
+                let is_hello = |one: &FromDevice| matches!(one, FromDevice::Hello(_));
+                let (hellos, rest) = said.into_iter().partition(is_hello);
+                self.hear(rest)?;
+                self.hear(hellos)
+            }
             Err(Unknown::Away(error)) if has_frames(&said) && self.begin_to_defer() => {
                 tracing::warn!(
                     shard = self.index, %error,
@@ -199,7 +217,11 @@ impl ShardState {
     }
 }
 
-fn has_frames(said: &[FromDevice]) -> bool {
+fn has_hellos(said: &[FromDevice]) -> bool {
+    said.iter().any(|one| matches!(one, FromDevice::Hello(_)))
+}
+
+pub(super) fn has_frames(said: &[FromDevice]) -> bool {
     said.iter()
         .any(|one| matches!(one, FromDevice::Frames { .. }))
 }

@@ -10,7 +10,7 @@ use crate::device::frame;
 use crate::submit::{dead, submitted};
 
 /// What was event `from` and those behind it, under numbers from 1 on.
-fn renumbered(from: u64, count: u64) -> Bytes {
+pub(super) fn renumbered(from: u64, count: u64, quantity: i64) -> Bytes {
     let mut builder = StockBuilder::new();
     for number in from..from + count {
         let named = TextView {
@@ -18,7 +18,7 @@ fn renumbered(from: u64, count: u64) -> Bytes {
             kind: till_protocol::family::text::SKU_CODE,
             text: "tea",
         };
-        builder.push(&tea(number, 1), &[], &[named]).unwrap();
+        builder.push(&tea(number, quantity), &[], &[named]).unwrap();
     }
     builder.finish(seq(1)).unwrap()
 }
@@ -27,7 +27,7 @@ fn renumbered(from: u64, count: u64) -> Bytes {
 async fn restored(engines: &[Arc<Handle>]) {
     let (mut device, next, _connection) = at_home(engines, 3, 0).await;
     assert_eq!(next, 1);
-    device.send(renumbered(16, 25)).await;
+    device.send(renumbered(16, 25, 1)).await;
     assert!(device.acked(25).await.is_empty());
 }
 
