@@ -16,12 +16,10 @@ use till_protocol::header::WireError;
 use till_protocol::id::TerminalId;
 use till_protocol::limits::FRAME_BYTES_MAX;
 use till_protocol::reply::{Bye, Hello, Message};
-use till_storage::query::FactReader;
-use till_storage::views::StoreError;
 use tokio::sync::{OwnedSemaphorePermit, SemaphorePermit};
 use tokio::time::{sleep, timeout};
 
-use super::check;
+use super::ask::message;
 use super::conduct::{self, Conduct};
 use super::ending::{finish, refuse, settle, write};
 use super::hello::{admit, begins_hello, understood};
@@ -308,13 +306,17 @@ impl Reader {
         let share = self.held.share();
         let holding = Arc::clone(&self.holding);
         loop {
-            let is_all = match self.take_all(line).await {
+            let holds = !self.held.is_empty();
+            // Whatever a stream waits for, it gives way meanwhile: who does not is in the way of all others.
+            let taken = tokio::select! {
+                biased;
+                () = share.evicted(), if holds => return no_room(),
+                taken = self.take(line, &mut budget) => taken,
+            };
+            let is_all = match taken {
                 Ok(is_all) => is_all,
                 Err(end) => return end,
             };
-            if let Err(end) = self.make_room(engine, &mut budget).await {
-                return end;
-            }
             let holds = !self.held.is_empty();
             // What was read and not taken must be taken before more is read.
             let wait = line.conduct.wait(Instant::now());
@@ -349,6 +351,17 @@ impl Reader {
             }
             drop(held_back);
         }
+    }
+
+    // What is complete goes to the shard, and what is not gets room. `false`: as for `take_all`.
+    async fn take<'e>(
+        &mut self,
+        line: Line<'e>,
+        budget: &mut Option<SemaphorePermit<'e>>,
+    ) -> Result<bool, End> {
+        let is_all = self.take_all(line).await?;
+        self.make_room(line.engine, budget).await?;
+        Ok(is_all)
     }
 
     // Room for what was begun and has come.
@@ -450,47 +463,4 @@ fn no_room() -> End {
 
 fn wire(error: &WireError) -> End {
     End::Bye(error.reason(), Some(error.to_string()))
-}
-
-/// One look-up of a stream at a time, few of all streams: the reader waits here.
-pub(super) async fn look_into<T: Send + 'static>(
-    line: Line<'_>,
-    look_up: impl FnOnce(&dyn FactReader) -> Result<T, StoreError> + Send + 'static,
-) -> Result<T, End> {
-    let _held = line.holding.hold();
-    let Ok(_turn) = line.engine.checks.acquire().await else {
-        return Err(End::Draining);
-    };
-    let facts = Arc::clone(&line.engine.reader);
-    match tokio::task::spawn_blocking(move || look_up(facts.as_ref())).await {
-        Ok(Ok(found)) => Ok(found),
-        Ok(Err(error)) => {
-            let terminal = line.session.terminal();
-            tracing::warn!(%terminal, %error, "events of a terminal could not be looked up");
-            Err(End::Bye(Reason::Internal, None))
-        }
-        Err(_) => Err(End::Bye(Reason::Internal, None)),
-    }
-}
-
-async fn message(line: Line<'_>, frame: &Frame) -> Result<(), End> {
-    let session = line.session;
-    let message = Message::decode(frame)
-        .map_err(|error| End::Bye(error.reason(), Some(error.to_string())))?;
-    match message {
-        Message::Goodbye => Err(End::Goodbye),
-        Message::Check(check) => {
-            // What the greeting speaks of is durable, and found.
-            session.welcomed().await.ok_or(End::Over)?;
-            let terminal = session.terminal();
-            let look_up =
-                move |facts: &dyn FactReader| check::answer_once_committed(facts, terminal, &check);
-            let (checked, refusals) = look_into(line, look_up).await?;
-            match session.checked(checked, refusals) {
-                true => Ok(()),
-                false => Err(End::Bye(Reason::Busy, None)),
-            }
-        }
-        _ => Err(End::Bye(Reason::BadMessage, None)),
-    }
 }
