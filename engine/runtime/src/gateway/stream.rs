@@ -78,7 +78,8 @@ pub(super) async fn serve(
     recv: RecvStream,
 ) {
     engine.figures.streams.fetch_add(1, Ordering::Relaxed);
-    let mut reader = Reader {
+    // In a place of its own: each future that it is handed on to would have room for it, and twice.
+    let mut reader = Box::new(Reader {
         recv,
         decoder: FrameDecoder::new(),
         chunks: std::array::from_fn(|_| Bytes::new()),
@@ -87,7 +88,7 @@ pub(super) async fn serve(
         held: seat.held,
         holding: seat.holding,
         conduct: seat.conduct,
-    };
+    });
     let hello = reader.hello(engine.config.network.hello_timeout).await;
     drop(seat.unnamed);
     match hello {
@@ -106,7 +107,7 @@ async fn live(
     engine: &Arc<Engine>,
     speaks: &Speaks,
     hello: Box<Hello>,
-    mut reader: Reader,
+    mut reader: Box<Reader>,
     mut send: SendStream,
 ) {
     let terminal = hello.terminal;
@@ -463,4 +464,20 @@ fn no_room() -> End {
 
 fn wire(error: &WireError) -> End {
     End::Bye(error.reason(), Some(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A flood opens as many streams as there may be: their number is bounded, and what each has in memory must be small.
+    #[test]
+    fn a_stream_is_small_in_memory() {
+        fn size<A, B, C, D, E, F>(_: impl Fn(A, B, C, D, E) -> F) -> usize {
+            size_of::<F>()
+        }
+        let live = size::<&'static Arc<Engine>, &'static Speaks, _, _, _, _>(live);
+        let all = size(serve) + live + size_of::<Reader>() + size_of::<Session>();
+        assert!(all < 6 << 10, "{all} bytes");
+    }
 }
