@@ -466,7 +466,7 @@ fn wire(error: &WireError) -> End {
     End::Bye(error.reason(), Some(error.to_string()))
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(feature = "shuttle")))]
 mod tests {
     use super::*;
 
