@@ -111,7 +111,7 @@ impl ShardState {
         }
     }
 
-    fn hear(&mut self, said: Vec<FromDevice>) -> Done {
+    fn hear(&mut self, mut said: Vec<FromDevice>) -> Done {
         if self.undecided().is_some_and(Undecided::is_deferring) {
             return self.hear_each(said, &Found::default());
         }
@@ -124,9 +124,11 @@ impl ShardState {
                 );
                 self.hear_each(said, &Found::default())
             }
-            // Whose it is, is seen when each is heard alone: the others do not suffer from it.
+            // Whose it is, is found by halves: the others do not suffer from it.
             Err(Unknown::Rows(_)) if said.len() > 1 => {
-                said.into_iter().try_for_each(|one| self.hear(vec![one]))
+                let rest = said.split_off(said.len() / 2);
+                self.hear(said)?;
+                self.hear(rest)
             }
             Err(error) => {
                 let error = RowsError::from(error);
