@@ -410,10 +410,15 @@ impl Reader {
     // Room for the largest frame at once, so that no two streams wait for each other's halves.
     async fn reserve<'e>(&self, engine: &'e Engine) -> Result<SemaphorePermit<'e>, End> {
         let _held = self.holding.hold();
+        let mut draining = engine.draining.subscribe();
         let room = engine.gather.acquire_many(FRAME_BYTES_MAX);
-        match timeout(engine.config.network.frame_timeout, room).await {
-            Ok(Ok(permit)) => Ok(permit),
-            Ok(Err(_)) | Err(_) => Err(End::Bye(Reason::Busy, None)),
+        tokio::select! {
+            biased;
+            _ = draining.wait_for(|draining| *draining) => Err(End::Draining),
+            room = timeout(engine.config.network.frame_timeout, room) => match room {
+                Ok(Ok(permit)) => Ok(permit),
+                Ok(Err(_)) | Err(_) => Err(End::Bye(Reason::Busy, None)),
+            },
         }
     }
 
