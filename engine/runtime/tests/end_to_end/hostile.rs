@@ -211,9 +211,11 @@ async fn who_waits_for_room_for_a_large_frame_gives_way_too() {
     let begun = Bytes::from([&head[..], &[0x5a; 80_000]].concat());
     let mut streams = Vec::new();
     for till in 1..=12 {
-        let (mut device, _) = Device::open(&greedy, 8, till, 0).await;
+        streams.push(Device::open(&greedy, 8, till, 0).await.0);
+    }
+    // All of them are open before their connection has to wait for what it does in vain.
+    for device in &mut streams {
         drop(device.send.write_all(&begun).await);
-        streams.push(device);
     }
     // More than eight hold more than there is.
     until("they give way", || busy(&engine) > 8).await;
