@@ -213,11 +213,17 @@ async fn who_waits_for_room_for_a_large_frame_gives_way_too() {
     for till in 1..=12 {
         streams.push(Device::open(&greedy, 8, till, 0).await.0);
     }
-    // All of them are open before their connection has to wait for what it does in vain.
-    for device in &mut streams {
+    let (mut till, _) = Device::open(&greedy, 8, 13, 0).await;
+    // All of them are open before their connection has to wait for what it does in vain. Eight fill the room and wait.
+    let (waiting, more) = streams.split_at_mut(8);
+    for (device, number) in waiting.iter_mut().zip(1..) {
+        drop(device.send.write_all(&begun).await);
+        till.send(teas(number, 1)).await;
+        till.acked(number).await;
+    }
+    for device in more {
         drop(device.send.write_all(&begun).await);
     }
-    // More than eight hold more than there is.
     until("they give way", || busy(&engine) > 8).await;
     let (mut honest, _) = Device::open(&modest, 7, 1, 0).await;
     let frame = teas(1, 500);
