@@ -1,5 +1,6 @@
 //! The door for devices: QUIC connections are taken in within limits, and each of their streams speaks for one terminal.
 
+mod ask;
 pub(crate) mod check;
 pub(crate) mod conduct;
 mod door;

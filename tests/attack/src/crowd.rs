@@ -35,8 +35,13 @@ pub(crate) struct Tally {
 impl Tally {
     pub(crate) fn tried(&self, bytes: usize) {
         self.attempts.fetch_add(1, Ordering::Relaxed);
-        self.bytes
-            .fetch_add(u64::try_from(bytes).unwrap_or(0), Ordering::Relaxed);
+        self.sent(bytes);
+    }
+
+    /// More of what was tried.
+    pub(crate) fn sent(&self, bytes: usize) {
+        let bytes = u64::try_from(bytes).unwrap_or(0);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
     pub(crate) fn said(&self, what: impl Into<String>) {

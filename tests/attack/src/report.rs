@@ -23,7 +23,7 @@ pub struct Attack {
     pub answers: Answers,
     /// Largest memory of the engine meanwhile, in MiB.
     pub engine_peak_mib: u64,
-    /// Most streams that were open at a time, looked at ten times a second.
+    /// Most streams that were open at a time, looked at five times a second.
     pub streams_peak: u64,
     /// CPU of the engine meanwhile, in s.
     pub engine_cpu_s: f64,

@@ -14,6 +14,8 @@ use crate::floods::{STORE, bye};
 const STREAMS: u32 = 64;
 /// Bytes of a frame that needs no room of the common budget.
 const SMALL: u32 = 60_000;
+/// What a promised frame is made of. All streams send the same: what hostile machines have in memory must cost the engine's nothing.
+static FILLING: [u8; 16 << 10] = [0x5a; 16 << 10];
 
 /// Holds streams open until the attack is over.
 pub(crate) async fn foe(foe: Foe, name: String) {
@@ -33,16 +35,17 @@ async fn one(foe: &Foe, connection: &Connection, name: &str, stream: u32) -> Res
     } else {
         Line::open(connection).await?
     };
-    let begun = match name {
-        "promises" => promised(FRAME_BYTES_MAX, line.next_seq),
-        "small-promises" => promised(SMALL, line.next_seq),
+    let first = line.next_seq;
+    match name {
+        "promises" => promise(foe, &mut line, FRAME_BYTES_MAX).await?,
+        "small-promises" => promise(foe, &mut line, SMALL).await?,
         // A header, and its payload byte by byte.
-        "slowloris" if is_greeted => header(1_000, 1, line.next_seq, &[]).to_vec(),
+        "slowloris" if is_greeted => {
+            begin(foe, &mut line, &header(1_000, 1, first, &[])).await?;
+        }
         // A Hello, byte by byte.
-        _ => hello(terminal).get(..1).unwrap_or_default().to_vec(),
-    };
-    foe.tally.tried(begun.len());
-    line.pour(&begun).await?;
+        _ => begin(foe, &mut line, hello(terminal).get(..1).unwrap_or_default()).await?,
+    }
     let said = if name == "slowloris" {
         dripping(foe, &mut line).await?
     } else {
@@ -57,12 +60,23 @@ async fn one(foe: &Foe, connection: &Connection, name: &str, stream: u32) -> Res
     Ok(())
 }
 
+async fn begin(foe: &Foe, line: &mut Line, bytes: &[u8]) -> Result<()> {
+    foe.tally.tried(bytes.len());
+    line.pour(bytes).await
+}
+
 // A frame but for its last byte.
-fn promised(length: u32, first_seq: u64) -> Vec<u8> {
-    let mut bytes = header(length, 1, first_seq, &[]).to_vec();
-    let payload = usize::try_from(length).unwrap_or(0);
-    bytes.resize(bytes.len() + payload - 1, 0x5a);
-    bytes
+async fn promise(foe: &Foe, line: &mut Line, length: u32) -> Result<()> {
+    let head = header(length, 1, line.next_seq, &[]);
+    begin(foe, line, &head).await?;
+    let mut left = usize::try_from(length)?.saturating_sub(1);
+    while left > 0 && !foe.is_over() {
+        let piece = FILLING.get(..left).unwrap_or(&FILLING);
+        line.pour(piece).await?;
+        foe.tally.sent(piece.len());
+        left -= piece.len();
+    }
+    Ok(())
 }
 
 /// A byte a second, for as long as the engine takes it.

@@ -280,6 +280,18 @@ mod tests {
     }
 
     #[test]
+    fn the_log_tells_of_one_and_later_how_many_there_were() {
+        let start = Instant::now();
+        let all = Debtors::default();
+        assert_eq!(all.waits(start), Some(1));
+        let soon = start + SAID_EVERY / 2;
+        assert_eq!([all.waits(soon), all.waits(soon)], [None, None]);
+        let later = start + SAID_EVERY;
+        assert_eq!(all.waits(later), Some(3), "those before it, and this one");
+        assert_eq!((all.waits(later), all.waited()), (None, 5));
+    }
+
+    #[test]
     fn few_are_remembered_and_those_are_who_owe_most() {
         let start = Instant::now();
         let all = Debtors::default();

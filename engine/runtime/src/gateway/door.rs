@@ -70,4 +70,28 @@ mod tests {
         assert_eq!(address, door.address());
         assert_eq!(cause.kind(), std::io::ErrorKind::AddrInUse);
     }
+
+    /// The kernel may grant less than what is asked for; never less than there was.
+    #[test]
+    fn the_socket_of_all_devices_gets_wider_buffers() {
+        use rustix::net::sockopt;
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let sizes = || {
+            let receive = sockopt::socket_recv_buffer_size(&socket).unwrap();
+            (receive, sockopt::socket_send_buffer_size(&socket).unwrap())
+        };
+        sockopt::set_socket_recv_buffer_size(&socket, 4 << 10).unwrap();
+        sockopt::set_socket_send_buffer_size(&socket, 4 << 10).unwrap();
+        let narrow = sizes();
+        widen(&socket);
+        let wide = sizes();
+        assert!(
+            wide.0 > narrow.0 && wide.1 > narrow.1,
+            "{narrow:?} {wide:?}"
+        );
+        // A door has the same as soon as it is bound.
+        let door = Door::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let receive = sockopt::socket_recv_buffer_size(&door.socket).unwrap();
+        assert_eq!(receive, wide.0);
+    }
 }

@@ -22,7 +22,7 @@ const STOPPED: VarInt = VarInt::from_u32(0);
 /// Ends a stream that never became a session.
 pub(super) async fn refuse(
     engine: &Engine,
-    mut reader: Reader,
+    mut reader: Box<Reader>,
     mut send: SendStream,
     last: Message,
 ) {

@@ -13,11 +13,12 @@ use till_protocol::reply::Hello;
 use till_protocol::verified::Verified;
 use till_storage::query::FactReader;
 
+use super::ask::look_into;
 use super::check;
 use super::conduct::{self, Conduct};
 use super::patience::Holding;
 use super::session::{Greeted, Session};
-use super::stream::{End, look_into};
+use super::stream::End;
 use crate::admission::{Permit, cost};
 use crate::engine::Engine;
 use crate::route::Slot;

@@ -16,12 +16,10 @@ use till_protocol::header::WireError;
 use till_protocol::id::TerminalId;
 use till_protocol::limits::FRAME_BYTES_MAX;
 use till_protocol::reply::{Bye, Hello, Message};
-use till_storage::query::FactReader;
-use till_storage::views::StoreError;
 use tokio::sync::{OwnedSemaphorePermit, SemaphorePermit};
 use tokio::time::{sleep, timeout};
 
-use super::check;
+use super::ask::message;
 use super::conduct::{self, Conduct};
 use super::ending::{finish, refuse, settle, write};
 use super::hello::{admit, begins_hello, understood};
@@ -80,7 +78,8 @@ pub(super) async fn serve(
     recv: RecvStream,
 ) {
     engine.figures.streams.fetch_add(1, Ordering::Relaxed);
-    let mut reader = Reader {
+    // In a place of its own: each future that it is handed on to would have room for it, and twice.
+    let mut reader = Box::new(Reader {
         recv,
         decoder: FrameDecoder::new(),
         chunks: std::array::from_fn(|_| Bytes::new()),
@@ -89,7 +88,7 @@ pub(super) async fn serve(
         held: seat.held,
         holding: seat.holding,
         conduct: seat.conduct,
-    };
+    });
     let hello = reader.hello(engine.config.network.hello_timeout).await;
     drop(seat.unnamed);
     match hello {
@@ -108,7 +107,7 @@ async fn live(
     engine: &Arc<Engine>,
     speaks: &Speaks,
     hello: Box<Hello>,
-    mut reader: Reader,
+    mut reader: Box<Reader>,
     mut send: SendStream,
 ) {
     let terminal = hello.terminal;
@@ -308,13 +307,17 @@ impl Reader {
         let share = self.held.share();
         let holding = Arc::clone(&self.holding);
         loop {
-            let is_all = match self.take_all(line).await {
+            let holds = !self.held.is_empty();
+            // Whatever a stream waits for, it gives way meanwhile: who does not is in the way of all others.
+            let taken = tokio::select! {
+                biased;
+                () = share.evicted(), if holds => return no_room(),
+                taken = self.take(line, &mut budget) => taken,
+            };
+            let is_all = match taken {
                 Ok(is_all) => is_all,
                 Err(end) => return end,
             };
-            if let Err(end) = self.make_room(engine, &mut budget).await {
-                return end;
-            }
             let holds = !self.held.is_empty();
             // What was read and not taken must be taken before more is read.
             let wait = line.conduct.wait(Instant::now());
@@ -349,6 +352,17 @@ impl Reader {
             }
             drop(held_back);
         }
+    }
+
+    // What is complete goes to the shard, and what is not gets room. `false`: as for `take_all`.
+    async fn take<'e>(
+        &mut self,
+        line: Line<'e>,
+        budget: &mut Option<SemaphorePermit<'e>>,
+    ) -> Result<bool, End> {
+        let is_all = self.take_all(line).await?;
+        self.make_room(line.engine, budget).await?;
+        Ok(is_all)
     }
 
     // Room for what was begun and has come.
@@ -396,10 +410,15 @@ impl Reader {
     // Room for the largest frame at once, so that no two streams wait for each other's halves.
     async fn reserve<'e>(&self, engine: &'e Engine) -> Result<SemaphorePermit<'e>, End> {
         let _held = self.holding.hold();
+        let mut draining = engine.draining.subscribe();
         let room = engine.gather.acquire_many(FRAME_BYTES_MAX);
-        match timeout(engine.config.network.frame_timeout, room).await {
-            Ok(Ok(permit)) => Ok(permit),
-            Ok(Err(_)) | Err(_) => Err(End::Bye(Reason::Busy, None)),
+        tokio::select! {
+            biased;
+            _ = draining.wait_for(|draining| *draining) => Err(End::Draining),
+            room = timeout(engine.config.network.frame_timeout, room) => match room {
+                Ok(Ok(permit)) => Ok(permit),
+                Ok(Err(_)) | Err(_) => Err(End::Bye(Reason::Busy, None)),
+            },
         }
     }
 
@@ -452,45 +471,18 @@ fn wire(error: &WireError) -> End {
     End::Bye(error.reason(), Some(error.to_string()))
 }
 
-/// One look-up of a stream at a time, few of all streams: the reader waits here.
-pub(super) async fn look_into<T: Send + 'static>(
-    line: Line<'_>,
-    look_up: impl FnOnce(&dyn FactReader) -> Result<T, StoreError> + Send + 'static,
-) -> Result<T, End> {
-    let _held = line.holding.hold();
-    let Ok(_turn) = line.engine.checks.acquire().await else {
-        return Err(End::Draining);
-    };
-    let facts = Arc::clone(&line.engine.reader);
-    match tokio::task::spawn_blocking(move || look_up(facts.as_ref())).await {
-        Ok(Ok(found)) => Ok(found),
-        Ok(Err(error)) => {
-            let terminal = line.session.terminal();
-            tracing::warn!(%terminal, %error, "events of a terminal could not be looked up");
-            Err(End::Bye(Reason::Internal, None))
-        }
-        Err(_) => Err(End::Bye(Reason::Internal, None)),
-    }
-}
+#[cfg(all(test, not(feature = "shuttle")))]
+mod tests {
+    use super::*;
 
-async fn message(line: Line<'_>, frame: &Frame) -> Result<(), End> {
-    let session = line.session;
-    let message = Message::decode(frame)
-        .map_err(|error| End::Bye(error.reason(), Some(error.to_string())))?;
-    match message {
-        Message::Goodbye => Err(End::Goodbye),
-        Message::Check(check) => {
-            // What the greeting speaks of is durable, and found.
-            session.welcomed().await.ok_or(End::Over)?;
-            let terminal = session.terminal();
-            let look_up =
-                move |facts: &dyn FactReader| check::answer_once_committed(facts, terminal, &check);
-            let (checked, refusals) = look_into(line, look_up).await?;
-            match session.checked(checked, refusals) {
-                true => Ok(()),
-                false => Err(End::Bye(Reason::Busy, None)),
-            }
+    /// A flood opens as many streams as there may be: their number is bounded, and what each has in memory must be small.
+    #[test]
+    fn a_stream_is_small_in_memory() {
+        fn size<A, B, C, D, E, F>(_: impl Fn(A, B, C, D, E) -> F) -> usize {
+            size_of::<F>()
         }
-        _ => Err(End::Bye(Reason::BadMessage, None)),
+        let live = size::<&'static Arc<Engine>, &'static Speaks, _, _, _, _>(live);
+        let all = size(serve) + live + size_of::<Reader>() + size_of::<Session>();
+        assert!(all < 6 << 10, "{all} bytes");
     }
 }

@@ -3,9 +3,10 @@
 //! A stream takes room with the bytes that have come, not with those that a header promises. Nobody waits for it: where
 //! there is no more, the connection that holds most loses what it has begun, and comes again with it.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
+use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -13,18 +14,32 @@ use tokio::sync::Notify;
 #[derive(Debug)]
 pub(crate) struct Room {
     max: usize,
-    held: AtomicUsize,
-    shares: Mutex<Vec<Weak<Share>>>,
+    taken: Mutex<Taken>,
+}
+
+#[derive(Debug, Default)]
+struct Taken {
+    /// What those hold that need not give way.
+    kept: usize,
+    /// Connections that hold something. Who holds nothing is not here: it can't be asked to give way, and stops doing so.
+    parts: HashMap<u64, Part>,
+    shares: u64,
+}
+
+#[derive(Debug)]
+struct Part {
+    held: usize,
+    /// Its streams give up what they have begun.
+    gives_way: bool,
+    wake: Arc<Notify>,
 }
 
 /// What the streams of one connection hold.
 #[derive(Debug)]
 pub(crate) struct Share {
     room: Arc<Room>,
-    held: AtomicUsize,
-    /// Its streams give up what they have begun.
-    evicted: AtomicBool,
-    wake: Notify,
+    number: u64,
+    wake: Arc<Notify>,
 }
 
 /// What one stream holds.
@@ -38,33 +53,35 @@ impl Room {
     pub(crate) fn new(max: usize) -> Self {
         Self {
             max,
-            held: AtomicUsize::new(0),
-            shares: Mutex::default(),
+            taken: Mutex::default(),
         }
     }
 
     /// A connection's part.
     pub(crate) fn share(self: &Arc<Self>) -> Arc<Share> {
-        let share = Arc::new(Share {
+        let mut taken = self.taken.lock();
+        taken.shares += 1;
+        Arc::new(Share {
             room: Arc::clone(self),
-            held: AtomicUsize::new(0),
-            evicted: AtomicBool::new(false),
-            wake: Notify::new(),
-        });
-        let mut shares = self.shares.lock();
-        if shares.len() == shares.capacity() {
-            shares.retain(|share| share.strong_count() > 0);
-        }
-        shares.push(Arc::downgrade(&share));
-        share
+            number: taken.shares,
+            wake: Arc::default(),
+        })
     }
+}
 
-    // Those that give up already are not asked again.
-    fn greatest(&self) -> Option<Arc<Share>> {
-        let shares = self.shares.lock();
-        let alive = shares.iter().filter_map(Weak::upgrade);
-        let able = alive.filter(|share| !share.evicted.load(Ordering::Acquire));
-        able.max_by_key(|share| share.held.load(Ordering::Relaxed))
+impl Taken {
+    // Until what is kept fits. What is given up is gone in a moment, and counts as gone: nobody has to wait for it, or to
+    // give way in its place.
+    fn make_room(&mut self, max: usize) {
+        while self.kept > max {
+            let able = self.parts.values_mut().filter(|part| !part.gives_way);
+            let Some(greatest) = able.max_by_key(|part| part.held) else {
+                return;
+            };
+            greatest.gives_way = true;
+            self.kept = self.kept.saturating_sub(greatest.held);
+            greatest.wake.notify_waiters();
+        }
     }
 }
 
@@ -81,44 +98,43 @@ impl Share {
     pub(crate) async fn evicted(&self) {
         loop {
             let woken = self.wake.notified();
-            if self.evicted.load(Ordering::Acquire) {
+            if self.gives_way() {
                 return;
             }
             woken.await;
         }
     }
 
-    fn evict(&self) {
-        self.evicted.store(true, Ordering::Release);
-        self.wake.notify_waiters();
+    fn gives_way(&self) -> bool {
+        let taken = self.room.taken.lock();
+        let part = taken.parts.get(&self.number);
+        part.is_some_and(|part| part.gives_way)
     }
 }
 
 impl Held {
     /// Takes room until it holds so many bytes. `false`: there is none, and this connection has to give up what it has begun.
     pub(crate) fn grow(&mut self, bytes: usize) -> bool {
-        if self.share.evicted.load(Ordering::Acquire) {
+        let more = bytes.saturating_sub(self.bytes);
+        if more == 0 {
+            return !self.share.gives_way();
+        }
+        let Share { room, number, wake } = self.share.as_ref();
+        let taken = &mut *room.taken.lock();
+        let part = taken.parts.entry(*number).or_insert_with(|| Part {
+            held: 0,
+            gives_way: false,
+            wake: Arc::clone(wake),
+        });
+        if part.gives_way {
             return false;
         }
-        if bytes <= self.bytes {
-            return true;
-        }
-        let more = bytes - self.bytes;
+        part.held += more;
         self.bytes = bytes;
-        self.share.held.fetch_add(more, Ordering::AcqRel);
-        let room = &self.share.room;
-        let held = room.held.fetch_add(more, Ordering::AcqRel) + more;
-        if held <= room.max {
-            return true;
-        }
-        // What it gives up is gone in a moment: nobody has to wait for that.
-        match room.greatest() {
-            Some(greatest) => {
-                greatest.evict();
-                !Arc::ptr_eq(&greatest, &self.share)
-            }
-            None => false,
-        }
+        taken.kept += more;
+        taken.make_room(room.max);
+        let part = taken.parts.get(number);
+        part.is_some_and(|part| !part.gives_way)
     }
 
     /// Gives everything back: the frame is complete, or nobody waits for it any more.
@@ -127,9 +143,16 @@ impl Held {
         if bytes == 0 {
             return;
         }
-        self.share.room.held.fetch_sub(bytes, Ordering::AcqRel);
-        if self.share.held.fetch_sub(bytes, Ordering::AcqRel) == bytes {
-            self.share.evicted.store(false, Ordering::Release);
+        let taken = &mut *self.share.room.taken.lock();
+        let Entry::Occupied(mut part) = taken.parts.entry(self.share.number) else {
+            return;
+        };
+        part.get_mut().held -= bytes;
+        if !part.get().gives_way {
+            taken.kept -= bytes;
+        }
+        if part.get().held == 0 {
+            part.remove();
         }
     }
 
@@ -154,6 +177,10 @@ impl Drop for Held {
 mod tests {
     use super::*;
 
+    fn kept(room: &Room) -> usize {
+        room.taken.lock().kept
+    }
+
     #[tokio::test]
     async fn who_holds_most_gives_way_to_who_holds_little() {
         let room = Arc::new(Room::new(1_000));
@@ -170,9 +197,9 @@ mod tests {
         assert!(!greedy.stream().grow(1));
         two.clear();
         assert!(greedy.stream().grow(1));
-        assert_eq!(room.held.load(Ordering::Relaxed), 200);
+        assert_eq!(kept(&room), 200);
         drop(small);
-        assert_eq!(room.held.load(Ordering::Relaxed), 0);
+        assert_eq!(kept(&room), 0);
     }
 
     #[test]
@@ -182,20 +209,50 @@ mod tests {
         let (mut much, mut little) = (greedy.stream(), modest.stream());
         assert!(little.grow(10) && much.grow(900));
         assert!(!much.grow(1_100));
-        // One that is asked already is not asked twice: it is the next one's turn, or nobody's.
-        assert!(!little.grow(950));
+        assert!(!little.grow(1_001), "more than there is");
         drop(much);
         drop(little);
-        assert_eq!(room.held.load(Ordering::Relaxed), 0);
+        assert_eq!(kept(&room), 0);
         assert!(modest.stream().grow(1_000));
     }
 
+    /// Those who give way take a moment for it, hundreds of them where hundreds begin as much as they can.
     #[test]
-    fn connections_that_are_gone_are_forgotten() {
+    fn who_holds_little_does_not_give_way_while_others_are_at_it() {
+        let room = Arc::new(Room::new(1_000));
+        let (greedy, late, modest) = (room.share(), room.share(), room.share());
+        let (mut much, mut more, mut little) = (greedy.stream(), late.stream(), modest.stream());
+        assert!(little.grow(100) && much.grow(900));
+        assert!(more.grow(50), "the greedy one makes room");
+        assert!(greedy.gives_way() && more.grow(800));
+        assert!(!modest.gives_way() && little.grow(200));
+        // What they still hold is told apart from what is kept.
+        assert_eq!(kept(&room), 1_000);
+        drop(much);
+        assert_eq!(kept(&room), 1_000);
+    }
+
+    /// One that was told to give way when it had done so already would never get room again.
+    #[test]
+    fn who_has_given_everything_back_is_not_asked_for_it() {
+        let room = Arc::new(Room::new(1_000));
+        let (first, second) = (room.share(), room.share());
+        let mut one = first.stream();
+        assert!(one.grow(900));
+        one.clear();
+        let mut other = second.stream();
+        assert!(!other.grow(1_001) && second.gives_way() && !first.gives_way());
+        other.clear();
+        assert!(!second.gives_way() && other.grow(1_000));
+    }
+
+    #[test]
+    fn connections_that_hold_nothing_are_forgotten() {
         let room = Arc::new(Room::new(1_000));
         for _ in 0..10_000 {
-            drop(room.share());
+            let mut held = room.share().stream();
+            assert!(held.grow(1_000));
         }
-        assert!(room.shares.lock().len() < 100);
+        assert!(room.taken.lock().parts.is_empty());
     }
 }

@@ -7,7 +7,7 @@ use till_protocol::header::FrameHeader;
 use till_protocol::reply::{Hello, Message, Nack};
 
 use crate::device::{Device, connect, hello, seq, teas, terminal};
-use crate::{engine, folder, level};
+use crate::{engine, folder, level, until};
 
 fn header(change: impl FnOnce(&mut [u8; 32])) -> Bytes {
     let frame = teas(1, 1);
@@ -16,6 +16,15 @@ fn header(change: impl FnOnce(&mut [u8; 32])) -> Bytes {
     let mut bytes = BytesMut::from(&head[..]);
     bytes.put(&frame[32..]);
     bytes.freeze()
+}
+
+/// Streams that were told that there is no room.
+fn busy(engine: &till_runtime::Handle) -> u64 {
+    let refusals = engine.metrics().refusals;
+    let busy = refusals
+        .iter()
+        .filter(|(reason, _)| *reason == Reason::Busy);
+    busy.map(|(_, count)| count).sum()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -183,5 +192,44 @@ async fn who_begins_most_and_ends_nothing_makes_room_for_others() {
         busy += u32::from(device.bye().await.reason == Reason::Busy);
     }
     assert!(busy >= 8, "{busy} streams gave way");
+    engine.drain().await.unwrap();
+}
+
+/// A stream that waits for the room of a large frame holds what has come of it: it gives way at once, not when it has waited
+/// in vain. Meanwhile others would have given way in its place, whatever little they held.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_room_for_a_large_frame_gives_way_too() {
+    let dir = folder();
+    let mut config = till_runtime::Config::dev(dir.path());
+    // No large frame has room in it, and nobody is late.
+    config.gather_bytes = 1 << 20;
+    config.network.frame_timeout = std::time::Duration::from_secs(600);
+    let engine = std::sync::Arc::new(till_runtime::Runtime::start(config).await.unwrap());
+    let (greedy, modest) = (connect(&engine).await, connect(&engine).await);
+    let mut head: [u8; 32] = teas(1, 1)[..32].try_into().unwrap();
+    head[8..12].copy_from_slice(&(1_u32 << 20).to_le_bytes());
+    let begun = Bytes::from([&head[..], &[0x5a; 80_000]].concat());
+    let mut streams = Vec::new();
+    for till in 1..=12 {
+        streams.push(Device::open(&greedy, 8, till, 0).await.0);
+    }
+    let (mut till, _) = Device::open(&greedy, 8, 13, 0).await;
+    // All of them are open before their connection has to wait for what it does in vain. Eight fill the room and wait.
+    let (waiting, more) = streams.split_at_mut(8);
+    for (device, number) in waiting.iter_mut().zip(1..) {
+        drop(device.send.write_all(&begun).await);
+        till.send(teas(number, 1)).await;
+        till.acked(number).await;
+    }
+    for device in more {
+        drop(device.send.write_all(&begun).await);
+    }
+    until("they give way", || busy(&engine) > 8).await;
+    let (mut honest, _) = Device::open(&modest, 7, 1, 0).await;
+    let frame = teas(1, 500);
+    let (one, other) = frame.split_at(frame.len() / 2);
+    honest.send(Bytes::copy_from_slice(one)).await;
+    honest.send(Bytes::copy_from_slice(other)).await;
+    honest.acked(500).await;
     engine.drain().await.unwrap();
 }

@@ -11,6 +11,7 @@ mod cluster;
 mod conduct;
 mod device;
 mod disk;
+mod doors;
 mod falls;
 mod guard;
 mod held;
