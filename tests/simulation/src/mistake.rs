@@ -24,6 +24,7 @@ pub const MISTAKES: &[Mistake] = &[
     mistake("index-without-first", 64),
     mistake("base-without-ids", 64),
     mistake("base-too-far", 64),
+    mistake("skip-unread", 64),
     mistake("no-dedupe", 64),
     mistake("accept-gap", 64),
     mistake("no-tombstone", 64),

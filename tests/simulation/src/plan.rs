@@ -32,6 +32,7 @@ pub(crate) struct Plan {
     pub(crate) disk: DiskFaults,
     pub(crate) rows: RowFaults,
     pub(crate) node: NodeFaults,
+    pub(crate) reads: Reads,
     pub(crate) till: TillFaults,
     /// Segments leave when their records were received so long ago.
     pub(crate) retention: Option<u64>,
@@ -104,6 +105,15 @@ pub(crate) struct NodeFaults {
     pub(crate) orderly: u64,
 }
 
+/// Of what engines read from their disks.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Reads {
+    /// A read fails.
+    fail: u64,
+    /// Time between two spells in which one file cannot be read; 0 for none.
+    pub(crate) blind_every: u64,
+}
+
 /// Of devices.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct TillFaults {
@@ -161,6 +171,14 @@ impl Dice {
             sync_fails: if lies { 0 } else { self.some(6_000) },
             sync_lies: if lies { 150_000 } else { 0 },
             short_write: self.some(3_000),
+            ..DiskFaults::default()
+        }
+    }
+
+    fn reads(&mut self) -> Reads {
+        Reads {
+            fail: self.some(4_000),
+            blind_every: self.every(1, 4),
         }
     }
 
@@ -236,14 +254,43 @@ impl Dice {
 
 /// Of so many worlds one has several engines.
 const CLUSTERED_ONE_IN: u64 = 3;
+/// Of so many of these worlds with one engine, one has a write that lands elsewhere.
+const STRAY_ONE_IN: u64 = 5;
+/// What the dice of later troubles begin with.
+const LATER: u64 = 0x0dd5_ea51;
 
 impl Plan {
     /// The world of a seed.
     pub(crate) fn of(seed: u64) -> Self {
-        if seed % CLUSTERED_ONE_IN == CLUSTERED_ONE_IN - 1 {
-            return Self::clustered(seed);
+        let plan = if seed % CLUSTERED_ONE_IN == CLUSTERED_ONE_IN - 1 {
+            Self::clustered(seed)
+        } else {
+            Self::alone(seed)
+        };
+        plan.with_later(seed)
+    }
+
+    // These troubles came later. They have dice of their own, so that worlds of even seeds stay the worlds that they were: some
+    // are known for what they showed.
+    fn with_later(mut self, seed: u64) -> Self {
+        if seed % 2 == 0 {
+            return self;
         }
-        Self::alone(seed)
+        let mut dice = Dice {
+            rng: Rng::new(seed ^ LATER),
+            calm_at: self.calm_at,
+        };
+        self.reads = dice.reads();
+        self.disk.read_fails = self.reads.fail;
+        if self.cluster.is_none() && !self.lies && dice.rng.one_in(STRAY_ONE_IN) {
+            self.disk.strays = dice.rng.within(1_000, 12_000);
+        }
+        self
+    }
+
+    /// Whether a disk may lose what counts as durable, and keep silent at first.
+    pub(crate) const fn is_excused(&self) -> bool {
+        self.lies || self.disk.strays > 0
     }
 
     // Several engines: none of their disks lies, and time is short, as they look at each other all the time.
@@ -265,6 +312,7 @@ impl Plan {
             rows: RowFaults::default(),
             node,
             till,
+            reads: Reads::default(),
             mix: dice.mix(),
             retention: None,
             reserve_bytes: dice.one_of(0, 8_192),
@@ -301,6 +349,7 @@ impl Plan {
             rows: dice.rows(),
             node: dice.node(),
             till: dice.till(),
+            reads: Reads::default(),
             mix: dice.mix(),
             retention: Some(keeps).filter(|_| long && !dice.rng.one_in(3)),
             reserve_bytes: dice.one_of(0, 8_192),

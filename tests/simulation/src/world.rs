@@ -69,6 +69,9 @@ enum Event {
     /// The disk has no room, or has room again.
     Fill(usize),
     Free(usize),
+    /// A file of the disk cannot be read, or can be read again.
+    Blind(usize),
+    Mend(usize),
     /// Of an engine among others: its clock's turn, that of what is handed over, a call to the shared store that takes effect,
     /// and its answer.
     Clock(usize),
@@ -170,7 +173,7 @@ impl World {
         let tills = (0..plan.devices).filter_map(|number| Till::new(number, &plan, &mut rng));
         let tills = tills.collect();
         let mut oracle = Oracle::default();
-        oracle.is_excused = plan.lies;
+        oracle.is_excused = plan.is_excused();
         oracle.is_clustered = plan.cluster.is_some();
         Self {
             rng,
@@ -274,6 +277,8 @@ impl World {
             Event::Leap(n) => self.leap(n),
             Event::Fill(n) => self.fill(n),
             Event::Free(n) => self.free(n),
+            Event::Blind(n) => self.blind(n),
+            Event::Mend(n) => self.mend(n),
             Event::Clock(n) => self.clock(n),
             Event::Tend(n) => self.tend(n),
             Event::Ask(n, call) => self.ask(n, call),
