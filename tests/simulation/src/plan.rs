@@ -283,7 +283,7 @@ impl Plan {
         self.reads = dice.reads();
         self.disk.read_fails = self.reads.fail;
         if self.cluster.is_none() && !self.lies && dice.rng.one_in(STRAY_ONE_IN) {
-            self.disk.strays = dice.rng.within(1_000, 12_000);
+            self.disk.strays = dice.rng.within(4_000, 30_000);
         }
         self
     }

@@ -85,6 +85,9 @@ impl State {
         if let Some(other) = other.filter(|other| *other != node) {
             return (other, at);
         }
+        if at >= SECTOR && self.later.one_in(2) {
+            return (node, at - SECTOR);
+        }
         let sectors = self.nodes[node].data.len() / SECTOR;
         let step = (self.later.index(sectors) + 1) * SECTOR;
         (node, (at + step) % (sectors * SECTOR).max(2 * SECTOR))
