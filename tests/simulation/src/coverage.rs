@@ -72,6 +72,10 @@ situations! {
     Blind = "a file of an engine could not be read for a while";
     StrayFound = "a write that had landed elsewhere was found";
     StrayLost = "a write that had landed elsewhere was the last one, and lost";
+    SetAside = "a movement had no place in its level and was set aside";
+    Retried = "what was set aside was decided again and took effect";
+    StillAside = "what was set aside was decided again and stayed there";
+    RetryLost = "a process ended before what was decided again was durable";
     RoundShared = "a round was committed into a shared store";
     TakenOver = "a slot was taken from an engine that was counted as dead";
     Fenced = "a conditional write found that another was there before it";

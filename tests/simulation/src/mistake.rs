@@ -31,6 +31,7 @@ pub const MISTAKES: &[Mistake] = &[
     mistake("miscount", 64),
     mistake("forget-event-ids", 64),
     mistake("apply-twice", 64),
+    mistake("forget-retries", 64),
     mistake("lost-rollup-on-passivation", 64),
     mistake("count-forgets-later", 64),
     mistake("watermark-ahead", 64),

@@ -34,6 +34,8 @@ pub(crate) struct Plan {
     pub(crate) node: NodeFaults,
     pub(crate) reads: Reads,
     pub(crate) till: TillFaults,
+    /// Time between two looks of an operator at the quarantine; 0 where nobody looks before the end.
+    pub(crate) retry_every: u64,
     /// Segments leave when their records were received so long ago.
     pub(crate) retention: Option<u64>,
     /// Engines that share a store; `None` for one that is alone.
@@ -243,6 +245,7 @@ impl Dice {
             counts: self.some(120),
             garbage: self.some(40),
             ids: self.some(400),
+            huge: 0,
             late_us: self.hours(2),
         }
     }
@@ -285,7 +288,17 @@ impl Plan {
         if self.cluster.is_none() && !self.lies && dice.rng.one_in(STRAY_ONE_IN) {
             self.disk.strays = dice.rng.within(4_000, 30_000);
         }
+        self.sets_aside(&mut dice);
         self
+    }
+
+    // Goods whose level leaves its range are set aside, and an operator decides them again.
+    fn sets_aside(&mut self, dice: &mut Dice) {
+        // What retention drops can't be decided again.
+        if self.cluster.is_none() && self.retention.is_none() && !dice.rng.one_in(4) {
+            self.mix.huge = dice.rng.within(20, 120);
+            self.retry_every = dice.every(4, 16);
+        }
     }
 
     /// Whether a disk may lose what counts as durable, and keep silent at first.
@@ -313,6 +326,7 @@ impl Plan {
             node,
             till,
             reads: Reads::default(),
+            retry_every: 0,
             mix: dice.mix(),
             retention: None,
             reserve_bytes: dice.one_of(0, 8_192),
@@ -350,6 +364,7 @@ impl Plan {
             node: dice.node(),
             till: dice.till(),
             reads: Reads::default(),
+            retry_every: 0,
             mix: dice.mix(),
             retention: Some(keeps).filter(|_| long && !dice.rng.one_in(3)),
             reserve_bytes: dice.one_of(0, 8_192),

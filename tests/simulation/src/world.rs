@@ -72,6 +72,8 @@ enum Event {
     /// A file of the disk cannot be read, or can be read again.
     Blind(usize),
     Mend(usize),
+    /// An operator wants what was set aside decided again.
+    Retry(usize),
     /// Of an engine among others: its clock's turn, that of what is handed over, a call to the shared store that takes effect,
     /// and its answer.
     Clock(usize),
@@ -277,6 +279,7 @@ impl World {
             Event::Leap(n) => self.leap(n),
             Event::Fill(n) => self.fill(n),
             Event::Free(n) => self.free(n),
+            Event::Retry(n) => self.retry(n),
             Event::Blind(n) => self.blind(n),
             Event::Mend(n) => self.mend(n),
             Event::Clock(n) => self.clock(n),
@@ -368,7 +371,7 @@ impl World {
     }
 
     fn look(&mut self) {
-        if self.is_settled() {
+        if self.is_settled() && !self.has_retried() {
             self.finish();
             self.is_over = true;
             return;

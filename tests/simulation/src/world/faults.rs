@@ -1,6 +1,7 @@
 //! Troubles: when they come, and what they do.
 
 mod reads;
+mod retries;
 mod strays;
 
 use std::sync::Arc;
@@ -47,6 +48,7 @@ impl World {
             (node.fall_every, Event::Fall(n)),
             (node.leap_every, Event::Leap(n)),
             (node.full_every, Event::Fill(n)),
+            (self.plan.retry_every, Event::Retry(n)),
             (self.plan.reads.blind_every, Event::Blind(n)),
         ] {
             self.again(every, event);

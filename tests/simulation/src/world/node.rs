@@ -66,6 +66,8 @@ pub(super) struct Node {
     pub(super) was_unread: bool,
     /// Its journal was found to be another than it wrote.
     pub(super) is_unlike: bool,
+    /// Where the journal ended when something was decided again.
+    pub(super) retried_at: Option<Lsn>,
 }
 
 #[derive(Debug, Default)]
@@ -112,6 +114,7 @@ impl Node {
             unread_at_start: 0,
             was_unread: false,
             is_unlike: false,
+            retried_at: None,
         }
     }
 
@@ -363,6 +366,11 @@ impl World {
             self.saw(Sight::MidwayCrash);
         }
         self.count_engine(n);
+        let engine = self.nodes[n].engine.as_ref();
+        let end = engine.map(|engine| engine.journal().end());
+        if end.is_some() && self.nodes[n].retried_at.take() == end {
+            self.saw(Sight::RetryLost);
+        }
         self.member_died(n);
         self.nodes[n].engine = None;
         self.hang_up_all(n);

@@ -198,7 +198,8 @@ impl World {
             let act = Act::Moved(self.rng.below(SKUS), 300_000);
             return vec![self.new_event(number, terminal, act, id)];
         }
-        let skus: Vec<u64> = (0..SKUS).collect();
+        // Few sell what comes and goes in bulk.
+        let skus: Vec<u64> = (0..SKUS + u64::from(mix.huge > 0)).collect();
         let acts = happen(&mut self.rng, &mix, &skus);
         let mut events = Vec::new();
         for act in acts {

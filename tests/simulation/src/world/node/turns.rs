@@ -159,6 +159,7 @@ impl World {
             (counters.counts_from_facts, Sight::LateFromFacts),
             (counters.duplicate, Sight::Known),
             (counters.quarantined, Sight::Conflict),
+            (counters.movements_waiting, Sight::SetAside),
         ] {
             if seen > 0 {
                 self.saw(sight);
