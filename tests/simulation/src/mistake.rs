@@ -25,6 +25,7 @@ pub const MISTAKES: &[Mistake] = &[
     mistake("base-without-ids", 64),
     mistake("base-too-far", 64),
     mistake("skip-unread", 64),
+    mistake("stray-is-torn", 2_000),
     mistake("no-dedupe", 64),
     mistake("accept-gap", 64),
     mistake("no-tombstone", 64),
@@ -58,6 +59,9 @@ pub const MISTAKES: &[Mistake] = &[
     mistake("keep-what-left", 2_000),
     mistake("remember-what-left", 64),
     mistake("tell-who-left", 2_000),
+    mistake("check-uncommitted", 2_000),
+    mistake("remember-rows", 64),
+    mistake("stay-with-adopted", 2_000),
 ];
 
 /// Whether the world of this thread makes a mistake.

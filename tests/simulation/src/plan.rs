@@ -276,7 +276,7 @@ impl Plan {
     // These troubles came later. They have dice of their own, so that worlds of even seeds stay the worlds that they were: some
     // are known for what they showed.
     fn with_later(mut self, seed: u64) -> Self {
-        if seed % 2 == 0 {
+        if seed.is_multiple_of(2) {
             return self;
         }
         let mut dice = Dice {
