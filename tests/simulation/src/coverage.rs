@@ -76,6 +76,7 @@ situations! {
     Retried = "what was set aside was decided again and took effect";
     StillAside = "what was set aside was decided again and stayed there";
     RetryLost = "a process ended before what was decided again was durable";
+    Copied = "two devices went on from one outbox";
     RoundShared = "a round was committed into a shared store";
     TakenOver = "a slot was taken from an engine that was counted as dead";
     Fenced = "a conditional write found that another was there before it";

@@ -61,7 +61,6 @@ pub const MISTAKES: &[Mistake] = &[
     mistake("tell-who-left", 2_000),
     mistake("check-uncommitted", 2_000),
     mistake("remember-rows", 64),
-    mistake("stay-with-adopted", 2_000),
 ];
 
 /// Whether the world of this thread makes a mistake.

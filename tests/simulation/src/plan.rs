@@ -36,6 +36,8 @@ pub(crate) struct Plan {
     pub(crate) till: TillFaults,
     /// Time between two looks of an operator at the quarantine; 0 where nobody looks before the end.
     pub(crate) retry_every: u64,
+    /// When a device's outbox is copied and used by another one as well.
+    pub(crate) copied_at: Option<u64>,
     /// Segments leave when their records were received so long ago.
     pub(crate) retention: Option<u64>,
     /// Engines that share a store; `None` for one that is alone.
@@ -258,7 +260,7 @@ impl Dice {
 /// Of so many worlds one has several engines.
 const CLUSTERED_ONE_IN: u64 = 3;
 /// Of so many of these worlds with one engine, one has a write that lands elsewhere.
-const STRAY_ONE_IN: u64 = 5;
+const STRAY_ONE_IN: u64 = 4;
 /// What the dice of later troubles begin with.
 const LATER: u64 = 0x0dd5_ea51;
 
@@ -289,7 +291,19 @@ impl Plan {
             self.disk.strays = dice.rng.within(4_000, 30_000);
         }
         self.sets_aside(&mut dice);
+        self.copies(&mut dice);
         self
+    }
+
+    // Two devices that pass for one. Which of them sent what is known by what it says: nothing comes without that. They put each
+    // other out every few seconds, which is no life for days.
+    fn copies(&mut self, dice: &mut Dice) {
+        let is_short = self.calm_at < HOUR;
+        if self.cluster.is_none() && is_short && !self.is_excused() && dice.rng.one_in(2) {
+            self.mix.garbage = 0;
+            self.mix.ids = 0;
+            self.copied_at = Some(dice.rng.within(self.calm_at / 5, self.calm_at * 4 / 5));
+        }
     }
 
     // Goods whose level leaves its range are set aside, and an operator decides them again.
@@ -327,6 +341,7 @@ impl Plan {
             till,
             reads: Reads::default(),
             retry_every: 0,
+            copied_at: None,
             mix: dice.mix(),
             retention: None,
             reserve_bytes: dice.one_of(0, 8_192),
@@ -365,6 +380,7 @@ impl Plan {
             till: dice.till(),
             reads: Reads::default(),
             retry_every: 0,
+            copied_at: None,
             mix: dice.mix(),
             retention: Some(keeps).filter(|_| long && !dice.rng.one_in(3)),
             reserve_bytes: dice.one_of(0, 8_192),

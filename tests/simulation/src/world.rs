@@ -98,6 +98,8 @@ enum Event {
     /// An image is made of a till, and put back.
     Image(usize),
     Restore(usize),
+    /// A till's outbox is copied, and another device goes on from it as well.
+    Copy(usize),
     /// The next step of a till that is put back while an engine is down with what it has sent.
     Rewind(usize, u8),
     /// A till is offline, and online again.
@@ -296,6 +298,7 @@ impl World {
             Event::TillCrash(till) => self.till_crash(till),
             Event::TillStart(till) => self.till_start(till),
             Event::Image(till) => self.image(till),
+            Event::Copy(till) => self.copy(till),
             Event::Restore(till) => self.restore(till),
             Event::Rewind(till, step) => self.rewind(till, step),
             Event::Offline(till) => self.offline(till),

@@ -218,8 +218,6 @@ impl ShardState {
         let is_same_life = session
             .key()
             .is_some_and(|key| key.epoch.get() == head.epoch);
-        #[cfg(feature = "planted")]
-        let is_same_life = is_same_life && !till_core::planted::is("stay-with-adopted");
         if is_same_life && session.expected() < end {
             self.slot.leave(&session);
             session.bye(till_protocol::code::Reason::Moved, None);

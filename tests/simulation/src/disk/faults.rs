@@ -85,8 +85,9 @@ impl State {
         if let Some(other) = other.filter(|other| *other != node) {
             return (other, at);
         }
-        if at >= SECTOR && self.later.one_in(2) {
-            return (node, at - SECTOR);
+        // Little too early, it falls on what was written last.
+        if at > SECTOR && !self.later.one_in(4) {
+            return (node, at - 1 - self.later.index(SECTOR));
         }
         let sectors = self.nodes[node].data.len() / SECTOR;
         let step = (self.later.index(sectors) + 1) * SECTOR;

@@ -38,6 +38,10 @@ impl World {
         }
         self.again(self.plan.net.partition_every, Event::Part);
         self.schedule_till_crashes();
+        if let Some(when) = self.plan.copied_at {
+            let till = self.rng.index(self.tills.len());
+            self.at(when, Event::Copy(till));
+        }
         self.at(self.plan.calm_at, Event::Calm);
     }
 

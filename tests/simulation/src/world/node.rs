@@ -298,7 +298,7 @@ impl World {
             }
             StartError::Recovery(RecoveryError::Journal(OpenError::Full { .. })) => self.free(n),
             StartError::Recovery(RecoveryError::Fold(_) | RecoveryError::Store(_))
-                if !self.is_calm && self.plan.rows.write_fails + self.plan.rows.read_fails > 0 =>
+                if !self.is_calm && self.plan.rows.fail() =>
             {
                 self.fault("start_failed");
             }
