@@ -234,6 +234,8 @@ pub struct ClusterFigures {
     pub slots_free: u64,
     /// From the begin of a flush of a slot to its last row.
     pub commit: AckFigures,
+    /// How long shards waited for rows that devices' frames and Hellos ask for.
+    pub rows: AckFigures,
     /// Pieces of dead engines' journals that wait for the owners of their slots.
     pub handovers_waiting: u64,
     /// Frames that were journalled while the shared store did not answer, and count in no row yet.

@@ -253,6 +253,11 @@ pub const METRICS: &[Metric] = &[
         Read::Histogram(|f| f.cluster.as_ref().map(|c| &c.commit)),
     ),
     metric(
+        "tillstream_rows_wait_seconds",
+        "Time that a shard waited for rows of the shared store, once for all that devices had said meanwhile",
+        Read::Histogram(|f| f.cluster.as_ref().map(|c| &c.rows)),
+    ),
+    metric(
         "tillstream_handovers_waiting",
         "Pieces of dead engines' journals that wait for the engines that have their slots",
         Read::Gauge(|f| number(f.cluster.as_ref().map_or(0, |c| c.handovers_waiting))),

@@ -7,10 +7,11 @@ use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
-use till_core::SessionKey;
+use till_core::{Record, SessionKey};
 use till_protocol::id::{Epoch, TerminalId};
+use till_protocol::reply::Hello;
 
-use crate::shard_actor::ShardMessage;
+use crate::shard_actor::{FromDevice, ShardMessage};
 
 /// Falls within [`WITHIN`] at which a shard is parked: it is not one frame then.
 pub(crate) const FALLS_MAX: usize = 8;
@@ -32,13 +33,29 @@ impl Suspect {
     /// [`Suspect::frame`].
     pub(crate) fn of(message: &ShardMessage) -> Option<Self> {
         match message {
-            ShardMessage::Hello(knock) => Some(Self {
-                terminal: knock.hello.terminal,
-                epoch: knock.hello.epoch.map_or(0, Epoch::get),
-                first_seq: 0,
-            }),
+            ShardMessage::Device(FromDevice::Hello(knock)) => Self::hello(&knock.hello),
             _ => None,
         }
+    }
+
+    /// Whom to ask when it falls over a Hello.
+    pub(crate) fn hello(hello: &Hello) -> Option<Self> {
+        Some(Self {
+            terminal: hello.terminal,
+            epoch: hello.epoch.map_or(0, Epoch::get),
+            first_seq: 0,
+        })
+    }
+
+    /// Whose record it is when it falls over one of another journal.
+    pub(crate) fn record(record: &Record) -> Option<Self> {
+        let head = &record.head;
+        let terminal = TerminalId::from_u64(head.terminal).ok()?;
+        Some(Self {
+            terminal,
+            epoch: head.epoch,
+            first_seq: head.first_seq,
+        })
     }
 
     /// Whom to ask when it falls over a frame.

@@ -5,9 +5,11 @@ mod defer;
 mod elsewhere;
 mod foresee;
 mod greet;
+mod hear;
 mod leave;
 mod sights;
 
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
@@ -18,7 +20,7 @@ use till_core::{
     Counters, Handled, QuarantineKey, Record, RetryError, Rows, RowsError, SessionKey, Shard, Wants,
 };
 use till_protocol::code::Reason;
-use till_protocol::id::Seq;
+use till_protocol::id::{Epoch, Seq};
 use till_protocol::verified::Verified;
 use till_storage::cluster::Found;
 use till_storage::journal::{Prepared, TooLarge};
@@ -31,14 +33,16 @@ use crate::commit::{Companion, FrameDone};
 use crate::engine::Engine;
 use crate::fall::{Fall, Suspect};
 use crate::gateway::conduct::ended;
-use crate::gateway::session::{Farewell, Session};
-use crate::placement::Commits;
+use crate::gateway::session::Session;
 use crate::route::Slot;
 use crate::sketch::Sketch;
+
+use hear::Waiting;
 
 pub(crate) use crate::engine::now;
 pub(crate) use adopt::{NotTaken, adopt};
 pub(crate) use greet::Knock;
+pub(crate) use hear::FromDevice;
 pub(crate) use leave::Which;
 
 /// Of so many frames one is looked into for hot SKUs.
@@ -47,19 +51,10 @@ const SAMPLE_FRAMES: u64 = 64;
 /// What a shard is told.
 #[derive(Debug)]
 pub(crate) enum ShardMessage {
-    /// A stream has said Hello, and its terminal may speak.
-    Hello(Knock),
-    /// Frames of a session, in their order.
-    Frames {
-        session: Arc<Session>,
-        frames: Vec<Inbound>,
-    },
-    /// Nothing more comes from a session, and it waits for its last ack.
-    End {
-        session: Arc<Session>,
-        last: Farewell,
-        permit: Permit,
-    },
+    /// By a device.
+    Device(FromDevice),
+    /// Whatever devices have said until now is to be heard.
+    Hear,
     /// Stores are served elsewhere from now on: their sessions end.
     Evict { which: Which },
     /// Stores have left, and their rows with them: all that is known of them is forgotten.
@@ -85,6 +80,7 @@ pub(crate) enum ShardMessage {
     /// Records of another journal that are in no commit.
     Adopt {
         records: Vec<Record>,
+        is_late: bool,
         reply: oneshot::Sender<Result<(), NotTaken>>,
     },
     /// Waits until the other side is gone, and panics.
@@ -137,6 +133,9 @@ pub(crate) struct ShardState {
     terminals: Sketch,
     skus: Sketch,
     frames: u64,
+    waiting: Waiting,
+    /// Terminals and the lives in which their records are taken in that have no place in their own.
+    aside: HashMap<u64, Epoch>,
     /// Room for what frames ask rows for.
     wants: Wants,
     /// Whom to ask when the shard falls over what it is at.
@@ -161,10 +160,13 @@ impl Actor for ShardActor {
 
     async fn pre_start(
         &self,
-        _myself: ActorRef<ShardMessage>,
+        myself: ActorRef<ShardMessage>,
         arguments: ShardArguments,
     ) -> Result<ShardState, ActorProcessingErr> {
-        Ok(ShardState::new(arguments))
+        Ok(ShardState {
+            waiting: Waiting::behind(myself),
+            ..ShardState::new(arguments)
+        })
     }
 
     async fn handle(
@@ -212,6 +214,8 @@ impl ShardState {
             terminals: Sketch::default(),
             skus: Sketch::default(),
             frames: 0,
+            waiting: Waiting::default(),
+            aside: HashMap::new(),
             wants: Wants::default(),
             suspect: None,
             counted: Counters::default(),
@@ -226,26 +230,15 @@ impl ShardState {
 
     pub(crate) fn handle(&mut self, message: ShardMessage) -> Done {
         match message {
-            ShardMessage::Hello(knock) => self.greet(knock),
-            ShardMessage::Frames { session, frames } => self.frames(&session, frames),
-            ShardMessage::End {
-                session,
-                last,
-                permit,
-            } => {
-                // One that waits for a commit must be found until it is told; its stream takes it out then.
-                if self.engine.commits == Commits::WithJournal {
-                    self.slot.leave(&session);
-                }
-                self.marker(Companion::Bye(session, last, permit));
-                Ok(())
-            }
+            ShardMessage::Device(said) => self.said(said),
+            ShardMessage::Hear => self.hear_all(),
             ShardMessage::Evict { which } => {
                 self.evict(&which);
                 Ok(())
             }
             ShardMessage::Release { which, reply } => {
                 self.shard.release(&*which);
+                self.aside.clear();
                 self.hold_back();
                 // Whoever asked may have gone.
                 let _gone = reply.send(());
@@ -267,7 +260,11 @@ impl ShardState {
                 self.decide_again(decided, reply);
                 Ok(())
             }
-            ShardMessage::Adopt { records, reply } => self.adopt(&records, reply),
+            ShardMessage::Adopt {
+                records,
+                is_late,
+                reply,
+            } => self.adopt((&records, is_late), reply),
             #[cfg(test)]
             ShardMessage::Strike(until) => {
                 let _gone = until.recv();

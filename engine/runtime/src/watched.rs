@@ -35,6 +35,8 @@ pub struct Seen {
 pub struct Sight {
     /// From the begin of a flush of a slot to its last row.
     pub commit: Latency,
+    /// How long shards waited for rows that devices' frames and Hellos ask for.
+    pub rows: Latency,
     /// Pieces of other journals that wait for the owners of their slots.
     pub handovers_waiting: u64,
     /// Slots that nobody has.
@@ -47,6 +49,7 @@ pub struct Sight {
 pub(crate) struct Watched {
     store: Arc<dyn SharedStore>,
     commit: Histogram,
+    rows: Histogram,
     /// When the log of a slot's flush was begun, which is not in its rows yet.
     begun: Mutex<BTreeMap<u32, (u64, Instant)>>,
     waiting: AtomicU64,
@@ -59,6 +62,7 @@ impl Watched {
         Self {
             store,
             commit: Histogram::default(),
+            rows: Histogram::default(),
             begun: Mutex::default(),
             waiting: AtomicU64::new(0),
             slots: Mutex::default(),
@@ -87,6 +91,7 @@ impl Watched {
         engines.sort_by(|one, other| one.address.cmp(&other.address));
         Sight {
             commit: self.commit.read(),
+            rows: self.rows.read(),
             handovers_waiting: self.waiting.load(Ordering::Relaxed),
             slots_free: wide(free),
             engines,
@@ -219,7 +224,10 @@ impl SharedStore for Watched {
     }
 
     fn rows_of(&self, wants: &Wants) -> Result<Found, StoreError> {
-        self.store.rows_of(wants)
+        let began = Instant::now();
+        let found = self.store.rows_of(wants);
+        self.rows.add(began.elapsed());
+        found
     }
 }
 

@@ -85,14 +85,13 @@ impl Engine for Live {
     }
 
     fn flush(&self) -> Result<u64, EngineError> {
-        self.engine()?
-            .flush_now()
-            .map_err(|error| EngineError::Failed(error.to_string()))
+        let flushed = Running(self.engine()?).with_store(|engine| said(engine.flush_now()));
+        flushed.map_err(EngineError::Failed)
     }
 
     fn retry_quarantine(&self) -> Result<(u64, u64), EngineError> {
-        let retried = self.engine()?.retry_quarantine();
-        let retried = retried.map_err(|error| EngineError::Failed(error.to_string()))?;
+        let retried = Running(self.engine()?).with_store(|engine| said(engine.retry_quarantine()));
+        let retried = retried.map_err(EngineError::Failed)?;
         Ok((retried.applied, retried.quarantined))
     }
 }
@@ -115,16 +114,27 @@ type Way = fn(&Handle, &Query) -> Result<Reply, StoreError>;
 
 impl Running {
     fn ask_by(&self, query: &Query, way: Way) -> Result<Reply, String> {
+        let query = query.clone();
+        self.with_store(move |engine| said(way(engine, &query)))
+    }
+
+    // Where several engines share a store, whoever waits for it is told soon when it is silent.
+    fn with_store<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Handle) -> Result<T, String> + Send + 'static,
+    ) -> Result<T, String> {
         let Some(store) = self.0.shared_store() else {
-            return way(&self.0, query).map_err(|error| error.to_string());
+            return work(&self.0);
         };
         let address = store.hosts.join(",");
-        let (engine, query) = (Arc::clone(&self.0), query.clone());
-        let prober = Arc::clone(&self.0);
-        let ask = move || way(&engine, &query).map_err(|error| error.to_string());
-        let is_there = move || prober.ask_store().map_err(|error| error.to_string());
-        Silence::default().ask(&address, ask, is_there)
+        let (engine, prober) = (Arc::clone(&self.0), Arc::clone(&self.0));
+        let is_there = move || said(prober.ask_store());
+        Silence::default().ask(&address, move || work(&engine), is_there)
     }
+}
+
+fn said<T>(answer: Result<T, impl ToString>) -> Result<T, String> {
+    answer.map_err(|error| error.to_string())
 }
 
 /// The time, in us since 1970-01-01 UTC.

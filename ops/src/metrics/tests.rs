@@ -118,6 +118,12 @@ fn a_shared_store_is_shown_by_its_slots_commits_and_engines() {
             buckets: vec![(16_384, 3)],
             ..AckFigures::default()
         },
+        rows: AckFigures {
+            count: 7,
+            sum_us: 70_000,
+            buckets: vec![(16_384, 7)],
+            ..AckFigures::default()
+        },
         handovers_waiting: 2,
         frames_undecided: 41,
         redirects: 5,
@@ -136,6 +142,7 @@ fn a_shared_store_is_shown_by_its_slots_commits_and_engines() {
         "tillstream_slots{state=\"wanted\"} 8.0",
         "tillstream_slots{state=\"free\"} 1.0",
         "tillstream_commit_seconds_count 3",
+        "tillstream_rows_wait_seconds_count 7",
         "tillstream_handovers_waiting 2.0",
         "tillstream_frames_undecided 41.0",
         "tillstream_redirects_total 5",

@@ -43,6 +43,8 @@ pub struct Trouble {
     pub answers_lost: u32,
     /// How long each call takes.
     pub delay: Duration,
+    /// What is asked for together, and has levels of this store in it, cannot be read.
+    pub damaged: Option<StoreId>,
 }
 
 #[derive(Default)]
@@ -295,6 +297,13 @@ impl SharedStore for MemoryCluster {
 
     fn rows_of(&self, wants: &Wants) -> Result<Found, StoreError> {
         let _answers = self.answer()?;
+        let damaged = self.trouble().damaged;
+        if wants.skus.iter().any(|(store, _)| Some(*store) == damaged) {
+            return Err(StoreError::Damaged {
+                table: "levels",
+                cause: "as was asked for".to_owned(),
+            });
+        }
         Found::one_by_one(wants, self.views.as_ref())
     }
 }

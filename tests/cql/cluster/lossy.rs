@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use till_tests::{CqlProxy, Engine, Faults};
 
 use crate::sums;
-use crate::world::{Trade, World, has_acked};
+use crate::world::{Trade, World, figure, has_acked};
 
 /// Seconds of trade under faults.
 const SECONDS: u32 = 20;
@@ -93,4 +93,45 @@ fn three_engines_with_bad_ways_to_the_store_count_every_event_once() -> Result<(
         engine.stop()?;
     }
     Ok(())
+}
+
+/// A store that is well, and far away: shards ask it once for what many tills have said, so that few ways to it let many frames in.
+#[test]
+fn a_slow_way_to_the_store_lets_a_fleet_in() -> Result<()> {
+    let world = World::new("slow")?;
+    let way = CqlProxy::start(&world.server, 12)?;
+    let engine = world.engine_by(0, &way.addr(), &[])?;
+    world.shared_by(&[&engine])?;
+    let fleet = world.fleet(&[&engine], &[&engine], Trade::of(SECONDS, 12))?;
+    has_acked(&engine, 50.0)?;
+    let before = said_and_asked(&engine)?;
+    way.set(Faults {
+        slow: 1_000,
+        late_max: Duration::from_millis(200),
+        ..Faults::default()
+    });
+    std::thread::sleep(Duration::from_secs(u64::from(SECONDS)));
+    let (frames, asked) = said_and_asked(&engine)?;
+    way.set(Faults::default());
+    let (frames, asked) = (frames - before.0, asked - before.1);
+    println!(
+        "{frames} frames came in {SECONDS} s, shards asked for rows {asked} times; {:?}",
+        way.tally()
+    );
+    fleet.reconciles()?;
+    sums::equal_the_facts(&world)?;
+    // Two ways for one message each would be twice the frames.
+    ensure!(
+        asked < frames / 2.0,
+        "asked {asked} times for {frames} frames"
+    );
+    engine.stop()?;
+    Ok(())
+}
+
+fn said_and_asked(engine: &Engine) -> Result<(f64, f64)> {
+    Ok((
+        figure(engine, "tillstream_ack_seconds_count")?,
+        figure(engine, "tillstream_rows_wait_seconds_count")?,
+    ))
 }

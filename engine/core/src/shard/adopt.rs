@@ -50,6 +50,75 @@ impl Shard {
         }
     }
 
+    /// Takes in events that have no place in their own life: others are here under their numbers, what comes before them is
+    /// missing, or it is forgotten how far that life had come. They are numbered anew, in a `life` of their terminal that
+    /// [`life_aside`](Self::life_aside) gave. As with [`adopt`](Self::adopt), `elsewhere` are those that are here already, from
+    /// whatever life; those that the record skips are left out again.
+    ///
+    /// # Errors
+    /// As [`adopt`](Self::adopt).
+    pub fn adopt_aside(
+        &mut self,
+        record: &Record,
+        (life, elsewhere): (Epoch, &[u32]),
+        rows: &dyn Rows,
+        names: &dyn Names,
+    ) -> Result<Handled, RowsError> {
+        let (sender, last) = sender_of(record)?;
+        // What says nothing has nothing to be kept.
+        if record.head.kind != RecordKind::Batch {
+            return Ok(Handled::Known { upto: last });
+        }
+        if self.actors.store(sender.terminal.store(), rows)?.is_none() {
+            return Ok(Handled::Unregistered);
+        }
+        let actor = self.actors.terminal(sender.terminal, rows)?;
+        let head = RecordHead {
+            epoch: life.get(),
+            first_seq: actor.row.next_seq(life.get()),
+            skip: 0,
+            ..record.head
+        };
+        let session = SessionKey {
+            epoch: life,
+            ..sender
+        };
+        let skipped = 0..record.head.skip;
+        let here = elsewhere
+            .iter()
+            .filter(|index| !skipped.contains(index))
+            .copied();
+        let elsewhere: Vec<u32> = skipped.clone().chain(here).collect();
+        self.take_in(session, (record, head), &elsewhere, rows, names)
+    }
+
+    /// The life in which events of a terminal are taken in that have no place in their own: `before`, as long as the terminal
+    /// remembers it, or a new one that no device will be granted. A terminal of a store that is not registered has none.
+    ///
+    /// # Errors
+    /// As [`adopt`](Self::adopt).
+    pub fn life_aside(
+        &mut self,
+        terminal: TerminalId,
+        before: Option<Epoch>,
+        rows: &dyn Rows,
+    ) -> Result<Option<Epoch>, RowsError> {
+        if self.actors.store(terminal.store(), rows)?.is_none() {
+            return Ok(None);
+        }
+        let actor = self.actors.terminal(terminal, rows)?;
+        let is_there = |life: &Epoch| actor.row.epoch(life.get()).is_some();
+        if let Some(life) = before.filter(is_there) {
+            return Ok(Some(life));
+        }
+        let life = actor.row.latest_epoch().max(actor.granted) + 1;
+        let Ok(life) = Epoch::new(life) else {
+            return Ok(None);
+        };
+        actor.granted = life.get();
+        Ok(Some(life))
+    }
+
     /// Whether some events of a record are known by their numbers. They need not be the same events: two nodes may have
     /// granted the same life, each to a device of its own, if one of them died before anything of it was committed.
     ///
@@ -134,6 +203,18 @@ impl Shard {
             skip: head.skip + more,
             ..head
         };
+        self.take_in(session, (record, head), elsewhere, rows, names)
+    }
+
+    // Takes in the events of a record, under the numbers of this head.
+    fn take_in(
+        &mut self,
+        session: SessionKey,
+        (record, head): (&Record, RecordHead),
+        elsewhere: &[u32],
+        rows: &dyn Rows,
+        names: &dyn Names,
+    ) -> Result<Handled, RowsError> {
         let scope = self.scope(session.terminal, head.epoch, u64::MAX, rows);
         let adopted = if head.kind == RecordKind::Batch {
             let verified = read_back(u64::MAX, record)?;

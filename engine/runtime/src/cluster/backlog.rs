@@ -30,6 +30,9 @@ use crate::shard_actor::{NotTaken, adopt};
 
 /// Bytes of payload that are handed over in one piece.
 const PIECE_BYTES: usize = 1 << 20;
+/// Bytes of payload that wait for their pieces to be full, of all slots. There may be thousands of slots; beyond this, pieces are
+/// handed over as they are.
+const HELD_BYTES: usize = 32 << 20;
 /// Time between two looks for what waits.
 pub(super) const LOOK: Duration = Duration::from_millis(500);
 /// Bytes of records that are taken in between two commits.
@@ -75,14 +78,14 @@ pub fn hand_over(
     first: u64,
     records: &mut dyn Iterator<Item = Result<(Lsn, Record), ReadError>>,
 ) -> Result<HandedOver, HandoverError> {
-    let mut pieces: BTreeMap<u32, (usize, Vec<Record>)> = BTreeMap::new();
+    let mut pieces = Pieces::new();
     let mut done = HandedOver::default();
     let mut numbered = || {
         let number = first.saturating_add(done.pieces);
         done.pieces += 1;
         number
     };
-    let mut records_done = 0;
+    let (mut records_done, mut held) = (0, 0);
     for item in records {
         let (_, record) = item?;
         let Some(of) = store_of(&record.head) else {
@@ -92,18 +95,35 @@ pub fn hand_over(
         records_done += 1;
         let (bytes, piece) = pieces.entry(slot).or_default();
         *bytes += record.payload.len();
+        held += record.payload.len();
         piece.push(record.decidable());
         if *bytes >= PIECE_BYTES {
-            *bytes = 0;
+            held -= std::mem::take(bytes);
             let records = std::mem::take(piece);
             put(store, (slot, from, numbered()), records)?;
         }
+        if held >= HELD_BYTES {
+            held = 0;
+            for (slot, records) in filled(std::mem::take(&mut pieces)) {
+                put(store, (slot, from, numbered()), records)?;
+            }
+        }
     }
-    for (slot, (_, records)) in pieces {
+    for (slot, records) in filled(pieces) {
         put(store, (slot, from, numbered()), records)?;
     }
     done.records = records_done;
     Ok(done)
+}
+
+/// Records that wait for their pieces to be full, with their bytes, by slot.
+type Pieces = BTreeMap<u32, (usize, Vec<Record>)>;
+
+fn filled(pieces: Pieces) -> impl Iterator<Item = (u32, Vec<Record>)> {
+    let all = pieces
+        .into_iter()
+        .map(|(slot, (_, records))| (slot, records));
+    all.filter(|(_, records)| !records.is_empty())
 }
 
 fn put(
@@ -111,9 +131,6 @@ fn put(
     (slot, from, number): (u32, NodeId, u64),
     records: Vec<Record>,
 ) -> Result<(), StoreError> {
-    if records.is_empty() {
-        return Ok(());
-    }
     store.hand_over(&Handover {
         slot,
         from,
@@ -302,6 +319,7 @@ impl Cluster {
         for (slot, from, number) in waiting {
             let piece = (slot, from, number);
             let tried = stuck.get(&piece);
+            let is_late = tried.is_some();
             if tried.is_some_and(|one| self.now().saturating_sub(one.tried) < AGAIN) {
                 continue;
             }
@@ -317,7 +335,7 @@ impl Cluster {
             if till_core::planted::is("taken-away-early") {
                 self.store.taken_in(slot, from, number)?;
             }
-            match adopt(engine, handover.records) {
+            match adopt(engine, handover.records, is_late) {
                 Ok(()) => {
                     taken.pieces.push((tenure, from, number));
                     taken.bytes += size;
@@ -396,3 +414,6 @@ fn tell_stuck(engine: &Engine, (slot, from, number): (u32, NodeId, u64), cause: 
         "Nothing of them is lost; they are tried again twice a minute.",
     );
 }
+
+#[cfg(test)]
+mod tests;

@@ -24,10 +24,11 @@ use crate::flush::FlushError;
 use crate::route::shard_of;
 use crate::shard_actor::ShardMessage;
 
-/// What is left is so little that devices wait for it: without that, frames might come as fast as they are decided.
-const CLOSING_BYTES: u64 = 4 << 20;
-/// They wait only where the ones before were taken in within this time.
+/// Devices wait for the rest where it is decided within this time: without that, frames might come as fast as they are decided.
 const CLOSING_WITHIN: Duration = Duration::from_secs(3);
+/// They wait longer where waiting for less would have no end, because frames do come as fast. Behind a store that takes longer
+/// than that, they are journalled undecided as long as it does.
+const CLOSING_AT_LAST: Duration = Duration::from_secs(30);
 
 /// What of one shard is journalled and not decided.
 #[derive(Debug, Default)]
@@ -120,10 +121,23 @@ struct Progress {
     pending: Option<((Lsn, Lsn), u64)>,
     /// The numbers of the first pieces that the store has got.
     numbers: Vec<u64>,
-    /// When the last of them were handed over, until they are taken in.
-    since: Option<Duration>,
-    /// That took so short a time that devices may wait for the rest.
-    is_quick: bool,
+    /// The last of them, until they are taken in: how much of the journal they were in, and when they were handed over.
+    under_way: Option<(u64, Duration)>,
+    /// The last that were taken in: how much of the journal that was, and how long it took.
+    last: Option<(u64, Duration)>,
+}
+
+impl Progress {
+    // Whether devices may wait until so much of the journal is decided. It takes about as long as the last did.
+    fn may_close(&self, left: u64) -> bool {
+        let Some((bytes, took)) = self.last else {
+            return false;
+        };
+        let took_ms = took.as_millis();
+        let expected = took_ms * u128::from(left) / u128::from(bytes.max(1));
+        let gets_no_less = left >= bytes - bytes / 4;
+        expected <= CLOSING_WITHIN.as_millis() || (gets_no_less && took <= CLOSING_AT_LAST)
+    }
 }
 
 /// How far those of all shards have.
@@ -171,8 +185,8 @@ impl Cluster {
                 handed: 0,
                 pending: None,
                 numbers: Vec::new(),
-                since: None,
-                is_quick: false,
+                under_way: None,
+                last: None,
             });
             match self.decide_shard(engine, shard, (progress, stuck)) {
                 Ok(true) => decided.push((shard, progress.handed)),
@@ -248,11 +262,10 @@ impl Cluster {
             };
             part_from(engine, &waits.terminals);
         }
-        if let Some(since) = progress.since.take() {
-            progress.is_quick = self.now().saturating_sub(since) <= CLOSING_WITHIN;
+        if let Some((bytes, since)) = progress.under_way.take() {
+            progress.last = Some((bytes, self.now().saturating_sub(since)));
         }
         if self.hand_over_received(engine, shard, progress)? > 0 {
-            progress.since = Some(self.now());
             return Ok(false);
         }
         Ok(self.ask(engine, shard, progress.handed))
@@ -275,8 +288,7 @@ impl Cluster {
         };
         let left = range.1.get().saturating_sub(range.0.get());
         let undecided = self.undecided.get(shard);
-        if left <= CLOSING_BYTES
-            && progress.is_quick
+        if progress.may_close(left)
             && let Some(undecided) = undecided.filter(|one| one.is_deferring())
             && let Some(slot) = engine.slots.get(shard)
         {
@@ -287,9 +299,11 @@ impl Cluster {
             record.head.kind == RecordKind::Received
                 && store_of(&record.head).is_some_and(|store| shard_of(store, shards) == shard)
         };
+        let began = self.now();
         let handed = self.submit(&engine.journal, range, number, &wanted)?;
         if handed > 0 {
             progress.numbers.push(number);
+            progress.under_way = Some((left, began));
         }
         progress.handed += handed;
         (progress.next, progress.pending) = (range.1, None);
@@ -317,5 +331,43 @@ fn part_from(engine: &Engine, terminals: &[TerminalId]) {
             slot.leave(&session);
             session.bye(Reason::Moved, None);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(bytes: u64, seconds: u64) -> Progress {
+        Progress {
+            next: Lsn::ZERO,
+            handed: 0,
+            pending: None,
+            numbers: Vec::new(),
+            under_way: None,
+            last: Some((bytes, Duration::from_secs(seconds))),
+        }
+    }
+
+    #[test]
+    fn devices_wait_for_what_takes_short_or_gets_no_less() {
+        const MIB: u64 = 1 << 20;
+        let first = Progress {
+            last: None,
+            ..after(0, 0)
+        };
+        assert!(!first.may_close(0), "nothing is known of how long it takes");
+        // Ten minutes' worth of frames, and what came in the minute in which they were decided.
+        assert!(!after(600 * MIB, 60).may_close(60 * MIB));
+        assert!(after(60 * MIB, 6).may_close(6 * MIB));
+        // Everything is slow, or as much comes as is decided.
+        assert!(after(6 * MIB, 20).may_close(5 * MIB));
+        assert!(
+            !after(6 * MIB, 20).may_close(3 * MIB),
+            "it gets less by itself"
+        );
+        assert!(after(0, 20).may_close(0));
+        assert!(!after(6 * MIB, 40).may_close(6 * MIB), "that is no wait");
+        assert!(after(u64::MAX, 2).may_close(u64::MAX));
     }
 }

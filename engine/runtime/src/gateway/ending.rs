@@ -12,7 +12,7 @@ use super::session::{Farewell, Session};
 use super::stream::{End, Reader};
 use crate::engine::Engine;
 use crate::route::Slot;
-use crate::shard_actor::ShardMessage;
+use crate::shard_actor::{FromDevice, ShardMessage};
 
 /// Time in which a device must read what it is told.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -58,11 +58,11 @@ pub(super) async fn settle(engine: &Engine, slot: &Slot, session: &Arc<Session>,
     };
     // Behind the last frame: its ack leaves first.
     let ended = slot.gate.enter().await.map(|permit| {
-        slot.send(ShardMessage::End {
+        slot.send(ShardMessage::Device(FromDevice::End {
             session: Arc::clone(session),
             last,
             permit,
-        })
+        }))
     });
     if !matches!(ended, Some(Ok(()))) {
         session.bye(reason, None);

@@ -21,7 +21,7 @@ use super::stream::{End, look_into};
 use crate::admission::{Permit, cost};
 use crate::engine::Engine;
 use crate::route::Slot;
-use crate::shard_actor::{Content, Inbound, ShardMessage};
+use crate::shard_actor::{Content, FromDevice, Inbound, ShardMessage};
 use crate::turns::Mark;
 
 /// Frames that go to a shard at a time; the least that [`permits_frames`](crate::Config::permits_frames) may be.
@@ -128,10 +128,10 @@ pub(super) async fn submit(line: Line<'_>, pending: Pending) -> Result<(), End> 
         Content::Batch(_) => 0,
     });
     line.charge(unreadable.sum());
-    let message = ShardMessage::Frames {
+    let message = ShardMessage::Device(FromDevice::Frames {
         session: Arc::clone(line.session),
         frames,
-    };
+    });
     let sent = line.slot.send(message);
     sent.map_err(|_| End::Bye(Reason::Internal, None))?;
     bad.map_or(Ok(()), Err)

@@ -33,7 +33,7 @@ use crate::admission::Permit;
 use crate::engine::Engine;
 use crate::pki::Speaks;
 use crate::route::Slot;
-use crate::shard_actor::{Knock, ShardMessage};
+use crate::shard_actor::{FromDevice, Knock, ShardMessage};
 use crate::turns::Mark;
 
 /// Chunks that are taken from QUIC at a time.
@@ -130,12 +130,12 @@ async fn live(
     let Some(permit) = reader.enter(engine, &slot).await else {
         return refuse(engine, reader, send, Bye::new(Reason::Busy).into()).await;
     };
-    let greeted = slot.send(ShardMessage::Hello(Knock {
+    let greeted = slot.send(ShardMessage::Device(FromDevice::Hello(Knock {
         session: Arc::clone(&session),
         hello,
         listing,
         permit: Some(permit),
-    }));
+    })));
     if greeted.is_err() {
         return refuse(engine, reader, send, Bye::new(Reason::Internal).into()).await;
     }

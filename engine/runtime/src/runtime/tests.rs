@@ -20,7 +20,7 @@ use crate::fall::FALLS_MAX;
 use crate::gateway::session::Session;
 use crate::placement::Commits;
 use crate::route::shard_of;
-use crate::shard_actor::{Content, Inbound, Knock, ShardMessage};
+use crate::shard_actor::{Content, FromDevice, Inbound, Knock, ShardMessage};
 
 async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     for _ in 0..2_000 {
@@ -103,12 +103,12 @@ impl Till {
         };
         let listing = engine.engine.registry.admit(terminal, None, "").unwrap();
         let slot = Arc::clone(engine.engine.slot(store).unwrap());
-        let sent = slot.send(ShardMessage::Hello(Knock {
+        let sent = slot.send(ShardMessage::Device(FromDevice::Hello(Knock {
             session: Arc::clone(&session),
             hello: Box::new(hello),
             listing,
             permit: None,
-        }));
+        })));
         assert!(sent.is_ok());
         Self {
             slot,
@@ -182,10 +182,10 @@ impl Till {
                 permit: permit.expect("no room"),
                 received: Instant::now(),
             };
-            let sent = self.slot.send(ShardMessage::Frames {
+            let sent = self.slot.send(ShardMessage::Device(FromDevice::Frames {
                 session: Arc::clone(&self.session),
                 frames: vec![inbound],
-            });
+            }));
             assert!(sent.is_ok());
         }
     }

@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use till_core::{Handled, Record, RecordKind};
-use till_protocol::id::TerminalId;
+use till_core::{Handled, Record, RecordKind, RowsError};
+use till_protocol::id::{Epoch, TerminalId};
 use till_storage::cluster::Found;
 use till_storage::rebuild::store_of;
 use tokio::sync::oneshot;
@@ -13,6 +13,7 @@ use super::elsewhere::Elsewhere;
 use super::{Done, ShardMessage, ShardState, Stop};
 use crate::commit::Companion;
 use crate::engine::Engine;
+use crate::fall::Suspect;
 use crate::gateway::check;
 use crate::route::{Slot, shard_of};
 
@@ -29,6 +30,10 @@ struct Taking {
     waiting: HashSet<u64>,
     /// Why the first of them was not.
     cause: Option<String>,
+    /// Terminals and lives of which a record had no place in that life: neither has what follows it.
+    aside: HashSet<(u64, u32)>,
+    /// What is missing before records has not come for long.
+    is_late: bool,
 }
 
 impl Taking {
@@ -73,6 +78,10 @@ impl NotTaken {
 
 /// Why a record is not taken in.
 enum Trouble {
+    /// Its life has no place for it.
+    Place(String),
+    /// What comes before it in its life is missing.
+    Gap(String),
     /// It does not fit what is here; those of other terminals may.
     Record(String),
     /// Nothing can be taken in for now.
@@ -90,7 +99,7 @@ impl ShardState {
     /// other terminals from nothing.
     pub(super) fn adopt(
         &mut self,
-        records: &[Record],
+        (records, is_late): (&[Record], bool),
         reply: oneshot::Sender<Result<(), NotTaken>>,
     ) -> Done {
         let mut taking = Taking {
@@ -98,6 +107,8 @@ impl ShardState {
             is_settled: false,
             waiting: HashSet::new(),
             cause: None,
+            aside: HashSet::new(),
+            is_late,
         };
         let mut adopted = Ok(());
         for some in records.chunks(RECORDS_AT_ONCE) {
@@ -132,10 +143,11 @@ impl ShardState {
             if taking.waiting.contains(&record.head.terminal) {
                 continue;
             }
+            self.begin(Suspect::record(record));
             match self.adopt_one(record, &known, taking)? {
                 Ok(()) => {}
                 Err(Trouble::All(cause)) => return Ok(Err(cause)),
-                Err(Trouble::Record(cause)) => {
+                Err(Trouble::Place(cause) | Trouble::Gap(cause) | Trouble::Record(cause)) => {
                     taking.waiting.insert(record.head.terminal);
                     taking.cause.get_or_insert(cause);
                 }
@@ -150,6 +162,77 @@ impl ShardState {
         known: &Found,
         taking: &mut Taking,
     ) -> Result<Result<(), Trouble>, Stop> {
+        let head = &record.head;
+        let terminal = TerminalId::from_u64(head.terminal);
+        if let Some(cause) = terminal.ok().and_then(|one| self.slot.why_parked(one)) {
+            return Ok(Err(Trouble::Record(cause)));
+        }
+        if !taking.aside.contains(&(head.terminal, head.epoch)) {
+            let cause = match self.adopt_in_place(record, known, taking)? {
+                Err(Trouble::Place(cause)) => cause,
+                Err(Trouble::Gap(cause))
+                    if taking.is_late || self.aside.contains_key(&head.terminal) =>
+                {
+                    cause
+                }
+                done => return Ok(done),
+            };
+            tracing::warn!(
+                terminal = head.terminal,
+                life = head.epoch,
+                cause,
+                "records that were handed over have no place in their life: they are taken in under numbers of their own"
+            );
+            taking.aside.insert((head.terminal, head.epoch));
+        }
+        self.adopt_aside(record, known, taking)
+    }
+
+    // Two devices, or two branches of one, have different events under the same numbers, or what lies between is lost. So the
+    // events are numbered anew. By what they say they are known, however often and from wherever they come.
+    fn adopt_aside(
+        &mut self,
+        record: &Record,
+        known: &Found,
+        taking: &mut Taking,
+    ) -> Result<Result<(), Trouble>, Stop> {
+        let terminal = match TerminalId::from_u64(record.head.terminal) {
+            Ok(terminal) => terminal,
+            Err(error) => return Ok(Err(Trouble::Record(error.to_string()))),
+        };
+        let engine = Arc::clone(&self.engine);
+        let settle = || engine.settle();
+        let facts = engine.reader.as_ref();
+        let here = match taking.elsewhere.events((record, None), facts, &settle) {
+            Ok(here) => here,
+            Err(error) => return Ok(Err(Trouble::all(&error))),
+        };
+        let mut fresh = record.head.skip..record.head.count;
+        if fresh.all(|index| here.binary_search(&index).is_ok()) {
+            return Ok(Ok(()));
+        }
+        let before = self.aside.get(&record.head.terminal).copied();
+        let life = self.with_known(known, |shard, rows| {
+            shard.life_aside(terminal, before, rows)
+        });
+        let life = match life {
+            Ok(Some(life)) => life,
+            Ok(None) => return Ok(Err(Trouble::Record("it has no life left".to_owned()))),
+            Err(error) => return Ok(Err(Trouble::all(&error))),
+        };
+        self.aside.insert(record.head.terminal, life);
+        let handled = self.with_known(known, |shard, rows| {
+            shard.adopt_aside(record, (life, &here), rows, &engine.names)
+        });
+        self.adopted(record, handled, taking)
+    }
+
+    fn adopt_in_place(
+        &mut self,
+        record: &Record,
+        known: &Found,
+        taking: &mut Taking,
+    ) -> Result<Result<(), Trouble>, Stop> {
         let elsewhere = match self.look_up(record, known, taking) {
             Ok(elsewhere) => elsewhere,
             Err(trouble) => return Ok(Err(trouble)),
@@ -158,6 +241,16 @@ impl ShardState {
         let handled = self.with_known(known, |shard, rows| {
             shard.adopt(record, &elsewhere, rows, &engine.names)
         });
+        self.adopted(record, handled, taking)
+    }
+
+    // What the core said of a record goes its way.
+    fn adopted(
+        &mut self,
+        record: &Record,
+        handled: Result<Handled, RowsError>,
+        taking: &mut Taking,
+    ) -> Result<Result<(), Trouble>, Stop> {
         match handled {
             Ok(Handled::Journal { record, .. }) => {
                 self.append(&record, |shard| Companion::Registered { shard })?;
@@ -166,7 +259,7 @@ impl ShardState {
                 return Ok(added.map_err(|error| Trouble::all(&error)));
             }
             Ok(Handled::Known { .. }) => {}
-            Ok(other) => return Ok(Err(Trouble::Record(why_not(record, &other)))),
+            Ok(other) => return Ok(Err(why_not(record, &other))),
             Err(error) => return Ok(Err(Trouble::all(&error))),
         }
         Ok(Ok(()))
@@ -182,7 +275,7 @@ impl ShardState {
         let engine = Arc::clone(&self.engine);
         let standing = self.with_known(known, |shard, rows| {
             let knows = shard.knows_some(record, rows)?;
-            Ok::<_, till_core::RowsError>((knows, shard.may_be_elsewhere(record, rows)?))
+            Ok::<_, RowsError>((knows, shard.may_be_elsewhere(record, rows)?))
         });
         let (knows, may_be_elsewhere) = standing.map_err(|error| Trouble::all(&error))?;
         if knows {
@@ -195,9 +288,9 @@ impl ShardState {
             return Ok(Vec::new());
         }
         let settle = || engine.settle();
-        let found = taking
-            .elsewhere
-            .events(record, engine.reader.as_ref(), &settle);
+        let own = Epoch::new(record.head.epoch).ok();
+        let facts = engine.reader.as_ref();
+        let found = taking.elsewhere.events((record, own), facts, &settle);
         found.map_err(|error| Trouble::all(&error))
     }
 
@@ -231,7 +324,7 @@ impl ShardState {
 fn same_events(engine: &Engine, record: &Record) -> Result<(), Trouble> {
     match check::differs(engine.reader.as_ref(), record) {
         Ok(None) => Ok(()),
-        Ok(Some(seq)) => Err(Trouble::Record(format!(
+        Ok(Some(seq)) => Err(Trouble::Place(format!(
             "event {seq} of life {} of its terminal is another one here",
             record.head.epoch
         ))),
@@ -240,23 +333,27 @@ fn same_events(engine: &Engine, record: &Record) -> Result<(), Trouble> {
 }
 
 // Why a record was not taken in.
-fn why_not(record: &Record, handled: &Handled) -> String {
+fn why_not(record: &Record, handled: &Handled) -> Trouble {
     match handled {
-        Handled::Gap { expected } => format!("events from {expected} on are missing before them"),
-        Handled::Unregistered => {
-            let store = store_of(&record.head).map_or(0, till_protocol::id::StoreId::get);
-            format!("store {store} is not registered")
+        Handled::Gap { expected } => {
+            Trouble::Gap(format!("events from {expected} on are missing before them"))
         }
-        Handled::Closed => "nobody knows any more how far that life had come".to_owned(),
-        Handled::Journal { .. } | Handled::Known { .. } => String::new(),
+        Handled::Closed => {
+            Trouble::Place("nobody knows any more how far that life had come".to_owned())
+        }
+        Handled::Unregistered | Handled::Journal { .. } | Handled::Known { .. } => {
+            let store = store_of(&record.head).map_or(0, till_protocol::id::StoreId::get);
+            Trouble::Record(format!("store {store} is not registered"))
+        }
     }
 }
 
 /// Gives records of another journal to the shards of their stores, in their order. For threads that may block.
 ///
 /// # Errors
-/// Says why some of them were not taken in; the others were, and all may be given again.
-pub(crate) fn adopt(engine: &Engine, records: Vec<Record>) -> Result<(), NotTaken> {
+/// Says why some of them were not taken in; the others were, and all may be given again. `is_late`: they were given before, and
+/// what was missing then before some of them is waited for no longer.
+pub(crate) fn adopt(engine: &Engine, records: Vec<Record>, is_late: bool) -> Result<(), NotTaken> {
     let mut by_shard: Vec<Vec<Record>> = Vec::new();
     by_shard.resize_with(engine.slots.len(), Vec::new);
     for record in records {
@@ -267,7 +364,7 @@ pub(crate) fn adopt(engine: &Engine, records: Vec<Record>) -> Result<(), NotTake
     }
     let mut not_taken: Option<NotTaken> = None;
     for (slot, records) in engine.slots.iter().zip(by_shard) {
-        if let Err(error) = adopt_in(slot, records) {
+        if let Err(error) = adopt_in(slot, records, is_late) {
             not_taken = Some(match not_taken {
                 Some(before) => before.and(error),
                 None => error,
@@ -277,12 +374,16 @@ pub(crate) fn adopt(engine: &Engine, records: Vec<Record>) -> Result<(), NotTake
     not_taken.map_or(Ok(()), Err)
 }
 
-fn adopt_in(slot: &Slot, records: Vec<Record>) -> Result<(), NotTaken> {
+fn adopt_in(slot: &Slot, records: Vec<Record>, is_late: bool) -> Result<(), NotTaken> {
     if records.is_empty() {
         return Ok(());
     }
     let (reply, answer) = oneshot::channel();
-    let sent = slot.send(ShardMessage::Adopt { records, reply });
+    let sent = slot.send(ShardMessage::Adopt {
+        records,
+        is_late,
+        reply,
+    });
     sent.map_err(|_| NotTaken::any("its shard does not run"))?;
     let adopted = answer.blocking_recv();
     adopted.map_err(|_| NotTaken::any("its shard failed"))?

@@ -6,7 +6,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use till_core::{Outcome, Record};
-use till_protocol::id::StoreId;
+use till_protocol::id::{Epoch, StoreId};
 use till_storage::facts::{Fact, Fate, hour_of};
 use till_storage::journal::Lsn;
 use till_storage::query::{FactReader, each_event};
@@ -34,11 +34,11 @@ impl Elsewhere {
         }
     }
 
-    /// The events of a record that count in another life of its terminal, by rising index. `settle` makes all that is decided
-    /// durable: nothing else is found.
+    /// The events of a record that count in another life of its terminal than `own`, by rising index. `settle` makes all that
+    /// is decided durable: nothing else is found.
     pub(super) fn events(
         &mut self,
-        record: &Record,
+        (record, own): (&Record, Option<Epoch>),
         facts: &dyn FactReader,
         settle: &dyn Fn(),
     ) -> Result<Vec<u32>, StoreError> {
@@ -66,7 +66,11 @@ impl Elsewhere {
         }
         let is_elsewhere = |content: u64| {
             let lives = self.said.get(&(head.terminal, content));
-            lives.is_some_and(|lives| lives.iter().any(|life| *life != head.epoch))
+            lives.is_some_and(|lives| {
+                lives
+                    .iter()
+                    .any(|life| own.is_none_or(|own| own.get() != *life))
+            })
         };
         let found = asked
             .iter()

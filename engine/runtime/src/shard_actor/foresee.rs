@@ -13,11 +13,9 @@ use till_protocol::id::TerminalId;
 use till_storage::cluster::Found;
 use till_storage::views::StoreError;
 
-use super::{Content, Done, Inbound, ShardState, live};
-use crate::cluster::Undecided;
+use super::{Content, FromDevice, Inbound, ShardState, live};
 use crate::engine::Engine;
 use crate::fall::Suspect;
-use crate::gateway::session::Session;
 
 /// Longest time that a store that hears this node is asked what a frame needs to know: some timeouts of its driver.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -26,7 +24,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 /// Why it is not known what rows say.
 #[derive(Debug)]
-enum Unknown {
+pub(super) enum Unknown {
     /// The shared store does not answer.
     Away(RowsError),
     /// What it says makes no sense.
@@ -74,52 +72,12 @@ impl Engine {
 }
 
 impl ShardState {
-    /// Handles frames that came together.
-    pub(super) fn frames(&mut self, session: &Arc<Session>, frames: Vec<Inbound>) -> Done {
-        let Some(key) = live(session) else {
-            return Ok(());
-        };
-        if self.undecided().is_some_and(Undecided::is_deferring) {
-            return self.defer(session, frames);
-        }
-        let known = self.foresee_patiently(key, &frames);
-        let mut frames = frames.into_iter();
-        match known {
-            Ok(known) => frames.try_for_each(|frame| self.frame(session, frame, &known)),
-            Err(Unknown::Away(error)) if self.begin_to_defer() => {
-                tracing::warn!(
-                    shard = self.index, %error,
-                    "the shared store does not say what frames need to know: they are journalled, and decided later"
-                );
-                self.defer(session, frames.collect())
-            }
-            // The session ends with the first of them.
-            Err(error) => frames.next().map_or(Ok(()), |frame| {
-                self.answer(
-                    Arc::clone(session),
-                    Err(error.into()),
-                    frame.permit,
-                    frame.received,
-                )
-            }),
-        }
-    }
-
-    /// What a terminal's Hello asks for; nothing where rows are at hand.
-    pub(super) fn foresee_hello(&mut self, terminal: TerminalId) -> Result<Found, RowsError> {
-        if self.engine.keeping.cluster().is_none() {
-            return Ok(Found::default());
-        }
-        let mut wants = Wants::default();
-        self.shard.want_terminal(terminal, &mut wants);
-        Ok(self.engine.fetch(&mut wants)?)
-    }
-
-    // A store that still hears this node may only be slow: it is asked again, as long as it does.
-    fn foresee_patiently(&mut self, key: SessionKey, frames: &[Inbound]) -> Result<Found, Unknown> {
+    /// What devices' words ask for; nothing where rows are at hand. A store that still hears this node may only be slow: it is
+    /// asked again, as long as it does.
+    pub(super) fn foresee_patiently(&mut self, said: &[FromDevice]) -> Result<Found, Unknown> {
         let began = Instant::now();
         loop {
-            let known = self.foresee(key, frames);
+            let known = self.foresee(said);
             let engine = &self.engine;
             let hears = engine
                 .keeping
@@ -132,23 +90,26 @@ impl ShardState {
         }
     }
 
-    // What frames of a session ask for; nothing where rows are at hand.
-    fn foresee(&mut self, key: SessionKey, frames: &[Inbound]) -> Result<Found, Unknown> {
+    fn foresee(&mut self, said: &[FromDevice]) -> Result<Found, Unknown> {
         let engine = Arc::clone(&self.engine);
-        if engine.keeping.cluster().is_none() || !engine.placement.is_here(key.terminal.store()) {
+        if engine.keeping.cluster().is_none() {
             return Ok(Found::default());
         }
         let mut wants = mem::take(&mut self.wants);
         wants.clear();
-        for frame in frames {
+        for terminal in greeted(&engine, said) {
+            self.shard.want_terminal(terminal, &mut wants);
+        }
+        for (key, frame) in frames(&engine, said) {
             self.begin(Suspect::frame(key, frame.content.first_seq()));
             match &frame.content {
                 Content::Batch(batch) => self.shard.want_standing(key, batch, &mut wants),
                 Content::Unreadable { .. } => self.shard.want_terminal(key.terminal, &mut wants),
             }
         }
+        self.begin(None);
         let mut found = self.bring_in(&mut wants)?;
-        for frame in frames {
+        for (key, frame) in frames(&engine, said) {
             self.begin(Suspect::frame(key, frame.content.first_seq()));
             if let Content::Batch(batch) = &frame.content {
                 self.with_known(&found, |shard, rows| {
@@ -173,10 +134,13 @@ impl ShardState {
     pub(super) fn foresee_records(&mut self, records: &[Record]) -> Result<Found, RowsError> {
         let mut wants = Wants::default();
         for record in records {
+            self.begin(Suspect::record(record));
             self.shard.want_standing_of_record(record, &mut wants);
         }
+        self.begin(None);
         let mut found = self.bring_in(&mut wants)?;
         for record in records {
+            self.begin(Suspect::record(record));
             self.with_known(&found, |shard, rows| {
                 shard.want_goods_of_record(record, rows, &mut wants)
             })?;
@@ -184,4 +148,26 @@ impl ShardState {
         found.extend(self.engine.fetch(&mut wants)?);
         Ok(found)
     }
+}
+
+// Terminals that say Hello to this engine.
+fn greeted(engine: &Engine, said: &[FromDevice]) -> impl Iterator<Item = TerminalId> {
+    let hellos = said.iter().filter_map(|one| match one {
+        FromDevice::Hello(knock) => Some(knock.hello.terminal),
+        FromDevice::Frames { .. } | FromDevice::End { .. } => None,
+    });
+    hellos.filter(|terminal| engine.placement.is_here(terminal.store()))
+}
+
+// Frames of live sessions of stores that are served here.
+fn frames<'a>(
+    engine: &'a Engine,
+    said: &'a [FromDevice],
+) -> impl Iterator<Item = (SessionKey, &'a Inbound)> {
+    let sessions = said.iter().filter_map(|one| match one {
+        FromDevice::Frames { session, frames } => Some((live(session)?, frames)),
+        FromDevice::Hello(_) | FromDevice::End { .. } => None,
+    });
+    let here = sessions.filter(|(key, _)| engine.placement.is_here(key.terminal.store()));
+    here.flat_map(|(key, frames)| frames.iter().map(move |frame| (key, frame)))
 }

@@ -6,6 +6,7 @@ use till_core::{HelloError, SessionKey, Shard, ShardConfig};
 use till_protocol::code::Reason;
 use till_protocol::id::Seq;
 use till_protocol::reply::{Hello, Welcome, welcome_flag};
+use till_storage::cluster::Found;
 use till_storage::rebuild::FactRows;
 
 use super::{Done, ShardState};
@@ -38,7 +39,7 @@ impl Drop for Knock {
 }
 
 impl ShardState {
-    pub(super) fn greet(&mut self, mut knock: Knock) -> Done {
+    pub(super) fn greet(&mut self, mut knock: Knock, known: &Found) -> Done {
         let terminal = knock.hello.terminal;
         if let Some(cause) = self.slot.why_parked(terminal) {
             self.refuse(&knock.session, Reason::TerminalParked, &cause);
@@ -56,7 +57,7 @@ impl ShardState {
         if let Some(records) = self.engine.waiting.records(terminal.store()) {
             return self.register_again(&knock, records);
         }
-        let Some(greeting) = self.greeting(&knock)? else {
+        let Some(greeting) = self.greeting(&knock, known)? else {
             return Ok(());
         };
         let key = SessionKey {
@@ -77,7 +78,11 @@ impl ShardState {
     }
 
     // `None`: it was refused, and told why.
-    fn greeting(&mut self, knock: &Knock) -> Result<Option<till_core::Greeting>, super::Stop> {
+    fn greeting(
+        &mut self,
+        knock: &Knock,
+        known: &Found,
+    ) -> Result<Option<till_core::Greeting>, super::Stop> {
         let Knock { session, hello, .. } = knock;
         let said = till_core::Hello {
             terminal: hello.terminal,
@@ -87,10 +92,7 @@ impl ShardState {
             zone: &hello.zone,
         };
         let now = self.engine.now();
-        let known = self.foresee_hello(hello.terminal);
-        let mut greeted = known
-            .map_err(HelloError::from)
-            .and_then(|known| self.with_known(&known, |shard, rows| shard.hello(now, &said, rows)));
+        let mut greeted = self.with_known(known, |shard, rows| shard.hello(now, &said, rows));
         if matches!(greeted, Err(HelloError::Refused(Reason::UnregisteredStore))) {
             if !self.register(knock)? {
                 return Ok(None);
@@ -102,12 +104,19 @@ impl ShardState {
             Err(HelloError::Refused(reason)) => {
                 self.refuse(session, reason, reason.sentence());
             }
-            Err(error) => {
-                tracing::warn!(terminal = %hello.terminal, %error, "a terminal could not be greeted");
-                self.refuse(session, Reason::Internal, Reason::Internal.sentence());
-            }
+            Err(error) => self.not_greeted(knock, &error),
         }
         Ok(None)
+    }
+
+    /// What must be known of a terminal is not; it comes again.
+    pub(super) fn not_greeted(&self, knock: &Knock, error: &HelloError) {
+        tracing::warn!(terminal = %knock.hello.terminal, %error, "a terminal could not be greeted");
+        self.refuse(
+            &knock.session,
+            Reason::Internal,
+            Reason::Internal.sentence(),
+        );
     }
 
     // False: the store was refused, and the device told why.

@@ -2,6 +2,7 @@
 
 mod deferred;
 mod renumbered;
+mod slow;
 mod trouble;
 
 use std::sync::Arc;

@@ -8,7 +8,6 @@ use till_storage::memory::MemoryCluster;
 
 use super::cluster::{LEASE, SLOTS, at_home, node, send, share, started};
 use super::*;
-use crate::device::frame;
 
 /// An engine that has taken events in which the store never heard of, killed; what it had committed before is there.
 pub(crate) async fn dead(dir: &Path, store: &Arc<MemoryCluster>) {
@@ -106,30 +105,4 @@ async fn an_engine_does_not_bring_the_events_of_one_chain_to_another() {
     })
     .await;
     again.drain().await.unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn events_of_two_devices_under_the_same_numbers_are_not_taken_for_each_other() {
-    let dirs = [folder(), folder()];
-    let store = Arc::new(MemoryCluster::new(SLOTS));
-    dead(dirs[0].path(), &store).await;
-    let other = node(dirs[1].path(), &store).await;
-    share(std::slice::from_ref(&other)).await;
-    // The device is gone as well, and the one in its place goes on where the store knows it to be.
-    let (mut device, next, _connection) = at_home(std::slice::from_ref(&other), 3, 1).await;
-    assert_eq!(next, 11);
-    device.send(frame(11, 2, 7)).await;
-    device.acked(12).await;
-    assert!(submitted(&store, dirs[0].path()) > 0);
-    let told = Arc::clone(&other);
-    until("it is said that records wait", || {
-        let problems = told.metrics().problems;
-        problems
-            .iter()
-            .any(|one| one.text.contains("is another one here"))
-    })
-    .await;
-    assert_eq!(level(&other, 3).await, "24");
-    assert!(!store.waiting().unwrap().is_empty());
-    other.drain().await.unwrap();
 }

@@ -191,6 +191,7 @@ fn cluster(engine: &Handle) -> Option<ClusterFigures> {
         slots_wanted: u64::from(engine.wanted_slots()),
         slots_free: sight.slots_free,
         commit: times(sight.commit),
+        rows: times(sight.rows),
         handovers_waiting: sight.handovers_waiting,
         frames_undecided: engine.frames_undecided(),
         redirects: engine.redirects(),

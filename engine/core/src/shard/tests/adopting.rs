@@ -1,8 +1,8 @@
 use till_protocol::card::ScreenKey;
 use till_protocol::code::Reason;
 use till_protocol::family::stock::v1::kind;
-use till_protocol::id::Seq;
-use till_protocol::time::Timestamp;
+use till_protocol::id::{Epoch, Seq};
+use till_protocol::time::{DeviceTime, Timestamp};
 use till_protocol::verified::Verified;
 
 use super::memory::Broken;
@@ -11,7 +11,8 @@ use super::world::{
     stock, terminal,
 };
 use crate::{
-    Handled, Outcome, QuarantineKey, Record, RecordKind, Shard, ShardConfig, Verdict, flag,
+    Handled, Hello, Outcome, QuarantineKey, Record, RecordHead, RecordKind, Shard, ShardConfig,
+    Verdict, flag,
 };
 
 fn seq(number: u64) -> Seq {
@@ -368,4 +369,71 @@ fn rows_that_cannot_be_read_and_records_that_cannot_be_change_nothing() {
     empty.head.skip = empty.head.count;
     assert!(b.shard.adopt(&empty, &[], &b.rows, &b.names).is_err());
     assert_eq!(b.state(), before);
+}
+
+#[test]
+fn events_without_a_place_in_their_life_are_numbered_anew() {
+    let mut a = World::new();
+    record_of(a.send(1, 1, sales(1, &[sale(1)])));
+    let other = record_of(a.send(1, 1, sales(1, &[sale(1), sale(10), sale(100)])));
+    let later = record_of(a.send(1, 1, sales(4, &[sale(1_000)])));
+    assert_eq!(other.head.skip, 1);
+    let mut b = fresh();
+    record_of(b.send(1, 1, sales(1, &[sale(1), sale(2), sale(3), sale(4)])));
+    // What it skipped was known where it comes from, and what is elsewhere is known here.
+    let (life, handled) = b.adopt_aside(&other, None, &[1]);
+    let Handled::Journal {
+        record, duplicates, ..
+    } = handled
+    else {
+        panic!("not adopted")
+    };
+    assert_eq!((life.get(), record.head.epoch), (2, 2));
+    assert_eq!((record.head.first_seq, record.head.skip), (1, 0));
+    assert_eq!(record.head.received_at_us, other.head.received_at_us);
+    assert_eq!(duplicates, 2);
+    assert_eq!(net(&mut b), 110);
+    let (next, handled) = b.adopt_aside(&later, Some(life), &[]);
+    assert_eq!((next, record_of(handled).head.first_seq), (life, 4));
+    assert_eq!(net(&mut b), 1_110);
+    b.check_replay();
+    // Their device sends them in another life: they are known by what they say.
+    record_of(b.send(1, 3, sales(1, &[sale(100), sale(1_000), sale(5)])));
+    assert_eq!(net(&mut b), 1_115);
+    b.check_replay();
+}
+
+#[test]
+fn a_life_aside_is_nobody_elses() {
+    let mut a = World::new();
+    let sent = record_of(a.send(1, 1, sales(1, &[sale(1)])));
+    let mut b = fresh();
+    record_of(b.send(1, 1, sales(1, &[sale(2)])));
+    let (life, _) = b.adopt_aside(&sent, None, &[]);
+    // A forgotten one is not gone on with: it may have been granted since.
+    let (another, _) = b.adopt_aside(&sent, Some(Epoch::new(9).unwrap()), &[0]);
+    assert_eq!((life.get(), another.get()), (2, 3));
+    let granted = b.shard.life_aside(terminal(1), None, &b.rows).unwrap();
+    let hello = Hello {
+        terminal: terminal(1),
+        epoch: 0,
+        clock: DeviceTime::from_us(NOW),
+        currency: 0,
+        zone: "",
+    };
+    let greeting = b.shard.hello(Timestamp::from_us(NOW), &hello, &b.rows);
+    assert_eq!(
+        (granted.unwrap().get(), greeting.unwrap().epoch.get()),
+        (4, 5)
+    );
+    // What says nothing needs no place.
+    let kind = RecordKind::Duplicates;
+    let silent = Record {
+        head: RecordHead { kind, ..sent.head },
+        ..sent
+    };
+    assert_eq!(
+        b.adopt_aside(&silent, None, &[]).1,
+        Handled::Known { upto: seq(1) }
+    );
 }

@@ -126,6 +126,23 @@ impl World {
         handled
     }
 
+    /// Takes a record in that has no place in its life, in a life that the terminal had for such records or in a new one.
+    pub(super) fn adopt_aside(
+        &mut self,
+        record: &Record,
+        before: Option<Epoch>,
+        elsewhere: &[u32],
+    ) -> (Epoch, Handled) {
+        let (shard, rows) = (&mut self.shard, &self.rows);
+        let terminal = TerminalId::from_u64(record.head.terminal).unwrap();
+        let life = shard.life_aside(terminal, before, rows).unwrap().unwrap();
+        let handled = shard
+            .adopt_aside(record, (life, elsewhere), rows, &self.names)
+            .unwrap();
+        self.keep(&handled);
+        (life, handled)
+    }
+
     /// The store leaves after a flush; what comes next brings it in again.
     pub(super) fn leave(&mut self) {
         self.flush();

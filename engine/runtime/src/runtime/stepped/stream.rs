@@ -15,7 +15,7 @@ use crate::gateway::intake::{checked, sent_again};
 use crate::gateway::session::{Farewell, Session};
 use crate::gateway::stream::End;
 use crate::route::{Slot, shard_of};
-use crate::shard_actor::{Knock, ShardMessage};
+use crate::shard_actor::{FromDevice, Knock, ShardMessage};
 
 /// One stream of a terminal.
 #[derive(Debug)]
@@ -81,7 +81,7 @@ impl Stepped {
             listing,
             permit: Some(permit),
         };
-        self.tell(shard, ShardMessage::Hello(knock))?;
+        self.tell(shard, ShardMessage::Device(FromDevice::Hello(knock)))?;
         Ok(Ok(Stream {
             session,
             slot,
@@ -117,10 +117,10 @@ impl Stepped {
             }
         }
         let (frames, bad) = checked(&self.engine, frames, permit, Instant::now());
-        let inbound = ShardMessage::Frames {
+        let inbound = ShardMessage::Device(FromDevice::Frames {
             session: Arc::clone(session),
             frames,
-        };
+        });
         self.tell(stream.shard, inbound)?;
         if let Some(End::Bye(reason, text)) = bad {
             session.bye(reason, text.as_deref());
@@ -158,11 +158,11 @@ impl Stepped {
         let Some(permit) = stream.slot.gate.try_admit(1, 0) else {
             return Ok(false);
         };
-        let end = ShardMessage::End {
+        let end = ShardMessage::Device(FromDevice::End {
             session: Arc::clone(&stream.session),
             last: Farewell::Silent,
             permit,
-        };
+        });
         self.tell(stream.shard, end)?;
         Ok(true)
     }

@@ -6,6 +6,7 @@ use till_protocol::builder::{StockBuilder, TextView};
 use till_storage::cluster::SharedStore as _;
 
 use super::*;
+use crate::device::frame;
 use crate::submit::{dead, submitted};
 
 /// What was event `from` and those behind it, under numbers from 1 on.
@@ -97,5 +98,72 @@ async fn a_session_is_ended_that_has_not_sent_what_is_taken_in_under_its_numbers
     device.send(teas(36, 1)).await;
     assert!(device.acked(36).await.is_empty());
     assert_eq!(level(&other, 3).await, "36");
+    other.drain().await.unwrap();
+}
+
+/// Two devices, or two branches of one, under one life: none of their events are taken for the others'.
+#[tokio::test(flavor = "multi_thread")]
+async fn different_events_under_the_same_numbers_all_count_once() {
+    let dirs = [folder(), folder(), folder()];
+    let store = Arc::new(MemoryCluster::new(SLOTS));
+    dead(dirs[0].path(), &store).await;
+    let other = node(dirs[1].path(), &store).await;
+    let engines = std::slice::from_ref(&other);
+    share(engines).await;
+    // Another device goes on where the store knows the terminal to be.
+    let (mut device, next, _connection) = at_home(engines, 3, 1).await;
+    assert_eq!(next, 11);
+    device.send(frame(11, 2, 7)).await;
+    device.acked(12).await;
+    for _ in 0..2 {
+        assert!(submitted(&store, dirs[0].path()) > 0);
+        all_taken_in(&store).await;
+        assert_eq!(level(&other, 3).await, "49");
+    }
+    other.drain().await.unwrap();
+    // Whoever does not remember what it has done with them does the same.
+    let last = node(dirs[2].path(), &store).await;
+    let engines = std::slice::from_ref(&last);
+    share(engines).await;
+    assert!(submitted(&store, dirs[0].path()) > 0);
+    all_taken_in(&store).await;
+    assert_eq!(level(&last, 3).await, "49");
+    // The device of the dead engine is back, finds others under its numbers, and has five more.
+    restored(engines).await;
+    assert_eq!(level(&last, 3).await, "54");
+    last.drain().await.unwrap();
+}
+
+/// What was journalled before them is gone for good.
+#[tokio::test(flavor = "multi_thread")]
+async fn events_behind_others_that_never_come_are_taken_in_after_a_while() {
+    let dirs = [folder(), folder()];
+    let store = Arc::new(MemoryCluster::new(SLOTS));
+    let lost = Arc::new(MemoryCluster::new(SLOTS));
+    dead(dirs[0].path(), &lost).await;
+    assert!(submitted(&lost, dirs[0].path()) > 0);
+    let other = node(dirs[1].path(), &store).await;
+    let engines = std::slice::from_ref(&other);
+    share(engines).await;
+    send(engines, 3, 1, 4).await;
+    for (slot, from, number) in lost.waiting().unwrap() {
+        let mut piece = lost.handed_over(slot, from, number).unwrap().unwrap();
+        piece.records.retain(|record| record.head.first_seq > 10);
+        store.hand_over(&piece).unwrap();
+    }
+    let told = Arc::clone(&other);
+    until("it is said that records wait", || {
+        let problems = told.metrics().problems;
+        problems.iter().any(|one| one.text.contains("are missing"))
+    })
+    .await;
+    assert_eq!(level(&other, 3).await, "4");
+    let waiting = Arc::clone(&store);
+    let began = Instant::now();
+    while !waiting.waiting().unwrap().is_empty() {
+        assert!(began.elapsed() < Duration::from_secs(120));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(level(&other, 3).await, "29");
     other.drain().await.unwrap();
 }

@@ -92,6 +92,7 @@ async fn nothing_committed_is_lost(seed: u64) {
         fails: 20,
         answers_lost: 20,
         delay: Duration::from_millis(1),
+        ..Trouble::default()
     };
     for (way, number) in ways.iter().zip(0..) {
         way.set_trouble(trouble, seed * 1_000 + number);

@@ -1,0 +1,205 @@
+//! What devices say, and how a shard hears many of them at once.
+//!
+//! Where a store is shared, what a shard must know of it is some ways there and back. It asks once for all that waits in its
+//! mailbox, so how long the store takes decides how late devices are answered, and not how many are heard.
+
+use std::mem;
+use std::sync::Arc;
+
+use ractor::ActorRef;
+use till_core::{HelloError, RowsError};
+use till_storage::cluster::Found;
+
+use super::foresee::Unknown;
+use super::{Content, Done, Inbound, Knock, ShardMessage, ShardState};
+use crate::admission::Permit;
+use crate::cluster::Undecided;
+use crate::commit::Companion;
+use crate::fall::Suspect;
+use crate::gateway::session::{Farewell, Session};
+use crate::placement::Commits;
+
+/// Events after which nothing more is heard with them. What they ask for is some tens of thousands of rows at most, a second
+/// of a store's work and some megabytes.
+const EVENTS_AT_ONCE: u64 = 16_384;
+
+/// What a device says.
+#[derive(Debug)]
+pub(crate) enum FromDevice {
+    /// A stream has said Hello, and its terminal may speak.
+    Hello(Knock),
+    /// Frames of a session, in their order.
+    Frames {
+        session: Arc<Session>,
+        frames: Vec<Inbound>,
+    },
+    /// Nothing more comes from a session, and it waits for its last ack.
+    End {
+        session: Arc<Session>,
+        last: Farewell,
+        permit: Permit,
+    },
+}
+
+impl FromDevice {
+    // How much it adds to what is heard together; a Hello asks for a terminal.
+    fn events(&self) -> u64 {
+        match self {
+            Self::Hello(_) | Self::End { .. } => 1,
+            Self::Frames { frames, .. } => frames
+                .iter()
+                .map(|frame| u64::from(frame.content.count()))
+                .sum(),
+        }
+    }
+}
+
+impl Content {
+    fn count(&self) -> u32 {
+        match self {
+            Self::Batch(batch) => batch.frame().header.count,
+            Self::Unreadable { count, .. } => *count,
+        }
+    }
+}
+
+/// What was said and not heard.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    said: Vec<FromDevice>,
+    events: u64,
+    /// The way to tell the shard that it is to hear them; none where it is turned by hand.
+    bell: Option<ActorRef<ShardMessage>>,
+}
+
+impl Waiting {
+    pub(super) fn behind(bell: ActorRef<ShardMessage>) -> Self {
+        Self {
+            bell: Some(bell),
+            ..Self::default()
+        }
+    }
+}
+
+impl ShardState {
+    /// A device says something. It is heard at once, or with all that is said until the shard comes to the end of its mailbox
+    /// as it is now.
+    pub(super) fn said(&mut self, said: FromDevice) -> Done {
+        let is_shared = self.engine.keeping.cluster().is_some();
+        let Some(bell) = self.waiting.bell.as_ref().filter(|_| is_shared) else {
+            return self.hear(vec![said]);
+        };
+        if self.waiting.said.is_empty() && bell.cast(ShardMessage::Hear).is_err() {
+            // The actor ends, and whoever speaks is told with it.
+            return Ok(());
+        }
+        self.waiting.events += said.events();
+        self.waiting.said.push(said);
+        match self.waiting.events < EVENTS_AT_ONCE {
+            true => Ok(()),
+            false => self.hear_all(),
+        }
+    }
+
+    /// Hears all that waits.
+    pub(super) fn hear_all(&mut self) -> Done {
+        self.waiting.events = 0;
+        let said = mem::take(&mut self.waiting.said);
+        match said.is_empty() {
+            true => Ok(()),
+            false => self.hear(said),
+        }
+    }
+
+    fn hear(&mut self, mut said: Vec<FromDevice>) -> Done {
+        if self.undecided().is_some_and(Undecided::is_deferring) {
+            return self.hear_each(said, &Found::default());
+        }
+        match self.foresee_patiently(&said) {
+            Ok(known) => self.hear_each(said, &known),
+            Err(Unknown::Away(error)) if has_frames(&said) && self.begin_to_defer() => {
+                tracing::warn!(
+                    shard = self.index, %error,
+                    "the shared store does not say what frames need to know: they are journalled, and decided later"
+                );
+                self.hear_each(said, &Found::default())
+            }
+            // Whose it is, is found by halves: the others do not suffer from it.
+            Err(Unknown::Rows(_)) if said.len() > 1 => {
+                let rest = said.split_off(said.len() / 2);
+                self.hear(said)?;
+                self.hear(rest)
+            }
+            Err(error) => {
+                let error = RowsError::from(error);
+                said.into_iter()
+                    .try_for_each(|one| self.hear_in_vain(one, &error))
+            }
+        }
+    }
+
+    fn hear_each(&mut self, said: Vec<FromDevice>, known: &Found) -> Done {
+        said.into_iter().try_for_each(|one| match one {
+            FromDevice::Hello(knock) => {
+                self.begin(Suspect::hello(&knock.hello));
+                self.greet(knock, known)
+            }
+            FromDevice::Frames { session, frames } => self.frames(&session, frames, known),
+            FromDevice::End {
+                session,
+                last,
+                permit,
+            } => {
+                self.bye(session, last, permit);
+                Ok(())
+            }
+        })
+    }
+
+    // What must be known is not.
+    fn hear_in_vain(&mut self, said: FromDevice, error: &RowsError) -> Done {
+        match said {
+            FromDevice::Hello(knock) => {
+                self.not_greeted(&knock, &HelloError::from(error.clone()));
+                Ok(())
+            }
+            // The session ends with the first of them.
+            FromDevice::Frames { session, frames } => {
+                frames.into_iter().next().map_or(Ok(()), |frame| {
+                    self.answer(session, Err(error.clone()), frame.permit, frame.received)
+                })
+            }
+            FromDevice::End {
+                session,
+                last,
+                permit,
+            } => {
+                self.bye(session, last, permit);
+                Ok(())
+            }
+        }
+    }
+
+    fn frames(&mut self, session: &Arc<Session>, frames: Vec<Inbound>, known: &Found) -> Done {
+        if self.undecided().is_some_and(Undecided::is_deferring) {
+            return self.defer(session, frames);
+        }
+        frames
+            .into_iter()
+            .try_for_each(|frame| self.frame(session, frame, known))
+    }
+
+    fn bye(&mut self, session: Arc<Session>, last: Farewell, permit: Permit) {
+        self.begin(None);
+        // One that waits for a commit must be found until it is told; its stream takes it out then.
+        if self.engine.commits == Commits::WithJournal {
+            self.slot.leave(&session);
+        }
+        self.marker(Companion::Bye(session, last, permit));
+    }
+}
+
+fn has_frames(said: &[FromDevice]) -> bool {
+    said.iter()
+        .any(|one| matches!(one, FromDevice::Frames { .. }))
+}
