@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use crate::engine::Engine;
 use crate::flush::FlushError;
+use crate::route::shard_of;
 use crate::shard_actor::ShardMessage;
 
 /// What became of the quarantine.
@@ -71,32 +72,71 @@ pub(crate) fn original(
     Ok(found)
 }
 
+/// A question to a shard, and where its answer comes.
+pub(crate) struct Question {
+    pub(crate) shard: usize,
+    pub(crate) message: ShardMessage,
+    pub(crate) answer: oneshot::Receiver<Answer>,
+}
+
+/// What a shard says: where it is told that the event is durable, or why it was not decided.
+type Answer = Result<oneshot::Receiver<()>, RetryError>;
+
+/// What is asked about an entry of the quarantine; `None` where nobody can decide it any more.
+pub(crate) fn question(
+    engine: &Engine,
+    key: QuarantineKey,
+) -> Result<Option<Question>, RetryAllError> {
+    let Some(original) = original(engine.reader.as_ref(), &key)? else {
+        return Ok(None);
+    };
+    let terminal = TerminalId::from_u64(key.terminal).map_err(|_| RetryAllError::Down)?;
+    let (reply, answer) = oneshot::channel();
+    Ok(Some(Question {
+        shard: shard_of(terminal.store(), engine.slots.len()),
+        message: ShardMessage::Retry {
+            key,
+            original: Box::new(original),
+            reply,
+        },
+        answer,
+    }))
+}
+
+impl Retried {
+    /// Takes an answer in. Gives who tells when an event that has taken effect is durable.
+    pub(crate) fn take(
+        &mut self,
+        answer: Answer,
+    ) -> Result<Option<oneshot::Receiver<()>>, RetryAllError> {
+        match answer {
+            Ok(durable) => {
+                self.applied += 1;
+                return Ok(Some(durable));
+            }
+            Err(RetryError::Still(_) | RetryError::OtherRecord) => self.quarantined += 1,
+            Err(RetryError::Gone) => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(None)
+    }
+}
+
 /// Decides everything in quarantine again. For threads that may block.
 pub(crate) fn retry_all(engine: &Engine) -> Result<Retried, RetryAllError> {
     engine.flush.flush(Duration::from_secs(30))?;
     let mut retried = Retried::default();
     for key in keys(engine.views.as_ref())? {
-        let Some(original) = original(engine.reader.as_ref(), &key)? else {
+        let Some(asked) = question(engine, key)? else {
             retried.quarantined += 1;
             continue;
         };
-        let terminal = TerminalId::from_u64(key.terminal).map_err(|_| RetryAllError::Down)?;
-        let slot = engine.slot(terminal.store()).ok_or(RetryAllError::Down)?;
-        let (reply, answer) = oneshot::channel();
-        slot.send(ShardMessage::Retry {
-            key,
-            original: Box::new(original),
-            reply,
-        })
-        .map_err(|_| RetryAllError::Down)?;
-        match answer.blocking_recv().map_err(|_| RetryAllError::Down)? {
-            Ok(durable) => {
-                durable.blocking_recv().map_err(|_| RetryAllError::Down)?;
-                retried.applied += 1;
-            }
-            Err(RetryError::Still(_) | RetryError::OtherRecord) => retried.quarantined += 1,
-            Err(RetryError::Gone) => {}
-            Err(error) => return Err(error.into()),
+        let slot = engine.slots.get(asked.shard).ok_or(RetryAllError::Down)?;
+        slot.send(asked.message).map_err(|_| RetryAllError::Down)?;
+        let answer = asked.answer.blocking_recv();
+        let answer = answer.map_err(|_| RetryAllError::Down)?;
+        if let Some(durable) = retried.take(answer)? {
+            durable.blocking_recv().map_err(|_| RetryAllError::Down)?;
         }
     }
     Ok(retried)

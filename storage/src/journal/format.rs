@@ -151,6 +151,12 @@ impl GroupHeader {
         (sealed && u16_at(bytes, 6) == 1).then_some(head)
     }
 
+    /// The header of a segment's group, wherever it lies; `None` when the bytes are anything else.
+    pub(crate) fn decode_anywhere(bytes: &[u8], salt: u64) -> Option<Self> {
+        let lsn = Lsn::new(u64_at(bytes.first_chunk::<48>()?, 8));
+        Self::decode(bytes, salt, lsn)
+    }
+
     /// The header as far as it can be read without its checksum, for salvage.
     pub(crate) fn decode_unproved(bytes: &[u8], at: Lsn) -> Option<Self> {
         let head = bytes.first_chunk::<48>()?;

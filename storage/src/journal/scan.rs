@@ -154,6 +154,28 @@ pub(crate) fn next_group(
     salt: Option<u64>,
     from: Lsn,
 ) -> io::Result<Option<GroupHeader>> {
+    first_header(file, start, from, |bytes, at| header(bytes, salt, at))
+}
+
+// The first group from `from` on that lies where another one belongs, and where that is: the disk has put it there.
+fn stray_group(
+    file: &dyn DiskFile,
+    (start, salt): (Lsn, u64),
+    from: Lsn,
+) -> io::Result<Option<(Lsn, GroupHeader)>> {
+    first_header(file, start, from, |bytes, at| {
+        let head = GroupHeader::decode_anywhere(bytes, salt)?;
+        (head.lsn != at).then_some((at, head))
+    })
+}
+
+// What `decode` finds first of what begins like a header.
+fn first_header<T>(
+    file: &dyn DiskFile,
+    start: Lsn,
+    from: Lsn,
+    decode: impl Fn(&[u8], Lsn) -> Option<T>,
+) -> io::Result<Option<T>> {
     let mut window = Window::new(file);
     let end = start.plus(file.size()?);
     let mut at = from;
@@ -163,8 +185,8 @@ pub(crate) fn next_group(
         while let Some(hit) = find_magic(&chunk, searched) {
             let place = at.plus(wide(hit));
             let head = window.get(place.since(start), size(GROUP_HEADER_BYTES))?;
-            if let Some(head) = header(&head, salt, place) {
-                return Ok(Some(head));
+            if let Some(found) = decode(&head, place) {
+                return Ok(Some(found));
             }
             searched = hit + 1;
         }
@@ -255,8 +277,8 @@ pub(crate) fn written_end(file: &dyn DiskFile, start: Lsn) -> io::Result<Lsn> {
     Ok(start)
 }
 
-/// What shows that the group at the end of a scan was followed by another one, and so was durable once. `None`: it may be
-/// one that a crash tore.
+/// What shows that the group at the end of a scan was followed by another one, and so was durable once, or that the disk has
+/// put one where it does not belong. `None`: it may be one that a crash tore.
 pub(crate) fn proof_of_damage(
     file: &dyn DiskFile,
     (start, salt): (Lsn, u64),
@@ -269,15 +291,22 @@ pub(crate) fn proof_of_damage(
         let at = later.lsn;
         return Ok(Some(format!("the group at {at} was written after it")));
     }
-    Ok(match scan.broken {
-        Some(broken) if broken.end() < written => {
-            let after = broken.end();
-            Some(format!(
-                "bytes behind its end at {after} were written after it"
-            ))
-        }
-        _ => None,
-    })
+    if let Some(broken) = scan.broken.filter(|broken| broken.end() < written) {
+        let after = broken.end();
+        return Ok(Some(format!(
+            "bytes behind its end at {after} were written after it"
+        )));
+    }
+    #[cfg(feature = "planted")]
+    if till_core::planted::is("stray-is-torn") {
+        return Ok(None);
+    }
+    // What it has fallen on was whole before. A crash puts no write elsewhere.
+    let stray = stray_group(file, (start, salt), scan.end)?;
+    Ok(stray.map(|(at, group)| {
+        let lsn = group.lsn;
+        format!("the disk has put the group of position {lsn} to position {at}")
+    }))
 }
 
 /// What shows that a group at `at` was durable, where rows hold every record before `known`.

@@ -67,6 +67,16 @@ situations! {
     RotFound = "a flipped bit was found";
     CutFound = "a truncated segment was found";
     LostEnd = "a journal had lost its end";
+    StartUnread = "a start could not read something, and the next one could";
+    RunUnread = "a running engine could not read its journal";
+    Blind = "a file of an engine could not be read for a while";
+    StrayFound = "a write that had landed elsewhere was found";
+    StrayLost = "a write that had landed elsewhere was the last one, and lost";
+    SetAside = "a movement had no place in its level and was set aside";
+    Retried = "what was set aside was decided again and took effect";
+    StillAside = "what was set aside was decided again and stayed there";
+    RetryLost = "a process ended before what was decided again was durable";
+    Copied = "two devices went on from one outbox";
     RoundShared = "a round was committed into a shared store";
     TakenOver = "a slot was taken from an engine that was counted as dead";
     Fenced = "a conditional write found that another was there before it";

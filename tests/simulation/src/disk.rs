@@ -1,6 +1,7 @@
 //! A disk that does what disks do on a bad day, and that knows what of it would survive.
 
 mod bytes;
+mod faults;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -13,29 +14,7 @@ use till_storage::disk::{Disk, DiskFile};
 use self::bytes::Node;
 use crate::rng::Rng;
 
-/// How often the disk fails, in a million operations.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct DiskFaults {
-    /// A sync fails, and what it should have saved counts as clean.
-    pub(crate) sync_fails: u64,
-    /// A sync says that it is done, and is not.
-    pub(crate) sync_lies: u64,
-    /// A write stops half-way.
-    pub(crate) short_write: u64,
-}
-
-/// What the disk has done so far.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct DiskCounts {
-    pub(crate) syncs: u64,
-    pub(crate) sync_failed: u64,
-    pub(crate) sync_lied: u64,
-    pub(crate) short_writes: u64,
-    pub(crate) full: u64,
-    pub(crate) torn: u64,
-    pub(crate) lost_writes: u64,
-    pub(crate) stopped: u64,
-}
+pub(crate) use self::faults::{DiskCounts, DiskFaults, UNREAD};
 
 /// The disk of one engine. Clones are the same disk.
 #[derive(Clone, Debug)]
@@ -55,6 +34,12 @@ struct State {
     names: BTreeMap<PathBuf, usize>,
     synced_names: BTreeMap<PathBuf, usize>,
     rng: Rng,
+    /// What reads and stray writes draw from, so that they change nothing else.
+    later: Rng,
+    /// A file that cannot be read for a while.
+    unreadable: Option<usize>,
+    /// Who reads now is no engine: nothing fails.
+    is_looked_at: bool,
     faults: DiskFaults,
     counts: DiskCounts,
     /// Operations until everything stops.
@@ -70,7 +55,10 @@ impl WorldDisk {
             nodes: Vec::new(),
             names: BTreeMap::new(),
             synced_names: BTreeMap::new(),
+            later: rng.clone().fork(),
             rng,
+            unreadable: None,
+            is_looked_at: false,
             faults,
             counts: DiskCounts::default(),
             fuse: None,
@@ -104,6 +92,7 @@ impl WorldDisk {
     pub(crate) fn calm(&self) {
         let mut state = self.lock();
         state.faults = DiskFaults::default();
+        state.unreadable = None;
         state.fuse = None;
         state.limit = None;
     }
@@ -189,6 +178,7 @@ impl WorldDisk {
     pub(crate) fn image(&self) -> Self {
         let mut state = self.lock().clone();
         state.faults = DiskFaults::default();
+        state.unreadable = None;
         state.fuse = None;
         state.is_dead = false;
         state.limit = None;
@@ -317,6 +307,7 @@ impl State {
             bytes.truncate(self.rng.index(bytes.len() + 1));
             self.counts.short_writes += u64::from(is_short);
         }
+        let (node, at) = self.landing(node, at);
         self.nodes[node].write(at, bytes);
         if is_short {
             return Err(io::Error::other("the write stopped half-way"));
@@ -434,8 +425,9 @@ impl DiskFile for WorldFile {
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let state = lock(&self.state);
+        let mut state = lock(&self.state);
         state.alive()?;
+        state.readable(self.node)?;
         let data = &state.nodes[self.node].data;
         let rest = data.get(narrow(offset)..).unwrap_or_default();
         let read = rest.len().min(buffer.len());

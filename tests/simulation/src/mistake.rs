@@ -24,12 +24,15 @@ pub const MISTAKES: &[Mistake] = &[
     mistake("index-without-first", 64),
     mistake("base-without-ids", 64),
     mistake("base-too-far", 64),
+    mistake("skip-unread", 2_000),
+    mistake("stray-is-torn", 64),
     mistake("no-dedupe", 64),
     mistake("accept-gap", 64),
     mistake("no-tombstone", 64),
     mistake("miscount", 64),
     mistake("forget-event-ids", 64),
     mistake("apply-twice", 64),
+    mistake("forget-retries", 64),
     mistake("lost-rollup-on-passivation", 64),
     mistake("count-forgets-later", 64),
     mistake("watermark-ahead", 64),
@@ -56,6 +59,8 @@ pub const MISTAKES: &[Mistake] = &[
     mistake("keep-what-left", 2_000),
     mistake("remember-what-left", 64),
     mistake("tell-who-left", 2_000),
+    mistake("check-uncommitted", 2_000),
+    mistake("remember-rows", 64),
 ];
 
 /// Whether the world of this thread makes a mistake.

@@ -8,7 +8,7 @@ mod read;
 
 use std::collections::HashMap;
 
-use till_core::Record;
+use till_core::{Record, RecordKind};
 
 pub(crate) use fold::{Model, compare, same_rows};
 
@@ -50,6 +50,9 @@ pub(crate) struct Entry {
     pub(crate) events: Vec<(u64, Fate, Option<usize>)>,
 }
 
+/// Something that was set aside: terminal, life and number of its event, and what the verdict says of it.
+type Aside = (u64, u32, u64, u16, u32);
+
 /// Watches one world.
 #[derive(Debug, Default)]
 pub(crate) struct Oracle {
@@ -72,6 +75,8 @@ pub(crate) struct Oracle {
     /// The engines and disks in whose journals an event lies.
     journals: HashMap<usize, Vec<(usize, u64)>>,
     pub(crate) error: Option<Violation>,
+    /// What was set aside and took effect with a later record: where that lies.
+    retried: HashMap<Aside, u64>,
     /// Events without an id that were known all the same: under another number.
     renumbered: u64,
 }
@@ -110,7 +115,7 @@ impl Oracle {
     pub(crate) fn durable(&mut self, place: u64, record: &Record) {
         let head = &record.head;
         let Some(events) = read(record) else {
-            return;
+            return self.retried(place, record);
         };
         let mut entry = Entry {
             place,
@@ -147,6 +152,29 @@ impl Oracle {
         }
         self.in_sequence(&entry);
         self.log.push(entry);
+    }
+
+    // What was set aside takes effect once.
+    fn retried(&mut self, place: u64, record: &Record) {
+        let head = &record.head;
+        if head.kind != RecordKind::Retry {
+            return;
+        }
+        for verdict in &record.verdicts {
+            let seq = head.first_seq + u64::from(verdict.index);
+            let aside = (
+                head.terminal,
+                head.epoch,
+                seq,
+                verdict.reason,
+                verdict.flags,
+            );
+            if let Some(before) = self.retried.insert(aside, place) {
+                let what =
+                    format!("{aside:?} was set aside, and took effect at {before} and {place}");
+                self.fail("SEQ-2", what);
+            }
+        }
     }
 
     /// A record is durable in the journal of one of several engines.
@@ -265,6 +293,7 @@ impl Oracle {
                 }
             }
         }
+        self.retried.retain(|_, place| *place < end);
         self.read_upto = self.read_upto.min(end);
     }
 

@@ -32,7 +32,12 @@ pub(crate) struct Plan {
     pub(crate) disk: DiskFaults,
     pub(crate) rows: RowFaults,
     pub(crate) node: NodeFaults,
+    pub(crate) reads: Reads,
     pub(crate) till: TillFaults,
+    /// Time between two looks of an operator at the quarantine; 0 where nobody looks before the end.
+    pub(crate) retry_every: u64,
+    /// When a device's outbox is copied and used by another one as well.
+    pub(crate) copied_at: Option<u64>,
     /// Segments leave when their records were received so long ago.
     pub(crate) retention: Option<u64>,
     /// Engines that share a store; `None` for one that is alone.
@@ -104,6 +109,15 @@ pub(crate) struct NodeFaults {
     pub(crate) orderly: u64,
 }
 
+/// Of what engines read from their disks.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Reads {
+    /// A read fails.
+    fail: u64,
+    /// Time between two spells in which one file cannot be read; 0 for none.
+    pub(crate) blind_every: u64,
+}
+
 /// Of devices.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct TillFaults {
@@ -161,6 +175,14 @@ impl Dice {
             sync_fails: if lies { 0 } else { self.some(6_000) },
             sync_lies: if lies { 150_000 } else { 0 },
             short_write: self.some(3_000),
+            ..DiskFaults::default()
+        }
+    }
+
+    fn reads(&mut self) -> Reads {
+        Reads {
+            fail: self.some(4_000),
+            blind_every: self.every(1, 4),
         }
     }
 
@@ -225,6 +247,7 @@ impl Dice {
             counts: self.some(120),
             garbage: self.some(40),
             ids: self.some(400),
+            huge: 0,
             late_us: self.hours(2),
         }
     }
@@ -236,14 +259,73 @@ impl Dice {
 
 /// Of so many worlds one has several engines.
 const CLUSTERED_ONE_IN: u64 = 3;
+/// Of so many of these worlds with one engine, one has a write that lands elsewhere.
+const STRAY_ONE_IN: u64 = 4;
+/// What the dice of later troubles begin with.
+const LATER: u64 = 0x0dd5_ea51;
 
 impl Plan {
     /// The world of a seed.
     pub(crate) fn of(seed: u64) -> Self {
-        if seed % CLUSTERED_ONE_IN == CLUSTERED_ONE_IN - 1 {
-            return Self::clustered(seed);
+        let plan = if seed % CLUSTERED_ONE_IN == CLUSTERED_ONE_IN - 1 {
+            Self::clustered(seed)
+        } else {
+            Self::alone(seed)
+        };
+        plan.with_later(seed)
+    }
+
+    // These troubles came later. They have dice of their own, so that worlds of even seeds stay the worlds that they were: some
+    // are known for what they showed.
+    fn with_later(mut self, seed: u64) -> Self {
+        if seed.is_multiple_of(2) {
+            return self;
         }
-        Self::alone(seed)
+        let mut dice = Dice {
+            rng: Rng::new(seed ^ LATER),
+            calm_at: self.calm_at,
+        };
+        self.reads = dice.reads();
+        // One of several that could not read its journal commits nothing more until it is started again: where that happens to
+        // most, little else does.
+        if self.cluster.is_some() {
+            self.reads.fail /= 4;
+            if dice.rng.one_in(2) {
+                self.reads = Reads::default();
+            }
+        }
+        self.disk.read_fails = self.reads.fail;
+        if self.cluster.is_none() && !self.lies && dice.rng.one_in(STRAY_ONE_IN) {
+            self.disk.strays = dice.rng.within(4_000, 30_000);
+        }
+        self.sets_aside(&mut dice);
+        self.copies(&mut dice);
+        self
+    }
+
+    // Two devices that pass for one. Which of them sent what is known by what it says: nothing comes without that. They put each
+    // other out every few seconds, which is no life for days.
+    fn copies(&mut self, dice: &mut Dice) {
+        let is_short = self.calm_at < HOUR;
+        if self.cluster.is_none() && is_short && !self.is_excused() && dice.rng.one_in(2) {
+            self.mix.garbage = 0;
+            self.mix.ids = 0;
+            self.copied_at = Some(dice.rng.within(self.calm_at / 5, self.calm_at * 4 / 5));
+        }
+    }
+
+    // Goods whose level leaves its range are set aside, and an operator decides them again.
+    fn sets_aside(&mut self, dice: &mut Dice) {
+        // What retention drops can't be decided again.
+        if self.cluster.is_none() && self.retention.is_none() && !dice.rng.one_in(4) {
+            self.mix.huge = dice.rng.within(20, 120);
+            self.retry_every = dice.every(4, 16);
+        }
+    }
+
+    /// Whether a disk may lose what counts as durable, and keep silent at first.
+    pub(crate) const fn is_excused(&self) -> bool {
+        self.lies || self.disk.strays > 0
     }
 
     // Several engines: none of their disks lies, and time is short, as they look at each other all the time.
@@ -265,6 +347,9 @@ impl Plan {
             rows: RowFaults::default(),
             node,
             till,
+            reads: Reads::default(),
+            retry_every: 0,
+            copied_at: None,
             mix: dice.mix(),
             retention: None,
             reserve_bytes: dice.one_of(0, 8_192),
@@ -301,6 +386,9 @@ impl Plan {
             rows: dice.rows(),
             node: dice.node(),
             till: dice.till(),
+            reads: Reads::default(),
+            retry_every: 0,
+            copied_at: None,
             mix: dice.mix(),
             retention: Some(keeps).filter(|_| long && !dice.rng.one_in(3)),
             reserve_bytes: dice.one_of(0, 8_192),

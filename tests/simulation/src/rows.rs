@@ -24,6 +24,13 @@ pub(crate) struct RowFaults {
     pub(crate) read_fails: u64,
 }
 
+impl RowFaults {
+    /// Whether a call may fail at all.
+    pub(crate) const fn fail(&self) -> bool {
+        self.write_fails + self.answer_lost + self.read_fails > 0
+    }
+}
+
 /// What became of calls.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct RowCounts {

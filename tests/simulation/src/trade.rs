@@ -15,6 +15,9 @@ use crate::rng::Rng;
 const ONE: i64 = 100_000;
 /// SKUs of the chain.
 pub(crate) const SKUS: u64 = 6;
+/// Goods that come and go in quantities which no level can hold twice.
+pub(crate) const BULK: u64 = SKUS;
+const HUGE: i64 = i64::MAX - 1_000 * ONE;
 
 /// What happened, for whoever knows no engine.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -55,6 +58,8 @@ pub(crate) struct Mix {
     pub(crate) counts: u64,
     pub(crate) garbage: u64,
     pub(crate) ids: u64,
+    /// A movement of [`BULK`] that leaves the range of a level with the next one.
+    pub(crate) huge: u64,
     /// How long before now an event may have happened, in us.
     pub(crate) late_us: i64,
 }
@@ -63,6 +68,10 @@ pub(crate) struct Mix {
 pub(crate) fn happen(rng: &mut Rng, mix: &Mix, skus: &[u64]) -> Vec<Act> {
     if rng.below(1_000) < mix.garbage {
         return vec![Act::Garbage];
+    }
+    if mix.huge > 0 && rng.below(1_000) < mix.huge {
+        let sign = if rng.one_in(2) { -1 } else { 1 };
+        return vec![Act::Moved(BULK, sign * HUGE)];
     }
     let count = rng.within(1, 4);
     let is_sale = rng.one_in(2);

@@ -69,6 +69,11 @@ enum Event {
     /// The disk has no room, or has room again.
     Fill(usize),
     Free(usize),
+    /// A file of the disk cannot be read, or can be read again.
+    Blind(usize),
+    Mend(usize),
+    /// An operator wants what was set aside decided again.
+    Retry(usize),
     /// Of an engine among others: its clock's turn, that of what is handed over, a call to the shared store that takes effect,
     /// and its answer.
     Clock(usize),
@@ -93,6 +98,8 @@ enum Event {
     /// An image is made of a till, and put back.
     Image(usize),
     Restore(usize),
+    /// A till's outbox is copied, and another device goes on from it as well.
+    Copy(usize),
     /// The next step of a till that is put back while an engine is down with what it has sent.
     Rewind(usize, u8),
     /// A till is offline, and online again.
@@ -170,7 +177,7 @@ impl World {
         let tills = (0..plan.devices).filter_map(|number| Till::new(number, &plan, &mut rng));
         let tills = tills.collect();
         let mut oracle = Oracle::default();
-        oracle.is_excused = plan.lies;
+        oracle.is_excused = plan.is_excused();
         oracle.is_clustered = plan.cluster.is_some();
         Self {
             rng,
@@ -274,6 +281,9 @@ impl World {
             Event::Leap(n) => self.leap(n),
             Event::Fill(n) => self.fill(n),
             Event::Free(n) => self.free(n),
+            Event::Retry(n) => self.retry(n),
+            Event::Blind(n) => self.blind(n),
+            Event::Mend(n) => self.mend(n),
             Event::Clock(n) => self.clock(n),
             Event::Tend(n) => self.tend(n),
             Event::Ask(n, call) => self.ask(n, call),
@@ -288,6 +298,7 @@ impl World {
             Event::TillCrash(till) => self.till_crash(till),
             Event::TillStart(till) => self.till_start(till),
             Event::Image(till) => self.image(till),
+            Event::Copy(till) => self.copy(till),
             Event::Restore(till) => self.restore(till),
             Event::Rewind(till, step) => self.rewind(till, step),
             Event::Offline(till) => self.offline(till),
@@ -363,7 +374,7 @@ impl World {
     }
 
     fn look(&mut self) {
-        if self.is_settled() {
+        if self.is_settled() && !self.has_retried() {
             self.finish();
             self.is_over = true;
             return;

@@ -61,6 +61,10 @@ pub(crate) fn answer(
         .take_while(|(known, stated)| **known == Some(**stated))
         .count();
     let end = first.saturating_add(u64::try_from(matched).unwrap_or(0));
+    #[cfg(feature = "planted")]
+    if till_core::planted::is("check-uncommitted") {
+        loose = u64::MAX;
+    }
     if loose < end {
         return Ok(None);
     }

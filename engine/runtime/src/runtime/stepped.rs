@@ -8,6 +8,7 @@
 
 mod line;
 mod node;
+mod retry;
 mod rows;
 mod stream;
 

@@ -315,3 +315,30 @@ fn a_cut_says_where_and_how_much() {
     assert_eq!(looked.torn, Some(said.clone()));
     assert_eq!(open(&disk).unwrap().cut, Some(said));
 }
+
+// What a disk does that puts a write where it does not belong: the last group lies on the one before, or behind the room that
+// it should have filled. Neither is torn: a crash does not do that.
+#[test]
+fn a_group_that_the_disk_put_elsewhere_is_damage() {
+    let sample = Sample::new(false);
+    let info = *sample.newest();
+    let (path, bytes) = sample.file(&info);
+    let [last, end] = [sample.last, sample.end];
+    let [last, end] = [last, end].map(|at| usize::try_from(at.since(info.start)).unwrap());
+    let room = bytes.len() - end;
+    for landed in (64..last).chain(end..end + room - (end - last)) {
+        let mut strayed = bytes.clone();
+        strayed[last..end].fill(0);
+        strayed[landed..landed + end - last].copy_from_slice(&bytes[last..end]);
+        let disk = sample.disk.copy();
+        disk.put(&path, &strayed);
+        let error = open(&disk).unwrap_err();
+        let OpenError::Damaged(damage) = &error else {
+            panic!("{landed}: {error}");
+        };
+        assert!(damage.at <= info.start.plus(wide(landed.min(last))));
+        let looked = Journal::look(Arc::new(disk.clone()), &dir());
+        assert_eq!(looked.unwrap_err().to_string(), error.to_string());
+        assert_eq!(disk.bytes(&path), Some(strayed), "{landed}");
+    }
+}

@@ -4,7 +4,7 @@ use super::DiskCounts;
 use crate::rng::Rng;
 
 /// Smallest piece that is written whole or not at all.
-const SECTOR: usize = 512;
+pub(super) const SECTOR: usize = 512;
 
 /// A file.
 #[derive(Clone, Debug, Default)]

@@ -128,6 +128,16 @@ impl Model {
         let from = counted.map_or(0, |(_, quantity)| *quantity);
         (counted.map(|(at, _)| *at), from + moved)
     }
+
+    // Whether a row has room for the level, and for what has moved since the count.
+    fn fits(&self, place: (u32, u64)) -> bool {
+        let (_, level) = self.level(place);
+        let counted = self.counts.get(&place).map_or(0, |(_, quantity)| *quantity);
+        [level, level - counted]
+            .map(i64::try_from)
+            .iter()
+            .all(Result::is_ok)
+    }
 }
 
 fn key(store: u32, dim: Dim, at: i64, key: u64) -> RollupKey {
@@ -254,6 +264,10 @@ fn stock(model: &Model, dump: &Dump) -> Result<(), Violation> {
             continue;
         }
         let (counted, level) = model.level(**place);
+        // What does not fit waits, and the level is what it was.
+        if !model.fits(**place) {
+            continue;
+        }
         let row = dump.skus.get(place).copied().unwrap_or_default();
         let base = row.counted.map_or(0, |(_, quantity)| i128::from(quantity));
         let told = (

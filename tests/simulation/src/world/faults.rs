@@ -1,5 +1,9 @@
 //! Troubles: when they come, and what they do.
 
+mod reads;
+mod retries;
+mod strays;
+
 use std::sync::Arc;
 
 use till_storage::disk::Disk;
@@ -34,6 +38,10 @@ impl World {
         }
         self.again(self.plan.net.partition_every, Event::Part);
         self.schedule_till_crashes();
+        if let Some(when) = self.plan.copied_at {
+            let till = self.rng.index(self.tills.len());
+            self.at(when, Event::Copy(till));
+        }
         self.at(self.plan.calm_at, Event::Calm);
     }
 
@@ -44,6 +52,8 @@ impl World {
             (node.fall_every, Event::Fall(n)),
             (node.leap_every, Event::Leap(n)),
             (node.full_every, Event::Fill(n)),
+            (self.plan.retry_every, Event::Retry(n)),
+            (self.plan.reads.blind_every, Event::Blind(n)),
         ] {
             self.again(every, event);
         }
@@ -280,7 +290,7 @@ impl World {
 
     /// Looks at the journal as it would be with one bit turned over, or cut short: that is found, or changes nothing.
     pub(super) fn look_at_rot(&mut self, n: usize) {
-        if self.plan.lies || !self.rng.chance(self.plan.node.rot) {
+        if self.plan.is_excused() || !self.rng.chance(self.plan.node.rot) {
             return;
         }
         let dir = Node::journal_dir();
@@ -384,6 +394,7 @@ impl World {
 
     fn count_engine_faults(&mut self, n: usize) {
         let (disk, rows) = (self.nodes[n].disk.counts(), self.nodes[n].rows.counts());
+        let unread = disk.reads_failed - self.nodes[n].unread_at_start;
         for (kind, times) in [
             ("sync_failed", disk.sync_failed),
             ("sync_lied", disk.sync_lied),
@@ -392,6 +403,8 @@ impl World {
             ("lost_write", disk.lost_writes),
             ("stopped_midway", disk.stopped),
             ("no_room", disk.full),
+            ("read_failed", disk.reads_failed),
+            ("write_strayed", disk.strayed),
             ("rows_failed", rows.failed),
             ("rows_answer_lost", rows.answers_lost),
             ("rows_read_failed", rows.reads_failed),
@@ -402,6 +415,7 @@ impl World {
         for (times, sight) in [
             (disk.sync_lied, Sight::SyncLied),
             (disk.short_writes, Sight::ShortWrite),
+            (unread, Sight::RunUnread),
             (rows.failed, Sight::RowsFailed),
             (rows.answers_lost, Sight::AnswerLost),
             (rows.reads_failed, Sight::RowReadFailed),

@@ -12,8 +12,9 @@ use till_runtime::{
     Config, Halt, JoinError, RecoveryError, SharedConfig, StartError, Stepped, SteppedParts,
     SteppedRows,
 };
+use till_storage::base::FoldError;
 use till_storage::disk::Disk;
-use till_storage::journal::{Journal, Lsn, OpenError};
+use till_storage::journal::{Journal, Lsn, OpenError, ReadError};
 use till_storage::memory::MemoryViews;
 use till_storage::rebuild::{Registrations, rebuild};
 use till_storage::views::{Fit, Views as _, check_base};
@@ -59,6 +60,14 @@ pub(super) struct Node {
     dropped_us: i64,
     segments: usize,
     is_slow: bool,
+    /// Reads that failed while it started.
+    pub(super) unread_at_start: u64,
+    /// Its last start could not read something.
+    pub(super) was_unread: bool,
+    /// Its journal was found to be another than it wrote.
+    pub(super) is_unlike: bool,
+    /// Where the journal ended when something was decided again.
+    pub(super) retried_at: Option<Lsn>,
 }
 
 #[derive(Debug, Default)]
@@ -102,6 +111,10 @@ impl Node {
             dropped_us: i64::MIN,
             segments: 0,
             is_slow: false,
+            unread_at_start: 0,
+            was_unread: false,
+            is_unlike: false,
+            retried_at: None,
         }
     }
 
@@ -188,8 +201,11 @@ impl World {
         self.fit_rows(n);
         self.look_at_rot(n);
         let rows = self.rows_of(n);
-        let parts = self.nodes[n].parts(rows, self.plan.lies);
-        match Stepped::start(self.nodes[n].config.clone(), parts) {
+        let parts = self.nodes[n].parts(rows, self.plan.is_excused());
+        let unread = self.nodes[n].disk.counts().reads_failed;
+        let started = Stepped::start(self.nodes[n].config.clone(), parts);
+        self.note_unread(n, unread, started.is_ok());
+        match started {
             Ok(engine) => self.started(n, engine),
             Err(error) => self.not_started(n, &error),
         }
@@ -214,13 +230,16 @@ impl World {
                 self.saw(sight);
             }
         }
-        if unplaced > 0 && !self.plan.lies {
+        if unplaced > 0 && !self.plan.is_excused() {
             let what = format!("{unplaced} records fit nowhere");
             self.oracle.fail("REP-1", what);
         }
         let end = engine.journal().end().get();
         match &self.nodes[n].member {
-            None => self.oracle.ends_at(end),
+            None => {
+                self.look_at_loss(n, Lsn::new(end));
+                self.oracle.ends_at(end);
+            }
             Some(member) if member.read_upto > end => {
                 let what = format!("durable records of engine {n} are gone behind {end}");
                 self.oracle.fail("ACK-1", what);
@@ -244,8 +263,13 @@ impl World {
         if died {
             return self.end_process(n);
         }
-        let lies = self.plan.lies;
+        let lies = self.plan.is_excused();
         match error {
+            error if self.is_stray_start(n, error) => {
+                self.saw(Sight::StrayFound);
+                self.is_over = true;
+                return;
+            }
             StartError::Recovery(RecoveryError::LostEnd(_)) if lies => {
                 // What an operator does then: the rows are made anew from what is left.
                 self.saw(Sight::LostEnd);
@@ -274,10 +298,11 @@ impl World {
             }
             StartError::Recovery(RecoveryError::Journal(OpenError::Full { .. })) => self.free(n),
             StartError::Recovery(RecoveryError::Fold(_) | RecoveryError::Store(_))
-                if !self.is_calm && self.plan.rows.write_fails + self.plan.rows.read_fails > 0 =>
+                if !self.is_calm && self.plan.rows.fail() =>
             {
                 self.fault("start_failed");
             }
+            error if self.is_unread(error) => self.fault("start_failed"),
             _ => {
                 let what = format!("the engine does not start: {error}");
                 return self.oracle.fail("STA-1", what);
@@ -324,7 +349,7 @@ impl World {
                 self.saw(Sight::StuckOnFull);
                 self.free(n);
             }
-            Halt::Fold(_) if !self.is_calm => self.fault("refill_failed"),
+            Halt::Fold(_) if !self.is_calm || self.has_strayed(n) => self.fault("refill_failed"),
             _ => {
                 let what = format!("the engine halts: {halt}");
                 return self.oracle.fail("STA-1", what);
@@ -341,6 +366,11 @@ impl World {
             self.saw(Sight::MidwayCrash);
         }
         self.count_engine(n);
+        let engine = self.nodes[n].engine.as_ref();
+        let end = engine.map(|engine| engine.journal().end());
+        if end.is_some() && self.nodes[n].retried_at.take() == end {
+            self.saw(Sight::RetryLost);
+        }
         self.member_died(n);
         self.nodes[n].engine = None;
         self.hang_up_all(n);
@@ -417,6 +447,9 @@ impl World {
                 if let Err(broken) = same_rows(&model, self.nodes[0].rows.as_ref(), &anew) {
                     self.oracle.fail(broken.id, broken.what);
                 }
+            }
+            Err(FoldError::Read(ReadError::Damaged { .. })) if self.has_strayed(0) => {
+                self.saw(Sight::StrayFound);
             }
             Err(error) => self.oracle.fail("REP-1", format!("no rebuild: {error}")),
         }

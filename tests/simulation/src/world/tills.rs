@@ -82,8 +82,16 @@ impl Till {
         let terminal = TerminalId::from_u64(packed).ok()?;
         let flash = Flash::new(MemoryConfig::default());
         let skew = plan.till.skew;
-        let mut till = Self {
+        let mut till = Self::off(terminal, flash, rng.signed(-skew, skew));
+        till.switch_on();
+        Some(till)
+    }
+
+    // One that is switched off, and of which nothing is known.
+    fn off(terminal: TerminalId, flash: Flash, skew: i64) -> Self {
+        Self {
             terminal,
+            flash,
             letters: Letters::default(),
             session: None,
             conn: None,
@@ -96,16 +104,26 @@ impl Till {
             acked: 0,
             sent_upto: 0,
             image: None,
-            skew: rng.signed(-skew, skew),
+            skew,
             with_ids: Vec::new(),
             is_connecting: false,
             tick: None,
             rewinds: false,
             loses_grant: false,
-            flash,
+        }
+    }
+
+    /// Another device with what survives on this one's disk.
+    fn copied(&self) -> Self {
+        let flash = Flash::new(MemoryConfig::default());
+        flash.restore(&self.flash.image());
+        let mut copy = Self {
+            numbers: self.synced.clone(),
+            synced: self.synced.clone(),
+            ..Self::off(self.terminal, flash, self.skew)
         };
-        till.switch_on();
-        Some(till)
+        copy.switch_on();
+        copy
     }
 
     fn switch_on(&mut self) {
@@ -198,7 +216,8 @@ impl World {
             let act = Act::Moved(self.rng.below(SKUS), 300_000);
             return vec![self.new_event(number, terminal, act, id)];
         }
-        let skus: Vec<u64> = (0..SKUS).collect();
+        // Few sell what comes and goes in bulk.
+        let skus: Vec<u64> = (0..SKUS + u64::from(mix.huge > 0)).collect();
         let acts = happen(&mut self.rng, &mix, &skus);
         let mut events = Vec::new();
         for act in acts {

@@ -118,6 +118,7 @@ impl World {
         if end <= from {
             return;
         }
+        let _unhindered = node.disk.look();
         for item in engine.journal().records_between(from, end) {
             match item {
                 Ok((_, record)) => {

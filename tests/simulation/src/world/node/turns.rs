@@ -58,15 +58,21 @@ impl World {
         if end <= from {
             return;
         }
+        let look = self.nodes[n].disk.look();
         for item in engine.journal().records_between(from, end) {
             match item {
                 Ok((place, record)) => self.oracle.durable(place.get(), &record),
                 Err(error) => {
+                    drop(look);
+                    if self.is_stray_read(n, &error) {
+                        return;
+                    }
                     let what = format!("the journal cannot be read: {error}");
                     return self.oracle.fail("JRN-1", what);
                 }
             }
         }
+        drop(look);
         self.oracle.read_upto = end.get();
         self.look_at_segments(n);
     }
@@ -140,7 +146,7 @@ impl World {
             let what = format!("{held} frames are held, and {most} may be");
             self.oracle.fail("LIM-1", what);
         }
-        if let (Some((id, times)), false) = (broken.first(), self.plan.lies) {
+        if let (Some((id, times)), false) = (broken.first(), self.plan.is_excused()) {
             let what = format!(
                 "the engine found it broken {times} times: {}",
                 id.sentence()
@@ -153,6 +159,7 @@ impl World {
             (counters.counts_from_facts, Sight::LateFromFacts),
             (counters.duplicate, Sight::Known),
             (counters.quarantined, Sight::Conflict),
+            (counters.movements_waiting, Sight::SetAside),
         ] {
             if seen > 0 {
                 self.saw(sight);

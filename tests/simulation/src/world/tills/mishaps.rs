@@ -104,6 +104,21 @@ impl World {
         self.after(pause, Event::TillStart(number));
     }
 
+    /// A till's outbox is copied to another device, and both go on under one name.
+    pub(in crate::world) fn copy(&mut self, number: usize) {
+        if self.is_calm || self.tills[number].is_lost {
+            return;
+        }
+        self.fault("till_copied");
+        self.saw(Sight::Copied);
+        let second = self.tills.len();
+        let copy = self.tills[number].copied();
+        self.tills.push(copy);
+        self.connect_later(second);
+        let first = self.rng.within(MS, self.plan.pace);
+        self.after(first, Event::Happen(second));
+    }
+
     /// A till is put back, goes on without a network, and is copied again. What it then sends in a new life reaches an engine
     /// that ends with it; the copy is put back, and its events get numbers at another engine.
     pub(in crate::world) fn rewind(&mut self, number: usize, step: u8) {
