@@ -78,7 +78,7 @@ impl Shard {
         let actor = self.actors.terminal(sender.terminal, rows)?;
         let is_there = |life: &Epoch| actor.row.epoch(life.get()).is_some();
         let new = actor.row.latest_epoch().max(actor.granted) + 1;
-        let Some(life) = before.filter(is_there).or(Epoch::new(new).ok()) else {
+        let Some(life) = before.filter(is_there).or_else(|| Epoch::new(new).ok()) else {
             return Ok(Handled::Closed);
         };
         let head = RecordHead {

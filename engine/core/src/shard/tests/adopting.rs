@@ -1,5 +1,6 @@
 use till_protocol::card::ScreenKey;
 use till_protocol::code::Reason;
+use till_protocol::codec::Frame;
 use till_protocol::family::stock::v1::kind;
 use till_protocol::id::{Epoch, Seq};
 use till_protocol::time::{DeviceTime, Timestamp};
@@ -441,12 +442,12 @@ fn a_life_aside_is_nobody_elses() {
 fn what_was_refused_before_a_record_that_went_aside_stays_refused() {
     let mut a = World::new();
     let good = || basket(NOW + 1, &[(1, 1_000)]);
-    let refused = a.send(1, 1, beyond_time(sales(1, &[good()])));
+    let refused = a.send(1, 1, beyond_time(&sales(1, &[good()])));
     let Handled::Journal { refusals, .. } = &refused else {
         panic!()
     };
     assert_eq!(refusals.len(), 1);
-    let sent = record_of(a.send(1, 1, beyond_time(sales(1, &[good(), sale(10)]))));
+    let sent = record_of(a.send(1, 1, beyond_time(&sales(1, &[good(), sale(10)]))));
     assert_eq!(sent.head.skip, 1);
     let mut b = fresh();
     record_of(b.send(1, 1, sales(1, &[sale(1), sale(2)])));
@@ -460,7 +461,7 @@ fn what_was_refused_before_a_record_that_went_aside_stays_refused() {
 }
 
 // The same frame, whose event of `NOW + 1` states a time that no event has.
-fn beyond_time(frame: till_protocol::codec::Frame) -> till_protocol::codec::Frame {
+fn beyond_time(frame: &Frame) -> Frame {
     let header = frame.header;
     let mut payload = frame.payload.to_vec();
     let stated = (NOW + 1).to_le_bytes();
@@ -471,5 +472,5 @@ fn beyond_time(frame: till_protocol::codec::Frame) -> till_protocol::codec::Fram
     payload[at..at + 8].copy_from_slice(&(i64::MAX / 2).to_le_bytes());
     let (count, first) = (header.count, header.first_seq);
     let payload = bytes::Bytes::from(payload);
-    till_protocol::codec::Frame::new(header.family, header.version, count, first, payload).unwrap()
+    Frame::new(header.family, header.version, count, first, payload).unwrap()
 }
