@@ -124,10 +124,10 @@ impl ShardState {
 
     fn hear(&mut self, mut said: Vec<FromDevice>) -> Done {
         if self.undecided().is_some_and(Undecided::is_deferring) {
-            return self.hear_each(said, &Found::default());
+            return self.hear_each(said, Ok(&Found::default()));
         }
         match self.foresee_patiently(&said) {
-            Ok(known) => self.hear_each(said, &known),
+            Ok(known) => self.hear_each(said, Ok(&known)),
             // Frames may need less than Hellos do.
             Err(Unknown::Away(_)) if has_frames(&said) && has_hellos(&said) => {
                 let is_hello = |one: &FromDevice| matches!(one, FromDevice::Hello(_));
@@ -140,7 +140,7 @@ impl ShardState {
                     shard = self.index, %error,
                     "the shared store does not say what frames need to know: they are journalled, and decided later"
                 );
-                self.hear_each(said, &Found::default())
+                self.hear_each(said, Ok(&Found::default()))
             }
             // Whose it is, is found by halves: the others do not suffer from it.
             Err(Unknown::Rows(_)) if said.len() > 1 => {
@@ -148,21 +148,30 @@ impl ShardState {
                 self.hear(said)?;
                 self.hear(rest)
             }
-            Err(error) => {
-                let error = RowsError::from(error);
-                said.into_iter()
-                    .try_for_each(|one| self.hear_in_vain(one, &error))
-            }
+            Err(error) => self.hear_each(said, Err(&error.into())),
         }
     }
 
-    fn hear_each(&mut self, said: Vec<FromDevice>, known: &Found) -> Done {
+    // `known`: what must be known of them, or why it is not.
+    fn hear_each(&mut self, said: Vec<FromDevice>, known: Result<&Found, &RowsError>) -> Done {
         said.into_iter().try_for_each(|one| match one {
             FromDevice::Hello(knock) => {
                 self.begin(Suspect::hello(&knock.hello));
-                self.greet(knock, known)
+                match known {
+                    Ok(known) => self.greet(knock, known),
+                    Err(error) => {
+                        self.not_greeted(&knock, &HelloError::from(error.clone()));
+                        Ok(())
+                    }
+                }
             }
-            FromDevice::Frames { session, frames } => self.frames(&session, frames, known),
+            FromDevice::Frames { session, frames } => match known {
+                Ok(known) => self.frames(&session, frames, known),
+                // The session ends with the first of them.
+                Err(error) => frames.into_iter().next().map_or(Ok(()), |frame| {
+                    self.answer(session, Err(error.clone()), frame.permit, frame.received)
+                }),
+            },
             FromDevice::End {
                 session,
                 last,
@@ -172,30 +181,6 @@ impl ShardState {
                 Ok(())
             }
         })
-    }
-
-    // What must be known is not.
-    fn hear_in_vain(&mut self, said: FromDevice, error: &RowsError) -> Done {
-        match said {
-            FromDevice::Hello(knock) => {
-                self.not_greeted(&knock, &HelloError::from(error.clone()));
-                Ok(())
-            }
-            // The session ends with the first of them.
-            FromDevice::Frames { session, frames } => {
-                frames.into_iter().next().map_or(Ok(()), |frame| {
-                    self.answer(session, Err(error.clone()), frame.permit, frame.received)
-                })
-            }
-            FromDevice::End {
-                session,
-                last,
-                permit,
-            } => {
-                self.bye(session, last, permit);
-                Ok(())
-            }
-        }
     }
 
     fn frames(&mut self, session: &Arc<Session>, frames: Vec<Inbound>, known: &Found) -> Done {

@@ -2,8 +2,9 @@
 //! down.
 
 use bytes::Bytes;
+use till_core::{Record, RecordHead};
 use till_protocol::builder::{StockBuilder, TextView};
-use till_storage::cluster::SharedStore as _;
+use till_storage::cluster::{Handover, SharedStore as _};
 
 use super::*;
 use crate::device::frame;
@@ -134,23 +135,46 @@ async fn different_events_under_the_same_numbers_all_count_once() {
     last.drain().await.unwrap();
 }
 
+/// An engine where the terminal of the dead one has four events under its first numbers, and the piece of what the dead engine
+/// had, which it was not given.
+async fn others_here(dirs: [&Path; 2], store: &Arc<MemoryCluster>) -> (Arc<Handle>, Handover) {
+    let lost = Arc::new(MemoryCluster::new(SLOTS));
+    dead(dirs[0], &lost).await;
+    assert!(submitted(&lost, dirs[0]) > 0);
+    let other = node(dirs[1], store).await;
+    share(std::slice::from_ref(&other)).await;
+    send(std::slice::from_ref(&other), 3, 1, 4).await;
+    let waiting = lost.waiting().unwrap();
+    let [(slot, from, number)] = waiting[..] else {
+        panic!("{waiting:?}")
+    };
+    let piece = lost.handed_over(slot, from, number).unwrap().unwrap();
+    (other, piece)
+}
+
+/// A record with two events of a frame, from a number of a life on.
+fn record(like: &Record, (epoch, first_seq): (u32, u64), events: &Bytes) -> Record {
+    Record {
+        head: RecordHead {
+            epoch,
+            first_seq,
+            count: 2,
+            skip: 0,
+            ..like.head
+        },
+        payload: events.slice(32..),
+        verdicts: Vec::new(),
+    }
+}
+
 /// What was journalled before them is gone for good.
 #[tokio::test(flavor = "multi_thread")]
 async fn events_behind_others_that_never_come_are_taken_in_after_a_while() {
     let dirs = [folder(), folder()];
     let store = Arc::new(MemoryCluster::new(SLOTS));
-    let lost = Arc::new(MemoryCluster::new(SLOTS));
-    dead(dirs[0].path(), &lost).await;
-    assert!(submitted(&lost, dirs[0].path()) > 0);
-    let other = node(dirs[1].path(), &store).await;
-    let engines = std::slice::from_ref(&other);
-    share(engines).await;
-    send(engines, 3, 1, 4).await;
-    for (slot, from, number) in lost.waiting().unwrap() {
-        let mut piece = lost.handed_over(slot, from, number).unwrap().unwrap();
-        piece.records.retain(|record| record.head.first_seq > 10);
-        store.hand_over(&piece).unwrap();
-    }
+    let (other, mut piece) = others_here([dirs[0].path(), dirs[1].path()], &store).await;
+    piece.records.retain(|record| record.head.first_seq > 10);
+    store.hand_over(&piece).unwrap();
     let told = Arc::clone(&other);
     until("it is said that records wait", || {
         let problems = told.metrics().problems;
@@ -158,9 +182,8 @@ async fn events_behind_others_that_never_come_are_taken_in_after_a_while() {
     })
     .await;
     assert_eq!(level(&other, 3).await, "4");
-    let waiting = Arc::clone(&store);
     let began = Instant::now();
-    while !waiting.waiting().unwrap().is_empty() {
+    while !store.waiting().unwrap().is_empty() {
         assert!(began.elapsed() < Duration::from_secs(120));
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
@@ -173,28 +196,12 @@ async fn events_behind_others_that_never_come_are_taken_in_after_a_while() {
 async fn a_life_that_follows_in_the_same_piece_is_not_taken_for_the_one_aside() {
     let dirs = [folder(), folder()];
     let store = Arc::new(MemoryCluster::new(SLOTS));
-    let lost = Arc::new(MemoryCluster::new(SLOTS));
-    dead(dirs[0].path(), &lost).await;
-    assert!(submitted(&lost, dirs[0].path()) > 0);
-    let other = node(dirs[1].path(), &store).await;
-    let engines = std::slice::from_ref(&other);
-    share(engines).await;
-    send(engines, 3, 1, 4).await;
-    let (slot, from, number) = lost.waiting().unwrap()[0];
-    let mut piece = lost.handed_over(slot, from, number).unwrap().unwrap();
+    let (other, mut piece) = others_here([dirs[0].path(), dirs[1].path()], &store).await;
     let like = piece.records.last().unwrap().clone();
-    let record = |epoch, events: Bytes| till_core::Record {
-        head: till_core::RecordHead {
-            epoch,
-            first_seq: 1,
-            count: 2,
-            skip: 0,
-            ..like.head
-        },
-        payload: events.slice(32..),
-        verdicts: Vec::new(),
-    };
-    piece.records = vec![record(1, frame(101, 2, 10)), record(2, frame(201, 2, 100))];
+    piece.records = vec![
+        record(&like, (1, 1), &frame(101, 2, 10)),
+        record(&like, (2, 1), &frame(201, 2, 100)),
+    ];
     store.hand_over(&piece).unwrap();
     all_taken_in(&store).await;
     assert_eq!(level(&other, 3).await, "224");
@@ -206,27 +213,12 @@ async fn a_life_that_follows_in_the_same_piece_is_not_taken_for_the_one_aside() 
 async fn events_of_one_branch_that_say_the_same_all_count() {
     let dirs = [folder(), folder()];
     let store = Arc::new(MemoryCluster::new(SLOTS));
-    let lost = Arc::new(MemoryCluster::new(SLOTS));
-    dead(dirs[0].path(), &lost).await;
-    assert!(submitted(&lost, dirs[0].path()) > 0);
-    let other = node(dirs[1].path(), &store).await;
-    let engines = std::slice::from_ref(&other);
-    share(engines).await;
-    send(engines, 3, 1, 4).await;
-    let (slot, from, number) = lost.waiting().unwrap()[0];
-    let mut piece = lost.handed_over(slot, from, number).unwrap().unwrap();
+    let (other, mut piece) = others_here([dirs[0].path(), dirs[1].path()], &store).await;
     let like = piece.records.last().unwrap().clone();
-    let record = |first_seq, events: Bytes| till_core::Record {
-        head: till_core::RecordHead {
-            first_seq,
-            count: 2,
-            skip: 0,
-            ..like.head
-        },
-        payload: events.slice(32..),
-        verdicts: Vec::new(),
-    };
-    piece.records = vec![record(1, frame(101, 2, 10)), record(3, frame(102, 2, 10))];
+    piece.records = vec![
+        record(&like, (1, 1), &frame(101, 2, 10)),
+        record(&like, (1, 3), &frame(102, 2, 10)),
+    ];
     store.hand_over(&piece).unwrap();
     all_taken_in(&store).await;
     assert_eq!(level(&other, 3).await, "44");

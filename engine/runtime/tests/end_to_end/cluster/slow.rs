@@ -64,7 +64,7 @@ async fn a_slow_store_is_asked_once_for_what_many_devices_say() {
     for (number, ..) in &devices {
         assert_eq!(level(&engine, *number).await, "3", "store {number}");
     }
-    // Two shards ask for what comes first, and for what has come by then: four times, and more where this machine is slow.
+    // Two shards ask for what comes first, and for what has come by then: four times, and more where a machine is slow.
     assert!(
         (2..=20).contains(&asked),
         "asked {asked} times for 40 devices"
