@@ -2,25 +2,92 @@
 //!
 //! A mailbox of a shard has no bound of its own, so a frame enters one only with a permit. A stream that gets none stops
 //! reading, and QUIC's flow control then stops the device.
+//!
+//! Two bounds count until a frame is durable: frames of a shard, and bytes of all. A third one ends when the shard has heard
+//! the frame: what waits in a mailbox is heard in its order, so whoever sends little waits behind all that was let in before
+//! him. A short mailbox keeps those who send much in the line in front of it, where turns are fair.
 
 use std::sync::Arc;
 
+use till_protocol::header::FrameHeader;
 use tokio::sync::Semaphore;
 
 use crate::sync::{AtomicBool, AtomicU64, Notify, Ordering};
-use crate::turns::{Mark, Turns};
+use crate::turns::{Mark, Turn, Turns};
 
 /// Bytes that a frame costs besides its payload: record, queue entries, session.
 const FRAME_OVERHEAD_BYTES: u32 = 512;
 /// Bytes that an event costs when it is refused: a verdict in the record, a refusal for the ack. A frame of 33 bytes can
 /// announce a thousand.
 const REFUSAL_BYTES: u32 = 32;
+/// Bytes of a payload that pass for an event: a line of a sale has no fewer.
+const LINE_BYTES: u32 = 64;
+/// Events and lines in front of a shard: what frames that go together have at most, and no more than 30 to 60 ms of its work.
+/// With the bound of bytes alone a flood of small events waited in front of it for a second, and everybody with it.
+pub(crate) const AHEAD_MAX: u32 = 32 << 10;
+/// Frames that cost more are checked one stream at a time. Hundreds of streams would check theirs side by side, and each
+/// packet and each small frame of anybody else would wait for a processor behind all of them.
+const SMALL_BYTES: u32 = 16 << 10;
+
+/// What frames take from the bounds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Room {
+    pub(crate) frames: u32,
+    /// Until they are durable, also when all of them is refused.
+    pub(crate) bytes: u32,
+    /// Events, or lines of long ones, until the shard has heard them.
+    pub(crate) ahead: u32,
+}
+
+impl Room {
+    /// A frame's.
+    pub(crate) const fn of(header: &FrameHeader) -> Self {
+        let FrameHeader { length, count, .. } = *header;
+        let lines = length / LINE_BYTES;
+        Self {
+            frames: 1,
+            bytes: length
+                .saturating_add(count.saturating_mul(REFUSAL_BYTES))
+                .saturating_add(FRAME_OVERHEAD_BYTES),
+            ahead: if count > lines { count } else { lines },
+        }
+    }
+
+    /// With another one's.
+    pub(crate) const fn and(self, other: Self) -> Self {
+        Self {
+            frames: self.frames.saturating_add(other.frames),
+            bytes: self.bytes.saturating_add(other.bytes),
+            ahead: self.ahead.saturating_add(other.ahead),
+        }
+    }
+
+    const fn min(self, other: Self) -> Self {
+        const fn least(one: u32, other: u32) -> u32 {
+            if one < other { one } else { other }
+        }
+        Self {
+            frames: least(self.frames, other.frames),
+            bytes: least(self.bytes, other.bytes),
+            ahead: least(self.ahead, other.ahead),
+        }
+    }
+
+    const fn without(self, other: Self) -> Self {
+        Self {
+            frames: self.frames.saturating_sub(other.frames),
+            bytes: self.bytes.saturating_sub(other.bytes),
+            ahead: self.ahead.saturating_sub(other.ahead),
+        }
+    }
+}
 
 /// Permits of one shard in frames, and of all shards in bytes.
 #[derive(Debug)]
 pub(crate) struct Gate {
     frames: Semaphore,
     bytes: Arc<Semaphore>,
+    ahead: Semaphore,
     frames_max: u32,
     paused: AtomicBool,
     resumed: Notify,
@@ -33,22 +100,15 @@ pub(crate) struct Gate {
 #[must_use]
 pub(crate) struct Permit {
     gate: Arc<Gate>,
-    frames: u32,
-    bytes: usize,
-}
-
-/// What a frame of so many payload bytes and events takes from the bound of bytes, also when all of it is refused.
-pub(crate) const fn cost(payload_bytes: u32, events: u32) -> u32 {
-    payload_bytes
-        .saturating_add(events.saturating_mul(REFUSAL_BYTES))
-        .saturating_add(FRAME_OVERHEAD_BYTES)
+    room: Room,
 }
 
 impl Gate {
     pub(crate) fn new(frames_max: u32, bytes: Arc<Semaphore>) -> Self {
         Self {
-            frames: Semaphore::new(usize::try_from(frames_max).unwrap_or(1)),
+            frames: Semaphore::new(size(frames_max)),
             bytes,
+            ahead: Semaphore::new(size(AHEAD_MAX)),
             frames_max,
             paused: AtomicBool::new(false),
             resumed: Notify::new(),
@@ -57,38 +117,53 @@ impl Gate {
         }
     }
 
-    /// Room for frames of a stream whose [`cost`]s sum up to `bytes`: at once, or in its turn. `held` is asked for what
-    /// lives as long as it waits; `None` when the engine stops.
+    /// Room for frames of a stream: at once, or in its turn. `held` is asked for what lives as long as it waits; `None` when
+    /// the engine stops. A turn that comes with it is kept until the frames are checked.
     pub(crate) async fn admit<H>(
         self: &Arc<Self>,
         mark: &Mark,
-        (frames, bytes): (u32, u32),
+        room: Room,
         held: impl FnOnce() -> H,
-    ) -> Option<Permit> {
-        let start = self.turns.take(mark, bytes);
-        if let Some(permit) = self.try_admit(frames, bytes) {
-            self.turns.passed(start);
-            return Some(permit);
+    ) -> Option<(Permit, Option<Turn>)> {
+        let helping = self.turns.take(mark, room.bytes);
+        if room.bytes <= SMALL_BYTES
+            && let Some(permit) = self.try_admit(room)
+        {
+            self.turns.passed(helping);
+            return Some((permit, None));
         }
-        self.waits.fetch_add(u64::from(frames), Ordering::Relaxed);
+        let turn = self.turns.try_turn(helping);
+        if turn.is_some()
+            && let Some(permit) = self.try_admit(room)
+        {
+            return Some((permit, turn));
+        }
+        self.waits
+            .fetch_add(u64::from(room.frames), Ordering::Relaxed);
         let _held = held();
-        let _turn = self.turns.turn(start).await;
-        self.room(frames, bytes).await
+        let turn = match turn {
+            Some(turn) => turn,
+            None => self.turns.turn(helping).await,
+        };
+        let permit = self.wait_for(room).await?;
+        Some((permit, Some(turn)))
     }
 
-    /// Room for frames whose [`cost`]s sum up to `bytes`, if there is any now and nobody waits before.
-    pub(crate) fn try_admit(self: &Arc<Self>, frames: u32, bytes: u32) -> Option<Permit> {
+    /// Room for frames, if there is any now and nobody waits before.
+    pub(crate) fn try_admit(self: &Arc<Self>, room: Room) -> Option<Permit> {
         if self.paused.load(Ordering::Acquire) {
             return None;
         }
-        let frame = self.frames.try_acquire_many(frames).ok()?;
-        let room = self.bytes.try_acquire_many(bytes).ok()?;
-        frame.forget();
-        room.forget();
-        Some(self.permit(frames, bytes))
+        let frames = self.frames.try_acquire_many(room.frames).ok()?;
+        let ahead = self.ahead.try_acquire_many(room.ahead).ok()?;
+        let bytes = self.bytes.try_acquire_many(room.bytes).ok()?;
+        frames.forget();
+        ahead.forget();
+        bytes.forget();
+        Some(self.permit(room))
     }
 
-    async fn room(self: &Arc<Self>, frames: u32, bytes: u32) -> Option<Permit> {
+    async fn wait_for(self: &Arc<Self>, room: Room) -> Option<Permit> {
         while self.paused.load(Ordering::Acquire) {
             let resumed = self.resumed.notified();
             // Looked at again once the waiter is in line, so that no wake-up is missed.
@@ -96,18 +171,20 @@ impl Gate {
                 resumed.await;
             }
         }
-        let frame = self.frames.acquire_many(frames).await.ok()?;
-        let room = self.bytes.acquire_many(bytes).await.ok()?;
-        frame.forget();
-        room.forget();
-        Some(self.permit(frames, bytes))
+        let ahead = self.ahead.acquire_many(room.ahead).await.ok()?;
+        let frames = self.frames.acquire_many(room.frames).await.ok()?;
+        // Shared by all shards, so last: nobody holds any of it and waits for a shard.
+        let bytes = self.bytes.acquire_many(room.bytes).await.ok()?;
+        ahead.forget();
+        frames.forget();
+        bytes.forget();
+        Some(self.permit(room))
     }
 
-    fn permit(self: &Arc<Self>, frames: u32, bytes: u32) -> Permit {
+    fn permit(self: &Arc<Self>, room: Room) -> Permit {
         Permit {
             gate: Arc::clone(self),
-            frames,
-            bytes: usize::try_from(bytes).unwrap_or(0),
+            room,
         }
     }
 
@@ -115,7 +192,18 @@ impl Gate {
     /// does, and changes no row. `None` when the engine stops.
     pub(crate) async fn enter(self: &Arc<Self>) -> Option<Permit> {
         self.frames.acquire().await.ok()?.forget();
-        Some(self.permit(1, 0))
+        Some(self.permit(Room {
+            frames: 1,
+            ..Room::default()
+        }))
+    }
+
+    /// The same, if there is room now.
+    pub(crate) fn try_enter(self: &Arc<Self>) -> Option<Permit> {
+        self.try_admit(Room {
+            frames: 1,
+            ..Room::default()
+        })
     }
 
     /// Stops or goes on admitting: the back-pressure of the flush.
@@ -154,24 +242,28 @@ impl Gate {
 }
 
 impl Permit {
-    /// Takes the room of one frame of a [`cost`] out of this one.
-    pub(crate) fn split(&mut self, bytes: u32) -> Self {
-        let frames = self.frames.min(1);
-        let bytes = usize::try_from(bytes).unwrap_or(0).min(self.bytes);
-        self.frames -= frames;
-        self.bytes -= bytes;
+    /// Takes the room of one frame out of this one.
+    pub(crate) fn split(&mut self, frame: Room) -> Self {
+        let room = self.room.min(frame);
+        self.room = self.room.without(room);
         Self {
             gate: Arc::clone(&self.gate),
-            frames,
-            bytes,
+            room,
+        }
+    }
+
+    /// The shard has heard the frame: what comes behind it has room in front of the shard.
+    pub(crate) fn heard(&mut self) {
+        let ahead = std::mem::take(&mut self.room.ahead);
+        if ahead > 0 {
+            self.gate.ahead.add_permits(size(ahead));
         }
     }
 
     /// Joins another one of the same gate to this one, so that both come back at once. One of another gate comes back now.
     pub(crate) fn join(&mut self, mut other: Self) {
         if Arc::ptr_eq(&self.gate, &other.gate) {
-            self.frames += std::mem::take(&mut other.frames);
-            self.bytes += std::mem::take(&mut other.bytes);
+            self.room = self.room.and(std::mem::take(&mut other.room));
         }
     }
 }
@@ -182,14 +274,19 @@ impl Drop for Permit {
         if till_core::planted::is("leak-permit") {
             return;
         }
-        if self.frames > 0 {
-            let frames = usize::try_from(self.frames).unwrap_or(0);
-            self.gate.frames.add_permits(frames);
+        self.heard();
+        let Room { frames, bytes, .. } = self.room;
+        if frames > 0 {
+            self.gate.frames.add_permits(size(frames));
         }
-        if self.bytes > 0 {
-            self.gate.bytes.add_permits(self.bytes);
+        if bytes > 0 {
+            self.gate.bytes.add_permits(size(bytes));
         }
     }
+}
+
+fn size(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]
@@ -198,127 +295,4 @@ mod shuttled;
 
 #[cfg(test)]
 #[cfg(not(feature = "shuttle"))]
-mod tests {
-    use till_protocol::code::Reason;
-    use till_protocol::id::Seq;
-
-    use super::*;
-
-    fn gate(frames: u32, bytes: usize) -> Arc<Gate> {
-        Arc::new(Gate::new(frames, Arc::new(Semaphore::new(bytes))))
-    }
-
-    /// As a stream that has taken nothing before.
-    async fn admit(gate: &Arc<Gate>, frames: u32, bytes: u32) -> Option<Permit> {
-        gate.admit(&Mark::default(), (frames, bytes), || ()).await
-    }
-
-    #[tokio::test]
-    async fn a_frame_waits_until_one_before_it_is_done() {
-        let gate = gate(1, 1 << 20);
-        let first = admit(&gate, 1, cost(100, 1)).await.unwrap();
-        assert_eq!(gate.in_use(), 1);
-        let second = tokio::spawn({
-            let gate = Arc::clone(&gate);
-            async move { admit(&gate, 1, cost(100, 1)).await.is_some() }
-        });
-        tokio::task::yield_now().await;
-        assert!(!second.is_finished());
-        drop(first);
-        assert!(second.await.unwrap());
-        assert_eq!((gate.in_use(), gate.waits()), (0, 1));
-    }
-
-    #[tokio::test]
-    async fn bytes_are_a_bound_of_their_own_and_come_back() {
-        let gate = gate(8, 2_000);
-        let first = admit(&gate, 1, cost(1_000, 1)).await.unwrap();
-        let second = tokio::spawn({
-            let gate = Arc::clone(&gate);
-            async move { admit(&gate, 1, cost(1_000, 1)).await.is_some() }
-        });
-        tokio::task::yield_now().await;
-        assert!(!second.is_finished());
-        drop(first);
-        assert!(second.await.unwrap());
-        assert_eq!(gate.bytes.available_permits(), 2_000);
-    }
-
-    /// 33 bytes may announce 1,024 events, and each leaves a verdict and a refusal.
-    #[test]
-    fn a_frame_takes_the_room_of_its_refusals_too() {
-        let refused = u32::try_from(size_of::<(Seq, Reason)>()).unwrap();
-        assert!(cost(1, 1_024) >= 1_024 * refused);
-        assert_eq!(cost(u32::MAX, u32::MAX), u32::MAX);
-        // The largest frame behind a batch that is nearly full has room in the least bound of bytes.
-        assert!((256 << 10) + cost(1 << 20, 1_024) < 4 << 20);
-    }
-
-    #[tokio::test]
-    async fn a_flush_that_is_behind_holds_everyone_back() {
-        let gate = gate(8, 1 << 20);
-        gate.pause(true);
-        let waiting = tokio::spawn({
-            let gate = Arc::clone(&gate);
-            async move { admit(&gate, 1, cost(1, 1)).await.is_some() }
-        });
-        tokio::task::yield_now().await;
-        assert!(!waiting.is_finished());
-        gate.pause(false);
-        assert!(waiting.await.unwrap());
-    }
-
-    /// One that sends little waits for one turn, and not for everything that others have begun to wait for.
-    #[tokio::test]
-    async fn who_sends_little_is_let_in_before_those_who_send_much() {
-        let gate = gate(1, 1 << 20);
-        let full = admit(&gate, 1, 1).await.unwrap();
-        let order = Arc::new(parking_lot::Mutex::new(Vec::new()));
-        let mut waiting = Vec::new();
-        // Each of the first five comes three times.
-        for (name, bytes) in [
-            (0..5, 100_000),
-            (0..5, 100_000),
-            (0..5, 100_000),
-            (5..6, 100),
-        ] {
-            for name in name {
-                let (gate, order) = (Arc::clone(&gate), Arc::clone(&order));
-                waiting.push(tokio::spawn(async move {
-                    let mark = Mark::default();
-                    if name < 5 {
-                        // What it has taken before.
-                        gate.turns.take(&mark, 1_000_000);
-                    }
-                    let permit = gate.admit(&mark, (1, bytes), || ()).await;
-                    order.lock().push(name);
-                    drop(permit);
-                }));
-                tokio::task::yield_now().await;
-            }
-        }
-        drop(full);
-        for one in waiting {
-            one.await.unwrap();
-        }
-        let place = order.lock().iter().position(|name| *name == 5);
-        assert!(place.is_some_and(|place| place <= 1), "{:?}", order.lock());
-    }
-
-    #[tokio::test]
-    async fn room_that_is_split_and_joined_comes_back_whole() {
-        let (one, other) = (gate(8, 10_000), gate(8, 10_000));
-        let mut taken = one.try_admit(3, 3 * cost(100, 1)).unwrap();
-        assert!(one.try_admit(6, 6).is_none(), "more than there is");
-        assert_eq!(one.in_use(), 3);
-        let mut first = taken.split(cost(100, 1));
-        first.join(taken.split(cost(100, 1)));
-        first.join(other.try_admit(1, cost(1, 1)).unwrap());
-        assert_eq!((one.in_use(), other.in_use()), (3, 0));
-        drop(first);
-        assert_eq!(one.in_use(), 1);
-        drop(taken);
-        assert_eq!((one.in_use(), one.bytes.available_permits()), (0, 10_000));
-        assert_eq!(other.bytes.available_permits(), 10_000);
-    }
-}
+mod tests;

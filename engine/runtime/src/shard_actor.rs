@@ -290,7 +290,7 @@ impl ShardState {
         };
         let Inbound {
             content,
-            permit,
+            mut permit,
             received,
         } = frame;
         let now = self.engine.now();
@@ -310,6 +310,7 @@ impl ShardState {
                 shard.handle_unreadable(now, key, first_seq, count, reason, rows)
             }),
         };
+        permit.heard();
         self.answer(Arc::clone(session), handled, permit, received)
     }
 

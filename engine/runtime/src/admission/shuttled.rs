@@ -5,6 +5,14 @@ use shuttle::thread;
 
 use super::*;
 
+fn room(frames: u32, bytes: u32) -> Room {
+    Room {
+        frames,
+        bytes,
+        ahead: bytes,
+    }
+}
+
 /// Orders of turns that are tried.
 const ORDERS: usize = 10_000;
 
@@ -18,7 +26,7 @@ fn whoever_waits_at_a_paused_gate_goes_on_when_it_opens() {
                 .map(|_| {
                     let gate = Arc::clone(&gate);
                     spawn(async move {
-                        gate.admit(&Mark::default(), (1, 100), || ())
+                        gate.admit(&Mark::default(), room(1, 100), || ())
                             .await
                             .is_some()
                     })
@@ -54,15 +62,17 @@ fn permits_never_exceed_the_bound_and_all_come_back() {
                 .map(|frames| {
                     let (gate, held) = (Arc::clone(&gate), Arc::clone(&held));
                     spawn(async move {
-                        let Some(mut taken) = gate
-                            .admit(&Mark::default(), (frames, frames * 100), || ())
+                        let Some((mut taken, turn)) = gate
+                            .admit(&Mark::default(), room(frames, frames * 100), || ())
                             .await
                         else {
                             return;
                         };
                         let all = held.fetch_add(u64::from(frames), Ordering::AcqRel);
                         assert!(all + u64::from(frames) <= 3, "more than the bound");
-                        let first = taken.split(100);
+                        drop(turn);
+                        let mut first = taken.split(room(1, 100));
+                        first.heard();
                         shuttle::future::yield_now().await;
                         held.fetch_sub(u64::from(frames), Ordering::AcqRel);
                         drop(first);

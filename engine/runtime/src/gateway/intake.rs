@@ -19,7 +19,7 @@ use super::conduct::{self, Conduct};
 use super::patience::Holding;
 use super::session::{Greeted, Session};
 use super::stream::End;
-use crate::admission::{Permit, cost};
+use crate::admission::{Permit, Room};
 use crate::engine::Engine;
 use crate::route::Slot;
 use crate::shard_actor::{Content, FromDevice, Inbound, ShardMessage};
@@ -83,7 +83,7 @@ fn bit(family: u8) -> u32 {
 #[derive(Default)]
 pub(super) struct Pending {
     frames: Vec<Frame>,
-    cost: u32,
+    room: Room,
 }
 
 impl Pending {
@@ -92,19 +92,18 @@ impl Pending {
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.frames.len() >= BATCH_FRAMES || self.cost >= BATCH_BYTES
+        self.frames.len() >= BATCH_FRAMES || self.room.bytes >= BATCH_BYTES
     }
 
     pub(super) fn push(&mut self, frame: Frame) {
-        let FrameHeader { length, count, .. } = frame.header;
-        self.cost = self.cost.saturating_add(cost(length, count));
+        self.room = self.room.and(Room::of(&frame.header));
         self.frames.push(frame);
     }
 }
 
 /// Waits for room, and hands frames to their shard.
 pub(super) async fn submit(line: Line<'_>, pending: Pending) -> Result<(), End> {
-    let Pending { frames, cost } = pending;
+    let Pending { frames, room } = pending;
     if frames.is_empty() {
         return Ok(());
     }
@@ -114,16 +113,16 @@ pub(super) async fn submit(line: Line<'_>, pending: Pending) -> Result<(), End> 
     tell_again(line, &frames).await?;
     let received = Instant::now();
     let gate = &line.slot.gate;
-    let count = u32::try_from(frames.len()).unwrap_or(u32::MAX);
     line.engine.figures.frames(&frames);
     if gate.is_paused() {
         line.session.slow(SLOW_MS);
         let slowed = &line.engine.figures.slowed;
-        slowed.fetch_add(u64::from(count), Ordering::Relaxed);
+        slowed.fetch_add(u64::from(room.frames), Ordering::Relaxed);
     }
-    let admitted = gate.admit(line.mark, (count, cost), || line.holding.hold());
-    let permit = admitted.await.ok_or(End::Draining)?;
+    let admitted = gate.admit(line.mark, room, || line.holding.hold());
+    let (permit, turn) = admitted.await.ok_or(End::Draining)?;
     let (frames, bad) = checked(line.engine, frames, permit, received);
+    drop(turn);
     let unreadable = frames.iter().map(|frame| match frame.content {
         Content::Unreadable { count, .. } => conduct::unreadable(count),
         Content::Batch(_) => 0,
@@ -183,7 +182,7 @@ pub(crate) fn checked(
 ) -> (Vec<Inbound>, Option<End>) {
     let mut inbound = Vec::with_capacity(frames.len());
     for frame in frames {
-        let permit = permit.split(cost(frame.header.length, frame.header.count));
+        let permit = permit.split(Room::of(&frame.header));
         let content = match Verified::check(frame, &engine.screen) {
             Ok(batch) => Content::Batch(batch),
             Err(unreadable) => {

@@ -15,7 +15,7 @@ use till_storage::memory::MemoryViews;
 use till_storage::query::StoresQuery;
 
 use super::*;
-use crate::admission::cost;
+use crate::admission::Room;
 use crate::fall::FALLS_MAX;
 use crate::gateway::session::Session;
 use crate::placement::Commits;
@@ -172,10 +172,7 @@ impl Till {
             builder.push(&movement, &[], &[]).unwrap();
             let frame = builder.finish(Seq::new(seq).unwrap()).unwrap();
             let frame = Frame::decode(frame).unwrap();
-            let permit = self
-                .slot
-                .gate
-                .try_admit(1, cost(frame.header.length, frame.header.count));
+            let permit = self.slot.gate.try_admit(Room::of(&frame.header));
             let batch = Verified::check(frame, &engine.engine.screen).unwrap();
             let inbound = Inbound {
                 content: Content::Batch(batch),

@@ -9,7 +9,7 @@ use till_protocol::codec::Frame;
 use till_protocol::reply::{Bye, Check, Hello, Message};
 
 use super::{Halt, Stepped};
-use crate::admission::cost;
+use crate::admission::Room;
 use crate::gateway::check;
 use crate::gateway::intake::{checked, sent_again};
 use crate::gateway::session::{Farewell, Session};
@@ -69,7 +69,7 @@ impl Stepped {
         let Some(slot) = self.engine.slot(store).map(Arc::clone) else {
             return Ok(Err(Bye::new(Reason::Internal).into()));
         };
-        let Some(permit) = slot.gate.try_admit(1, 0) else {
+        let Some(permit) = slot.gate.try_enter() else {
             return Ok(Err(Bye::new(Reason::Busy).into()));
         };
         let untold = Arc::clone(&self.engine.untold);
@@ -101,10 +101,9 @@ impl Stepped {
         let Some(greeted) = session.welcomed_now() else {
             return Ok(Taken::Later(frames));
         };
-        let count = u32::try_from(frames.len()).unwrap_or(u32::MAX);
-        let bytes = frames.iter();
-        let bytes = bytes.map(|frame| cost(frame.header.length, frame.header.count));
-        let Some(permit) = stream.slot.gate.try_admit(count, bytes.sum()) else {
+        let rooms = frames.iter().map(|frame| Room::of(&frame.header));
+        let room = rooms.fold(Room::default(), Room::and);
+        let Some(permit) = stream.slot.gate.try_admit(room) else {
             return Ok(Taken::Later(frames));
         };
         for frame in &frames {
@@ -155,7 +154,7 @@ impl Stepped {
     /// # Errors
     /// [`Halt`].
     pub fn goodbye(&mut self, stream: &Stream) -> Result<bool, Halt> {
-        let Some(permit) = stream.slot.gate.try_admit(1, 0) else {
+        let Some(permit) = stream.slot.gate.try_enter() else {
             return Ok(false);
         };
         let end = ShardMessage::Device(FromDevice::End {
