@@ -97,7 +97,11 @@ pub(crate) fn health(engine: &Engine) -> Health {
                 } else {
                     format!("rows are not written: {}", flush.name())
                 },
-                "Look at room and speed of the disk, or at the shared store.",
+                if flush == FlushState::Unread {
+                    "`journal_reads` says why, and what to do."
+                } else {
+                    "Look at room and speed of the disk, or at the shared store."
+                },
             ),
         ],
     };
@@ -113,6 +117,7 @@ fn of_cluster(engine: &Engine) -> Vec<Check> {
     let (open, wanted) = (cluster.open_slots(), cluster.wanted_slots());
     vec![
         heard(cluster.is_alive()),
+        read_back(cluster.unread.words()),
         decided(cluster.is_deferring(), cluster.frames_undecided()),
         slots(open, wanted, cluster.store.slots()),
     ]
@@ -131,6 +136,21 @@ fn heard(is_alive: bool) -> Check {
         name: "cluster",
         ok: is_alive,
         reason: reason.to_owned(),
+        hint,
+    }
+}
+
+// What is durable and cannot be read back is in no commit, nor is what comes behind it: sums are too small while it lasts.
+fn read_back(unread: Option<(String, &'static str)>) -> Check {
+    let ok = unread.is_none();
+    let (reason, hint) = unread.unwrap_or_else(|| {
+        let reason = "what is to be committed is read back from the journal".to_owned();
+        (reason, "")
+    });
+    Check {
+        name: "journal_reads",
+        ok,
+        reason,
         hint,
     }
 }

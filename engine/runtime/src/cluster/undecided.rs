@@ -311,7 +311,7 @@ impl Cluster {
                 && store_of(&record.head).is_some_and(|store| shard_of(store, shards) == shard)
         };
         let began = self.now();
-        let handed = self.submit(&engine.journal, range, number, &wanted)?;
+        let handed = self.submit(engine, range, number, &wanted)?;
         if handed > 0 {
             progress.numbers.push(number);
             progress.under_way = Some((left, began));
