@@ -285,17 +285,12 @@ impl Cluster {
             return Ok(0);
         }
         let slots = self.store.slots();
-        let within = |item: &Result<(Lsn, Record), ReadError>| match item {
-            Ok((lsn, _)) => *lsn < to,
-            Err(_) => true,
-        };
         let passes = |item: &Result<(Lsn, Record), ReadError>| match item {
             Ok((lsn, record)) => store_of(&record.head)
                 .is_some_and(|store| wanted(slot_of(store, slots), record, lsn.get())),
             Err(_) => true,
         };
-        let records = engine.journal.records(from);
-        let mut records = records.take_while(within).filter(passes);
+        let mut records = engine.journal.records_between(from, to).filter(passes);
         let done = hand_over(self.store.as_ref(), self.me, number, &mut records);
         self.note_handover(engine, number, done.as_ref().err());
         Ok(done?.records)

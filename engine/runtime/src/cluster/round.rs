@@ -176,11 +176,10 @@ impl Stretch {
         let Some(from) = from.filter(|from| *from < last) else {
             return Ok(records);
         };
-        for item in journal.records(Lsn::new(from)) {
+        // No further: what is damaged behind it is of a later round.
+        let behind = Lsn::new(last.saturating_add(1));
+        for item in journal.records_between(Lsn::new(from), behind) {
             let (lsn, record) = item?;
-            if lsn.get() > last {
-                break;
-            }
             // What is not decided comes to a commit with another record.
             let store = store_of(&record.head).filter(|_| record.head.kind != RecordKind::Received);
             let Some(store) = store else {

@@ -1,5 +1,6 @@
 //! What an engine cannot read of its own journal: it is read again all the time, and told as long as it lasts.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -108,7 +109,9 @@ impl Unread {
     /// What cannot be read now, in words, and what to do; the worst of it.
     pub(crate) fn words(&self) -> Option<(String, &'static str)> {
         let lasting = self.lasting.lock();
-        let (of, worst) = lasting.iter().max_by_key(|(_, one)| one.kind)?;
+        let (of, worst) = lasting
+            .iter()
+            .max_by_key(|(of, one)| (one.kind, Reverse(**of)))?;
         let (what, tries) = (waiting(*of), worst.tries);
         let text = format!("{what}: {} (read {tries} times)", worst.text);
         Some((text, worst.kind.hint()))
