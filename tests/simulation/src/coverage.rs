@@ -78,6 +78,7 @@ situations! {
     RetryLost = "a process ended before what was decided again was durable";
     Copied = "two devices went on from one outbox";
     RoundShared = "a round was committed into a shared store";
+    RoundReread = "a round was committed whose records could not be read back at first";
     TakenOver = "a slot was taken from an engine that was counted as dead";
     Fenced = "a conditional write found that another was there before it";
     CommitFenced = "a commit was lost to the next owner of its slot";

@@ -286,14 +286,6 @@ impl Plan {
             calm_at: self.calm_at,
         };
         self.reads = dice.reads();
-        // One of several that could not read its journal commits nothing more until it is started again: where that happens to
-        // most, little else does.
-        if self.cluster.is_some() {
-            self.reads.fail /= 4;
-            if dice.rng.one_in(2) {
-                self.reads = Reads::default();
-            }
-        }
         self.disk.read_fails = self.reads.fail;
         if self.cluster.is_none() && !self.lies && dice.rng.one_in(STRAY_ONE_IN) {
             self.disk.strays = dice.rng.within(4_000, 30_000);
