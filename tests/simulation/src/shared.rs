@@ -99,7 +99,7 @@ struct State {
     news: Vec<News>,
     broken: Option<Violation>,
     slots: Vec<SlotRow>,
-    /// Levels of this store make no sense.
+    /// Rows of this store make no sense.
     damaged: Option<u32>,
 }
 
@@ -138,7 +138,7 @@ impl WorldStore {
         state.damaged = None;
     }
 
-    /// Levels of a store make no sense from now on; of none again.
+    /// Rows of a store make no sense from now on; of none again.
     pub(crate) fn damage(&self, store: Option<u32>) {
         self.lock().damaged = store;
     }

@@ -199,10 +199,13 @@ impl SharedStore for Way {
         self.reach()?;
         let mut state = self.store.lock();
         let is_damaged = |store: StoreId| Some(store.get()) == state.damaged;
-        if wants.skus.iter().any(|(store, _)| is_damaged(*store)) {
+        let mut skus = wants.skus.iter();
+        let mut terminals = wants.terminals.iter();
+        if skus.any(|(store, _)| is_damaged(*store)) || terminals.any(|one| is_damaged(one.store()))
+        {
             state.counts.damaged += 1;
             return Err(StoreError::Damaged {
-                table: "levels",
+                table: "rows",
                 cause: "bytes that make no sense".to_owned(),
             });
         }

@@ -232,7 +232,10 @@ impl World {
         *self.faults.entry("shard_fell").or_default() += 1;
         let shard = self.rng.index(usize::from(self.plan.shards));
         match engine.restart_shard(shard) {
-            Ok(()) => self.engine_moved(n),
+            Ok(()) => {
+                self.may_damage();
+                self.engine_moved(n);
+            }
             Err(halt) => self.halted(n, &halt),
         }
     }

@@ -17,7 +17,7 @@ impl World {
         }
         member.is_gathering = true;
         engine.gather();
-        let pause = self.rng.within(100, 40 * MS);
+        let pause = self.rng.within(100, 400 * MS);
         self.after(pause, Event::HearTogether(n));
     }
 
@@ -64,17 +64,29 @@ impl World {
         (counts.damaged, counts.refused + unread)
     }
 
-    /// Levels of one store make no sense for a while.
+    /// Rows of one store are not in memory any more, and turn out to make no sense.
+    pub(in crate::world) fn may_damage(&mut self) {
+        let every = self.plan.cluster.map_or(0, |plan| plan.damage_every);
+        if every > 0 && self.rng.one_in(2) {
+            self.begin_damage();
+        }
+    }
+
+    /// Rows of one store make no sense for a while: its terminals, and levels.
     pub(in crate::world) fn damage(&mut self) {
         let every = self.plan.cluster.map_or(0, |plan| plan.damage_every);
         self.again(every, Event::Damage);
+        self.begin_damage();
+    }
+
+    fn begin_damage(&mut self) {
         let store = self.rng.within(1, self.plan.stores);
         let Some(shared) = self.shared.as_ref().filter(|_| !self.is_calm) else {
             return;
         };
         shared.store.damage(u32::try_from(store).ok());
         self.fault("rows_damaged");
-        let pause = self.rng.within(500 * MS, 8 * SECOND);
+        let pause = self.rng.within(2 * SECOND, 12 * SECOND);
         self.after(pause, Event::Repair);
     }
 
