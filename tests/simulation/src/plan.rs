@@ -313,8 +313,8 @@ impl Plan {
     // Shards to which much comes at a time, and rows that one of those who speak has damaged.
     fn hears_together(&mut self, dice: &mut Dice) {
         if let Some(cluster) = &mut self.cluster {
-            cluster.together = dice.some(600_000);
-            cluster.damage_every = dice.every(3, 12);
+            cluster.together = dice.some(900_000);
+            cluster.damage_every = dice.every(4, 16);
             // Two devices that pass for one, maybe each at another engine. As with one engine nothing comes then that does not
             // say which of them sent it.
             if dice.rng.one_in(2) {

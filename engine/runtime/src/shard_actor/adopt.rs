@@ -220,23 +220,14 @@ impl ShardState {
             Ok(here) => here,
             Err(error) => return Ok(Err(error.into())),
         };
-        #[cfg(feature = "planted")]
-        let here = match till_core::planted::is("aside-again") {
-            true => Vec::new(),
-            false => here,
-        };
         let branch = branch_of(record);
         let before = self.aside.get(&branch).copied();
         let handled = self.with_known(known, |shard, rows| {
             shard.adopt_aside(record, (before, &here), rows, &engine.names)
         });
-        #[cfg(feature = "planted")]
-        let parts = !till_core::planted::is("stay-beside-aside");
-        #[cfg(not(feature = "planted"))]
-        let parts = true;
         // Whoever goes on in the life that it had would be told of numbers that are others' events now.
         self.part_from(record.head.terminal, |key, _| {
-            parts && key.epoch.get() == record.head.epoch
+            key.epoch.get() == record.head.epoch
         });
         if let Ok(Handled::Journal { record: aside, .. }) = &handled {
             let life = Epoch::new(aside.head.epoch).ok();
@@ -319,10 +310,6 @@ impl ShardState {
     // known. It comes again, and compares.
     fn part_from_those_behind(&self, record: &Record) {
         let head = &record.head;
-        #[cfg(feature = "planted")]
-        if till_core::planted::is("stay-behind-adopted") {
-            return;
-        }
         if !matches!(
             head.kind,
             RecordKind::Batch | RecordKind::Tombstones | RecordKind::Duplicates

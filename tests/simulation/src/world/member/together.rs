@@ -17,7 +17,7 @@ impl World {
         }
         member.is_gathering = true;
         engine.gather();
-        let pause = self.rng.within(100, 400 * MS);
+        let pause = self.rng.within(100, 1_200 * MS);
         self.after(pause, Event::HearTogether(n));
     }
 
