@@ -88,6 +88,7 @@ situations! {
     ShareAnswerLost = "a change of the shared store was made and its answer lost";
     HandedOver = "records without a commit were handed over";
     TakenIn = "records of another journal were taken in";
+    TakenAside = "records of another journal had no place in their life and were taken in aside";
     Renumbered = "an event was known under the number of another life";
     GreetingRefused = "an engine greeted nobody, as it was not sure of its slot";
     Redirected = "a device was sent to another engine";
@@ -98,6 +99,8 @@ situations! {
     Drained = "an engine gave its slots up and stopped";
     EndedAtCommit = "a process ended between a commit and its rows";
     Deferred = "frames were journalled undecided";
+    HeardTogether = "a shard heard several messages together";
+    HeardDamaged = "rows that several messages together asked for made no sense";
     CommittedDropped = "segments that the shared store holds were dropped";
 }
 

@@ -56,6 +56,8 @@ pub const MISTAKES: &[Mistake] = &[
     mistake("taken-away-early", 64),
     mistake("adopt-known", 64),
     mistake("adopt-renumbered", 64),
+    mistake("forget-taken-in", 64),
+    mistake("fall-together", 2_000),
     mistake("keep-what-left", 2_000),
     mistake("remember-what-left", 64),
     mistake("tell-who-left", 2_000),

@@ -63,6 +63,10 @@ pub(crate) struct ClusterPlan {
     pub(crate) burn_every: u64,
     /// Of the commits, in a million, those after which the process ends before their rows are written.
     pub(crate) ends_after_commit: u64,
+    /// Of what devices say, in a million, that which is put aside with what follows it, to be heard together.
+    pub(crate) together: u64,
+    /// Time between two spells in which rows of one store make no sense; 0 for none.
+    pub(crate) damage_every: u64,
 }
 
 /// Of the network.
@@ -239,6 +243,8 @@ impl Dice {
                 0
             },
             ends_after_commit: self.some(60_000),
+            together: 0,
+            damage_every: 0,
         }
     }
 
@@ -292,7 +298,16 @@ impl Plan {
         }
         self.sets_aside(&mut dice);
         self.copies(&mut dice);
+        self.hears_together(&mut dice);
         self
+    }
+
+    // Shards to which much comes at a time, and rows that one of those who speak has damaged.
+    fn hears_together(&mut self, dice: &mut Dice) {
+        if let Some(cluster) = &mut self.cluster {
+            cluster.together = dice.some(900_000);
+            cluster.damage_every = dice.every(4, 16);
+        }
     }
 
     // Two devices that pass for one. Which of them sent what is known by what it says: nothing comes without that. They put each
