@@ -307,6 +307,13 @@ impl Plan {
         if let Some(cluster) = &mut self.cluster {
             cluster.together = dice.some(900_000);
             cluster.damage_every = dice.every(4, 16);
+            // Two devices that pass for one, maybe each at another engine. As with one engine nothing comes then that does not
+            // say which of them sent it.
+            if dice.rng.one_in(2) {
+                self.mix.garbage = 0;
+                self.mix.ids = 0;
+                self.copied_at = Some(dice.rng.within(self.calm_at / 6, self.calm_at * 2 / 3));
+            }
         }
     }
 
