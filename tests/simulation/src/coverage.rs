@@ -25,6 +25,7 @@ situations! {
     PowerLoss = "the power failed";
     SyncFailed = "a sync failed and the process ended";
     SyncLied = "a sync lied";
+    SyncSlow = "a sync took seconds";
     ShortWrite = "a write stopped half-way";
     DiskFull = "the journal had no room";
     RoomAgain = "the journal went on after it had no room";
@@ -57,6 +58,7 @@ situations! {
     Partition = "the network was parted";
     Cut = "a connection was cut with bytes on the way";
     FrameLost = "a frame was lost";
+    Stalled = "what a device or an engine sent took seconds";
     FrameTwice = "a frame came twice";
     Overtaken = "a frame overtook another";
     NoPermit = "a frame waited for a permit";
@@ -93,6 +95,7 @@ situations! {
     GreetingRefused = "an engine greeted nobody, as it was not sure of its slot";
     Redirected = "a device was sent to another engine";
     MovedAway = "a device was told in mid-session that its store had left";
+    StoreSlow = "the shared store took long to answer";
     CutOff = "an engine did not reach the shared store";
     Frozen = "an engine's process stood still";
     DiskGone = "an engine was lost with its disk";

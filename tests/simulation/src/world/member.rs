@@ -271,6 +271,7 @@ impl World {
         };
         if self.rng.chance(plan.slow) {
             self.fault("store_slow");
+            self.saw(Sight::StoreSlow);
             return self.rng.within(100 * MS, 3 * SECOND);
         }
         self.rng.within(100, 8 * MS)

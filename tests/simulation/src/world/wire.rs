@@ -72,6 +72,7 @@ impl World {
         }
         if self.rng.chance(self.plan.net.stall) {
             self.fault("stalled");
+            self.saw(Sight::Stalled);
             return self.rng.within(SECOND, 8 * SECOND);
         }
         let most = self.plan.net.delay;

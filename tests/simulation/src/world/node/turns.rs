@@ -35,6 +35,7 @@ impl World {
         }
         if self.rng.chance(self.plan.node.slow_sync) {
             self.fault("slow_sync");
+            self.saw(Sight::SyncSlow);
             return self.rng.within(SECOND, 6 * SECOND);
         }
         self.rng.within(100, 12 * MS)
