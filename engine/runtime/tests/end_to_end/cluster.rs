@@ -1,6 +1,7 @@
 //! Several engines on one store that they share.
 
 mod deferred;
+mod names;
 mod renumbered;
 mod slow;
 mod trouble;
