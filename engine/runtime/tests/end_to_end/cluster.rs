@@ -2,6 +2,7 @@
 
 mod deferred;
 mod names;
+mod quarantine;
 mod renumbered;
 mod slow;
 mod trouble;
