@@ -1,6 +1,7 @@
 //! Several engines on one store that they share.
 
 mod deferred;
+mod ids;
 mod names;
 mod quarantine;
 mod renumbered;
