@@ -19,7 +19,7 @@ use crate::shard_actor::ShardMessage;
 pub struct Retried {
     /// Events and lines that took effect.
     pub applied: u64,
-    /// Those whose reason still holds.
+    /// Those that stay: their reason still holds, or another engine serves their store and decides them.
     pub quarantined: u64,
 }
 
@@ -82,15 +82,19 @@ pub(crate) struct Question {
 /// What a shard says: where it is told that the event is durable, or why it was not decided.
 type Answer = Result<oneshot::Receiver<()>, RetryError>;
 
-/// What is asked about an entry of the quarantine; `None` where nobody can decide it any more.
+/// What is asked about an entry of the quarantine; `None` where nobody can decide it any more, or another engine has to.
 pub(crate) fn question(
     engine: &Engine,
     key: QuarantineKey,
 ) -> Result<Option<Question>, RetryAllError> {
+    let terminal = TerminalId::from_u64(key.terminal);
+    let is_here = |one: &TerminalId| engine.placement.is_here(one.store());
+    let Some(terminal) = terminal.ok().filter(is_here) else {
+        return Ok(None);
+    };
     let Some(original) = original(engine.reader.as_ref(), &key)? else {
         return Ok(None);
     };
-    let terminal = TerminalId::from_u64(key.terminal).map_err(|_| RetryAllError::Down)?;
     let (reply, answer) = oneshot::channel();
     Ok(Some(Question {
         shard: shard_of(terminal.store(), engine.slots.len()),

@@ -306,7 +306,7 @@ impl Handle {
         answer(self.engine.views.as_ref(), self.engine.told_from(), query)
     }
 
-    /// Decides everything in quarantine again. Blocks: for threads that may.
+    /// Decides again everything in quarantine that is of stores which are served here. Blocks: for threads that may.
     ///
     /// # Errors
     /// [`RetryAllError`]; what was decided before stays decided.

@@ -45,6 +45,10 @@ pub struct Trouble {
     pub delay: Duration,
     /// What is asked for together, and has levels of this store in it, cannot be read.
     pub damaged: Option<StoreId>,
+    /// Names are not written; everything else is.
+    pub refuses_names: bool,
+    /// No commit is begun; everything else is done.
+    pub refuses_commits: bool,
 }
 
 #[derive(Default)]
@@ -157,6 +161,13 @@ fn silent() -> StoreError {
     }
 }
 
+fn refused(table: &'static str) -> StoreError {
+    StoreError::Failed {
+        table,
+        cause: "as was asked for".to_owned(),
+    }
+}
+
 impl SharedStore for MemoryCluster {
     fn slots(&self) -> u32 {
         self.slots
@@ -229,6 +240,9 @@ impl SharedStore for MemoryCluster {
 
     fn write_log(&self, slot: u32, flush: u64, epoch: u64, log: &Log) -> Result<(), StoreError> {
         let mut state = self.answer()?;
+        if self.trouble().refuses_commits {
+            return Err(refused("logs"));
+        }
         state.logs.insert((slot, flush, epoch), log.parts.clone());
         self.told(())
     }
@@ -260,6 +274,9 @@ impl SharedStore for MemoryCluster {
 
     fn write_names(&self, names: &[(Space, u64, String)]) -> Result<(), StoreError> {
         let _answers = self.answer()?;
+        if self.trouble().refuses_names {
+            return Err(refused("names"));
+        }
         // The first name of an id stands.
         let views = &self.views;
         let new = names

@@ -2,8 +2,8 @@
 //!
 //! TILL_LINES says how many lines; the gate takes few.
 
-use std::collections::BTreeMap;
-use std::fs::File;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::{BufWriter, Write as _};
 use std::path::Path;
@@ -16,6 +16,7 @@ use scylla::client::session_builder::SessionBuilder;
 use scylla::deserialize::row::DeserializeRow;
 use scylla::value::{CqlDate, CqlVarint, Row};
 use serde_json::Value;
+use till_protocol::code::Reason;
 use till_protocol::id::SkuId;
 use till_tests::json_of;
 
@@ -205,6 +206,67 @@ fn replay(words: &[&str]) -> Result<Value> {
     Ok(report)
 }
 
+/// Each code in the file is the name of its id, and nothing else is a name of goods.
+fn codes_are_named(world: &World, file: &Path) -> Result<()> {
+    let mut wanted = BTreeSet::new();
+    for line in fs::read_to_string(file)?.lines().skip(1) {
+        let code = line.split(',').nth(4).context("no code")?;
+        let id = SkuId::of_code(code).get().cast_signed();
+        wanted.insert((id, code.to_owned()));
+    }
+    let text = format!("SELECT space, id, name FROM {}.names", world.keyspace);
+    let rows = world.cql.rows::<(i8, i64, String)>(&text)?;
+    let goods = rows.into_iter().filter(|(space, ..)| *space == 1);
+    let found: BTreeSet<_> = goods.map(|(_, id, name)| (id, name)).collect();
+    ensure!(
+        found == wanted,
+        "{} names are there, of {} codes in the file",
+        found.len(),
+        wanted.len()
+    );
+    Ok(())
+}
+
+/// Receipt 7 comes again with other amounts: it is set aside once.
+fn an_edited_receipt_is_set_aside(world: &World, words: &[&str], file: &Path) -> Result<()> {
+    let text = fs::read_to_string(file)?;
+    let mut edited = Vec::new();
+    for line in text.lines() {
+        match line.rsplit_once(',') {
+            _ if edited.is_empty() => edited.push(line.to_owned()),
+            Some((before, _)) if line.contains(",R7,") => edited.push(format!("{before},99.99")),
+            _ => {}
+        }
+    }
+    let copy = file.with_extension("edited.csv");
+    fs::write(&copy, edited.join("\n"))?;
+    let (file, copy) = (file.to_str(), copy.to_str().context("a path")?);
+    let words = words.iter();
+    let words: Vec<&str> = words
+        .map(|word| if Some(*word) == file { copy } else { word })
+        .collect();
+    let (store, till) = (1 + 7 % STORES, 1 + 7 / STORES % TILLS);
+    let terminal = (store << 32 | till).cast_signed();
+    let aside = (
+        i32::try_from(store)?,
+        terminal,
+        i32::from(u16::MAX),
+        i32::from(Reason::Conflict.code()),
+    );
+    for (conflicts, duplicates) in [(1, 0), (0, 1)] {
+        let report = replay(&words)?;
+        assert_eq!(report["conflicts"], conflicts);
+        assert_eq!(report["duplicates"], duplicates);
+        let text = format!(
+            "SELECT store, terminal, line, reason FROM {}.quarantine",
+            world.keyspace
+        );
+        let rows = world.cql.rows::<(i32, i64, i32, i32)>(&text)?;
+        assert_eq!(rows, [aside]);
+    }
+    Ok(())
+}
+
 #[test]
 fn a_file_is_exact_in_the_tables_and_comes_again_without_a_change() -> Result<()> {
     let lines = std::env::var("TILL_LINES").map_or(Ok(LINES), |lines| lines.parse())?;
@@ -260,5 +322,7 @@ fn a_file_is_exact_in_the_tables_and_comes_again_without_a_change() -> Result<()
     assert_eq!(report["duplicates"], receipts);
     assert_eq!(runtime.block_on(prints(&session))?, before);
     assert_eq!(world.query(&receipt)?, sales);
+    codes_are_named(&world, &file)?;
+    an_edited_receipt_is_set_aside(&world, &words, &file)?;
     sums::equal_the_facts_but_for_repeats(&world)
 }

@@ -1,6 +1,9 @@
 //! Several engines on one store that they share.
 
 mod deferred;
+mod ids;
+mod names;
+mod quarantine;
 mod renumbered;
 mod slow;
 mod trouble;

@@ -10,7 +10,7 @@ use super::*;
 use crate::device::frame;
 
 /// A frame in which one piece of these goods comes in with each event.
-fn goods(code: &str, first: u64, count: u64) -> Bytes {
+pub(super) fn goods(code: &str, first: u64, count: u64) -> Bytes {
     let mut builder = StockBuilder::new();
     for number in first..first + count {
         let named = TextView {
