@@ -168,12 +168,21 @@ pub(super) fn make_folder(files: &Files, folder: &Path) -> Result<(), OutboxErro
         return files.sync_dir(parent);
     }
     match files.sync_dir(parent) {
-        // Where we can't look we have made nothing.
-        Err(OutboxError::Io { source, .. }) if source.kind() == ErrorKind::PermissionDenied => {
-            Ok(())
-        }
+        Err(OutboxError::Io { source, .. }) if is_closed(source.kind()) => Ok(()),
         synced => synced,
     }
+}
+
+/// Where nobody may look, or nothing can be changed, no name is new: as above a mounted folder on a device whose system is
+/// read-only.
+const fn is_closed(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::PermissionDenied
+            | ErrorKind::ReadOnlyFilesystem
+            | ErrorKind::InvalidInput
+            | ErrorKind::Unsupported
+    )
 }
 
 pub(super) fn lock(folder: &Path) -> Result<File, OutboxError> {
