@@ -95,7 +95,7 @@ fn wish(mut args: impl Iterator<Item = String>) -> Result<Option<Wish>> {
         (_, only) => (
             kills.unwrap_or(0),
             power_losses.unwrap_or(0),
-            faults.unwrap_or(u64::from(only.is_some())),
+            faults.unwrap_or_else(|| u64::from(only.is_some())),
         ),
     };
     let rounds = [options.kills, options.power_losses, options.faults];
