@@ -130,6 +130,8 @@ pub struct JournalFigures {
     pub groups: u64,
     /// Time that the syncs took together.
     pub sync_us: u64,
+    /// Reads of records for commits and hand-overs that failed; each is made again until it works.
+    pub reads_failed: u64,
 }
 
 /// The flush of rows.

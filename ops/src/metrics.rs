@@ -220,6 +220,11 @@ pub const METRICS: &[Metric] = &[
         Read::Seconds(|f| seconds(f.journal.sync_us)),
     ),
     metric(
+        "tillstream_journal_reads_failed",
+        "Reads of records for commits and hand-overs that failed; each is made again until it works",
+        Read::Counter(|f| f.journal.reads_failed),
+    ),
+    metric(
         "tillstream_flush_backlog_bytes",
         "Bytes of the journal that queries do not see yet",
         Read::Gauge(|f| number(f.flush.backlog_bytes)),

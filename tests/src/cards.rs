@@ -2,16 +2,20 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use till_client::Event;
+use till_core::Dim;
+use till_embedded::{EmbeddedConfig, EmbeddedViews};
 use till_protocol::card::{is_gs1, is_suspect};
 use till_protocol::family::sale::v1::tender;
 use till_protocol::family::{WHOLE_EVENT, device, reference, sensor, text};
 use till_protocol::id::SkuId;
+use till_storage::views::Views as _;
 
 use crate::basket::{moved, reference as refer, stock, us, views};
 use crate::{Answers, Basket, Engine, Home, Question, Till, Wire, command, complaint};
@@ -135,6 +139,61 @@ fn search(folder: &Path, needles: &[(String, Vec<u8>)], found: &mut Vec<String>)
         searched += u64::try_from(used)?;
     }
     Ok(searched)
+}
+
+/// Every row of a store at rest, as it reads: its files are compressed, and hide what they hold.
+fn search_rows(
+    folder: &Path,
+    needles: &[(String, Vec<u8>)],
+    found: &mut Vec<String>,
+) -> Result<u64> {
+    let views = EmbeddedViews::open(EmbeddedConfig::new(folder))?;
+    let mut stores = Vec::new();
+    let mut text = String::new();
+    let mut ids: Vec<u8> = Vec::new();
+    let on = ControlFlow::<()>::Continue(());
+    views.stores(&mut |store, row| {
+        stores.push(store);
+        text += &format!("{store} {row:?}\n");
+        on
+    })?;
+    for store in stores {
+        views.terminals(store, &mut |id, row| {
+            text += &format!("{id} {row:?}\n");
+            on
+        })?;
+        views.skus(store, SkuId::from_u64(0), &mut |id, row| {
+            ids.extend(id.get().to_le_bytes());
+            text += &format!("{row:?}\n");
+            on
+        })?;
+        for dim in (0..=u8::MAX).map_while(Dim::from_u8) {
+            views.rollups(store, dim, 0..=u16::MAX, &mut |key, row| {
+                ids.extend(key.key.to_le_bytes());
+                text += &format!("{key:?} {row:?}\n");
+                on
+            })?;
+        }
+    }
+    views.quarantine(&mut |key, row| {
+        text += &format!("{key:?} {row:?}\n");
+        on
+    })?;
+    let mut names = 0;
+    views.names(&mut |(_, id), name| {
+        ids.extend(id.to_le_bytes());
+        text += &format!("{name}\n");
+        names += 1;
+        on
+    })?;
+    views.event_ids(&mut |id, row| {
+        text += &format!("{id:?} {row:?}\n");
+        on
+    })?;
+    ensure!(names > 0, "the rows have no name: nothing was searched");
+    leaks("a row", text.as_bytes(), needles, found);
+    leaks("an id of the rows", &ids, needles, found);
+    Ok(u64::try_from(text.len() + ids.len())?)
 }
 
 /// A card in every text and reference that an event may carry. Each event has a receipt or document of its own.
@@ -355,6 +414,7 @@ pub fn sweep(home: &Home) -> Result<Swept> {
     before.must_equal(&Answers::of_engine(&engine, &ask)?)?;
     engine.stop()?;
     searched += search(&home.data, &needles, &mut leaked)?;
+    searched += search_rows(&home.data.join("rows"), &needles, &mut leaked)?;
     leaked.sort();
     leaked.dedup();
     Ok(Swept {

@@ -15,6 +15,7 @@ mod slots;
 mod start;
 mod stepped;
 mod undecided;
+mod unread;
 mod wanted;
 mod work;
 
@@ -48,6 +49,7 @@ pub(crate) use start::{Jobs, Joined, Joiner, Members, join};
 pub(crate) use stepped::Steps;
 pub use stepped::{Answered, Asking};
 pub(crate) use undecided::Undecided;
+use unread::Unread;
 use work::Job;
 
 /// Pieces that one stretch of a journal is handed over in, at most: each has a number of its own.
@@ -69,6 +71,8 @@ pub(crate) struct Cluster {
     pub(crate) cursors: Mutex<Cursors>,
     /// What of each shard is journalled and not decided.
     undecided: Box<[Undecided]>,
+    /// What cannot be read of the own journal.
+    pub(crate) unread: Unread,
     /// Numbers of what is handed over.
     numbers: AtomicU64,
     /// What the file says that tells the next start how far everything is committed.
@@ -169,6 +173,7 @@ impl Cluster {
             clock: standing.clock,
             cursors: Mutex::new(Cursors::new(shards, end)),
             undecided: (0..shards).map(|_| Undecided::default()).collect(),
+            unread: Unread::default(),
             numbers: AtomicU64::new(1),
             marked: AtomicU64::new(0),
             parting: Parting::default(),

@@ -36,6 +36,8 @@ pub enum FlushState {
     Failed = 2,
     /// The rows are damaged and must be rebuilt.
     Damaged = 3,
+    /// What is to be committed cannot be read back from the journal; it is tried again.
+    Unread = 4,
 }
 
 impl FlushState {
@@ -46,6 +48,7 @@ impl FlushState {
             Self::Full => "disk_full",
             Self::Failed => "failed",
             Self::Damaged => "damaged",
+            Self::Unread => "journal_unread",
         }
     }
 
@@ -55,6 +58,7 @@ impl FlushState {
             Self::Full => 1,
             Self::Failed => 2,
             Self::Damaged => 3,
+            Self::Unread => 4,
         }
     }
 
@@ -63,6 +67,7 @@ impl FlushState {
             0 => Self::Running,
             1 => Self::Full,
             2 => Self::Failed,
+            4 => Self::Unread,
             _ => Self::Damaged,
         }
     }
@@ -273,6 +278,8 @@ pub struct JournalMetrics {
     pub segments: u64,
     /// Bytes between start and durable end.
     pub bytes: u64,
+    /// Reads of records for commits and hand-overs that failed. Each is made again until it works.
+    pub reads_failed: u64,
 }
 
 /// The flush.
@@ -344,6 +351,7 @@ pub(crate) fn read(engine: &Engine) -> Metrics {
         .collect();
     let journal = &engine.journal;
     let (start, durable) = (journal.start().get(), journal.end().get());
+    let cluster = engine.keeping.cluster();
     Metrics {
         now_us: now().us(),
         started_at_us: figures.started_at_us,
@@ -369,6 +377,7 @@ pub(crate) fn read(engine: &Engine) -> Metrics {
             base: journal.base().map_or(0, till_storage::journal::Lsn::get),
             segments: wide(journal.segments().len()),
             bytes: durable.saturating_sub(start),
+            reads_failed: cluster.map_or(0, |one| one.unread.failed()),
         },
         flush: flush(figures, durable),
         disk_free_bytes: journal.disk().free_bytes(journal.dir()).ok(),

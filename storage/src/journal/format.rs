@@ -157,6 +157,12 @@ impl GroupHeader {
         Self::decode(bytes, salt, lsn)
     }
 
+    /// What looks like a header of any group, whatever segment it is of.
+    pub(crate) fn decode_strange(bytes: &[u8]) -> Option<Self> {
+        let lsn = Lsn::new(u64_at(bytes.first_chunk::<48>()?, 8));
+        Self::decode_unproved(bytes, lsn)
+    }
+
     /// The header as far as it can be read without its checksum, for salvage.
     pub(crate) fn decode_unproved(bytes: &[u8], at: Lsn) -> Option<Self> {
         let head = bytes.first_chunk::<48>()?;

@@ -9,7 +9,8 @@ use thiserror::Error;
 use till_core::{Record, RecordHead};
 
 use super::format::{
-    ENTRY_PREFIX_BYTES, Entries, EntryPrefix, GROUP_HEADER_BYTES, SEGMENT_HEADER_BYTES, record_of,
+    ENTRY_PREFIX_BYTES, Entries, EntryPrefix, GROUP_HEADER_BYTES, GroupHeader,
+    SEGMENT_HEADER_BYTES, record_of,
 };
 use super::prepared::FRONT_BYTES;
 use super::scan::{Found, Group, Window, group_at};
@@ -120,6 +121,9 @@ impl Front {
         }
         let io = |cause| ReadError::Io { at: lsn, cause };
         let file = file_of(shared, &segment, lsn)?;
+        if is_overlaid(file.as_ref(), &segment, lsn).map_err(io)? {
+            return Err(damaged(&segment, lsn));
+        }
         let mut bytes = [0_u8; FRONT_BYTES];
         let read = file.read_at(&mut bytes, offset).map_err(io)?;
         let prefix = EntryPrefix::decode(&bytes[..read], end.since(lsn))
@@ -132,6 +136,20 @@ impl Front {
             bytes,
         })
     }
+}
+
+// Whether the first group of another segment lies over a place. Each segment has its first group at the same offset: one that
+// the disk put into another file fits there, and the checksums of its entries are right. Only the header of the group tells.
+fn is_overlaid(file: &dyn DiskFile, segment: &Segment, lsn: Lsn) -> io::Result<bool> {
+    let mut bytes = [0_u8; 48];
+    let read = file.read_at(&mut bytes, SEGMENT_HEADER_BYTES)?;
+    let (bytes, first) = (&bytes[..read], segment.start.plus(SEGMENT_HEADER_BYTES));
+    if GroupHeader::decode(bytes, segment.salt, first).is_some() {
+        return Ok(false);
+    }
+    let group = GroupHeader::decode_strange(bytes);
+    let reach = group.map_or(0, |head| head.end().since(head.lsn));
+    Ok(lsn < first.plus(reach))
 }
 
 // The file of a segment. Where that has left since it was looked up, nothing is at the place any more.

@@ -11,6 +11,8 @@ use tokio::time::timeout;
 
 use crate::crowd::{Foe, Signal, Tally, lost};
 
+/// What strangers were answered.
+pub(crate) const ANSWERED: &str = "tenths of a byte answered for each byte";
 /// Ports from which half-open handshakes come.
 const PORTS: usize = 200;
 /// Largest packet.
@@ -66,12 +68,8 @@ pub(crate) async fn half_open(
             }
         }
     }
-    // Whoever has not shown that its address is its own gets at most three times what it sent.
     let tenths = came * 10 / sent.max(1);
-    tally.said_often(
-        "tenths of a byte answered for each byte",
-        u64::try_from(tenths).unwrap_or(0),
-    );
+    tally.said_often(ANSWERED, u64::try_from(tenths).unwrap_or(u64::MAX));
 }
 
 /// What sort of packet an answer is, by its first byte (RFC 9000, 17.2).

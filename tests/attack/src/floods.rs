@@ -211,7 +211,7 @@ async fn unread(foe: &Foe, connection: &Connection, terminal: TerminalId) -> Res
     Ok(())
 }
 
-/// Hellos of a life that is over.
+/// Frames of a life that is over.
 async fn stale(foe: &Foe, connection: &Connection, terminal: TerminalId) -> Result<()> {
     let mut line = Line::greeted(connection, terminal).await?;
     line.round_trip().await?;
@@ -220,21 +220,21 @@ async fn stale(foe: &Foe, connection: &Connection, terminal: TerminalId) -> Resu
     line.round_trip().await?;
     drop(line);
     while !foe.is_over() {
-        foe.tally.tried(hello(terminal).len());
-        let first = Epoch::new(1)?;
-        match wire::greet(connection, terminal, Some(first), NOON_US).await {
-            Ok(_) => foe.tally.said("welcome"),
+        // It is told that its life is closed, and goes on as if it had not heard.
+        let first = Some(Epoch::new(1)?);
+        let greeted = wire::greet(connection, terminal, first, NOON_US).await;
+        let (mut send, replies, welcome) = match greeted {
+            Ok(greeted) => greeted,
             Err(error) if connection.close_reason().is_some() => return Err(error),
             Err(error) => {
-                let text = error.to_string();
-                let is_stale = text.contains(Reason::StaleEpoch.name());
-                foe.tally.said(if is_stale {
-                    bye(Reason::StaleEpoch)
-                } else {
-                    text
-                });
+                foe.tally.said(error.to_string());
+                continue;
             }
-        }
+        };
+        let frame = good(1, welcome.next_seq.get())?;
+        foe.tally.tried(hello(terminal).len() + frame.len());
+        drop(send.write_all(&frame).await);
+        listen(replies, &foe.tally).await;
     }
     Ok(())
 }

@@ -124,6 +124,7 @@ impl Ground {
                 )
             });
         }
+        attack.must_be_told(options.measures);
         attack.must(attack.attempts > 0, || "nothing was tried".to_owned());
         self.must_be_well(&mut attack);
         attack.elapsed_s = begun.elapsed().as_secs_f64();

@@ -15,6 +15,7 @@ mod ground;
 mod privacy;
 mod report;
 mod slow;
+mod told;
 
 use std::time::{Duration, Instant};
 

@@ -78,6 +78,7 @@ situations! {
     RetryLost = "a process ended before what was decided again was durable";
     Copied = "two devices went on from one outbox";
     RoundShared = "a round was committed into a shared store";
+    RoundReread = "a round was committed whose records could not be read back at first";
     TakenOver = "a slot was taken from an engine that was counted as dead";
     Fenced = "a conditional write found that another was there before it";
     CommitFenced = "a commit was lost to the next owner of its slot";
@@ -87,6 +88,7 @@ situations! {
     ShareAnswerLost = "a change of the shared store was made and its answer lost";
     HandedOver = "records without a commit were handed over";
     TakenIn = "records of another journal were taken in";
+    TakenAside = "records of another journal had no place in their life and were taken in aside";
     Renumbered = "an event was known under the number of another life";
     GreetingRefused = "an engine greeted nobody, as it was not sure of its slot";
     Redirected = "a device was sent to another engine";
@@ -97,6 +99,8 @@ situations! {
     Drained = "an engine gave its slots up and stopped";
     EndedAtCommit = "a process ended between a commit and its rows";
     Deferred = "frames were journalled undecided";
+    HeardTogether = "a shard heard several messages together";
+    HeardDamaged = "rows that several messages together asked for made no sense";
     CommittedDropped = "segments that the shared store holds were dropped";
 }
 

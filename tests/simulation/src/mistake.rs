@@ -24,7 +24,7 @@ pub const MISTAKES: &[Mistake] = &[
     mistake("index-without-first", 64),
     mistake("base-without-ids", 64),
     mistake("base-too-far", 64),
-    mistake("skip-unread", 2_000),
+    mistake("skip-unread", 64),
     mistake("stray-is-torn", 64),
     mistake("no-dedupe", 64),
     mistake("accept-gap", 64),
@@ -56,10 +56,12 @@ pub const MISTAKES: &[Mistake] = &[
     mistake("taken-away-early", 64),
     mistake("adopt-known", 64),
     mistake("adopt-renumbered", 64),
+    mistake("forget-taken-in", 64),
+    mistake("fall-together", 2_000),
     mistake("keep-what-left", 2_000),
     mistake("remember-what-left", 64),
     mistake("tell-who-left", 2_000),
-    mistake("check-uncommitted", 2_000),
+    mistake("check-uncommitted", 64),
     mistake("remember-rows", 64),
 ];
 

@@ -9,6 +9,7 @@ mod read;
 use std::collections::HashMap;
 
 use till_core::{Record, RecordKind};
+use till_storage::cluster::Handover;
 
 pub(crate) use fold::{Model, compare, same_rows};
 
@@ -79,6 +80,8 @@ pub(crate) struct Oracle {
     retried: HashMap<Aside, u64>,
     /// Events without an id that were known all the same: under another number.
     renumbered: u64,
+    /// Events that count under a number that no device has ever sent them under.
+    aside: u64,
 }
 
 impl Oracle {
@@ -104,6 +107,11 @@ impl Oracle {
     /// How many events were known under another number since the last time.
     pub(crate) const fn take_renumbered(&mut self) -> u64 {
         std::mem::replace(&mut self.renumbered, 0)
+    }
+
+    /// How many events count in a life of their own since the last time: their records had no place in that of their device.
+    pub(crate) const fn take_aside(&mut self) -> u64 {
+        std::mem::replace(&mut self.aside, 0)
     }
 
     /// A terminal has sent an event under a number.
@@ -209,6 +217,21 @@ impl Oracle {
         }
     }
 
+    /// What waits for the owner of its slot is not all committed: that would have been taken away.
+    pub(crate) fn none_waits_in_vain(&mut self, waiting: &[Handover]) {
+        let in_vain = |piece: &&Handover| {
+            let all = piece.records.iter().flat_map(|one| self.truths_of(one));
+            all.into_iter().all(|truth| self.settled[truth] > 0)
+        };
+        if let Some(piece) = waiting.iter().find(in_vain) {
+            let what = format!(
+                "all of piece {} for slot {} is committed, and it still waits",
+                piece.number, piece.slot
+            );
+            self.fail("HND-2", what);
+        }
+    }
+
     /// What lies in a journal whose disk was not lost is committed, or waits with a reason.
     pub(crate) fn all_handed_over(&mut self, disks: &[u64], stuck: &[Record]) {
         let waits: Vec<usize> = stuck.iter().flat_map(|one| self.truths_of(one)).collect();
@@ -234,6 +257,9 @@ impl Oracle {
             self.renumbered += u64::from(self.truths[truth].id.is_none());
             return;
         }
+        let place = (entry.terminal, entry.epoch, seq);
+        let is_own = !self.is_clustered || self.sent.contains_key(&place);
+        self.aside += u64::from(!is_own);
         self.settled[truth] += 1;
         self.applied[truth] += u32::from(fate == Fate::Applied);
         if self.applied[truth] > 1 {

@@ -63,6 +63,10 @@ pub(crate) struct ClusterPlan {
     pub(crate) burn_every: u64,
     /// Of the commits, in a million, those after which the process ends before their rows are written.
     pub(crate) ends_after_commit: u64,
+    /// Of what devices say, in a million, that which is put aside with what follows it, to be heard together.
+    pub(crate) together: u64,
+    /// Time between two spells in which rows of one store make no sense; 0 for none.
+    pub(crate) damage_every: u64,
 }
 
 /// Of the network.
@@ -239,6 +243,8 @@ impl Dice {
                 0
             },
             ends_after_commit: self.some(60_000),
+            together: 0,
+            damage_every: 0,
         }
     }
 
@@ -286,21 +292,29 @@ impl Plan {
             calm_at: self.calm_at,
         };
         self.reads = dice.reads();
-        // One of several that could not read its journal commits nothing more until it is started again: where that happens to
-        // most, little else does.
-        if self.cluster.is_some() {
-            self.reads.fail /= 4;
-            if dice.rng.one_in(2) {
-                self.reads = Reads::default();
-            }
-        }
         self.disk.read_fails = self.reads.fail;
         if self.cluster.is_none() && !self.lies && dice.rng.one_in(STRAY_ONE_IN) {
             self.disk.strays = dice.rng.within(4_000, 30_000);
         }
         self.sets_aside(&mut dice);
         self.copies(&mut dice);
+        self.hears_together(&mut dice);
         self
+    }
+
+    // Shards to which much comes at a time, and rows that one of those who speak has damaged.
+    fn hears_together(&mut self, dice: &mut Dice) {
+        if let Some(cluster) = &mut self.cluster {
+            cluster.together = dice.some(900_000);
+            cluster.damage_every = dice.every(4, 16);
+            // Two devices that pass for one, maybe each at another engine. As with one engine nothing comes then that does not
+            // say which of them sent it.
+            if dice.rng.one_in(2) {
+                self.mix.garbage = 0;
+                self.mix.ids = 0;
+                self.copied_at = Some(dice.rng.within(self.calm_at / 6, self.calm_at * 2 / 3));
+            }
+        }
     }
 
     // Two devices that pass for one. Which of them sent what is known by what it says: nothing comes without that. They put each

@@ -52,6 +52,8 @@ pub(crate) struct ShareCounts {
     pub(crate) after_the_next: u64,
     /// Pieces that were handed over.
     pub(crate) handed_over: u64,
+    /// Asked for rows that make no sense.
+    pub(crate) damaged: u64,
 }
 
 /// Records with their positions.
@@ -97,6 +99,8 @@ struct State {
     news: Vec<News>,
     broken: Option<Violation>,
     slots: Vec<SlotRow>,
+    /// Rows of this store make no sense.
+    damaged: Option<u32>,
 }
 
 impl WorldStore {
@@ -111,6 +115,7 @@ impl WorldStore {
             news: Vec::new(),
             broken: None,
             slots: Vec::new(),
+            damaged: None,
         };
         Arc::new(Self {
             store: MemoryCluster::new(slots),
@@ -128,7 +133,18 @@ impl WorldStore {
 
     /// Nothing goes wrong any more.
     pub(crate) fn calm(&self) {
-        self.lock().faults = ShareFaults::default();
+        let mut state = self.lock();
+        state.faults = ShareFaults::default();
+        state.damaged = None;
+    }
+
+    /// Rows of a store make no sense from now on; of none again.
+    pub(crate) fn damage(&self, store: Option<u32>) {
+        self.lock().damaged = store;
+    }
+
+    pub(crate) fn damaged(&self) -> Option<u32> {
+        self.lock().damaged
     }
 
     /// Changes that will be made later.

@@ -80,8 +80,13 @@ enum Event {
     Tend(usize),
     Ask(usize, u64),
     Hear(usize, u64),
+    /// Shards of an engine hear what they have put aside.
+    HearTogether(usize),
     /// A change of the shared store comes late.
     Late(u64),
+    /// Rows of the shared store make no sense, or make sense again.
+    Damage,
+    Repair,
     /// An engine does not reach the shared store for a while.
     Cutoff(usize),
     Reach(usize),
@@ -141,6 +146,8 @@ struct World {
     nodes: Vec<Node>,
     /// What the engines of a cluster share.
     shared: Option<Shared>,
+    /// Of this store alone rows made no sense to an engine that speaks now: devices of others must not suffer from it.
+    spared_but: Option<u32>,
     oracle: Oracle,
     coverage: Coverage,
     faults: BTreeMap<&'static str, u64>,
@@ -189,6 +196,7 @@ impl World {
             next_conn: 1,
             nodes,
             shared,
+            spared_but: None,
             oracle,
             coverage: Coverage::default(),
             faults: BTreeMap::new(),
@@ -252,7 +260,8 @@ impl World {
             | Event::Fall(n)
             | Event::Clock(n)
             | Event::Tend(n)
-            | Event::Hear(n, _) => Some(n),
+            | Event::Hear(n, _)
+            | Event::HearTogether(n) => Some(n),
             Event::In(conn) | Event::GoneAtEngine(conn) => {
                 self.conns.get(&conn).map(|conn| conn.node)
             }
@@ -288,7 +297,10 @@ impl World {
             Event::Tend(n) => self.tend(n),
             Event::Ask(n, call) => self.ask(n, call),
             Event::Hear(n, call) => self.hear_store(n, call),
+            Event::HearTogether(n) => self.hear_together(n),
             Event::Late(write) => self.late(write),
+            Event::Damage => self.damage(),
+            Event::Repair => self.repair(),
             Event::Cutoff(n) => self.cut_off(n),
             Event::Reach(n) => self.reach(n),
             Event::Freeze(n) => self.freeze(n),

@@ -29,6 +29,12 @@ fn a_world_waits_for_what_the_last_engine_hands_over() {
     }
 }
 
+// An engine cannot read its journal while it gives a slot up that has frames which are handed over and not decided.
+#[test]
+fn devices_of_a_slot_that_is_given_up_are_not_told_of_what_its_next_owner_takes_in() {
+    assert_eq!(run(options(995, 1)).violations, Vec::new());
+}
+
 #[test]
 fn a_seed_gives_the_same_world_again() {
     let [first, second] = [0, 1].map(|_| run(options(500, 12)).trace_hash());

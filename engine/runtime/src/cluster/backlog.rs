@@ -17,7 +17,7 @@ use till_core::{Record, RecordHead, Verdict};
 use till_protocol::id::TerminalId;
 use till_storage::cluster::{Handover, NodeId, SharedStore, slot_of};
 use till_storage::disk::Disk;
-use till_storage::journal::{Journal, Lsn, ReadError};
+use till_storage::journal::{Lsn, ReadError};
 use till_storage::rebuild::store_of;
 use till_storage::views::StoreError;
 
@@ -230,7 +230,7 @@ impl Cluster {
             tender.left = None;
         }
         if let Some((range, number)) = tender.left {
-            match self.submit(&engine.journal, range, number, &|_, _, _| true) {
+            match self.submit(engine, range, number, &|_, _, _| true) {
                 Ok(0) => tender.left = None,
                 Ok(records) => {
                     tracing::info!(
@@ -276,7 +276,7 @@ impl Cluster {
     /// `number` on, so that the same once more is the same to those who take it in.
     pub(super) fn submit(
         &self,
-        journal: &Journal,
+        engine: &Engine,
         (from, to): (Lsn, Lsn),
         number: u64,
         wanted: &dyn Fn(u32, &Record, u64) -> bool,
@@ -285,18 +285,15 @@ impl Cluster {
             return Ok(0);
         }
         let slots = self.store.slots();
-        let within = |item: &Result<(Lsn, Record), ReadError>| match item {
-            Ok((lsn, _)) => *lsn < to,
-            Err(_) => true,
-        };
         let passes = |item: &Result<(Lsn, Record), ReadError>| match item {
             Ok((lsn, record)) => store_of(&record.head)
                 .is_some_and(|store| wanted(slot_of(store, slots), record, lsn.get())),
             Err(_) => true,
         };
-        let mut records = journal.records(from).take_while(within).filter(passes);
-        let done = hand_over(self.store.as_ref(), self.me, number, &mut records)?;
-        Ok(done.records)
+        let mut records = engine.journal.records_between(from, to).filter(passes);
+        let done = hand_over(self.store.as_ref(), self.me, number, &mut records);
+        self.note_handover(engine, number, done.as_ref().err());
+        Ok(done?.records)
     }
 
     // What waits as a piece. One that is damaged keeps no other from being taken in.
@@ -369,6 +366,10 @@ impl Cluster {
     pub(super) fn taken_in(&self, taken: Taken, flushed: Result<(), FlushError>) {
         if let Err(error) = flushed {
             tracing::debug!(%error, "records that were handed over are not committed yet");
+            return;
+        }
+        #[cfg(feature = "planted")]
+        if till_core::planted::is("forget-taken-in") {
             return;
         }
         let (pieces, bytes) = (taken.pieces.len(), taken.bytes);

@@ -10,6 +10,7 @@ use till_storage::cluster::Commit;
 use super::Cluster;
 use super::owners::{Asked, Owner, Tenure};
 use super::round::{Round, numbered};
+use super::unread::{COMMITS, pause_after};
 use crate::engine::Engine;
 use crate::flush::{FlushError, Part};
 use crate::metrics::FlushState;
@@ -22,6 +23,10 @@ const SLOW: Duration = Duration::from_secs(3);
 /// A round on its way into the shared store.
 #[derive(Debug)]
 pub(crate) struct Committing {
+    /// What is still to be read of the journal, until it is.
+    reading: Option<Reading>,
+    /// A read of it has failed.
+    was_unread: bool,
     names: Vec<(Space, u64, String)>,
     /// Commits that have not begun, in the order in which they do.
     waiting: VecDeque<(Tenure, Commit)>,
@@ -31,6 +36,15 @@ pub(crate) struct Committing {
     uptos: Vec<(usize, u64)>,
     /// When what is waited for was begun.
     since: Duration,
+}
+
+/// A round on its way out of the journal.
+#[derive(Debug)]
+struct Reading {
+    round: Round,
+    tries: u32,
+    /// When it is read the next time.
+    at: Duration,
 }
 
 /// How a look at a slot went.
@@ -49,10 +63,10 @@ impl Cluster {
     /// Records of a slot that is lost meanwhile are in no commit, and stay above what is said to be committed of it.
     ///
     /// # Errors
-    /// [`FlushError`] when records cannot be read back, or the engine stops before the store answers.
+    /// [`FlushError`] when the engine stops before the records are read back and the store answers.
     pub(crate) fn commit(&self, engine: &Engine, parts: Vec<Part>) -> Result<(), FlushError> {
-        let mut round = self.gather(engine, parts)?;
-        while !self.write_names(engine, &mut round)? {
+        let mut round = self.gather(engine, parts);
+        while !self.read(engine, &mut round)? || !self.write_names(engine, &mut round)? {
             std::thread::sleep(LOOK);
         }
         let mut all = self.owners.lock();
@@ -73,7 +87,8 @@ impl Cluster {
         engine: &Engine,
         round: &mut Committing,
     ) -> Result<bool, FlushError> {
-        let is_done = self.write_names(engine, round)?
+        let is_done = self.read(engine, round)?
+            && self.write_names(engine, round)?
             && self.get_on(engine, round, &mut self.owners.lock())?;
         if is_done {
             self.committed(engine, round);
@@ -81,17 +96,9 @@ impl Cluster {
         Ok(is_done)
     }
 
-    /// Puts together what shards gave.
-    ///
-    /// # Errors
-    /// [`FlushError`] when records cannot be read back.
-    pub(crate) fn gather(
-        &self,
-        engine: &Engine,
-        parts: Vec<Part>,
-    ) -> Result<Committing, FlushError> {
-        let cursors = self.cursors.lock().clone();
-        let since = self.since();
+    /// Puts together what shards gave. The records behind it are read when it gets on.
+    pub(crate) fn gather(&self, engine: &Engine, parts: Vec<Part>) -> Committing {
+        let standing = (self.cursors.lock().clone(), self.since());
         let uptos: Vec<(usize, u64)> = parts.iter().map(|part| (part.shard, part.upto)).collect();
         #[cfg(feature = "planted")]
         if till_core::planted::is("told-before-commit") {
@@ -100,21 +107,48 @@ impl Cluster {
             }
         }
         let shape = (engine.slots.len(), self.store.slots());
-        let round = Round::gather(parts, (&cursors, &since), &engine.journal, shape)
-            .map_err(|error| FlushError::Rows(error.to_string()))?;
-        let Round { mut commits, names } = round;
-        commits.retain(|_, commit| !commit.records.is_empty() || commit.rows.rows() > 0);
-        let waiting = commits.into_iter().filter_map(|(slot, commit)| {
-            let life = since.get(&slot)?.life;
-            Some((Tenure { slot, life }, commit))
-        });
-        Ok(Committing {
+        let mut round = Round::of(parts, standing, shape);
+        let (names, now) = (std::mem::take(&mut round.names), self.now());
+        Committing {
+            reading: Some(Reading {
+                round,
+                tries: 0,
+                at: now,
+            }),
+            was_unread: false,
             names,
-            waiting: waiting.collect(),
+            waiting: VecDeque::new(),
             begun: VecDeque::new(),
             uptos,
-            since: self.now(),
-        })
+            since: now,
+        }
+    }
+
+    // Reads what is to be committed. A read that fails is no end: the rows are gone from the shards, so this round is tried
+    // until it works, and none comes before it. True: it is read.
+    fn read(&self, engine: &Engine, committing: &mut Committing) -> Result<bool, FlushError> {
+        let Some(mut reading) = committing.reading.take() else {
+            return Ok(true);
+        };
+        if self.now() >= reading.at {
+            let Err(error) = reading.round.read(&engine.journal) else {
+                self.note_read(COMMITS);
+                committing.waiting = reading.round.into_commits().collect();
+                committing.since = self.now();
+                return Ok(true);
+            };
+            self.note_unread(engine, COMMITS, &error);
+            engine.figures.flush_state(FlushState::Unread);
+            reading.tries += 1;
+            reading.at = self.now().saturating_add(pause_after(reading.tries));
+            committing.was_unread = true;
+        }
+        committing.reading = Some(reading);
+        if engine.is_draining() && self.waited(committing.since) > engine.config.drain_timeout {
+            let text = "what they come of cannot be read back from the journal".to_owned();
+            return Err(FlushError::Rows(text));
+        }
+        Ok(false)
     }
 
     // Names come before the commits that use them. True: they are written.
@@ -187,6 +221,9 @@ impl Cluster {
 
     // Whoever still has a slot has it in commits up to here, and its devices hear of it.
     fn committed(&self, engine: &Engine, round: &Committing) {
+        if round.was_unread {
+            self.unread.note_going_on();
+        }
         self.cursors.lock().pass(&round.uptos);
         let settled = self.settled();
         self.owners.pass(&settled);

@@ -230,8 +230,7 @@ impl Leaver {
             return Handed::Yes;
         }
         let (range, number) = (handing.range, handing.number);
-        let journal = &self.engine.journal;
-        match self.cluster.submit(journal, range, number, &wanted) {
+        match self.cluster.submit(&self.engine, range, number, &wanted) {
             Ok(0) => Handed::Yes,
             Ok(records) => {
                 tracing::info!(records, "records of slots that have left were handed over");

@@ -3,14 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use till_core::RecordKind;
+use till_core::{Record, RecordKind};
 use till_protocol::id::StoreId;
 use till_storage::cluster::{Commit, slot_of};
 use till_storage::journal::{Journal, Lsn, ReadError};
 use till_storage::rebuild::store_of;
 use till_storage::views::FlushBatch;
 
-use super::owners::Since;
+use super::owners::{Since, Tenure};
 use crate::flush::Part;
 use crate::route::shard_of;
 
@@ -53,56 +53,69 @@ impl Cursors {
 }
 
 /// What a round commits.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Round {
     /// By slot, still without the number of its flush.
     pub(crate) commits: BTreeMap<u32, Commit>,
     /// Names that the commits use; they belong to no slot.
     pub(crate) names: Vec<(till_core::Space, u64, String)>,
+    stretch: Stretch,
+}
+
+/// What of the journal is in a round: records of these ownerships, behind what was dealt with before.
+#[derive(Debug)]
+struct Stretch {
+    cursors: Cursors,
+    since: BTreeMap<u32, Since>,
+    /// By shard, the place up to which the round holds all of its records.
+    upto: BTreeMap<usize, u64>,
+    /// Shards and slots.
+    shape: (usize, u32),
 }
 
 impl Round {
-    /// Puts together what shards gave. Rows and records of slots that are not among `since` are left out: they are another
+    /// Takes the rows that shards gave. Rows and records of slots that are not among `since` are left out: they are another
     /// node's now.
-    pub(crate) fn gather(
+    pub(crate) fn of(
         parts: Vec<Part>,
-        (cursors, since): (&Cursors, &BTreeMap<u32, Since>),
-        journal: &Journal,
-        (shards, slots): (usize, u32),
-    ) -> Result<Self, ReadError> {
-        let mut round = Self::default();
-        let mut upto: BTreeMap<usize, u64> = BTreeMap::new();
-        for part in parts {
-            upto.insert(part.shard, part.upto);
-            round.rows(FlushBatch::from(*part.dirty), since, slots);
-        }
-        let from = upto.keys().map(|shard| cursors.of(*shard)).min();
-        let last = upto.values().copied().max().unwrap_or(0);
-        let Some(from) = from.filter(|from| *from < last) else {
-            return Ok(round);
+        (cursors, since): (Cursors, BTreeMap<u32, Since>),
+        shape: (usize, u32),
+    ) -> Self {
+        let upto = parts.iter().map(|part| (part.shard, part.upto)).collect();
+        let mut round = Self {
+            commits: BTreeMap::new(),
+            names: Vec::new(),
+            stretch: Stretch {
+                cursors,
+                since,
+                upto,
+                shape,
+            },
         };
-        for item in journal.records(Lsn::new(from)) {
-            let (lsn, record) = item?;
-            if lsn.get() > last {
-                break;
-            }
-            // What is not decided comes to a commit with another record.
-            let store = store_of(&record.head).filter(|_| record.head.kind != RecordKind::Received);
-            let Some(store) = store else {
-                continue;
-            };
-            let shard = shard_of(store, shards);
-            let is_new = lsn.get() > cursors.of(shard);
-            let is_in = upto.get(&shard).is_some_and(|last| lsn.get() <= *last);
-            let slot = slot_of(store, slots);
-            let is_ours = since
-                .get(&slot)
-                .is_some_and(|since| lsn.get() >= since.place);
-            if is_new && is_in && is_ours {
-                round.commit(slot).records.push(record);
-            }
+        for part in parts {
+            round.rows(FlushBatch::from(*part.dirty));
         }
-        Ok(round)
+        round
+    }
+
+    /// Reads the records behind these rows. All of them, or none: where one cannot be read, this is to be called again, and
+    /// nothing of the round is committed before it has worked.
+    pub(crate) fn read(&mut self, journal: &Journal) -> Result<(), ReadError> {
+        for (slot, records) in self.stretch.records(journal)? {
+            self.commit(slot).records = records;
+        }
+        Ok(())
+    }
+
+    /// The commits of ownerships that have something to commit.
+    pub(crate) fn into_commits(self) -> impl Iterator<Item = (Tenure, Commit)> {
+        let since = self.stretch.since;
+        let commits = self.commits.into_iter();
+        commits.filter_map(move |(slot, commit)| {
+            let life = since.get(&slot)?.life;
+            let is_empty = commit.records.is_empty() && commit.rows.rows() == 0;
+            (!is_empty).then_some((Tenure { slot, life }, commit))
+        })
     }
 
     fn commit(&mut self, slot: u32) -> &mut Commit {
@@ -112,42 +125,78 @@ impl Round {
         })
     }
 
-    fn rows(&mut self, batch: FlushBatch, since: &BTreeMap<u32, Since>, slots: u32) {
+    // The slot of a store, if it is among those of the round.
+    fn slot_of(&self, store: Option<StoreId>) -> Option<u32> {
+        let (_, slots) = self.stretch.shape;
+        let slot = slot_of(store?, slots);
+        self.stretch.since.contains_key(&slot).then_some(slot)
+    }
+
+    fn rows(&mut self, batch: FlushBatch) {
         self.names.extend(batch.names);
-        let slot_of = |store: Option<StoreId>| {
-            let slot = slot_of(store?, slots);
-            since.contains_key(&slot).then_some(slot)
-        };
         for (key, row) in batch.stores {
-            if let Some(slot) = slot_of(Some(key)) {
+            if let Some(slot) = self.slot_of(Some(key)) {
                 self.commit(slot).rows.stores.push((key, row));
             }
         }
         for (key, row) in batch.terminals {
-            if let Some(slot) = slot_of(Some(key.store())) {
+            if let Some(slot) = self.slot_of(Some(key.store())) {
                 self.commit(slot).rows.terminals.push((key, row));
             }
         }
         for (key, row) in batch.skus {
-            if let Some(slot) = slot_of(Some(key.0)) {
+            if let Some(slot) = self.slot_of(Some(key.0)) {
                 self.commit(slot).rows.skus.push((key, row));
             }
         }
         for (key, row) in batch.rollups {
-            if let Some(slot) = slot_of(StoreId::new(key.store).ok()) {
+            if let Some(slot) = self.slot_of(StoreId::new(key.store).ok()) {
                 self.commit(slot).rows.rollups.push((key, row));
             }
         }
         for (key, row) in batch.event_ids {
-            if let Some(slot) = slot_of(of_terminal(row.terminal)) {
+            if let Some(slot) = self.slot_of(of_terminal(row.terminal)) {
                 self.commit(slot).rows.event_ids.push((key, row));
             }
         }
         for (key, row) in batch.quarantine {
-            if let Some(slot) = slot_of(of_terminal(key.terminal)) {
+            if let Some(slot) = self.slot_of(of_terminal(key.terminal)) {
                 self.commit(slot).rows.quarantine.push((key, row));
             }
         }
+    }
+}
+
+impl Stretch {
+    fn records(&self, journal: &Journal) -> Result<BTreeMap<u32, Vec<Record>>, ReadError> {
+        let mut records: BTreeMap<u32, Vec<Record>> = BTreeMap::new();
+        let (shards, slots) = self.shape;
+        let from = self.upto.keys().map(|shard| self.cursors.of(*shard)).min();
+        let last = self.upto.values().copied().max().unwrap_or(0);
+        let Some(from) = from.filter(|from| *from < last) else {
+            return Ok(records);
+        };
+        // No further: what is damaged behind it is of a later round.
+        let behind = Lsn::new(last.saturating_add(1));
+        for item in journal.records_between(Lsn::new(from), behind) {
+            let (lsn, record) = item?;
+            // What is not decided comes to a commit with another record.
+            let store = store_of(&record.head).filter(|_| record.head.kind != RecordKind::Received);
+            let Some(store) = store else {
+                continue;
+            };
+            let shard = shard_of(store, shards);
+            let is_new = lsn.get() > self.cursors.of(shard);
+            let upto = self.upto.get(&shard);
+            let is_in = upto.is_some_and(|last| lsn.get() <= *last);
+            let slot = slot_of(store, slots);
+            let since = self.since.get(&slot);
+            let is_ours = since.is_some_and(|since| lsn.get() >= since.place);
+            if is_new && is_in && is_ours {
+                records.entry(slot).or_default().push(record);
+            }
+        }
+        Ok(records)
     }
 }
 

@@ -255,12 +255,14 @@ impl Cluster {
         shard: usize,
         (progress, stuck): (&mut Progress, &Stuck),
     ) -> Result<bool, HandoverError> {
+        // Also of a slot that is being given up: its devices are told until it is, and the next owner takes in what waits.
+        let since = self.since();
         let waiting = self.store.waiting()?;
         let is_own = |(slot, from, number): &&(u32, _, u64)| {
             let mut firsts = progress.numbers.iter();
             *from == self.me
                 && firsts.any(|first| (*first..first + PIECES_MAX).contains(number))
-                && self.owners.tenure(*slot).is_some()
+                && since.contains_key(slot)
         };
         for piece in waiting.iter().filter(is_own) {
             // What does not fit what is here waits on, and the devices that sent it say Hello again and compare: they must not
@@ -311,7 +313,7 @@ impl Cluster {
                 && store_of(&record.head).is_some_and(|store| shard_of(store, shards) == shard)
         };
         let began = self.now();
-        let handed = self.submit(&engine.journal, range, number, &wanted)?;
+        let handed = self.submit(engine, range, number, &wanted)?;
         if handed > 0 {
             progress.numbers.push(number);
             progress.under_way = Some((left, began));

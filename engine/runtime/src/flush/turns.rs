@@ -97,20 +97,14 @@ impl Turns {
     fn keep(&mut self, mut round: Finished<Reply>) {
         let parts = std::mem::take(&mut round.parts);
         let rows = parts.iter().map(|part| part.dirty.rows()).sum();
-        let gathered = match &self.flusher.given_up {
-            Some(error) => Err(error.clone()),
-            None => self.cluster.gather(&self.flusher.engine, parts),
-        };
-        match gathered {
-            Ok(committing) => {
-                self.under_way = Some(UnderWay {
-                    round,
-                    committing,
-                    rows,
-                    began: Instant::now(),
-                });
-            }
-            Err(error) => self.flusher.kept(round, Err(error)),
+        if let Some(error) = self.flusher.given_up.clone() {
+            return self.flusher.kept(round, Err(error));
         }
+        self.under_way = Some(UnderWay {
+            committing: self.cluster.gather(&self.flusher.engine, parts),
+            round,
+            rows,
+            began: Instant::now(),
+        });
     }
 }

@@ -73,14 +73,25 @@ pub(super) struct Waiting {
     /// After a start whatever is said is heard alone, up to the first flush: who has felled the shard is seen when it comes
     /// again.
     is_trusting: bool,
-    /// The way to tell the shard that it is to hear them; none where it is turned by hand.
-    bell: Option<ActorRef<ShardMessage>>,
+    bell: Bell,
+}
+
+/// Who tells a shard that it is to hear what waits.
+#[derive(Debug, Default)]
+enum Bell {
+    /// Nobody: nothing waits.
+    #[default]
+    Nobody,
+    /// The end of its mailbox as it is now.
+    Mailbox(ActorRef<ShardMessage>),
+    /// Whoever turns it by hand, once.
+    Hand,
 }
 
 impl Waiting {
     pub(super) fn behind(bell: ActorRef<ShardMessage>) -> Self {
         Self {
-            bell: Some(bell),
+            bell: Bell::Mailbox(bell),
             ..Self::default()
         }
     }
@@ -92,12 +103,15 @@ impl ShardState {
     pub(super) fn said(&mut self, said: FromDevice) -> Done {
         let is_shared = self.engine.keeping.cluster().is_some();
         let is_together = is_shared && self.waiting.is_trusting;
-        let Some(bell) = self.waiting.bell.as_ref().filter(|_| is_together) else {
-            return self.hear(vec![said]);
-        };
-        if self.waiting.said.is_empty() && bell.cast(ShardMessage::Hear).is_err() {
-            // The actor ends, and whoever speaks is told with it.
-            return Ok(());
+        match &self.waiting.bell {
+            Bell::Mailbox(bell) if is_together => {
+                if self.waiting.said.is_empty() && bell.cast(ShardMessage::Hear).is_err() {
+                    // The actor ends, and whoever speaks is told with it.
+                    return Ok(());
+                }
+            }
+            Bell::Hand if is_together => {}
+            _ => return self.hear(vec![said]),
         }
         self.waiting.weight += said.weight();
         self.waiting.said.push(said);
@@ -112,9 +126,24 @@ impl ShardState {
         self.waiting.is_trusting = true;
     }
 
+    /// A shard that is turned by hand puts aside what is said, until it is told to hear that.
+    pub(crate) fn gather(&mut self) {
+        if matches!(self.waiting.bell, Bell::Nobody) {
+            self.waiting.bell = Bell::Hand;
+        }
+    }
+
+    /// How much waits to be heard.
+    pub(crate) const fn gathered(&self) -> usize {
+        self.waiting.said.len()
+    }
+
     /// Hears all that waits.
     pub(super) fn hear_all(&mut self) -> Done {
         self.waiting.weight = 0;
+        if matches!(self.waiting.bell, Bell::Hand) {
+            self.waiting.bell = Bell::Nobody;
+        }
         let said = mem::take(&mut self.waiting.said);
         match said.is_empty() {
             true => Ok(()),
@@ -143,6 +172,10 @@ impl ShardState {
                 self.hear_each(said, Ok(&Found::default()))
             }
             // Whose it is, is found by halves: the others do not suffer from it.
+            #[cfg(feature = "planted")]
+            Err(Unknown::Rows(error)) if till_core::planted::is("fall-together") => {
+                self.hear_each(said, Err(&error))
+            }
             Err(Unknown::Rows(_)) if said.len() > 1 => {
                 let rest = said.split_off(said.len() / 2);
                 self.hear(said)?;

@@ -4,13 +4,14 @@ mod deferred;
 mod renumbered;
 mod slow;
 mod trouble;
+mod unread;
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use quinn::Connection;
 use till_protocol::reply::Welcome;
-use till_runtime::{Config, Parts, Runtime, SharedConfig};
+use till_runtime::{Config, FlushState, Parts, Runtime, SharedConfig};
 use till_storage::memory::MemoryCluster;
 
 use super::*;

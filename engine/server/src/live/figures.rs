@@ -126,6 +126,7 @@ pub(super) fn of(engine: &Handle, sums: &Sums) -> Figures {
             segments: raw.journal.segments,
             groups: raw.commit.groups,
             sync_us: raw.commit.sync_us,
+            reads_failed: raw.journal.reads_failed,
         },
         flush: FlushFigures {
             applied: raw.flush.applied,

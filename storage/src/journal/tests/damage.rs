@@ -6,7 +6,7 @@ use std::sync::Arc;
 use till_core::Record;
 
 use super::super::testing::{SMALL, all, dir, open, segment};
-use super::super::{Cut, Journal, Lsn, OpenError, Opened, SegmentInfo, segment_name};
+use super::super::{Cut, Journal, Lsn, OpenError, Opened, ReadError, SegmentInfo, segment_name};
 use super::life::Life;
 use crate::disk::SimDisk;
 
@@ -341,4 +341,44 @@ fn a_group_that_the_disk_put_elsewhere_is_damage() {
         assert_eq!(looked.unwrap_err().to_string(), error.to_string());
         assert_eq!(disk.bytes(&path), Some(strayed), "{landed}");
     }
+}
+
+#[test]
+fn a_first_group_that_the_disk_put_into_another_file_is_not_read_for_what_was_there() {
+    let sample = Sample::new(true);
+    let journal = Journal::look(Arc::new(sample.disk.clone()), &dir()).unwrap();
+    let journal = journal.journal;
+    let mut overlaid = 0;
+    for from in &sample.segments {
+        let (_, strange) = sample.file(from);
+        let said = u32::from_le_bytes(strange[64 + 24..64 + 28].try_into().unwrap());
+        let end = 64 + 48 + usize::try_from(said).unwrap();
+        for into in sample
+            .segments
+            .iter()
+            .filter(|into| into.start != from.start)
+        {
+            let (path, sound) = sample.file(into);
+            let mut bytes = sound.clone();
+            if bytes.len() < end {
+                bytes.resize(end, 0);
+            }
+            bytes[64..end].copy_from_slice(&strange[64..end]);
+            sample.disk.put(&path, &bytes);
+            for (lsn, record) in &sample.records {
+                let is_there = *lsn >= into.start && *lsn < into.end;
+                if is_there && lsn.since(into.start) < wide(end) {
+                    overlaid += 1;
+                    let (read, head) = (journal.read(*lsn), journal.read_head(*lsn));
+                    assert!(matches!(read, Err(ReadError::Damaged { .. })), "{lsn}");
+                    assert!(matches!(head, Err(ReadError::Damaged { .. })), "{lsn}");
+                } else {
+                    assert_eq!(&journal.read(*lsn).unwrap(), record);
+                    assert_eq!(journal.read_head(*lsn).unwrap(), record.head);
+                }
+            }
+            sample.disk.put(&path, &sound);
+        }
+    }
+    assert!(overlaid >= sample.segments.len(), "{overlaid}");
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use till_core::{Space, Wants};
+use till_protocol::id::StoreId;
 use till_storage::cluster::{
     Commit, Conditional, Decided, Found, Handover, Log, LogKey, NodeId, NodeRow, SharedStore,
     SlotRow, Wish, Wishes,
@@ -196,6 +197,19 @@ impl SharedStore for Way {
 
     fn rows_of(&self, wants: &Wants) -> Result<Found, StoreError> {
         self.reach()?;
+        let mut state = self.store.lock();
+        let is_damaged = |store: StoreId| Some(store.get()) == state.damaged;
+        let mut skus = wants.skus.iter();
+        let mut terminals = wants.terminals.iter();
+        if skus.any(|(store, _)| is_damaged(*store)) || terminals.any(|one| is_damaged(one.store()))
+        {
+            state.counts.damaged += 1;
+            return Err(StoreError::Damaged {
+                table: "rows",
+                cause: "bytes that make no sense".to_owned(),
+            });
+        }
+        drop(state);
         self.store.store.rows_of(wants)
     }
 }

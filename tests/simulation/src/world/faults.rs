@@ -37,6 +37,8 @@ impl World {
             self.schedule_engine(n);
         }
         self.again(self.plan.net.partition_every, Event::Part);
+        let cluster = self.plan.cluster;
+        self.again(cluster.map_or(0, |plan| plan.damage_every), Event::Damage);
         self.schedule_till_crashes();
         if let Some(when) = self.plan.copied_at {
             let till = self.rng.index(self.tills.len());
@@ -158,7 +160,7 @@ impl World {
         }
     }
 
-    fn again(&mut self, every: u64, event: Event) {
+    pub(super) fn again(&mut self, every: u64, event: Event) {
         if every > 0 && !self.is_calm {
             let pause = self.rng.within(1, 2 * every);
             self.after(pause, event);
@@ -230,7 +232,10 @@ impl World {
         *self.faults.entry("shard_fell").or_default() += 1;
         let shard = self.rng.index(usize::from(self.plan.shards));
         match engine.restart_shard(shard) {
-            Ok(()) => self.engine_moved(n),
+            Ok(()) => {
+                self.may_damage();
+                self.engine_moved(n);
+            }
             Err(halt) => self.halted(n, &halt),
         }
     }

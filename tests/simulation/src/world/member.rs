@@ -1,6 +1,7 @@
 //! An engine among others: its calls to the shared store, its clock, and what befalls it.
 
 mod judge;
+mod together;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -81,6 +82,8 @@ pub(super) struct Member {
     /// Its disk: another one after it was lost.
     pub(super) disk: u64,
     pub(super) is_stopping: bool,
+    /// What devices say is put aside, to be heard together.
+    is_gathering: bool,
     /// All records of its journal before this place were read.
     pub(super) read_upto: u64,
     /// What it served when it was last looked at.
@@ -103,6 +106,7 @@ impl Member {
             clock_at: None,
             disk: 0,
             is_stopping: false,
+            is_gathering: false,
             read_upto: 0,
             served: Vec::new(),
             due: [0; 3],
@@ -133,6 +137,7 @@ impl Member {
     /// Its process has ended: the calls that were on their way.
     fn died(&mut self) -> Vec<Asking> {
         self.answers.clear();
+        self.is_gathering = false;
         self.clock_at = None;
         self.served.clear();
         std::mem::take(&mut self.calls).into_values().collect()

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use till_client::range;
+use till_protocol::code::Reason;
 use till_protocol::codec::{Frame, FrameDecoder};
 use till_protocol::reply::Message;
 use till_runtime::{Stream, Taken};
@@ -200,6 +201,12 @@ impl World {
             return false;
         };
         let n = conn.node;
+        if !conn.held.is_empty() {
+            self.may_gather(n);
+        }
+        let Some(conn) = self.conns.get_mut(&number) else {
+            return false;
+        };
         let Some(engine) = &mut self.nodes[n].engine else {
             return false;
         };
@@ -296,6 +303,7 @@ impl World {
             return;
         };
         let mut words = Vec::new();
+        let mut suffers = None;
         for (number, conn) in self.conns.iter_mut().filter(|(_, conn)| conn.node == n) {
             if let (Some(stream), false) = (&conn.stream, conn.is_ended) {
                 let said = engine.say(stream);
@@ -304,10 +312,20 @@ impl World {
                 if said.is_last && is_old {
                     self.coverage.saw(Sight::Superseded);
                 }
+                let store = self.tills[conn.till].terminal.store().get();
+                if self.spared_but.is_some_and(|damaged| damaged != store)
+                    && is_internal(&said.bytes)
+                {
+                    suffers = Some(store);
+                }
                 if !said.bytes.is_empty() {
                     words.push((*number, said.bytes));
                 }
             }
+        }
+        if let Some(store) = suffers {
+            let what = format!("rows of another store make no sense, and store {store} is told so");
+            self.oracle.fail("HEA-1", what);
         }
         for (number, bytes) in words {
             self.say(number, bytes);
@@ -422,4 +440,13 @@ impl World {
             self.after(later, Event::GoneAtTill(number));
         }
     }
+}
+
+// Whether an engine says that it could not go on with a session.
+fn is_internal(words: &Bytes) -> bool {
+    let mut frames = FrameDecoder::new();
+    frames.push(words.clone());
+    std::iter::from_fn(|| frames.next().ok().flatten()).any(|frame| {
+        matches!(Message::decode(&frame), Ok(Message::Bye(bye)) if bye.reason == Reason::Internal)
+    })
 }

@@ -191,6 +191,12 @@ impl Stepped {
         cluster.is_none_or(|cluster| cluster.is_alive())
     }
 
+    /// Rounds of the flush that were committed after their records could not be read back at first.
+    pub fn rounds_reread(&self) -> u64 {
+        let cluster = self.engine.keeping.cluster();
+        cluster.map_or(0, |cluster| cluster.unread.went_on())
+    }
+
     /// Place in the journal up to which the next start finds everything committed, or handed over.
     pub fn marked(&self) -> u64 {
         let cluster = self.engine.keeping.cluster();

@@ -127,6 +127,28 @@ impl Stepped {
         Ok(Taken::Yes)
     }
 
+    /// From now on what devices say is put aside, as by a shard that shares a store and has more in its mailbox, until
+    /// [`hear_together`](Self::hear_together).
+    pub fn gather(&mut self) {
+        for shard in &self.shards {
+            shard.lock().gather();
+        }
+    }
+
+    /// Shards hear what waits, each all of it together. Gives how many messages the one has heard that had most.
+    ///
+    /// # Errors
+    /// [`Halt`].
+    pub fn hear_together(&mut self) -> Result<usize, Halt> {
+        let mut most = 0;
+        for index in 0..self.shards.len() {
+            let shard = self.shards.get(index);
+            most = most.max(shard.map_or(0, |shard| shard.lock().gathered()));
+            self.tell(index, ShardMessage::Hear)?;
+        }
+        Ok(most)
+    }
+
     /// A device asks which of its events are here. `false`: the greeting is not out, or what is asked for is in no
     /// commit; ask again.
     pub fn check(&self, stream: &Stream, check: &Check) -> bool {

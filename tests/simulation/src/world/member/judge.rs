@@ -50,6 +50,8 @@ impl World {
                     }
                     let renumbered = self.oracle.take_renumbered();
                     self.coverage.saw_times(Sight::Renumbered, renumbered);
+                    let aside = self.oracle.take_aside();
+                    self.coverage.saw_times(Sight::TakenAside, aside);
                 }
                 News::TakenAway(piece) => {
                     self.saw(Sight::TakenIn);
@@ -182,6 +184,7 @@ impl World {
             );
             return self.oracle.fail("FEN-1", what);
         }
+        self.oracle.none_waits_in_vain(&waiting);
         let stuck: Vec<_> = waiting.into_iter().flat_map(|one| one.records).collect();
         let disks: Vec<u64> = self
             .nodes

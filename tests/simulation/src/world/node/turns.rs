@@ -138,7 +138,7 @@ impl World {
         };
         let counters = engine.counters();
         let (held, most) = engine.frames_held();
-        let broken = engine.violations();
+        let (broken, reread) = (engine.violations(), engine.rounds_reread());
         if !counters.adds_up() {
             self.oracle.fail("CNT-1", format!("{counters:?}"));
         }
@@ -160,6 +160,7 @@ impl World {
             (counters.duplicate, Sight::Known),
             (counters.quarantined, Sight::Conflict),
             (counters.movements_waiting, Sight::SetAside),
+            (reread, Sight::RoundReread),
         ] {
             if seen > 0 {
                 self.saw(sight);
