@@ -28,6 +28,17 @@ fn records(count: u64, bytes: usize) -> Vec<Record> {
     (1..=count).map(|seq| record(T, seq, bytes)).collect()
 }
 
+/// Waits for another thread, for more turns than any machine needs.
+fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    for _ in 0..60_000 {
+        if is_so() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    panic!("this has not come about: {what}");
+}
+
 fn found(disk: &SimDisk) -> Vec<Record> {
     let opened = open(disk).unwrap();
     all(&opened.journal).into_iter().map(|(_, r)| r).collect()
@@ -256,16 +267,15 @@ fn a_full_disk_pauses_the_journal_and_room_lets_it_go_on() {
             .append(Prepared::new(&record).unwrap(), seq)
             .unwrap();
     }
-    while stats.state() != State::Full || names(&disk).contains(&"reserve".to_owned()) {
-        std::thread::yield_now();
-    }
+    let reserves = || names(&disk).contains(&"reserve".to_owned());
+    wait_until("it is full and has given its reserve away", || {
+        stats.state() == State::Full && !reserves()
+    });
     assert!(witness.acked().len() < 12);
     disk.limit_bytes(None);
-    while witness.acked().len() < 12 {
-        std::thread::yield_now();
-    }
+    wait_until("all is acknowledged", || witness.acked().len() >= 12);
     assert_eq!(stats.state(), State::Running);
-    assert!(names(&disk).contains(&"reserve".to_owned()));
+    assert!(reserves());
     drop(appender);
     committer.close().unwrap();
     assert_eq!(found(&disk.crash()), records(12, 900));

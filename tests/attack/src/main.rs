@@ -12,7 +12,8 @@ use till_attack::{NAMES, Options, Report};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const USAGE: &str = "cargo attack -- [--duration SECONDS] [--quick] [--connections N] [--rate N] [--only NAME] [--list] [--json]\n\
-    It compares what honest devices get with and without an attack: run it on a machine that has nothing else to do.";
+    --list names the attacks; --only takes one of them, and may be given again.\n\
+    It ends with 1 when one is not withstood and with 2 when it is not understood. It compares what honest devices get with and without an attack: run it on a machine that has nothing else to do.";
 
 fn main() -> ExitCode {
     let command: Option<fn() -> ExitCode> = match std::env::args().nth(1).as_deref() {
@@ -27,11 +28,10 @@ fn main() -> ExitCode {
         };
     }
     let (options, json) = match wish(std::env::args().skip(1)) {
-        Ok(wish) => wish,
+        Ok(Wish::Run(options, json)) => (options, json),
+        Ok(Wish::Names) => return tell(&NAMES.join("\n"), ExitCode::SUCCESS),
+        Ok(Wish::Help) => return tell(USAGE, ExitCode::SUCCESS),
         Err(wrong) => return tell(&format!("{wrong}\n{USAGE}"), ExitCode::from(2)),
-    };
-    let Some(options) = options else {
-        return tell(&NAMES.join("\n"), ExitCode::SUCCESS);
     };
     let mut on_attack = |line: &str| {
         if !json {
@@ -78,10 +78,16 @@ fn last_words(report: &Report) -> String {
     words
 }
 
-// `None`: names are to be listed.
-fn wish(mut args: impl Iterator<Item = String>) -> Result<(Option<Options>, bool), String> {
+enum Wish {
+    /// Attacks, and whether a line of JSON is all that is said.
+    Run(Options, bool),
+    Names,
+    Help,
+}
+
+fn wish(mut args: impl Iterator<Item = String>) -> Result<Wish, String> {
     let mut options = Options::default();
-    let (mut json, mut lists) = (false, false);
+    let (mut json, mut lists, mut helps) = (false, false, false);
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value"));
         let number = |text: String| {
@@ -104,10 +110,15 @@ fn wish(mut args: impl Iterator<Item = String>) -> Result<(Option<Options>, bool
             }
             "--list" => lists = true,
             "--json" => json = true,
+            "--help" | "-h" => helps = true,
             _ => return Err(format!("{arg} is not understood")),
         }
     }
-    Ok(((!lists).then_some(options), json))
+    Ok(match (helps, lists) {
+        (true, _) => Wish::Help,
+        (false, true) => Wish::Names,
+        (false, false) => Wish::Run(options, json),
+    })
 }
 
 fn tell(text: &str, code: ExitCode) -> ExitCode {

@@ -27,6 +27,27 @@ fn what_cannot_be_measured_is_told_in_a_line_of_json_too() {
 }
 
 #[test]
+fn what_is_not_understood_ends_with_two_and_help_with_nothing() {
+    let said = |args: &[&str]| {
+        let output = attack().args(args).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        (output.status.code(), text)
+    };
+    let (code, usage) = said(&["--help"]);
+    assert_eq!(code, Some(0));
+    assert!(usage.starts_with("cargo attack -- "), "{usage}");
+    let (code, names) = said(&["--list"]);
+    assert_eq!(code, Some(0));
+    assert!(names.lines().any(|name| name == "slowloris"), "{names}");
+    let wrongs: [&[&str]; 3] = [&["--only", "nothing"], &["--only"], &["--typo"]];
+    for wrong in wrongs {
+        let (code, text) = said(wrong);
+        assert_eq!(code, Some(2), "{wrong:?}");
+        assert!(text.ends_with(&usage), "{wrong:?}: {text}");
+    }
+}
+
+#[test]
 fn a_killed_attack_leaves_no_engine() {
     let folder = tempfile::tempdir().unwrap();
     let mut attack = attack()

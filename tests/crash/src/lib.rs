@@ -20,6 +20,7 @@ use anyhow::{Context as _, Result};
 
 pub use load::{Load, Wanted};
 pub use report::{Recovery, Report};
+pub use rounds::troubles;
 
 /// Where lines for people go.
 pub type Say<'a> = dyn Fn(&str) + 'a;
@@ -35,7 +36,7 @@ pub struct Options {
     pub power_losses: u64,
     /// Rounds of each other trouble.
     pub faults: u64,
-    /// The one trouble that rounds consist of, by its name; all when `None`.
+    /// The one trouble that rounds consist of, by one of the names of [`troubles`]; all when `None`.
     pub only: Option<String>,
     /// Events per second.
     pub rate: u64,

@@ -110,6 +110,11 @@ fn births(site: &Site, options: &Options, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
+/// The names of the troubles other than kills and losses of power.
+pub fn troubles() -> impl Iterator<Item = &'static str> {
+    Trouble::ALL.into_iter().map(Trouble::name)
+}
+
 /// Every other trouble: of the disk, the clock and the network.
 pub(crate) fn faults(
     options: &Options,

@@ -166,14 +166,27 @@ impl Site {
 
     /// Events that the running engine has acknowledged since its start; `None` when it does not answer.
     pub fn acked(&self) -> Option<u64> {
-        let (_, admin) = self.at.as_ref().map(|(quic, admin)| (quic, admin))?;
+        let status = self.ask("/api/v1/status")?;
+        status.pointer("/figures/events/acked")?.as_u64()
+    }
+
+    /// Why the running engine is not ready; `None` when it is, or does not say.
+    pub fn unready(&self) -> Option<String> {
+        let readiness = self.ask("/readyz")?;
+        let reason = readiness.pointer("/reasons/0/reason")?;
+        reason.as_str().map(ToOwned::to_owned)
+    }
+
+    fn ask(&self, path: &str) -> Option<Value> {
+        let (_, admin) = self.at.as_ref()?;
         let agent: ureq::Agent = ureq::Agent::config_builder()
             .timeout_global(Some(Duration::from_secs(2)))
+            // Readiness is red with a body.
+            .http_status_as_error(false)
             .build()
             .into();
-        let answer = agent.get(format!("http://{admin}/api/v1/status")).call();
-        let status: Value = answer.ok()?.body_mut().read_json().ok()?;
-        status.pointer("/figures/events/acked")?.as_u64()
+        let answer = agent.get(format!("http://{admin}{path}")).call();
+        answer.ok()?.body_mut().read_json().ok()
     }
 }
 

@@ -117,6 +117,11 @@ impl Report {
         self.coverage.missing()
     }
 
+    /// Whether every world made a mistake on purpose and none showed it.
+    pub const fn has_survivor(&self) -> bool {
+        self.planted.is_some() && self.violations.is_empty()
+    }
+
     /// A number that is the same whenever the same worlds are run.
     pub fn trace_hash(&self) -> u64 {
         let mut sum: u64 = 0xcbf2_9ce4_8422_2325;
@@ -150,6 +155,7 @@ impl Report {
             "coverage": covered,
             "uncovered": self.uncovered(),
             "planted": self.planted,
+            "survived": self.planted.map(|_| self.has_survivor()),
             "trace_hash": format!("{:016x}", self.trace_hash()),
             "seconds": rounded(self.seconds),
             "seeds_per_s": per_second(self.seeds, self.seconds),

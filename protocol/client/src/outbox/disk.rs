@@ -14,7 +14,7 @@ use bytes::{Bytes, BytesMut};
 use till_protocol::id::{Epoch, TerminalId};
 
 use self::generation::{Entry, Generation, Segment};
-use self::open::{lock, tidy};
+use self::open::{lock, make_folder, tidy};
 use super::files::Files;
 use super::segment::{self, Start};
 use super::{Outbox, OutboxError, Standing, Stored, Sync, SyncDone, SyncJob};
@@ -82,11 +82,7 @@ impl DiskOutbox {
         terminal: u64,
         config: DiskConfig,
     ) -> Result<Self, OutboxError> {
-        let is_new = !folder.exists();
-        files.create_dir(folder)?;
-        if let Some(parent) = folder.parent().filter(|_| is_new) {
-            files.sync_dir(parent)?;
-        }
+        make_folder(&files, folder)?;
         let lock = lock(folder)?;
         let generations = tidy(&files, folder)?;
         let mut this = Self {

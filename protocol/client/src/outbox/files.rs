@@ -12,6 +12,8 @@ use std::{
 };
 
 use super::OutboxError;
+#[cfg(test)]
+use super::tests::names::Names;
 
 /// The file system as the outbox uses it.
 #[derive(Clone, Debug, Default)]
@@ -22,6 +24,9 @@ pub(super) struct Files {
     /// Bytes of each file (by inode) that survive a power cut.
     #[cfg(test)]
     pub(super) synced: Arc<Mutex<HashMap<u64, u64>>>,
+    /// Names that a power cut may take or bring back.
+    #[cfg(test)]
+    pub(super) names: Option<Arc<Mutex<Names>>>,
     /// Files can't be deleted.
     #[cfg(test)]
     pub(super) keeps_files: Arc<AtomicBool>,
@@ -64,13 +69,23 @@ impl Files {
     }
 
     pub(super) fn create_dir(&self, path: &Path) -> Result<(), OutboxError> {
-        self.run("make folder", path, || fs::create_dir_all(path))
+        #[cfg(test)]
+        let was_there = path.exists();
+        self.run("make folder", path, || fs::create_dir_all(path))?;
+        #[cfg(test)]
+        if !was_there {
+            self.note_names(|names| names.made(path));
+        }
+        Ok(())
     }
 
     pub(super) fn create(&self, path: &Path) -> Result<File, OutboxError> {
-        self.run("make", path, || {
+        let file = self.run("make", path, || {
             OpenOptions::new().append(true).create_new(true).open(path)
-        })
+        })?;
+        #[cfg(test)]
+        self.note_names(|names| names.made(path));
+        Ok(file)
     }
 
     pub(super) fn open_append(&self, path: &Path) -> Result<File, OutboxError> {
@@ -89,7 +104,7 @@ impl Files {
     }
 
     pub(super) fn sync(&self, file: &File, path: &Path) -> Result<(), OutboxError> {
-        self.run("sync", path, || file.sync_data())?;
+        self.run("sync", path, || really(|| file.sync_data()))?;
         #[cfg(test)]
         self.note_synced(file);
         Ok(())
@@ -106,14 +121,28 @@ impl Files {
         self.run("sync folder", path, || {
             // Folders can't be opened where NTFS keeps its own order of renames.
             if cfg!(unix) {
-                File::open(path)?.sync_all()?;
+                let folder = File::open(path)?;
+                really(|| folder.sync_all())?;
             }
             Ok(())
-        })
+        })?;
+        #[cfg(test)]
+        self.note_names(|names| names.synced(path));
+        Ok(())
+    }
+
+    #[cfg(test)]
+    fn note_names(&self, note: impl FnOnce(&mut Names)) {
+        if let Some(names) = &self.names {
+            note(&mut names.lock().unwrap());
+        }
     }
 
     pub(super) fn rename(&self, from: &Path, to: &Path) -> Result<(), OutboxError> {
-        self.run("rename", from, || fs::rename(from, to))
+        self.run("rename", from, || fs::rename(from, to))?;
+        #[cfg(test)]
+        self.note_names(|names| names.renamed(from, to));
+        Ok(())
     }
 
     pub(super) fn remove(&self, path: &Path) -> Result<(), OutboxError> {
@@ -125,14 +154,22 @@ impl Files {
                 source: io::ErrorKind::PermissionDenied.into(),
             });
         }
-        self.run("remove", path, || match fs::remove_file(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            result => result,
+        self.run("remove", path, || {
+            #[cfg(test)]
+            self.note_names(|names| names.removes_file(path));
+            match fs::remove_file(path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                result => result,
+            }
         })
     }
 
     pub(super) fn remove_dir(&self, path: &Path) -> Result<(), OutboxError> {
-        self.run("remove folder", path, || fs::remove_dir_all(path))
+        self.run("remove folder", path, || {
+            #[cfg(test)]
+            self.note_names(|names| names.removes_folder(path));
+            fs::remove_dir_all(path)
+        })
     }
 
     pub(super) fn read(&self, path: &Path) -> Result<Vec<u8>, OutboxError> {
@@ -162,6 +199,11 @@ impl Files {
             Ok(names)
         })
     }
+}
+
+/// In tests the power fails in a model alone: there thousands of syncs would only take time.
+fn really(sync: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    if cfg!(test) { Ok(()) } else { sync() }
 }
 
 /// A sync that may be run on another thread while the outbox takes more.

@@ -8,6 +8,7 @@ use till_protocol::id::{StoreId, TillId};
 use super::files::Files;
 use super::*;
 
+pub(super) mod names;
 mod power;
 use crate::frame;
 use crate::testing::frame_of_moves;
@@ -261,21 +262,21 @@ fn damage_below_what_was_synced_stops_the_start_and_says_where() {
     }
 }
 
-/// A file system that fails for good after so many steps.
+/// A file system that fails for good after so many steps, and forgets names when the power fails.
 fn crashing(steps: i64) -> Files {
     Files {
         steps: Some(Arc::new(AtomicI64::new(steps))),
+        names: Some(Arc::default()),
         ..Files::default()
     }
 }
 
 /// What a device does in a day; stops at the first step that fails. Returns what it may rely on: the last event that it
 /// was told to be durable, and whether a new epoch was begun.
-fn a_day(folder: &Path, steps: i64) -> (u64, Option<bool>) {
-    let files = crashing(steps);
+fn a_day(folder: &Path, files: &Files) -> (u64, Option<bool>) {
     let (mut durable, mut renewed) = (0, None);
-    let day = || -> Result<(), OutboxError> {
-        let mut outbox = DiskOutbox::open_with(files, folder, TERMINAL, config())?;
+    let mut day = || -> Result<(), OutboxError> {
+        let mut outbox = DiskOutbox::open_with(files.clone(), folder, TERMINAL, config())?;
         let round = |outbox: &mut DiskOutbox, durable: &mut u64| {
             for _ in 0..4 {
                 let first = outbox.standing().last + 1;
@@ -302,25 +303,30 @@ fn a_day(folder: &Path, steps: i64) -> (u64, Option<bool>) {
     (durable, renewed)
 }
 
+/// Says where an outbox ends that had such a day. What it holds can be read, and it takes more.
+fn assert_day(folder: &Path, (durable, renewed): (u64, Option<bool>), what: &str) -> u64 {
+    let mut outbox = open(folder);
+    let standing = outbox.standing();
+    match (renewed, standing.epoch) {
+        (None, None) => assert!(standing.last >= durable, "{what}"),
+        (Some(false), None) => assert_eq!(standing.last, 8, "{what}"),
+        (Some(false), Some(_)) => assert_eq!(standing.last, 4, "{what}"),
+        (Some(true), Some(_)) => assert!(standing.last >= durable, "{what}"),
+        other => panic!("{what}: {other:?}"),
+    }
+    contents(&mut outbox);
+    fill(&mut outbox, 1);
+    standing.last
+}
+
 #[test]
 fn a_crash_between_any_two_steps_loses_nothing_that_was_durable() {
     let whole = 400;
     let mut crashes = 0;
     for steps in 0..whole {
         let dir = tempfile::tempdir().unwrap();
-        let (durable, renewed) = a_day(dir.path(), steps);
-        let mut outbox = open(dir.path());
-        let standing = outbox.standing();
-        match (renewed, standing.epoch) {
-            (None, None) => assert!(standing.last >= durable, "step {steps}"),
-            (Some(false), None) => assert_eq!(standing.last, 8, "step {steps}"),
-            (Some(false), Some(_)) => assert_eq!(standing.last, 4, "step {steps}"),
-            (Some(true), Some(_)) => assert!(standing.last >= durable, "step {steps}"),
-            other => panic!("step {steps}: {other:?}"),
-        }
-        contents(&mut outbox);
-        fill(&mut outbox, 1);
-        if standing.last < 12 {
+        let day = a_day(dir.path(), &crashing(steps));
+        if assert_day(dir.path(), day, &format!("step {steps}")) < 12 {
             crashes += 1;
         }
     }

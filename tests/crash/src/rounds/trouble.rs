@@ -12,7 +12,7 @@ use crate::site::PATIENCE;
 use crate::world::World;
 
 const HOUR_US: i64 = 3_600_000_000;
-/// Time in which an engine has to show whether it goes on after a failed call, before it is started anew.
+/// Time in which an engine may go on after a failed call before its readiness is asked why it does not.
 const SHOW_MAX: Duration = Duration::from_secs(5);
 
 /// A trouble.
@@ -124,7 +124,7 @@ fn no_room(world: &mut World<'_>) -> Result<()> {
     end(world)
 }
 
-/// Some calls fail. The engine may end over it; if it lives and does nothing more, it is started anew.
+/// Some calls fail. The engine goes on, or ends over it, or stands still and its readiness names a reason.
 fn fails(world: &mut World<'_>, fault: Fault) -> Result<()> {
     let permille = world.chance.random_range(20..1_000);
     let met = |world: &World<'_>| -> Result<u64> {
@@ -139,9 +139,9 @@ fn fails(world: &mut World<'_>, fault: Fault) -> Result<()> {
         wait_until("a write that fails", || Ok(met(world)? > before))?;
     }
     shim(world)?.heal()?;
-    let until = Instant::now() + SHOW_MAX;
-    let before = world.site.acked();
-    while Instant::now() < until {
+    let begun = Instant::now();
+    let mut before = world.site.acked();
+    loop {
         if world.engine()?.ended()?.is_some() {
             world.report.count("engine ended over a failed call");
             world.bury();
@@ -150,13 +150,26 @@ fn fails(world: &mut World<'_>, fault: Fault) -> Result<()> {
             }
             return world.up();
         }
-        if before.is_some() && world.site.acked() > before {
+        let acked = world.site.acked();
+        if before.is_some() && acked > before {
             break;
         }
+        before = before.or(acked);
+        // A reason that lasts is the engine's last word on it; devices may take their time to come back.
+        let waited = begun.elapsed();
+        if waited > SHOW_MAX
+            && let Some(reason) = world.site.unready()
+        {
+            world.report.count("engine stood still and said why");
+            (world.say)(&format!("after a failed call: {reason}"));
+            break;
+        }
+        ensure!(
+            waited < PATIENCE,
+            "the engine stands still after a failed call and does not say why; its last words:\n{}",
+            world.site.last_words()
+        );
         std::thread::sleep(Duration::from_millis(20));
-    }
-    if world.site.acked() <= before {
-        world.report.count("engine stood still after a failed call");
     }
     end(world)
 }

@@ -1,6 +1,7 @@
 //! Finding out what a crash has left.
 
 use std::fs::File;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -67,6 +68,9 @@ impl DiskOutbox {
         for path in leftovers {
             self.files.remove(&path)?;
         }
+        // A crash may have come between a name and its sync; what follows relies on every name there is.
+        self.files.sync_dir(&dir)?;
+        self.files.sync_dir(&self.folder)?;
         // All files were synced as they were read.
         self.surely_committed = self.committed;
         self.life.count_pending(self.committed);
@@ -146,6 +150,39 @@ impl DiskOutbox {
         self.committed = self.committed.max(start.committed);
         Ok(())
     }
+}
+
+/// Makes a folder, and those above it that are missing. Each name is on disk before the next one is made, so that only
+/// that of the innermost can still be unsafe after a crash.
+pub(super) fn make_folder(files: &Files, folder: &Path) -> Result<(), OutboxError> {
+    let Some(parent) = folder.parent() else {
+        return Ok(());
+    };
+    let parent = match parent.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => parent,
+    };
+    if !folder.exists() {
+        make_folder(files, parent)?;
+        files.create_dir(folder)?;
+        return files.sync_dir(parent);
+    }
+    match files.sync_dir(parent) {
+        Err(OutboxError::Io { source, .. }) if is_closed(source.kind()) => Ok(()),
+        synced => synced,
+    }
+}
+
+/// Where nobody may look, or nothing can be changed, no name is new: as above a mounted folder on a device whose system is
+/// read-only.
+const fn is_closed(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::PermissionDenied
+            | ErrorKind::ReadOnlyFilesystem
+            | ErrorKind::InvalidInput
+            | ErrorKind::Unsupported
+    )
 }
 
 pub(super) fn lock(folder: &Path) -> Result<File, OutboxError> {

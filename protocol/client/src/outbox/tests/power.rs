@@ -17,12 +17,38 @@ fn files_of(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
+/// What chance keeps of what was never synced.
+#[derive(Clone, Copy, Debug)]
+struct Luck {
+    /// The first half of the bytes of each file, or none.
+    keeps_half: bool,
+    /// Every first, and every second change of a name.
+    keeps_names: [bool; 2],
+}
+
+impl Luck {
+    fn all() -> impl Iterator<Item = Self> {
+        (0..8).map(|bits| Self {
+            keeps_half: bits & 1 != 0,
+            keeps_names: [bits & 2 != 0, bits & 4 != 0],
+        })
+    }
+}
+
+fn cut_power(folder: &Path, files: &Files, luck: Luck) {
+    let mut names = files.names.as_ref().unwrap().lock().unwrap();
+    names.forget(|change| !luck.keeps_names[change % 2]);
+    if folder.exists() {
+        cut_bytes(folder, files, luck.keeps_half);
+    }
+}
+
 /// Takes away what was never synced: all of it, or the second half.
-fn cut_power(folder: &Path, files: &Files, keep_half: bool) {
+fn cut_bytes(folder: &Path, files: &Files, keep_half: bool) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
-            cut_power(&path, files, keep_half);
+            cut_bytes(&path, files, keep_half);
             continue;
         }
         let meta = fs::metadata(&path).unwrap();
@@ -80,23 +106,74 @@ fn assert_whole(folder: &Path, durable: u64, committed: u64, what: &str) {
     assert_eq!(outbox.standing().last, standing.last + 2, "{what}");
 }
 
+/// Steps that something takes when nothing fails.
+fn steps_of(act: impl FnOnce(&Path, &Files)) -> i64 {
+    let many = 1_000_000;
+    let files = crashing(many);
+    let dir = tempfile::tempdir().unwrap();
+    act(&dir.path().join("till"), &files);
+    many - files.steps.unwrap().load(Ordering::Relaxed)
+}
+
 #[test]
 fn a_power_cut_between_any_two_steps_leaves_no_gap() {
-    let many = 1_000_000;
-    let uncut = crashing(many);
-    let dir = tempfile::tempdir().unwrap();
-    assert_eq!(a_busy_hour(dir.path(), &uncut), (24, 21));
-    let steps = many - uncut.steps.unwrap().load(Ordering::Relaxed);
+    let steps = steps_of(|folder, files| assert_eq!(a_busy_hour(folder, files), (24, 21)));
     assert!(steps > 40, "the hour has only {steps} steps");
-    for steps in 0..=steps {
-        for keep_half in [false, true] {
-            let dir = tempfile::tempdir().unwrap();
-            let files = crashing(steps);
-            let (durable, committed) = a_busy_hour(dir.path(), &files);
-            cut_power(dir.path(), &files, keep_half);
-            let what = format!("step {steps}, half kept: {keep_half}");
-            assert_whole(dir.path(), durable, committed, &what);
-        }
+    for (steps, luck) in (0..=steps).flat_map(|steps| Luck::all().map(move |luck| (steps, luck))) {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("till");
+        let files = crashing(steps);
+        let (durable, committed) = a_busy_hour(&folder, &files);
+        cut_power(&folder, &files, luck);
+        assert_whole(
+            &folder,
+            durable,
+            committed,
+            &format!("step {steps}, {luck:?}"),
+        );
+    }
+}
+
+#[test]
+fn a_power_cut_leaves_one_of_two_lives_and_all_of_it() {
+    let steps = steps_of(|folder, files| assert_eq!(a_day(folder, files), (12, Some(true))));
+    for (steps, luck) in (0..=steps).flat_map(|steps| Luck::all().map(move |luck| (steps, luck))) {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("till");
+        let files = crashing(steps);
+        let day = a_day(&folder, &files);
+        cut_power(&folder, &files, luck);
+        assert_day(&folder, day, &format!("step {steps}, {luck:?}"));
+    }
+}
+
+/// A crash leaves names that the disk does not have; whoever goes on from them has to see to it that it does.
+#[test]
+fn a_power_cut_after_a_crash_between_any_two_steps_takes_nothing_that_was_durable() {
+    let steps = steps_of(|folder, files| {
+        a_day(folder, files);
+    });
+    for (steps, luck) in (0..=steps).flat_map(|steps| Luck::all().map(move |luck| (steps, luck))) {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("outboxes").join("till");
+        let crashed = crashing(steps);
+        a_day(&folder, &crashed);
+        let files = Files {
+            steps: None,
+            ..crashed
+        };
+        let mut outbox = DiskOutbox::open_with(files.clone(), &folder, TERMINAL, config()).unwrap();
+        fill(&mut outbox, 1);
+        sync(&mut outbox);
+        let before = outbox.standing();
+        drop(outbox);
+        cut_power(&folder, &files, luck);
+        let after = open(&folder).standing();
+        assert_eq!(
+            (after.epoch, after.last),
+            (before.epoch, before.durable),
+            "step {steps}, {luck:?}"
+        );
     }
 }
 
