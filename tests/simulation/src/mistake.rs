@@ -39,6 +39,7 @@ pub const MISTAKES: &[Mistake] = &[
     mistake("drop-failed-rows", 64),
     mistake("refill-before-durable", 64),
     mistake("drop-refusals", 64),
+    mistake("ack-falls", 64),
     mistake("leak-permit", 64),
     mistake("ack-known-at-once", 64),
     mistake("trim-early", 64),

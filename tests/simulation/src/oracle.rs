@@ -3,6 +3,7 @@
 //! Its arithmetic is its own. Of the engine it uses the journal's reader and the wire's view of a payload, nothing of what
 //! decides or sums up.
 
+mod acks;
 mod fold;
 mod read;
 
@@ -10,6 +11,7 @@ use std::collections::HashMap;
 
 use till_core::{Record, RecordKind};
 
+pub(crate) use acks::Told;
 pub(crate) use fold::{Model, compare, same_rows};
 
 use crate::trade::{Act, Truth};
