@@ -29,6 +29,8 @@ pub const MISTAKES: &[Mistake] = &[
     mistake("no-dedupe", 64),
     mistake("accept-gap", 64),
     mistake("no-tombstone", 64),
+    mistake("refuse-good", 64),
+    mistake("aside-good", 64),
     mistake("miscount", 64),
     mistake("forget-event-ids", 64),
     mistake("apply-twice", 64),

@@ -6,8 +6,9 @@
 mod acks;
 mod fold;
 mod read;
+mod verdict;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use till_core::{Record, RecordKind};
 
@@ -63,6 +64,10 @@ pub(crate) struct Oracle {
     by_key: HashMap<(u64, i64), usize>,
     /// Which truth a terminal sent under a number.
     sent: HashMap<(u64, u32, u64), usize>,
+    /// Numbers under which bytes were sent that are no event.
+    garbage: HashSet<(u64, u32, u64)>,
+    /// What happened under an id of its source's.
+    by_id: HashMap<(u64, u64), Vec<usize>>,
     pub(crate) log: Vec<Entry>,
     /// All records before this place were read.
     pub(crate) read_upto: u64,
@@ -96,6 +101,10 @@ impl Oracle {
         if truth.act != Act::Garbage {
             self.by_key.insert((truth.terminal, truth.at), number);
         }
+        if let Some(id) = truth.id {
+            let same = self.by_id.entry((truth.terminal, id)).or_default();
+            same.push(number);
+        }
         self.truths.push(truth);
         self.known.push(Known::default());
         self.settled.push(0);
@@ -110,6 +119,9 @@ impl Oracle {
 
     /// A terminal has sent an event under a number.
     pub(crate) fn sends(&mut self, terminal: u64, epoch: u32, seq: u64, truth: usize) {
+        if self.truths[truth].act == Act::Garbage {
+            self.garbage.insert((terminal, epoch, seq));
+        }
         self.sent.insert((terminal, epoch, seq), truth);
     }
 
@@ -149,6 +161,11 @@ impl Oracle {
                 }
                 None => self.sent.get(&(head.terminal, head.epoch, seq)).copied(),
             };
+            let event = found.and(truth);
+            if !self.is_due((head.terminal, head.epoch, seq), fate, event) {
+                let what = format!("event {seq} of {} is {fate:?}: {event:?}", head.terminal);
+                self.fail("DEC-1", what);
+            }
             self.decided(&entry, seq, fate, truth);
             entry.events.push((seq, fate, truth));
         }
