@@ -32,6 +32,7 @@ pub const MISTAKES: &[Mistake] = &[
     mistake("refuse-good", 64),
     mistake("aside-good", 64),
     mistake("miscount", 64),
+    mistake("count-nothing", 64),
     mistake("forget-event-ids", 64),
     mistake("apply-twice", 64),
     mistake("forget-retries", 64),

@@ -4,6 +4,7 @@
 //! decides or sums up.
 
 mod acks;
+mod counts;
 mod fold;
 mod read;
 mod verdict;
@@ -16,6 +17,7 @@ pub(crate) use acks::Told;
 pub(crate) use fold::{Model, compare, same_rows};
 
 use crate::trade::{Act, Truth};
+use counts::Counts;
 use read::{Fate, outcome_of, read, told};
 
 /// A promise that was broken.
@@ -86,6 +88,10 @@ pub(crate) struct Oracle {
     retried: HashMap<Aside, u64>,
     /// Events without an id that were known all the same: under another number.
     renumbered: u64,
+    /// Events of all records that were read.
+    seen: Counts,
+    /// What an engine had counted, and what was durable then.
+    counted_from: Option<(Counts, Counts)>,
 }
 
 impl Oracle {
@@ -144,9 +150,11 @@ impl Oracle {
             Ok(events) => events,
             Err(cause) => return self.fail("JRN-2", format!("record at {place}: {cause}")),
         };
+        self.seen.skip(head.skip);
         for index in head.skip..head.count {
             let seq = head.first_seq + u64::from(index);
             let fate = outcome_of(record, index);
+            self.seen.note(fate);
             let found = events.iter().find(|(at, _)| *at == index);
             let truth = match found {
                 Some((_, event)) => {

@@ -239,6 +239,7 @@ impl World {
             None => {
                 self.look_at_loss(n, Lsn::new(end));
                 self.oracle.ends_at(end);
+                self.oracle.counts_anew();
             }
             Some(member) if member.read_upto > end => {
                 let what = format!("durable records of engine {n} are gone behind {end}");
@@ -397,6 +398,8 @@ impl World {
 
     fn count_engine(&mut self, n: usize) {
         if self.nodes[n].engine.is_some() {
+            // What it has decided last may end with it.
+            self.oracle.counts_anew();
             self.check_engine(n);
         }
     }
