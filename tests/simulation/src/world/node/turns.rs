@@ -211,6 +211,7 @@ impl World {
                 if self.rng.one_in(3) && self.nodes[n].rows.sync().is_err() {
                     self.fault("rows_not_synced");
                 }
+                self.look_at_rows(n);
                 // Devices that were held back go on.
                 let conns = self.conns_of(n);
                 for conn in conns {
