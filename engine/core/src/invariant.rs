@@ -34,6 +34,7 @@ catalogue! {
     Seq2 = "SEQ-2", "a sequence number is applied at most once, across restarts";
     Ack1 = "ACK-1", "no ack leaves before the sync that covers its record";
     Ack2 = "ACK-2", "the watermark told to a device never falls";
+    Dec1 = "DEC-1", "an event takes effect, unless it is no event, is known, or has the id of another one";
     Led1 = "LED-1", "the rows of a sale by tender, category and operator add up to its row by store";
     Led2 = "LED-2", "shift total = sum of its accepted tickets";
     Cnt1 = "CNT-1", "received = applied + duplicate + refused + quarantined";

@@ -3,17 +3,22 @@
 //! Its arithmetic is its own. Of the engine it uses the journal's reader and the wire's view of a payload, nothing of what
 //! decides or sums up.
 
+mod acks;
+mod counts;
 mod fold;
 mod read;
+mod verdict;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use till_core::{Record, RecordKind};
 use till_storage::cluster::Handover;
 
+pub(crate) use acks::Told;
 pub(crate) use fold::{Model, compare, same_rows};
 
 use crate::trade::{Act, Truth};
+use counts::Counts;
 use read::{Fate, outcome_of, read, told};
 
 /// A promise that was broken.
@@ -62,6 +67,10 @@ pub(crate) struct Oracle {
     by_key: HashMap<(u64, i64), usize>,
     /// Which truth a terminal sent under a number.
     sent: HashMap<(u64, u32, u64), usize>,
+    /// Numbers under which bytes were sent that are no event.
+    garbage: HashSet<(u64, u32, u64)>,
+    /// What happened under an id of its source's.
+    by_id: HashMap<(u64, u64), Vec<usize>>,
     pub(crate) log: Vec<Entry>,
     /// All records before this place were read.
     pub(crate) read_upto: u64,
@@ -82,6 +91,10 @@ pub(crate) struct Oracle {
     renumbered: u64,
     /// Events that count under a number that no device has ever sent them under.
     aside: u64,
+    /// Events of all records that were read.
+    seen: Counts,
+    /// What an engine had counted, and what was durable then.
+    counted_from: Option<(Counts, Counts)>,
 }
 
 impl Oracle {
@@ -96,6 +109,10 @@ impl Oracle {
         let number = self.truths.len();
         if truth.act != Act::Garbage {
             self.by_key.insert((truth.terminal, truth.at), number);
+        }
+        if let Some(id) = truth.id {
+            let same = self.by_id.entry((truth.terminal, id)).or_default();
+            same.push(number);
         }
         self.truths.push(truth);
         self.known.push(Known::default());
@@ -116,6 +133,9 @@ impl Oracle {
 
     /// A terminal has sent an event under a number.
     pub(crate) fn sends(&mut self, terminal: u64, epoch: u32, seq: u64, truth: usize) {
+        if self.truths[truth].act == Act::Garbage {
+            self.garbage.insert((terminal, epoch, seq));
+        }
         self.sent.insert((terminal, epoch, seq), truth);
     }
 
@@ -138,9 +158,11 @@ impl Oracle {
             Ok(events) => events,
             Err(cause) => return self.fail("JRN-2", format!("record at {place}: {cause}")),
         };
+        self.seen.skip(head.skip);
         for index in head.skip..head.count {
             let seq = head.first_seq + u64::from(index);
             let fate = outcome_of(record, index);
+            self.seen.note(fate);
             let found = events.iter().find(|(at, _)| *at == index);
             let truth = match found {
                 Some((_, event)) => {
@@ -155,6 +177,11 @@ impl Oracle {
                 }
                 None => self.sent.get(&(head.terminal, head.epoch, seq)).copied(),
             };
+            let event = found.and(truth);
+            if !self.is_due((head.terminal, head.epoch, seq), fate, event) {
+                let what = format!("event {seq} of {} is {fate:?}: {event:?}", head.terminal);
+                self.fail("DEC-1", what);
+            }
             self.decided(&entry, seq, fate, truth);
             entry.events.push((seq, fate, truth));
         }

@@ -86,6 +86,10 @@ impl Decider<'_> {
         if let Some(reason) = reason_of(self.found.refusals, index) {
             return Ok(Some((Outcome::Refused, Some(reason))));
         }
+        #[cfg(feature = "planted")]
+        if let Some(outcome) = self.odd(event) {
+            return Ok(Some((outcome, Some(Reason::Overflow))));
+        }
         if self.found.elsewhere.binary_search(&index).is_ok() {
             return Ok(Some((Outcome::Duplicate, None)));
         }
@@ -118,6 +122,17 @@ impl Decider<'_> {
         Ok(reason_of(self.found.aside, index)
             .or_else(|| self.collision(event))
             .map(|reason| (Outcome::Quarantined, Some(reason))))
+    }
+
+    // What is merely odd does not take effect.
+    #[cfg(feature = "planted")]
+    fn odd(&self, event: &Event<'_>) -> Option<Outcome> {
+        let is_odd = time_flags(event.at_us(), self.now.us()) != 0;
+        match is_odd {
+            true if crate::planted::is("refuse-good") => Some(Outcome::Refused),
+            true if crate::planted::is("aside-good") => Some(Outcome::Quarantined),
+            _ => None,
+        }
     }
 
     // The event that an id stands for, this batch included.

@@ -455,6 +455,11 @@ impl Outgoing {
         if acked > self.acked || committed > self.committed || !refusals.is_empty() {
             (self.acked, self.committed) = (acked, committed);
             bytes.put(self.ack(&refusals));
+            #[cfg(feature = "planted")]
+            if till_core::planted::is("ack-falls") && acked > 0 {
+                (self.acked, self.committed) = (acked - 1, committed.saturating_sub(1));
+                bytes.put(self.ack(&[]));
+            }
         }
         next.is_some()
     }

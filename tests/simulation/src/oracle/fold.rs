@@ -10,7 +10,7 @@ use till_storage::views::{StoreError, Views};
 
 use super::read::Fate;
 use super::{Oracle, Violation};
-use crate::trade::{Act, Truth, sku};
+use crate::trade::{Act, BULK, Truth, sku};
 
 const HOUR_US: i64 = 3_600_000_000;
 const DAY_US: i64 = 24 * HOUR_US;
@@ -25,7 +25,7 @@ pub(crate) struct Model {
     moves: BTreeMap<(u32, u64), Vec<(i64, i128)>>,
     counts: BTreeMap<(u32, u64), (i64, i128)>,
     terminals: BTreeMap<u64, Terminal>,
-    /// SKUs that were counted at a time of which the facts are gone.
+    /// SKUs of which nobody can say what their level is: they were counted at a time of which the facts are gone.
     unsure: BTreeSet<(u32, u64)>,
 }
 
@@ -64,6 +64,14 @@ impl Model {
             }
         }
         model
+    }
+
+    /// Levels that may have left their range are not looked at.
+    pub(crate) fn leave_out_bulk(&mut self) {
+        let bulk = sku(BULK);
+        let places = self.moves.keys().chain(self.counts.keys());
+        let places = places.filter(|(_, sku)| *sku == bulk).copied();
+        self.unsure.extend(places);
     }
 
     fn apply(&mut self, truth: &Truth, dropped_us: i64) {

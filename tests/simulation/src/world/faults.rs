@@ -231,7 +231,9 @@ impl World {
         self.coverage.saw(Sight::ShardFell);
         *self.faults.entry("shard_fell").or_default() += 1;
         let shard = self.rng.index(usize::from(self.plan.shards));
-        match engine.restart_shard(shard) {
+        let restarted = engine.restart_shard(shard);
+        self.oracle.counts_anew();
+        match restarted {
             Ok(()) => {
                 self.may_damage();
                 self.engine_moved(n);

@@ -1,5 +1,6 @@
 //! The engine's machine: starts, groups, flushes, upkeep, and the end of the process.
 
+mod judge;
 mod turns;
 
 use std::path::PathBuf;
@@ -12,18 +13,14 @@ use till_runtime::{
     Config, Halt, JoinError, RecoveryError, SharedConfig, StartError, Stepped, SteppedParts,
     SteppedRows,
 };
-use till_storage::base::FoldError;
 use till_storage::disk::Disk;
-use till_storage::journal::{Journal, Lsn, OpenError, ReadError};
-use till_storage::memory::MemoryViews;
-use till_storage::rebuild::{Registrations, rebuild};
+use till_storage::journal::{Journal, Lsn, OpenError};
 use till_storage::views::{Fit, Views as _, check_base};
 
 use super::member::Member;
 use super::{Event, World};
 use crate::coverage::Sight;
 use crate::disk::WorldDisk;
-use crate::oracle::{Model, compare, same_rows};
 use crate::plan::{MS, Plan, SECOND};
 use crate::rng::Rng;
 use crate::rows::WorldRows;
@@ -60,6 +57,8 @@ pub(super) struct Node {
     dropped_us: i64,
     segments: usize,
     is_slow: bool,
+    /// How often its rows held all that its journal did.
+    levels: u64,
     /// Reads that failed while it started.
     pub(super) unread_at_start: u64,
     /// Its last start could not read something.
@@ -111,6 +110,7 @@ impl Node {
             dropped_us: i64::MIN,
             segments: 0,
             is_slow: false,
+            levels: 0,
             unread_at_start: 0,
             was_unread: false,
             is_unlike: false,
@@ -239,6 +239,7 @@ impl World {
             None => {
                 self.look_at_loss(n, Lsn::new(end));
                 self.oracle.ends_at(end);
+                self.oracle.counts_anew();
             }
             Some(member) if member.read_upto > end => {
                 let what = format!("durable records of engine {n} are gone behind {end}");
@@ -397,6 +398,8 @@ impl World {
 
     fn count_engine(&mut self, n: usize) {
         if self.nodes[n].engine.is_some() {
+            // What it has decided last may end with it.
+            self.oracle.counts_anew();
             self.check_engine(n);
         }
     }
@@ -415,43 +418,5 @@ impl World {
             && !engine.has_waiting()
             && flushed >= engine.journal().end().get()
             && self.tills.iter().all(|till| till.waits_for().is_none())
-    }
-
-    /// The last judgement.
-    pub(super) fn finish(&mut self) {
-        for n in 0..self.nodes.len() {
-            self.check_engine(n);
-        }
-        if self.shared.is_some() {
-            return self.finish_shared();
-        }
-        self.oracle.settled();
-        let model = Model::of(&self.oracle, self.nodes[0].dropped_us);
-        if let Err(broken) = compare(&model, self.nodes[0].rows.as_ref()) {
-            return self.oracle.fail(broken.id, broken.what);
-        }
-        let Some(engine) = &self.nodes[0].engine else {
-            return;
-        };
-        let anew = MemoryViews::new();
-        let registrations = Registrations::new(engine.journal().clone(), []);
-        let made = rebuild(
-            engine.journal(),
-            engine.facts(),
-            &anew,
-            &registrations,
-            &mut |_| {},
-        );
-        match made {
-            Ok(_) => {
-                if let Err(broken) = same_rows(&model, self.nodes[0].rows.as_ref(), &anew) {
-                    self.oracle.fail(broken.id, broken.what);
-                }
-            }
-            Err(FoldError::Read(ReadError::Damaged { .. })) if self.has_strayed(0) => {
-                self.saw(Sight::StrayFound);
-            }
-            Err(error) => self.oracle.fail("REP-1", format!("no rebuild: {error}")),
-        }
     }
 }

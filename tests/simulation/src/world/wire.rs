@@ -11,6 +11,7 @@ use till_runtime::{Stream, Taken};
 
 use super::{Event, World};
 use crate::coverage::Sight;
+use crate::oracle::Told;
 use crate::plan::{MS, SECOND};
 
 /// Frames that go to a shard at a time.
@@ -24,6 +25,8 @@ pub(super) struct Conn {
     stream: Option<Stream>,
     at_engine: FrameDecoder,
     at_till: FrameDecoder,
+    /// What the acks that the till has heard say.
+    told: Told,
     /// Frames that the engine has not taken yet.
     held: VecDeque<Frame>,
     way_in: Way,
@@ -48,6 +51,7 @@ impl Conn {
             stream: None,
             at_engine: FrameDecoder::new(),
             at_till: FrameDecoder::new(),
+            told: Told::default(),
             held: VecDeque::new(),
             way_in: Way::default(),
             way_out: Way::default(),
@@ -362,12 +366,22 @@ impl World {
         }
         for message in messages {
             match message {
-                Ok(message) => self.hear(till, number, &message),
+                Ok(message) => {
+                    self.look_at_ack(number, &message);
+                    self.hear(till, number, &message);
+                }
                 Err(error) => {
                     let what = format!("the engine said: {error}");
                     self.oracle.fail("PRO-1", what);
                 }
             }
+        }
+    }
+
+    fn look_at_ack(&mut self, number: u64, message: &Message) {
+        let conn = self.conns.get_mut(&number);
+        if let (Message::Ack(ack), Some(conn)) = (message, conn) {
+            conn.told = self.oracle.hears(conn.told, ack);
         }
     }
 
