@@ -256,7 +256,7 @@ impl State {
     // One more operation. False: it is the one at which everything stops.
     fn operate(&mut self) -> io::Result<bool> {
         self.alive()?;
-        let Some(left) = self.fuse else {
+        let Some(left) = self.fuse.filter(|_| !self.is_looked_at) else {
             return Ok(true);
         };
         self.fuse = left.checked_sub(1);

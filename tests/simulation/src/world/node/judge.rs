@@ -35,7 +35,7 @@ impl World {
         let end = engine.journal().end().get();
         let upto = node.rows.checkpoint();
         let is_level = self.oracle.read_upto == end && upto.is_ok_and(|upto| upto == end);
-        let is_judged = self.shared.is_none() && !self.plan.is_excused();
+        let is_judged = self.shared.is_none() && !self.plan.is_excused() && !node.disk.is_dead();
         if !is_level || !is_judged {
             return;
         }
