@@ -12,7 +12,7 @@ use till_storage::cluster::Found;
 
 use super::foresee::Unknown;
 use super::{Content, Done, Inbound, Knock, ShardMessage, ShardState};
-use crate::admission::Permit;
+use crate::admission::{Permit, Room};
 use crate::cluster::Undecided;
 use crate::commit::Companion;
 use crate::fall::Suspect;
@@ -22,9 +22,6 @@ use crate::placement::Commits;
 /// How much is heard together, in events, or lines of long ones. What they ask for is a hundred thousand rows at most, some
 /// seconds of a store's work and some ten megabytes; they are far less where tills have traded for a while.
 const HEARD_AT_ONCE: u64 = 16_384;
-/// Bytes of a payload that pass for an event: a line of a sale has no fewer.
-const LINE_BYTES: u64 = 64;
-
 /// What a device says.
 #[derive(Debug)]
 pub(crate) enum FromDevice {
@@ -56,10 +53,7 @@ impl FromDevice {
 impl Content {
     fn weight(&self) -> u64 {
         match self {
-            Self::Batch(batch) => {
-                let header = batch.frame().header;
-                u64::from(header.count).max(u64::from(header.length) / LINE_BYTES)
-            }
+            Self::Batch(batch) => u64::from(Room::of(&batch.frame().header).ahead),
             Self::Unreadable { .. } => 1,
         }
     }

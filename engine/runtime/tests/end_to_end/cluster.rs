@@ -96,6 +96,24 @@ fn held(engine: &Handle) -> usize {
     engine.open_slots().unwrap_or(0)
 }
 
+/// Two engines that share all stores.
+pub(crate) async fn pair(
+    dirs: &[tempfile::TempDir; 2],
+    store: &Arc<MemoryCluster>,
+) -> [Arc<Handle>; 2] {
+    let [first, second] = dirs.each_ref().map(|dir| dir.path());
+    let engines = [node(first, store).await, node(second, store).await];
+    share(&engines).await;
+    engines
+}
+
+/// An engine that serves all stores.
+pub(crate) async fn alone(dir: &Path, store: &Arc<MemoryCluster>) -> Arc<Handle> {
+    let engine = node(dir, store).await;
+    share(std::slice::from_ref(&engine)).await;
+    engine
+}
+
 pub(crate) async fn share(engines: &[Arc<Handle>]) {
     share_of(engines, SLOTS).await;
 }
@@ -114,8 +132,7 @@ async fn share_of(engines: &[Arc<Handle>], slots: u32) {
 async fn engines_share_the_stores_and_answer_for_all_of_them() {
     let dirs = [folder(), folder()];
     let store = Arc::new(MemoryCluster::new(SLOTS));
-    let first = node(dirs[0].path(), &store).await;
-    share(std::slice::from_ref(&first)).await;
+    let first = alone(dirs[0].path(), &store).await;
     let mut lives = Vec::new();
     for number in STORES {
         lives.push(send(std::slice::from_ref(&first), number, 0, 5).await);
@@ -144,10 +161,7 @@ async fn engines_share_the_stores_and_answer_for_all_of_them() {
 async fn the_stores_of_an_engine_that_dies_are_served_by_another() {
     let dirs = [folder(), folder()];
     let store = Arc::new(MemoryCluster::new(SLOTS));
-    let first = node(dirs[0].path(), &store).await;
-    let second = node(dirs[1].path(), &store).await;
-    let engines = [first, second];
-    share(&engines).await;
+    let engines = pair(&dirs, &store).await;
     let mut lives = Vec::new();
     for number in STORES {
         lives.push(send(&engines, number, 0, 7).await);
@@ -166,8 +180,7 @@ async fn the_stores_of_an_engine_that_dies_are_served_by_another() {
     }
     left[0].drain().await.unwrap();
     // One that comes back finds its stores elsewhere, and takes its share again.
-    let back = node(dirs[0].path(), &store).await;
-    share(std::slice::from_ref(&back)).await;
+    let back = alone(dirs[0].path(), &store).await;
     for number in 1..=12 {
         assert_eq!(level(&back, number).await, "11", "store {number}");
     }
@@ -178,8 +191,7 @@ async fn the_stores_of_an_engine_that_dies_are_served_by_another() {
 async fn a_drain_commits_everything_and_gives_the_slots_up() {
     let dirs = [folder(), folder()];
     let store = Arc::new(MemoryCluster::new(SLOTS));
-    let first = node(dirs[0].path(), &store).await;
-    share(std::slice::from_ref(&first)).await;
+    let first = alone(dirs[0].path(), &store).await;
     let (mut device, _, _connection) = at_home(std::slice::from_ref(&first), 3, 0).await;
     device.send(teas(1, 200)).await;
     device.acked(200).await;
@@ -197,8 +209,7 @@ async fn a_drain_commits_everything_and_gives_the_slots_up() {
 async fn events_are_taken_in_while_the_shared_store_is_away() {
     let dir = folder();
     let store = Arc::new(MemoryCluster::new(SLOTS));
-    let engine = node(dir.path(), &store).await;
-    share(std::slice::from_ref(&engine)).await;
+    let engine = alone(dir.path(), &store).await;
     let (mut device, _, _connection) = at_home(std::slice::from_ref(&engine), 3, 0).await;
     device.send(teas(1, 10)).await;
     device.acked(10).await;
@@ -248,8 +259,7 @@ async fn a_journal_keeps_what_is_not_committed_and_nothing_else() {
     const FRAMES: u64 = 160;
     let dir = folder();
     let store = Arc::new(MemoryCluster::new(SLOTS));
-    let engine = node(dir.path(), &store).await;
-    share(std::slice::from_ref(&engine)).await;
+    let engine = alone(dir.path(), &store).await;
     let (mut device, _, _connection) = at_home(std::slice::from_ref(&engine), 3, 0).await;
     device.send(teas(1, 10)).await;
     device.acked(10).await;
@@ -279,8 +289,7 @@ async fn a_journal_keeps_what_is_not_committed_and_nothing_else() {
     .await;
     engine.drain().await.unwrap();
     drop(engine);
-    let again = node(dir.path(), &store).await;
-    share(std::slice::from_ref(&again)).await;
+    let again = alone(dir.path(), &store).await;
     assert_eq!(level(&again, 3).await, last.to_string());
     again.drain().await.unwrap();
     drop(again);

@@ -4,17 +4,14 @@ use std::sync::Arc;
 
 use till_storage::memory::MemoryCluster;
 
-use super::cluster::{SLOTS, node, send, share};
+use super::cluster::{SLOTS, pair, send};
 use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_engine_shows_its_slots_its_commits_and_the_engines_beside_it() {
     let dirs = [folder(), folder()];
     let store = Arc::new(MemoryCluster::new(SLOTS));
-    let first = node(dirs[0].path(), &store).await;
-    let second = node(dirs[1].path(), &store).await;
-    let engines = [first, second];
-    share(&engines).await;
+    let engines = pair(&dirs, &store).await;
     for number in 1..=12 {
         send(&engines, number, 0, 5).await;
     }

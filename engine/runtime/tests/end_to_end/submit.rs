@@ -6,13 +6,12 @@ use till_runtime::{SubmitError, submit};
 use till_storage::cluster::SharedStore as _;
 use till_storage::memory::MemoryCluster;
 
-use super::cluster::{LEASE, SLOTS, at_home, node, send, share, started};
+use super::cluster::{LEASE, SLOTS, alone, at_home, node, send, started};
 use super::*;
 
 /// An engine that has taken events in which the store never heard of, killed; what it had committed before is there.
 pub(crate) async fn dead(dir: &Path, store: &Arc<MemoryCluster>) {
-    let engine = node(dir, store).await;
-    share(std::slice::from_ref(&engine)).await;
+    let engine = alone(dir, store).await;
     send(std::slice::from_ref(&engine), 3, 0, 10).await;
     // Nobody is greeted once the store has not heard the engine for a while.
     let (mut device, next, _connection) = at_home(std::slice::from_ref(&engine), 3, 1).await;
@@ -40,8 +39,7 @@ async fn what_a_dead_engine_had_journalled_alone_counts_once_after_it_was_submit
     let dirs = [folder(), folder()];
     let store = Arc::new(MemoryCluster::new(SLOTS));
     dead(dirs[0].path(), &store).await;
-    let other = node(dirs[1].path(), &store).await;
-    share(std::slice::from_ref(&other)).await;
+    let other = alone(dirs[1].path(), &store).await;
     assert_eq!(level(&other, 3).await, "10");
     // By the folder or by the journal in it, and twice before anybody had the time to take it in.
     assert!(submitted(&store, dirs[0].path()) > 0);
@@ -97,8 +95,7 @@ async fn an_engine_does_not_bring_the_events_of_one_chain_to_another() {
     let error = started(dir.path(), &other, LEASE).await.unwrap_err();
     assert!(error.to_string().contains("another chain"), "{error}");
     // At home they are handed over.
-    let again = node(dir.path(), &store).await;
-    share(std::slice::from_ref(&again)).await;
+    let again = alone(dir.path(), &store).await;
     let known = Arc::clone(&store);
     until("what was left is committed", || {
         known.waiting().unwrap().is_empty()

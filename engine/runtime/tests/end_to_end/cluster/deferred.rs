@@ -29,8 +29,7 @@ pub(super) fn goods(code: &str, first: u64, count: u64) -> Bytes {
 
 /// An engine that has committed ten pieces of tea, and has lost its store; forty pieces more, and more goods, are journalled.
 async fn deferring(dir: &Path, store: &Arc<MemoryCluster>) -> (Arc<Handle>, Device, Connection) {
-    let engine = node(dir, store).await;
-    share(std::slice::from_ref(&engine)).await;
+    let engine = alone(dir, store).await;
     let (mut device, _, connection) = at_home(std::slice::from_ref(&engine), 3, 0).await;
     device.send(teas(1, 10)).await;
     device.acked(10).await;
@@ -154,8 +153,7 @@ async fn frames_that_nobody_could_decide_count_once_after_a_crash() {
     engine.kill().await.unwrap();
     drop(engine);
     store.set_away(false);
-    let again = node(dir.path(), &store).await;
-    share(std::slice::from_ref(&again)).await;
+    let again = alone(dir.path(), &store).await;
     come_to(&again, ["20", "20", "10"]).await;
     // Not once more with the next commits.
     send(std::slice::from_ref(&again), 3, 0, 5).await;
@@ -214,8 +212,7 @@ async fn what_an_engine_left_before_and_nobody_can_take_in_keeps_no_frame_undeci
     let lost = Arc::new(MemoryCluster::new(SLOTS));
     submit::dead(dirs[0].path(), &lost).await;
     assert!(submit::submitted(&lost, dirs[0].path()) > 0);
-    let engine = node(dirs[1].path(), &store).await;
-    share(std::slice::from_ref(&engine)).await;
+    let engine = alone(dirs[1].path(), &store).await;
     // Events of a store that nobody has registered here.
     for (slot, from, number) in lost.waiting().unwrap() {
         let mut piece = lost.handed_over(slot, from, number).unwrap().unwrap();

@@ -83,8 +83,7 @@ async fn with_receipt(engine: &Arc<Handle>, store: u64) -> Vec<(u32, String)> {
 async fn an_event_id_is_known_to_whoever_serves_its_store_next() {
     let dirs = [folder(), folder()];
     let store = Arc::new(MemoryCluster::new(SLOTS));
-    let first = node(dirs[0].path(), &store).await;
-    share(std::slice::from_ref(&first)).await;
+    let first = alone(dirs[0].path(), &store).await;
     for number in STORES {
         let (mut device, _, _connection) = at_home(std::slice::from_ref(&first), number, 0).await;
         device.send(sale(1, 250)).await;

@@ -125,10 +125,7 @@ async fn sells(engines: &[Arc<Handle>], store: u64, (epoch, number): (u32, u64),
 async fn names_are_in_the_shared_store_for_whoever_serves_next_and_are_written_once() {
     let dirs = [folder(), folder()];
     let store = Arc::new(MemoryCluster::new(SLOTS));
-    let first = node(dirs[0].path(), &store).await;
-    let second = node(dirs[1].path(), &store).await;
-    let engines = [first, second];
-    share(&engines).await;
+    let engines = pair(&dirs, &store).await;
     for number in STORES {
         sells(&engines, number, (0, 1), true).await;
     }
@@ -166,8 +163,7 @@ async fn names_are_in_the_shared_store_for_whoever_serves_next_and_are_written_o
 
 /// An engine that has journalled a sale and could not write its names; killed.
 async fn nameless(dir: &Path, store: &Arc<MemoryCluster>) {
-    let engine = node(dir, store).await;
-    share(std::slice::from_ref(&engine)).await;
+    let engine = alone(dir, store).await;
     let (mut device, _, _connection) = at_home(std::slice::from_ref(&engine), 3, 0).await;
     store.set_trouble(NAMELESS, 0);
     device.send(sale(1, &goods_of(3), true, &paid_in(3))).await;
@@ -206,8 +202,7 @@ async fn names_that_were_not_written_are_when_their_engine_is_back() {
     let dir = folder();
     let store = Arc::new(MemoryCluster::new(SLOTS));
     nameless(dir.path(), &store).await;
-    let again = node(dir.path(), &store).await;
-    share(std::slice::from_ref(&again)).await;
+    let again = alone(dir.path(), &store).await;
     has_names(&again).await;
     again.drain().await.unwrap();
 }
@@ -217,8 +212,7 @@ async fn names_that_were_not_written_are_by_whoever_takes_their_events_in() {
     let dirs = [folder(), folder()];
     let store = Arc::new(MemoryCluster::new(SLOTS));
     nameless(dirs[0].path(), &store).await;
-    let other = node(dirs[1].path(), &store).await;
-    share(std::slice::from_ref(&other)).await;
+    let other = alone(dirs[1].path(), &store).await;
     assert!(submit::submitted(&store, dirs[0].path()) > 0);
     has_names(&other).await;
     other.drain().await.unwrap();

@@ -135,8 +135,7 @@ async fn what_is_set_aside_is_in_the_shared_store_and_decided_once_by_whoever_se
     let dirs = [folder(), folder()];
     let store = Arc::new(MemoryCluster::new(SLOTS));
     collide(&store);
-    let first = node(dirs[0].path(), &store).await;
-    share(std::slice::from_ref(&first)).await;
+    let first = alone(dirs[0].path(), &store).await;
     for number in STORES {
         set_aside(std::slice::from_ref(&first), number).await;
     }
@@ -159,8 +158,7 @@ async fn what_is_set_aside_is_in_the_shared_store_and_decided_once_by_whoever_se
     second.drain().await.unwrap();
     // Nor by the next one.
     assert_eq!(in_rows(store.views().as_ref()), BTreeSet::new());
-    let third = node(dirs[0].path(), &store).await;
-    share(std::slice::from_ref(&third)).await;
+    let third = alone(dirs[0].path(), &store).await;
     assert_eq!(retry(&third).await, (0, 0));
     for number in STORES {
         let (mut device, next, _connection) =
@@ -177,10 +175,7 @@ async fn what_is_set_aside_is_in_the_shared_store_and_decided_once_by_whoever_se
 async fn each_engine_decides_what_was_set_aside_in_the_stores_that_it_serves() {
     let dirs = [folder(), folder()];
     let store = Arc::new(MemoryCluster::new(SLOTS));
-    let first = node(dirs[0].path(), &store).await;
-    let second = node(dirs[1].path(), &store).await;
-    let engines = [first, second];
-    share(&engines).await;
+    let engines = pair(&dirs, &store).await;
     for number in STORES {
         let (mut device, _, _connection) = at_home(&engines, number, 0).await;
         device.send(huge(1)).await;
@@ -207,14 +202,12 @@ async fn each_engine_decides_what_was_set_aside_in_the_stores_that_it_serves() {
 /// An engine whose operator had everything of store 3 decided again, which is journalled and in no commit; killed.
 async fn retried_and_dead(dir: &Path, store: &Arc<MemoryCluster>) {
     collide(store);
-    let engine = node(dir, store).await;
-    share(std::slice::from_ref(&engine)).await;
+    let engine = alone(dir, store).await;
     set_aside(std::slice::from_ref(&engine), 3).await;
     engine.drain().await.unwrap();
     drop(engine);
     mend(store);
-    let engine = node(dir, store).await;
-    share(std::slice::from_ref(&engine)).await;
+    let engine = alone(dir, store).await;
     store.set_trouble(UNCOMMITTED, 0);
     assert_eq!(retry(&engine).await, (3, 0));
     engine.kill().await.unwrap();
@@ -242,8 +235,7 @@ async fn what_was_decided_again_and_not_committed_counts_once_after_it_was_submi
     let dirs = [folder(), folder()];
     let store = Arc::new(MemoryCluster::new(SLOTS));
     retried_and_dead(dirs[0].path(), &store).await;
-    let other = node(dirs[1].path(), &store).await;
-    share(std::slice::from_ref(&other)).await;
+    let other = alone(dirs[1].path(), &store).await;
     assert_eq!(listed(&other).await, aside_in(3..=3));
     // Once more, it is known.
     for _ in 0..2 {
@@ -259,8 +251,7 @@ async fn what_was_decided_again_and_not_committed_counts_once_when_its_engine_is
     let dir = folder();
     let store = Arc::new(MemoryCluster::new(SLOTS));
     retried_and_dead(dir.path(), &store).await;
-    let again = node(dir.path(), &store).await;
-    share(std::slice::from_ref(&again)).await;
+    let again = alone(dir.path(), &store).await;
     let began = Instant::now();
     while !listed(&again).await.is_empty() {
         assert!(began.elapsed() < Duration::from_secs(60));
@@ -275,8 +266,7 @@ async fn what_two_operators_had_decided_again_counts_once() {
     let dirs = [folder(), folder()];
     let store = Arc::new(MemoryCluster::new(SLOTS));
     retried_and_dead(dirs[0].path(), &store).await;
-    let other = node(dirs[1].path(), &store).await;
-    share(std::slice::from_ref(&other)).await;
+    let other = alone(dirs[1].path(), &store).await;
     assert_eq!(retry(&other).await, (3, 0));
     is_decided(&other).await;
     assert!(submit::submitted(&store, dirs[0].path()) > 0);

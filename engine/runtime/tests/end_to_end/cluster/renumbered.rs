@@ -45,8 +45,7 @@ async fn events_that_have_new_numbers_by_then_count_once_when_the_engine_of_the_
     let dirs = [folder(), folder()];
     let store = Arc::new(MemoryCluster::new(SLOTS));
     dead(dirs[0].path(), &store).await;
-    let other = node(dirs[1].path(), &store).await;
-    share(std::slice::from_ref(&other)).await;
+    let other = alone(dirs[1].path(), &store).await;
     restored(std::slice::from_ref(&other)).await;
     assert_eq!(level(&other, 3).await, "35");
     assert!(submitted(&store, dirs[0].path()) > 0);
@@ -63,15 +62,13 @@ async fn events_that_were_taken_in_count_once_when_their_device_sends_them_under
     let dirs = [folder(), folder(), folder()];
     let store = Arc::new(MemoryCluster::new(SLOTS));
     dead(dirs[0].path(), &store).await;
-    let other = node(dirs[1].path(), &store).await;
-    share(std::slice::from_ref(&other)).await;
+    let other = alone(dirs[1].path(), &store).await;
     assert!(submitted(&store, dirs[0].path()) > 0);
     all_taken_in(&store).await;
     assert_eq!(level(&other, 3).await, "35");
     // Whoever serves the store next has rows alone.
     other.drain().await.unwrap();
-    let last = node(dirs[2].path(), &store).await;
-    share(std::slice::from_ref(&last)).await;
+    let last = alone(dirs[2].path(), &store).await;
     restored(std::slice::from_ref(&last)).await;
     assert_eq!(level(&last, 3).await, "40");
     last.drain().await.unwrap();
@@ -141,8 +138,7 @@ async fn others_here(dirs: [&Path; 2], store: &Arc<MemoryCluster>) -> (Arc<Handl
     let lost = Arc::new(MemoryCluster::new(SLOTS));
     dead(dirs[0], &lost).await;
     assert!(submitted(&lost, dirs[0]) > 0);
-    let other = node(dirs[1], store).await;
-    share(std::slice::from_ref(&other)).await;
+    let other = alone(dirs[1], store).await;
     send(std::slice::from_ref(&other), 3, 1, 4).await;
     let waiting = lost.waiting().unwrap();
     let [(slot, from, number)] = waiting[..] else {
