@@ -4,6 +4,7 @@
 //! holds the last committed event stays: its mark answers the question whether the engine and this device mean the same
 //! history. [`DiskOutbox`] survives a crash at any byte; [`MemoryOutbox`] is for sources that can say everything again.
 
+mod device;
 mod disk;
 mod files;
 mod memory;
@@ -19,6 +20,7 @@ use till_protocol::id::Epoch;
 
 use crate::frame::FrameError;
 
+pub use self::device::{FileHandle, FileLock, FileSystem, StdFileSystem};
 pub use self::disk::{DiskConfig, DiskOutbox};
 pub use self::files::{SyncDone, SyncJob};
 pub use self::memory::{MemoryConfig, MemoryOutbox};

@@ -7,6 +7,7 @@
 
 mod coverage;
 mod disk;
+mod flash;
 mod mistake;
 mod oracle;
 mod outbox;

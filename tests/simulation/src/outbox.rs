@@ -1,79 +1,104 @@
-//! The outbox of a device whose power may fail: what was synced stays, what came since may go.
+//! The outbox of a device whose power may fail: the client's own, on a flash in memory.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use till_client::{
-    MemoryConfig, MemoryOutbox, Outbox, OutboxError, Standing, Stored, Sync, SyncDone, SyncJob,
+    DiskConfig, DiskOutbox, Outbox, OutboxError, Standing, Stored, Sync, SyncDone, SyncJob,
 };
-use till_protocol::id::Epoch;
+use till_protocol::id::{Epoch, TerminalId};
 
+use crate::flash::{Flash, State};
 use crate::mistake::is_planted;
+use crate::rng::Rng;
 
-/// What lies on a device's disk: frames and where they stand, under the client's own rules. Clones are the same disk.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Flash {
-    state: Arc<Mutex<State>>,
-}
+/// Files of a few frames each, so that they come and go.
+const FILE_BYTES: u64 = 2 << 10;
+/// Events that may wait for their commit.
+const EVENTS_MAX: u64 = 1_024;
 
-#[derive(Clone, Debug, Default)]
-struct State {
-    live: MemoryOutbox,
-    durable: MemoryOutbox,
-}
-
-/// The disk of a device at some moment.
+/// An outbox, for a device and its world at a time. Clones are the same one.
 #[derive(Clone, Debug)]
-pub(crate) struct Image(MemoryOutbox);
+pub(crate) struct Pocket {
+    terminal: TerminalId,
+    flash: Flash,
+    outbox: Arc<Mutex<DiskOutbox>>,
+}
 
-impl Flash {
-    pub(crate) fn new(config: MemoryConfig) -> Self {
-        let empty = MemoryOutbox::new(config);
-        let state = State {
-            live: empty.clone(),
-            durable: empty,
-        };
-        Self {
-            state: Arc::new(Mutex::new(state)),
-        }
+/// The flash of a device at some moment, as a loss of power would leave it.
+#[derive(Clone, Debug)]
+pub(crate) struct Image(State);
+
+fn open(flash: &Flash, terminal: TerminalId) -> Result<DiskOutbox, OutboxError> {
+    let config = DiskConfig {
+        sync: Sync::Group,
+        file_bytes: FILE_BYTES,
+        ..DiskConfig::default()
+    };
+    let system = Arc::new(flash.clone());
+    DiskOutbox::open_on(system, Path::new("outbox"), terminal, config)
+}
+
+impl Pocket {
+    /// The outbox on a flash.
+    ///
+    /// # Errors
+    /// What the client says of what it finds there.
+    pub(crate) fn open(flash: Flash, terminal: TerminalId) -> Result<Self, OutboxError> {
+        Ok(Self {
+            terminal,
+            outbox: Arc::new(Mutex::new(open(&flash, terminal)?)),
+            flash,
+        })
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, DiskOutbox> {
+        self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes everything durable.
-    pub(crate) fn sync(&self) {
-        let mut state = self.lock();
-        state.durable = state.live.clone();
+    ///
+    /// # Errors
+    /// What the client says.
+    pub(crate) fn sync(&self) -> Result<(), OutboxError> {
+        let mut outbox = self.lock();
+        match outbox.sync_job()? {
+            Some(job) => outbox.synced(job.run()),
+            None => Ok(()),
+        }
     }
 
-    /// The power failed: gives how many of the last events are gone.
-    pub(crate) fn power_failed(&self) -> u64 {
-        let mut state = self.lock();
-        let before = state.live.standing().last;
-        state.live = state.durable.clone();
-        before.saturating_sub(state.live.standing().last)
+    /// The device starts again, with what its flash holds.
+    ///
+    /// # Errors
+    /// What the client says of what it finds there.
+    pub(crate) fn reopen(&self) -> Result<(), OutboxError> {
+        *self.lock() = open(&self.flash, self.terminal)?;
+        Ok(())
+    }
+
+    /// The power fails: chance keeps some of what was not synced.
+    pub(crate) fn power_failed(&self, rng: &mut Rng) {
+        self.flash.power_failed(rng);
     }
 
     pub(crate) fn image(&self) -> Image {
-        Image(self.lock().durable.clone())
+        Image(self.flash.safe())
     }
 
-    pub(crate) fn restore(&self, image: &Image) {
-        let mut state = self.lock();
-        state.live = image.0.clone();
-        state.durable = image.0.clone();
+    /// A device with what an image holds.
+    ///
+    /// # Errors
+    /// What the client says of what it finds there.
+    pub(crate) fn restored(&self, image: &Image) -> Result<Self, OutboxError> {
+        Self::open(Flash::of(image.0.clone()), self.terminal)
     }
 }
 
-impl Outbox for Flash {
+impl Outbox for Pocket {
     fn standing(&self) -> Standing {
-        let state = self.lock();
-        let mut standing = state.live.standing();
-        let synced = state.durable.standing();
-        let is_same_life = synced.epoch == standing.epoch;
-        standing.durable = if is_same_life { synced.last } else { 0 };
+        let mut standing = self.lock().standing();
         if is_planted("send-before-sync") {
             standing.durable = standing.last;
         }
@@ -81,7 +106,9 @@ impl Outbox for Flash {
     }
 
     fn has_room(&self) -> bool {
-        self.lock().live.has_room()
+        let outbox = self.lock();
+        let standing = outbox.standing();
+        outbox.has_room() && standing.last - standing.committed < EVENTS_MAX
     }
 
     fn sync_policy(&self) -> Sync {
@@ -93,33 +120,30 @@ impl Outbox for Flash {
     }
 
     fn append(&mut self, frame: Bytes, count: u32) -> Result<(), OutboxError> {
-        let mut state = self.lock();
-        state.live.append(frame, count)?;
+        let mut outbox = self.lock();
+        outbox.append(frame, count)?;
         if is_planted("trim-early") {
-            let last = state.live.standing().last;
-            state.live.commit(last.saturating_sub(2))?;
+            let last = outbox.standing().last;
+            outbox.commit(last.saturating_sub(2))?;
         }
         Ok(())
     }
 
     fn frame_of(&mut self, seq: u64) -> Result<Option<Stored>, OutboxError> {
-        self.lock().live.frame_of(seq)
+        self.lock().frame_of(seq)
     }
 
     fn commit(&mut self, upto: u64) -> Result<(), OutboxError> {
-        self.lock().live.commit(upto)
+        self.lock().commit(upto)
     }
 
     fn begin_epoch(&mut self, epoch: Epoch, from: u64) -> Result<(), OutboxError> {
-        let mut state = self.lock();
         let from = from + u64::from(is_planted("renumber-drops-one"));
-        state.live.begin_epoch(epoch, from)?;
-        // It returns when the new life is durable.
-        state.durable = state.live.clone();
-        Ok(())
+        self.lock().begin_epoch(epoch, from)
     }
 
     fn sync_job(&mut self) -> Result<Option<SyncJob>, OutboxError> {
+        // The world syncs when the flash is done with it.
         Ok(None)
     }
 

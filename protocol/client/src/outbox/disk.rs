@@ -6,7 +6,6 @@
 mod generation;
 mod open;
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,6 +14,7 @@ use till_protocol::id::{Epoch, TerminalId};
 
 use self::generation::{Entry, Generation, Segment};
 use self::open::{lock, make_folder, tidy};
+use super::device::{FileLock, FileSystem};
 use super::files::Files;
 use super::segment::{self, Start};
 use super::{Outbox, OutboxError, Standing, Stored, Sync, SyncDone, SyncJob};
@@ -49,7 +49,7 @@ pub struct DiskOutbox {
     folder: PathBuf,
     terminal: u64,
     /// Held for as long as the outbox is open, so that no second process writes.
-    _lock: File,
+    _lock: FileLock,
     epoch: Option<Epoch>,
     committed: u64,
     /// What a synced record says is committed: files below it may go.
@@ -76,6 +76,19 @@ impl DiskOutbox {
         Self::open_with(Files::default(), folder, terminal.to_u64(), config)
     }
 
+    /// The same on a file system of the device's own.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_on(
+        system: Arc<dyn FileSystem>,
+        folder: &Path,
+        terminal: TerminalId,
+        config: DiskConfig,
+    ) -> Result<Self, OutboxError> {
+        Self::open_with(Files::of(system), folder, terminal.to_u64(), config)
+    }
+
     pub(super) fn open_with(
         files: Files,
         folder: &Path,
@@ -83,7 +96,7 @@ impl DiskOutbox {
         config: DiskConfig,
     ) -> Result<Self, OutboxError> {
         make_folder(&files, folder)?;
-        let lock = lock(folder)?;
+        let lock = lock(&files, folder)?;
         let generations = tidy(&files, folder)?;
         let mut this = Self {
             config,
@@ -157,8 +170,7 @@ impl DiskOutbox {
         life.durable = life.last;
         life.files.push_back(Segment {
             path: dir.join(name),
-            writer: Arc::new(writer),
-            reader: None,
+            writer,
             last: life.last,
             len,
             synced: len,
@@ -186,8 +198,7 @@ impl DiskOutbox {
         self.files.sync_dir(&self.dir())?;
         self.life.files.push_back(Segment {
             path,
-            writer: Arc::new(writer),
-            reader: None,
+            writer,
             last: self.life.last,
             len: length(&bytes),
             synced: length(&bytes),
@@ -279,25 +290,16 @@ impl DiskOutbox {
         Ok(())
     }
 
-    fn read(&mut self, entry: Entry) -> Result<Stored, OutboxError> {
+    fn read(&self, entry: Entry) -> Result<Stored, OutboxError> {
         let missing = || OutboxError::Poisoned {
             path: self.folder.clone(),
         };
         let at = usize::try_from(entry.file).map_err(|_| missing())?;
         let len = usize::try_from(entry.len).map_err(|_| missing())?;
-        let file = self.life.files.get_mut(at).ok_or_else(missing)?;
+        let file = self.life.files.get(at).ok_or_else(missing)?;
         let mut bytes = vec![0; len];
-        if file.reader.is_none() {
-            file.reader = Some(File::open(&file.path).map_err(|source| OutboxError::Io {
-                what: "open",
-                path: file.path.clone(),
-                source,
-            })?);
-        }
-        if let Some(reader) = &mut file.reader {
-            self.files
-                .read_range(reader, &file.path, entry.offset, &mut bytes)?;
-        }
+        self.files
+            .read_at(&file.writer, &file.path, entry.offset, &mut bytes)?;
         Ok(Stored {
             first: entry.first,
             count: entry.count,

@@ -1,7 +1,6 @@
 //! Every step that the outbox takes on a file system, so that a test can stop between any two.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 #[cfg(test)]
@@ -12,12 +11,17 @@ use std::{
 };
 
 use super::OutboxError;
+use super::device::{FileHandle, FileLock, FileSystem, StdFileSystem};
 #[cfg(test)]
 use super::tests::names::Names;
 
+/// An open file, shared with a sync that another thread makes.
+pub(super) type Handle = Arc<dyn FileHandle>;
+
 /// The file system as the outbox uses it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Files {
+    pub(super) system: Arc<dyn FileSystem>,
     /// Steps that are left before everything fails, as after a crash.
     #[cfg(test)]
     pub(super) steps: Option<Arc<AtomicI64>>,
@@ -32,7 +36,27 @@ pub(super) struct Files {
     pub(super) keeps_files: Arc<AtomicBool>,
 }
 
+impl Default for Files {
+    fn default() -> Self {
+        Self::of(Arc::new(StdFileSystem))
+    }
+}
+
 impl Files {
+    pub(super) fn of(system: Arc<dyn FileSystem>) -> Self {
+        Self {
+            system,
+            #[cfg(test)]
+            steps: None,
+            #[cfg(test)]
+            synced: Arc::default(),
+            #[cfg(test)]
+            names: None,
+            #[cfg(test)]
+            keeps_files: Arc::default(),
+        }
+    }
+
     #[cfg(not(test))]
     #[expect(
         clippy::unused_self,
@@ -70,8 +94,8 @@ impl Files {
 
     pub(super) fn create_dir(&self, path: &Path) -> Result<(), OutboxError> {
         #[cfg(test)]
-        let was_there = path.exists();
-        self.run("make folder", path, || fs::create_dir_all(path))?;
+        let was_there = self.is_there(path);
+        self.run("make folder", path, || self.system.make_folder(path))?;
         #[cfg(test)]
         if !was_there {
             self.note_names(|names| names.made(path));
@@ -79,53 +103,55 @@ impl Files {
         Ok(())
     }
 
-    pub(super) fn create(&self, path: &Path) -> Result<File, OutboxError> {
-        let file = self.run("make", path, || {
-            OpenOptions::new().append(true).create_new(true).open(path)
-        })?;
+    pub(super) fn is_there(&self, path: &Path) -> bool {
+        self.system.is_there(path)
+    }
+
+    /// `None` while somebody else has it.
+    pub(super) fn lock(&self, path: &Path) -> Result<Option<FileLock>, OutboxError> {
+        self.run("lock", path, || self.system.lock(path))
+    }
+
+    pub(super) fn create(&self, path: &Path) -> Result<Handle, OutboxError> {
+        let file = self.run("make", path, || self.system.create(path))?;
         #[cfg(test)]
         self.note_names(|names| names.made(path));
-        Ok(file)
+        Ok(file.into())
     }
 
-    pub(super) fn open_append(&self, path: &Path) -> Result<File, OutboxError> {
-        self.run("open", path, || OpenOptions::new().append(true).open(path))
+    pub(super) fn open(&self, path: &Path) -> Result<Handle, OutboxError> {
+        let file = self.run("open", path, || self.system.open(path))?;
+        Ok(file.into())
     }
 
-    pub(super) fn append(&self, file: &File, path: &Path, bytes: &[u8]) -> Result<(), OutboxError> {
-        self.run("write", path, || {
-            let mut file = file;
-            file.write_all(bytes)
-        })
+    pub(super) fn append(
+        &self,
+        file: &Handle,
+        path: &Path,
+        bytes: &[u8],
+    ) -> Result<(), OutboxError> {
+        self.run("write", path, || file.append(bytes))
     }
 
-    pub(super) fn truncate(&self, file: &File, path: &Path, len: u64) -> Result<(), OutboxError> {
-        self.run("cut", path, || file.set_len(len))
+    pub(super) fn truncate(&self, file: &Handle, path: &Path, len: u64) -> Result<(), OutboxError> {
+        self.run("cut", path, || file.truncate(len))
     }
 
-    pub(super) fn sync(&self, file: &File, path: &Path) -> Result<(), OutboxError> {
-        self.run("sync", path, || really(|| file.sync_data()))?;
+    pub(super) fn sync(&self, file: &Handle, path: &Path) -> Result<(), OutboxError> {
+        self.run("sync", path, || file.sync())?;
         #[cfg(test)]
         self.note_synced(file);
         Ok(())
     }
 
     #[cfg(test)]
-    fn note_synced(&self, file: &File) {
-        use std::os::unix::fs::MetadataExt as _;
-        let meta = file.metadata().unwrap();
-        let _before = self.synced.lock().unwrap().insert(meta.ino(), meta.len());
+    fn note_synced(&self, file: &Handle) {
+        let (inode, len) = file.inode();
+        let _before = self.synced.lock().unwrap().insert(inode, len);
     }
 
     pub(super) fn sync_dir(&self, path: &Path) -> Result<(), OutboxError> {
-        self.run("sync folder", path, || {
-            // Folders can't be opened where NTFS keeps its own order of renames.
-            if cfg!(unix) {
-                let folder = File::open(path)?;
-                really(|| folder.sync_all())?;
-            }
-            Ok(())
-        })?;
+        self.run("sync folder", path, || self.system.sync_folder(path))?;
         #[cfg(test)]
         self.note_names(|names| names.synced(path));
         Ok(())
@@ -139,7 +165,7 @@ impl Files {
     }
 
     pub(super) fn rename(&self, from: &Path, to: &Path) -> Result<(), OutboxError> {
-        self.run("rename", from, || fs::rename(from, to))?;
+        self.run("rename", from, || self.system.rename(from, to))?;
         #[cfg(test)]
         self.note_names(|names| names.renamed(from, to));
         Ok(())
@@ -157,7 +183,7 @@ impl Files {
         self.run("remove", path, || {
             #[cfg(test)]
             self.note_names(|names| names.removes_file(path));
-            match fs::remove_file(path) {
+            match self.system.remove(path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
                 result => result,
             }
@@ -168,49 +194,36 @@ impl Files {
         self.run("remove folder", path, || {
             #[cfg(test)]
             self.note_names(|names| names.removes_folder(path));
-            fs::remove_dir_all(path)
+            self.system.remove_folder(path)
         })
     }
 
     pub(super) fn read(&self, path: &Path) -> Result<Vec<u8>, OutboxError> {
-        self.run("read", path, || fs::read(path))
+        self.run("read", path, || self.system.read(path))
     }
 
-    pub(super) fn read_range(
+    pub(super) fn read_at(
         &self,
-        file: &mut File,
+        file: &Handle,
         path: &Path,
         offset: u64,
         into: &mut [u8],
     ) -> Result<(), OutboxError> {
-        self.run("read", path, || {
-            file.seek(SeekFrom::Start(offset))?;
-            file.read_exact(into)
-        })
+        self.run("read", path, || file.read_at(into, offset))
     }
 
     pub(super) fn list(&self, path: &Path) -> Result<Vec<String>, OutboxError> {
-        self.run("list", path, || {
-            let mut names = Vec::new();
-            for entry in fs::read_dir(path)? {
-                names.push(entry?.file_name().to_string_lossy().into_owned());
-            }
-            names.sort_unstable();
-            Ok(names)
-        })
+        let mut names = self.run("list", path, || self.system.list(path))?;
+        names.sort_unstable();
+        Ok(names)
     }
-}
-
-/// In tests the power fails in a model alone: there thousands of syncs would only take time.
-fn really(sync: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
-    if cfg!(test) { Ok(()) } else { sync() }
 }
 
 /// A sync that may be run on another thread while the outbox takes more.
 #[derive(Debug)]
 pub struct SyncJob {
     pub(super) files: Files,
-    pub(super) file: Arc<File>,
+    pub(super) file: Handle,
     pub(super) path: PathBuf,
     pub(super) generation: u64,
     pub(super) upto: u64,

@@ -5,7 +5,7 @@ mod mishaps;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use till_client::{
-    Cause, DeadLetter, DeadLetterError, DeadLetters, End, MemoryConfig, Notice, Outbox as _,
+    Cause, DeadLetter, DeadLetterError, DeadLetters, End, Notice, Outbox as _, OutboxError,
     Session, SessionConfig,
 };
 use till_protocol::id::{Epoch, TerminalId};
@@ -16,7 +16,8 @@ use super::member::engine_at;
 use super::wire::Conn;
 use super::{Event, World};
 use crate::coverage::Sight;
-use crate::outbox::{Flash, Image};
+use crate::flash::Flash;
+use crate::outbox::{Image, Pocket};
 use crate::plan::{MS, Plan, SECOND};
 use crate::rng::Rng;
 use crate::trade::{Act, SKUS, Truth, frame, happen};
@@ -45,7 +46,7 @@ impl DeadLetters for Letters {
 /// A till with its outbox.
 pub(super) struct Till {
     pub(super) terminal: TerminalId,
-    flash: Flash,
+    pocket: Pocket,
     letters: Letters,
     /// `None` while it is off.
     session: Option<Session>,
@@ -57,8 +58,6 @@ pub(super) struct Till {
     pub(super) is_lost: bool,
     /// Which event has which number in the life at hand, from 1.
     numbers: Vec<usize>,
-    /// Of them, those that survive a loss of power.
-    synced: Vec<usize>,
     acked: u64,
     /// The last frame that was ever sent in this life begins here.
     pub(super) sent_upto: u64,
@@ -80,18 +79,18 @@ impl Till {
         let till = u32::try_from(number / plan.stores + 1).unwrap_or(1);
         let packed = u64::from(store) << 32 | u64::from(till);
         let terminal = TerminalId::from_u64(packed).ok()?;
-        let flash = Flash::new(MemoryConfig::default());
+        let pocket = Pocket::open(Flash::default(), terminal).ok()?;
         let skew = plan.till.skew;
-        let mut till = Self::off(terminal, flash, rng.signed(-skew, skew));
+        let mut till = Self::off(terminal, pocket, rng.signed(-skew, skew));
         till.switch_on();
         Some(till)
     }
 
     // One that is switched off, and of which nothing is known.
-    fn off(terminal: TerminalId, flash: Flash, skew: i64) -> Self {
+    fn off(terminal: TerminalId, pocket: Pocket, skew: i64) -> Self {
         Self {
             terminal,
-            flash,
+            pocket,
             letters: Letters::default(),
             session: None,
             conn: None,
@@ -100,7 +99,6 @@ impl Till {
             is_parted: false,
             is_lost: false,
             numbers: Vec::new(),
-            synced: Vec::new(),
             acked: 0,
             sent_upto: 0,
             image: None,
@@ -114,22 +112,26 @@ impl Till {
     }
 
     /// Another device with what survives on this one's disk.
-    fn copied(&self) -> Self {
-        let flash = Flash::new(MemoryConfig::default());
-        flash.restore(&self.flash.image());
+    fn copied(&self) -> Result<Self, OutboxError> {
+        let pocket = self.pocket.restored(&self.pocket.image())?;
         let mut copy = Self {
-            numbers: self.synced.clone(),
-            synced: self.synced.clone(),
-            ..Self::off(self.terminal, flash, self.skew)
+            numbers: self.first(pocket.standing().last),
+            ..Self::off(self.terminal, pocket, self.skew)
         };
         copy.switch_on();
-        copy
+        Ok(copy)
+    }
+
+    // What has the first so many numbers.
+    fn first(&self, count: u64) -> Vec<usize> {
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
+        self.numbers.iter().copied().take(count).collect()
     }
 
     fn switch_on(&mut self) {
         let mut config = SessionConfig::new(self.terminal);
         config.zone = "UTC".to_owned();
-        let (outbox, dead) = (self.flash.clone(), self.letters.clone());
+        let (outbox, dead) = (self.pocket.clone(), self.letters.clone());
         self.session = Some(Session::new(config, Box::new(outbox), Box::new(dead)));
         self.acked = 0;
     }
@@ -143,7 +145,7 @@ impl Till {
         if self.is_lost {
             return None;
         }
-        let standing = self.flash.standing();
+        let standing = self.pocket.standing();
         let is_done = standing.committed == standing.last;
         let live = self.session.as_ref().is_some_and(Session::is_live);
         (!is_done).then(|| {
@@ -257,8 +259,9 @@ impl World {
         if till.session.is_none() {
             return;
         }
-        till.flash.sync();
-        till.synced = till.numbers.clone();
+        if let Err(error) = till.pocket.sync() {
+            return self.oracle.fail("OUT-2", error.to_string());
+        }
         self.pump(number);
     }
 
@@ -474,7 +477,6 @@ impl World {
         let left = left.min(till.numbers.len());
         let kept = till.numbers.split_off(left);
         let done = std::mem::replace(&mut till.numbers, kept);
-        till.synced = till.numbers.clone();
         till.acked = 0;
         till.sent_upto = 0;
         if old.is_some() && !till.numbers.is_empty() {

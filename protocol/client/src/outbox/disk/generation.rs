@@ -1,9 +1,9 @@
 //! The files of one epoch, and where each frame lies in them.
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::path::PathBuf;
-use std::sync::Arc;
+
+use crate::outbox::files::Handle;
 
 /// The files of one epoch.
 #[derive(Debug)]
@@ -19,8 +19,7 @@ pub(super) struct Generation {
 #[derive(Debug)]
 pub(super) struct Segment {
     pub(super) path: PathBuf,
-    pub(super) writer: Arc<File>,
-    pub(super) reader: Option<File>,
+    pub(super) writer: Handle,
     pub(super) last: u64,
     pub(super) len: u64,
     pub(super) synced: u64,

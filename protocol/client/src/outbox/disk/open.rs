@@ -1,15 +1,13 @@
 //! Finding out what a crash has left.
 
-use std::fs::File;
 use std::io::ErrorKind;
 use std::path::Path;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use till_protocol::id::Epoch;
 
 use super::generation::Segment;
-use super::{DiskOutbox, Files, OutboxError, name_of};
+use super::{DiskOutbox, FileLock, Files, OutboxError, name_of};
 use crate::frame;
 use crate::outbox::segment::{self, Record, Start, Stop};
 
@@ -110,7 +108,7 @@ impl DiskOutbox {
                 }
             }
         }
-        let writer = self.files.open_append(path)?;
+        let writer = self.files.open(path)?;
         let mut length = u64::try_from(len).unwrap_or(u64::MAX);
         if let Some(Stop::Torn(offset)) = stop {
             tracing::warn!(path = %path.display(), offset, "cut the torn tail of the outbox");
@@ -121,8 +119,7 @@ impl DiskOutbox {
         self.files.sync(&writer, path)?;
         self.life.files.push_back(Segment {
             path: path.to_owned(),
-            writer: Arc::new(writer),
-            reader: None,
+            writer,
             last: self.life.last,
             len: length,
             synced: length,
@@ -162,7 +159,7 @@ pub(super) fn make_folder(files: &Files, folder: &Path) -> Result<(), OutboxErro
         true => Path::new("."),
         false => parent,
     };
-    if !folder.exists() {
+    if !files.is_there(folder) {
         make_folder(files, parent)?;
         files.create_dir(folder)?;
         return files.sync_dir(parent);
@@ -185,26 +182,11 @@ const fn is_closed(kind: ErrorKind) -> bool {
     )
 }
 
-pub(super) fn lock(folder: &Path) -> Result<File, OutboxError> {
-    let path = folder.join("LOCK");
-    let io = |source| OutboxError::Io {
-        what: "lock",
-        path: path.clone(),
-        source,
-    };
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(io)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(OutboxError::Locked {
-            path: folder.to_owned(),
-        }),
-        Err(std::fs::TryLockError::Error(source)) => Err(io(source)),
-    }
+pub(super) fn lock(files: &Files, folder: &Path) -> Result<FileLock, OutboxError> {
+    let lock = files.lock(&folder.join("LOCK"))?;
+    lock.ok_or_else(|| OutboxError::Locked {
+        path: folder.to_owned(),
+    })
 }
 
 /// Removes what a crash left half-made or half-removed, and returns the number of the generation that counts.

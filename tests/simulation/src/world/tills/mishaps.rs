@@ -1,5 +1,6 @@
 //! What happens to tills: lost connections, crashes, images that are put back, days offline.
 
+use till_client::Outbox as _;
 use till_protocol::reply::Message;
 
 use crate::coverage::Sight;
@@ -42,20 +43,45 @@ impl World {
         let till = &mut self.tills[number];
         till.session = None;
         if !has_power {
-            let forgot = till.flash.power_failed();
-            let kept = till.synced.clone();
-            let before = std::mem::replace(&mut till.numbers, kept);
-            let kept = &self.tills[number].numbers;
-            let lost = before.iter().filter(|truth| !kept.contains(truth));
-            for truth in lost.copied().collect::<Vec<_>>() {
-                self.oracle.forgotten(truth);
-            }
-            if forgot > 0 {
+            till.pocket.power_failed(&mut self.rng);
+            let lost = self.outbox_opens(number, has_power);
+            if !lost.is_empty() {
                 self.saw(Sight::DeviceForgot);
+            }
+            for truth in lost {
+                self.oracle.forgotten(truth);
             }
         }
         let most = self.rng.within(MS, 10 * SECOND);
         self.after(most, Event::TillStart(number));
+    }
+
+    // What an outbox finds when its device starts: all that it had where the power was there, and where it was not at least
+    // what it called durable. Gives the events that it no longer has.
+    fn outbox_opens(&mut self, number: usize, has_power: bool) -> Vec<usize> {
+        let till = &mut self.tills[number];
+        let before = till.pocket.standing();
+        if let Err(error) = till.pocket.reopen() {
+            self.oracle.fail("OUT-2", error.to_string());
+            return Vec::new();
+        }
+        let after = till.pocket.standing();
+        let least = if has_power {
+            before.last
+        } else {
+            before.durable
+        };
+        if after.epoch != before.epoch || after.last < least || after.last > before.last {
+            let what = format!("an outbox was {before:?}, and opens as {after:?}");
+            self.oracle.fail("OUT-2", what);
+        }
+        let till = &mut self.tills[number];
+        let kept = till.first(after.last);
+        let before = std::mem::replace(&mut till.numbers, kept);
+        before
+            .get(till.numbers.len()..)
+            .unwrap_or_default()
+            .to_vec()
     }
 
     // Events that a till no longer has.
@@ -71,17 +97,22 @@ impl World {
         if self.tills[number].is_on() || self.tills[number].is_lost {
             return;
         }
-        // What an outbox finds on its disk, it makes durable before it goes on.
-        let till = &mut self.tills[number];
-        till.flash.sync();
-        till.synced = till.numbers.clone();
-        till.switch_on();
+        let lost = self.outbox_opens(number, true);
+        if !lost.is_empty() {
+            let what = format!("{} events went while the power was there", lost.len());
+            self.oracle.fail("OUT-2", what);
+        }
+        self.tills[number].switch_on();
         self.connect_later(number);
     }
 
     pub(in crate::world) fn image(&mut self, number: usize) {
         let till = &mut self.tills[number];
-        till.image = Some((till.flash.image(), till.synced.clone()));
+        let image = till.pocket.image();
+        match till.pocket.restored(&image) {
+            Ok(copy) => till.image = Some((image, till.first(copy.standing().last))),
+            Err(error) => self.oracle.fail("OUT-2", error.to_string()),
+        }
     }
 
     pub(in crate::world) fn restore(&mut self, number: usize) {
@@ -96,8 +127,10 @@ impl World {
         self.drop_conn(number);
         let till = &mut self.tills[number];
         till.session = None;
-        till.flash.restore(&image);
-        till.synced = numbers.clone();
+        match till.pocket.restored(&image) {
+            Ok(pocket) => till.pocket = pocket,
+            Err(error) => return self.oracle.fail("OUT-2", error.to_string()),
+        }
         let before = std::mem::replace(&mut till.numbers, numbers);
         self.dropped(number, &before);
         let pause = self.rng.within(MS, 10 * SECOND);
@@ -112,8 +145,10 @@ impl World {
         self.fault("till_copied");
         self.saw(Sight::Copied);
         let second = self.tills.len();
-        let copy = self.tills[number].copied();
-        self.tills.push(copy);
+        match self.tills[number].copied() {
+            Ok(copy) => self.tills.push(copy),
+            Err(error) => return self.oracle.fail("OUT-2", error.to_string()),
+        }
         self.connect_later(second);
         let first = self.rng.within(MS, self.plan.pace);
         self.after(first, Event::Happen(second));
