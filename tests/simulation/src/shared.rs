@@ -1,6 +1,7 @@
 //! A store that the engines of a world share: it refuses calls, loses answers and makes calls late, and it watches what is
 //! done to it.
 
+mod anew;
 mod way;
 
 use std::collections::BTreeMap;
@@ -11,13 +12,15 @@ use till_storage::cluster::{
     Change, Commit, Conditional, Decided, Handover, Log, LogKey, NodeId, NodeRow, SharedStore as _,
     SlotRow,
 };
-use till_storage::memory::MemoryCluster;
+use till_storage::memory::{MemoryCluster, MemoryViews};
 use till_storage::views::StoreError;
 
 use crate::oracle::Violation;
 use crate::rng::Rng;
 
 pub(crate) use way::Way;
+
+use anew::Anew;
 
 /// How often calls go wrong, in a million.
 #[derive(Clone, Copy, Debug, Default)]
@@ -84,6 +87,8 @@ pub(crate) enum News {
 /// The store. Each engine has a [`Way`] to it.
 pub(crate) struct WorldStore {
     store: MemoryCluster,
+    /// The rows that the records of all commits make.
+    anew: Anew,
     state: Mutex<State>,
 }
 
@@ -119,6 +124,7 @@ impl WorldStore {
         };
         Arc::new(Self {
             store: MemoryCluster::new(slots),
+            anew: Anew::default(),
             state: Mutex::new(state),
         })
     }
@@ -204,6 +210,13 @@ impl WorldStore {
         (kept, committed)
     }
 
+    /// All rows, made anew from the facts alone.
+    pub(crate) fn rebuilt(&self) -> Result<MemoryViews, Violation> {
+        let (kept, _) = self.facts();
+        let made = anew::rebuilt(&kept, self.store.facts().as_ref());
+        made.map_err(|what| Violation { id: "REP-1", what })
+    }
+
     /// Makes a change that comes late.
     pub(crate) fn make_late(&self, write: &Write) {
         let is_old = match write {
@@ -239,8 +252,11 @@ impl WorldStore {
             Write::Log(slot, flush, epoch, log) => store.write_log(*slot, *flush, *epoch, log)?,
             Write::DeleteLog(slot, flush) => store.delete_log(*slot, *flush)?,
             Write::Rows(commit) => {
-                self.judge_rows(commit);
+                let is_new = self.is_due(commit);
                 store.materialise(commit)?;
+                if is_new {
+                    self.judge_rows(commit);
+                }
             }
             Write::Names(names) => store.write_names(names)?,
             Write::HandOver(handover) => {
@@ -309,14 +325,15 @@ impl WorldStore {
         Ok(())
     }
 
-    // Rows are those of a flush that was committed, and of no other.
-    fn judge_rows(&self, commit: &Commit) {
+    // Rows are those of a flush that was committed, and of no other. True: they are written for the first time.
+    fn is_due(&self, commit: &Commit) -> bool {
         let mut state = self.lock();
         let key = (commit.slot, commit.flush);
         if state.commits.get(&key) == Some(commit) {
             let written = state.written.entry(commit.slot).or_default();
+            let is_new = commit.flush > *written;
             *written = commit.flush.max(*written);
-            return;
+            return is_new;
         }
         drop(state);
         let what = format!(
@@ -324,5 +341,15 @@ impl WorldStore {
             commit.slot, commit.flush
         );
         self.fail("FEN-1", what);
+        false
+    }
+
+    // Rows are what their records make of the rows before.
+    fn judge_rows(&self, commit: &Commit) {
+        let (facts, rows) = (self.store.facts(), self.store.views());
+        if let Err(unlike) = self.anew.take_in(commit, facts.as_ref(), rows.as_ref()) {
+            let what = format!("flush {} of slot {}: {unlike}", commit.flush, commit.slot);
+            self.fail("REP-1", what);
+        }
     }
 }

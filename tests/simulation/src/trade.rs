@@ -32,6 +32,17 @@ pub(crate) enum Act {
     Garbage,
 }
 
+impl Act {
+    /// The goods that it is about.
+    pub(crate) fn goods(&self) -> Vec<u64> {
+        match self {
+            Self::Sale(lines, _) => lines.iter().map(|(goods, ..)| *goods).collect(),
+            Self::Moved(goods, _) | Self::Counted(goods, _) => vec![*goods],
+            Self::Garbage => Vec::new(),
+        }
+    }
+}
+
 /// An event, as its till knows it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Truth {
@@ -48,7 +59,8 @@ pub(crate) fn sku(number: u64) -> u64 {
     SkuId::of_code(&code(number)).get()
 }
 
-fn code(number: u64) -> String {
+/// Its code.
+pub(crate) fn code(number: u64) -> String {
     format!("goods-{number}")
 }
 

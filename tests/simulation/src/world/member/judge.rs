@@ -9,7 +9,7 @@ use till_storage::cluster::slot_of;
 use till_storage::journal::Lsn;
 
 use crate::coverage::Sight;
-use crate::oracle::{Model, compare};
+use crate::oracle::{Model, compare, same_rows};
 use crate::plan::{MS, SECOND};
 use crate::shared::News;
 use crate::world::{Event, World};
@@ -173,6 +173,7 @@ impl World {
             return;
         };
         let (waiting, rows) = (shared.store.waiting(), shared.store.rows());
+        let rebuilt = shared.store.rebuilt();
         let (mut kept, mut committed) = shared.store.facts();
         kept.sort_by_key(|(place, record)| (*place, record.head.terminal));
         committed.sort_by_key(|(place, record)| (*place, record.head.terminal));
@@ -194,7 +195,9 @@ impl World {
         self.oracle.settled();
         self.oracle.all_handed_over(&disks, &stuck);
         let model = Model::of(&self.oracle, i64::MIN);
-        if let Err(broken) = compare(&model, rows.as_ref()) {
+        let judged = compare(&model, rows.as_ref())
+            .and_then(|()| same_rows(&model, rows.as_ref(), &rebuilt?));
+        if let Err(broken) = judged {
             self.oracle.fail(broken.id, broken.what);
         }
     }
