@@ -64,7 +64,9 @@ pub(crate) fn original(
         let head = &fact.record.head;
         let first = head.first_seq + u64::from(head.skip);
         let end = head.first_seq + u64::from(head.count);
-        if head.kind == RecordKind::Batch && (first..end).contains(&key.seq) {
+        // A reader gives records besides, of another life under the same numbers.
+        let is_its = (head.terminal, head.epoch) == (key.terminal, key.epoch);
+        if head.kind == RecordKind::Batch && is_its && (first..end).contains(&key.seq) {
             found.get_or_insert_with(|| fact.record.clone());
         }
         Ok(())

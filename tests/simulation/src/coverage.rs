@@ -77,6 +77,8 @@ situations! {
     SetAside = "a movement had no place in its level and was set aside";
     Retried = "what was set aside was decided again and took effect";
     StillAside = "what was set aside was decided again and stayed there";
+    RetriedShared = "what was set aside was decided again by one of several engines and committed";
+    RetryTakenIn = "what another engine had decided again was taken in";
     RetryLost = "a process ended before what was decided again was durable";
     Copied = "two devices went on from one outbox";
     RoundShared = "a round was committed into a shared store";

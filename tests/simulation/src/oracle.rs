@@ -87,6 +87,8 @@ pub(crate) struct Oracle {
     pub(crate) error: Option<Violation>,
     /// What was set aside and took effect with a later record: where that lies.
     retried: HashMap<Aside, u64>,
+    /// How often that was since somebody asked.
+    again: u64,
     /// Events without an id that were known all the same: under another number.
     renumbered: u64,
     /// Events that count under a number that no device has ever sent them under.
@@ -129,6 +131,11 @@ impl Oracle {
     /// How many events count in a life of their own since the last time: their records had no place in that of their device.
     pub(crate) const fn take_aside(&mut self) -> u64 {
         std::mem::replace(&mut self.aside, 0)
+    }
+
+    /// How much that was set aside has taken effect since the last time.
+    pub(crate) const fn take_again(&mut self) -> u64 {
+        std::mem::replace(&mut self.again, 0)
     }
 
     /// A terminal has sent an event under a number.
@@ -204,6 +211,7 @@ impl Oracle {
                 verdict.reason,
                 verdict.flags,
             );
+            self.again += 1;
             if let Some(before) = self.retried.insert(aside, place) {
                 let what =
                     format!("{aside:?} was set aside, and took effect at {before} and {place}");

@@ -299,6 +299,7 @@ impl Plan {
         self.sets_aside(&mut dice);
         self.copies(&mut dice);
         self.hears_together(&mut dice);
+        self.sets_aside_shared(&mut dice);
         self
     }
 
@@ -332,6 +333,14 @@ impl Plan {
     fn sets_aside(&mut self, dice: &mut Dice) {
         // What retention drops can't be decided again.
         if self.cluster.is_none() && self.retention.is_none() && !dice.rng.one_in(4) {
+            self.mix.huge = dice.rng.within(20, 120);
+            self.retry_every = dice.every(4, 16);
+        }
+    }
+
+    // The same where several engines share a store: each has an operator who looks at the quarantine of all.
+    fn sets_aside_shared(&mut self, dice: &mut Dice) {
+        if self.cluster.is_some() && dice.rng.one_in(2) {
             self.mix.huge = dice.rng.within(20, 120);
             self.retry_every = dice.every(4, 16);
         }

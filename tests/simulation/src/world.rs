@@ -258,6 +258,7 @@ impl World {
             | Event::Flush(n)
             | Event::Upkeep(n)
             | Event::Fall(n)
+            | Event::Retry(n)
             | Event::Clock(n)
             | Event::Tend(n)
             | Event::Hear(n, _)

@@ -35,10 +35,15 @@ impl Way {
         self.is_parted.store(is_parted, Ordering::Relaxed);
     }
 
+    /// Whether nothing gets through.
+    pub(crate) fn is_parted(&self) -> bool {
+        self.is_parted.load(Ordering::Relaxed)
+    }
+
     fn reach(&self) -> Result<(), StoreError> {
         let mut state = self.store.lock();
         let fails = state.faults.fails;
-        if self.is_parted.load(Ordering::Relaxed) || state.rng.chance(fails) {
+        if self.is_parted() || state.rng.chance(fails) {
             state.counts.refused += 1;
             return Err(silent());
         }

@@ -274,3 +274,22 @@ async fn what_two_operators_had_decided_again_counts_once() {
     is_decided(&other).await;
     other.drain().await.unwrap();
 }
+
+// The facts may give a record of an older life besides, under the same numbers.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_set_aside_in_one_life_is_not_taken_for_what_has_its_numbers_in_another() {
+    let dir = folder();
+    let store = Arc::new(MemoryCluster::new(SLOTS));
+    let engine = alone(dir.path(), &store).await;
+    let engines = std::slice::from_ref(&engine);
+    for life in [teas(1, 3), huge(1)] {
+        let (mut device, next, _connection) = at_home(engines, 3, 0).await;
+        assert_eq!(next, 1);
+        device.send(life).await;
+        assert!(device.acked(3).await.is_empty());
+    }
+    assert_eq!(retry(&engine).await, (2, 0));
+    assert_eq!(listed(&engine).await, BTreeSet::new());
+    assert_eq!(level(&engine, 3).await, "90000000000003");
+    engine.drain().await.unwrap();
+}

@@ -23,13 +23,26 @@ impl World {
         }
     }
 
-    /// Whether at the very end something that was set aside has found its place, so that rows are still to be written.
+    /// Whether at the very end something that was set aside has found its place, so that rows are still to be written. Of
+    /// several engines each decides what is of its slots.
     pub(in crate::world) fn has_retried(&mut self) -> bool {
-        self.plan.mix.huge > 0 && self.decide_again(0) > 0
+        let engines = if self.plan.mix.huge > 0 {
+            self.nodes.len()
+        } else {
+            0
+        };
+        let applied: u64 = (0..engines).map(|n| self.decide_again(n)).sum();
+        applied > 0
     }
 
     // Gives how many took effect.
     fn decide_again(&mut self, n: usize) -> u64 {
+        let is_shared = self.shared.is_some();
+        let member = self.nodes[n].member.as_ref();
+        if member.is_some_and(|member| member.way.is_parted()) {
+            // It cannot read the quarantine.
+            return 0;
+        }
         let Some(engine) = &mut self.nodes[n].engine else {
             return 0;
         };
@@ -39,7 +52,9 @@ impl World {
                 quarantined,
             })) => {
                 self.coverage.saw_times(Sight::Retried, applied);
-                self.coverage.saw_times(Sight::StillAside, quarantined);
+                // Of several engines it also tells of what another one decides.
+                let stays = if is_shared { 0 } else { quarantined };
+                self.coverage.saw_times(Sight::StillAside, stays);
                 applied
             }
             // It could not be read, and is tried again; some of it may have been decided.

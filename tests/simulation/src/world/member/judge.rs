@@ -5,7 +5,7 @@ use std::sync::Arc;
 use till_core::RecordKind;
 use till_protocol::id::StoreId;
 use till_runtime::Stepped;
-use till_storage::cluster::slot_of;
+use till_storage::cluster::{Commit, slot_of};
 use till_storage::journal::Lsn;
 
 use crate::coverage::Sight;
@@ -45,9 +45,12 @@ impl World {
                 News::Committed(commit) => {
                     has_committed = true;
                     self.note(&[u64::from(commit.slot), commit.flush]);
-                    for record in &commit.records {
-                        self.oracle.durable(0, record);
+                    for (index, record) in (0..).zip(&commit.records) {
+                        let place = Commit::position(commit.flush, index);
+                        self.oracle.durable(place, record);
                     }
+                    let again = self.oracle.take_again();
+                    self.coverage.saw_times(Sight::RetriedShared, again);
                     let renumbered = self.oracle.take_renumbered();
                     self.coverage.saw_times(Sight::Renumbered, renumbered);
                     let aside = self.oracle.take_aside();
@@ -55,6 +58,10 @@ impl World {
                 }
                 News::TakenAway(piece) => {
                     self.saw(Sight::TakenIn);
+                    let kinds = piece.records.iter().map(|record| record.head.kind);
+                    let retries = kinds.filter(|kind| *kind == RecordKind::Retry).count();
+                    let retries = u64::try_from(retries).unwrap_or(0);
+                    self.coverage.saw_times(Sight::RetryTakenIn, retries);
                     self.oracle.taken_away(&piece.records);
                 }
             }
