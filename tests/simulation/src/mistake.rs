@@ -55,6 +55,8 @@ pub const MISTAKES: &[Mistake] = &[
     mistake("no-lease", 64),
     mistake("stale-greeting", 64),
     mistake("told-before-commit", 64),
+    mistake("drop-names", 64),
+    mistake("drop-quarantine", 64),
     mistake("drop-backlog", 64),
     mistake("mark-ahead", 64),
     mistake("taken-away-early", 64),

@@ -299,7 +299,7 @@ impl Plan {
         self.sets_aside(&mut dice);
         self.copies(&mut dice);
         self.hears_together(&mut dice);
-        self.sets_aside_shared(&mut dice);
+        self.sets_aside_shared(seed, &mut dice);
         self
     }
 
@@ -338,9 +338,10 @@ impl Plan {
         }
     }
 
-    // The same where several engines share a store: each has an operator who looks at the quarantine of all.
-    fn sets_aside_shared(&mut self, dice: &mut Dice) {
-        if self.cluster.is_some() && dice.rng.one_in(2) {
+    // The same where several engines share a store, each with an operator who looks at the quarantine of all. This came last:
+    // every other one of these worlds stays the world that it was.
+    fn sets_aside_shared(&mut self, seed: u64, dice: &mut Dice) {
+        if self.cluster.is_some() && seed % 4 == 1 {
             self.mix.huge = dice.rng.within(20, 120);
             self.retry_every = dice.every(4, 16);
         }
