@@ -4,7 +4,7 @@
 //! else may come into them, from an engine's memory or from an earlier owner, and nothing may stay out. What differs for good
 //! reasons is left out:
 //!
-//! * how far a store's rows are: each commit says that of itself, and a fold knows the place of the last record only;
+//! * how far a store's rows are: they say the place of the last record of their commit, which may be another store's;
 //! * rows of a commit that are as they were: an engine may write one again;
 //! * names that no record brings: they are written before the commit that uses them, which may then be another's, or nobody's
 //!   where an engine is lost with its disk and a device with what it had.
@@ -49,6 +49,12 @@ impl Anew {
         for rows in [&made, &commit.rows] {
             self.compare(rows, written, &mut first)
                 .map_err(|error| error.to_string())?;
+        }
+        let last = commit.records.len().saturating_sub(1);
+        let last = Commit::position(commit.flush, u32::try_from(last).unwrap_or(u32::MAX));
+        for (key, _) in &commit.rows.stores {
+            let row = written.store(*key).map_err(|error| error.to_string())?;
+            first.note("marks", key, row.map(|row| row.applied), Some(last));
         }
         first.0.map_or(Ok(()), Err)
     }
