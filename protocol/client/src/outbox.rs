@@ -49,6 +49,20 @@ pub struct Standing {
     pub committed: u64,
     /// Bytes of the frames that are not yet committed.
     pub pending_bytes: u64,
+    /// Where the events came from with which this life began; `None` where they were never in another one.
+    pub origin: Option<Origin>,
+}
+
+/// Where a life branched off from an earlier one.
+///
+/// Until the engine has an event of the new life, another device with a copy of this outbox may send the same events as
+/// those of the old one, or in a third. This is where to look for them.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Origin {
+    /// The earlier life: the last one of which the engine was found to have something, or that of this outbox.
+    pub epoch: Epoch,
+    /// The number that the first event of the new life has there, or would have.
+    pub seq: u64,
 }
 
 /// A frame in an outbox.
@@ -102,11 +116,16 @@ pub trait Outbox: fmt::Debug + Send {
     fn commit(&mut self, upto: u64) -> Result<(), OutboxError>;
 
     /// Starts a new life in one step: the events from `from` on become 1, 2, 3, ... of `epoch`, those before it are
-    /// forgotten. What it returns from is durable.
+    /// forgotten, and `origin` is kept beside them. What it returns from is durable.
     ///
     /// # Errors
     /// Returns [`OutboxError`] when the new life can't be written; then the old one goes on.
-    fn begin_epoch(&mut self, epoch: Epoch, from: u64) -> Result<(), OutboxError>;
+    fn begin_epoch(
+        &mut self,
+        epoch: Epoch,
+        from: u64,
+        origin: Option<Origin>,
+    ) -> Result<(), OutboxError>;
 
     /// The sync that would make everything durable that is not, or `None` when all of it is.
     ///

@@ -141,7 +141,7 @@ impl State {
     // The folder of a path, and the name in it.
     fn place(&self, path: &Path) -> io::Result<(usize, String)> {
         let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-        let folder = self.find(path.parent().unwrap_or(Path::new("")))?;
+        let folder = self.find(path.parent().unwrap_or_else(|| Path::new("")))?;
         Ok((folder, name.to_string_lossy().into_owned()))
     }
 

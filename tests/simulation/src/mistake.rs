@@ -48,6 +48,7 @@ pub const MISTAKES: &[Mistake] = &[
     mistake("trim-early", 64),
     mistake("send-before-sync", 64),
     mistake("renumber-drops-one", 64),
+    mistake("forget-origin", 64),
     mistake("ignore-fence", 64),
     mistake("trust-unknown", 64),
     mistake("commit-again", 64),

@@ -105,6 +105,8 @@ enum Event {
     Restore(usize),
     /// A till's outbox is copied, and another device goes on from it as well.
     Copy(usize),
+    /// The next step of two tills that go on from one outbox which the engine does not know.
+    Twins(usize, u8),
     /// The next step of a till that is put back while an engine is down with what it has sent.
     Rewind(usize, u8),
     /// A till is offline, and online again.
@@ -313,6 +315,7 @@ impl World {
             Event::Image(till) => self.image(till),
             Event::Copy(till) => self.copy(till),
             Event::Restore(till) => self.restore(till),
+            Event::Twins(till, step) => self.twins(till, step),
             Event::Rewind(till, step) => self.rewind(till, step),
             Event::Offline(till) => self.offline(till),
             Event::Online(till) => self.online(till),

@@ -17,7 +17,7 @@ use self::open::{lock, make_folder, tidy};
 use super::device::{FileLock, FileSystem};
 use super::files::Files;
 use super::segment::{self, Start};
-use super::{Outbox, OutboxError, Standing, Stored, Sync, SyncDone, SyncJob};
+use super::{Origin, Outbox, OutboxError, Standing, Stored, Sync, SyncDone, SyncJob};
 use crate::frame;
 
 /// Settings of a [`DiskOutbox`].
@@ -51,6 +51,8 @@ pub struct DiskOutbox {
     /// Held for as long as the outbox is open, so that no second process writes.
     _lock: FileLock,
     epoch: Option<Epoch>,
+    /// Where that life came from.
+    origin: Option<Origin>,
     committed: u64,
     /// What a synced record says is committed: files below it may go.
     surely_committed: u64,
@@ -104,6 +106,7 @@ impl DiskOutbox {
             terminal,
             _lock: lock,
             epoch: None,
+            origin: None,
             committed: 0,
             surely_committed: 0,
             is_stuck: false,
@@ -116,7 +119,7 @@ impl DiskOutbox {
                 this.life.number = *number;
                 this.load()?;
             }
-            None => this.life = this.write_generation(1, 0, 0, &[])?,
+            None => this.life = this.write_generation(1, (0, None), &[])?,
         }
         Ok(this)
     }
@@ -129,8 +132,7 @@ impl DiskOutbox {
     fn write_generation(
         &self,
         number: u64,
-        epoch: u32,
-        committed: u64,
+        (epoch, origin): (u32, Option<Origin>),
         frames: &[Stored],
     ) -> Result<Generation, OutboxError> {
         let dir = self.folder.join(name_of(number));
@@ -145,7 +147,8 @@ impl DiskOutbox {
                 terminal: self.terminal,
                 epoch,
                 first: 1,
-                committed,
+                committed: 0,
+                origin,
             },
         );
         let writer = self.files.create(&draft.join(&name))?;
@@ -175,7 +178,7 @@ impl DiskOutbox {
             len,
             synced: len,
         });
-        life.count_pending(committed);
+        life.count_pending(0);
         Ok(life)
     }
 
@@ -191,6 +194,7 @@ impl DiskOutbox {
             epoch: self.epoch.map_or(0, Epoch::get),
             first,
             committed: self.committed,
+            origin: self.origin,
         };
         segment::put_start(&mut bytes, &start);
         self.files.append(&writer, &path, &bytes)?;
@@ -316,6 +320,7 @@ impl Outbox for DiskOutbox {
             durable: self.life.durable,
             committed: self.committed,
             pending_bytes: self.life.pending_bytes,
+            origin: self.origin,
         }
     }
 
@@ -373,7 +378,12 @@ impl Outbox for DiskOutbox {
         self.delete_committed()
     }
 
-    fn begin_epoch(&mut self, epoch: Epoch, from: u64) -> Result<(), OutboxError> {
+    fn begin_epoch(
+        &mut self,
+        epoch: Epoch,
+        from: u64,
+        origin: Option<Origin>,
+    ) -> Result<(), OutboxError> {
         self.check()?;
         let (mut frames, mut next) = (Vec::new(), 1);
         for at in 0..self.life.frames.len() {
@@ -391,7 +401,7 @@ impl Outbox for DiskOutbox {
         }
         let old = self.dir();
         let number = self.life.number + 1;
-        let life = self.write_generation(number, epoch.get(), 0, &frames);
+        let life = self.write_generation(number, (epoch.get(), origin), &frames);
         let life = match life {
             Ok(life) => life,
             Err(error) => {
@@ -401,7 +411,7 @@ impl Outbox for DiskOutbox {
             }
         };
         self.life = life;
-        self.epoch = Some(epoch);
+        (self.epoch, self.origin) = (Some(epoch), origin);
         (self.committed, self.surely_committed) = (0, 0);
         if let Err(error) = self.files.remove_dir(&old) {
             tracing::warn!(%error, "left the old outbox files behind; the next start removes them");

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use till_protocol::id::Epoch;
 
-use super::{Outbox, OutboxError, Standing, Stored, Sync, SyncDone, SyncJob};
+use super::{Origin, Outbox, OutboxError, Standing, Stored, Sync, SyncDone, SyncJob};
 use crate::frame;
 
 /// Bounds of a [`MemoryOutbox`].
@@ -35,6 +35,7 @@ pub struct MemoryOutbox {
     last: u64,
     committed: u64,
     bytes: u64,
+    origin: Option<Origin>,
 }
 
 impl MemoryOutbox {
@@ -63,6 +64,7 @@ impl Outbox for MemoryOutbox {
             durable: self.last,
             committed: self.committed,
             pending_bytes: self.bytes,
+            origin: self.origin,
         }
     }
 
@@ -122,7 +124,12 @@ impl Outbox for MemoryOutbox {
         Ok(())
     }
 
-    fn begin_epoch(&mut self, epoch: Epoch, from: u64) -> Result<(), OutboxError> {
+    fn begin_epoch(
+        &mut self,
+        epoch: Epoch,
+        from: u64,
+        origin: Option<Origin>,
+    ) -> Result<(), OutboxError> {
         let mut kept = VecDeque::new();
         let (mut next, mut bytes) = (1, 0);
         for old in &self.frames {
@@ -134,6 +141,7 @@ impl Outbox for MemoryOutbox {
         }
         self.frames = kept;
         self.epoch = Some(epoch);
+        self.origin = origin;
         self.last = next - 1;
         self.committed = 0;
         self.bytes = bytes;

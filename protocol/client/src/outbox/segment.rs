@@ -4,11 +4,17 @@
 //! sixteen bytes before it and the body), all little-endian, and its body.
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use till_protocol::id::Epoch;
+
+use super::Origin;
 
 /// Bytes before the body of a record.
 pub(super) const HEAD_BYTES: usize = 20;
 const MAGIC: u32 = u32::from_le_bytes(*b"TOB1");
-const VERSION: u32 = 1;
+/// 2 added where the life came from.
+const VERSION: u32 = 2;
+/// Bytes of a start of version 1.
+const START_V1_BYTES: usize = 32;
 const START: u32 = 1;
 const FRAME: u32 = 2;
 const COMMITTED: u32 = 3;
@@ -22,6 +28,8 @@ pub(super) struct Start {
     /// Sequence number of the first frame in the file.
     pub(super) first: u64,
     pub(super) committed: u64,
+    /// Where its life came from.
+    pub(super) origin: Option<Origin>,
 }
 
 /// A record as read back.
@@ -46,13 +54,15 @@ pub(super) enum Stop {
 }
 
 pub(super) fn put_start(into: &mut BytesMut, start: &Start) {
-    let mut body = [0_u8; 32];
+    let mut body = [0_u8; START_V1_BYTES + 12];
     let mut to = body.as_mut_slice();
     to.put_u32_le(VERSION);
     to.put_u32_le(start.epoch);
     to.put_u64_le(start.terminal);
     to.put_u64_le(start.first);
     to.put_u64_le(start.committed);
+    to.put_u32_le(start.origin.map_or(0, |origin| origin.epoch.get()));
+    to.put_u64_le(start.origin.map_or(0, |origin| origin.seq));
     put(into, START, 0, &body);
 }
 
@@ -95,13 +105,14 @@ fn record_at(file: &Bytes, offset: usize) -> Option<(Record, u64, usize)> {
     }
     let record = match kind {
         START => {
-            let mut from = body.get(..32)?;
+            let (mut from, mut rest) = body.split_at_checked(START_V1_BYTES)?;
             let _version = from.get_u32_le();
             Record::Start(Start {
                 epoch: from.get_u32_le(),
                 terminal: from.get_u64_le(),
                 first: from.get_u64_le(),
                 committed: from.get_u64_le(),
+                origin: origin_in(&mut rest),
             })
         }
         FRAME => Record::Frame {
@@ -112,6 +123,14 @@ fn record_at(file: &Bytes, offset: usize) -> Option<(Record, u64, usize)> {
         _ => return None,
     };
     Some((record, u64::from(synced), end))
+}
+
+// Nothing in a file of version 1; life 0 where there is none.
+fn origin_in(from: &mut &[u8]) -> Option<Origin> {
+    let epoch = from.try_get_u32_le().ok()?;
+    let seq = from.try_get_u64_le().ok()?;
+    let epoch = Epoch::new(epoch).ok()?;
+    Some(Origin { epoch, seq })
 }
 
 /// Reads a file to its end, or to where it can't be read further.

@@ -4,6 +4,10 @@
 //! The grant ends every other session of this terminal, so that what is at the engine then stays as it is while each event
 //! that waits is looked for there: under its own number, and at the start of each later epoch, where this device put it if
 //! the outbox is an image from before that epoch.
+//!
+//! A life is the device's own from its first acknowledged event on. Until then another device with a copy of this outbox may
+//! say the same events in the life from which they were carried over, or in one between: where the engine has others but
+//! nothing of this one, they are looked for again, from where they came.
 
 use till_protocol::code::Reason;
 use till_protocol::id::{Epoch, Seq};
@@ -14,6 +18,7 @@ use till_protocol::time::Timestamp;
 use super::{End, Notice, Phase, Session, SessionError};
 use crate::deadletter::Cause;
 use crate::frame;
+use crate::outbox::Origin;
 
 impl Session {
     pub(super) fn handle_welcome(
@@ -55,23 +60,40 @@ impl Session {
         }
         let from = standing.committed + 1;
         let has_others = welcome.latest_epoch < grant.epoch;
+        let latest = welcome.latest_epoch;
+        let origin = self.branched(latest);
         if self.config.has_event_ids || !has_others {
-            self.begin_epoch(grant, from)?;
+            // In the first life of all there is nothing that another one could have.
+            let origin = Some(origin).filter(|_| grant.epoch != Epoch::FIRST);
+            self.begin_epoch(grant, from, origin)?;
             return Ok(None);
         }
-        // An outbox that never met this engine may be an image of a device that has sent these events since.
-        let latest = welcome.latest_epoch.get();
-        let met = own.map(Epoch::get).filter(|own| *own <= latest);
         self.compare(Comparison {
             grant,
-            epoch: met.unwrap_or(1),
+            epoch: origin.epoch,
+            next: origin.seq,
             latest,
             from,
-            shift: met.map_or(standing.committed, |_| 0),
+            origin,
             asked: 0,
             marks_max: CHECK_MARKS_MAX,
         })?;
         Ok(None)
+    }
+
+    /// Where the first event that has no Ack may be found, or what is missing before it.
+    fn branched(&self, latest: Epoch) -> Origin {
+        let standing = self.outbox.standing();
+        let seq = standing.committed + 1;
+        // What nobody has acknowledged may still be said by another device in the life from which it came.
+        let came_from = standing.origin.filter(|_| standing.committed == 0);
+        let own = standing.epoch.map(|epoch| Origin { epoch, seq });
+        // An outbox that never met this engine may be an image of a device that has sent these events since.
+        let met = came_from.or(own).filter(|one| one.epoch <= latest);
+        met.unwrap_or(Origin {
+            epoch: Epoch::FIRST,
+            seq: 1,
+        })
     }
 
     fn go_live(&mut self, grant: Grant) {
@@ -85,9 +107,14 @@ impl Session {
     }
 
     /// Moves the events from `from` on into the new epoch, and sends them there.
-    fn begin_epoch(&mut self, grant: Grant, from: u64) -> Result<(), SessionError> {
+    fn begin_epoch(
+        &mut self,
+        grant: Grant,
+        from: u64,
+        origin: Option<Origin>,
+    ) -> Result<(), SessionError> {
         let old = self.outbox.standing().epoch;
-        self.outbox.begin_epoch(grant.epoch, from)?;
+        self.outbox.begin_epoch(grant.epoch, from, origin)?;
         self.renewal = None;
         self.cursor = 1;
         self.sent = 0;
@@ -119,7 +146,9 @@ impl Session {
             return Ok(false);
         }
         if last == 0 {
-            return Ok(true);
+            let others = welcome.latest_epoch < welcome.epoch;
+            let is_branch = standing.origin.is_some() && standing.last > 0;
+            return Ok(!(others && is_branch));
         }
         if self.mark(last)? != Some(welcome.mark) {
             return Ok(false);
@@ -151,14 +180,9 @@ impl Session {
     /// is nothing left to ask.
     fn compare(&mut self, mut comparison: Comparison) -> Result<(), SessionError> {
         let last = self.outbox.standing().last;
-        let epoch = Epoch::new(comparison.epoch);
-        let first_seq = Seq::new(comparison.from - comparison.shift);
-        let (Ok(epoch), Ok(first_seq)) = (epoch, first_seq) else {
-            return self.begin_epoch(comparison.grant, comparison.from);
+        let (Ok(first_seq), true) = (Seq::new(comparison.next), comparison.from <= last) else {
+            return self.begin_compared(comparison);
         };
-        if comparison.from > last || comparison.epoch > comparison.latest {
-            return self.begin_epoch(comparison.grant, comparison.from);
-        }
         let mut marks = Vec::new();
         let mut seq = comparison.from;
         while marks.len() < comparison.marks_max && seq <= last {
@@ -167,7 +191,7 @@ impl Session {
         }
         comparison.asked = u16::try_from(marks.len()).unwrap_or(u16::MAX);
         let check = Check {
-            epoch,
+            epoch: comparison.epoch,
             first_seq,
             marks,
         };
@@ -176,10 +200,24 @@ impl Session {
         Ok(())
     }
 
+    fn begin_compared(&mut self, comparison: Comparison) -> Result<(), SessionError> {
+        let Comparison {
+            grant,
+            from,
+            origin,
+            ..
+        } = comparison;
+        self.begin_epoch(grant, from, Some(origin))
+    }
+
     /// Compares what is left with the next epoch, at whose start a device of the same history would have put it.
     fn next_epoch(&mut self, mut comparison: Comparison) -> Result<(), SessionError> {
-        comparison.epoch += 1;
-        comparison.shift = comparison.from - 1;
+        let later = comparison.epoch.next();
+        let Some(later) = later.filter(|later| *later <= comparison.latest) else {
+            return self.begin_compared(comparison);
+        };
+        comparison.epoch = later;
+        comparison.next = 1;
         comparison.marks_max = CHECK_MARKS_MAX;
         self.compare(comparison)
     }
@@ -192,7 +230,7 @@ impl Session {
     ) -> Result<(), SessionError> {
         let mut buried = Vec::new();
         for (seq, reason) in refusals {
-            let seq = seq.get() + comparison.shift;
+            let seq = seq.get().saturating_sub(comparison.next) + comparison.from;
             self.bury(seq, Cause::Refused(*reason))?;
             buried.push((seq, *reason));
         }
@@ -213,8 +251,8 @@ impl Session {
         };
         let asked = comparison.asked;
         let (matched, known) = (checked.matched, checked.known);
-        if checked.epoch.get() != comparison.epoch
-            || checked.first_seq.get() != comparison.from - comparison.shift
+        if checked.epoch != comparison.epoch
+            || checked.first_seq.get() != comparison.next
             || matched > known
             || known > asked
         {
@@ -222,12 +260,12 @@ impl Session {
                 what: "the answer to another Check",
             });
         }
-        comparison.from += u64::from(matched);
+        comparison.found(u64::from(matched));
         comparison.marks_max = CHECK_MARKS_MAX;
         if matched == asked {
             return self.compare(comparison);
         }
-        let is_own = self.outbox.standing().epoch.map(Epoch::get) == Some(comparison.epoch);
+        let is_own = self.outbox.standing().epoch == Some(comparison.epoch);
         let known_at_first = self.renewal.map_or(0, |renewal| renewal.known);
         if matched < known || !is_own || comparison.from > known_at_first {
             // The first event that the engine has not, or has otherwise.
@@ -243,7 +281,7 @@ impl Session {
         let own = self.outbox.standing().epoch;
         self.notices
             .extend(own.map(|epoch| Notice::Unknown { epoch, seq }));
-        comparison.from += 1;
+        comparison.found(1);
         self.compare(comparison)
     }
 }
@@ -269,15 +307,31 @@ pub(super) struct Comparison {
     /// The epoch that begins when all is compared.
     grant: Grant,
     /// The engine's epoch.
-    epoch: u32,
+    epoch: Epoch,
     /// The last epoch that has events.
-    latest: u32,
+    latest: Epoch,
+    /// Number of the next event in it.
+    next: u64,
     /// First event of the outbox that was not yet found.
     from: u64,
-    /// By how much the outbox's numbers lie above the engine's.
-    shift: u64,
+    /// Where the last one was found, or could have been.
+    origin: Origin,
     /// How many marks the open question holds.
     asked: u16,
     /// Most marks in the next question.
     marks_max: usize,
+}
+
+impl Comparison {
+    /// The next events are done with: the engine has them where they were looked for.
+    const fn found(&mut self, events: u64) {
+        self.from += events;
+        self.next += events;
+        if events > 0 {
+            self.origin = Origin {
+                epoch: self.epoch,
+                seq: self.next,
+            };
+        }
+    }
 }

@@ -5,6 +5,7 @@ use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 use till_protocol::codec::Frame;
 
+mod copies;
 mod forgotten;
 mod model;
 mod uncommitted;

@@ -42,7 +42,13 @@ impl World {
         self.schedule_till_crashes();
         if let Some(when) = self.plan.copied_at {
             let till = self.rng.index(self.tills.len());
-            self.at(when, Event::Copy(till));
+            if self.rng.one_in(4) {
+                self.at(when, Event::Copy(till));
+            } else {
+                let made = self.rng.within(0, when);
+                self.at(made, Event::Image(till));
+                self.at(when, Event::Twins(till, 0));
+            }
         }
         self.at(self.plan.calm_at, Event::Calm);
     }

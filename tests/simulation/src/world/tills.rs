@@ -71,6 +71,8 @@ pub(super) struct Till {
     rewinds: bool,
     /// The next word of a new life does not reach it.
     loses_grant: bool,
+    /// So many times it loses its connection when it is about to send.
+    stumbles: u8,
 }
 
 impl Till {
@@ -108,6 +110,7 @@ impl Till {
             tick: None,
             rewinds: false,
             loses_grant: false,
+            stumbles: 0,
         }
     }
 
@@ -381,6 +384,7 @@ impl World {
         if let Message::Nack(_) = message {
             self.saw(Sight::Gap);
         }
+        self.note_dispute(number, message);
         if self.is_grant_lost(number, message) {
             return self.drop_conn_for_now(number);
         }
@@ -392,6 +396,7 @@ impl World {
         self.take_letters(number);
         self.take_notices(number);
         match heard {
+            Ok(None) if self.stumbles(number, was_live) => return self.drop_conn_for_now(number),
             Ok(None) => {}
             Ok(Some(end)) => {
                 self.turn_to(number, &end, was_live);

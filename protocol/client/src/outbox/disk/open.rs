@@ -136,7 +136,7 @@ impl DiskOutbox {
             });
         }
         if self.life.files.is_empty() {
-            self.epoch = Epoch::new(start.epoch).ok();
+            (self.epoch, self.origin) = (Epoch::new(start.epoch).ok(), start.origin);
         }
         if start.first != self.life.last + 1 {
             return Err(OutboxError::Damaged {

@@ -11,7 +11,7 @@ use till_protocol::time::Timestamp;
 
 use super::*;
 use crate::deadletter::MemoryDeadLetters;
-use crate::outbox::{MemoryOutbox, Stored, Sync, SyncDone, SyncJob};
+use crate::outbox::{MemoryOutbox, Origin, Stored, Sync, SyncDone, SyncJob};
 
 /// An outbox that a test can look into, copy and put back.
 #[derive(Clone, Debug, Default)]
@@ -39,8 +39,13 @@ impl Outbox for Shared {
     fn commit(&mut self, upto: u64) -> Result<(), OutboxError> {
         self.0.lock().unwrap().commit(upto)
     }
-    fn begin_epoch(&mut self, epoch: Epoch, from: u64) -> Result<(), OutboxError> {
-        self.0.lock().unwrap().begin_epoch(epoch, from)
+    fn begin_epoch(
+        &mut self,
+        epoch: Epoch,
+        from: u64,
+        origin: Option<Origin>,
+    ) -> Result<(), OutboxError> {
+        self.0.lock().unwrap().begin_epoch(epoch, from, origin)
     }
     fn sync_job(&mut self) -> Result<Option<SyncJob>, OutboxError> {
         Ok(None)
@@ -82,8 +87,8 @@ pub(super) struct Engine {
     /// Marks that are refused.
     pub(super) refuses: BTreeSet<u64>,
     pub(super) epoch: u32,
-    /// Newest epoch that was granted.
-    granted: u32,
+    /// Newest epoch that was granted since the engine started.
+    pub(super) granted: u32,
     /// What the stream has sent and is not yet durable: told with the next commit.
     journalled: u64,
     acked: u64,

@@ -1,6 +1,7 @@
 //! What happens to tills: lost connections, crashes, images that are put back, days offline.
 
-use till_client::Outbox as _;
+use till_client::{Outbox as _, Session};
+use till_protocol::id::Seq;
 use till_protocol::reply::Message;
 
 use crate::coverage::Sight;
@@ -152,6 +153,49 @@ impl World {
         self.connect_later(second);
         let first = self.rng.within(MS, self.plan.pace);
         self.after(first, Event::Happen(second));
+    }
+
+    /// A till is put back and goes on without a network. Then there is another one with the same outbox: both have events
+    /// that the engine knows in no life, and both are cut off when they have one for them.
+    pub(in crate::world) fn twins(&mut self, number: usize, step: u8) {
+        if self.is_calm || self.tills[number].is_lost || self.tills[number].image.is_none() {
+            return;
+        }
+        if step == 0 {
+            self.restore(number);
+            self.tills[number].is_online = false;
+            let pause = self.rng.within(8 * SECOND, 14 * SECOND);
+            return self.after(pause, Event::Twins(number, 1));
+        }
+        self.copy(number);
+        for one in [number, self.tills.len() - 1] {
+            self.tills[one].stumbles = 2;
+        }
+        self.online(number);
+    }
+
+    /// Whether a till is cut off before it can say anything in the life that it has just been given.
+    pub(in crate::world) fn stumbles(&mut self, number: usize, was_live: bool) -> bool {
+        let till = &mut self.tills[number];
+        let is_live = till.session.as_ref().is_some_and(Session::is_live);
+        if was_live || !is_live || till.stumbles == 0 {
+            return false;
+        }
+        till.stumbles -= 1;
+        true
+    }
+
+    /// A till may learn that nothing is known of the life into which it carried events.
+    pub(in crate::world) fn note_dispute(&mut self, number: usize, message: &Message) {
+        let Message::Welcome(welcome) = message else {
+            return;
+        };
+        let standing = self.tills[number].pocket.standing();
+        let is_own = standing.epoch == Some(welcome.epoch) && standing.origin.is_some();
+        let others = welcome.latest_epoch < welcome.epoch && welcome.next_seq == Seq::FIRST;
+        if is_own && others && standing.last > 0 {
+            self.saw(Sight::Disputed);
+        }
     }
 
     /// A till is put back, goes on without a network, and is copied again. What it then sends in a new life reaches an engine
