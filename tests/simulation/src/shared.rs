@@ -124,7 +124,7 @@ impl WorldStore {
         };
         Arc::new(Self {
             store: MemoryCluster::new(slots),
-            anew: Anew::default(),
+            anew: Anew::new(),
             state: Mutex::new(state),
         })
     }

@@ -10,26 +10,36 @@
 //!   where an engine is lost with its disk and a device with what it had.
 
 use std::fmt::Debug;
+use std::sync::{Mutex, PoisonError};
 
-use till_core::{Rows as _, RowsError, ShardConfig, StoreRow};
+use till_core::{Placed, Record, Rows as _, RowsError, Shard, ShardConfig, StoreRow};
 use till_storage::base::FoldError;
 use till_storage::cluster::Commit;
 use till_storage::journal::Lsn;
 use till_storage::memory::MemoryViews;
 use till_storage::query::FactReader;
-use till_storage::rebuild::Fold;
+use till_storage::rebuild::{FactRows, Fold};
 use till_storage::views::{FlushBatch, Views, WriteViews as _};
-
-use super::Placed;
 
 /// Why rows are not those that their records make.
 type Unlike = String;
 
-/// Rows as the records of all commits make them.
-#[derive(Debug, Default)]
-pub(super) struct Anew(MemoryViews);
+/// Rows as the records of all commits make them, in a shard that has never been anywhere else: what an owner reads from the
+/// rows when a slot comes to it, this one still knows.
+#[derive(Debug)]
+pub(super) struct Anew {
+    rows: MemoryViews,
+    shard: Mutex<Shard>,
+}
 
 impl Anew {
+    pub(super) fn new() -> Self {
+        Self {
+            rows: MemoryViews::new(),
+            shard: Mutex::new(Shard::new(ShardConfig::default())),
+        }
+    }
+
     /// Takes in the records of a commit whose rows were written for the first time just now, and compares what changes.
     pub(super) fn take_in(
         &self,
@@ -37,14 +47,7 @@ impl Anew {
         facts: &dyn FactReader,
         written: &dyn Views,
     ) -> Result<(), Unlike> {
-        let mut fold = Fold::new(&self.0, facts, ShardConfig::default());
-        for (index, record) in (0..).zip(&commit.records) {
-            let place = Lsn::new(Commit::position(commit.flush, index));
-            fold.apply(place, record).map_err(|error| unmade(&error))?;
-        }
-        is_whole(&fold)?;
-        let made = FlushBatch::from(fold.into_shard().take_dirty());
-        self.0.write(&made).map_err(|error| error.to_string())?;
+        let made = self.apply(commit, facts)?;
         let mut first = First::default();
         for rows in [&made, &commit.rows] {
             self.compare(rows, written, &mut first)
@@ -54,9 +57,32 @@ impl Anew {
         let last = Commit::position(commit.flush, u32::try_from(last).unwrap_or(u32::MAX));
         for (key, _) in &commit.rows.stores {
             let row = written.store(*key).map_err(|error| error.to_string())?;
-            first.note("marks", key, row.map(|row| row.applied), Some(last));
+            first.note("marks", key, [row.map(|row| row.applied), Some(last)]);
         }
         first.0.map_or(Ok(()), Err)
+    }
+
+    // Gives the rows that change.
+    fn apply(&self, commit: &Commit, facts: &dyn FactReader) -> Result<FlushBatch, Unlike> {
+        let mut shard = self.shard.lock().unwrap_or_else(PoisonError::into_inner);
+        let rows = FactRows::new(&self.rows, facts);
+        for (index, record) in (0..).zip(&commit.records) {
+            let place = Commit::position(commit.flush, index);
+            match shard.apply(place, record, &rows) {
+                Ok(Placed::Held) => {}
+                Ok(Placed::Nowhere) => return Err(format!("{:?} fits nowhere", record.head)),
+                Err(error) => return Err(format!("no rows from records: {error}")),
+            }
+        }
+        if let Some((id, _)) = shard.violations().iter().next() {
+            return Err(format!("its records break {}", id.id()));
+        }
+        let dirty = shard.take_dirty();
+        let generation = dirty.generation;
+        let made = FlushBatch::from(dirty);
+        self.rows.write(&made).map_err(|error| error.to_string())?;
+        shard.flushed(generation);
+        Ok(made)
     }
 
     // The rows of these keys.
@@ -67,32 +93,33 @@ impl Anew {
         unlike: &mut First,
     ) -> Result<(), RowsError> {
         for (key, _) in &of.stores {
-            let [told, anew] = [written.store(*key)?, self.0.store(*key)?];
+            let [told, anew] = [written.store(*key)?, self.rows.store(*key)?];
             let unmarked = |row: StoreRow| StoreRow { applied: 0, ..row };
-            unlike.note("stores", key, told.map(unmarked), anew.map(unmarked));
+            unlike.note("stores", key, [told, anew].map(|row| row.map(unmarked)));
         }
         for (key, _) in &of.terminals {
-            let anew = self.0.terminal(*key)?;
-            unlike.note("terminals", key, written.terminal(*key)?, anew);
+            let anew = self.rows.terminal(*key)?;
+            unlike.note("terminals", key, [written.terminal(*key)?, anew]);
         }
         for (key, _) in &of.skus {
-            let anew = self.0.sku(key.0, key.1)?;
-            unlike.note("skus", key, written.sku(key.0, key.1)?, anew);
+            let anew = self.rows.sku(key.0, key.1)?;
+            unlike.note("skus", key, [written.sku(key.0, key.1)?, anew]);
         }
         for (key, _) in &of.rollups {
-            unlike.note("sums", key, written.rollup(key)?, self.0.rollup(key)?);
+            let anew = self.rows.rollup(key)?;
+            unlike.note("sums", key, [written.rollup(key)?, anew]);
         }
         for (key, _) in &of.event_ids {
-            let anew = self.0.event_id(key)?;
-            unlike.note("event ids", key, written.event_id(key)?, anew);
+            let anew = self.rows.event_id(key)?;
+            unlike.note("event ids", key, [written.event_id(key)?, anew]);
         }
         for (key, _) in &of.quarantine {
-            let anew = self.0.quarantined(key)?;
-            unlike.note("quarantine", key, written.quarantined(key)?, anew);
+            let anew = self.rows.quarantined(key)?;
+            unlike.note("quarantine", key, [written.quarantined(key)?, anew]);
         }
         for (space, id, name) in &of.names {
             let told = written.name(*space, *id)?;
-            unlike.note("names", &(*space, *id), told.as_ref(), Some(name));
+            unlike.note("names", &(*space, *id), [told, Some(name.clone())]);
         }
         Ok(())
     }
@@ -107,8 +134,7 @@ impl First {
         &mut self,
         table: &str,
         key: &impl Debug,
-        told: Option<R>,
-        anew: Option<R>,
+        [told, anew]: [Option<R>; 2],
     ) {
         if told != anew && self.0.is_none() {
             let what = format!("{table}: {key:?} is {told:?}, and its records make {anew:?}");
@@ -118,7 +144,10 @@ impl First {
 }
 
 /// All rows of a store, from its facts alone.
-pub(super) fn rebuilt(kept: &Placed, facts: &dyn FactReader) -> Result<MemoryViews, Unlike> {
+pub(super) fn rebuilt(
+    kept: &[(u64, Record)],
+    facts: &dyn FactReader,
+) -> Result<MemoryViews, Unlike> {
     let rows = MemoryViews::new();
     let mut fold = Fold::new(&rows, facts, ShardConfig::default());
     for (place, record) in kept {
