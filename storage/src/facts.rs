@@ -141,8 +141,12 @@ impl Facts {
         Ok(self.found(found.places))
     }
 
-    /// Records that carry sequence numbers `first` to `last` of one life of a terminal, in order. Numbers that retention
-    /// dropped are missing.
+    /// Records from `since` on that carry sequence numbers `first` to `last` of one life of a terminal, in order. Numbers that
+    /// retention dropped are missing.
+    ///
+    /// From `since` on the numbers of a life have to rise with the place. [`Lsn::ZERO`] does where an engine is alone. One of
+    /// several may have journalled frames that it could not commit, and after a restart others under the same numbers: of
+    /// those it asks from where it has owned their slot.
     ///
     /// # Errors
     /// [`FactsError`] when the index fails; errors of reading come with the records.
@@ -150,12 +154,13 @@ impl Facts {
         &self,
         terminal: u64,
         epoch: u32,
-        first: u64,
-        last: u64,
+        (first, last): (u64, u64),
+        since: Lsn,
     ) -> Result<FactsFound<'_>, FactsError> {
         let places = self.runs(terminal, epoch, first, last)?;
         let mut kept = Vec::new();
-        for run in places {
+        for mut run in places {
+            run.retain(|place| *place >= since);
             // Ranges of one terminal rise with the place, so that the first one of interest is found by halving.
             let mut failed = None;
             let from = run.partition_point(|place| {

@@ -17,7 +17,7 @@ use crate::views::{StoreError, Views};
 
 pub use bound::{Bound, By, ParseError};
 pub use quarantine::{QuarantineQuery, QuarantineState, quarantine};
-pub use reader::{FactReader, VisitFact, each_event};
+pub use reader::{FactReader, VisitFact, each_event, run_since};
 pub use sales::{SalesQuery, SalesRow, sales};
 pub use state::{
     EpochState, StockQuery, StockRow, StoreState, StoresQuery, Sums, TerminalQuery, TerminalState,

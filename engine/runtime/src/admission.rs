@@ -224,10 +224,14 @@ impl Gate {
         self.frames_max.saturating_sub(free)
     }
 
-    /// Bytes that are free, of all shards.
-    #[cfg(test)]
-    pub(crate) fn free_bytes(&self) -> usize {
-        self.bytes.available_permits()
+    /// What is free now; bytes of all shards.
+    pub(crate) fn free(&self) -> Room {
+        let free = |permits: &Semaphore| u32::try_from(permits.available_permits());
+        Room {
+            frames: free(&self.frames).unwrap_or(u32::MAX),
+            bytes: free(&self.bytes).unwrap_or(u32::MAX),
+            ahead: free(&self.ahead).unwrap_or(u32::MAX),
+        }
     }
 
     /// Frames that may be held.
@@ -254,6 +258,10 @@ impl Permit {
 
     /// The shard has heard the frame: what comes behind it has room in front of the shard.
     pub(crate) fn heard(&mut self) {
+        #[cfg(feature = "planted")]
+        if till_core::planted::is("room-twice") {
+            self.gate.ahead.add_permits(size(self.room.ahead));
+        }
         let ahead = std::mem::take(&mut self.room.ahead);
         if ahead > 0 {
             self.gate.ahead.add_permits(size(ahead));

@@ -183,7 +183,9 @@ fn compare(facts: &Facts) {
     }
     for terminal in [1 << 32 | 1, 2 << 32 | 2, 3 << 32 | 1, 9 << 32 | 9] {
         for (first, last) in [(1, 5), (7, 7), (12, 90), (500, 600)] {
-            let found = facts.by_terminal(terminal, 1, first, last).unwrap();
+            let found = facts
+                .by_terminal(terminal, 1, (first, last), Lsn::ZERO)
+                .unwrap();
             let wanted = walk(&journal, |record| {
                 let range = range_of(&record.head);
                 record.head.terminal == terminal
@@ -231,6 +233,34 @@ proptest! {
         let again = facts(open(&disk).unwrap().journal);
         prop_assert_eq!(again.catch_up().unwrap(), 0);
         compare(&again);
+    }
+}
+
+/// What one of several engines could not commit before it lost a slot hides nothing of what it journals under the same numbers
+/// once it has the slot again.
+#[test]
+fn an_older_branch_of_a_life_hides_nothing_of_a_younger_one() {
+    let disk = SimDisk::new(0);
+    let terminal = 1 << 32 | 1;
+    let one = |first, hours: &[i64]| moves(terminal, first, hours);
+    let hour = 400_000;
+    let older = [one(1, &[hour; 4]), one(5, &[hour; 1])];
+    let younger = [one(1, &[hour; 2]), one(3, &[hour; 2]), one(5, &[hour; 2])];
+    let records = [older.as_slice(), &younger].concat();
+    append_each(open(&disk).unwrap(), &records).1.unwrap();
+    let facts = facts(open(&disk).unwrap().journal);
+    let places: Vec<Lsn> = all(facts.journal())
+        .iter()
+        .map(|(place, _)| *place)
+        .collect();
+    for (run, wanted) in [
+        ((1, 4), 2..4),
+        ((3, 3), 3..4),
+        ((5, 6), 4..5),
+        ((1, 9), 2..5),
+    ] {
+        let found = facts.by_terminal(terminal, 1, run, places[2]).unwrap();
+        assert_eq!(found.places(), &places[wanted], "{run:?}");
     }
 }
 

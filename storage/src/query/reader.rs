@@ -5,7 +5,7 @@ use till_core::event::{Event, for_each};
 use till_protocol::id::{StoreId, TerminalId};
 
 use crate::facts::{Fact, Facts, FactsError, Fate};
-use crate::journal::ReadError;
+use crate::journal::{Lsn, ReadError};
 use crate::views::StoreError;
 
 /// A visitor of facts; an error ends the walk.
@@ -129,12 +129,26 @@ impl FactReader for Facts {
         &self,
         terminal: TerminalId,
         epoch: u32,
-        (first, last): (u64, u64),
+        run: (u64, u64),
         visit: VisitFact<'_>,
     ) -> Result<(), StoreError> {
-        let found = self.by_terminal(terminal.to_u64(), epoch, first, last);
-        walk(found.map_err(|error| failed(&error))?, visit)
+        run_since(self, terminal, epoch, (run, Lsn::ZERO), visit)
     }
+}
+
+/// [`FactReader::of_run`] of records from a place in the journal on: see [`Facts::by_terminal`].
+///
+/// # Errors
+/// As the method.
+pub fn run_since(
+    facts: &Facts,
+    terminal: TerminalId,
+    epoch: u32,
+    (run, since): ((u64, u64), Lsn),
+    visit: VisitFact<'_>,
+) -> Result<(), StoreError> {
+    let found = facts.by_terminal(terminal.to_u64(), epoch, run, since);
+    walk(found.map_err(|error| failed(&error))?, visit)
 }
 
 /// Gives each event that a record says something of to `visit`, with its fate and index: of a retry, the one that it

@@ -45,7 +45,7 @@ fn whoever_waits_at_a_paused_gate_goes_on_when_it_opens() {
             for waiter in waiters {
                 assert!(block_on(waiter).unwrap());
             }
-            assert_eq!((gate.in_use(), gate.free_bytes()), (0, 1_000));
+            assert_eq!((gate.in_use(), gate.free().bytes), (0, 1_000));
         },
         ORDERS,
     );
@@ -83,7 +83,7 @@ fn permits_never_exceed_the_bound_and_all_come_back() {
             for taker in takers {
                 block_on(taker).unwrap();
             }
-            assert_eq!((gate.in_use(), gate.free_bytes()), (0, 300));
+            assert_eq!((gate.in_use(), gate.free().bytes), (0, 300));
         },
         ORDERS,
     );

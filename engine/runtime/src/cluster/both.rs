@@ -1,7 +1,7 @@
 //! The facts that an engine of a cluster decides with: those of the shared store, and above them those that are in its own
 //! journal alone.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use till_core::RecordHead;
@@ -9,11 +9,12 @@ use till_protocol::id::{StoreId, TerminalId};
 use till_storage::cluster::slot_of;
 use till_storage::facts::{Fact, Facts};
 use till_storage::journal::Lsn;
-use till_storage::query::{FactReader, VisitFact};
+use till_storage::query::{FactReader, VisitFact, run_since};
 use till_storage::rebuild::store_of;
 use till_storage::views::StoreError;
 
 use super::Cluster;
+use super::owners::Since;
 use crate::route::shard_of;
 
 /// Facts of the shared store, then the own ones that are not among them. Own ones come last, as they are newer.
@@ -62,7 +63,7 @@ impl BothFacts {
     fn merge(
         &self,
         shared: impl FnOnce(VisitFact<'_>) -> Result<(), StoreError>,
-        own: impl FnOnce(VisitFact<'_>) -> Result<(), StoreError>,
+        own: impl FnOnce(&BTreeMap<u32, Since>, VisitFact<'_>) -> Result<(), StoreError>,
         visit: VisitFact<'_>,
     ) -> Result<(), StoreError> {
         let cursors = self.cluster.cursors.lock().clone();
@@ -72,7 +73,7 @@ impl BothFacts {
             seen.insert(name_of(&fact.record.head));
             visit(fact)
         })?;
-        own(&mut |fact: &Fact| {
+        own(&since, &mut |fact: &Fact| {
             let head = &fact.record.head;
             let Some(store) = store_of(head) else {
                 return Ok(());
@@ -111,7 +112,7 @@ impl FactReader for BothFacts {
         let own: &dyn FactReader = self.own.as_ref();
         self.merge(
             |visit| self.shared.of_hours(store, from_us, to_us, visit),
-            |visit| own.of_hours(store, from_us, to_us, visit),
+            |_, visit| own.of_hours(store, from_us, to_us, visit),
             visit,
         )
     }
@@ -120,7 +121,7 @@ impl FactReader for BothFacts {
         let own: &dyn FactReader = self.own.as_ref();
         self.merge(
             |visit| self.shared.of_receipt(receipt, visit),
-            |visit| own.of_receipt(receipt, visit),
+            |_, visit| own.of_receipt(receipt, visit),
             visit,
         )
     }
@@ -129,13 +130,21 @@ impl FactReader for BothFacts {
         &self,
         terminal: TerminalId,
         epoch: u32,
-        (first, last): (u64, u64),
+        run: (u64, u64),
         visit: VisitFact<'_>,
     ) -> Result<(), StoreError> {
-        let own: &dyn FactReader = self.own.as_ref();
+        let slot = slot_of(terminal.store(), self.cluster.store.slots());
+        // The same engine may have had others under these numbers, before it lost the slot: they are not its own any more, and
+        // would hide those that are.
         self.merge(
-            |visit| self.shared.of_run(terminal, epoch, (first, last), visit),
-            |visit| own.of_run(terminal, epoch, (first, last), visit),
+            |visit| self.shared.of_run(terminal, epoch, run, visit),
+            |since, visit| match since.get(&slot) {
+                Some(since) => {
+                    let since = Lsn::new(since.place);
+                    run_since(&self.own, terminal, epoch, (run, since), visit)
+                }
+                None => Ok(()),
+            },
             visit,
         )
     }

@@ -29,6 +29,7 @@ use till_storage::views::WriteViews;
 
 use super::opened::Opened;
 use super::{commit_config, journal_config, slots};
+use crate::admission::AHEAD_MAX;
 use crate::config::Config;
 use crate::engine::{Clock, Engine, Ways};
 use crate::flush::{self, Part, Rounds};
@@ -447,6 +448,19 @@ impl Stepped {
         let slots = self.engine.slots.iter();
         let held = slots.map(|slot| (slot.gate.in_use(), slot.gate.frames_max()));
         held.max().unwrap_or((0, 0))
+    }
+
+    /// Of each bound of what is held: its name, what is free of it now, and how much there is.
+    pub fn room(&self) -> impl Iterator<Item = (&'static str, u32, u32)> + '_ {
+        let bytes_max = self.engine.config.permits_bytes;
+        self.engine.slots.iter().flat_map(move |slot| {
+            let free = slot.gate.free();
+            [
+                ("frames", free.frames, slot.gate.frames_max()),
+                ("events in front of a shard", free.ahead, AHEAD_MAX),
+                ("bytes", free.bytes, bytes_max),
+            ]
+        })
     }
 
     /// SKUs and sums in memory.

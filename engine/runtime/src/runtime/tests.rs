@@ -259,7 +259,7 @@ async fn until_room(engine: &Handle, bytes: usize) {
     until("all room is given back", || {
         let metrics = engine.metrics();
         let frames: u32 = metrics.shards.iter().map(|s| s.permits_used).sum();
-        let free = engine.engine.slots[0].gate.free_bytes();
+        let free = size(engine.engine.slots[0].gate.free().bytes);
         assert!(free <= bytes, "more room came back than was taken");
         frames == 0 && free == bytes
     })

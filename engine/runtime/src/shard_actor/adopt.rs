@@ -316,6 +316,10 @@ impl ShardState {
         ) {
             return;
         }
+        #[cfg(feature = "planted")]
+        if till_core::planted::is("stay-behind") {
+            return;
+        }
         let end = head.first_seq.saturating_add(u64::from(head.count));
         self.part_from(head.terminal, |key, expected| {
             key.epoch.get() == head.epoch && expected < end

@@ -15,6 +15,7 @@ impl World {
     pub(in crate::world) fn finish(&mut self) {
         for n in 0..self.nodes.len() {
             self.check_engine(n);
+            self.all_is_given_back(n);
         }
         if self.shared.is_some() {
             return self.finish_shared();
@@ -22,6 +23,18 @@ impl World {
         self.oracle.settled();
         let model = Model::of(&self.oracle, self.nodes[0].dropped_us);
         self.judge_rows(&model);
+    }
+
+    // Nothing is under way any more.
+    fn all_is_given_back(&mut self, n: usize) {
+        let Some(engine) = &self.nodes[n].engine else {
+            return;
+        };
+        let held = engine.room().find(|(_, free, most)| free < most);
+        if let Some((what, free, most)) = held {
+            let what = format!("{free} {what} are free of {most} in an engine that holds nothing");
+            self.oracle.fail("LIM-1", what);
+        }
     }
 
     /// The rows may hold all that the journal does: then they are looked at as at the end. What was wrong for a while may be

@@ -138,13 +138,13 @@ impl World {
             return;
         };
         let counters = engine.counters();
-        let (held, most) = engine.frames_held();
         let (broken, reread) = (engine.violations(), engine.rounds_reread());
         let is_read = self.oracle.read_upto == engine.journal().end().get();
         let is_quiet = self.shared.is_none() && is_read && !engine.has_waiting();
         self.oracle.counts(&counters, is_quiet);
-        if held > most {
-            let what = format!("{held} frames are held, and {most} may be");
+        let over = engine.room().find(|(_, free, most)| free > most);
+        if let Some((what, free, most)) = over {
+            let what = format!("{free} {what} are free of {most}");
             self.oracle.fail("LIM-1", what);
         }
         if let (Some((id, times)), false) = (broken.first(), self.plan.is_excused()) {

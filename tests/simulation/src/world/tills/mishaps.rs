@@ -199,7 +199,8 @@ impl World {
     }
 
     /// A till is put back, goes on without a network, and is copied again. What it then sends in a new life reaches an engine
-    /// that ends with it; the copy is put back, and its events get numbers at another engine.
+    /// that ends with it; the copy is put back, and its events get numbers at another engine. Or the old image is put back once
+    /// more: then there is nothing to say in the life that the other engine grants, and what comes next must not pass for known.
     pub(in crate::world) fn rewind(&mut self, number: usize, step: u8) {
         if self.is_calm || self.tills[number].is_lost || self.tills[number].image.is_none() {
             return;
@@ -212,7 +213,9 @@ impl World {
                 self.after(pause, Event::Rewind(number, 1));
             }
             1 => {
-                self.image(number);
+                if self.rng.one_in(2) {
+                    self.image(number);
+                }
                 self.tills[number].rewinds = true;
                 self.online(number);
             }
