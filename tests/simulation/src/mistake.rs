@@ -35,7 +35,7 @@ pub const MISTAKES: &[Mistake] = &[
     mistake("count-nothing", 64),
     mistake("forget-event-ids", 64),
     mistake("apply-twice", 64),
-    mistake("forget-retries", 2_000),
+    mistake("forget-retries", 64),
     mistake("lost-rollup-on-passivation", 64),
     mistake("count-forgets-later", 64),
     mistake("watermark-ahead", 64),
@@ -70,7 +70,7 @@ pub const MISTAKES: &[Mistake] = &[
     mistake("keep-what-left", 2_000),
     mistake("remember-what-left", 64),
     mistake("tell-who-left", 2_000),
-    mistake("check-uncommitted", 64),
+    mistake("check-uncommitted", 2_000),
     mistake("remember-rows", 64),
 ];
 
