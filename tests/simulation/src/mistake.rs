@@ -48,6 +48,8 @@ pub const MISTAKES: &[Mistake] = &[
     mistake("ack-known-at-once", 64),
     mistake("trim-early", 64),
     mistake("send-before-sync", 64),
+    mistake("outbox-unsynced", 64),
+    mistake("names-unsynced", 64),
     mistake("renumber-drops-one", 64),
     mistake("forget-origin", 64),
     mistake("ignore-fence", 64),
