@@ -69,9 +69,9 @@ pub const MISTAKES: &[Mistake] = &[
     mistake("forget-taken-in", 64),
     mistake("stay-behind", 2_000),
     mistake("fall-together", 64),
-    mistake("keep-what-left", 2_000),
+    mistake("keep-what-left", 64),
     mistake("remember-what-left", 64),
-    mistake("tell-who-left", 2_000),
+    mistake("tell-who-left", 64),
     mistake("check-uncommitted", 2_000),
     mistake("remember-rows", 64),
 ];
