@@ -73,6 +73,7 @@ impl Session {
             epoch: origin.epoch,
             next: origin.seq,
             latest,
+            start: (origin.seq, from),
             from,
             origin,
             asked: 0,
@@ -210,14 +211,25 @@ impl Session {
         self.begin_epoch(grant, from, Some(origin))
     }
 
-    /// Compares what is left with the next epoch, at whose start a device of the same history would have put it.
-    fn next_epoch(&mut self, mut comparison: Comparison) -> Result<(), SessionError> {
-        let later = comparison.epoch.next();
-        let Some(later) = later.filter(|later| *later <= comparison.latest) else {
-            return self.begin_compared(comparison);
-        };
-        comparison.epoch = later;
-        comparison.next = 1;
+    /// Compares what is left with the next epoch, at whose start a device of the same history would have put it. What was found
+    /// before may have come to the engine since that epoch began: then it began with the first event of this comparison, or
+    /// with the very first of the life from which that one is.
+    fn next_place(&mut self, mut comparison: Comparison) -> Result<(), SessionError> {
+        let (first, from) = comparison.start;
+        let found = comparison.from - from;
+        let places = [1, found + 1, found + first];
+        let is_nothing_here = comparison.origin.epoch != comparison.epoch;
+        let other = places.into_iter().find(|place| *place > comparison.next);
+        if let Some(place) = other.filter(|_| is_nothing_here) {
+            comparison.next = place;
+        } else {
+            let later = comparison.epoch.next();
+            let Some(later) = later.filter(|later| *later <= comparison.latest) else {
+                return self.begin_compared(comparison);
+            };
+            comparison.epoch = later;
+            comparison.next = 1;
+        }
         comparison.marks_max = CHECK_MARKS_MAX;
         self.compare(comparison)
     }
@@ -265,11 +277,13 @@ impl Session {
         if matched == asked {
             return self.compare(comparison);
         }
-        let is_own = self.outbox.standing().epoch == Some(comparison.epoch);
+        // Under its own numbers, that is.
+        let is_own = self.outbox.standing().epoch == Some(comparison.epoch)
+            && comparison.next == comparison.from;
         let known_at_first = self.renewal.map_or(0, |renewal| renewal.known);
         if matched < known || !is_own || comparison.from > known_at_first {
             // The first event that the engine has not, or has otherwise.
-            return self.next_epoch(comparison);
+            return self.next_place(comparison);
         }
         if asked > 1 {
             // Some could not be compared; whether the next one could, its own question tells.
@@ -312,6 +326,8 @@ pub(super) struct Comparison {
     latest: Epoch,
     /// Number of the next event in it.
     next: u64,
+    /// Number of the first event that was asked for, in the first epoch and in the outbox.
+    start: (u64, u64),
     /// First event of the outbox that was not yet found.
     from: u64,
     /// Where the last one was found, or could have been.

@@ -67,6 +67,31 @@ fn a_life_that_has_nothing_yet_is_compared_again_with_what_came_before_it() {
     );
 }
 
+/// Engines that share a store: one dies with what it has journalled, the next one grants a life to a copy, and what the first
+/// one had is taken in.
+#[test]
+fn what_was_taken_in_since_hides_nothing_of_a_later_life() {
+    let mut world = World::new(22);
+    for _ in 0..3 {
+        world.make_events();
+    }
+    let image = world.image();
+    let mut other = world.copy();
+    // A life is granted to this one, and what it sends is journalled by an engine that dies.
+    world.until_live();
+    world.up.clear();
+    world.swap(&mut other);
+    world.settle();
+    assert_eq!(world.session.standing().epoch, Epoch::new(2).ok());
+    let taken_in = world.made[..world.made.len() - 1].to_vec();
+    world.engine.epochs.insert(1, taken_in);
+    world.restart_with(image);
+    world.make_events();
+    world.settle();
+    world.assert_once_and_in_order(22);
+    assert_eq!(world.made.len(), world.engine.applied.len());
+}
+
 #[test]
 fn a_life_that_nobody_else_disputes_goes_on_where_it_was() {
     let (mut world, _other) = World::twins(21);
