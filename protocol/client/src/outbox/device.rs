@@ -30,7 +30,7 @@ pub trait FileSystem: fmt::Debug + Send + Sync {
     /// Makes a file that is not there yet.
     ///
     /// # Errors
-    /// What the system says.
+    /// `AlreadyExists` where it is.
     fn create(&self, path: &Path) -> io::Result<Box<dyn FileHandle>>;
 
     /// Opens a file that is there.
@@ -72,7 +72,8 @@ pub trait FileSystem: fmt::Debug + Send + Sync {
     /// Makes the names in a folder safe.
     ///
     /// # Errors
-    /// What the system says.
+    /// What the system says. `PermissionDenied`, `ReadOnlyFilesystem`, `InvalidInput` and `Unsupported` pass for the folders above
+    /// an outbox, whose names are not new.
     fn sync_folder(&self, path: &Path) -> io::Result<()>;
 }
 
@@ -90,7 +91,7 @@ pub trait FileHandle: fmt::Debug + Send + Sync {
     /// What the system says.
     fn truncate(&self, len: u64) -> io::Result<()>;
 
-    /// Makes all bytes safe.
+    /// Makes all bytes safe, and what was cut off.
     ///
     /// # Errors
     /// What the system says; the bytes are in doubt then.

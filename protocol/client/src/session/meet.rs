@@ -63,8 +63,6 @@ impl Session {
         let latest = welcome.latest_epoch;
         let origin = self.branched(latest);
         if self.config.has_event_ids || !has_others {
-            // In the first life of all there is nothing that another one could have.
-            let origin = Some(origin).filter(|_| grant.epoch != Epoch::FIRST);
             self.begin_epoch(grant, from, origin)?;
             return Ok(None);
         }
@@ -73,7 +71,10 @@ impl Session {
             epoch: origin.epoch,
             next: origin.seq,
             latest,
-            start: (origin.seq, from),
+            start: Start {
+                seq: origin.seq,
+                from,
+            },
             from,
             origin,
             asked: 0,
@@ -108,13 +109,15 @@ impl Session {
     }
 
     /// Moves the events from `from` on into the new epoch, and sends them there.
-    fn begin_epoch(
-        &mut self,
-        grant: Grant,
-        from: u64,
-        origin: Option<Origin>,
-    ) -> Result<(), SessionError> {
-        let old = self.outbox.standing().epoch;
+    fn begin_epoch(&mut self, grant: Grant, from: u64, origin: Origin) -> Result<(), SessionError> {
+        let standing = self.outbox.standing();
+        let old = standing.epoch;
+        let (from, origin) = self.whole_frames(from, origin)?;
+        // Nobody else has what was never said under another number, what has an id is known by that, and before the first life
+        // of all there is none to look in.
+        let is_branch =
+            from <= standing.last && !self.config.has_event_ids && grant.epoch != Epoch::FIRST;
+        let origin = Some(origin).filter(|_| is_branch);
         self.outbox.begin_epoch(grant.epoch, from, origin)?;
         self.renewal = None;
         self.cursor = 1;
@@ -128,6 +131,21 @@ impl Session {
         });
         self.go_live(grant);
         Ok(())
+    }
+
+    /// A frame that can't be read can't be cut in two: it goes into the new life whole, and what was refused of it is refused
+    /// again.
+    fn whole_frames(&mut self, from: u64, origin: Origin) -> Result<(u64, Origin), SessionError> {
+        let Some(stored) = self.outbox.frame_of(from)? else {
+            return Ok((from, origin));
+        };
+        let before = from - stored.first;
+        let index = u32::try_from(before).unwrap_or(u32::MAX);
+        if before == 0 || frame::single(&stored.bytes, index).is_ok() {
+            return Ok((from, origin));
+        }
+        let seq = origin.seq.saturating_sub(before).max(1);
+        Ok((stored.first, Origin { seq, ..origin }))
     }
 
     /// Goes on behind what is committed. What the engine has besides is said again: an ack speaks of what its own stream has
@@ -208,16 +226,16 @@ impl Session {
             origin,
             ..
         } = comparison;
-        self.begin_epoch(grant, from, Some(origin))
+        self.begin_epoch(grant, from, origin)
     }
 
     /// Compares what is left with the next epoch, at whose start a device of the same history would have put it. What was found
     /// before may have come to the engine since that epoch began: then it began with the first event of this comparison, or
     /// with the very first of the life from which that one is.
     fn next_place(&mut self, mut comparison: Comparison) -> Result<(), SessionError> {
-        let (first, from) = comparison.start;
-        let found = comparison.from - from;
-        let places = [1, found + 1, found + first];
+        let start = comparison.start;
+        let found = comparison.from - start.from;
+        let places = [1, found + 1, found + start.seq];
         let is_nothing_here = comparison.origin.epoch != comparison.epoch;
         let other = places.into_iter().find(|place| *place > comparison.next);
         if let Some(place) = other.filter(|_| is_nothing_here) {
@@ -326,8 +344,7 @@ pub(super) struct Comparison {
     latest: Epoch,
     /// Number of the next event in it.
     next: u64,
-    /// Number of the first event that was asked for, in the first epoch and in the outbox.
-    start: (u64, u64),
+    start: Start,
     /// First event of the outbox that was not yet found.
     from: u64,
     /// Where the last one was found, or could have been.
@@ -350,4 +367,13 @@ impl Comparison {
             };
         }
     }
+}
+
+/// The first event that was asked for.
+#[derive(Clone, Copy, Debug)]
+struct Start {
+    /// Its number in the first epoch of the comparison.
+    seq: u64,
+    /// Its number in the outbox.
+    from: u64,
 }

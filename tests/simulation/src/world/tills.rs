@@ -424,6 +424,12 @@ impl World {
                 return self.oracle.fail("WLD-1", what);
             };
             self.oracle.known[truth].is_buried = true;
+            // Whatever one engine has had it can compare for as long as nothing of it is dropped.
+            let may_be_gone = self.plan.retention.is_some() || self.plan.is_excused();
+            if letter.cause == Cause::Unknown && self.shared.is_none() && !may_be_gone {
+                let what = format!("event {truth} is put aside as unknown: {letter:?}");
+                self.oracle.fail("OUT-3", what);
+            }
             if matches!(letter.cause, Cause::Refused(_) | Cause::Unreadable(_)) {
                 self.coverage.saw(Sight::Refused);
             }

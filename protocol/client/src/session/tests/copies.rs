@@ -61,10 +61,7 @@ fn a_life_that_has_nothing_yet_is_compared_again_with_what_came_before_it() {
     world.make_events();
     world.settle();
     world.assert_once_and_in_order(20);
-    assert_eq!(
-        world.made.len(),
-        world.engine.applied.len() + kept_out(&world)
-    );
+    world.assert_nothing_lost(20);
 }
 
 /// Engines that share a store: one dies with what it has journalled, the next one grants a life to a copy, and what the first
@@ -106,11 +103,25 @@ fn a_life_that_nobody_else_disputes_goes_on_where_it_was() {
     world.assert_once_and_in_order(21);
 }
 
-// Events that were made on an outbox that was put back.
-fn kept_out(world: &World) -> usize {
-    let applied: BTreeSet<u64> = world.engine.applied.iter().copied().collect();
-    let all = world.made.iter();
-    all.filter(|mark| !applied.contains(mark)).count()
+/// A frame that nobody can read, of three events; the engine has refused the first, and then has others.
+#[test]
+fn a_frame_that_cannot_be_read_goes_whole_into_a_new_life() {
+    let mut world = World::new(23);
+    let mut frame = frame_of_moves(1, 3, 5).to_vec();
+    frame.truncate(32);
+    let mut header = Frame::decode(frame_of_moves(1, 3, 5)).unwrap().header;
+    let payload = [7; 40];
+    header.length = 40;
+    header.crc = header.crc_of(&payload);
+    frame.clear();
+    frame.extend(header.encode());
+    frame.extend(payload);
+    world.session.append(frame.into()).unwrap();
+    world.session.append(frame_of_moves(4, 2, 6)).unwrap();
+    world.engine.epochs.insert(1, vec![0, 9, 9]);
+    world.until_live();
+    let standing = world.session.standing();
+    assert_eq!((standing.epoch, standing.last), (Epoch::new(2).ok(), 5));
 }
 
 #[test]

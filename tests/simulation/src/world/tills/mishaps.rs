@@ -4,6 +4,7 @@ use till_client::{Outbox as _, Session};
 use till_protocol::id::Seq;
 use till_protocol::reply::Message;
 
+use super::Till;
 use crate::coverage::Sight;
 use crate::plan::{MS, SECOND};
 use crate::world::{Event, World};
@@ -72,7 +73,9 @@ impl World {
         } else {
             before.durable
         };
-        if after.epoch != before.epoch || after.last < least || after.last > before.last {
+        let is_other = (after.epoch, after.origin) != (before.epoch, before.origin)
+            || after.committed > before.committed;
+        if is_other || after.last < least || after.last > before.last {
             let what = format!("an outbox was {before:?}, and opens as {after:?}");
             self.oracle.fail("OUT-2", what);
         }
@@ -85,10 +88,11 @@ impl World {
             .to_vec()
     }
 
-    // Events that a till no longer has.
-    fn dropped(&mut self, number: usize, before: &[usize]) {
+    // Events that a till no longer has, nor another one that goes on from its outbox.
+    fn dropped(&mut self, before: &[usize]) {
         for truth in before {
-            if !self.tills[number].numbers.contains(truth) {
+            let holds = |till: &Till| till.numbers.contains(truth);
+            if !self.tills.iter().any(holds) {
                 self.oracle.known[*truth].is_dropped = true;
             }
         }
@@ -133,7 +137,7 @@ impl World {
             Err(error) => return self.oracle.fail("OUT-2", error.to_string()),
         }
         let before = std::mem::replace(&mut till.numbers, numbers);
-        self.dropped(number, &before);
+        self.dropped(&before);
         let pause = self.rng.within(MS, 10 * SECOND);
         self.after(pause, Event::TillStart(number));
     }
@@ -273,6 +277,6 @@ impl World {
         till.session = None;
         till.is_lost = true;
         let before = std::mem::take(&mut till.numbers);
-        self.dropped(number, &before);
+        self.dropped(&before);
     }
 }
