@@ -1,5 +1,6 @@
 //! The index as a file: a header, then pages that each carry a checksum.
 
+use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::io;
 use std::io::IoSlice;
 use std::path::{Path, PathBuf};
@@ -78,11 +79,13 @@ pub(crate) struct Header {
 
 // Start of the segment, number of the page.
 type PageKey = (u64, u64);
+// Any page may make room for another one. Which one it is has to be the same each time that a simulation reads the same.
+type Pages = HashMap<PageKey, Arc<[u8]>, BuildHasherDefault<DefaultHasher>>;
 
 /// Pages of indexes that were read last, and the files they are in, shared by all of them.
 #[derive(Debug)]
 pub(crate) struct PageCache {
-    pages: Mutex<HashMap<PageKey, Arc<[u8]>>>,
+    pages: Mutex<Pages>,
     pages_max: usize,
     files: FileCache,
 }
@@ -100,7 +103,7 @@ pub(crate) struct IndexFile {
 impl PageCache {
     pub(crate) fn new(bytes_max: usize) -> Self {
         Self {
-            pages: Mutex::new(HashMap::new()),
+            pages: Mutex::default(),
             pages_max: (bytes_max / PAGE).max(16),
             files: FileCache::default(),
         }
