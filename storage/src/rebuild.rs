@@ -27,7 +27,7 @@ pub use ahead::{LostRegistration, lost_events, lost_registrations};
 pub use fold::{Fold, panic_text};
 pub use moved::FactRows;
 pub use registered::{Registrations, registration_of};
-pub use replay::{Replayed, replay, replay_here};
+pub use replay::{Replay, Replayed, replay, replay_here};
 pub use unplaced::Unplaced;
 
 /// Folds that work side by side where rows are brought up to the journal without an engine.
@@ -60,11 +60,12 @@ pub fn rebuild(
     journal: &Journal,
     facts: &Facts,
     views: &dyn WriteViews,
-    registrations: &Registrations,
+    (registrations, replay): (&Registrations, Replay),
     progress: Progress<'_>,
 ) -> Result<Caught, FoldError> {
     let from = load_newest(journal.disk().as_ref(), journal.dir(), views)?;
-    catch_up(journal, facts, views, (from, registrations), progress)
+    let how = (from, registrations, replay);
+    catch_up(journal, facts, views, how, progress)
 }
 
 /// Applies every record from a place on to views that hold everything before it.
@@ -75,7 +76,7 @@ pub fn catch_up(
     journal: &Journal,
     facts: &Facts,
     views: &dyn WriteViews,
-    (from, registrations): (Lsn, &Registrations),
+    (from, registrations, replay): (Lsn, &Registrations, Replay),
     progress: Progress<'_>,
 ) -> Result<Caught, FoldError> {
     let end = journal.end();

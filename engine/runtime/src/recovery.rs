@@ -18,7 +18,8 @@ use till_storage::journal::{
     CommitError, Cut, Journal, JournalConfig, Lost, Lsn, OpenError, Opened, Writer,
 };
 use till_storage::rebuild::{
-    Caught, Fold, Registrations, Unplaced, catch_up, lost_events, rebuild, replay, replay_here,
+    Caught, Fold, Registrations, Replay, Unplaced, catch_up, lost_events, rebuild, replay,
+    replay_here,
 };
 use till_storage::views::{Fit, StoreError, Views, WriteViews, check_base};
 
@@ -262,8 +263,13 @@ impl Parts<'_> {
             is_empty,
             ..
         } = *self;
+        let replay: Replay = match self.by_hand {
+            true => replay_here,
+            false => replay,
+        };
         if is_empty {
-            let caught = rebuild(journal, facts, views, registrations, progress)?;
+            let how = (registrations, replay);
+            let caught = rebuild(journal, facts, views, how, progress)?;
             return Ok((caught, Vec::new()));
         }
         let from = Lsn::new(views.checkpoint()?);
@@ -273,7 +279,7 @@ impl Parts<'_> {
             dirty_rows,
         } = *into
         else {
-            let from = (from, registrations);
+            let from = (from, registrations, replay);
             let caught = catch_up(journal, facts, views, from, progress)?;
             return Ok((caught, Vec::new()));
         };
@@ -285,10 +291,7 @@ impl Parts<'_> {
         let folds = (0..count).map(fold).collect();
         let fold_of = |store| shard_of(store, count);
         let range = (from, journal.end());
-        let replayed = match self.by_hand {
-            true => replay_here(journal, range, folds, &fold_of, progress)?,
-            false => replay(journal, range, folds, &fold_of, progress)?,
-        };
+        let replayed = replay(journal, range, folds, &fold_of, progress)?;
         let mut caught = Caught {
             records: replayed.records,
             ..Caught::default()

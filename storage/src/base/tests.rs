@@ -107,7 +107,10 @@ fn rebuilt(journal: &Journal, facts: &Facts) -> MemoryViews {
     let views = MemoryViews::new();
     let mut last = Lsn::ZERO;
     let none = Registrations::new(journal.clone(), []);
-    let caught = rebuild(journal, facts, &views, &none, &mut |lsn| last = lsn).unwrap();
+    let caught = rebuild(journal, facts, &views, (&none, replay), &mut |lsn| {
+        last = lsn
+    })
+    .unwrap();
     assert!(caught.left_out.is_empty() && none.restated().is_empty());
     let end = journal.end();
     assert_eq!(views.checkpoint().unwrap(), end.get());

@@ -24,6 +24,15 @@ pub struct Replayed<'a> {
     pub records: u64,
 }
 
+/// [`replay`], or [`replay_here`] for whoever must find everything in the same order each time.
+pub type Replay = for<'a> fn(
+    &Journal,
+    (Lsn, Lsn),
+    Vec<Fold<'a>>,
+    &dyn Fn(StoreId) -> usize,
+    Progress<'_>,
+) -> Result<Replayed<'a>, FoldError>;
+
 type Chunk = Vec<(Lsn, Record)>;
 
 /// Gives each record that begins in `from..to` to the fold of its store, `fold_of`, in the order of the journal. The folds

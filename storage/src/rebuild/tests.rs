@@ -10,7 +10,7 @@ use till_protocol::family::stock::v1::{Move, kind};
 use till_protocol::id::{Seq, SkuId};
 use till_protocol::time::Timestamp;
 
-use super::{FactRows, Registrations, rebuild};
+use super::{FactRows, Registrations, rebuild, replay};
 use crate::base::retain;
 use crate::base::tests::everything;
 use crate::disk::SimDisk;
@@ -206,7 +206,7 @@ fn a_retried_event_counts_once_in_late_counts_and_in_every_rebuild() {
         let views = MemoryViews::new();
         // Names that were repaired by hand are in no journal.
         let none = Registrations::new(journal.clone(), []);
-        rebuild(&journal, &facts, &views, &none, &mut |_| {}).unwrap();
+        rebuild(&journal, &facts, &views, (&none, replay), &mut |_| {}).unwrap();
         let mut found = answers(&views, &facts);
         let mut expected = expected.clone();
         if step < 4 {
@@ -240,7 +240,7 @@ impl Kept {
         assert_eq!(dropped.unwrap(), Some(start));
         let views = MemoryViews::new();
         let none = Registrations::new(journal.clone(), []);
-        rebuild(&journal, &facts, &views, &none, &mut |_| {}).unwrap();
+        rebuild(&journal, &facts, &views, (&none, replay), &mut |_| {}).unwrap();
         Self {
             journal,
             facts,

@@ -9,7 +9,7 @@ use crate::facts::{Facts, FactsConfig};
 use crate::journal::Journal;
 use crate::journal::testing::{append_each, open};
 use crate::memory::MemoryViews;
-use crate::rebuild::{Registrations, rebuild, store_of};
+use crate::rebuild::{Registrations, rebuild, replay, store_of};
 use crate::views::Views as _;
 use crate::world::store;
 
@@ -42,7 +42,7 @@ fn a_rebuild_goes_on_without_a_store_whose_registration_is_lost() {
     let (journal, facts, waiting) = without_registration(&kept, false);
     let views = MemoryViews::new();
     let none = Registrations::new(journal.clone(), []);
-    let caught = rebuild(&journal, &facts, &views, &none, &mut |_| {}).unwrap();
+    let caught = rebuild(&journal, &facts, &views, (&none, replay), &mut |_| {}).unwrap();
     assert_eq!(
         caught.left_out.into_iter().collect::<Vec<_>>(),
         [(store(2), waiting)]
@@ -75,7 +75,7 @@ fn a_registration_that_is_stated_again_later_counts_for_the_records_before_it() 
     let (journal, facts, _) = without_registration(&kept, true);
     let views = MemoryViews::new();
     let none = Registrations::new(journal.clone(), []);
-    let caught = rebuild(&journal, &facts, &views, &none, &mut |_| {}).unwrap();
+    let caught = rebuild(&journal, &facts, &views, (&none, replay), &mut |_| {}).unwrap();
     assert!(caught.left_out.is_empty() && none.restated().is_empty());
     assert_eq!(everything(&views, &facts), kept.live());
 }
@@ -93,7 +93,7 @@ fn a_registration_that_old_rows_know_is_used_and_stated_again() {
     .unwrap();
     let views = MemoryViews::new();
     let given = Registrations::new(journal.clone(), known);
-    rebuild(&journal, &facts, &views, &given, &mut |_| {}).unwrap();
+    rebuild(&journal, &facts, &views, (&given, replay), &mut |_| {}).unwrap();
     assert_eq!(everything(&views, &facts), kept.live());
     let restated = given.restated();
     assert_eq!(restated.len(), 1, "the others are in the journal");

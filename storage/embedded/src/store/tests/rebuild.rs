@@ -18,7 +18,7 @@ use till_storage::journal::{
 };
 use till_storage::memory::MemoryViews;
 use till_storage::names::NameBook;
-use till_storage::rebuild::{FactRows, Registrations, rebuild};
+use till_storage::rebuild::{FactRows, Registrations, rebuild, replay};
 use till_storage::views::{FlushBatch, Views, WriteViews as _};
 
 use crate::{EmbeddedConfig, EmbeddedViews};
@@ -132,9 +132,9 @@ fn rebuilt_rows_are_equal_in_every_store() {
 
     let memory = MemoryViews::new();
     let none = Registrations::new(journal.clone(), []);
-    rebuild(&journal, &facts, &memory, &none, &mut |_| {}).unwrap();
+    rebuild(&journal, &facts, &memory, (&none, replay), &mut |_| {}).unwrap();
     let embedded = EmbeddedViews::open(EmbeddedConfig::new(dir.path().join("views"))).unwrap();
-    rebuild(&journal, &facts, &embedded, &none, &mut |_| {}).unwrap();
+    rebuild(&journal, &facts, &embedded, (&none, replay), &mut |_| {}).unwrap();
     assert_eq!(rows(&memory), rows(views.as_ref()));
     assert_eq!(filled(&embedded).unwrap(), filled(&memory).unwrap());
 

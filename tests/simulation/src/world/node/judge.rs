@@ -3,7 +3,7 @@
 use till_storage::base::FoldError;
 use till_storage::journal::ReadError;
 use till_storage::memory::MemoryViews;
-use till_storage::rebuild::{Registrations, rebuild};
+use till_storage::rebuild::{Registrations, rebuild, replay_here};
 use till_storage::views::Views as _;
 
 use crate::coverage::Sight;
@@ -76,7 +76,7 @@ impl World {
             engine.journal(),
             engine.facts(),
             &anew,
-            &registrations,
+            (&registrations, replay_here),
             &mut |_| {},
         );
         drop(look);
