@@ -5,7 +5,7 @@
 //! that waits is looked for there: under its own number, and at the start of each later epoch, where this device put it if
 //! the outbox is an image from before that epoch.
 //!
-//! A life is the device's own from its first acknowledged event on. Until then another device with a copy of this outbox may
+//! A life is the device's own from its first committed event on. Until then another device with a copy of this outbox may
 //! say the same events in the life from which they were carried over, or in one between: where the engine has others but
 //! nothing of this one, they are looked for again, from where they came.
 
@@ -83,11 +83,11 @@ impl Session {
         Ok(None)
     }
 
-    /// Where the first event that has no Ack may be found, or what is missing before it.
+    /// Where the first event that is not committed may be found, or what is missing before it.
     fn branched(&self, latest: Epoch) -> Origin {
         let standing = self.outbox.standing();
         let seq = standing.committed + 1;
-        // What nobody has acknowledged may still be said by another device in the life from which it came.
+        // What is in no commit may still be said by another device in the life from which it came.
         let came_from = standing.origin.filter(|_| standing.committed == 0);
         let own = standing.epoch.map(|epoch| Origin { epoch, seq });
         // An outbox that never met this engine may be an image of a device that has sent these events since.
