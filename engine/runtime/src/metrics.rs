@@ -318,6 +318,8 @@ pub struct ShardMetrics {
     pub violations: Violations,
     /// SKUs and sums in memory.
     pub actors: u64,
+    /// Stores in memory.
+    pub stores: u64,
     /// Terminals in memory.
     pub terminals: u64,
     /// Sessions.
@@ -417,6 +419,7 @@ fn shards(engine: &Engine) -> Vec<ShardMetrics> {
             events,
             violations: published.violations.clone(),
             actors: wide(published.actors),
+            stores: wide(published.stores),
             terminals: wide(published.terminals),
             sessions,
             permits_used: slot.gate.in_use(),

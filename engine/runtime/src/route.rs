@@ -71,6 +71,7 @@ pub(crate) struct Published {
     pub(crate) counters: Counters,
     pub(crate) violations: Violations,
     pub(crate) actors: usize,
+    pub(crate) stores: usize,
     pub(crate) terminals: usize,
     pub(crate) dirty_rows: usize,
     pub(crate) hot_terminals: Vec<(u64, u64)>,
