@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, ConnectionId, ConnectionIdGenerator, UdpPoller};
+use quinn_proto::InvalidCid;
 
 use crate::metrics::Figures;
 
@@ -68,6 +69,15 @@ impl ConnectionIdGenerator for Ids {
         self.made = self.made.wrapping_add(1);
         let [a, b, c, ..] = self.key.hash_one(self.made).to_le_bytes();
         ConnectionId::new(&self.signed([a, b, c]))
+    }
+
+    // Without this, QUIC answers each stray packet with a stateless reset: work for whoever sends junk.
+    fn validate(&self, id: &ConnectionId) -> Result<(), InvalidCid> {
+        if self.is_own(id) {
+            Ok(())
+        } else {
+            Err(InvalidCid)
+        }
     }
 
     fn cid_len(&self) -> usize {
@@ -248,6 +258,7 @@ mod tests {
         let (own, foreign) = (ids.generate_cid(), Ids::default().generate_cid());
         assert!(ids.is_own(&own) && !ids.is_own(&foreign));
         assert!(!ids.is_own(&own[..7]) && !ids.is_own(&[]));
+        assert!(ids.validate(&own).is_ok() && ids.validate(&foreign).is_err());
         assert_ne!(own, ids.generate_cid());
     }
 

@@ -27,6 +27,29 @@ fn busy(engine: &till_runtime::Handle) -> u64 {
     busy.map(|(_, count)| count).sum()
 }
 
+/// A packet to a connection that never was draws no stateless reset (RFC 9000, 10.3). The offer of versions, asked for right
+/// after it on the same socket, is the first answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_packet_to_no_connection_gets_no_answer() {
+    let dir = folder();
+    let engine = engine(dir.path()).await;
+    let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let mut stray = [0x5a_u8; 1_200];
+    stray[0] = 0x40;
+    let mut versions = [0_u8; 1_200];
+    versions[..6].copy_from_slice(&[0xc0, 0x1a, 0x2a, 0x3a, 0x4a, 8]);
+    for packet in [&stray, &versions] {
+        let sent = socket.send_to(packet, engine.quic_addr()).await.unwrap();
+        assert_eq!(sent, packet.len());
+    }
+    let mut answer = [0_u8; 1_500];
+    let (length, _) = socket.recv_from(&mut answer).await.unwrap();
+    assert!(length > 5, "{length} bytes");
+    assert_eq!(answer[0] & 0x80, 0x80, "a short header: a stateless reset");
+    assert_eq!(answer[1..5], [0; 4], "not the offer of versions");
+    engine.drain().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn hostile_bytes_end_their_own_stream_with_a_reason_and_no_other() {
     let dir = folder();
