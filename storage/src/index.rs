@@ -7,7 +7,7 @@ mod build;
 mod file;
 pub(crate) mod keys;
 
-pub(crate) use build::Builder;
+pub(crate) use build::{Builder, Run};
 pub(crate) use file::{IndexFault, IndexFile, PageCache, write as write_index};
 
 /// Hours since 1970-01-01 UTC of a time in us.
