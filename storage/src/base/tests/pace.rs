@@ -7,7 +7,7 @@ use crate::base::{Old, Pace, old, retain};
 use crate::facts::Facts;
 use crate::journal::{Journal, Lsn, base_bytes};
 use crate::memory::MemoryViews;
-use crate::world::Trade;
+use crate::testing::world::Trade;
 
 const LOOK: Duration = Duration::from_secs(600);
 
