@@ -41,6 +41,8 @@ pub(crate) struct Known {
     pub(crate) is_dropped: bool,
     /// It was sent under more than one number by its source.
     pub(crate) is_twin: bool,
+    /// Outboxes that have it besides the one in which it began.
+    copies: u32,
 }
 
 /// A durable record, as the oracle has read it.
@@ -91,6 +93,8 @@ pub(crate) struct Oracle {
     again: u64,
     /// Events without an id that were known all the same: under another number.
     renumbered: u64,
+    /// Events that counted once more for another copy of their outbox.
+    per_copy: u64,
     /// Events that count under a number that no device has ever sent them under.
     aside: u64,
     /// Events of all records that were read.
@@ -128,6 +132,11 @@ impl Oracle {
         std::mem::replace(&mut self.renumbered, 0)
     }
 
+    /// How many events counted once more for another copy of their outbox since the last time.
+    pub(crate) const fn take_per_copy(&mut self) -> u64 {
+        std::mem::replace(&mut self.per_copy, 0)
+    }
+
     /// How many events count in a life of their own since the last time: their records had no place in that of their device.
     pub(crate) const fn take_aside(&mut self) -> u64 {
         std::mem::replace(&mut self.aside, 0)
@@ -136,6 +145,22 @@ impl Oracle {
     /// How much that was set aside has taken effect since the last time.
     pub(crate) const fn take_again(&mut self) -> u64 {
         std::mem::replace(&mut self.again, 0)
+    }
+
+    /// Another outbox has these events now, and goes on with them.
+    pub(crate) fn copied(&mut self, events: &[usize]) {
+        for truth in events {
+            self.known[*truth].copies += 1;
+        }
+    }
+
+    // How often an event may take effect: once, whatever happens to one device. Of two that go on from copies of one outbox
+    // each may count it, if it has no id.
+    fn most_effects(&self, truth: usize) -> u32 {
+        match self.truths[truth].id {
+            Some(_) => 1,
+            None => 1 + self.known[truth].copies,
+        }
     }
 
     /// A terminal has sent an event under a number.
@@ -297,7 +322,10 @@ impl Oracle {
         self.aside += u64::from(!is_own);
         self.settled[truth] += 1;
         self.applied[truth] += u32::from(fate == Fate::Applied);
-        if self.applied[truth] > 1 {
+        if fate == Fate::Applied && self.applied[truth] > 1 {
+            self.per_copy += 1;
+        }
+        if self.applied[truth] > self.most_effects(truth) {
             let what = format!(
                 "event {truth} took effect twice, again as {seq} of epoch {} at {}",
                 entry.epoch, entry.place
@@ -424,7 +452,7 @@ impl Oracle {
                 );
                 return self.fail("LIV-1", what);
             }
-            if times > 1 && !known.is_buried {
+            if times > self.most_effects(truth) && !known.is_buried {
                 let what = format!("event {truth} was decided {times} times");
                 return self.fail("SEQ-2", what);
             }
