@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 
 use crate::admission::Permit;
 use crate::flush::Part;
-use crate::gateway::session::{Farewell, Session};
+use crate::ingress::session::{Farewell, Session};
 use crate::metrics::Figures;
 
 /// What rides through the journal with a record, or as a marker behind records.

@@ -6,10 +6,10 @@
 //! The modules stand in the order in which an event meets them.
 
 mod config;
-mod pki;
 mod registry;
 
-mod gateway;
+mod ingress;
+mod screen;
 
 mod placement;
 
@@ -57,21 +57,24 @@ pub use cluster::{
 };
 pub use commit::OnPoison;
 pub use config::{
-    Config, ConfigError, ConfigErrors, CqlConfig, KEYS, Key, Kind, NetworkConfig, Origin,
-    PkiConfig, RawConfig, RegistryConfig, SharedConfig, reference,
+    Config, ConfigError, ConfigErrors, CqlConfig, KEYS, Key, Kind, NARROW_WINDOW_BYTES,
+    NetworkConfig, Origin, PkiConfig, RawConfig, RegistryConfig, SharedConfig, WIDE_WINDOW_BYTES,
+    reference,
 };
 pub use drain::DrainError;
 pub use examine::{ExamineError, Examined, examine};
 pub use flush::FlushError;
-pub use gateway::{Door, GatewayError};
 pub use health::{Check, Health};
+pub use ingress::{
+    End, FrameBatch, Ingress, IngressFigures, Inlet, Intake, Knocking, Messages, PkiFigures,
+    PkiMetrics, Session, ended,
+};
 pub use lock::{Holder, LockError, Occupant, Role, engine_of};
 pub use metrics::{
     FlushMetrics, FlushState, JournalMetrics, Latency, Metrics, Problem, ShardMetrics,
 };
 pub use offline::{Look, Offline, OfflineError};
 pub use parts::Parts;
-pub use pki::{Authority, Issued, PkiError, PkiMetrics, Revocation};
 pub use placement::{Alone, Commits, Place, Placement};
 pub use query::{Query, Reply, answer as answer_from};
 pub use recovery::{LostEnd, RecoveryError, StartReport};
@@ -81,6 +84,7 @@ pub use runtime::{
     Flushed, Halt, Handle, LeftOver, Runtime, Said, StartError, Stepped, SteppedNode, SteppedParts,
     SteppedRows, Stream, Taken,
 };
+pub use screen::ScreenKeyError;
 pub use submit::{SubmitError, Submitted, submit};
 pub use upkeep::RetentionError;
 pub use watched::{Seen, Sight};

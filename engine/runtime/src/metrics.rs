@@ -2,21 +2,21 @@
 
 mod ages;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use till_core::{Counters, Violations};
 use till_protocol::code::Reason;
-use till_protocol::codec::Frame;
 use till_protocol::id::TerminalId;
 use till_storage::journal::CommitSummary;
 
 use crate::engine::Engine;
 use crate::histogram::Histogram;
 pub use crate::histogram::Latency;
-use crate::pki::{PkiFigures, PkiMetrics};
+use crate::ingress::{IngressFigures, PkiMetrics};
 use crate::shard_actor::now;
 use ages::Ages;
 
@@ -89,16 +89,7 @@ pub struct Problem {
 pub(crate) struct Figures {
     pub(crate) ack: Histogram,
     pub(crate) acked: AtomicU64,
-    pub(crate) connections: AtomicI64,
-    pub(crate) streams: AtomicI64,
-    pub(crate) turned_away: AtomicU64,
-    pub(crate) knocks_dropped: AtomicU64,
-    pub(crate) slowed: AtomicU64,
-    pub(crate) redirects: AtomicU64,
-    pub(crate) pki: PkiFigures,
-    frames: AtomicU64,
-    bytes: AtomicU64,
-    refusals: Mutex<BTreeMap<u16, u64>>,
+    pub(crate) ingress: Arc<IngressFigures>,
     problems: Mutex<VecDeque<Problem>>,
     flush: FlushFigures,
     started_at_us: i64,
@@ -121,32 +112,11 @@ impl Figures {
         Self {
             ack: Histogram::default(),
             acked: AtomicU64::new(0),
-            connections: AtomicI64::new(0),
-            streams: AtomicI64::new(0),
-            turned_away: AtomicU64::new(0),
-            knocks_dropped: AtomicU64::new(0),
-            slowed: AtomicU64::new(0),
-            redirects: AtomicU64::new(0),
-            pki: PkiFigures::default(),
-            frames: AtomicU64::new(0),
-            bytes: AtomicU64::new(0),
-            refusals: Mutex::default(),
+            ingress: Arc::default(),
             problems: Mutex::default(),
             flush: FlushFigures::default(),
             started_at_us: now().us(),
         }
-    }
-
-    pub(crate) fn frames(&self, frames: &[Frame]) {
-        let count = u64::try_from(frames.len()).unwrap_or(0);
-        let bytes = frames.iter().map(|frame| u64::from(frame.header.length));
-        self.frames.fetch_add(count, Ordering::Relaxed);
-        self.bytes.fetch_add(bytes.sum(), Ordering::Relaxed);
-    }
-
-    /// A stream was ended by this side.
-    pub(crate) fn refused(&self, reason: Reason) {
-        *self.refusals.lock().entry(reason.code()).or_default() += 1;
     }
 
     pub(crate) fn problem(&self, text: &str, hint: &'static str) {
@@ -346,11 +316,7 @@ pub(crate) fn read(engine: &Engine) -> Metrics {
     for shard in &shards {
         events.add(&shard.events);
     }
-    let refusals = figures.refusals.lock();
-    let refusals = refusals
-        .iter()
-        .map(|(code, count)| (Reason::from_code(*code), *count))
-        .collect();
+    let ingress = &figures.ingress;
     let journal = &engine.journal;
     let (start, durable) = (journal.start().get(), journal.end().get());
     let cluster = engine.keeping.cluster();
@@ -359,18 +325,18 @@ pub(crate) fn read(engine: &Engine) -> Metrics {
         started_at_us: figures.started_at_us,
         events,
         acked: load(&figures.acked),
-        frames: load(&figures.frames),
-        frame_bytes: load(&figures.bytes),
+        frames: load(&ingress.frames),
+        frame_bytes: load(&ingress.bytes),
         ack: figures.ack.read(),
-        connections: gauge(&figures.connections),
-        streams: gauge(&figures.streams),
+        connections: gauge(&ingress.connections),
+        streams: gauge(&ingress.streams),
         sessions: shards.iter().map(|shard| shard.sessions).sum(),
-        turned_away: load(&figures.turned_away),
-        knocks_dropped: load(&figures.knocks_dropped),
-        made_to_wait: engine.debtors.waited(),
-        pki: figures.pki.read(),
-        slowed: load(&figures.slowed),
-        refusals,
+        turned_away: load(&ingress.turned_away),
+        knocks_dropped: load(&ingress.knocks_dropped),
+        made_to_wait: load(&ingress.made_to_wait),
+        pki: ingress.pki.read(),
+        slowed: load(&ingress.slowed),
+        refusals: ingress.refusals(),
         commit: engine.commit_stats.summary(),
         journal_waiting: wide(engine.appender.waiting()),
         journal: JournalMetrics {

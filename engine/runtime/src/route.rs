@@ -13,7 +13,7 @@ use till_protocol::id::{StoreId, TerminalId};
 use tokio::sync::oneshot;
 
 use crate::admission::Gate;
-use crate::gateway::session::Session;
+use crate::ingress::session::Session;
 use crate::shard_actor::{ShardMessage, Which};
 
 /// A shard from outside: the way in, its permits, its sessions and its figures. It outlives restarts of the actor.

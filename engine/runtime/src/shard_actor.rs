@@ -32,8 +32,8 @@ use crate::cluster::Undecided;
 use crate::commit::{Companion, FrameDone};
 use crate::engine::Engine;
 use crate::fall::{Fall, Suspect};
-use crate::gateway::conduct::ended;
-use crate::gateway::session::Session;
+use crate::ingress::ended;
+use crate::ingress::session::Session;
 use crate::route::Slot;
 use crate::sketch::Sketch;
 
@@ -460,7 +460,7 @@ impl ShardState {
 
     fn refuse(&self, session: &Arc<Session>, reason: Reason, text: &str) {
         self.slot.leave(session);
-        self.engine.figures.refused(reason);
+        self.engine.figures.ingress.refused(reason);
         session.in_vain(ended(reason));
         session.bye(reason, Some(text));
     }

@@ -15,7 +15,7 @@ use super::{Done, ShardMessage, ShardState, Stop};
 use crate::commit::Companion;
 use crate::engine::Engine;
 use crate::fall::Suspect;
-use crate::gateway::check;
+use crate::ingress::check;
 use crate::route::{Slot, shard_of};
 
 /// Records that are adopted with what was fetched for them together.

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use super::{Content, Done, Inbound, ShardState};
 use crate::cluster::Undecided;
-use crate::gateway::session::Session;
+use crate::ingress::session::Session;
 
 impl ShardState {
     /// What of this shard is not decided; `None` where the engine shares no store.

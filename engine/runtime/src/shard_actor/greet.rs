@@ -13,7 +13,7 @@ use super::{Done, ShardState};
 use crate::admission::Permit;
 use crate::cluster::Undecided;
 use crate::commit::Companion;
-use crate::gateway::session::{Farewell, Greeted, Session};
+use crate::ingress::session::{Farewell, Greeted, Session};
 use crate::registry::Listing;
 
 /// Frames that a device may have in flight.
