@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use till_benches::{EVENTS, InMemory, NOW_US, mix, session, shard};
-use till_core::Handled;
+use till_core::{Handled, Origin};
 use till_protocol::time::Timestamp;
 use till_protocol::verified::Verified;
 use till_scylla::schema::{Wish, apply};
@@ -228,7 +228,8 @@ fn commits(slot: u32) -> Result<Vec<Commit>, Box<dyn Error>> {
         let mut records = Vec::with_capacity(FRAMES);
         for frame in frames {
             let batch = Verified::from_journal(frame.clone()).expect("frames of our own");
-            let handled = shard.handle_batch(now, session, &batch, &InMemory, &InMemory)?;
+            let handled =
+                shard.handle(Origin::batch(now, session, &batch), &InMemory, &InMemory)?;
             let Handled::Journal { record, .. } = handled else {
                 return Err("a frame of the mix was not taken".into());
             };

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use till_benches::{Dice, EVENTS, InMemory, NOW_US, movements, session, shard};
-use till_core::{SessionKey, Shard};
+use till_core::{Origin, SessionKey, Shard};
 use till_protocol::id::Seq;
 use till_protocol::time::Timestamp;
 use till_protocol::verified::Verified;
@@ -91,7 +91,7 @@ impl Actor for Host {
         (shard, session): &mut (Shard, SessionKey),
     ) -> Result<(), ActorProcessingErr> {
         let now = Timestamp::from_us(NOW_US);
-        let _handled = shard.handle_batch(now, *session, &batch, &InMemory, &InMemory)?;
+        let _handled = shard.handle(Origin::batch(now, *session, &batch), &InMemory, &InMemory)?;
         self.done
             .fetch_add(u64::from(batch.count()), Ordering::Relaxed);
         Ok(())
@@ -188,7 +188,7 @@ fn hosted_bytes() -> Outcome<u64> {
     let before = resident_bytes()?;
     for batch in &batches {
         let now = Timestamp::from_us(NOW_US);
-        let _handled = shard.handle_batch(now, session, batch, &InMemory, &InMemory)?;
+        let _handled = shard.handle(Origin::batch(now, session, batch), &InMemory, &InMemory)?;
     }
     let taken = resident_bytes()?.saturating_sub(before);
     let recent = u64::try_from(shard.recent_bytes())?;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use crossbeam::channel::{Sender, bounded};
 use till_benches::{EVENTS, InMemory, NOW_US, mix, session, shard, shard_with};
-use till_core::{Handled, Record, ShardConfig};
+use till_core::{Handled, Origin, Record, ShardConfig};
 use till_embedded::{EmbeddedConfig, EmbeddedViews};
 use till_protocol::codec::{Frame, FrameDecoder};
 use till_protocol::time::Timestamp;
@@ -94,7 +94,11 @@ fn decide_and_apply(c: &mut Criterion) {
                 },
                 |batch| {
                     let now = Timestamp::from_us(NOW_US);
-                    black_box(shard.handle_batch(now, session, &batch, &InMemory, &InMemory))
+                    black_box(shard.handle(
+                        Origin::batch(now, session, &batch),
+                        &InMemory,
+                        &InMemory,
+                    ))
                 },
                 BatchSize::SmallInput,
             );
@@ -120,13 +124,8 @@ fn record() -> Record {
     let mut shard = shard(1).expect("a shard");
     let batch = batches(50_000, 1).remove(0);
     let now = Timestamp::from_us(NOW_US);
-    match shard.handle_batch(
-        now,
-        session(1).expect("a session"),
-        &batch,
-        &InMemory,
-        &InMemory,
-    ) {
+    let origin = Origin::batch(now, session(1).expect("a session"), &batch);
+    match shard.handle(origin, &InMemory, &InMemory) {
         Ok(Handled::Journal { record, .. }) => record,
         other => unreachable!("a first frame is journalled, not {other:?}"),
     }
@@ -183,7 +182,7 @@ fn flush(c: &mut Criterion) {
     let session = session(1).expect("a session");
     for batch in batches(50_000, 200) {
         let now = Timestamp::from_us(NOW_US);
-        let _handled = shard.handle_batch(now, session, &batch, &InMemory, &InMemory);
+        let _handled = shard.handle(Origin::batch(now, session, &batch), &InMemory, &InMemory);
     }
     let flush = FlushBatch::from(shard.take_dirty());
     let dir = tempfile::tempdir().expect("a folder");

@@ -240,8 +240,8 @@ pub struct ClusterFigures {
     pub rows: AckFigures,
     /// Pieces of dead engines' journals that wait for the owners of their slots.
     pub handovers_waiting: u64,
-    /// Frames that were journalled while the shared store did not answer, and count in no row yet.
-    pub frames_undecided: u64,
+    /// Records that other engines handed off and that have no place here.
+    pub stranded: u64,
     /// Devices that were told of another engine.
     pub redirects: u64,
     /// The engines that live, this one among them.

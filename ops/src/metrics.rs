@@ -268,9 +268,9 @@ pub const METRICS: &[Metric] = &[
         Read::Gauge(|f| number(f.cluster.as_ref().map_or(0, |c| c.handovers_waiting))),
     ),
     metric(
-        "tillstream_frames_undecided",
-        "Frames that were journalled while the shared store did not answer, and count in no row yet",
-        Read::Gauge(|f| number(f.cluster.as_ref().map_or(0, |c| c.frames_undecided))),
+        "tillstream_stranded",
+        "Records that other engines handed off and that have no place; `tillstream quarantine list --stranded` shows them",
+        Read::Gauge(|f| number(f.cluster.as_ref().map_or(0, |c| c.stranded))),
     ),
     metric(
         "tillstream_redirects",

@@ -317,20 +317,6 @@ impl EventId {
         pair.copy_from_slice(first);
         Self(pair)
     }
-
-    /// What an event that has no id is remembered by where its device may send it again in another life: the first 16 bytes
-    /// of SHA-256 over its terminal (u64) and content hash (u64), both little-endian.
-    #[must_use]
-    pub fn of_content(terminal: TerminalId, content: u64) -> Self {
-        let mut hash = Sha256::new();
-        hash.update(terminal.to_u64().to_le_bytes());
-        hash.update(content.to_le_bytes());
-        let digest: [u8; 32] = hash.finalize().into();
-        let (first, _) = digest.split_at(16);
-        let mut own = [0; 16];
-        own.copy_from_slice(first);
-        Self(own)
-    }
 }
 
 impl fmt::Display for EventId {

@@ -177,12 +177,6 @@ impl Record {
         }
     }
 
-    /// Whether events of this batch were taken in from another journal.
-    pub fn is_adopted(&self) -> bool {
-        let adopted = |verdict: &Verdict| verdict.flags & flag::ADOPTED != 0;
-        self.verdicts.iter().any(adopted)
-    }
-
     /// What became of the event with this index in the frame, and its flags. `None` where this record says nothing of it:
     /// it had its verdict in another record.
     ///
@@ -200,13 +194,7 @@ impl Record {
             (RecordKind::Batch, None) => Some((Outcome::Applied, 0)),
             (RecordKind::Tombstones, _) => Some((Outcome::Refused, 0)),
             (RecordKind::Duplicates, _) => Some((Outcome::Duplicate, 0)),
-            (
-                RecordKind::StoreRegistered
-                | RecordKind::SkuAlias
-                | RecordKind::BaseRow
-                | RecordKind::Received,
-                _,
-            ) => None,
+            (RecordKind::StoreRegistered | RecordKind::SkuAlias | RecordKind::BaseRow, _) => None,
         }
     }
 }

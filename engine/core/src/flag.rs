@@ -1,6 +1,7 @@
 //! Flags: what was odd about an event that was taken all the same, and about a SKU.
 //!
-//! Flags are bits of a u32 that is journalled (events) or stored (SKUs, terminals); a bit never changes its meaning.
+//! Flags are bits of a u32 that is journalled (events) or stored (SKUs, terminals); a bit never changes its meaning. Bit 8 of
+//! events was used once, and is not used again.
 
 /// The tenders do not pay what is due.
 pub const UNBALANCED: u32 = 1;
@@ -18,11 +19,9 @@ pub const LATE: u32 = 1 << 5;
 pub const NEGATIVE: u32 = 1 << 6;
 /// The event was rung up in training mode.
 pub const TRAINING: u32 = 1 << 7;
-/// The event was taken in from the journal of another engine, or of an earlier life of this one.
-pub const ADOPTED: u32 = 1 << 8;
 
 /// The event flags that have a name here, with their names.
-pub const NAMES: [(u32, &str); 9] = [
+pub const NAMES: [(u32, &str); 8] = [
     (UNBALANCED, "unbalanced"),
     (UNNAMED_SKU, "unnamed_sku"),
     (CLOCK_SUSPECT, "clock_suspect"),
@@ -31,7 +30,6 @@ pub const NAMES: [(u32, &str); 9] = [
     (LATE, "late"),
     (NEGATIVE, "negative"),
     (TRAINING, "training"),
-    (ADOPTED, "adopted"),
 ];
 
 /// The names of the event flags that are set, in the order of their bits.

@@ -3,7 +3,7 @@
 //! This crate is deterministic: the same inputs give the same outputs, byte for byte. It performs no I/O, reads no clock
 //! and draws no random numbers; callers hand in the time with every input, and [`Rows`] and [`Names`] to look things up.
 //!
-//! A live shard is driven by [`Shard::hello`], [`Shard::handle_batch`] and [`Shard::take_dirty`]; recovery and rebuild
+//! A live shard is driven by [`Shard::hello`], [`Shard::handle`] and [`Shard::take_dirty`]; recovery and rebuild
 //! drive the same fold by [`Shard::apply`]. `decide` may refuse and changes nothing; `apply` changes and cannot fail. The
 //! modules stand in the order in which a batch meets them.
 
@@ -42,7 +42,8 @@ pub use row::{
     RollupRow, Rows, RowsError, SkuRow, Space, StoreRow, TerminalRow, Totals,
 };
 pub use shard::{
-    Greeting, Handled, Hello, HelloError, Placed, RetryError, SessionKey, Shard, ShardConfig,
+    Frame, Greeting, Handled, Hello, HelloError, Origin, Placed, RetryError, SessionKey, Shard,
+    ShardConfig,
 };
 pub use store::{RegisterError, Registration};
 pub use terminal::{EPOCHS_MAX, Window};

@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use thiserror::Error;
 
-/// What a record is. The numbers are on disk and never change.
+/// What a record is. The numbers are on disk and never change; 8 was a frame that was not decided, and is not used again.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[repr(u8)]
 pub enum RecordKind {
@@ -24,8 +24,6 @@ pub enum RecordKind {
     SkuAlias = 6,
     /// A row of the base, carried forward when segments were dropped.
     BaseRow = 7,
-    /// Events of one frame that is not decided: it takes effect with a later record, here or in another journal.
-    Received = 8,
 }
 
 impl RecordKind {
@@ -39,7 +37,6 @@ impl RecordKind {
             5 => Some(Self::Retry),
             6 => Some(Self::SkuAlias),
             7 => Some(Self::BaseRow),
-            8 => Some(Self::Received),
             _ => None,
         }
     }

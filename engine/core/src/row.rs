@@ -5,6 +5,8 @@
 use thiserror::Error;
 use till_protocol::id::{EventId, SkuId, StoreId, TerminalId};
 
+use crate::record::Record;
+
 /// Sums over transactions. Wide enough that no life of a chain overflows them.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Totals {
@@ -268,6 +270,20 @@ pub trait Rows {
         after: MoveKey,
         before: u64,
     ) -> Result<i128, RowsError>;
+    /// Gives the *journalled* records that have events `first` to `last` of a terminal's epoch; it may give others besides.
+    /// Asked only of what another engine hands off and is known here by its numbers. Of rows without facts nothing is known.
+    ///
+    /// # Errors
+    /// See [`Self::store`]; passes on what `each` returns.
+    fn records(
+        &self,
+        _terminal: TerminalId,
+        _epoch: u32,
+        _run: (u64, u64),
+        _each: &mut dyn FnMut(&Record) -> Result<(), RowsError>,
+    ) -> Result<(), RowsError> {
+        Ok(())
+    }
 }
 
 /// What an id of [`Names`] names.

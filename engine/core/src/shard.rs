@@ -1,16 +1,16 @@
 //! A shard: whole stores with all their actors, and the one door to them.
 
 mod actors;
-mod adopt;
 mod batch;
 mod commit;
 mod decide;
 mod flush;
 mod foresee;
+mod handle;
+mod handoff;
 mod ids;
 mod names;
 mod plan;
-mod receive;
 mod recover;
 mod release;
 mod retry;
@@ -32,6 +32,7 @@ use crate::recent::Recent;
 use crate::record::Record;
 use crate::row::{QuarantineKey, QuarantineRow};
 
+pub use self::handle::{Frame, Origin};
 pub use self::recover::Placed;
 pub use self::retry::RetryError;
 pub use self::session::{Greeting, Hello, HelloError};
@@ -93,8 +94,14 @@ pub enum Handled {
         /// The sequence number that comes next.
         expected: Seq,
     },
-    /// The terminal has a newer life; the frame was not taken.
+    /// The terminal has a newer life; the frame was not taken. Of a record that was handed off: it is forgotten how far its
+    /// life had come.
     Closed,
+    /// Of a record that was handed off: something else stands in its place, from this event on. Nothing of it was taken.
+    Conflict {
+        /// The first event that is another one here.
+        seq: Seq,
+    },
     /// The store is not registered; the frame was not taken.
     Unregistered,
 }

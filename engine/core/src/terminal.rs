@@ -1,6 +1,5 @@
 //! The actor of a terminal: its lives, its sequence window, its totals.
 
-use crate::flag;
 use crate::rollup::add_totals;
 use crate::row::{EpochMark, TerminalRow, Totals};
 use crate::table::Stamp;
@@ -74,17 +73,6 @@ impl TerminalRow {
         }
         let skip = u32::try_from(expected - first_seq).unwrap_or(count);
         Window::Next { skip }
-    }
-
-    /// Whether it has lives besides this one.
-    pub fn has_lives_beside(&self, epoch: u32) -> bool {
-        self.epochs.iter().any(|mark| mark.epoch != epoch)
-    }
-
-    /// Whether events came from another journal, maybe into other lives than this one: its device may not have heard that
-    /// they are here.
-    pub fn has_adopted_beside(&self, epoch: u32) -> bool {
-        self.flags & flag::ADOPTED != 0 && self.has_lives_beside(epoch)
     }
 
     /// Takes a life up to `next_seq`, where it was not there before.

@@ -8,13 +8,14 @@ mod both;
 mod clock;
 mod commit;
 mod identity;
+mod inbox;
+mod intake;
 mod leaver;
 mod owners;
 mod round;
 mod slots;
 mod start;
 mod stepped;
-mod undecided;
 mod unread;
 mod wanted;
 mod work;
@@ -41,6 +42,8 @@ pub(crate) use both::{BothFacts, is_own_place};
 use clock::Later;
 pub(crate) use commit::Committing;
 pub(crate) use identity::{has_joined, new_life};
+use inbox::Counts;
+use intake::Intake;
 use leaver::Leave;
 use owners::{Asked, Owners, Since, Tenure};
 use round::Cursors;
@@ -48,7 +51,6 @@ pub use start::JoinError;
 pub(crate) use start::{Jobs, Joined, Joiner, Members, join};
 pub(crate) use stepped::Steps;
 pub use stepped::{Answered, Asking};
-pub(crate) use undecided::Undecided;
 use unread::Unread;
 use work::Job;
 
@@ -69,8 +71,6 @@ pub(crate) struct Cluster {
     owners: Owners,
     /// How far the records of each shard are in commits.
     pub(crate) cursors: Mutex<Cursors>,
-    /// What of each shard is journalled and not decided.
-    undecided: Box<[Undecided]>,
     /// What cannot be read of the own journal.
     pub(crate) unread: Unread,
     /// Numbers of what is handed over.
@@ -78,6 +78,9 @@ pub(crate) struct Cluster {
     /// What the file says that tells the next start how far everything is committed.
     marked: AtomicU64,
     parting: Parting,
+    inbox: Counts,
+    /// Whether frames are taken in.
+    pub(crate) intake: Intake,
     doors: Doors,
 }
 
@@ -172,7 +175,8 @@ impl Cluster {
             membership: Mutex::new(Membership::new(config, (standing.clock)())),
             clock: standing.clock,
             cursors: Mutex::new(Cursors::new(shards, end)),
-            undecided: (0..shards).map(|_| Undecided::default()).collect(),
+            inbox: Counts::default(),
+            intake: Intake::default(),
             unread: Unread::default(),
             numbers: AtomicU64::new(1),
             marked: AtomicU64::new(0),
@@ -184,6 +188,11 @@ impl Cluster {
 
     fn now(&self) -> Duration {
         (self.clock)()
+    }
+
+    /// Frames cannot be taken, as the shared store does not say what they need to know.
+    pub(crate) fn pause_intake(&self, cause: &str) {
+        self.intake.pause(self.now(), cause);
     }
 
     /// The slot of a store.
@@ -347,29 +356,18 @@ impl Cluster {
         self.numbers.fetch_add(PIECES_MAX, Ordering::Relaxed)
     }
 
-    /// Frames that were journalled undecided and count in no row yet.
-    pub(crate) fn frames_undecided(&self) -> u64 {
-        self.undecided.iter().map(Undecided::records).sum()
-    }
-
     /// Records that a drain has handed over, for others to take in; and whether the journal has some that the shared store
     /// does not. To be asked after the drain.
     pub(crate) fn left_over(&self) -> (u64, bool) {
         let keeps = self.parting.keeps.load(Ordering::Acquire);
-        let is_stuck = !self.has_released() && self.frames_undecided() > 0;
         let handed_over = self.parting.handed_over.load(Ordering::Acquire);
-        (handed_over, keeps || is_stuck)
-    }
-
-    /// Whether frames are journalled undecided.
-    pub(crate) fn is_deferring(&self) -> bool {
-        self.undecided.iter().any(Undecided::is_deferring)
+        (handed_over, keeps)
     }
 
     /// Place up to which everything in the journal is committed, or handed over.
     fn committed_upto(&self) -> u64 {
         // In this order: a slot that is lost in between has its own place in the second.
-        let least = self.settled().least();
+        let least = self.cursors.lock().least();
         least.min(self.owners.committed_upto())
     }
 

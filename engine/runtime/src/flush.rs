@@ -259,9 +259,7 @@ impl Flusher {
         self.checkpoint = self.checkpoint.max(checkpoint.unwrap_or(0));
         let figures = &self.engine.figures;
         figures.flush_state(FlushState::Running);
-        let cluster = self.engine.keeping.cluster();
-        let upto = cluster.map_or(self.checkpoint, |one| one.decided_upto(self.checkpoint));
-        figures.flushed(rows, upto, began.elapsed());
+        figures.flushed(rows, self.checkpoint, began.elapsed());
     }
 
     // Writes all rows, then moves the checkpoint on. Comes back only when all is written, or when the engine stops.

@@ -125,7 +125,7 @@ fn of_cluster(engine: &Engine) -> Vec<Check> {
     vec![
         heard(cluster.is_alive()),
         read_back(cluster.unread.words()),
-        decided(cluster.is_deferring(), cluster.frames_undecided()),
+        intake(cluster.intake.words()),
         slots(open, wanted, cluster.store.slots()),
     ]
 }
@@ -135,7 +135,7 @@ fn heard(is_alive: bool) -> Check {
         ("the shared store hears this engine", "")
     } else {
         (
-            "the shared store does not hear this engine: others may take its stores; events are journalled and wait",
+            "the shared store does not hear this engine: others may take its stores; what is journalled waits for it",
             "Look at the shared store and the way to it; it goes on by itself.",
         )
     };
@@ -162,23 +162,21 @@ fn read_back(unread: Option<(String, &'static str)>) -> Check {
     }
 }
 
-// Sums lack what is durable and in no row; whoever reads them should know. Events are taken in all the same: no reason to send
-// devices elsewhere, once the store answers.
-fn decided(is_deferring: bool, frames: u64) -> Check {
-    let (reason, hint) = if !is_deferring && frames == 0 {
-        ("every frame is decided when it comes".to_owned(), "")
-    } else {
-        (
+// Devices keep what is not taken: another engine may see the store.
+fn intake(pause: Option<String>) -> Check {
+    let ok = pause.is_none();
+    let (reason, hint) = match pause {
+        None => ("frames are taken in".to_owned(), ""),
+        Some(cause) => (
             format!(
-                "{frames} frames were journalled undecided, because the shared store did not answer; they are durable, and count \
-                 once they are decided"
+                "frames that need rows of the shared store are not taken, devices keep them: {cause}"
             ),
-            "Look at the shared store; they are decided by themselves once it answers.",
-        )
+            "Look at the shared store and the way to it; it goes on by itself.",
+        ),
     };
     Check {
-        name: "undecided",
-        ok: true,
+        name: "intake",
+        ok,
         reason,
         hint,
     }

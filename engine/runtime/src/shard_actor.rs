@@ -1,15 +1,12 @@
 //! A shard as an actor: gives each message to the core, and what the core says to the journal. There are no rules here.
 
-mod adopt;
-mod defer;
-mod elsewhere;
 mod foresee;
 mod greet;
+mod handoff;
 mod hear;
 mod leave;
 mod sights;
 
-use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,10 +14,11 @@ use std::time::Instant;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use thiserror::Error;
 use till_core::{
-    Counters, Handled, QuarantineKey, Record, RetryError, Rows, RowsError, SessionKey, Shard, Wants,
+    Counters, Frame, Handled, Origin, QuarantineKey, Record, RetryError, Rows, RowsError,
+    SessionKey, Shard, Wants,
 };
 use till_protocol::code::Reason;
-use till_protocol::id::{Epoch, Seq};
+use till_protocol::id::{Epoch, Seq, TerminalId};
 use till_protocol::verified::Verified;
 use till_storage::cluster::Found;
 use till_storage::journal::{Prepared, TooLarge};
@@ -28,7 +26,6 @@ use till_storage::rebuild::{FactRows, panic_text};
 use tokio::sync::oneshot;
 
 use crate::admission::Permit;
-use crate::cluster::Undecided;
 use crate::commit::{Companion, FrameDone};
 use crate::engine::Engine;
 use crate::fall::{Fall, Suspect};
@@ -40,8 +37,9 @@ use crate::sketch::Sketch;
 use hear::Waiting;
 
 pub(crate) use crate::engine::now;
-pub(crate) use adopt::{NotTaken, adopt};
 pub(crate) use greet::Knock;
+pub use handoff::Waits;
+pub(crate) use handoff::{Left, Offer, take_epoch, take_in, terminal_of};
 pub(crate) use hear::FromDevice;
 pub(crate) use leave::Which;
 
@@ -72,16 +70,15 @@ pub(crate) enum ShardMessage {
         original: Box<Record>,
         reply: oneshot::Sender<Result<oneshot::Receiver<()>, RetryError>>,
     },
-    /// So many frames that were journalled undecided are in commits now: if there are no others, frames are decided again.
-    Decide {
-        decided: u64,
-        reply: oneshot::Sender<bool>,
+    /// Another engine hands records off.
+    TakeIn {
+        offers: Vec<Offer>,
+        reply: oneshot::Sender<handoff::Offered>,
     },
-    /// Records of another journal that are in no commit.
-    Adopt {
-        records: Vec<Record>,
-        is_late: bool,
-        reply: oneshot::Sender<Result<(), NotTaken>>,
+    /// The next epoch of a terminal is taken, for events that have no place in theirs.
+    TakeEpoch {
+        terminal: TerminalId,
+        reply: oneshot::Sender<Result<Option<Epoch>, RowsError>>,
     },
     /// Waits until the other side is gone, and panics.
     #[cfg(test)]
@@ -134,8 +131,6 @@ pub(crate) struct ShardState {
     skus: Sketch,
     frames: u64,
     waiting: Waiting,
-    /// Terminals and lives that had no place for records of another journal, and the lives that these are taken in in.
-    aside: HashMap<(u64, u32), Epoch>,
     /// Room for what frames ask rows for.
     wants: Wants,
     /// Whom to ask when the shard falls over what it is at.
@@ -215,7 +210,6 @@ impl ShardState {
             skus: Sketch::default(),
             frames: 0,
             waiting: Waiting::default(),
-            aside: HashMap::new(),
             wants: Wants::default(),
             suspect: None,
             counted: Counters::default(),
@@ -238,7 +232,6 @@ impl ShardState {
             }
             ShardMessage::Release { which, reply } => {
                 self.shard.release(&*which);
-                self.aside.clear();
                 self.hold_back();
                 // Whoever asked may have gone.
                 let _gone = reply.send(());
@@ -256,15 +249,13 @@ impl ShardState {
                 original,
                 reply,
             } => self.retry(key, &original, reply),
-            ShardMessage::Decide { decided, reply } => {
-                self.decide_again(decided, reply);
+            ShardMessage::TakeIn { offers, reply } => self.take_in(&offers, reply),
+            ShardMessage::TakeEpoch { terminal, reply } => {
+                let taken = self.with_rows(|shard, rows| shard.take_epoch(terminal, rows));
+                // Whoever asked may have gone.
+                let _gone = reply.send(taken);
                 Ok(())
             }
-            ShardMessage::Adopt {
-                records,
-                is_late,
-                reply,
-            } => self.adopt((&records, is_late), reply),
             #[cfg(test)]
             ShardMessage::Strike(until) => {
                 let _gone = until.recv();
@@ -299,16 +290,29 @@ impl ShardState {
                 let engine = Arc::clone(&self.engine);
                 self.look_into(&batch, key);
                 self.with_known(known, |shard, rows| {
-                    shard.handle_batch(now, key, &batch, rows, &engine.names)
+                    shard.handle(Origin::batch(now, key, &batch), rows, &engine.names)
                 })
             }
             Content::Unreadable {
                 first_seq,
                 count,
                 reason,
-            } => self.with_known(known, |shard, rows| {
-                shard.handle_unreadable(now, key, first_seq, count, reason, rows)
-            }),
+            } => {
+                let engine = Arc::clone(&self.engine);
+                let frame = Frame::Unreadable {
+                    first_seq,
+                    count,
+                    reason,
+                };
+                let origin = Origin::Device {
+                    now,
+                    session: key,
+                    frame,
+                };
+                self.with_known(known, |shard, rows| {
+                    shard.handle(origin, rows, &engine.names)
+                })
+            }
         };
         permit.heard();
         self.answer(Arc::clone(session), handled, permit, received)
@@ -367,7 +371,7 @@ impl ShardState {
                 session.in_vain(1);
                 session.gap(expected);
             }
-            Ok(Handled::Closed) => {
+            Ok(Handled::Closed | Handled::Conflict { .. }) => {
                 self.refuse(&session, Reason::StaleEpoch, Reason::StaleEpoch.sentence())
             }
             Ok(Handled::Unregistered) => {
@@ -468,9 +472,7 @@ impl ShardState {
     // Devices wait while too many rows do.
     fn hold_back(&self) {
         let waiting = self.shard.dirty_rows() + self.slot.rows_waiting();
-        let is_full = waiting > self.slot.dirty_rows_max
-            || self.engine.is_behind()
-            || self.undecided().is_some_and(Undecided::is_closing);
+        let is_full = waiting > self.slot.dirty_rows_max || self.engine.is_behind();
         self.slot.gate.pause(is_full);
     }
 }

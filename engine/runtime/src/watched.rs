@@ -9,8 +9,8 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use till_core::{Space, Wants};
 use till_storage::cluster::{
-    Commit, Conditional, Decided, Found, Handover, Log, LogKey, NodeId, NodeRow, SharedStore,
-    SlotRow, Wish, Wishes,
+    Commit, Conditional, Decided, Found, Handover, InboxId, Log, LogKey, NodeId, NodeRow,
+    SharedStore, SlotRow, Wish, Wishes,
 };
 use till_storage::query::FactReader;
 use till_storage::views::{StoreError, Views};
@@ -221,6 +221,10 @@ impl SharedStore for Watched {
 
     fn taken_in(&self, slot: u32, from: NodeId, number: u64) -> Result<(), StoreError> {
         self.store.taken_in(slot, from, number)
+    }
+
+    fn release(&self, record: &InboxId, proposed: Option<u32>) -> Result<Option<u32>, StoreError> {
+        self.store.release(record, proposed)
     }
 
     fn rows_of(&self, wants: &Wants) -> Result<Found, StoreError> {

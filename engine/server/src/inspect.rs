@@ -166,7 +166,6 @@ const fn kind(kind: RecordKind) -> &'static str {
         RecordKind::Retry => "retry",
         RecordKind::SkuAlias => "sku alias",
         RecordKind::BaseRow => "base row",
-        RecordKind::Received => "received",
     }
 }
 

@@ -134,13 +134,8 @@ impl Slots {
             let _written = write!(text, "{byte:02x}");
             text
         });
-        let values = (CHAIN_KEY, text);
-        let set = client.session().execute_unpaged(&self.set, values).await;
-        // Whatever became of it, what is there tells.
-        if let Err(error) = set {
-            tracing::debug!(%error, "the chain's key may not have been written");
-        }
-        let key = self.known_chain_key(client).await?;
+        let key = self.settled(client, CHAIN_KEY, Some(text)).await?;
+        let key = key.map(|text| key_of(&text)).transpose()?;
         key.ok_or_else(|| CqlError::answer("settings", "the chain's key is not there"))
     }
 
@@ -149,13 +144,29 @@ impl Slots {
         &self,
         client: &Client,
     ) -> Result<Option<[u8; 32]>, CqlError> {
-        let found = rows_of::<(String,)>(client, "settings", &self.setting, (CHAIN_KEY,)).await?;
-        let Some((text,)) = found.into_iter().next() else {
-            return Ok(None);
-        };
-        let key = unhex(&text);
-        let odd = || CqlError::answer("settings", "what stands for the chain's key is none");
-        key.ok_or_else(odd).map(Some)
+        let key = self.settled(client, CHAIN_KEY, None).await?;
+        key.map(|text| key_of(&text)).transpose()
+    }
+
+    /// What a setting has for good: what is there, or else what is proposed.
+    pub(crate) async fn settled(
+        &self,
+        client: &Client,
+        name: &str,
+        proposed: Option<String>,
+    ) -> Result<Option<String>, CqlError> {
+        if let Some(text) = proposed {
+            let set = client
+                .session()
+                .execute_unpaged(&self.set, (name, text))
+                .await;
+            // Whatever became of it, what is there tells.
+            if let Err(error) = set {
+                tracing::debug!(%error, name, "a setting may not have been written");
+            }
+        }
+        let found = rows_of::<(String,)>(client, "settings", &self.setting, (name,)).await?;
+        Ok(found.into_iter().next().map(|(text,)| text))
     }
 
     /// The rows of all slots, by slot.
@@ -366,6 +377,11 @@ fn slot_row(columns: SlotColumns) -> Result<SlotRow, CqlError> {
 }
 
 // 64 hexadecimal digits.
+fn key_of(text: &str) -> Result<[u8; 32], CqlError> {
+    let odd = || CqlError::answer("settings", "what stands for the chain's key is none");
+    unhex(text).ok_or_else(odd)
+}
+
 fn unhex(text: &str) -> Option<[u8; 32]> {
     let mut key = [0_u8; 32];
     if text.len() != 64 {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use till_core::{Space, Wants};
 use till_storage::cluster::{
-    Commit, Conditional, Decided, Found, Handover, Log, LogKey, NodeId, NodeRow, SharedStore,
-    SlotRow, Wish, Wishes,
+    Commit, Conditional, Decided, Found, Handover, InboxId, Log, LogKey, NodeId, NodeRow,
+    SharedStore, SlotRow, Wish, Wishes,
 };
 use till_storage::query::FactReader;
 use till_storage::views::{FlushBatch, StoreError, Views};
@@ -180,6 +180,16 @@ impl SharedStore for ScyllaStore {
     fn taken_in(&self, slot: u32, from: NodeId, number: u64) -> Result<(), StoreError> {
         let key = (slot, from, number);
         self.run(move |slots, client| async move { slots.handover.remove(&client, key).await })
+    }
+
+    fn release(&self, record: &InboxId, proposed: Option<u32>) -> Result<Option<u32>, StoreError> {
+        let name = format!("release {record}");
+        self.run(move |slots, client| async move {
+            let proposed = proposed.map(|epoch| epoch.to_string());
+            let epoch = slots.settled(&client, &name, proposed).await?;
+            let odd = |error| CqlError::answer("settings", error);
+            epoch.map(|epoch| epoch.parse()).transpose().map_err(odd)
+        })
     }
 
     fn rows_of(&self, wants: &Wants) -> Result<Found, StoreError> {

@@ -1,6 +1,7 @@
 //! The rows on which nodes agree, and the conditional writes that change them.
 
 use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 /// One life of a node's process. Made anew, at random, by whoever starts the process: what an earlier life sent may still
@@ -30,6 +31,23 @@ impl fmt::Display for NodeId {
             write!(out, "{byte:02x}")?;
         }
         Ok(())
+    }
+}
+
+impl FromStr for NodeId {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let mut bytes = [0; 16];
+        let digits: String = text.chars().filter(|one| *one != '-').collect();
+        if digits.len() != 32 || !digits.is_ascii() {
+            return Err(());
+        }
+        for (byte, at) in bytes.iter_mut().zip((0..32).step_by(2)) {
+            let pair = digits.get(at..at + 2).ok_or(())?;
+            *byte = u8::from_str_radix(pair, 16).map_err(|_| ())?;
+        }
+        Ok(Self(bytes))
     }
 }
 

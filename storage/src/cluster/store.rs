@@ -1,8 +1,11 @@
 //! What nodes share, as a driver sees it.
 
+use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use thiserror::Error;
 use till_core::{Record, Space, Wants};
 
 use super::{Commit, Conditional, Found, Log, LogKey, NodeId, NodeRow, SlotRow, Wish, Wishes};
@@ -30,6 +33,56 @@ pub struct Handover {
     /// The records, in the order of that journal.
     pub records: Vec<Record>,
 }
+
+/// A record that waits for the owner of its slot: the piece that it is in, and its place there.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct InboxId {
+    /// The slot.
+    pub slot: u32,
+    /// Whose journal it is from.
+    pub from: NodeId,
+    /// The number of the piece.
+    pub number: u64,
+    /// Its place among the records of the piece.
+    pub index: u32,
+}
+
+impl fmt::Display for InboxId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            slot,
+            from,
+            number,
+            index,
+        } = self;
+        write!(f, "{slot}.{from}.{number}.{index}")
+    }
+}
+
+impl FromStr for InboxId {
+    type Err = UnknownId;
+
+    fn from_str(text: &str) -> Result<Self, UnknownId> {
+        let unknown = || UnknownId(text.to_owned());
+        let mut parts = text.split('.');
+        let mut part = || parts.next().ok_or_else(unknown);
+        let id = Self {
+            slot: part()?.parse().map_err(|_| unknown())?,
+            from: part()?.parse().map_err(|_| unknown())?,
+            number: part()?.parse().map_err(|_| unknown())?,
+            index: part()?.parse().map_err(|_| unknown())?,
+        };
+        match parts.next() {
+            None => Ok(id),
+            Some(_) => Err(unknown()),
+        }
+    }
+}
+
+/// A text that names no record.
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+#[error("`{0}` names no record: slot, engine, piece and place belong there, as in `17.0a…1f.1.0`")]
+pub struct UnknownId(String);
 
 /// The rows and facts of a chain in a store that several engines share, and the slots that say who may change them.
 ///
@@ -159,6 +212,12 @@ pub trait SharedStore: Send + Sync {
     /// # Errors
     /// See [`Self::all_slots`].
     fn taken_in(&self, slot: u32, from: NodeId, number: u64) -> Result<(), StoreError>;
+
+    /// The epoch under which a stranded record is released, for good: the one that is there, or else the one proposed.
+    ///
+    /// # Errors
+    /// See [`Self::all_slots`].
+    fn release(&self, record: &InboxId, proposed: Option<u32>) -> Result<Option<u32>, StoreError>;
 
     /// Rows, all asked for at once: about as long as a few of them take. Of each it says whether it is there.
     ///

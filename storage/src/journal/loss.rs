@@ -83,7 +83,7 @@ impl Ledger {
             if prefix.proves(entry) {
                 self.owners.add_record(at, &head);
             }
-            let Some((first, last)) = range_of(&head).or_else(|| received(&head)) else {
+            let Some((first, last)) = range_of(&head) else {
                 continue;
             };
             if prefix.proves(entry) {
@@ -199,11 +199,6 @@ pub fn range_of(head: &RecordHead) -> Option<(u64, u64)> {
         RecordKind::Batch | RecordKind::Tombstones | RecordKind::Duplicates
     );
     fresh(head).filter(|_| carries)
-}
-
-// Those of a frame that is not decided: it was acknowledged, and takes effect with another record.
-fn received(head: &RecordHead) -> Option<(u64, u64)> {
-    fresh(head).filter(|_| head.kind == RecordKind::Received)
 }
 
 fn fresh(head: &RecordHead) -> Option<(u64, u64)> {

@@ -6,8 +6,8 @@ use std::ops::ControlFlow;
 use till_core::contribution::{movement_of, movements_of_sale};
 use till_core::event::Event;
 use till_core::{
-    Dim, EventIdRow, LocalHour, MoveKey, Outcome, QuarantineKey, RollupKey, RollupRow, Rows,
-    RowsError, SkuRow, StoreRow, TerminalRow, Zone,
+    Dim, EventIdRow, LocalHour, MoveKey, Outcome, QuarantineKey, Record, RollupKey, RollupRow,
+    Rows, RowsError, SkuRow, StoreRow, TerminalRow, Zone,
 };
 use till_protocol::id::{EventId, SkuId, StoreId, TerminalId};
 
@@ -238,5 +238,27 @@ impl Rows for FactRows<'_> {
         before: u64,
     ) -> Result<i128, RowsError> {
         Ok(self.movements(store, sku, after, before)?)
+    }
+
+    fn records(
+        &self,
+        terminal: TerminalId,
+        epoch: u32,
+        run: (u64, u64),
+        each: &mut dyn FnMut(&Record) -> Result<(), RowsError>,
+    ) -> Result<(), RowsError> {
+        if let Some(settle) = self.settle {
+            settle();
+        }
+        let own = (terminal.to_u64(), epoch);
+        let mut said = Ok(());
+        self.facts.of_run(terminal, epoch, run, &mut |fact| {
+            let head = &fact.record.head;
+            if (head.terminal, head.epoch) == own && said.is_ok() {
+                said = each(&fact.record);
+            }
+            Ok(())
+        })?;
+        said
     }
 }

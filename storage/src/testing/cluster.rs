@@ -11,8 +11,8 @@ use till_core::{Space, Wants};
 use till_protocol::id::{StoreId, TerminalId};
 
 use crate::cluster::{
-    Commit, Conditional, Decided, Found, Handover, Log, LogKey, NodeId, NodeRow, SharedStore,
-    SlotRow, Wish, Wishes, slot_of,
+    Commit, Conditional, Decided, Found, Handover, InboxId, Log, LogKey, NodeId, NodeRow,
+    SharedStore, SlotRow, Wish, Wishes, slot_of,
 };
 use crate::facts::Fact;
 use crate::journal::Lsn;
@@ -61,6 +61,7 @@ struct State {
     chain_key: Option<[u8; 32]>,
     wishes: Wishes,
     handovers: BTreeMap<(u32, NodeId, u64), Handover>,
+    released: BTreeMap<InboxId, u32>,
 }
 
 impl fmt::Debug for MemoryCluster {
@@ -310,6 +311,15 @@ impl SharedStore for MemoryCluster {
     fn taken_in(&self, slot: u32, from: NodeId, number: u64) -> Result<(), StoreError> {
         self.answer()?.handovers.remove(&(slot, from, number));
         self.told(())
+    }
+
+    fn release(&self, record: &InboxId, proposed: Option<u32>) -> Result<Option<u32>, StoreError> {
+        let mut state = self.answer()?;
+        if let Some(epoch) = proposed {
+            state.released.entry(*record).or_insert(epoch);
+        }
+        let released = state.released.get(record).copied();
+        self.told(released)
     }
 
     fn rows_of(&self, wants: &Wants) -> Result<Found, StoreError> {

@@ -15,7 +15,9 @@ mod trade;
 
 use std::sync::Arc;
 
-use till_core::{Handled, QuarantineKey, Record, RecordKind, SessionKey, Shard, ShardConfig};
+use till_core::{
+    Handled, Origin, QuarantineKey, Record, RecordKind, SessionKey, Shard, ShardConfig,
+};
 use till_protocol::builder::{SaleBuilder, SaleParts, StockBuilder, TextView};
 use till_protocol::card::ScreenKey;
 use till_protocol::codec::Frame;
@@ -174,7 +176,7 @@ impl World {
         let now = Timestamp::from_us(self.now_us);
         let handled = self
             .shard
-            .handle_batch(now, session, &batch, &rows, &self.names);
+            .handle(Origin::batch(now, session, &batch), &rows, &self.names);
         let Handled::Journal { record, upto, .. } = handled.unwrap() else {
             return None;
         };

@@ -104,7 +104,6 @@ situations! {
     DiskGone = "an engine was lost with its disk";
     Drained = "an engine gave its slots up and stopped";
     EndedAtCommit = "a process ended between a commit and its rows";
-    Deferred = "frames were journalled undecided";
     HeardTogether = "a shard heard several messages together";
     HeardDamaged = "rows that several messages together asked for made no sense";
     CommittedDropped = "segments that the shared store holds were dropped";

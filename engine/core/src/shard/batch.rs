@@ -4,7 +4,7 @@ use std::mem;
 
 use bytes::Bytes;
 use till_protocol::code::Reason;
-use till_protocol::id::{EventId, Seq, StoreId, TerminalId};
+use till_protocol::id::{Seq, StoreId, TerminalId};
 use till_protocol::time::Timestamp;
 use till_protocol::verified::Verified;
 use till_protocol::view::View;
@@ -14,7 +14,6 @@ use super::plan::{Planner, Scope};
 use super::tally::{Tally, compress};
 use super::{Handled, SessionKey, Shard};
 use crate::event::{Event, Sides, for_each};
-use crate::flag;
 use crate::hash::Map;
 use crate::record::{Outcome, Record, RecordHead, RecordKind, Verdict};
 use crate::row::{EventIdRow, Names, QuarantineKey, QuarantineRow, Rows, RowsError};
@@ -39,19 +38,13 @@ pub(super) struct Found<'f> {
     pub(super) masked: &'f [u32],
     /// Events that stay set aside, as they were when they were received.
     pub(super) aside: &'f [(u32, Reason)],
-    /// Events that are here under the number of another life.
-    pub(super) elsewhere: &'f [u32],
-    /// They come from another journal.
-    pub(super) is_adopted: bool,
+    /// Events that stay duplicates, as they were when they were received.
+    pub(super) duplicates: &'f [u32],
 }
 
 impl Shard {
-    /// Decides what a batch means and applies it. The record in the answer is to be journalled before anything is acked;
-    /// until then nothing that this shard says may leave.
-    ///
-    /// # Errors
-    /// Returns [`RowsError`] when a row or name could not be read. Nothing has changed then; the batch may come again.
-    pub fn handle_batch(
+    /// Decides what a batch of a device means and applies it.
+    pub(super) fn handle_batch(
         &mut self,
         now: Timestamp,
         session: SessionKey,
@@ -88,20 +81,11 @@ impl Shard {
 
     /// Takes in a frame whose bytes arrived whole and make no sense: all its events are refused, and their sequence
     /// numbers are used up.
-    ///
-    /// # Errors
-    /// Returns [`RowsError`] when a row could not be read. Nothing has changed then.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "what the frame's header says, and who sent it"
-    )]
-    pub fn handle_unreadable(
+    pub(super) fn handle_unreadable(
         &mut self,
         now: Timestamp,
         session: SessionKey,
-        first_seq: Seq,
-        count: u32,
-        reason: Reason,
+        (first_seq, count, reason): (Seq, u32, Reason),
         rows: &dyn Rows,
     ) -> Result<Handled, RowsError> {
         let mut span = Span {
@@ -213,11 +197,8 @@ impl Shard {
         self.plan.ops.clear();
         let mut collided = mem::take(&mut self.collided);
         collided.clear();
-        let mut by_content = false;
         if let Some(terminal) = self.actors.terminals.get(&scope.terminal) {
             collided.extend_from_slice(&terminal.collided);
-            // Whoever adopts has looked at the facts, which say more.
-            by_content = !found.is_adopted && terminal.row.has_adopted_beside(scope.epoch);
         }
         let is_new = |index| {
             index >= span.skip
@@ -235,7 +216,6 @@ impl Shard {
             found,
             names,
             event_ids: &self.event_ids,
-            by_content,
             named: mem::take(&mut self.plan.named),
             collided,
             in_batch: Map::default(),
@@ -271,9 +251,7 @@ impl Shard {
         result.map(|()| verdicts)
     }
 
-    // Events that are all known by their ids need no payload, unless it brings names. Those of another journal keep it: what
-    // they say is what they are remembered by. So do those that may be known by that, which records of other journals under
-    // the same numbers are compared with.
+    // Events that are all known by their ids need no payload, unless it brings names.
     pub(super) fn record_of(
         &self,
         mut head: RecordHead,
@@ -285,11 +263,7 @@ impl Shard {
             .iter()
             .filter(|v| v.outcome == Outcome::Duplicate)
             .count();
-        let is_adopted = |verdict: &Verdict| verdict.flags & flag::ADOPTED != 0;
-        let terminal = self.actors.terminals.get(&head.terminal);
-        let tells = verdicts.iter().any(is_adopted)
-            || terminal.is_some_and(|terminal| terminal.row.has_adopted_beside(head.epoch));
-        if u32::try_from(duplicates) == Ok(fresh) && !self.names.has_new && !tells {
+        if u32::try_from(duplicates) == Ok(fresh) && !self.names.has_new {
             head.kind = RecordKind::Duplicates;
             let all = Verdict {
                 index: Verdict::ALL,
@@ -313,7 +287,6 @@ impl Shard {
     /// Does what a record says: the one fold of live run, recovery and rebuild. The plan holds its changes.
     pub(super) fn settle(&mut self, record: &Record, view: Option<&View<'_>>, scope: &Scope<'_>) {
         let head = &record.head;
-        let is_adopted = head.kind == RecordKind::Batch && record.is_adopted();
         if head.kind == RecordKind::Batch
             && let Some(view) = view
         {
@@ -322,7 +295,7 @@ impl Shard {
             if sides.texts {
                 self.take_names(view, record);
             }
-            if sides.refs || is_adopted {
+            if sides.refs {
                 self.remember_ids(scope.store, view, record);
             }
             self.commit(scope, head.received_at_us);
@@ -339,36 +312,24 @@ impl Shard {
             row.duplicates += tally.duplicate;
             row.refused += tally.refused;
             row.quarantined += tally.quarantined;
-            if is_adopted {
-                row.flags |= flag::ADOPTED;
-            }
         }
         self.touch_terminal(scope.terminal, generation);
         self.touch_store(scope.store.get());
     }
 
-    // Events of another journal are remembered without an id, too, also those that count in another life: their device may
-    // send them in a third one.
     fn remember_ids(&mut self, store: StoreId, view: &View<'_>, record: &Record) {
         let head = record.head;
-        let terminal = TerminalId::from_u64(head.terminal).ok();
         let done: Result<(), std::convert::Infallible> =
             for_each(view, |index, event: Event<'_>| {
-                let content = || event.content();
-                let id = match (event.event_id(), stands_for(record, index)) {
-                    (Some(id), Some(Stands::Id)) => Some(id.in_store(store)),
-                    (Some(id), Some(Stands::IdAndContent)) => {
-                        Some(id.in_store(store).with_content(content()))
-                    }
-                    (Some(_), None) => None,
-                    (None, _) => terminal
-                        .filter(|_| is_adopted(record, index))
-                        .map(|terminal| EventId::of_content(terminal, content())),
-                };
-                let Some(id) = id else {
+                let Some(id) = event.event_id().map(|id| id.in_store(store)) else {
                     return Ok(());
                 };
-                let content = content();
+                let content = event.content();
+                let id = match stands_for(record, index) {
+                    Some(Stands::Id) => id,
+                    Some(Stands::IdAndContent) => id.with_content(content),
+                    None => return Ok(()),
+                };
                 let row = EventIdRow {
                     terminal: head.terminal,
                     epoch: head.epoch,
@@ -473,14 +434,6 @@ enum Stands {
     Id,
     /// Its id and its content: the id is another event's, and with this content it has come before.
     IdAndContent,
-}
-
-// Whether an event came from another journal and was not refused.
-fn is_adopted(record: &Record, index: u32) -> bool {
-    match record.outcome(index) {
-        Some((Outcome::Refused, _)) | None => false,
-        Some((_, flags)) => flags & flag::ADOPTED != 0,
-    }
 }
 
 fn stands_for(record: &Record, index: u32) -> Option<Stands> {

@@ -23,8 +23,6 @@ pub(super) struct Decider<'d> {
     pub(super) found: Found<'d>,
     pub(super) names: &'d dyn Names,
     pub(super) event_ids: &'d EventIds,
-    /// Events without an id may be here under the number of another life, and be known by what they say.
-    pub(super) by_content: bool,
     /// SKUs that the batch names, sorted.
     pub(super) named: Vec<u64>,
     /// Ids whose names collide, sorted.
@@ -90,7 +88,7 @@ impl Decider<'_> {
         if let Some(outcome) = self.odd(event) {
             return Ok(Some((outcome, Some(Reason::Overflow))));
         }
-        if self.found.elsewhere.binary_search(&index).is_ok() {
+        if self.found.duplicates.binary_search(&index).is_ok() {
             return Ok(Some((Outcome::Duplicate, None)));
         }
         if let Some(id) = event.event_id().map(|id| id.in_store(scope.store)) {
@@ -110,13 +108,6 @@ impl Decider<'_> {
                 None => {
                     self.in_batch.insert(id.to_bytes(), own);
                 }
-            }
-        } else if self.by_content {
-            let id = EventId::of_content(self.session.terminal, event.content());
-            let known = self.known(&id, scope)?;
-            // Within a life numbers say what is known.
-            if known.is_some_and(|row| row.epoch != scope.epoch) {
-                return Ok(Some((Outcome::Duplicate, None)));
             }
         }
         Ok(reason_of(self.found.aside, index)
@@ -195,9 +186,6 @@ impl Decider<'_> {
         }
         if self.found.masked.contains(&index) {
             flags |= flag::CARD_MASKED;
-        }
-        if self.found.is_adopted {
-            flags |= flag::ADOPTED;
         }
         if event.is_training() {
             flags |= flag::TRAINING;

@@ -5,14 +5,14 @@
 //! less, but for the facts behind a late count.
 
 use till_protocol::family::stock::v1 as stock;
-use till_protocol::id::{EventId, SkuId, StoreId, TerminalId};
+use till_protocol::id::{SkuId, StoreId, TerminalId};
 use till_protocol::verified::Verified;
 use till_protocol::view::{SaleEvent, StockEvent, View};
 
 use super::actors::{Actors, Stored, cell_key};
-use super::adopt::{Past, sender_of};
 use super::batch::Found;
 use super::decide::reason_of;
+use super::handoff::{Past, sender_of};
 use super::plan::Scope;
 use super::recover::read_back;
 use super::{SessionKey, Shard};
@@ -64,7 +64,7 @@ impl<'a> Sent<'a> {
     }
 }
 
-// The events of a record that is to be adopted.
+// The events of a record that was handed off.
 fn read_sent<'a>(record: &Record, past: &'a Past) -> Result<(Sent<'a>, Verified), RowsError> {
     let (session, _) = sender_of(record)?;
     let sent = Sent {
@@ -99,8 +99,8 @@ impl Shard {
         self.standing(&sent, &batch.view(), wants);
     }
 
-    /// What a record that is to be adopted asks rows for that say whether its events count. Nothing where it cannot be read:
-    /// [`Shard::adopt`] says so.
+    /// What a record that was handed off asks rows for that say whether its events count. Nothing where it cannot be read:
+    /// [`Shard::handle`] says so.
     pub fn want_standing_of_record(&self, record: &Record, wants: &mut Wants) {
         match record.head.kind {
             RecordKind::Batch => {
@@ -120,7 +120,7 @@ impl Shard {
                 let is_here = self.actors.stores.contains_key(&number);
                 wants.stores.extend(store.filter(|_| !is_here));
             }
-            RecordKind::SkuAlias | RecordKind::BaseRow | RecordKind::Received => {}
+            RecordKind::SkuAlias | RecordKind::BaseRow => {}
         }
     }
 
@@ -255,13 +255,6 @@ impl Shard {
         wants: &mut Wants,
     ) -> Result<bool, RowsError> {
         let Some(id) = event.event_id().map(|id| id.in_store(scope.store)) else {
-            let terminal = self.actors.terminals.get(&scope.terminal);
-            if terminal.is_some_and(|actor| actor.row.has_adopted_beside(scope.epoch)) {
-                let id = EventId::of_content(sent.session.terminal, event.content());
-                wants
-                    .event_ids
-                    .extend(Some(id).filter(|id| !self.event_ids.has(id)));
-            }
             return Ok(true);
         };
         let Some(row) = self.event_ids.find(&id, scope.rows)? else {

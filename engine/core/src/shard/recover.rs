@@ -43,9 +43,7 @@ impl Shard {
                 self.apply_registration(position, record, rows)?;
                 return Ok(Placed::Held);
             }
-            RecordKind::SkuAlias | RecordKind::BaseRow | RecordKind::Received => {
-                return Ok(Placed::Held);
-            }
+            RecordKind::SkuAlias | RecordKind::BaseRow => return Ok(Placed::Held),
             RecordKind::Batch
             | RecordKind::Tombstones
             | RecordKind::Duplicates

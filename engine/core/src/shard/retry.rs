@@ -177,7 +177,6 @@ impl Shard {
             },
             names,
             event_ids: &self.event_ids,
-            by_content: false,
             named: std::mem::take(&mut self.plan.named),
             collided,
             in_batch: Map::default(),

@@ -1,10 +1,10 @@
 //! Several engines on one store that they share.
 
-mod deferred;
+mod handoff;
 mod ids;
+mod intake;
 mod names;
 mod quarantine;
-mod renumbered;
 mod slow;
 mod trouble;
 mod unread;

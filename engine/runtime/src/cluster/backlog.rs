@@ -1,7 +1,6 @@
-//! Records that are in a journal and in no commit of the node that wrote it: handed over to whoever has their slot now, and
-//! taken in there.
+//! Records that are in a journal and in no commit of the node that wrote it: put into the inbox of whoever has their slot now.
 //!
-//! Where it is not known whether a record was committed, it is handed over: what is known already falls out by its number.
+//! Where it is not known whether a record was committed, it is handed over: what is known and equal is dropped there.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,7 +13,6 @@ use bytes::Bytes;
 use crossbeam::channel::Receiver;
 use thiserror::Error;
 use till_core::{Record, RecordHead, Verdict};
-use till_protocol::id::TerminalId;
 use till_storage::cluster::{Handover, NodeId, SharedStore, slot_of};
 use till_storage::disk::Disk;
 use till_storage::journal::{Lsn, ReadError};
@@ -22,12 +20,9 @@ use till_storage::rebuild::store_of;
 use till_storage::views::StoreError;
 
 use super::Cluster;
-use super::owners::Tenure;
-use super::undecided::Deciding;
+use super::inbox::{Inbox, Taken};
 use crate::engine::Engine;
-use crate::flush::FlushError;
 use crate::note;
-use crate::shard_actor::{NotTaken, adopt};
 
 /// Bytes of records that are handed over in one piece.
 const PIECE_BYTES: usize = 1 << 20;
@@ -36,12 +31,8 @@ const PIECE_BYTES: usize = 1 << 20;
 const HELD_BYTES: usize = 32 << 20;
 /// Time between two looks for what waits.
 pub(super) const LOOK: Duration = Duration::from_millis(500);
-/// Bytes of records that are taken in between two commits.
-const TAKEN_BYTES: usize = 16 << 20;
 /// Time that a commit of what was taken in gets; it is taken in again if that is over.
 pub(super) const COMMITTED_WITHIN: Duration = Duration::from_secs(30);
-/// Time after which what could not be taken in is tried again.
-const AGAIN: Duration = Duration::from_secs(30);
 /// The file that says up to where a journal is committed.
 const MARK: &str = "committed";
 
@@ -95,7 +86,7 @@ pub fn hand_over(
         let slot = slot_of(of, store.slots());
         records_done += 1;
         let (bytes, piece) = pieces.entry(slot).or_default();
-        let record = alone(record.decidable());
+        let record = alone(record);
         let size = bytes_of(&record);
         *bytes += size;
         held += size;
@@ -209,11 +200,6 @@ impl Cluster {
                 let flushed = engine.flush.flush(COMMITTED_WITHIN);
                 self.taken_in(taken, flushed.map(|_| ()));
             }
-            let decided = self.decide(engine, tender);
-            if !decided.is_empty() {
-                let flushed = engine.flush.flush(COMMITTED_WITHIN);
-                self.decided(engine, &mut tender.deciding, decided, flushed.map(|_| ()));
-            }
         }
         if tender.left.is_none() {
             self.write_mark(&mut tender.mark);
@@ -246,8 +232,8 @@ impl Cluster {
             }
         }
         self.write_mark(&mut tender.mark);
-        match self.take_in(engine, &mut tender.stuck) {
-            Ok(taken) => Some(taken).filter(|taken| !taken.pieces.is_empty()),
+        match self.take_in(engine, &mut tender.inbox) {
+            Ok(taken) => Some(taken).filter(|taken| !taken.is_empty()),
             Err(error) => {
                 tracing::debug!(%error, "what waits for this node was not taken in yet");
                 None
@@ -295,95 +281,6 @@ impl Cluster {
         self.note_handover(engine, number, done.as_ref().err());
         Ok(done?.records)
     }
-
-    // What waits as a piece. One that is damaged keeps no other from being taken in.
-    fn piece(
-        &self,
-        engine: &Engine,
-        piece: (u32, NodeId, u64),
-        stuck: &mut Stuck,
-    ) -> Result<Option<Handover>, StoreError> {
-        let (slot, from, number) = piece;
-        match self.store.handed_over(slot, from, number) {
-            Err(damaged @ StoreError::Damaged { .. }) => {
-                self.keep(engine, piece, NotTaken::any(damaged.to_string()), stuck);
-                Ok(None)
-            }
-            other => other,
-        }
-    }
-
-    // A piece, or some of it, waits on.
-    fn keep(&self, engine: &Engine, piece: (u32, NodeId, u64), why: NotTaken, stuck: &mut Stuck) {
-        let waits = Waits {
-            tried: self.now(),
-            terminals: why.terminals,
-        };
-        if stuck.insert(piece, waits).is_none() {
-            tell_stuck(engine, piece, &why.cause);
-        }
-    }
-
-    // Takes in what waits for slots that this node has: pieces together, so that they are committed together.
-    fn take_in(&self, engine: &Engine, stuck: &mut Stuck) -> Result<Taken, StoreError> {
-        let mut taken = Taken::default();
-        let waiting = self.store.waiting()?;
-        stuck.retain(|piece, _| waiting.contains(piece));
-        for (slot, from, number) in waiting {
-            let piece = (slot, from, number);
-            let tried = stuck.get(&piece);
-            let is_late = tried.is_some();
-            if tried.is_some_and(|one| self.now().saturating_sub(one.tried) < AGAIN) {
-                continue;
-            }
-            let Some(tenure) = self.owners.tenure(slot) else {
-                continue;
-            };
-            let Some(handover) = self.piece(engine, piece, stuck)? else {
-                continue;
-            };
-            let payloads = handover.records.iter().map(|one| one.payload.len());
-            let size: usize = payloads.sum();
-            #[cfg(feature = "planted")]
-            if till_core::planted::is("taken-away-early") {
-                self.store.taken_in(slot, from, number)?;
-            }
-            match adopt(engine, handover.records, is_late) {
-                Ok(()) => {
-                    taken.pieces.push((tenure, from, number));
-                    taken.bytes += size;
-                }
-                Err(why) => self.keep(engine, piece, why, stuck),
-            }
-            if taken.bytes >= TAKEN_BYTES {
-                break;
-            }
-        }
-        Ok(taken)
-    }
-
-    /// What was taken in is committed, or was not.
-    pub(super) fn taken_in(&self, taken: Taken, flushed: Result<(), FlushError>) {
-        if let Err(error) = flushed {
-            tracing::debug!(%error, "records that were handed over are not committed yet");
-            return;
-        }
-        #[cfg(feature = "planted")]
-        if till_core::planted::is("forget-taken-in") {
-            return;
-        }
-        let (pieces, bytes) = (taken.pieces.len(), taken.bytes);
-        for (tenure, from, number) in taken.pieces {
-            // Under another ownership they would be in the journal alone.
-            if self.owners.tenure(tenure.slot) == Some(tenure)
-                && let Err(error) = self.store.taken_in(tenure.slot, from, number)
-            {
-                tracing::debug!(%error, "what was taken in is still in the shared store");
-                return;
-            }
-        }
-        tracing::info!(pieces, bytes, "took in records of other journals");
-    }
 }
 
 /// What looks after records that are in no commit.
@@ -391,8 +288,7 @@ pub(crate) struct Tender {
     /// What the journal had at the start and is not handed over yet, and the number of its first piece.
     left: Option<((Lsn, Lsn), u64)>,
     mark: Mark,
-    pub(super) stuck: Stuck,
-    pub(super) deciding: Deciding,
+    inbox: Inbox,
 }
 
 impl Tender {
@@ -400,36 +296,9 @@ impl Tender {
         Self {
             left: Some((range, cluster.numbers())),
             mark,
-            stuck: Stuck::new(),
-            deciding: Deciding::default(),
+            inbox: Inbox::default(),
         }
     }
-}
-
-/// Pieces that were taken in together: under which ownership, whose, and their numbers.
-#[derive(Debug, Default)]
-pub(super) struct Taken {
-    pieces: Vec<(Tenure, NodeId, u64)>,
-    bytes: usize,
-}
-
-/// Pieces that cannot be taken in yet, by slot, node and number.
-pub(super) type Stuck = BTreeMap<(u32, NodeId, u64), Waits>;
-
-/// A piece of which something could not be taken in.
-pub(super) struct Waits {
-    /// When that was tried last.
-    tried: Duration,
-    /// Whose records do not fit what is here. Nobody's: it is not known whose.
-    pub(super) terminals: Vec<TerminalId>,
-}
-
-fn tell_stuck(engine: &Engine, (slot, from, number): (u32, NodeId, u64), cause: &str) {
-    tracing::warn!(slot, %from, number, cause, "records that were handed over wait in the shared store");
-    engine.figures.problem(
-        &format!("records of engine {from} for slot {slot} wait in the shared store: {cause}"),
-        "Nothing of them is lost; they are tried again twice a minute.",
-    );
 }
 
 #[cfg(test)]

@@ -230,7 +230,7 @@ impl Cluster {
             self.unread.note_going_on();
         }
         self.cursors.lock().pass(&round.uptos);
-        let settled = self.settled();
+        let settled = self.cursors.lock().clone();
         self.owners.pass(&settled);
         for (shard, upto) in &round.uptos {
             self.tell_devices(engine, *shard, (*upto).min(settled.of(*shard)));

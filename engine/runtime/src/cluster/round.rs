@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use till_core::{Record, RecordKind};
+use till_core::Record;
 use till_protocol::id::StoreId;
 use till_storage::cluster::{Commit, slot_of};
 use till_storage::journal::{Journal, Lsn, ReadError};
@@ -32,14 +32,6 @@ impl Cursors {
     /// Place up to which every shard is dealt with.
     pub(crate) fn least(&self) -> u64 {
         self.0.iter().copied().min().unwrap_or(0)
-    }
-
-    /// These, with each place as `cap` has it.
-    pub(crate) fn capped(mut self, cap: impl Fn(usize, u64) -> u64) -> Self {
-        for (shard, place) in self.0.iter_mut().enumerate() {
-            *place = cap(shard, *place);
-        }
-        self
     }
 
     /// What a round held is dealt with: shards, and the place up to which it held all of theirs.
@@ -184,9 +176,7 @@ impl Stretch {
         let behind = Lsn::new(last.saturating_add(1));
         for item in journal.records_between(Lsn::new(from), behind) {
             let (lsn, record) = item?;
-            // What is not decided comes to a commit with another record.
-            let store = store_of(&record.head).filter(|_| record.head.kind != RecordKind::Received);
-            let Some(store) = store else {
+            let Some(store) = store_of(&record.head) else {
                 continue;
             };
             let shard = shard_of(store, shards);

@@ -8,12 +8,12 @@ use crossbeam::channel::Receiver;
 use till_storage::cluster::{Duty, End};
 
 use super::Cluster;
-use super::backlog::{COMMITTED_WITHIN, Taken, Tender};
+use super::backlog::{COMMITTED_WITHIN, Tender};
 use super::clock::{Clock, Later};
+use super::inbox::Taken;
 use super::leaver::{Handed, Handing, LAST_COMMIT, Leave, Leaver, Leaving};
 use super::owners::Tenure;
 use super::start::{Jobs, RELEASED_WITHIN, tick_of};
-use super::undecided::Decided;
 use super::work::{Call, Heard, Job, Worker};
 use crate::engine::Engine;
 use crate::flush::{FlushError, Wait};
@@ -48,8 +48,6 @@ pub(crate) struct Steps {
     stage: Stage,
     /// What was taken in, and the flush that it waits for.
     taken: Option<(Taken, Flushing)>,
-    /// Shards of which everything was decided, and the flush that they wait for.
-    decided: Option<(Decided, Flushing)>,
     stopping: Option<Stopping>,
 }
 
@@ -96,7 +94,6 @@ impl Steps {
             tender,
             stage: Stage::Idle,
             taken: None,
-            decided: None,
             stopping: None,
         }
     }
@@ -211,32 +208,6 @@ impl Steps {
                 Ok(flushed) => self.taken = Some((taken, flushed)),
                 Err(error) => self.cluster.taken_in(taken, Err(error)),
             }
-            return;
-        }
-        self.decide();
-    }
-
-    // The same thread's other half: frames that came while the shared store did not answer.
-    fn decide(&mut self) {
-        if let Some((decided, flushed)) = self.decided.take() {
-            match self.look(&flushed) {
-                None => self.decided = Some((decided, flushed)),
-                Some(result) => {
-                    let result = result.map(|_| ());
-                    let deciding = &mut self.tender.deciding;
-                    self.cluster
-                        .decided(&self.engine, deciding, decided, result);
-                }
-            }
-            return;
-        }
-        let decided = self.cluster.decide(&self.engine, &mut self.tender);
-        if decided.is_empty() {
-            return;
-        }
-        // Without one it is decided again at the next turn.
-        if let Ok(flushed) = self.begin_flush(COMMITTED_WITHIN) {
-            self.decided = Some((decided, flushed));
         }
     }
 

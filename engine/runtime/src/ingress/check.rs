@@ -99,39 +99,6 @@ pub(crate) fn answer_once_committed(
     }
 }
 
-/// The first event of a record that stands otherwise among the facts, or of which they do not tell; `None` where all are the
-/// same. Reads the disk: for threads that may block.
-///
-/// Of duplicates that were known by their ids only the last one has a mark. It does not speak for those before it: a source
-/// may have sent that one again. What retention dropped is not asked for.
-pub(crate) fn differs(facts: &dyn FactReader, record: &Record) -> Result<Option<Seq>, StoreError> {
-    let head = &record.head;
-    let fresh = u64::from(head.count.saturating_sub(head.skip));
-    let first = head.first_seq + u64::from(head.skip);
-    let Ok(terminal) = TerminalId::from_u64(head.terminal) else {
-        return Ok(None);
-    };
-    let mut own: Vec<Option<u64>> = vec![None; usize::try_from(fresh).unwrap_or(0)];
-    let mut known = own.clone();
-    let mut silent = vec![false; own.len()];
-    note_marks(&Fact::new(Lsn::ZERO, record.clone()), first, &mut own);
-    let run = (first, first.saturating_add(fresh.saturating_sub(1)));
-    facts.of_run(terminal, head.epoch, run, &mut |fact| {
-        if is_of(fact, terminal, head.epoch) {
-            note_marks(fact, first, &mut known);
-            note_silent(fact, first, &mut silent);
-        }
-        Ok(())
-    })?;
-    // A record that has no events itself takes none with it.
-    let has_events = head.kind == RecordKind::Batch;
-    let places = own.iter().zip(&known).zip(&silent);
-    let other = (first..).zip(places).find(|(_, ((own, known), silent))| {
-        own.is_some() && known.map_or(has_events && **silent, |_| own != known)
-    });
-    Ok(other.and_then(|(seq, _)| Seq::new(seq).ok()))
-}
-
 /// Which of the events `first` to `last` of a life were refused. Reads the disk: for threads that may block.
 pub(crate) fn refusals(
     facts: &dyn FactReader,
@@ -188,21 +155,6 @@ fn note_marks(fact: &Fact, first: u64, known: &mut [Option<u64>]) {
             (RecordKind::Duplicates, _) if index + 1 == head.count => Some(head.mark),
             _ => None,
         };
-    }
-}
-
-// Places of events that are here, and nobody can say which they are.
-fn note_silent(fact: &Fact, first: u64, silent: &mut [bool]) {
-    let head = &fact.record.head;
-    if head.kind != RecordKind::Duplicates {
-        return;
-    }
-    for index in head.skip..head.count.saturating_sub(1) {
-        let at = fact.seq(index).checked_sub(first);
-        let place = at.and_then(|at| usize::try_from(at).ok());
-        if let Some(slot) = place.and_then(|at| silent.get_mut(at)) {
-            *slot = true;
-        }
     }
 }
 

@@ -53,10 +53,10 @@ impl Handle {
         self.engine.watched.as_ref().map(|watched| watched.sight())
     }
 
-    /// Frames that were journalled while the shared store did not answer, and count in no row yet.
-    pub fn frames_undecided(&self) -> u64 {
+    /// Records that other engines handed off and that have no place, of slots that are served here.
+    pub fn stranded(&self) -> u64 {
         let cluster = self.engine.keeping.cluster();
-        cluster.map_or(0, |cluster| cluster.frames_undecided())
+        cluster.map_or(0, |cluster| cluster.stranded())
     }
 
     /// What a [drain](Self::drain) that has ended well left in no row.

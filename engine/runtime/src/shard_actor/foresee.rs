@@ -142,8 +142,8 @@ impl ShardState {
         Ok(found)
     }
 
-    /// What records that are to be adopted ask for.
-    pub(super) fn foresee_records(&mut self, records: &[Record]) -> Result<Found, RowsError> {
+    /// What records that were handed off ask for.
+    pub(super) fn foresee_records(&mut self, records: &[&Record]) -> Result<Found, RowsError> {
         let mut wants = Wants::default();
         for record in records {
             self.begin(Suspect::record(record));

@@ -11,9 +11,8 @@ use till_storage::rebuild::FactRows;
 
 use super::{Done, ShardState};
 use crate::admission::Permit;
-use crate::cluster::Undecided;
 use crate::commit::Companion;
-use crate::ingress::session::{Farewell, Greeted, Session};
+use crate::ingress::session::{Greeted, Session};
 use crate::registry::Listing;
 
 /// Frames that a device may have in flight.
@@ -47,11 +46,6 @@ impl ShardState {
         }
         if let Some(last) = self.engine.not_greeted(terminal.store()) {
             knock.session.end_committed(last);
-            return Ok(());
-        }
-        // How far the terminal is will be known when its frames are decided.
-        if self.undecided().is_some_and(Undecided::is_deferring) {
-            knock.session.end_committed(Farewell::Bye(Reason::Moved));
             return Ok(());
         }
         if let Some(records) = self.engine.waiting.records(terminal.store()) {

@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use ractor::ActorRef;
 use till_core::{HelloError, RowsError};
+use till_protocol::code::Reason;
 use till_storage::cluster::Found;
 
 use super::foresee::Unknown;
 use super::{Content, Done, Inbound, Knock, ShardMessage, ShardState};
 use crate::admission::{Permit, Room};
-use crate::cluster::Undecided;
 use crate::commit::Companion;
 use crate::fall::Suspect;
 use crate::ingress::session::{Farewell, Session};
@@ -146,9 +146,6 @@ impl ShardState {
     }
 
     fn hear(&mut self, mut said: Vec<FromDevice>) -> Done {
-        if self.undecided().is_some_and(Undecided::is_deferring) {
-            return self.hear_each(said, Ok(&Found::default()));
-        }
         match self.foresee_patiently(&said) {
             Ok(known) => self.hear_each(said, Ok(&known)),
             // Frames may need less than Hellos do.
@@ -158,12 +155,13 @@ impl ShardState {
                 self.hear(rest)?;
                 self.hear(hellos)
             }
-            Err(Unknown::Away(error)) if has_frames(&said) && self.begin_to_defer() => {
-                tracing::warn!(
-                    shard = self.index, %error,
-                    "the shared store does not say what frames need to know: they are journalled, and decided later"
-                );
-                self.hear_each(said, Ok(&Found::default()))
+            // Devices keep their events, and come again: what cannot be decided is not journalled.
+            Err(Unknown::Away(error)) => {
+                if let Some(cluster) = self.engine.keeping.cluster() {
+                    cluster.pause_intake(&error.to_string());
+                }
+                self.send_away(said);
+                Ok(())
             }
             // Whose it is, is found by halves: the others do not suffer from it.
             #[cfg(feature = "planted")]
@@ -210,10 +208,25 @@ impl ShardState {
         })
     }
 
-    fn frames(&mut self, session: &Arc<Session>, frames: Vec<Inbound>, known: &Found) -> Done {
-        if self.undecided().is_some_and(Undecided::is_deferring) {
-            return self.defer(session, frames);
+    // Ends sessions whose frames, and those whose Hellos, cannot be decided while the shared store does not answer.
+    fn send_away(&mut self, said: Vec<FromDevice>) {
+        for one in said {
+            match one {
+                FromDevice::Hello(knock) => knock.session.bye(Reason::Busy, None),
+                FromDevice::Frames { session, .. } => {
+                    self.slot.leave(&session);
+                    session.bye(Reason::Busy, None);
+                }
+                FromDevice::End {
+                    session,
+                    last,
+                    permit,
+                } => self.bye(session, last, permit),
+            }
         }
+    }
+
+    fn frames(&mut self, session: &Arc<Session>, frames: Vec<Inbound>, known: &Found) -> Done {
         frames
             .into_iter()
             .try_for_each(|frame| self.frame(session, frame, known))

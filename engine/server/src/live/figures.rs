@@ -194,7 +194,7 @@ fn cluster(engine: &Handle) -> Option<ClusterFigures> {
         commit: times(sight.commit),
         rows: times(sight.rows),
         handovers_waiting: sight.handovers_waiting,
-        frames_undecided: engine.frames_undecided(),
+        stranded: engine.stranded(),
         redirects: engine.redirects(),
         engines: engines.collect(),
     })

@@ -68,8 +68,7 @@ pub(crate) fn facts_of(
             | RecordKind::Duplicates
             | RecordKind::StoreRegistered
             | RecordKind::SkuAlias
-            | RecordKind::BaseRow
-            | RecordKind::Received => BTreeSet::new(),
+            | RecordKind::BaseRow => BTreeSet::new(),
         };
         of_record(&mut out, &fact, hours);
         audit_of_record(&mut out, record);
@@ -200,11 +199,8 @@ fn audit_of_record(out: &mut Facts, record: &Record) {
                 out.audit.push((head.received_at_us, row));
             }
         }
-        RecordKind::Batch
-        | RecordKind::Duplicates
-        | RecordKind::SkuAlias
-        | RecordKind::BaseRow
-        | RecordKind::Received => {}
+        RecordKind::Batch | RecordKind::Duplicates | RecordKind::SkuAlias | RecordKind::BaseRow => {
+        }
     }
 }
 

@@ -55,15 +55,14 @@ pub(super) fn read(record: &Record) -> Option<Result<Vec<(u32, Read)>, String>> 
         RecordKind::StoreRegistered
         | RecordKind::Retry
         | RecordKind::SkuAlias
-        | RecordKind::BaseRow
-        | RecordKind::Received => None,
+        | RecordKind::BaseRow => None,
     }
 }
 
 /// The events of a record, decided or not, as far as they can be read.
 pub(super) fn told(record: &Record) -> Vec<(u32, Read)> {
     match record.head.kind {
-        RecordKind::Batch | RecordKind::Received => of_batch(record).unwrap_or_default(),
+        RecordKind::Batch => of_batch(record).unwrap_or_default(),
         _ => Vec::new(),
     }
 }

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use till_core::{Space, Wants};
 use till_protocol::id::StoreId;
 use till_storage::cluster::{
-    Commit, Conditional, Decided, Found, Handover, Log, LogKey, NodeId, NodeRow, SharedStore,
-    SlotRow, Wish, Wishes,
+    Commit, Conditional, Decided, Found, Handover, InboxId, Log, LogKey, NodeId, NodeRow,
+    SharedStore, SlotRow, Wish, Wishes,
 };
 use till_storage::query::FactReader;
 use till_storage::views::{StoreError, Views};
@@ -198,6 +198,11 @@ impl SharedStore for Way {
 
     fn taken_in(&self, slot: u32, from: NodeId, number: u64) -> Result<(), StoreError> {
         self.done(Write::TakenIn(slot, from, number))
+    }
+
+    fn release(&self, record: &InboxId, proposed: Option<u32>) -> Result<Option<u32>, StoreError> {
+        self.reach()?;
+        self.store.store.release(record, proposed)
     }
 
     fn rows_of(&self, wants: &Wants) -> Result<Found, StoreError> {

@@ -19,8 +19,9 @@ use super::world::{
     stock, store,
 };
 use crate::{
-    Claim, EventIdRow, Handled, MoveKey, Names, QuarantineKey, Record, RollupKey, RollupRow, Rows,
-    RowsError, SessionKey, ShardConfig, SkuRow, Space, StoreRow, TerminalRow, Wants,
+    Claim, EventIdRow, Handled, MoveKey, Names, Origin, QuarantineKey, Record, RollupKey,
+    RollupRow, Rows, RowsError, SessionKey, ShardConfig, SkuRow, Space, StoreRow, TerminalRow,
+    Wants,
 };
 
 /// Rows and names that write down what they are asked for and was not wanted.
@@ -60,6 +61,7 @@ impl Told {
     fn keep(&mut self, world: &mut World, handled: &Handled) {
         world.keep(handled);
         self.rows.moves.clone_from(&world.rows.moves);
+        self.rows.facts.clone_from(&world.rows.facts);
     }
 
     fn end(self, world: &mut World) -> Vec<String> {
@@ -119,6 +121,16 @@ impl Rows for Told {
     ) -> Result<i128, RowsError> {
         self.rows.moved_after(store, sku, after, before)
     }
+
+    fn records(
+        &self,
+        terminal: TerminalId,
+        epoch: u32,
+        run: (u64, u64),
+        each: &mut dyn FnMut(&Record) -> Result<(), RowsError>,
+    ) -> Result<(), RowsError> {
+        self.rows.records(terminal, epoch, run, each)
+    }
 }
 
 impl Names for Told {
@@ -156,7 +168,7 @@ fn send(world: &mut World, session: SessionKey, frames: Vec<Frame>) -> (Vec<Hand
     let mut all = Vec::new();
     for batch in &batches {
         let shard = &mut world.shard;
-        let handled = shard.handle_batch(now, session, batch, &told, &told);
+        let handled = shard.handle(Origin::batch(now, session, batch), &told, &told);
         let handled = handled.unwrap();
         told.keep(world, &handled);
         all.push(handled);
@@ -164,8 +176,8 @@ fn send(world: &mut World, session: SessionKey, frames: Vec<Frame>) -> (Vec<Hand
     (all, told.end(world))
 }
 
-/// Adopts records that came together, and says what was asked for and not foreseen.
-fn adopt(world: &mut World, records: &[Record]) -> Vec<String> {
+/// Hands off records together, and says what was asked for and not foreseen.
+fn hand_off(world: &mut World, records: &[Record]) -> Vec<String> {
     let mut told = Told::of(world);
     let (shard, mut wants) = (&mut world.shard, Wants::default());
     for record in records {
@@ -180,7 +192,8 @@ fn adopt(world: &mut World, records: &[Record]) -> Vec<String> {
     }
     told.add(&mut wants);
     for record in records {
-        let handled = world.shard.adopt(record, &[], &told, &told).unwrap();
+        let handled = world.shard.handle(Origin::Handoff(record), &told, &told);
+        let handled = handled.unwrap();
         told.keep(world, &handled);
     }
     told.end(world)
@@ -375,7 +388,7 @@ fn foresee_all(steps: &[Step], actors_max: usize, leaves: bool) -> Result<(), Te
     heir.flush();
     heir.shard.release(&|_| true);
     for some in foreseen.journal[1..].chunks(5) {
-        prop_assert_eq!(adopt(&mut heir, some), nothing());
+        prop_assert_eq!(hand_off(&mut heir, some), nothing());
     }
     prop_assert_eq!(plain.state(), foreseen.state());
     Ok(())

@@ -10,7 +10,7 @@ use super::properties::{Act, Step, a_step, a_step_of_stock, acts};
 use super::world::{
     MINUTE, NOW, ONE, World, basket, movement, record_of, sales, session, sku_of, stock, store,
 };
-use crate::{Handled, SessionKey, Shard, ShardConfig};
+use crate::{Handled, Origin, SessionKey, Shard, ShardConfig};
 
 // Where one world flushes, the other lets its store leave as well.
 fn run(steps: &[Step], config: ShardConfig, leaves: bool) -> World {
@@ -111,7 +111,9 @@ fn a_store_that_stays_keeps_what_it_has() {
         let frame = sales(first, &[basket(NOW, &[(1, 10), (2, 20)])]);
         let batch = Verified::check(frame, &ScreenKey::new([7; 32])).unwrap();
         let (rows, names) = (&world.rows, &world.names);
-        let handled = world.shard.handle_batch(now, theirs, &batch, rows, names);
+        let handled = world
+            .shard
+            .handle(Origin::batch(now, theirs, &batch), rows, names);
         record_of(handled.unwrap())
     };
     send(&mut world, 1);

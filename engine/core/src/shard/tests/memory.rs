@@ -10,7 +10,8 @@ use crate::event::{Event, for_each};
 use crate::shard::recover::read_back;
 use crate::{
     Claim, Dirty, EventIdRow, MoveKey, Names, Outcome, QuarantineKey, QuarantineRow, Record,
-    RecordKind, RollupKey, RollupRow, Rows, RowsError, SkuRow, Space, StoreRow, TerminalRow, flag,
+    RecordHead, RecordKind, RollupKey, RollupRow, Rows, RowsError, SkuRow, Space, StoreRow,
+    TerminalRow,
 };
 
 /// Rows as a flush leaves them, and the movements of the journal.
@@ -24,21 +25,11 @@ pub(super) struct Memory {
     pub(super) names: BTreeMap<(bool, u64), String>,
     pub(super) quarantine: BTreeMap<QuarantineKey, QuarantineRow>,
     pub(super) moves: Vec<(u64, u32, u64, MoveKey, i128)>,
+    /// What was journalled.
+    pub(super) facts: Vec<Record>,
 }
 
 impl Memory {
-    /// Without what says of events that they came from another journal.
-    pub(super) fn without_adoption(mut self) -> Self {
-        for row in self.terminals.values_mut() {
-            row.flags &= !flag::ADOPTED;
-        }
-        self.event_ids.retain(|id, row| {
-            let terminal = TerminalId::from_u64(row.terminal).unwrap();
-            EventId::of_content(terminal, row.content).to_bytes() != *id
-        });
-        self
-    }
-
     pub(super) fn write(&mut self, dirty: Dirty) {
         self.stores
             .extend(dirty.stores.into_iter().map(|(k, v)| (k.get(), v)));
@@ -63,6 +54,7 @@ impl Memory {
 
     /// Adds the movements of a record that has been journalled.
     pub(super) fn learn(&mut self, position: u64, record: &Record) {
+        self.facts.push(record.clone());
         if !matches!(record.head.kind, RecordKind::Batch | RecordKind::Retry) {
             return;
         }
@@ -100,6 +92,7 @@ impl Memory {
     pub(super) fn comparable(&self) -> Self {
         let mut copy = self.clone();
         copy.moves.clear();
+        copy.facts.clear();
         copy.stores.values_mut().for_each(|row| row.applied = 0);
         copy
     }
@@ -141,6 +134,18 @@ impl Rows for Memory {
             *position < before && (*s, *k) == (store.get(), sku.get()) && *key > after
         });
         Ok(found.map(|entry| entry.4).sum())
+    }
+
+    fn records(
+        &self,
+        terminal: TerminalId,
+        epoch: u32,
+        _: (u64, u64),
+        each: &mut dyn FnMut(&Record) -> Result<(), RowsError>,
+    ) -> Result<(), RowsError> {
+        let own = |head: &RecordHead| (head.terminal, head.epoch) == (terminal.to_u64(), epoch);
+        let facts = self.facts.iter().filter(|fact| own(&fact.head));
+        facts.into_iter().try_for_each(each)
     }
 }
 

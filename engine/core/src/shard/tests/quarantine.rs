@@ -8,7 +8,9 @@ use till_protocol::verified::Verified;
 use super::world::{
     MINUTE, NOW, ONE, World, basket, movement, record_of, sales, session, sku_of, stock, terminal,
 };
-use crate::{Handled, Outcome, QuarantineKey, RecordKind, RetryError, Shard, ShardConfig, flag};
+use crate::{
+    Handled, Origin, Outcome, QuarantineKey, RecordKind, RetryError, Shard, ShardConfig, flag,
+};
 
 fn key(till: u32, seq: u64, line: u16) -> QuarantineKey {
     QuarantineKey {
@@ -120,7 +122,7 @@ fn the_same_event_id_in_two_stores_names_two_events() {
     let batch = Verified::check(frame(), &ScreenKey::new([7; 32])).unwrap();
     let handled = world
         .shard
-        .handle_batch(now, away, &batch, &world.rows, &world.names)
+        .handle(Origin::batch(now, away, &batch), &world.rows, &world.names)
         .unwrap();
     world.keep(&handled);
     assert_eq!(record_of(handled).outcome(0).unwrap().0, Outcome::Applied);

@@ -8,10 +8,10 @@ use super::super::flush::TERMINALS_MAX;
 use super::memory::Broken;
 use super::world::{
     HOUR, MINUTE, NOW, ONE, World, basket, movement, record_of, sales, session, sku_of, stock,
-    store, terminal,
+    store, terminal, unreadable,
 };
 use crate::{
-    Dim, EPOCHS_MAX, Handled, Hello, HelloError, Outcome, RecordKind, RegisterError, flag,
+    Dim, EPOCHS_MAX, Handled, Hello, HelloError, Origin, Outcome, RecordKind, RegisterError, flag,
 };
 
 fn hello(till: u32, epoch: u32) -> Hello<'static> {
@@ -245,14 +245,7 @@ fn an_unreadable_frame_uses_up_its_numbers() {
     let now = Timestamp::from_us(NOW);
     let handled = world
         .shard
-        .handle_unreadable(
-            now,
-            session(1, 1),
-            seq(1),
-            3,
-            Reason::Unreadable,
-            &world.rows,
-        )
+        .handle(unreadable(now, session(1, 1), 3), &world.rows, &world.names)
         .unwrap();
     world.keep(&handled);
     let Handled::Journal {
@@ -361,7 +354,11 @@ fn rows_that_cannot_be_read_change_nothing() {
     let now = Timestamp::from_us(NOW);
     assert!(
         cold.shard
-            .handle_batch(now, session(1, 1), &batch, &Broken, &cold.names)
+            .handle(
+                Origin::batch(now, session(1, 1), &batch),
+                &Broken,
+                &cold.names
+            )
             .is_err()
     );
     assert!(cold.shard.take_dirty().is_empty());

@@ -2,6 +2,7 @@
 
 use till_protocol::builder::{SaleBuilder, SaleParts, StockBuilder, event_id, sku_code};
 use till_protocol::card::ScreenKey;
+use till_protocol::code::Reason;
 use till_protocol::codec::Frame;
 use till_protocol::family::Reference;
 use till_protocol::family::sale::v1::{Line, Sale, Tender, kind as sale_kind, line_kind, tender};
@@ -11,7 +12,7 @@ use till_protocol::time::Timestamp;
 use till_protocol::verified::Verified;
 
 use super::memory::{Memory, MemoryNames};
-use crate::{Dirty, Handled, Outcome, Record, SessionKey, Shard, ShardConfig, flag};
+use crate::{Dirty, Handled, Origin, Record, SessionKey, Shard, ShardConfig};
 
 /// 2026-03-02 10:00 UTC, a Monday.
 pub(super) const NOW: i64 = 1_772_445_600_000_000;
@@ -92,7 +93,7 @@ impl World {
         let now = Timestamp::from_us(self.now);
         let handled = self
             .shard
-            .handle_batch(now, session, &batch, &self.rows, &self.names)
+            .handle(Origin::batch(now, session, &batch), &self.rows, &self.names)
             .unwrap();
         self.keep(&handled);
         handled
@@ -111,31 +112,11 @@ impl World {
         self.rows.learn(position, record);
     }
 
-    /// Takes a record of another journal in.
-    pub(super) fn adopt(&mut self, record: &Record) -> Handled {
-        self.adopt_without(record, &[])
-    }
-
-    /// Takes a record of another journal in, some events of which are here from another life.
-    pub(super) fn adopt_without(&mut self, record: &Record, elsewhere: &[u32]) -> Handled {
+    /// Another engine hands a record off.
+    pub(super) fn hand_off(&mut self, record: &Record) -> Handled {
         let handled = self
             .shard
-            .adopt(record, elsewhere, &self.rows, &self.names)
-            .unwrap();
-        self.keep(&handled);
-        handled
-    }
-
-    /// Takes a record in that has no place in its life, in a life that others of its branch are in or in a new one.
-    pub(super) fn adopt_aside(
-        &mut self,
-        record: &Record,
-        before: Option<Epoch>,
-        elsewhere: &[u32],
-    ) -> Handled {
-        let (shard, rows) = (&mut self.shard, &self.rows);
-        let handled = shard
-            .adopt_aside(record, (before, elsewhere), rows, &self.names)
+            .handle(Origin::Handoff(record), &self.rows, &self.names)
             .unwrap();
         self.keep(&handled);
         handled
@@ -323,14 +304,15 @@ pub(super) fn record_of(handled: Handled) -> Record {
     }
 }
 
-/// A record without what says that its events came from another journal.
-pub(super) fn as_if_sent(record: &Record) -> Record {
-    let mut record = record.clone();
-    for verdict in &mut record.verdicts {
-        verdict.flags &= !flag::ADOPTED;
+/// A frame whose bytes make no sense, from number 1 on.
+pub(super) fn unreadable(now: Timestamp, session: SessionKey, count: u32) -> Origin<'static> {
+    Origin::Device {
+        now,
+        session,
+        frame: crate::Frame::Unreadable {
+            first_seq: Seq::FIRST,
+            count,
+            reason: Reason::Unreadable,
+        },
     }
-    record
-        .verdicts
-        .retain(|verdict| verdict.outcome != Outcome::Applied || verdict.flags != 0);
-    record
 }

@@ -14,7 +14,7 @@ use till_storage::query::QuarantineQuery;
 use till_storage::testing::Trouble;
 use till_storage::views::{FlushBatch, Views};
 
-use super::deferred::goods;
+use super::intake::goods;
 use super::*;
 
 /// Half of what a level may be, and more: two of these do not go together.

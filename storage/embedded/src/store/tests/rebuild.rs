@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use till_core::{Handled, Record, SessionKey, Shard, ShardConfig};
+use till_core::{Handled, Origin, Record, SessionKey, Shard, ShardConfig};
 
 use till_protocol::builder::{SaleBuilder, SaleParts, sku_code};
 use till_protocol::card::ScreenKey;
@@ -94,7 +94,7 @@ fn live(facts: &Facts) -> (Arc<MemoryViews>, Vec<Record>) {
         };
         let batch = frame(number, 1 + number / 4 * 20);
         match shard
-            .handle_batch(now, session, &batch, &rows, &names)
+            .handle(Origin::batch(now, session, &batch), &rows, &names)
             .unwrap()
         {
             Handled::Journal { record, .. } => records.push(record),

@@ -131,9 +131,6 @@ impl World {
         for item in engine.journal().records_between(from, end) {
             match item {
                 Ok((_, record)) => {
-                    if record.head.kind == RecordKind::Received {
-                        self.coverage.saw(Sight::Deferred);
-                    }
                     self.oracle.journalled((n, disk), &record);
                 }
                 Err(error) => {
