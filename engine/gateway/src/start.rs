@@ -7,7 +7,7 @@ use till_runtime::{Config, Handle, Parts, Runtime};
 use till_storage::cluster::SharedStore;
 
 use crate::door::{Door, GatewayError};
-use crate::ingress::Gateway;
+use crate::gateway::Gateway;
 use crate::pki::{Files, PkiError};
 
 /// Why an engine did not start.
