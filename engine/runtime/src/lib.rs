@@ -47,6 +47,7 @@ mod parts;
 mod recovery;
 mod retry;
 mod runtime;
+mod stranded;
 mod submit;
 mod sync;
 mod watched;
@@ -81,6 +82,7 @@ pub use runtime::{
     Flushed, Halt, Handle, LeftOver, Runtime, Said, StartError, Stepped, SteppedNode, SteppedParts,
     SteppedRows, Stream, Taken,
 };
+pub use stranded::{ReleaseError, Shown, Stranded, stranded};
 pub use submit::{SubmitError, Submitted, submit};
 pub use upkeep::RetentionError;
 pub use watched::{Seen, Sight};
