@@ -76,7 +76,7 @@ impl Engine for Still {
         Ok((2, 1))
     }
 
-    fn stranded(&self) -> Result<Vec<serde_json::Value>, EngineError> {
+    fn stranded(&self) -> Result<Vec<Value>, EngineError> {
         Ok(vec![json!({ "record": "3.aa.1.0" })])
     }
 

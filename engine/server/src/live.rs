@@ -111,7 +111,7 @@ impl Engine for Live {
         let failed = |error: &dyn ToString| EngineError::Failed(error.to_string());
         let record = record.parse().map_err(|error| failed(&error))?;
         self.engine()?
-            .release(&record)
+            .release_stranded(&record)
             .map_err(|error| failed(&error))
     }
 }

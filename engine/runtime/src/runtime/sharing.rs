@@ -75,7 +75,7 @@ impl Handle {
     ///
     /// # Errors
     /// [`ReleaseError`].
-    pub fn release(&self, record: &InboxId) -> Result<u32, ReleaseError> {
+    pub fn release_stranded(&self, record: &InboxId) -> Result<u32, ReleaseError> {
         release(&self.engine, record)
     }
 

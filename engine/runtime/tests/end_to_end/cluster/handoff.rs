@@ -150,7 +150,7 @@ async fn listed(engine: &Arc<Handle>) -> Vec<till_runtime::Stranded> {
 
 async fn release(engine: &Arc<Handle>, record: &str) -> Result<u32, String> {
     let (asked, record) = (Arc::clone(engine), record.parse().unwrap());
-    let released = tokio::task::spawn_blocking(move || asked.release(&record));
+    let released = tokio::task::spawn_blocking(move || asked.release_stranded(&record));
     released.await.unwrap().map_err(|error| error.to_string())
 }
 
