@@ -11,7 +11,6 @@ mod index;
 
 pub mod facts;
 
-pub mod conformance;
 pub mod memory;
 pub mod pack;
 pub mod views;
@@ -27,7 +26,5 @@ pub mod cluster;
 mod num;
 mod sync;
 
-#[cfg(any(test, feature = "suite"))]
-pub mod suite;
-#[cfg(any(test, feature = "suite"))]
-mod world;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;

@@ -2,8 +2,6 @@
 //!
 //! Also the scratch space of a fold. It holds everything in ordered maps: about 200 bytes a row.
 
-mod cluster;
-
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
@@ -15,8 +13,6 @@ use till_core::{
 use till_protocol::id::{EventId, SkuId, StoreId, TerminalId};
 
 use crate::views::{FlushBatch, StoreError, Views, Visit, WriteViews};
-
-pub use cluster::{MemoryCluster, Trouble};
 
 /// Rows in ordered maps.
 #[derive(Debug, Default)]
@@ -243,6 +239,3 @@ impl Rows for MemoryViews {
         crate::views::without_facts(store, sku, after, before)
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -6,7 +6,7 @@ use std::{env, fs};
 
 use till_core::{Rows as _, Space};
 use till_embedded::{EmbeddedConfig, EmbeddedViews};
-use till_storage::conformance::sample;
+use till_storage::testing::conformance::sample;
 use till_storage::views::{StoreError, Views as _, WriteViews as _};
 
 #[test]

@@ -15,8 +15,8 @@ use crate::query::{
     quarantine, sales, stock, stores, terminals,
 };
 use crate::rebuild::{Fold, Registrations, rebuild, replay};
+use crate::testing::world::{MIDNIGHT_US, Trade, World};
 use crate::views::{Fit, FlushBatch, Views, WriteViews as _, check_base};
-use crate::world::{MIDNIGHT_US, Trade, World};
 
 const TRADE: Trade = Trade {
     seed: 7,

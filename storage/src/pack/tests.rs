@@ -1,7 +1,7 @@
 use till_core::{Dim, RollupKey, RollupRow, SkuRow, StoreRow, TerminalRow, Totals};
 
 use super::{Key as _, Row};
-use crate::conformance::sample;
+use crate::testing::conformance::sample;
 
 fn round_trip<R: Row + PartialEq + std::fmt::Debug>(row: &R) {
     let bytes = row.to_row();

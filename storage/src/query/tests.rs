@@ -9,7 +9,9 @@ use super::{
     Bound, By, QuarantineQuery, SalesQuery, StockQuery, StoresQuery, TerminalQuery,
     TransactionQuery, quarantine, sales, stock, stores, terminals, transactions,
 };
-use crate::world::{MIDNIGHT_US, MINUTE_US, World, card, cash, line, named, sale_at, store, till};
+use crate::testing::world::{
+    MIDNIGHT_US, MINUTE_US, World, card, cash, line, named, sale_at, store, till,
+};
 
 const USD: u16 = 840;
 const EUR: u16 = 978;

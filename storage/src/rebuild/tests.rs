@@ -20,8 +20,10 @@ use crate::journal::testing::{all, append_each, open};
 use crate::memory::MemoryViews;
 use crate::names::NameBook;
 use crate::query::{Bound, FactReader, SalesQuery, Sources, TransactionQuery, sales, transactions};
+use crate::testing::world::{
+    MIDNIGHT_US, MINUTE_US, World, cash, line, named, sale_at, store, till,
+};
 use crate::views::{FlushBatch, Views, WriteViews as _};
-use crate::world::{MIDNIGHT_US, MINUTE_US, World, cash, line, named, sale_at, store, till};
 
 const CODE: &str = "MILK";
 const TEN_US: i64 = MIDNIGHT_US + 10 * 60 * MINUTE_US;

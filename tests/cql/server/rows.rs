@@ -12,9 +12,9 @@ use till_protocol::id::StoreId;
 use till_scylla::schema::{self, Wish};
 use till_scylla::{CqlError, ScyllaStore, Tables};
 use till_storage::cluster::Commit;
-use till_storage::conformance::{self, Fixture, Lacks, filled};
 use till_storage::query::FactReader;
-use till_storage::suite::{self, Stand, retry_of, trade_of};
+use till_storage::testing::conformance::{self, Fixture, Lacks, filled};
+use till_storage::testing::suite::{self, Stand, retry_of, trade_of};
 use till_storage::views::{FlushBatch, StoreError, Views};
 
 use crate::world::World;

@@ -12,7 +12,8 @@ use till_storage::cluster::{
     Change, Commit, Conditional, Decided, Handover, Log, LogKey, NodeId, NodeRow, SharedStore as _,
     SlotRow,
 };
-use till_storage::memory::{MemoryCluster, MemoryViews};
+use till_storage::memory::MemoryViews;
+use till_storage::testing::MemoryCluster;
 use till_storage::views::StoreError;
 
 use crate::oracle::Violation;

@@ -15,7 +15,7 @@ use std::time::Instant;
 use quinn::Connection;
 use till_protocol::reply::Welcome;
 use till_runtime::{Config, FlushState, Parts, Runtime, SharedConfig};
-use till_storage::memory::MemoryCluster;
+use till_storage::testing::MemoryCluster;
 
 use super::*;
 

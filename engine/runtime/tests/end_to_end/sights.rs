@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use till_storage::memory::MemoryCluster;
+use till_storage::testing::MemoryCluster;
 
 use super::cluster::{SLOTS, pair, send};
 use super::*;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use till_runtime::{SubmitError, submit};
 use till_storage::cluster::SharedStore as _;
-use till_storage::memory::MemoryCluster;
+use till_storage::testing::MemoryCluster;
 
 use super::cluster::{LEASE, SLOTS, alone, at_home, node, send, started};
 use super::*;

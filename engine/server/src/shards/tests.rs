@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use till_storage::cluster::{Change, Conditional, NodeId, NodeRow, SharedStore as _, Wish, Wishes};
-use till_storage::memory::MemoryCluster;
+use till_storage::testing::MemoryCluster;
 
 use super::fleet::Fleet;
 use super::{engines, ranges};

@@ -2,8 +2,8 @@ mod rebuild;
 
 use std::fs;
 
-use till_storage::conformance::{self, Fixture, filled, sample};
-use till_storage::suite::{self, Listed};
+use till_storage::testing::conformance::{self, Fixture, filled, sample};
+use till_storage::testing::suite::{self, Listed};
 use till_storage::views::{FlushBatch, StoreError, Views, WriteViews as _};
 
 use super::EmbeddedViews;

@@ -10,8 +10,8 @@ use crate::journal::Journal;
 use crate::journal::testing::{append_each, open};
 use crate::memory::MemoryViews;
 use crate::rebuild::{Registrations, rebuild, replay, store_of};
+use crate::testing::world::store;
 use crate::views::Views as _;
-use crate::world::store;
 
 // The journal of the trade without the registration of store 2; at its end once more when `again`.
 fn without_registration(kept: &Kept, again: bool) -> (Journal, Facts, u64) {

@@ -6,7 +6,7 @@ use till_core::{Outcome, Record, RecordHead, RecordKind, Space, Verdict};
 
 use super::{Log, LogError, LogKey, PART_BYTES_MAX, Unfit};
 use crate::cluster::Commit;
-use crate::conformance::sample;
+use crate::testing::conformance::sample;
 
 fn record(number: u64, payload: Vec<u8>) -> Record {
     let verdicts = (0..u32::try_from(number % 3).unwrap())

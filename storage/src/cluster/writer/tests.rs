@@ -2,7 +2,7 @@ use bytes::Bytes;
 
 use super::{Action, Answer, Command, End, NotNow, SlotWriter};
 use crate::cluster::{Change, Commit, NodeId, SlotRow};
-use crate::conformance::sample;
+use crate::testing::conformance::sample;
 
 const ME: NodeId = NodeId::from_bytes([1; 16]);
 const OTHER: NodeId = NodeId::from_bytes([2; 16]);

@@ -13,7 +13,7 @@ use till_protocol::view::SaleEvent;
 
 use crate::query::reader::each_event;
 use crate::query::{Bound, By, SalesQuery, sales};
-use crate::world::{MIDNIGHT_US, MINUTE_US, Trade, World};
+use crate::testing::world::{MIDNIGHT_US, MINUTE_US, Trade, World};
 use till_protocol::time::Day;
 
 #[derive(Clone, Debug, Default, Eq, PartialEq)]

@@ -1,6 +1,6 @@
 use bytes::Bytes;
 use till_core::{RecordHead, RecordKind};
-use till_storage::memory::MemoryCluster;
+use till_storage::testing::MemoryCluster;
 
 use super::*;
 

@@ -11,7 +11,7 @@ use till_protocol::family::text;
 use till_protocol::id::SkuId;
 use till_protocol::quantity::unit;
 use till_storage::cluster::SharedStore as _;
-use till_storage::memory::Trouble;
+use till_storage::testing::Trouble;
 use till_storage::views::Views;
 
 use super::*;

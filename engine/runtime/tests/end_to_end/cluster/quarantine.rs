@@ -10,8 +10,8 @@ use till_protocol::family::stock::v1::{Move, kind};
 use till_protocol::id::{SkuId, TerminalId};
 use till_runtime::Retried;
 use till_storage::cluster::{Commit, SharedStore as _};
-use till_storage::memory::Trouble;
 use till_storage::query::QuarantineQuery;
+use till_storage::testing::Trouble;
 use till_storage::views::{FlushBatch, Views};
 
 use super::intake::goods;

@@ -1,7 +1,7 @@
 //! A shared store that takes long to answer.
 
 use till_protocol::id::StoreId;
-use till_storage::memory::Trouble;
+use till_storage::testing::Trouble;
 
 use super::*;
 

@@ -1,6 +1,6 @@
 //! What devices were told is so, whatever goes wrong on the way to the shared store.
 
-use till_storage::memory::Trouble;
+use till_storage::testing::Trouble;
 
 use super::*;
 

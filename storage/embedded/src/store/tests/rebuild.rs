@@ -10,7 +10,6 @@ use till_protocol::family::sale::v1::{Line, Sale, Tender, kind, line_kind, tende
 use till_protocol::id::{Epoch, Seq, SkuId, StoreId, TerminalId, TillId};
 use till_protocol::time::Timestamp;
 use till_protocol::verified::Verified;
-use till_storage::conformance::filled;
 use till_storage::disk::StdDisk;
 use till_storage::facts::{Facts, FactsConfig};
 use till_storage::journal::{
@@ -19,6 +18,7 @@ use till_storage::journal::{
 use till_storage::memory::MemoryViews;
 use till_storage::names::NameBook;
 use till_storage::rebuild::{FactRows, Registrations, rebuild, replay};
+use till_storage::testing::conformance::filled;
 use till_storage::views::{FlushBatch, Views, WriteViews as _};
 
 use crate::{EmbeddedConfig, EmbeddedViews};

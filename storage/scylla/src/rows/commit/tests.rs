@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 
 use scylla::value::MaybeUnset;
-use till_storage::suite::{retry_of, trade_of};
+use till_storage::testing::suite::{retry_of, trade_of};
 
 use super::*;
 

@@ -1,6 +1,7 @@
-use super::{MemoryCluster, MemoryViews};
-use crate::conformance::{self, Fixture};
-use crate::suite::{self, Listed};
+use super::MemoryCluster;
+use super::conformance::{self, Fixture};
+use super::suite::{self, Listed};
+use crate::memory::MemoryViews;
 use crate::views::{FlushBatch, StoreError, Views, WriteViews as _};
 
 struct Memory(MemoryViews);

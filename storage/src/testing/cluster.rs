@@ -10,13 +10,13 @@ use bytes::Bytes;
 use till_core::{Space, Wants};
 use till_protocol::id::{StoreId, TerminalId};
 
-use super::MemoryViews;
 use crate::cluster::{
     Commit, Conditional, Decided, Found, Handover, InboxId, Log, LogKey, NodeId, NodeRow,
     SharedStore, SlotRow, Wish, Wishes, slot_of,
 };
 use crate::facts::Fact;
 use crate::journal::Lsn;
+use crate::memory::MemoryViews;
 use crate::num::narrow;
 use crate::query::{FactReader, VisitFact};
 use crate::rebuild::store_of;

@@ -9,8 +9,8 @@ use crate::query::{
     Answer, Bound, By, QuarantineQuery, SalesQuery, Sources, StockQuery, StoresQuery,
     TerminalQuery, TransactionQuery, quarantine, sales, stock, stores, terminals, transactions,
 };
+use crate::testing::world::MINUTE_US;
 use crate::views::StoreError;
-use crate::world::MINUTE_US;
 
 type Answers = Vec<(String, String)>;
 

@@ -15,13 +15,13 @@ use till_core::{MoveKey, RecordKind, Rows as _};
 use till_protocol::id::{SkuId, StoreId, TerminalId};
 
 use crate::cluster::Commit;
-use crate::conformance::filled;
 use crate::facts::{Fact, range_of};
 use crate::journal::Lsn;
 use crate::query::{FactReader, Sources, VisitFact};
 use crate::rebuild::FactRows;
+use crate::testing::conformance::filled;
+use crate::testing::world::{Log, MINUTE_US, World};
 use crate::views::{StoreError, Views, WriteViews};
-use crate::world::{Log, MINUTE_US, World};
 
 pub use ask::answers;
 pub use plays::{retry_of, trade_of};

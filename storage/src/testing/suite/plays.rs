@@ -6,7 +6,9 @@ use till_protocol::id::{Seq, SkuId};
 
 use crate::cluster::Commit;
 use crate::names::NameBook;
-use crate::world::{MIDNIGHT_US, MINUTE_US, Trade, World, cash, line, named, sale_at, till};
+use crate::testing::world::{
+    MIDNIGHT_US, MINUTE_US, Trade, World, cash, line, named, sale_at, till,
+};
 
 /// When trade starts: in the days when New York goes back by an hour.
 pub(super) const START_US: i64 = MIDNIGHT_US - 20 * 1_440 * MINUTE_US;
