@@ -34,6 +34,18 @@ pub trait Engine: Send + Sync + 'static {
     /// # Errors
     /// Returns [`EngineError`] when rows or facts cannot be read.
     fn retry_quarantine(&self) -> Result<(u64, u64), EngineError>;
+
+    /// Shows the records that other engines handed off and that have no place: one JSON object each.
+    ///
+    /// # Errors
+    /// Returns [`EngineError`] when the shared store does not answer.
+    fn stranded(&self) -> Result<Vec<serde_json::Value>, EngineError>;
+
+    /// Releases one of them under an epoch that no device is granted; gives that epoch.
+    ///
+    /// # Errors
+    /// Returns [`EngineError`] when it is not there, its slot is served elsewhere, or the shared store does not answer.
+    fn release(&self, record: &str) -> Result<u32, EngineError>;
 }
 
 /// The engine could not do what it was asked.

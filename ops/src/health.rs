@@ -122,6 +122,14 @@ impl Engine for Watched {
     fn retry_quarantine(&self) -> Result<(u64, u64), EngineError> {
         self.engine.retry_quarantine()
     }
+
+    fn stranded(&self) -> Result<Vec<serde_json::Value>, EngineError> {
+        self.engine.stranded()
+    }
+
+    fn release(&self, record: &str) -> Result<u32, EngineError> {
+        self.engine.release(record)
+    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::extract::{DefaultBodyLimit, RawQuery, State};
+use axum::extract::{DefaultBodyLimit, Path, RawQuery, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
@@ -93,6 +93,8 @@ pub(crate) fn routes(engine: Shared, address: SocketAddr) -> Router {
         .route("/api/v1/quarantine", get(quarantine))
         .route("/api/v1/flush", post(flush))
         .route("/api/v1/quarantine/retry", post(retry))
+        .route("/api/v1/quarantine/stranded", get(stranded))
+        .route("/api/v1/quarantine/release/{record}", post(release))
         .layer(from_fn_with_state(
             Arc::new(Semaphore::new(QUESTIONS_MAX)),
             limits::questions,
@@ -291,6 +293,22 @@ async fn retry(State(engine): State<Shared>) -> Response {
     blocking(
         move || engine.retry_quarantine(),
         |(applied, left)| Json(json!({ "applied": applied, "quarantined": left })).into_response(),
+    )
+    .await
+}
+
+async fn stranded(State(engine): State<Shared>) -> Response {
+    blocking(
+        move || engine.stranded(),
+        |rows| Json(json!({ "rows": rows })).into_response(),
+    )
+    .await
+}
+
+async fn release(State(engine): State<Shared>, Path(record): Path<String>) -> Response {
+    blocking(
+        move || engine.release(&record),
+        |epoch| Json(json!({ "epoch": epoch })).into_response(),
     )
     .await
 }

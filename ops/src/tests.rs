@@ -75,6 +75,17 @@ impl Engine for Still {
     fn retry_quarantine(&self) -> Result<(u64, u64), EngineError> {
         Ok((2, 1))
     }
+
+    fn stranded(&self) -> Result<Vec<Value>, EngineError> {
+        Ok(vec![json!({ "record": "3.aa.1.0" })])
+    }
+
+    fn release(&self, record: &str) -> Result<u32, EngineError> {
+        match record {
+            "3.aa.1.0" => Ok(7),
+            other => Err(EngineError::Failed(format!("nothing waits as {other}"))),
+        }
+    }
 }
 
 /// A port with an engine that stands still behind it.
@@ -193,6 +204,14 @@ fn only_a_post_changes_anything() {
     assert_eq!(
         served.ask("POST", "/api/v1/quarantine/retry"),
         (200, json!({"applied": 2, "quarantined": 1}))
+    );
+    assert_eq!(
+        served.ask("GET", "/api/v1/quarantine/stranded"),
+        (200, json!({"rows": [{"record": "3.aa.1.0"}]}))
+    );
+    assert_eq!(
+        served.ask("POST", "/api/v1/quarantine/release/3.aa.1.0"),
+        (200, json!({"epoch": 7}))
     );
 }
 

@@ -190,6 +190,11 @@ impl Cluster {
         (self.clock)()
     }
 
+    /// Whether a slot is served here.
+    pub(crate) fn is_served(&self, slot: u32) -> bool {
+        self.owners.is_open(slot)
+    }
+
     /// Frames cannot be taken, as the shared store does not say what they need to know.
     pub(crate) fn pause_intake(&self, cause: &str) {
         self.intake.pause(self.now(), cause);

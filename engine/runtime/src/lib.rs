@@ -47,6 +47,7 @@ mod parts;
 mod recovery;
 mod retry;
 mod runtime;
+mod stranded;
 mod submit;
 mod sync;
 mod watched;
@@ -85,6 +86,7 @@ pub use runtime::{
     SteppedRows, Stream, Taken,
 };
 pub use screen::ScreenKeyError;
+pub use stranded::{ReleaseError, Shown, Stranded, stranded};
 pub use submit::{SubmitError, Submitted, submit};
 pub use upkeep::RetentionError;
 pub use watched::{Seen, Sight};

@@ -38,8 +38,7 @@ use hear::Waiting;
 
 pub(crate) use crate::engine::now;
 pub(crate) use greet::Knock;
-pub use handoff::Waits;
-pub(crate) use handoff::{Left, Offer, take_epoch, take_in, terminal_of};
+pub(crate) use handoff::{Left, Offer, Waits, take_epoch, take_in};
 pub(crate) use hear::FromDevice;
 pub(crate) use leave::Which;
 

@@ -246,9 +246,24 @@ pub(crate) struct AskArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum QuarantineCommand {
     /// Show them, each with its reason
-    List(AskArgs),
+    List {
+        /// Show records of other engines' journals that have no place, and what they collide with
+        #[arg(long)]
+        stranded: bool,
+        #[command(flatten)]
+        ask: AskArgs,
+    },
     /// Decide them again, for instance after the cause was repaired
     Retry(AskArgs),
+    /// Let a stranded record count, under an epoch of its terminal that no device is granted
+    ///
+    /// What has an event id counts once. What has none counts twice where its device still has it, or has sent it again.
+    Release {
+        /// The record, as `list --stranded` names it
+        record: String,
+        #[command(flatten)]
+        ask: AskArgs,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -95,6 +95,25 @@ impl Engine for Live {
         let retried = retried.map_err(EngineError::Failed)?;
         Ok((retried.applied, retried.quarantined))
     }
+
+    fn stranded(&self) -> Result<Vec<serde_json::Value>, EngineError> {
+        let failed = |error: &dyn ToString| EngineError::Failed(error.to_string());
+        let stranded = self
+            .engine()?
+            .list_stranded()
+            .map_err(|error| failed(&error))?;
+        let rows = stranded.iter().map(serde_json::to_value);
+        rows.collect::<Result<_, _>>()
+            .map_err(|error| failed(&error))
+    }
+
+    fn release(&self, record: &str) -> Result<u32, EngineError> {
+        let failed = |error: &dyn ToString| EngineError::Failed(error.to_string());
+        let record = record.parse().map_err(|error| failed(&error))?;
+        self.engine()?
+            .release_stranded(&record)
+            .map_err(|error| failed(&error))
+    }
 }
 
 /// A running engine answers from its rows, once they hold everything that is durable.

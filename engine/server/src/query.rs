@@ -77,7 +77,21 @@ fn parts(command: QueryCommand) -> (Topic, Pairs, AskArgs) {
 /// Returns what kept the source from answering.
 pub(crate) fn quarantine(command: QuarantineCommand) -> anyhow::Result<()> {
     match command {
-        QuarantineCommand::List(ask) => show(Topic::Quarantine, &[], &ask),
+        QuarantineCommand::List {
+            stranded: true,
+            ask,
+        } => show_stranded(&ask),
+        QuarantineCommand::List { ask, .. } => {
+            show(Topic::Quarantine, &[], &ask)?;
+            tell_of_stranded(&ask)
+        }
+        QuarantineCommand::Release { record, ask } => {
+            let epoch = Source::open(&ask.source)?.release(&record)?;
+            if ask.json {
+                return output::json(&serde_json::json!({ "epoch": epoch }));
+            }
+            output::line(format!("released as epoch {epoch} of its terminal"))
+        }
         QuarantineCommand::Retry(ask) => {
             let (applied, left) = Source::open(&ask.source)?.retry_quarantine()?;
             if ask.json {
@@ -88,6 +102,30 @@ pub(crate) fn quarantine(command: QuarantineCommand) -> anyhow::Result<()> {
             output::line(format!("{applied} applied, {left} still quarantined"))
         }
     }
+}
+
+fn show_stranded(ask: &AskArgs) -> anyhow::Result<()> {
+    let rows = Source::open(&ask.source)?.stranded()?;
+    if ask.json {
+        return output::json(&serde_json::json!({ "rows": rows }));
+    }
+    if rows.is_empty() {
+        return output::line("nothing is stranded");
+    }
+    rows.iter()
+        .filter_map(Value::as_object)
+        .flat_map(table::block)
+        .try_for_each(output::line)
+}
+
+// Records of journals are no rows of the quarantine; who looks there wants to know of them.
+fn tell_of_stranded(ask: &AskArgs) -> anyhow::Result<()> {
+    let rows = Source::open(&ask.source)?.stranded()?;
+    if !rows.is_empty() {
+        let records = output::counted(rows.len(), "record");
+        output::tell(format!("{records} stranded; --stranded shows them"));
+    }
+    Ok(())
 }
 
 fn show(topic: Topic, pairs: &[(String, String)], ask: &AskArgs) -> anyhow::Result<()> {

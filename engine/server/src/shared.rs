@@ -44,6 +44,16 @@ impl Keyspace {
     pub(crate) fn answer(&self, question: &Question) -> anyhow::Result<Answer> {
         Ok(answer(self, question)?)
     }
+
+    /// The records that engines handed off and that have no place.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub(crate) fn stranded(&self) -> anyhow::Result<Vec<serde_json::Value>> {
+        let rows = till_runtime::stranded(self.store.as_ref())?;
+        let rows = rows.iter().map(serde_json::to_value);
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
 }
 
 impl Knows for Keyspace {

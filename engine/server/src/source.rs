@@ -123,6 +123,44 @@ impl Source {
         }
     }
 
+    /// The records that other engines handed off and that have no place.
+    ///
+    /// # Errors
+    /// Returns what kept the source from answering.
+    pub(crate) fn stranded(&self) -> anyhow::Result<Vec<Value>> {
+        match self {
+            Self::Running(engine) => {
+                let text = engine.get("/api/v1/quarantine/stranded")?;
+                let answer: Value = serde_json::from_str(&text)?;
+                let rows = answer.get("rows").and_then(Value::as_array);
+                rows.cloned()
+                    .ok_or_else(|| anyhow!("the engine answered {answer}"))
+            }
+            // To one with rows of its own nothing is handed off.
+            Self::Folder(..) => Ok(Vec::new()),
+            Self::Shared(keyspace) => keyspace.stranded(),
+        }
+    }
+
+    /// Lets one of them count; gives the epoch that it has then.
+    ///
+    /// # Errors
+    /// Returns what kept the engine from doing it.
+    pub(crate) fn release(self, record: &str) -> anyhow::Result<u64> {
+        match self {
+            Self::Running(engine) => {
+                let text = engine.post(&format!("/api/v1/quarantine/release/{record}"))?;
+                let answer: Value = serde_json::from_str(&text)?;
+                let epoch = answer.get("epoch").and_then(Value::as_u64);
+                epoch.ok_or_else(|| anyhow!("the engine answered {answer}"))
+            }
+            Self::Folder(..) => bail!("nothing is handed off to an engine with rows of its own"),
+            Self::Shared(_) => bail!(
+                "only an engine can release: give the URL of the one that serves the store with --addr"
+            ),
+        }
+    }
+
     /// Whether answers come from the store that engines share, past every engine.
     pub(crate) const fn is_shared(&self) -> bool {
         matches!(self, Self::Shared(_))

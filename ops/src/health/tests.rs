@@ -37,6 +37,14 @@ impl Engine for Forgetful {
     fn retry_quarantine(&self) -> Result<(u64, u64), EngineError> {
         Ok((0, 0))
     }
+
+    fn stranded(&self) -> Result<Vec<serde_json::Value>, EngineError> {
+        Ok(Vec::new())
+    }
+
+    fn release(&self, _record: &str) -> Result<u32, EngineError> {
+        Err(EngineError::Failed("nothing is stranded".to_owned()))
+    }
 }
 
 #[test]

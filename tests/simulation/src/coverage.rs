@@ -93,8 +93,8 @@ situations! {
     ShareAnswerLost = "a change of the shared store was made and its answer lost";
     HandedOver = "records without a commit were handed over";
     TakenIn = "records of another journal were taken in";
-    TakenAside = "records of another journal had no place in their life and were taken in aside";
-    Renumbered = "an event was known under the number of another life";
+    Stranded = "records that were handed off had no place to the end";
+    Doubled = "an event without an id counted in two epochs, as its device went on from an image or a copy";
     GreetingRefused = "an engine greeted nobody, as it was not sure of its slot";
     Redirected = "a device was sent to another engine";
     MovedAway = "a device was told in mid-session that its store had left";

@@ -19,7 +19,7 @@ pub(crate) use fold::{Model, compare, same_rows};
 
 use crate::trade::{Act, Truth};
 use counts::Counts;
-use read::{Fate, outcome_of, read, told};
+use read::{Fate, Read, outcome_of, places_of, read, told};
 
 /// A promise that was broken.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -91,12 +91,20 @@ pub(crate) struct Oracle {
     retried: HashMap<Aside, u64>,
     /// How often that was since somebody asked.
     again: u64,
-    /// Events without an id that were known all the same: under another number.
-    renumbered: u64,
     /// Events that counted once more for another copy of their outbox.
     per_copy: u64,
-    /// Events that count under a number that no device has ever sent them under.
-    aside: u64,
+    /// Terminals of which an image was put back, or an outbox copied.
+    branched: HashSet<u64>,
+    /// The event that is committed under a number.
+    committed: HashMap<(u64, u32, u64), Option<usize>>,
+    /// Numbers under which records were handed off.
+    handed_off: HashSet<(u64, u32, u64)>,
+    /// The numbers under which an event counts.
+    places: HashMap<usize, Vec<(u64, u32, u64)>>,
+    /// A disk of one of several engines is gone.
+    pub(crate) is_disk_lost: bool,
+    /// Events that took effect twice where that is allowed, since somebody asked.
+    doubled: u64,
     /// Events of all records that were read.
     seen: Counts,
     /// What an engine had counted, and what was durable then.
@@ -127,9 +135,9 @@ impl Oracle {
         number
     }
 
-    /// How many events were known under another number since the last time.
-    pub(crate) const fn take_renumbered(&mut self) -> u64 {
-        std::mem::replace(&mut self.renumbered, 0)
+    /// How many events took effect twice, where that is allowed, since the last time.
+    pub(crate) const fn take_doubled(&mut self) -> u64 {
+        std::mem::replace(&mut self.doubled, 0)
     }
 
     /// How many events counted once more for another copy of their outbox since the last time.
@@ -137,9 +145,15 @@ impl Oracle {
         std::mem::replace(&mut self.per_copy, 0)
     }
 
-    /// How many events count in a life of their own since the last time: their records had no place in that of their device.
-    pub(crate) const fn take_aside(&mut self) -> u64 {
-        std::mem::replace(&mut self.aside, 0)
+    /// A terminal goes on from an image, or twice from one outbox.
+    pub(crate) fn branches(&mut self, terminal: u64) {
+        self.branched.insert(terminal);
+    }
+
+    /// Records are handed off.
+    pub(crate) fn hands_off(&mut self, records: &[Record]) {
+        let places = records.iter().flat_map(places_of);
+        self.handed_off.extend(places);
     }
 
     /// How much that was set aside has taken effect since the last time.
@@ -277,12 +291,36 @@ impl Oracle {
         }
     }
 
-    /// What waits for the owner of its slot is not all committed: that would have been taken away.
+    /// What waits for the owner of its slot is not all committed under its own numbers: that would have been taken away. And it
+    /// waits only where two things went wrong: a device has a branch, or a disk is gone.
     pub(crate) fn none_waits_in_vain(&mut self, waiting: &[Handover]) {
-        let in_vain = |piece: &&Handover| {
-            let all = piece.records.iter().flat_map(|one| self.truths_of(one));
-            all.into_iter().all(|truth| self.settled[truth] > 0)
+        let is_there = |record: &Record| {
+            let head = &record.head;
+            let is_same = |(index, event): &(u32, Read)| {
+                let place = (
+                    head.terminal,
+                    head.epoch,
+                    head.first_seq + u64::from(*index),
+                );
+                let own = self.by_key.get(&(head.terminal, event.at)).copied();
+                self.committed.get(&place).copied().flatten() == own
+            };
+            let events = told(record);
+            places_of(record).all(|place| self.committed.contains_key(&place))
+                && events
+                    .iter()
+                    .filter(|(index, _)| *index >= head.skip)
+                    .all(is_same)
         };
+        let in_vain = |piece: &&Handover| piece.records.iter().all(is_there);
+        let is_single =
+            |record: &&Record| !is_there(record) && !self.branched.contains(&record.head.terminal);
+        if !self.is_disk_lost
+            && let Some(record) = waiting.iter().flat_map(|one| &one.records).find(is_single)
+        {
+            let what = format!("{:?} is stranded, and nothing else went wrong", record.head);
+            return self.fail("HND-3", what);
+        }
         if let Some(piece) = waiting.iter().find(in_vain) {
             let what = format!(
                 "all of piece {} for slot {} is committed, and it still waits",
@@ -310,28 +348,51 @@ impl Oracle {
 
     fn decided(&mut self, entry: &Entry, seq: u64, fate: Fate, truth: Option<usize>) {
         self.fates.insert((entry.terminal, entry.epoch, seq), fate);
+        if self.is_clustered {
+            let place = (entry.terminal, entry.epoch, seq);
+            self.committed.insert(place, truth);
+        }
         let Some(truth) = truth else {
             return;
         };
         if fate == Fate::Duplicate {
-            self.renumbered += u64::from(self.truths[truth].id.is_none());
             return;
         }
-        let place = (entry.terminal, entry.epoch, seq);
-        let is_own = !self.is_clustered || self.sent.contains_key(&place);
-        self.aside += u64::from(!is_own);
         self.settled[truth] += 1;
         self.applied[truth] += u32::from(fate == Fate::Applied);
-        if fate == Fate::Applied && self.applied[truth] > 1 {
-            self.per_copy += 1;
+        if self.is_clustered {
+            let place = (entry.terminal, entry.epoch, seq);
+            self.places.entry(truth).or_default().push(place);
         }
-        if self.applied[truth] > self.most_effects(truth) {
+        let times = self.applied[truth];
+        let is_per_copy = times <= self.most_effects(truth);
+        if !is_per_copy && !self.may_double(truth) {
             let what = format!(
                 "event {truth} took effect twice, again as {seq} of epoch {} at {}",
                 entry.epoch, entry.place
             );
-            self.fail("SEQ-2", what);
+            return self.fail("SEQ-2", what);
         }
+        if fate == Fate::Applied && times > 1 {
+            self.per_copy += u64::from(is_per_copy);
+            self.doubled += u64::from(!is_per_copy);
+        }
+    }
+
+    // An event without an id may count twice, if its device moved it into a new epoch, as an image of it was put back or it was
+    // copied, while the engine that had journalled it was away: under two numbers of two epochs, the device sent it under
+    // both, and one of them was handed off.
+    fn may_double(&self, truth: usize) -> bool {
+        let own = &self.truths[truth];
+        let places = self.places.get(&truth).map_or(&[][..], Vec::as_slice);
+        let epochs: HashSet<u32> = places.iter().map(|(_, epoch, _)| *epoch).collect();
+        own.id.is_none()
+            && self.branched.contains(&own.terminal)
+            && epochs.len() == places.len()
+            && places
+                .iter()
+                .all(|place| self.sent.get(place) == Some(&truth))
+            && places.iter().any(|place| self.handed_off.contains(place))
     }
 
     fn in_sequence(&mut self, entry: &Entry) {
@@ -440,11 +501,15 @@ impl Oracle {
     }
 
     /// Long after the last trouble: everything that a device still had is at the engine, and once.
-    pub(crate) fn settled(&mut self) {
+    /// `stranded`: what waits in the inbox of an owner, and is listed there.
+    pub(crate) fn settled(&mut self, stranded: &[Record]) {
+        let waits = stranded.iter().flat_map(|one| self.truths_of(one));
+        let waits: HashSet<usize> = waits.collect();
         for truth in 0..self.truths.len() {
             let known = self.known[truth];
             let times = self.settled[truth];
             let must = (!known.is_dropped || known.is_acked) && !known.is_buried;
+            let must = must && !waits.contains(&truth);
             if times == 0 && must && !self.is_excused {
                 let what = format!(
                     "event {truth} ({:?}) is lost; {known:?}",
@@ -452,7 +517,8 @@ impl Oracle {
                 );
                 return self.fail("LIV-1", what);
             }
-            if times > self.most_effects(truth) && !known.is_buried {
+            let is_allowed = times <= self.most_effects(truth) || self.may_double(truth);
+            if !is_allowed && !known.is_buried {
                 let what = format!("event {truth} was decided {times} times");
                 return self.fail("SEQ-2", what);
             }

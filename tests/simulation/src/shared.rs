@@ -81,6 +81,8 @@ pub(crate) enum Write {
 pub(crate) enum News {
     /// A flush was committed.
     Committed(Commit),
+    /// Records are handed off.
+    HandedOff(Handover),
     /// Records that waited were taken away.
     TakenAway(Handover),
 }
@@ -261,7 +263,10 @@ impl WorldStore {
             }
             Write::Names(names) => store.write_names(names)?,
             Write::HandOver(handover) => {
-                self.lock().counts.handed_over += 1;
+                let mut state = self.lock();
+                state.counts.handed_over += 1;
+                state.news.push(News::HandedOff(handover.clone()));
+                drop(state);
                 store.hand_over(handover)?;
             }
             Write::TakenIn(slot, from, number) => {

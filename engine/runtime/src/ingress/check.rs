@@ -2,14 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use till_core::{Outcome, Record, RecordKind, SessionKey};
+use till_core::{Outcome, RecordKind, SessionKey};
 use till_protocol::code::Reason;
 use till_protocol::codec::Frame;
 use till_protocol::id::{Seq, TerminalId};
 use till_protocol::reply::{Check, Checked};
 use till_protocol::verified::Verified;
 use till_storage::facts::Fact;
-use till_storage::journal::Lsn;
 use till_storage::query::FactReader;
 use till_storage::views::StoreError;
 

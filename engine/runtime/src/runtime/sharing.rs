@@ -3,11 +3,13 @@
 use std::sync::atomic::Ordering;
 
 use till_protocol::id::StoreId;
+use till_storage::cluster::InboxId;
 use till_storage::views::StoreError;
 
 use super::Handle;
 use crate::config::CqlConfig;
 use crate::shard_actor::{ShardMessage, Which};
+use crate::stranded::{ReleaseError, Stranded, release, stranded};
 use crate::watched::Sight;
 
 /// What was acknowledged, is durable, and is in no row when an engine has drained; of one with rows of its own there is
@@ -57,6 +59,24 @@ impl Handle {
     pub fn stranded(&self) -> u64 {
         let cluster = self.engine.keeping.cluster();
         cluster.map_or(0, |cluster| cluster.stranded())
+    }
+
+    /// Shows the records of the inbox that have no place, of all slots. Blocks: for threads that may.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the shared store does not answer.
+    pub fn list_stranded(&self) -> Result<Vec<Stranded>, StoreError> {
+        let cluster = self.engine.keeping.cluster();
+        cluster.map_or(Ok(Vec::new()), |one| stranded(one.store.as_ref()))
+    }
+
+    /// Releases a stranded record under an epoch of its terminal that no device is granted; gives that epoch. The same again
+    /// changes nothing. Blocks: for threads that may.
+    ///
+    /// # Errors
+    /// [`ReleaseError`].
+    pub fn release_stranded(&self, record: &InboxId) -> Result<u32, ReleaseError> {
+        release(&self.engine, record)
     }
 
     /// What a [drain](Self::drain) that has ended well left in no row.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use till_core::{Handled, Origin, Record, RecordKind, RowsError};
 use till_protocol::code::Reason;
-use till_protocol::id::{Epoch, StoreId, TerminalId};
+use till_protocol::id::{Epoch, TerminalId};
 use till_storage::cluster::Found;
 use till_storage::rebuild::store_of;
 use tokio::sync::oneshot;
@@ -31,7 +31,7 @@ pub(crate) struct Offer {
 
 /// Why a record stays in the inbox.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Waits {
+pub(crate) enum Waits {
     /// Events of its epoch are missing before it, from this one on.
     Gap(u64),
     /// Another event is here under its numbers, the first under this one.
@@ -235,10 +235,4 @@ pub(crate) fn take_epoch(engine: &Engine, terminal: TerminalId) -> Result<Option
     let taken = answer.blocking_recv();
     let taken = taken.map_err(|_| "its shard failed".to_owned())?;
     taken.map_err(|error| error.to_string())
-}
-
-/// The terminal of a record, and its store.
-pub(crate) fn terminal_of(record: &Record) -> Option<(TerminalId, StoreId)> {
-    let terminal = TerminalId::from_u64(record.head.terminal).ok()?;
-    Some((terminal, terminal.store()))
 }

@@ -59,6 +59,21 @@ pub(super) fn read(record: &Record) -> Option<Result<Vec<(u32, Read)>, String>> 
     }
 }
 
+/// Terminal, epoch and number of each event that a record decides.
+pub(super) fn places_of(record: &Record) -> impl Iterator<Item = (u64, u32, u64)> + use<> {
+    let head = record.head;
+    let has_events = matches!(
+        head.kind,
+        RecordKind::Batch | RecordKind::Tombstones | RecordKind::Duplicates
+    );
+    let events = if has_events {
+        head.skip..head.count
+    } else {
+        0..0
+    };
+    events.map(move |index| (head.terminal, head.epoch, head.first_seq + u64::from(index)))
+}
+
 /// The events of a record, decided or not, as far as they can be read.
 pub(super) fn told(record: &Record) -> Vec<(u32, Read)> {
     match record.head.kind {

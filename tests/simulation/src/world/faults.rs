@@ -133,6 +133,7 @@ impl World {
         self.nodes[n].burn(&mut self.rng);
         if let Some(member) = &mut self.nodes[n].member {
             member.disk += 1;
+            self.oracle.is_disk_lost = true;
             member.read_upto = 0;
         }
     }

@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use till_core::{Record, RecordHead};
-use till_protocol::builder::{StockBuilder, TextView};
+use till_protocol::builder::{StockBuilder, TextView, event_id};
+use till_protocol::id::EventId;
 use till_storage::cluster::{Handover, SharedStore as _};
 
 use super::*;
@@ -139,4 +140,128 @@ async fn events_behind_a_gap_that_does_not_fill_are_stranded_and_resolve_themsel
     assert!(store.waiting().unwrap().is_empty());
     assert_eq!(level(&other, 3).await, "35");
     other.drain().await.unwrap();
+}
+
+async fn listed(engine: &Arc<Handle>) -> Vec<till_runtime::Stranded> {
+    let asked = Arc::clone(engine);
+    let listed = tokio::task::spawn_blocking(move || asked.list_stranded());
+    listed.await.unwrap().unwrap()
+}
+
+async fn release(engine: &Arc<Handle>, record: &str) -> Result<u32, String> {
+    let (asked, record) = (Arc::clone(engine), record.parse().unwrap());
+    let released = tokio::task::spawn_blocking(move || asked.release_stranded(&record));
+    released.await.unwrap().map_err(|error| error.to_string())
+}
+
+/// Two devices, or two branches of one, under one epoch: none of their events are taken for the others'.
+#[tokio::test(flavor = "multi_thread")]
+async fn other_events_under_the_same_numbers_are_stranded_and_released_once() {
+    let dirs = [folder(), folder(), folder()];
+    let store = Arc::new(MemoryCluster::new(SLOTS));
+    dead(dirs[0].path(), &store).await;
+    let other = alone(dirs[1].path(), &store).await;
+    let engines = std::slice::from_ref(&other);
+    // Another device goes on where the store knows the terminal to be.
+    let (mut device, next, _connection) = at_home(engines, 3, 1).await;
+    assert_eq!(next, 11);
+    device.send(frame(11, 2, 7)).await;
+    device.acked(12).await;
+    assert!(submitted(&store, dirs[0].path()) > 0);
+    stranded(&other, 1).await;
+    assert_eq!(level(&other, 3).await, "24");
+    // It says what it collides with.
+    let found = listed(&other).await;
+    let [one] = &found[..] else {
+        panic!("{found:?}")
+    };
+    assert_eq!((one.epoch, one.first_seq, one.last_seq), (1, 11, 35));
+    assert_eq!(one.why, "another event is here under its number 11");
+    let first = |events: &[till_runtime::Shown]| (events[0].seq, events[0].kind, events[0].amount);
+    assert_eq!(first(&one.events), (11, "stock", 100_000));
+    assert_eq!(first(&one.here), (11, "stock", 700_000));
+    // Released, it counts once, whoever asks how often, and whoever asks after a takeover.
+    let epoch = release(&other, &one.record).await.unwrap();
+    all_taken_in(&store).await;
+    assert_eq!(level(&other, 3).await, "49");
+    let again = release(&other, &one.record).await.unwrap_err();
+    assert!(again.contains("taken in before"), "{again}");
+    // No device is granted the epoch.
+    let (_, welcome, _connection) = greeted(engines, 3, 0).await;
+    assert!(welcome.epoch.get() > epoch, "{welcome:?}");
+    other.drain().await.unwrap();
+    let last = alone(dirs[2].path(), &store).await;
+    assert_eq!(level(&last, 3).await, "49");
+    assert_eq!(listed(&last).await, []);
+    last.drain().await.unwrap();
+}
+
+/// The engine dies after the epoch of a release is fixed, and after what it released was applied.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_that_an_engine_does_not_live_to_finish_is_finished_by_the_next_one() {
+    let dirs = [folder(), folder(), folder()];
+    let store = Arc::new(MemoryCluster::new(SLOTS));
+    let (other, piece) = others_here([dirs[0].path(), dirs[1].path()], &store).await;
+    let mut piece = piece;
+    let like = piece.records.last().unwrap().clone();
+    piece.records = vec![
+        record(&like, (1, 1), &frame(101, 2, 10)),
+        record(&like, (1, 5), &frame(105, 2, 100)),
+    ];
+    store.hand_over(&piece).unwrap();
+    stranded(&other, 1).await;
+    // What has its place does not wait for what has none.
+    assert_eq!(level(&other, 3).await, "204");
+    let found = listed(&other).await;
+    let id: till_storage::cluster::InboxId = found[0].record.parse().unwrap();
+    // The command's last word before it died, and one that comes again with another wish.
+    assert_eq!(store.release(&id, Some(2)).unwrap(), Some(2));
+    assert_eq!(store.release(&id, Some(9)).unwrap(), Some(2));
+    other.kill().await.unwrap();
+    drop(other);
+    let last = alone(dirs[2].path(), &store).await;
+    all_taken_in(&store).await;
+    assert_eq!(level(&last, 3).await, "224");
+    // As if nobody had taken it away: everything of it is known.
+    store.hand_over(&piece).unwrap();
+    all_taken_in(&store).await;
+    assert_eq!(level(&last, 3).await, "224");
+    last.drain().await.unwrap();
+}
+
+/// An ingress that has no outbox sends to another engine what it does not know to be journalled.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_with_an_id_counts_once_over_two_engines() {
+    let dirs = [folder(), folder()];
+    let store = Arc::new(MemoryCluster::new(SLOTS));
+    let (other, piece) = others_here([dirs[0].path(), dirs[1].path()], &store).await;
+    let sent = with_id(1, 9);
+    let like = piece.records.last().unwrap().clone();
+    let mut handed_off = record(&like, (1, 5), &with_id(5, 9));
+    handed_off.head.count = 1;
+    let (mut device, _, _connection) = at_home(std::slice::from_ref(&other), 3, 0).await;
+    device.send(sent).await;
+    assert!(device.acked(1).await.is_empty());
+    assert_eq!(level(&other, 3).await, "13");
+    let piece = Handover {
+        records: vec![handed_off],
+        ..piece
+    };
+    store.hand_over(&piece).unwrap();
+    all_taken_in(&store).await;
+    assert_eq!(level(&other, 3).await, "13");
+    other.drain().await.unwrap();
+}
+
+/// Pieces of tea under an event id.
+fn with_id(first: u64, quantity: i64) -> Bytes {
+    let mut builder = StockBuilder::new();
+    let named = TextView {
+        item: till_protocol::family::WHOLE_EVENT,
+        kind: till_protocol::family::text::SKU_CODE,
+        text: "tea",
+    };
+    let id = event_id(EventId::from_bytes([7; 16]));
+    builder.push(&tea(77, quantity), &[id], &[named]).unwrap();
+    builder.finish(seq(first)).unwrap()
 }

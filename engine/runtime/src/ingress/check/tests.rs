@@ -1,8 +1,9 @@
-use till_core::{RecordHead, Verdict};
+use till_core::{Record, RecordHead, Verdict};
 use till_protocol::builder::StockBuilder;
 use till_protocol::family::Family;
 use till_protocol::family::stock::v1::{Move, kind};
 use till_protocol::id::{Epoch, StoreId, TillId};
+use till_storage::journal::Lsn;
 use till_storage::query::VisitFact;
 
 use super::*;

@@ -51,11 +51,10 @@ impl World {
                     }
                     let again = self.oracle.take_again();
                     self.coverage.saw_times(Sight::RetriedShared, again);
-                    let renumbered = self.oracle.take_renumbered();
-                    self.coverage.saw_times(Sight::Renumbered, renumbered);
-                    let aside = self.oracle.take_aside();
-                    self.coverage.saw_times(Sight::TakenAside, aside);
+                    let doubled = self.oracle.take_doubled();
+                    self.coverage.saw_times(Sight::Doubled, doubled);
                 }
+                News::HandedOff(piece) => self.oracle.hands_off(&piece.records),
                 News::TakenAway(piece) => {
                     self.saw(Sight::TakenIn);
                     let kinds = piece.records.iter().map(|record| record.head.kind);
@@ -189,6 +188,12 @@ impl World {
             );
             return self.oracle.fail("FEN-1", what);
         }
+        let stranded = waiting
+            .iter()
+            .map(|piece| piece.records.len())
+            .sum::<usize>();
+        self.coverage
+            .saw_times(Sight::Stranded, u64::try_from(stranded).unwrap_or(0));
         self.oracle.none_waits_in_vain(&waiting);
         let stuck: Vec<_> = waiting.into_iter().flat_map(|one| one.records).collect();
         let disks: Vec<u64> = self
@@ -196,7 +201,7 @@ impl World {
             .iter()
             .map(|node| node.member.as_ref().map_or(0, |member| member.disk))
             .collect();
-        self.oracle.settled();
+        self.oracle.settled(&stuck);
         self.oracle.all_handed_over(&disks, &stuck);
         let model = Model::of(&self.oracle, i64::MIN);
         let judged = compare(&model, rows.as_ref())

@@ -20,7 +20,7 @@ impl World {
         if self.shared.is_some() {
             return self.finish_shared();
         }
-        self.oracle.settled();
+        self.oracle.settled(&[]);
         let model = Model::of(&self.oracle, self.nodes[0].dropped_us);
         self.judge_rows(&model);
     }

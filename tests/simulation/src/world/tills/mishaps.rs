@@ -135,6 +135,7 @@ impl World {
         };
         self.fault("till_restored");
         self.saw(Sight::Restored);
+        self.branches(number);
         self.drop_conn(number);
         let till = &mut self.tills[number];
         till.session = None;
@@ -148,6 +149,12 @@ impl World {
         self.after(pause, Event::TillStart(number));
     }
 
+    // From here on two devices, or two states of one, may say different things under the same numbers.
+    fn branches(&mut self, number: usize) {
+        let terminal = self.tills[number].terminal.to_u64();
+        self.oracle.branches(terminal);
+    }
+
     /// A till's outbox is copied to another device, and both go on under one name.
     pub(in crate::world) fn copy(&mut self, number: usize) {
         if self.is_calm || self.tills[number].is_lost {
@@ -155,6 +162,7 @@ impl World {
         }
         self.fault("till_copied");
         self.saw(Sight::Copied);
+        self.branches(number);
         let second = self.tills.len();
         match self.tills[number].copied() {
             Ok(copy) => {
