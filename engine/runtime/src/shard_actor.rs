@@ -39,7 +39,6 @@ use crate::sketch::Sketch;
 
 use hear::Waiting;
 
-pub(crate) use crate::engine::now;
 pub(crate) use adopt::{NotTaken, adopt};
 pub(crate) use greet::Knock;
 pub(crate) use hear::FromDevice;
