@@ -1,7 +1,6 @@
 //! What all parts of a running engine share.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use crossbeam::channel::bounded;
 use parking_lot::Mutex;
@@ -15,13 +14,14 @@ use till_storage::query::FactReader;
 use till_storage::views::Views;
 use tokio::sync::watch;
 
-use crate::commit::Companion;
+use crate::clock::Clock;
+use crate::commit::{ByHand, Companion};
 use crate::config::Config;
+use crate::figures::Figures;
 use crate::flush::FlushDoor;
 use crate::ingress::session::Farewell;
 use crate::ingress::{Intake, Shards};
 use crate::keeping::Keeping;
-use crate::metrics::Figures;
 use crate::names::NameBook;
 use crate::placement::{Commits, Placement};
 use crate::registry::Registry;
@@ -64,21 +64,6 @@ pub(crate) struct Engine {
     /// Makes durable what waits, where no thread does.
     pub(crate) by_hand: Option<ByHand>,
 }
-
-/// Tells the time of day.
-pub(crate) type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
-
-/// The machine's clock.
-pub(crate) fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    let us = since.map_or(0, |since| {
-        i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
-    });
-    Timestamp::from_us(us)
-}
-
-/// Does by hand what a thread does otherwise.
-pub(crate) type ByHand = Arc<dyn Fn() + Send + Sync>;
 
 /// What an engine stands on.
 pub(crate) struct Ground {

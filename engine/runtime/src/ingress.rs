@@ -3,7 +3,7 @@
 //! Nothing here knows how bytes come: QUIC does it in `till-gateway`, a simulator by hand.
 
 pub(crate) mod check;
-mod figures;
+
 mod inlet;
 pub(crate) mod session;
 mod vain;
@@ -21,13 +21,12 @@ use till_storage::query::FactReader;
 use till_storage::views::StoreError;
 use tokio::sync::{Semaphore, watch};
 
-use crate::metrics::Figures;
+use crate::figures::{Figures, IngressFigures};
 use crate::placement::{Commits, Place, Placement};
 use crate::registry::Registry;
 use crate::route::{Slot, shard_of};
 use session::{Farewell, RUNS_MAX};
 
-pub use self::figures::{IngressFigures, PkiFigures, PkiMetrics};
 pub use self::inlet::{End, FrameBatch, Inlet, Knocking};
 pub use self::session::{Messages, Session};
 pub use self::vain::ended;

@@ -5,6 +5,7 @@
 //!
 //! The modules stand in the order in which an event meets them.
 
+mod clock;
 mod config;
 mod registry;
 
@@ -33,6 +34,7 @@ mod query;
 mod upkeep;
 mod waiting;
 
+mod figures;
 mod histogram;
 mod metrics;
 mod sketch;
@@ -64,16 +66,13 @@ pub use config::{
 };
 pub use drain::DrainError;
 pub use examine::{ExamineError, Examined, examine};
+pub use figures::{FlushMetrics, FlushState, IngressFigures, PkiFigures, PkiMetrics, Problem};
 pub use flush::FlushError;
 pub use health::{Check, Health};
-pub use ingress::{
-    End, FrameBatch, Ingress, IngressFigures, Inlet, Intake, Knocking, Messages, PkiFigures,
-    PkiMetrics, Session, ended,
-};
+pub use histogram::Latency;
+pub use ingress::{End, FrameBatch, Ingress, Inlet, Intake, Knocking, Messages, Session, ended};
 pub use lock::{Holder, LockError, Occupant, Role, engine_of};
-pub use metrics::{
-    FlushMetrics, FlushState, JournalMetrics, Latency, Metrics, Problem, ShardMetrics,
-};
+pub use metrics::{JournalMetrics, Metrics, ShardMetrics};
 pub use offline::{Look, Offline, OfflineError};
 pub use parts::Parts;
 pub use placement::{Alone, Commits, Place, Placement};

@@ -19,16 +19,18 @@ use till_storage::views::{StoreError, Views};
 use tokio::sync::Semaphore;
 
 use crate::admission::Gate;
+use crate::clock::now;
 use crate::cluster::{JoinError, Members};
 use crate::commit::{Committed, Companion};
 use crate::config::Config;
 use crate::drain::{self, DrainError};
 use crate::engine::{Engine, Ways};
+use crate::figures::Figures;
 use crate::flush::{self, FlushError};
 use crate::health::{Health, health};
 use crate::ingress::{Ingress, Intake};
 use crate::lock::{DirLock, Holder, LockError, Role};
-use crate::metrics::{Figures, Metrics, read};
+use crate::metrics::{Metrics, read};
 use crate::parts::Parts;
 use crate::query::{Query, Reply, answer};
 use crate::recovery::{Recovered, RecoveryError, RowsAt, StartReport, Target, recover};
@@ -36,7 +38,6 @@ use crate::registry::{Registry, RegistryError};
 use crate::retry::{Retried, RetryAllError, retry_all};
 use crate::route::Slot;
 use crate::screen::{ScreenKeyError, screen_key};
-use crate::shard_actor::now;
 use crate::supervisor::{Supervisor, SupervisorMessage, shard_config};
 use crate::upkeep::{RetentionError, Upkeep, retain_before};
 

@@ -36,7 +36,6 @@ use crate::sketch::Sketch;
 
 use hear::Waiting;
 
-pub(crate) use crate::engine::now;
 pub(crate) use greet::Knock;
 pub(crate) use handoff::{Left, Offer, Waits, take_epoch, take_in};
 pub(crate) use hear::FromDevice;

@@ -11,11 +11,11 @@ use till_storage::base::{FoldError, Pace};
 use till_storage::journal::Lsn;
 use till_storage::memory::MemoryViews;
 
+use crate::clock::now;
 use crate::cluster::Cluster;
 use crate::engine::Engine;
 use crate::flush::FlushError;
 use crate::recovery::RecoveryError;
-use crate::shard_actor::now;
 
 /// Time between two looks at what the journal has by now. A late count that asks the facts has their index made up to the
 /// present first, on the thread of its shard: it finds little to do. Under a flood of 900,000 events/s that was 100 ms for each

@@ -11,9 +11,10 @@ use super::Cluster;
 use super::owners::{Asked, Owner, Tenure};
 use super::round::{Round, numbered};
 use super::unread::{COMMITS, pause_after};
+use crate::commit::Part;
 use crate::engine::Engine;
-use crate::flush::{FlushError, Part};
-use crate::metrics::FlushState;
+use crate::figures::FlushState;
+use crate::flush::FlushError;
 
 /// Longest look at whether a round is done, without being woken.
 const LOOK: Duration = Duration::from_millis(100);
