@@ -185,7 +185,7 @@ pub struct SalesFigures {
 pub struct ShardFigures {
     /// Its number.
     pub shard: u32,
-    /// Stores that it owns.
+    /// Stores in memory: those of which something came since the start or their takeover.
     pub stores: u64,
     /// Actors in memory: terminals, SKUs and sums.
     pub actors: u64,

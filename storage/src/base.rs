@@ -5,6 +5,7 @@
 
 mod codec;
 mod error;
+mod pace;
 mod scan;
 
 use std::collections::BTreeSet;
@@ -15,6 +16,7 @@ use till_core::{Record, ShardConfig, TerminalRow};
 use till_protocol::id::{StoreId, TerminalId};
 
 pub use error::FoldError;
+pub use pace::{Old, Pace, old};
 
 use crate::disk::Disk;
 use crate::facts::Facts;
@@ -162,14 +164,10 @@ pub fn retain(
     upto: Lsn,
     progress: Progress<'_>,
 ) -> Result<Option<Lsn>, FoldError> {
-    let segments = facts.received()?;
-    let old = segments
-        .iter()
-        .take_while(|(_, _, newest_us)| *newest_us < received_before_us);
-    let Some((_, dropped, _)) = old.last() else {
+    let Some(Old { end: dropped, .. }) = old(facts, received_before_us)? else {
         return Ok(None);
     };
-    let base = upto.max(*dropped);
+    let base = upto.max(dropped);
     fold(journal, facts, scratch, base, progress)?;
     #[cfg(feature = "planted")]
     let base = if till_core::planted::is("base-too-far") {
@@ -178,8 +176,8 @@ pub fn retain(
         base
     };
     write(journal, scratch, base)?;
-    journal.drop_before(*dropped)?;
-    Ok(Some(*dropped))
+    journal.drop_before(dropped)?;
+    Ok(Some(dropped))
 }
 
 /// Writes the rows of views as the base at `lsn`. They must hold exactly the records below it.

@@ -24,7 +24,7 @@ pub use row::{Change, Conditional, NodeId, NodeRow, SlotRow};
 pub use slot::{SLOTS_DEFAULT, SLOTS_MAX, slot_of};
 pub use store::{Decided, Handover, InboxId, SharedStore, UnknownId};
 pub use wishes::{Wish, Wishes};
-pub use writer::{Action, Answer, Command, End, NotNow, SlotWriter};
+pub use writer::{Action, Answer, Command, End, Flush, NotNow, SlotWriter};
 
 #[cfg(test)]
 mod simulation;

@@ -28,6 +28,9 @@ pub struct FactsConfig {
     pub cache_bytes: usize,
     /// Bytes of receipt filters that are kept in memory, those of the newest segments first.
     pub filter_bytes: usize,
+    /// Bytes that say which terminals a segment has, and with which sequence numbers, that are kept in memory: 36 for each
+    /// life of a terminal in a segment, those of the newest segments first.
+    pub terminal_bytes: usize,
 }
 
 impl Default for FactsConfig {
@@ -35,6 +38,7 @@ impl Default for FactsConfig {
         Self {
             cache_bytes: 16 << 20,
             filter_bytes: 32 << 20,
+            terminal_bytes: 16 << 20,
         }
     }
 }
@@ -157,7 +161,8 @@ impl Facts {
         (first, last): (u64, u64),
         since: Lsn,
     ) -> Result<FactsFound<'_>, FactsError> {
-        let places = self.runs(terminal, epoch, first, last)?;
+        let life = (terminal, epoch);
+        let places = self.indexes.of_terminal(life, (first, last), since)?;
         let mut kept = Vec::new();
         for mut run in places {
             run.retain(|place| *place >= since);
@@ -230,19 +235,6 @@ impl Facts {
             found.sort_unstable();
         }
         Ok(found)
-    }
-
-    fn runs(
-        &self,
-        terminal: u64,
-        epoch: u32,
-        first: u64,
-        last: u64,
-    ) -> Result<Vec<Places>, FactsError> {
-        self.indexes.each(
-            |index, cache| index.terminal(cache, terminal, epoch, (first, last)),
-            |active| active.terminal(terminal, epoch, first, last).to_vec(),
-        )
     }
 }
 

@@ -4,11 +4,13 @@
 //! name an entry too many, but never one too few. A missing or broken index is built again from the segment.
 
 mod build;
+mod fault;
 mod file;
 pub(crate) mod keys;
 
-pub(crate) use build::Builder;
-pub(crate) use file::{IndexFault, IndexFile, PageCache, write as write_index};
+pub(crate) use build::{Builder, Run};
+pub(crate) use fault::IndexFault;
+pub(crate) use file::{IndexFile, PageCache, write as write_index};
 
 /// Hours since 1970-01-01 UTC of a time in us.
 pub fn hour_of(us: i64) -> i32 {

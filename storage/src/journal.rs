@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use till_core::{Record, RecordHead};
 
-pub use base::{BaseError, read_base, write_base};
+pub use base::{BaseError, base_bytes, read_base, write_base};
 pub use committer::{
     Appender, CommitConfig, CommitError, Committer, Durable, Queue, QueueError, Sink,
 };

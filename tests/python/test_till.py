@@ -9,9 +9,10 @@ import struct
 import subprocess
 import time
 import urllib.request
+from dataclasses import replace
 
 import pytest
-from till import NACK, Line, Refused, Sale, Till, crc32c, first_eight, payload_of, sale_frame
+from till import NACK, Line, Outbox, Refused, Sale, Till, crc32c, first_eight, payload_of, sale_frame
 from till import frame as frame_of
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -289,3 +290,32 @@ def test_what_was_acknowledged_outlives_a_crash_and_a_resend(engine):
     engine.start()
     asyncio.run(again())
     assert engine.sold(16) == [(3, 3, 3 * 342)]
+
+
+def test_an_outbox_put_back_from_an_image_loses_and_doubles_nothing(engine):
+    sales = [Sale(f"I-{n}", [BREAD], NOON_US + n) for n in range(6)]
+
+    def reach(epoch):
+        return engine.till(17, epoch=epoch)
+
+    async def sell():
+        outbox = Outbox(sales=sales[:2])
+        await outbox.deliver(reach)
+        assert (outbox.epoch, outbox.committed) == (1, 2)
+        outbox.sales.append(sales[2])
+        image = replace(outbox, sales=list(outbox.sales), sent=0)
+        outbox.sales.append(sales[3])
+        await outbox.deliver(reach)
+        assert (outbox.epoch, outbox.committed) == (1, 4)
+        # The image knows nothing of the fourth sale, and has one that nobody knows.
+        image.sales.append(sales[4])
+        back_again = replace(image, sales=list(image.sales))
+        await image.deliver(reach)
+        assert (image.epoch, image.sales, image.committed, image.dead) == (2, [sales[4]], 1, [])
+        # Put back once more, it finds its sales in both epochs.
+        back_again.sales.append(sales[5])
+        await back_again.deliver(reach)
+        assert (back_again.epoch, back_again.sales, back_again.dead) == (3, [sales[5]], [])
+
+    asyncio.run(sell())
+    assert engine.sold(17) == [(6, 6, 6 * 342)]

@@ -20,6 +20,8 @@ SESSION, SALE = 0, 1  # families
 HELLO, CHECK, GOODBYE, WELCOME, ACK, NACK, BYE, CHECKED = 1, 2, 3, 16, 17, 18, 21, 22  # kinds in family 0
 WHOLE_EVENT = 0xFFFF
 RECEIPT, SKU_CODE, EACH = 1, 2, 1
+CLOSED = 1  # flag of a Welcome
+CHECK_MARKS_MAX = 512
 SECONDS = 30
 
 
@@ -106,6 +108,66 @@ class Refused(Exception):
     def __init__(self, reason: int, text: str):
         super().__init__(f"{reason}: {text}")
         self.reason = reason
+
+
+@dataclass
+class Outbox:
+    """What a device keeps: the events of its epoch under their numbers, from 1 on. This one sends whole frames of sales."""
+
+    epoch: int = 0
+    sales: list[Sale] = field(default_factory=list)
+    committed: int = 0
+    sent: int = 0  # the last one that this process has sent
+    there: int | None = None  # the last one in another history of this epoch
+    dead: list[Sale] = field(default_factory=list)
+
+    def same_history(self, till: "Till") -> bool:
+        n = till.next_seq - 1
+        if till.flags & CLOSED or n < self.committed or n > len(self.sales):
+            return False
+        if n == 0:
+            return True
+        sale = self.sales[n - 1]
+        if sale.mark() != till.mark:
+            return False
+        return n <= self.committed + 1 or n <= self.sent or not sale.event_id
+
+    async def compare(self, till: "Till") -> None:
+        start = self.committed + 1
+        for epoch in range(self.epoch or 1, min(till.latest_epoch, till.epoch - 1) + 1):
+            seq = start if epoch == self.epoch else 1
+            while start <= len(self.sales):
+                digests = [sale.mark() for sale in self.sales[start - 1:start + CHECK_MARKS_MAX - 1]]
+                _, _, matched, known = await till.check(digests, epoch, seq)
+                self.dead += [self.sales[start + refused - seq - 1] for refused, _ in till.refusals]
+                till.refusals.clear()
+                start, seq = start + matched, seq + matched
+                if matched == len(digests):
+                    continue
+                if epoch != self.epoch or matched < known or self.there is None or start > self.there:
+                    break
+                self.dead.append(self.sales[start - 1])
+                start, seq = start + 1, seq + 1
+        self.epoch, self.sales = till.epoch, self.sales[start - 1:]
+        self.committed, self.sent, self.there = 0, 0, None
+
+    async def deliver(self, reach) -> None:
+        """Sends what is not committed. `reach(epoch)` gives a till to open a stream with."""
+        while True:
+            asked = 0 if self.there is not None else self.epoch
+            async with reach(asked) as till:
+                if asked == 0:
+                    await self.compare(till)
+                elif not self.same_history(till):
+                    self.there = till.next_seq - 1
+                    continue
+                waiting = self.sales[self.committed:]
+                if waiting:
+                    self.sent = len(self.sales)
+                    await till.send(waiting, self.committed + 1)
+                    self.dead += [self.sales[seq - 1] for seq, _ in till.refusals]
+                    self.committed = len(self.sales)
+                return
 
 
 class Till:

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use anyhow::{Context as _, Result, ensure};
-use till_runtime::{Config, Runtime};
+use till_runtime::Config;
 
 use crate::{Answers, Engine, Question, command, wait_until};
 
@@ -149,7 +149,7 @@ impl Home {
             .worker_threads(2)
             .enable_all()
             .build()?;
-        let engine = runtime.block_on(Runtime::start(config))?;
+        let engine = runtime.block_on(till_gateway::start(config))?;
         let mut kept = None;
         // Only segments with an index go, and those are made beside.
         wait_until("a segment is dropped", || {

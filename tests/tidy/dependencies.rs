@@ -71,6 +71,19 @@ fn storage_knows_no_runtime() {
 }
 
 #[test]
+fn the_gateway_alone_knows_quic_and_the_runtime_knows_no_gateway() {
+    let runtime = names("engine/runtime/Cargo.toml", "[dependencies]");
+    let gateway = names("engine/gateway/Cargo.toml", "[dependencies]");
+    for own in ["quinn", "rcgen", "x509-parser"] {
+        assert!(gateway.iter().any(|name| name == own), "{own}");
+        assert!(!runtime.iter().any(|name| name == own), "{own}");
+    }
+    for banned in ["till-core", "ractor"] {
+        assert!(!gateway.iter().any(|name| name == banned), "{banned}");
+    }
+}
+
+#[test]
 fn no_second_crypto_or_tls_is_linked() {
     let lock = fs::read_to_string(root().join("Cargo.lock")).unwrap();
     assert!(

@@ -181,6 +181,11 @@ impl Shard {
         self.actors.recent.bytes()
     }
 
+    /// Stores in memory: those of which something came since the start or their takeover.
+    pub fn stores(&self) -> usize {
+        self.actors.stores.len()
+    }
+
     /// Terminals in memory.
     pub fn terminals(&self) -> usize {
         self.actors.terminals.len()

@@ -15,9 +15,8 @@ use till_storage::journal::{CommitError, Durable, Lsn, Sink};
 use tokio::sync::oneshot;
 
 use crate::admission::Permit;
-use crate::flush::Part;
-use crate::gateway::session::{Farewell, Session};
-use crate::metrics::Figures;
+use crate::figures::Figures;
+use crate::ingress::session::{Farewell, Session};
 
 /// What rides through the journal with a record, or as a marker behind records.
 #[derive(Debug)]
@@ -71,6 +70,19 @@ pub(crate) struct FrameDone {
     pub(crate) received: Instant,
     /// Given back when this is dropped.
     pub(crate) permit: Permit,
+}
+
+/// Makes by hand durable what waits, which a thread does otherwise.
+pub(crate) type ByHand = Arc<dyn Fn() + Send + Sync>;
+
+/// The rows of one shard in one round of the flush.
+#[derive(Debug)]
+pub(crate) struct Part {
+    pub(crate) shard: usize,
+    pub(crate) round: u64,
+    pub(crate) dirty: Box<Dirty>,
+    /// Place up to which these rows hold every record of the shard.
+    pub(crate) upto: u64,
 }
 
 /// What to do when the journal has failed: the default ends the process.

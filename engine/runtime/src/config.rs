@@ -25,7 +25,7 @@ pub use shared::{CqlConfig, SharedConfig};
 
 use raw::Reader;
 
-use crate::gateway::session::{RUN_BYTES, RUNS_MAX};
+use crate::ingress::session::{RUN_BYTES, RUNS_MAX};
 
 /// What an engine runs with. Every relation between settings holds.
 #[derive(Clone, Debug)]
@@ -130,9 +130,9 @@ pub enum PkiConfig {
 }
 
 /// Window of an ordinary connection, in bytes.
-pub(crate) const NARROW_WINDOW_BYTES: u32 = 128 << 10;
+pub const NARROW_WINDOW_BYTES: u32 = 128 << 10;
 /// Window of a wide connection, in bytes.
-pub(crate) const WIDE_WINDOW_BYTES: u32 = 2 << 20;
+pub const WIDE_WINDOW_BYTES: u32 = 2 << 20;
 /// What the store of rows and the indexes keep in memory, in bytes.
 const CACHE_BYTES: u64 = 240 << 20;
 /// What an actor costs in memory at most, its place in the table and a count of its SKU included, in bytes.

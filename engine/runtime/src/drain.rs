@@ -39,27 +39,33 @@ pub(crate) async fn drain(running: Running, within: Duration) -> Result<(), Drai
     let engine = Arc::clone(&running.engine);
     tracing::info!("draining: finishing what was admitted");
     engine.draining.send_replace(true);
-    running.gateway.shut();
+    let ingress = running.ingress.as_ref();
+    ingress.inspect(|ingress| ingress.shut());
     let until = Instant::now() + within;
-    while engine.figures.streams.load(Ordering::Relaxed) > 0 && Instant::now() < until {
+    let streams = &engine.figures.ingress.streams;
+    while streams.load(Ordering::Relaxed) > 0 && Instant::now() < until {
         tokio::time::sleep(LOOK).await;
     }
-    let left = engine.figures.streams.load(Ordering::Relaxed);
+    let left = streams.load(Ordering::Relaxed);
     if left > 0 {
         tracing::warn!(
             streams = left,
             "closing on devices that did not finish in time"
         );
     }
-    running.gateway.close().await;
+    if let Some(ingress) = ingress {
+        ingress.close().await;
+    }
     end(running, true).await
 }
 
 /// Stops an engine as a crash would, but for the process: nothing is flushed.
 pub(crate) async fn kill(running: Running) -> Result<(), DrainError> {
     running.engine.draining.send_replace(true);
-    running.gateway.shut();
-    running.gateway.close().await;
+    if let Some(ingress) = &running.ingress {
+        ingress.shut();
+        ingress.close().await;
+    }
     end(running, false).await
 }
 
@@ -74,9 +80,9 @@ async fn end(running: Running, flush: bool) -> Result<(), DrainError> {
         shards,
         members,
         lock,
-        gateway,
+        ingress,
     } = running;
-    drop(gateway);
+    drop(ingress);
     let door = engine.flush.clone();
     let flushed = blocking(move || {
         upkeep.stop();

@@ -1,8 +1,6 @@
 //! What all parts of a running engine share.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use crossbeam::channel::bounded;
 use parking_lot::Mutex;
@@ -14,25 +12,22 @@ use till_storage::facts::Facts;
 use till_storage::journal::{Appender, CommitStats, Journal};
 use till_storage::query::FactReader;
 use till_storage::views::Views;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
-use crate::commit::Companion;
+use crate::clock::Clock;
+use crate::commit::{ByHand, Companion};
 use crate::config::Config;
+use crate::figures::Figures;
 use crate::flush::FlushDoor;
-use crate::gateway::conduct::Debtors;
-use crate::gateway::session::{Farewell, RUNS_MAX};
-use crate::gateway::unfinished::Room;
+use crate::ingress::session::Farewell;
+use crate::ingress::{Intake, Shards};
 use crate::keeping::Keeping;
-use crate::metrics::Figures;
 use crate::names::NameBook;
-use crate::placement::{Commits, Place, Placement};
+use crate::placement::{Commits, Placement};
 use crate::registry::Registry;
 use crate::route::{Slot, shard_of};
 use crate::waiting::Waiting;
 use crate::watched::Watched;
-
-/// Look-ups for devices at a time.
-const CHECKS_MAX: usize = 4;
 
 /// What all parts of a running engine share.
 pub(crate) struct Engine {
@@ -51,23 +46,13 @@ pub(crate) struct Engine {
     pub(crate) appender: Appender<Companion>,
     pub(crate) commit_stats: Arc<CommitStats>,
     pub(crate) names: NameBook,
-    pub(crate) registry: Registry,
     pub(crate) placement: Arc<dyn Placement>,
     pub(crate) commits: Commits,
-    pub(crate) screen: ScreenKey,
     pub(crate) slots: Vec<Arc<Slot>>,
     pub(crate) figures: Arc<Figures>,
     pub(crate) flush: FlushDoor,
-    /// Bytes of unfinished large frames.
-    pub(crate) gather: Semaphore,
-    /// Bytes of other unfinished frames.
-    pub(crate) unfinished: Arc<Room>,
-    /// Terminals whose connections have to wait.
-    pub(crate) debtors: Debtors,
-    /// Refusals that wait for devices to read them, in runs.
-    pub(crate) untold: Arc<Semaphore>,
-    /// Look-ups for devices that may run at a time.
-    pub(crate) checks: Semaphore,
+    /// The way in.
+    pub(crate) intake: Arc<Intake>,
     /// Held while a base is made and segments are dropped. Two such runs at a time would share a folder, and each would drop
     /// what the other reads.
     pub(crate) retention: Mutex<()>,
@@ -79,21 +64,6 @@ pub(crate) struct Engine {
     /// Makes durable what waits, where no thread does.
     pub(crate) by_hand: Option<ByHand>,
 }
-
-/// Tells the time of day.
-pub(crate) type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
-
-/// The machine's clock.
-pub(crate) fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    let us = since.map_or(0, |since| {
-        i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
-    });
-    Timestamp::from_us(us)
-}
-
-/// Does by hand what a thread does otherwise.
-pub(crate) type ByHand = Arc<dyn Fn() + Send + Sync>;
 
 /// What an engine stands on.
 pub(crate) struct Ground {
@@ -135,6 +105,15 @@ impl Engine {
         config: Config,
         left_out: &[(StoreId, u64)],
     ) -> Self {
+        let (draining, drains) = watch::channel(false);
+        let shards = Shards {
+            slots: ways.slots.clone(),
+            placement: Arc::clone(&ground.placement),
+            commits: ground.commits,
+            facts: Arc::clone(&ground.reader),
+            figures: Arc::clone(&ways.figures),
+        };
+        let intake = Intake::new(shards, ways.registry, ground.screen, drains);
         Self {
             names: NameBook::new(Arc::clone(&ground.views)),
             journal: ground.journal,
@@ -146,23 +125,17 @@ impl Engine {
             watched: ground.watched,
             placement: ground.placement,
             commits: ground.commits,
-            screen: ground.screen,
             appender: ways.appender,
             commit_stats: ways.commit_stats,
-            registry: ways.registry,
             slots: ways.slots,
             figures: ways.figures,
             flush: ways.flush,
             clock: ways.clock,
             by_hand: ways.by_hand,
-            gather: Semaphore::new(size(config.gather_bytes / 2)),
-            unfinished: Arc::new(Room::new(size(config.gather_bytes / 2))),
-            debtors: Debtors::default(),
-            untold: Arc::new(Semaphore::new(size(RUNS_MAX))),
-            checks: Semaphore::new(CHECKS_MAX),
+            intake: Arc::new(intake),
             retention: Mutex::new(()),
             waiting: Waiting::new(left_out),
-            draining: watch::channel(false).0,
+            draining,
             config,
         }
     }
@@ -203,14 +176,7 @@ impl Engine {
 
     /// What a device is told that says Hello for a store which this engine cannot speak for; `None` where it can.
     pub(crate) fn not_greeted(&self, store: StoreId) -> Option<Farewell> {
-        match self.placement.place(store) {
-            Place::Here => None,
-            Place::Nobody => Some(Farewell::Bye(Reason::Moved)),
-            Place::There(address) => {
-                self.figures.redirects.fetch_add(1, Ordering::Relaxed);
-                Some(Farewell::Redirect(address))
-            }
-        }
+        self.intake.not_here(store)
     }
 
     /// The facts that answers are told from: those that are committed.
@@ -229,8 +195,4 @@ impl Engine {
     pub(crate) fn is_draining(&self) -> bool {
         *self.draining.borrow()
     }
-}
-
-fn size(bytes: u32) -> usize {
-    usize::try_from(bytes).unwrap_or(usize::MAX)
 }

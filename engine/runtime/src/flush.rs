@@ -16,9 +16,10 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, Sender, bounded};
 use till_storage::views::{FlushBatch, StoreError};
 
+use crate::commit::Part;
 use crate::engine::Engine;
+use crate::figures::FlushState;
 use crate::keeping::Keeping;
-use crate::metrics::FlushState;
 use crate::shard_actor::ShardMessage;
 
 pub(crate) use batches::split;
@@ -26,7 +27,7 @@ pub use door::FlushError;
 use door::Request;
 pub(crate) use door::{FlushDoor, Wait};
 use rounds::Finished;
-pub(crate) use rounds::{Part, Rounds};
+pub(crate) use rounds::Rounds;
 pub(crate) use turns::Turns;
 
 /// Time between two tries when the rows cannot be written.

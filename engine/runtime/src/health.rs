@@ -3,8 +3,9 @@
 use till_storage::journal::State;
 
 use crate::engine::Engine;
-use crate::metrics::{FlushState, read};
-use crate::pki::PkiMetrics;
+
+use crate::figures::{FlushState, PkiMetrics};
+use crate::metrics::read;
 
 /// One thing that must hold for the engine to be ready.
 #[derive(Clone, Debug, Eq, PartialEq)]

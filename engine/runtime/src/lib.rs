@@ -5,11 +5,12 @@
 //!
 //! The modules stand in the order in which an event meets them.
 
+mod clock;
 mod config;
-mod pki;
 mod registry;
 
-mod gateway;
+mod ingress;
+mod screen;
 
 mod placement;
 
@@ -33,6 +34,7 @@ mod query;
 mod upkeep;
 mod waiting;
 
+mod figures;
 mod histogram;
 mod metrics;
 mod sketch;
@@ -58,21 +60,21 @@ pub use cluster::{
 };
 pub use commit::OnPoison;
 pub use config::{
-    Config, ConfigError, ConfigErrors, CqlConfig, KEYS, Key, Kind, NetworkConfig, Origin,
-    PkiConfig, RawConfig, RegistryConfig, SharedConfig, reference,
+    Config, ConfigError, ConfigErrors, CqlConfig, KEYS, Key, Kind, NARROW_WINDOW_BYTES,
+    NetworkConfig, Origin, PkiConfig, RawConfig, RegistryConfig, SharedConfig, WIDE_WINDOW_BYTES,
+    reference,
 };
 pub use drain::DrainError;
 pub use examine::{ExamineError, Examined, examine};
+pub use figures::{FlushMetrics, FlushState, IngressFigures, PkiFigures, PkiMetrics, Problem};
 pub use flush::FlushError;
-pub use gateway::{Door, GatewayError};
 pub use health::{Check, Health};
+pub use histogram::Latency;
+pub use ingress::{End, FrameBatch, Ingress, Inlet, Intake, Knocking, Messages, Session, ended};
 pub use lock::{Holder, LockError, Occupant, Role, engine_of};
-pub use metrics::{
-    FlushMetrics, FlushState, JournalMetrics, Latency, Metrics, Problem, ShardMetrics,
-};
+pub use metrics::{JournalMetrics, Metrics, ShardMetrics};
 pub use offline::{Look, Offline, OfflineError};
 pub use parts::Parts;
-pub use pki::{Authority, Issued, PkiError, PkiMetrics, Revocation};
 pub use placement::{Alone, Commits, Place, Placement};
 pub use query::{Query, Reply, answer as answer_from};
 pub use recovery::{LostEnd, RecoveryError, StartReport};
@@ -82,6 +84,7 @@ pub use runtime::{
     Flushed, Halt, Handle, LeftOver, Runtime, Said, StartError, Stepped, SteppedNode, SteppedParts,
     SteppedRows, Stream, Taken,
 };
+pub use screen::ScreenKeyError;
 pub use stranded::{ReleaseError, Shown, Stranded, stranded};
 pub use submit::{SubmitError, Submitted, submit};
 pub use upkeep::RetentionError;

@@ -1,213 +1,16 @@
-//! What the engine counts while it runs, and a copy of all of it at one moment.
+//! A copy of all that the engine counts, at one moment.
 
-mod ages;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
-
-use parking_lot::Mutex;
 use till_core::{Counters, Violations};
 use till_protocol::code::Reason;
-use till_protocol::codec::Frame;
 use till_protocol::id::TerminalId;
 use till_storage::journal::CommitSummary;
 
+use crate::clock::now;
 use crate::engine::Engine;
-use crate::histogram::Histogram;
-pub use crate::histogram::Latency;
-use crate::pki::{PkiFigures, PkiMetrics};
-use crate::shard_actor::now;
-use ages::Ages;
-
-/// Problems that are remembered.
-const PROBLEMS_MAX: usize = 32;
-
-/// Whether rows are written.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-#[repr(u8)]
-pub enum FlushState {
-    /// They are.
-    #[default]
-    Running = 0,
-    /// The disk is full; it goes on by itself when there is room.
-    Full = 1,
-    /// Writing fails; it is tried again.
-    Failed = 2,
-    /// The rows are damaged and must be rebuilt.
-    Damaged = 3,
-    /// What is to be committed cannot be read back from the journal; it is tried again.
-    Unread = 4,
-}
-
-impl FlushState {
-    /// The name in metrics and health reports.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Running => "running",
-            Self::Full => "disk_full",
-            Self::Failed => "failed",
-            Self::Damaged => "damaged",
-            Self::Unread => "journal_unread",
-        }
-    }
-
-    const fn number(self) -> u8 {
-        match self {
-            Self::Running => 0,
-            Self::Full => 1,
-            Self::Failed => 2,
-            Self::Damaged => 3,
-            Self::Unread => 4,
-        }
-    }
-
-    const fn from_number(number: u8) -> Self {
-        match number {
-            0 => Self::Running,
-            1 => Self::Full,
-            2 => Self::Failed,
-            4 => Self::Unread,
-            _ => Self::Damaged,
-        }
-    }
-}
-
-/// Something that went wrong.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Problem {
-    /// When, in us since 1970-01-01 UTC.
-    pub at_us: i64,
-    /// What, in one sentence.
-    pub text: String,
-    /// What to do about it.
-    pub hint: &'static str,
-}
-
-/// Counters that many threads add to. One addition for each frame or less.
-#[derive(Debug)]
-pub(crate) struct Figures {
-    pub(crate) ack: Histogram,
-    pub(crate) acked: AtomicU64,
-    pub(crate) connections: AtomicI64,
-    pub(crate) streams: AtomicI64,
-    pub(crate) turned_away: AtomicU64,
-    pub(crate) knocks_dropped: AtomicU64,
-    pub(crate) slowed: AtomicU64,
-    pub(crate) redirects: AtomicU64,
-    pub(crate) pki: PkiFigures,
-    frames: AtomicU64,
-    bytes: AtomicU64,
-    refusals: Mutex<BTreeMap<u16, u64>>,
-    problems: Mutex<VecDeque<Problem>>,
-    flush: FlushFigures,
-    started_at_us: i64,
-}
-
-#[derive(Debug, Default)]
-struct FlushFigures {
-    state: AtomicU8,
-    rounds: AtomicU64,
-    rows: AtomicU64,
-    spent_us: AtomicU64,
-    applied: AtomicU64,
-    durable: AtomicU64,
-    /// Since when what the rows lack has been durable.
-    ages: Mutex<Ages>,
-}
-
-impl Figures {
-    pub(crate) fn new() -> Self {
-        Self {
-            ack: Histogram::default(),
-            acked: AtomicU64::new(0),
-            connections: AtomicI64::new(0),
-            streams: AtomicI64::new(0),
-            turned_away: AtomicU64::new(0),
-            knocks_dropped: AtomicU64::new(0),
-            slowed: AtomicU64::new(0),
-            redirects: AtomicU64::new(0),
-            pki: PkiFigures::default(),
-            frames: AtomicU64::new(0),
-            bytes: AtomicU64::new(0),
-            refusals: Mutex::default(),
-            problems: Mutex::default(),
-            flush: FlushFigures::default(),
-            started_at_us: now().us(),
-        }
-    }
-
-    pub(crate) fn frames(&self, frames: &[Frame]) {
-        let count = u64::try_from(frames.len()).unwrap_or(0);
-        let bytes = frames.iter().map(|frame| u64::from(frame.header.length));
-        self.frames.fetch_add(count, Ordering::Relaxed);
-        self.bytes.fetch_add(bytes.sum(), Ordering::Relaxed);
-    }
-
-    /// A stream was ended by this side.
-    pub(crate) fn refused(&self, reason: Reason) {
-        *self.refusals.lock().entry(reason.code()).or_default() += 1;
-    }
-
-    pub(crate) fn problem(&self, text: &str, hint: &'static str) {
-        let mut problems = self.problems.lock();
-        if problems.len() >= PROBLEMS_MAX {
-            problems.pop_back();
-        }
-        problems.push_front(Problem {
-            at_us: now().us(),
-            text: text.to_owned(),
-            hint,
-        });
-    }
-
-    /// Those of a start: what is durable, and up to where the rows hold it.
-    pub(crate) fn since(durable: u64, applied: u64) -> Self {
-        let figures = Self::new();
-        figures.durable(durable);
-        figures.flushed(0, applied, Duration::ZERO);
-        figures
-    }
-
-    /// The journal is durable up to here.
-    pub(crate) fn durable(&self, through: u64) {
-        let mut ages = self.flush.ages.lock();
-        self.flush.durable.store(through, Ordering::Release);
-        ages.durable(through, Instant::now());
-    }
-
-    /// The rows hold everything up to here.
-    pub(crate) fn flushed(&self, rows: usize, applied: u64, took: Duration) {
-        let flush = &self.flush;
-        flush.rounds.fetch_add(1, Ordering::Relaxed);
-        flush
-            .rows
-            .fetch_add(u64::try_from(rows).unwrap_or(0), Ordering::Relaxed);
-        flush.spent_us.fetch_add(micros(took), Ordering::Relaxed);
-        let mut ages = flush.ages.lock();
-        flush.applied.store(applied, Ordering::Release);
-        ages.applied(applied);
-    }
-
-    /// Bytes of the journal that no flush has covered.
-    pub(crate) fn uncommitted(&self) -> u64 {
-        let flush = &self.flush;
-        let durable = flush.durable.load(Ordering::Acquire);
-        durable.saturating_sub(flush.applied.load(Ordering::Acquire))
-    }
-
-    /// Age of the oldest event that is durable and not in the rows; zero when there is none. One that waits for its
-    /// decision is not in the rows, however many flushes pass it.
-    pub(crate) fn lag(&self) -> Duration {
-        let oldest = self.flush.ages.lock().oldest();
-        oldest.map_or(Duration::ZERO, |at| at.elapsed())
-    }
-
-    /// Sets whether rows are written. True when that is news.
-    pub(crate) fn flush_state(&self, state: FlushState) -> bool {
-        self.flush.state.swap(state.number(), Ordering::AcqRel) != state.number()
-    }
-}
+use crate::figures::{FlushMetrics, PkiMetrics, Problem};
+use crate::histogram::Latency;
 
 /// Everything the engine counts, at one moment. Plain numbers; names and units are in the fields.
 #[derive(Clone, Debug)]
@@ -282,25 +85,6 @@ pub struct JournalMetrics {
     pub reads_failed: u64,
 }
 
-/// The flush.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct FlushMetrics {
-    /// Whether rows are written.
-    pub state: FlushState,
-    /// Position up to which the rows hold every record.
-    pub applied: u64,
-    /// Bytes of the journal that they do not hold yet.
-    pub backlog_bytes: u64,
-    /// Age of the oldest event that they do not hold, in us; 0 when there is none.
-    pub behind_us: u64,
-    /// Rounds that wrote something.
-    pub rounds: u64,
-    /// Rows that were written.
-    pub rows: u64,
-    /// Time spent writing, in us.
-    pub spent_us: u64,
-}
-
 /// A shard.
 #[derive(Clone, Debug)]
 pub struct ShardMetrics {
@@ -318,6 +102,8 @@ pub struct ShardMetrics {
     pub violations: Violations,
     /// SKUs and sums in memory.
     pub actors: u64,
+    /// Stores in memory.
+    pub stores: u64,
     /// Terminals in memory.
     pub terminals: u64,
     /// Sessions.
@@ -344,11 +130,7 @@ pub(crate) fn read(engine: &Engine) -> Metrics {
     for shard in &shards {
         events.add(&shard.events);
     }
-    let refusals = figures.refusals.lock();
-    let refusals = refusals
-        .iter()
-        .map(|(code, count)| (Reason::from_code(*code), *count))
-        .collect();
+    let ingress = &figures.ingress;
     let journal = &engine.journal;
     let (start, durable) = (journal.start().get(), journal.end().get());
     let cluster = engine.keeping.cluster();
@@ -357,18 +139,18 @@ pub(crate) fn read(engine: &Engine) -> Metrics {
         started_at_us: figures.started_at_us,
         events,
         acked: load(&figures.acked),
-        frames: load(&figures.frames),
-        frame_bytes: load(&figures.bytes),
+        frames: load(&ingress.frames),
+        frame_bytes: load(&ingress.bytes),
         ack: figures.ack.read(),
-        connections: gauge(&figures.connections),
-        streams: gauge(&figures.streams),
+        connections: gauge(&ingress.connections),
+        streams: gauge(&ingress.streams),
         sessions: shards.iter().map(|shard| shard.sessions).sum(),
-        turned_away: load(&figures.turned_away),
-        knocks_dropped: load(&figures.knocks_dropped),
-        made_to_wait: engine.debtors.waited(),
-        pki: figures.pki.read(),
-        slowed: load(&figures.slowed),
-        refusals,
+        turned_away: load(&ingress.turned_away),
+        knocks_dropped: load(&ingress.knocks_dropped),
+        made_to_wait: load(&ingress.made_to_wait),
+        pki: ingress.pki.read(),
+        slowed: load(&ingress.slowed),
+        refusals: ingress.refusals(),
         commit: engine.commit_stats.summary(),
         journal_waiting: wide(engine.appender.waiting()),
         journal: JournalMetrics {
@@ -379,27 +161,12 @@ pub(crate) fn read(engine: &Engine) -> Metrics {
             bytes: durable.saturating_sub(start),
             reads_failed: cluster.map_or(0, |one| one.unread.failed()),
         },
-        flush: flush(figures, durable),
+        flush: figures.flush_metrics(durable),
         disk_free_bytes: journal.disk().free_bytes(journal.dir()).ok(),
         rss_bytes: rss_bytes(),
         memory_max_bytes: engine.config.memory_bytes,
         shards,
-        problems: figures.problems.lock().iter().cloned().collect(),
-    }
-}
-
-fn flush(figures: &Figures, durable: u64) -> FlushMetrics {
-    let flush = &figures.flush;
-    let applied = flush.applied.load(Ordering::Acquire);
-    let backlog_bytes = durable.saturating_sub(applied);
-    FlushMetrics {
-        state: FlushState::from_number(flush.state.load(Ordering::Acquire)),
-        applied,
-        backlog_bytes,
-        behind_us: micros(figures.lag()),
-        rounds: load(&flush.rounds),
-        rows: load(&flush.rows),
-        spent_us: load(&flush.spent_us),
+        problems: figures.problems(),
     }
 }
 
@@ -417,6 +184,7 @@ fn shards(engine: &Engine) -> Vec<ShardMetrics> {
             events,
             violations: published.violations.clone(),
             actors: wide(published.actors),
+            stores: wide(published.stores),
             terminals: wide(published.terminals),
             sessions,
             permits_used: slot.gate.in_use(),
@@ -445,10 +213,6 @@ fn load(counter: &AtomicU64) -> u64 {
 
 fn gauge(gauge: &AtomicI64) -> u64 {
     u64::try_from(gauge.load(Ordering::Relaxed)).unwrap_or(0)
-}
-
-fn micros(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 fn wide(count: usize) -> u64 {

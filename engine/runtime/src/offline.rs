@@ -15,6 +15,7 @@ use till_storage::journal::{
 use till_storage::rebuild::FactRows;
 use till_storage::views::{FlushBatch, StoreError, Views, WriteViews};
 
+use crate::clock::now;
 use crate::cluster::has_joined;
 use crate::lock::{DirLock, LockError, Role};
 use crate::names::NameBook;
@@ -22,7 +23,6 @@ use crate::query::{Query, Reply, answer};
 use crate::recovery::{LostEnd, RecoveryError, RowsAt, StartReport, Target, recover};
 use crate::retry::{Retried, RetryAllError, keys, original};
 use crate::runtime::rows_dir;
-use crate::shard_actor::now;
 
 /// Whoever asks a folder leaves its files as large as its engine made them: the active segment keeps its size, and no
 /// reserve is set aside.

@@ -53,7 +53,7 @@ pub fn answer(
     let sources = Sources {
         views,
         facts,
-        now_us: crate::shard_actor::now().us(),
+        now_us: crate::clock::now().us(),
     };
     Ok(match query {
         Query::Sales(query) => Reply::Sales(sales(&sources, query)?),

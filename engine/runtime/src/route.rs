@@ -13,7 +13,7 @@ use till_protocol::id::{StoreId, TerminalId};
 use tokio::sync::oneshot;
 
 use crate::admission::Gate;
-use crate::gateway::session::Session;
+use crate::ingress::session::Session;
 use crate::shard_actor::{ShardMessage, Which};
 
 /// A shard from outside: the way in, its permits, its sessions and its figures. It outlives restarts of the actor.
@@ -71,6 +71,7 @@ pub(crate) struct Published {
     pub(crate) counters: Counters,
     pub(crate) violations: Violations,
     pub(crate) actors: usize,
+    pub(crate) stores: usize,
     pub(crate) terminals: usize,
     pub(crate) dirty_rows: usize,
     pub(crate) hot_terminals: Vec<(u64, u64)>,

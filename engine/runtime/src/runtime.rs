@@ -14,30 +14,30 @@ use parking_lot::Mutex;
 use ractor::{Actor, ActorRef};
 use thiserror::Error;
 use till_core::Shard;
-use till_storage::cluster::SharedStore;
 use till_storage::journal::{CommitConfig, CommitError, Committer, JournalConfig, Lsn};
 use till_storage::views::{StoreError, Views};
 use tokio::sync::Semaphore;
 
 use crate::admission::Gate;
+use crate::clock::now;
 use crate::cluster::{JoinError, Members};
 use crate::commit::{Committed, Companion};
 use crate::config::Config;
 use crate::drain::{self, DrainError};
 use crate::engine::{Engine, Ways};
+use crate::figures::Figures;
 use crate::flush::{self, FlushError};
-use crate::gateway::{Door, Gateway, GatewayError};
 use crate::health::{Health, health};
+use crate::ingress::{Ingress, Intake};
 use crate::lock::{DirLock, Holder, LockError, Role};
-use crate::metrics::{Figures, Metrics, read};
+use crate::metrics::{Metrics, read};
 use crate::parts::Parts;
-use crate::pki::{Files, PkiError, screen_key};
 use crate::query::{Query, Reply, answer};
 use crate::recovery::{Recovered, RecoveryError, RowsAt, StartReport, Target, recover};
 use crate::registry::{Registry, RegistryError};
 use crate::retry::{Retried, RetryAllError, retry_all};
 use crate::route::Slot;
-use crate::shard_actor::now;
+use crate::screen::{ScreenKeyError, screen_key};
 use crate::supervisor::{Supervisor, SupervisorMessage, shard_config};
 use crate::upkeep::{RetentionError, Upkeep, retain_before};
 
@@ -65,15 +65,12 @@ pub enum StartError {
     /// Journal or rows do not open.
     #[error(transparent)]
     Recovery(#[from] RecoveryError),
-    /// Certificates or keys are of no use.
+    /// The key for card numbers is of no use.
     #[error(transparent)]
-    Pki(#[from] PkiError),
+    ScreenKey(#[from] ScreenKeyError),
     /// The registry file is of no use.
     #[error(transparent)]
     Registry(#[from] RegistryError),
-    /// The door for devices does not open.
-    #[error(transparent)]
-    Gateway(#[from] GatewayError),
     /// The journal's thread does not start.
     #[error(transparent)]
     Commit(#[from] CommitError),
@@ -102,9 +99,13 @@ pub enum StartError {
     },
 }
 
-/// Starts engines.
+/// An engine that is about to start: its data folder is its own.
 #[derive(Debug)]
-pub struct Runtime;
+pub struct Runtime {
+    config: Config,
+    parts: Parts,
+    lock: DirLock,
+}
 
 /// A running engine. Dropping it without [`drain`](Self::drain) ends it like a crash: nothing acknowledged is lost, and the
 /// next start replays what was not flushed.
@@ -121,7 +122,8 @@ pub struct Handle {
 #[derive(Debug)]
 pub(crate) struct Running {
     pub(crate) engine: Arc<Engine>,
-    pub(crate) gateway: Gateway,
+    /// What brings devices in, once it is open.
+    pub(crate) ingress: Option<Box<dyn Ingress>>,
     pub(crate) committer: Committer<Companion>,
     pub(crate) flusher: JoinHandle<()>,
     pub(crate) upkeep: Upkeep,
@@ -134,61 +136,39 @@ pub(crate) struct Running {
 }
 
 impl Runtime {
-    /// Starts an engine: recovers what the last one left, and takes devices in. Call it on a multi-threaded tokio runtime
-    /// with timers and sockets; the gateway runs there, shards on a runtime of their own.
+    /// Takes the data folder, and waits a moment for an engine that is about to leave it.
+    ///
+    /// # Errors
+    /// [`StartError::Lock`] when another one has it.
+    pub async fn prepare(config: Config, parts: Parts) -> Result<Self, StartError> {
+        let lock = DirLock::wait(&config.data_dir, Role::Engine).await?;
+        Ok(Self {
+            config,
+            parts,
+            lock,
+        })
+    }
+
+    /// What the engine is to run with.
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Starts the engine: recovers what the last one left, and runs all but what brings devices in. `address` is where they
+    /// will reach it. Call it on a multi-threaded tokio runtime with timers; shards run on one of their own.
     ///
     /// # Errors
     /// [`StartError`]; nothing runs then, and nothing was changed but what recovery may change.
-    pub async fn start(config: Config) -> Result<Handle, StartError> {
-        Box::pin(Self::start_with(config, Parts::default())).await
-    }
-
-    /// As [`start`](Self::start), at a door that is bound already instead of [`Config::listen`].
-    ///
-    /// # Errors
-    /// See [`start`](Self::start).
-    pub async fn start_at(door: Door, config: Config) -> Result<Handle, StartError> {
-        Box::pin(Self::start_all(config, Parts::default(), Some(door))).await
-    }
-
-    /// As [`start_at`](Self::start_at), as one of several engines on a store.
-    ///
-    /// # Errors
-    /// See [`start`](Self::start).
-    pub async fn start_shared(
-        door: Door,
-        config: Config,
-        store: Arc<dyn SharedStore>,
-    ) -> Result<Handle, StartError> {
-        let parts = Parts {
-            shared: Some(store),
-            ..Parts::default()
-        };
-        Box::pin(Self::start_all(config, parts, Some(door))).await
-    }
-
-    /// As [`start`](Self::start), with parts replaced.
-    ///
-    /// # Errors
-    /// See [`start`](Self::start).
-    pub async fn start_with(config: Config, parts: Parts) -> Result<Handle, StartError> {
-        Box::pin(Self::start_all(config, parts, None)).await
-    }
-
-    async fn start_all(
-        config: Config,
-        parts: Parts,
-        door: Option<Door>,
-    ) -> Result<Handle, StartError> {
-        let mut lock = DirLock::wait(&config.data_dir, Role::Engine).await?;
-        let door = door.map_or_else(|| Door::bind(config.listen), Ok)?;
-        let files = Files::find(&config.pki, config.crl.as_deref(), &config.data_dir)?;
-        // Read now: what is wrong with them must not wait for the recovery.
-        drop(files.read()?);
+    pub async fn start(self, address: SocketAddr) -> Result<Handle, StartError> {
+        let Self {
+            config,
+            parts,
+            lock,
+        } = self;
         let registry = Registry::open(&config.registry)?;
         let key = screen_key(&config.data_dir)?;
         let mut opened = match shared(&config, &parts)? {
-            Some(store) => joined(&config, &parts, store, (door.address(), key)).await?,
+            Some(store) => joined(&config, &parts, store, (address, key)).await?,
             None => Opened::of(recovered(&config, &parts).await?, &parts, key)?,
         };
         let (report, restored, jobs) = opened.take();
@@ -221,13 +201,9 @@ impl Runtime {
         let shards = shard_runtime(&engine.config)?;
         let (supervisor, supervised) = supervise(&shards, &engine, restored).await?;
         let members = members(jobs, &engine).map_err(thread("the cluster"))?;
-        let identity = files.identity.clone();
-        let gateway = Gateway::open(&engine, files, door)?;
-        let address = gateway.address();
-        note_holder(&mut lock, &engine.config, address)?;
         let running = Running {
             engine,
-            gateway,
+            ingress: None,
             committer,
             flusher,
             upkeep,
@@ -237,11 +213,33 @@ impl Runtime {
             members,
             lock,
         };
-        Ok(Handle::of(running, (address, identity), report))
+        Ok(Handle::of(running, address, report))
     }
 }
 
 impl Handle {
+    /// What an ingress has of the engine.
+    pub fn intake(&self) -> Arc<Intake> {
+        Arc::clone(&self.engine.intake)
+    }
+
+    /// Devices come in from now on, until the engine drains. `identity` is the one-file identity for devices, if there is one.
+    ///
+    /// # Errors
+    /// [`StartError::Thread`] when the data folder does not take the note of who has it.
+    pub fn take_devices(
+        &mut self,
+        ingress: Box<dyn Ingress>,
+        identity: Option<PathBuf>,
+    ) -> Result<(), StartError> {
+        self.identity = identity;
+        if let Some(running) = self.running.get_mut() {
+            running.ingress = Some(ingress);
+            note_holder(&mut running.lock, &self.engine.config, self.address)?;
+        }
+        Ok(())
+    }
+
     /// Where devices reach the engine.
     pub const fn quic_addr(&self) -> SocketAddr {
         self.address
@@ -357,7 +355,7 @@ impl Drop for Handle {
         if let Some(running) = self.running.lock().take() {
             tracing::warn!("the engine is dropped without a drain");
             running.engine.draining.send_replace(true);
-            running.gateway.shut();
+            running.ingress.inspect(|ingress| ingress.shut());
             running.shards.shutdown_background();
         }
     }

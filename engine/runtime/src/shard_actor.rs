@@ -29,14 +29,13 @@ use crate::admission::Permit;
 use crate::commit::{Companion, FrameDone};
 use crate::engine::Engine;
 use crate::fall::{Fall, Suspect};
-use crate::gateway::conduct::ended;
-use crate::gateway::session::Session;
+use crate::ingress::ended;
+use crate::ingress::session::Session;
 use crate::route::Slot;
 use crate::sketch::Sketch;
 
 use hear::Waiting;
 
-pub(crate) use crate::engine::now;
 pub(crate) use greet::Knock;
 pub(crate) use handoff::{Left, Offer, Waits, take_epoch, take_in};
 pub(crate) use hear::FromDevice;
@@ -463,7 +462,7 @@ impl ShardState {
 
     fn refuse(&self, session: &Arc<Session>, reason: Reason, text: &str) {
         self.slot.leave(session);
-        self.engine.figures.refused(reason);
+        self.engine.figures.ingress.refused(reason);
         session.in_vain(ended(reason));
         session.bye(reason, Some(text));
     }

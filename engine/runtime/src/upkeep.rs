@@ -7,14 +7,15 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, Sender, bounded};
 use thiserror::Error;
 use till_embedded::{EmbeddedConfig, EmbeddedViews};
+use till_storage::base::{FoldError, Pace};
 use till_storage::journal::Lsn;
 use till_storage::memory::MemoryViews;
 
+use crate::clock::now;
 use crate::cluster::Cluster;
 use crate::engine::Engine;
 use crate::flush::FlushError;
 use crate::recovery::RecoveryError;
-use crate::shard_actor::now;
 
 /// Time between two looks at what the journal has by now. A late count that asks the facts has their index made up to the
 /// present first, on the thread of its shard: it finds little to do. Under a flood of 900,000 events/s that was 100 ms for each
@@ -22,7 +23,7 @@ use crate::shard_actor::now;
 const LOOK: Duration = Duration::from_millis(250);
 /// Time until an index that could not be written is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
-/// Time between two looks for segments that are old enough to go.
+/// Time between two looks for segments that are old enough to go, and whether that is worth a base.
 const RETENTION: Duration = Duration::from_secs(600);
 /// Microseconds of a day.
 const DAY_US: i64 = 86_400_000_000;
@@ -36,7 +37,7 @@ pub enum RetentionError {
     Flush(#[from] FlushError),
     /// The base could not be made.
     #[error(transparent)]
-    Fold(#[from] till_storage::base::FoldError),
+    Fold(#[from] FoldError),
     /// There is no room for the rows that the base is made from.
     #[error(transparent)]
     Rows(#[from] till_embedded::OpenError),
@@ -75,6 +76,7 @@ fn run(engine: &Engine, stopped: &Receiver<()>) {
     let mut failed: Option<Instant> = None;
     // The first look comes with the start: an engine that is started every day would never drop anything otherwise.
     let mut looked: Option<Instant> = None;
+    let (started, mut pace) = (Instant::now(), Pace::default());
     while stopped
         .recv_timeout(LOOK)
         .is_err_and(|error| error.is_timeout())
@@ -99,27 +101,36 @@ fn run(engine: &Engine, stopped: &Receiver<()>) {
         let is_due = looked.is_none_or(|at| at.elapsed() >= RETENTION);
         if engine.config.retention_days.is_some() && is_due {
             looked = Some(Instant::now());
-            if let Err(error) = retain(engine) {
+            if let Err(error) = retain(engine, &mut pace, started.elapsed()) {
                 tracing::warn!(%error, "old segments stay for now");
             }
         }
     }
 }
 
-/// Drops the segments whose every record was received long enough ago. Gives the position at which the facts start
-/// afterwards; `None` when nothing was dropped.
-pub(crate) fn retain(engine: &Engine) -> Result<Option<Lsn>, RetentionError> {
-    let Some(days) = engine.config.retention_days else {
-        return Ok(None);
+// Drops the segments whose every record was received long enough ago, once that is worth a base. Where several engines share a
+// store, they go with what is committed.
+fn retain(engine: &Engine, pace: &mut Pace, at: Duration) -> Result<(), RetentionError> {
+    let (Some(days), None) = (engine.config.retention_days, engine.keeping.cluster()) else {
+        return Ok(());
     };
-    if let Some(cluster) = engine.keeping.cluster() {
-        return drop_committed(engine, cluster);
-    }
     let before = now().us().saturating_sub(i64::from(days) * DAY_US);
-    retain_before(engine, before)
+    let found = till_storage::base::old(&engine.facts, before);
+    let Some(old) = found.map_err(FoldError::from)? else {
+        return Ok(());
+    };
+    let is_due = pace.is_due(&engine.journal, old, at);
+    if is_due.map_err(FoldError::from)? {
+        // One that failed is tried again with the next look.
+        let ran = std::mem::take(pace);
+        retain_before(engine, before)?;
+        *pace = ran;
+    }
+    Ok(())
 }
 
-/// As [`retain`], for segments that were received before an instant. One run at a time: another one waits.
+/// Drops the segments whose every record was received before an instant. Gives the position at which the facts start
+/// afterwards; `None` when nothing was dropped. One run at a time: another one waits.
 pub(crate) fn retain_before(
     engine: &Engine,
     received_before_us: i64,
@@ -173,6 +184,6 @@ pub(crate) fn drop_committed(
     };
     till_storage::base::write(&engine.journal, &MemoryViews::new(), end)?;
     let dropped = engine.journal.drop_before(end);
-    dropped.map_err(till_storage::base::FoldError::from)?;
+    dropped.map_err(FoldError::from)?;
     Ok(Some(end))
 }

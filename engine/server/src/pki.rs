@@ -1,7 +1,7 @@
 //! `tillstream pki`: the identities of an own authority.
 
 use jiff::Timestamp;
-use till_runtime::Authority;
+use till_gateway::Authority;
 
 use crate::args::{DirArgs, IssueArgs, PkiCommand, RevokeArgs};
 use crate::{output, table};

@@ -3,8 +3,8 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 
+use till_gateway::{Door, GatewayError};
 use till_ops::Port;
-use till_runtime::{Door, GatewayError};
 
 use crate::output::tell;
 

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
+use till_gateway::Door;
 use till_ops::{Engine, Port};
-use till_runtime::{Config, Door, Handle, LeftOver, Runtime};
+use till_runtime::{Config, Handle, LeftOver};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tracing::info;
@@ -105,11 +106,11 @@ fn last_words(left: LeftOver) -> String {
 
 async fn start(door: Door, config: Config) -> anyhow::Result<Handle> {
     let Some(shared) = &config.shared else {
-        return Ok(Runtime::start_at(door, config).await?);
+        return Ok(till_gateway::start_at(door, config).await?);
     };
     let cql = shared.cql.clone();
     let store = tokio::task::spawn_blocking(move || shared::of_config(&cql)).await??;
-    Ok(Runtime::start_shared(door, config, store).await?)
+    Ok(till_gateway::start_shared(door, config, store).await?)
 }
 
 /// Takes away the ready file of an engine that was killed: whoever waits for the file waits for this engine. That of an

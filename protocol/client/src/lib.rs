@@ -32,7 +32,7 @@ pub use link::{
     Terminal, TerminalConfig,
 };
 pub use outbox::{
-    DiskConfig, DiskOutbox, FileHandle, FileLock, FileSystem, MemoryConfig, MemoryOutbox, Origin,
-    Outbox, OutboxError, Standing, StdFileSystem, Stored, Sync, SyncDone, SyncJob,
+    DiskConfig, DiskOutbox, FileHandle, FileLock, FileSystem, MemoryConfig, MemoryOutbox, Outbox,
+    OutboxError, Standing, StdFileSystem, Stored, Sync, SyncDone, SyncJob,
 };
 pub use session::{End, Notice, Session, SessionConfig, SessionError, Totals};

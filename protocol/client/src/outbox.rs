@@ -49,20 +49,6 @@ pub struct Standing {
     pub committed: u64,
     /// Bytes of the frames that are not yet committed.
     pub pending_bytes: u64,
-    /// Where the events came from with which this life began; `None` where they were never in another one.
-    pub origin: Option<Origin>,
-}
-
-/// Where a life branched off from an earlier one.
-///
-/// Until the engine has an event of the new life, another device with a copy of this outbox may send the same events as
-/// those of the old one, or in a third. This is where to look for them.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Origin {
-    /// The earlier life: the last one of which the engine was found to have something, or that of this outbox.
-    pub epoch: Epoch,
-    /// The number that the first event of the new life has there, or would have.
-    pub seq: u64,
 }
 
 /// A frame in an outbox.
@@ -80,6 +66,11 @@ impl Stored {
     /// Sequence number of its last event.
     pub fn last(&self) -> u64 {
         self.first + u64::from(self.count) - 1
+    }
+
+    /// Which of its events has a number.
+    pub(crate) fn index_of(&self, seq: u64) -> u32 {
+        u32::try_from(seq - self.first).unwrap_or(u32::MAX)
     }
 }
 
@@ -115,17 +106,12 @@ pub trait Outbox: fmt::Debug + Send {
     /// Returns [`OutboxError`] when this can't be written.
     fn commit(&mut self, upto: u64) -> Result<(), OutboxError>;
 
-    /// Starts a new life in one step: the events from `from` on become 1, 2, 3, ... of `epoch`, those before it are
-    /// forgotten, and `origin` is kept beside them. What it returns from is durable.
+    /// Starts a new epoch in one step: the events from `from` on become 1, 2, 3, ... of `epoch`, those before it are
+    /// forgotten. What it returns from is durable.
     ///
     /// # Errors
-    /// Returns [`OutboxError`] when the new life can't be written; then the old one goes on.
-    fn begin_epoch(
-        &mut self,
-        epoch: Epoch,
-        from: u64,
-        origin: Option<Origin>,
-    ) -> Result<(), OutboxError>;
+    /// Returns [`OutboxError`] when the new epoch can't be written; then the old one goes on.
+    fn begin_epoch(&mut self, epoch: Epoch, from: u64) -> Result<(), OutboxError>;
 
     /// The sync that would make everything durable that is not, or `None` when all of it is.
     ///

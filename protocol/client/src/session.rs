@@ -4,9 +4,22 @@
 //! time is an argument. The session owns the outbox and the dead letters and calls them in the order that keeps the
 //! promise: a refused event is a dead letter before the outbox forgets it, a new epoch is on disk before its first frame
 //! is sent, an event is on disk before it is sent at all.
+//!
+//! | phase | input | what it does | next phase |
+//! |---|---|---|---|
+//! | Apart | connected | Hello: with the outbox's epoch, or with none after another history | Handshake |
+//! | Handshake | Welcome, the same history | sends from the first event that is not committed | Live |
+//! | Handshake | Welcome, another history | a new stream asks for a new epoch | Apart |
+//! | Handshake | Welcome of a new epoch | Check, if the engine has other epochs | Checking or Live |
+//! | Checking | Checked | the next Check, or the new epoch begins with what was not found | Checking or Live |
+//! | Checking | Ack | dead letters of what was found as refused | Checking |
+//! | Live | Ack | dead letters, then the outbox forgets what is committed | Live |
+//! | Live | Nack | goes back | Live |
+//! | any | Slow | a pause | the same |
+//! | any | disconnected | | Apart |
 
+mod handshake;
 mod live;
-mod meet;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -156,13 +169,13 @@ pub struct Session {
     outbox: Box<dyn Outbox>,
     dead: Box<dyn DeadLetters>,
     phase: Phase,
-    /// A new epoch has to be taken: the engine's history of the outbox's own one is another.
-    renewal: Option<meet::Renewal>,
+    /// The engine has another history of the outbox's epoch, which ends with this event: a new epoch is needed.
+    diverged: Option<u64>,
     control: VecDeque<Bytes>,
     notices: VecDeque<Notice>,
     /// Next event to send.
     cursor: u64,
-    /// Last event of this epoch that earlier streams of this session have sent.
+    /// Last event of this epoch that this session has sent.
     sent: u64,
     /// Last event of each frame that was sent and not yet acknowledged.
     in_flight: VecDeque<u64>,
@@ -177,16 +190,15 @@ pub struct Session {
     total: u64,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Phase {
     /// No stream.
     Apart,
-    /// Hello is out; `renew` when it asked for a new epoch.
-    Greeting {
-        renew: bool,
-    },
+    /// Hello is out.
+    Handshake,
     /// A new epoch is granted, and events are compared with those of the epochs before it.
-    Checking(meet::Comparison),
+    Checking(handshake::Comparison),
+    /// Frames flow.
     Live,
 }
 
@@ -211,7 +223,7 @@ impl Session {
             config,
             dead,
             phase: Phase::Apart,
-            renewal: None,
+            diverged: None,
             control: VecDeque::new(),
             notices: VecDeque::new(),
             cursor: standing.committed + 1,
@@ -230,23 +242,24 @@ impl Session {
     /// A new stream stands. `clock` is what the device takes for the time.
     pub fn connected(&mut self, clock: DeviceTime) {
         self.disconnected();
-        let standing = self.outbox.standing();
-        let epoch = match self.renewal {
-            None => standing.epoch,
-            Some(_) => None,
-        };
         let hello = Hello {
             versions: Family::ALL.map(|family| (family.number(), 1)).to_vec(),
             terminal: self.config.terminal,
-            epoch,
+            epoch: self.epoch_to_ask_for(),
             clock,
             currency: self.config.currency,
             zone: self.config.zone.clone(),
         };
         self.control.push_back(hello.encode());
-        self.phase = Phase::Greeting {
-            renew: epoch.is_none(),
-        };
+        self.phase = Phase::Handshake;
+    }
+
+    /// The epoch that a Hello names; `None` asks for a new one.
+    fn epoch_to_ask_for(&self) -> Option<Epoch> {
+        match self.diverged {
+            None => self.outbox.standing().epoch,
+            Some(_) => None,
+        }
     }
 
     /// The stream is gone. What was not acknowledged is sent again over the next one.
@@ -263,27 +276,32 @@ impl Session {
     /// # Errors
     /// Returns [`SessionError`] when the stream must be given up; the outbox is unharmed.
     pub fn handle(&mut self, now: Instant, message: Message) -> Result<Option<End>, SessionError> {
-        match message {
-            Message::Redirect(redirect) => return Ok(Some(End::Redirect(redirect.address))),
-            Message::Bye(bye) => {
+        match (self.phase, message) {
+            (_, Message::Redirect(redirect)) => return Ok(Some(End::Redirect(redirect.address))),
+            (_, Message::Bye(bye)) => {
                 return Ok(Some(End::Bye {
                     reason: bye.reason,
                     text: bye.text,
                 }));
             }
-            Message::Welcome(welcome) => return self.handle_welcome(&welcome),
-            Message::Checked(checked) => self.handle_checked(&checked)?,
-            Message::Ack(ack) => self.handle_ack(&ack)?,
-            Message::Nack(nack) => self.handle_nack(now, nack.expected.get())?,
-            Message::Hello(_) | Message::Check(_) | Message::Goodbye => {
-                return Err(SessionError::Protocol {
-                    what: "a device's message",
-                });
-            }
-            Message::Slow(slow) => {
+            (_, Message::Slow(slow)) => {
                 let wait = Duration::from_millis(u64::from(slow.wait_ms));
                 self.paused_until = Some(now + wait);
                 self.notices.push_back(Notice::Slow { wait });
+            }
+            (Phase::Handshake, Message::Welcome(welcome)) => return self.handle_welcome(&welcome),
+            (Phase::Checking(comparison), Message::Checked(checked)) => {
+                self.handle_checked(comparison, &checked)?;
+            }
+            (Phase::Checking(comparison), Message::Ack(ack)) => {
+                self.bury_found(&comparison, &ack.refusals)?;
+            }
+            (Phase::Live, Message::Ack(ack)) => self.handle_ack(&ack)?,
+            (Phase::Live, Message::Nack(nack)) => self.handle_nack(now, nack.expected.get())?,
+            (_, other) => {
+                return Err(SessionError::Protocol {
+                    what: name_of(&other),
+                });
             }
         }
         Ok(None)
@@ -339,7 +357,7 @@ impl Session {
 
     /// Whether the engine has not yet answered the Hello of this stream.
     pub fn is_greeting(&self) -> bool {
-        matches!(self.phase, Phase::Greeting { .. })
+        matches!(self.phase, Phase::Handshake)
     }
 
     /// Whether frames flow.
@@ -365,7 +383,7 @@ impl Session {
         let Some(stored) = self.outbox.frame_of(seq)? else {
             return Ok(());
         };
-        let index = u32::try_from(seq - stored.first).unwrap_or(u32::MAX);
+        let index = stored.index_of(seq);
         // Only an event that can be read can be taken out of its frame; else the frame stays whole.
         let (frame, cause) = match (frame::single(&stored.bytes, index), cause) {
             (Ok(frame), cause) => (frame, cause),
@@ -385,6 +403,16 @@ impl Session {
             frame,
         })?;
         Ok(())
+    }
+}
+
+const fn name_of(message: &Message) -> &'static str {
+    match message {
+        Message::Welcome(_) => "a Welcome",
+        Message::Checked(_) => "a Checked",
+        Message::Ack(_) => "an Ack",
+        Message::Nack(_) => "a Nack",
+        _ => "a device's message",
     }
 }
 

@@ -11,7 +11,7 @@ use till_protocol::codec::encode_frame;
 use till_protocol::family::{Reference, Text, WHOLE_EVENT, stock, text};
 use till_protocol::id::Epoch;
 
-use crate::{MemoryOutbox, Origin, Outbox, OutboxError, Standing, Stored, Sync, SyncDone, SyncJob};
+use crate::{MemoryOutbox, Outbox, OutboxError, Standing, Stored, Sync, SyncDone, SyncJob};
 
 /// An outbox on a disk that is full for as long as a test likes. Clones are the same outbox.
 #[derive(Clone, Debug, Default)]
@@ -50,13 +50,8 @@ impl Outbox for FullDisk {
     fn commit(&mut self, upto: u64) -> Result<(), OutboxError> {
         self.held.lock().unwrap().commit(upto)
     }
-    fn begin_epoch(
-        &mut self,
-        epoch: Epoch,
-        from: u64,
-        origin: Option<Origin>,
-    ) -> Result<(), OutboxError> {
-        self.held.lock().unwrap().begin_epoch(epoch, from, origin)
+    fn begin_epoch(&mut self, epoch: Epoch, from: u64) -> Result<(), OutboxError> {
+        self.held.lock().unwrap().begin_epoch(epoch, from)
     }
     fn sync_job(&mut self) -> Result<Option<SyncJob>, OutboxError> {
         Ok(None)

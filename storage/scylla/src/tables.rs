@@ -76,8 +76,9 @@ impl Tables {
 
     // What is fixed about a store: from its row in the commit, its registration there, or the table.
     fn traits(&self, commit: &Commit, store: StoreId) -> Result<Traits, StoreError> {
-        let mut known = self.traits.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(traits) = known.get(&store) {
+        // Nothing is asked of the cluster under the lock: whoever finds a store unknown at the same moment asks as well.
+        let known = || self.traits.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(traits) = known().get(&store) {
             return Ok(traits.clone());
         }
         let row = commit.rows.stores.iter().find(|(id, _)| *id == store);
@@ -94,7 +95,7 @@ impl Tables {
             table: "stores",
             cause: format!("store {store} has events and no registration"),
         })?;
-        known.insert(store, traits.clone());
+        known().insert(store, traits.clone());
         Ok(traits)
     }
 }

@@ -295,4 +295,5 @@ fn a_base_is_not_made_from_segments_that_left_meanwhile() {
     );
 }
 
+mod pace;
 mod unregistered;

@@ -133,11 +133,30 @@ pub enum NotNow {
     Unfit(#[from] Unfit),
 }
 
-/// The flush that is on its way.
+/// A flush with its log: what takes time is done when it is made, so that it need not be done where others wait for the
+/// writer.
 #[derive(Clone, Debug)]
-struct Flush {
+pub struct Flush {
     commit: Arc<Commit>,
     log: Log,
+    epoch: u64,
+}
+
+impl Flush {
+    /// The flush of a commit, as the owner of its slot in `epoch` writes it.
+    ///
+    /// # Errors
+    /// [`Unfit`] when it does not fit a log.
+    pub fn new(commit: Commit, epoch: u64) -> Result<Self, Unfit> {
+        let log = commit.to_parts(epoch)?;
+        let commit = Arc::new(commit.settled());
+        Ok(Self { commit, log, epoch })
+    }
+
+    /// The commit, to be made a flush of another epoch or number.
+    pub fn into_commit(self) -> Commit {
+        Arc::unwrap_or_clone(self.commit)
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -267,9 +286,23 @@ impl SlotWriter {
                 flush: commit.flush,
             });
         }
-        let log = commit.to_parts(self.epoch)?;
-        let commit = Arc::new(commit.settled());
-        self.state = State::WritingLog(Flush { commit, log });
+        let flush = Flush::new(commit, self.epoch)?;
+        self.state = State::WritingLog(flush);
+        self.begin();
+        Ok(())
+    }
+
+    /// As [`Self::commit`], of a flush that was made before. Gives one back that is not the next one of this epoch, or comes
+    /// while another is on its way.
+    ///
+    /// # Errors
+    /// The flush; nothing has changed then.
+    pub fn commit_made(&mut self, flush: Flush) -> Result<(), Box<Flush>> {
+        let made_for = (flush.commit.slot, flush.commit.flush, flush.epoch);
+        if !self.is_idle() || made_for != (self.slot, self.next_flush(), self.epoch) {
+            return Err(Box::new(flush));
+        }
+        self.state = State::WritingLog(flush);
         self.begin();
         Ok(())
     }

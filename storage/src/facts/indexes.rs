@@ -1,15 +1,19 @@
 //! The indexes behind look-ups: files beside sealed segments, and in memory what has no file yet.
+//!
+//! What is known is behind one lock, held for moments. Whoever reads the journal to bring it up to the durable end holds
+//! another one, on which only those wait who need what is being read; whoever writes indexes holds a third, on which no
+//! look-up waits: until its file is written, an index answers from memory.
+
+mod fresh;
+mod write;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use till_core::{Record, RecordKind};
-
 use super::retries::Retries;
 use super::{FactsConfig, FactsError, Places};
-use crate::index::keys::keys_of;
-use crate::index::{Builder, IndexFault, IndexFile, PageCache, write_index};
-use crate::journal::{Journal, Lsn, Segment, index_name, lock, segment_name};
+use crate::index::{Builder, IndexFault, IndexFile, PageCache, Run};
+use crate::journal::{Journal, Lsn, Segment, lock, segment_name};
 use crate::sync::Mutex;
 
 /// Indexes that wait in memory for room on the disk. One of a segment of 64 MiB takes about 10 MiB.
@@ -21,16 +25,23 @@ pub(super) struct Indexes {
     journal: Journal,
     config: FactsConfig,
     cache: PageCache,
+    /// No file is read or written under it.
     pub(super) state: Mutex<State>,
+    /// Held by whoever takes in what the journal has by now.
+    growing: Mutex<()>,
+    /// Held by whoever writes indexes, or reads what of them is kept in memory.
+    writing: Mutex<()>,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) sealed: BTreeMap<Lsn, Sealed>,
     active: Option<Builder>,
+    /// Everything before this place is in.
+    upto: Lsn,
     retries: Retries,
-    /// The sealed segments have changed since filters were given their room.
-    filters_are_stale: bool,
+    /// The sealed segments have changed since they were given their room in memory.
+    room_is_stale: bool,
 }
 
 /// A sealed segment.
@@ -46,7 +57,7 @@ pub(super) struct Sealed {
 pub(super) enum Index {
     /// On the disk.
     File(Arc<IndexFile>),
-    /// In memory, because it could not be written.
+    /// In memory, because it is not written yet.
     Held(Arc<Builder>),
     /// It could not be written, and too many such are in memory: made again for each look-up. Newest receive time.
     Made(i64),
@@ -59,6 +70,8 @@ impl Indexes {
             journal,
             config,
             state: Mutex::new(State::default()),
+            growing: Mutex::new(()),
+            writing: Mutex::new(()),
         }
     }
 
@@ -74,8 +87,8 @@ impl Indexes {
 
     /// Start, end and newest receive time of every sealed segment.
     pub(super) fn received(&self) -> Result<Vec<(Lsn, Lsn, i64)>, FactsError> {
-        let mut state = lock(&self.state);
-        self.refresh(&mut state)?;
+        self.refresh()?;
+        let state = lock(&self.state);
         let rows = state.sealed.values();
         let rows = rows.map(|sealed| {
             let received_us = sealed.index.received_us();
@@ -84,47 +97,13 @@ impl Indexes {
         Ok(rows.collect())
     }
 
-    /// Takes in what the journal has by now, and writes the indexes that could not be written before.
-    pub(super) fn catch_up(&self) -> Result<usize, FactsError> {
-        let mut state = lock(&self.state);
-        let mut written = self.refresh(&mut state)?;
-        let waiting: Vec<Sealed> = state
-            .sealed
-            .values()
-            .filter(|sealed| !matches!(sealed.index, Index::File(_)))
-            .cloned()
-            .collect();
-        for mut sealed in waiting {
-            let (segment, end) = (sealed.segment, sealed.end);
-            let builder = match &sealed.index {
-                Index::Held(builder) => Arc::clone(builder),
-                Index::File(_) | Index::Made(_) => match self.whole(segment, end) {
-                    Err(_) if self.is_dropped(segment.start) => continue,
-                    builder => Arc::new(builder?),
-                },
-            };
-            sealed.index = Index::File(Arc::new(self.write(&builder, segment, end)?));
-            state.put(sealed);
-            written += 1;
-        }
-        self.settle_filters(&mut state);
-        Ok(written)
-    }
-
     /// Asks every index, oldest segment first. `active` is asked of those in memory.
     pub(super) fn each(
         &self,
         sealed: impl Fn(&IndexFile, &PageCache) -> Result<Vec<u32>, IndexFault>,
         active: impl Fn(&Builder) -> Vec<u32>,
     ) -> Result<Vec<Places>, FactsError> {
-        let (known, tail) = {
-            let mut state = lock(&self.state);
-            self.refresh(&mut state)?;
-            let tail = state.active.as_ref();
-            let tail = tail.map(|builder| (builder.start, active(builder)));
-            let known: Vec<Sealed> = state.sealed.values().cloned().collect();
-            (known, tail)
-        };
+        let (known, tail) = self.known(&active)?;
         let mut found = Vec::new();
         for one in known {
             let start = one.segment.start;
@@ -140,18 +119,66 @@ impl Indexes {
         Ok(found)
     }
 
-    fn ask(
+    /// Entries of one life of a terminal, by segment, oldest first: those of the segments from `since` on in which a number of
+    /// `range` may lie. The numbers rise with the place from there, so that the newest segment is asked first, and nothing
+    /// before one that has a number as low as the lowest.
+    pub(super) fn of_terminal(
+        &self,
+        (terminal, epoch): (u64, u32),
+        range: (u64, u64),
+        since: Lsn,
+    ) -> Result<Vec<Places>, FactsError> {
+        let sealed =
+            |index: &IndexFile, cache: &PageCache| index.terminal(cache, terminal, epoch, range);
+        let active = |builder: &Builder| builder.terminal(terminal, epoch, range);
+        let (known, tail) = self.known(active)?;
+        let mut found = Vec::new();
+        let mut take = |start: Lsn, run: Run| {
+            found.push(places_of(start, run.entries));
+            run.first <= range.0
+        };
+        let tail = tail.and_then(|(start, run)| Some(take(start, run?)));
+        let mut is_all = tail.unwrap_or(false);
+        for one in known.into_iter().rev() {
+            let start = one.segment.start;
+            if is_all || one.end <= since {
+                break;
+            }
+            match self.ask(one, &sealed, &active) {
+                Ok(run) => is_all = run.is_some_and(|run| take(start, run)),
+                Err(_) if self.is_dropped(start) => break,
+                Err(error) => return Err(error),
+            }
+        }
+        found.reverse();
+        Ok(found)
+    }
+
+    // The sealed segments, and what the one behind them says: both as of one moment, and up to the durable end.
+    #[expect(clippy::type_complexity, reason = "taken apart at once")]
+    fn known<T>(
+        &self,
+        active: impl Fn(&Builder) -> T,
+    ) -> Result<(Vec<Sealed>, Option<(Lsn, T)>), FactsError> {
+        self.refresh()?;
+        let state = lock(&self.state);
+        let tail = state.active.as_ref();
+        let tail = tail.map(|builder| (builder.start, active(builder)));
+        Ok((state.sealed.values().cloned().collect(), tail))
+    }
+
+    fn ask<T>(
         &self,
         mut one: Sealed,
-        sealed: &impl Fn(&IndexFile, &PageCache) -> Result<Vec<u32>, IndexFault>,
-        active: &impl Fn(&Builder) -> Vec<u32>,
-    ) -> Result<Vec<u32>, FactsError> {
+        sealed: &impl Fn(&IndexFile, &PageCache) -> Result<T, IndexFault>,
+        active: &impl Fn(&Builder) -> T,
+    ) -> Result<T, FactsError> {
         let (segment, end) = (one.segment, one.end);
         if let Index::File(file) = &one.index {
             match sealed(file, &self.cache) {
-                Ok(offsets) => return Ok(offsets),
+                Ok(found) => return Ok(found),
                 Err(fault) if fault.is_mended_by_another() => {
-                    one.index = self.again(segment, end, &fault)?;
+                    one.index = self.again(&one, file, &fault)?;
                 }
                 Err(fault) => return Err(useless(segment.start, &fault)),
             }
@@ -164,210 +191,12 @@ impl Indexes {
             Index::Made(_) => Ok(active(&self.whole(segment, end)?)),
         }
     }
-
-    /// Brings what is known of the journal to what is durable now. Gives the number of indexes that were written.
-    fn refresh(&self, state: &mut State) -> Result<usize, FactsError> {
-        // Taken while the state is locked, so that it is never older than the state.
-        let (segments, durable) = self.journal.shared().snapshot();
-        self.take_in(state, &segments, durable)
-    }
-
-    pub(super) fn take_in(
-        &self,
-        state: &mut State,
-        segments: &[Segment],
-        durable: Lsn,
-    ) -> Result<usize, FactsError> {
-        let oldest = segments.first().map_or(Lsn::ZERO, |first| first.start);
-        let kept = state.sealed.split_off(&oldest);
-        for start in std::mem::replace(&mut state.sealed, kept).into_keys() {
-            self.cache.forget(start);
-            state.filters_are_stale = true;
-        }
-        state.retries.drop_before(oldest);
-        let mut written = 0;
-        for segment in segments {
-            match segment.end {
-                Some(_) if state.sealed.contains_key(&segment.start) => {}
-                Some(end) => match self.open_or_make(state, *segment, end) {
-                    Ok(was_made) => written += usize::from(was_made),
-                    Err(_) if self.is_dropped(segment.start) => {}
-                    Err(error) => return Err(error),
-                },
-                None => self.extend(state, segment.start, durable)?,
-            }
-        }
-        self.settle_filters(state);
-        Ok(written)
-    }
-
-    // True when the index had to be made, and was written.
-    fn open_or_make(
-        &self,
-        state: &mut State,
-        segment: Segment,
-        end: Lsn,
-    ) -> Result<bool, FactsError> {
-        let opened = self
-            .open(segment, end)
-            .and_then(|file| Ok((file.retries(&self.cache)?, file)));
-        match opened {
-            Ok((retries, file)) => {
-                for place in places_of(segment.start, retries) {
-                    note_retry(&mut state.retries, place, &self.journal.read(place)?)?;
-                }
-                let index = Index::File(Arc::new(file));
-                state.put(Sealed {
-                    segment,
-                    end,
-                    index,
-                });
-                Ok(false)
-            }
-            Err(fault) if !fault.is_mended_by_another() => Err(useless(segment.start, &fault)),
-            Err(fault) => {
-                if !matches!(fault, IndexFault::Missing) {
-                    let segment = segment_name(segment.start);
-                    tracing::warn!(segment, %fault, "index is built again");
-                }
-                self.make(state, segment, end)
-            }
-        }
-    }
-
-    // Makes an index from its segment, or from what has grown in memory. One that cannot be written stays in memory.
-    fn make(&self, state: &mut State, segment: Segment, end: Lsn) -> Result<bool, FactsError> {
-        let grown = state
-            .active
-            .take_if(|builder| builder.start == segment.start);
-        let mut builder = grown.unwrap_or_else(|| Builder::new(segment.start));
-        self.read_into(&mut state.retries, &mut builder, end)?;
-        self.trim(segment, end);
-        let written = self.write(&builder, segment, end);
-        let was_written = written.is_ok();
-        let index = match written {
-            Ok(file) => Index::File(Arc::new(file)),
-            Err(error) => {
-                tracing::warn!(%error, "look-ups go on from memory; the index is written later");
-                Index::Held(Arc::new(builder))
-            }
-        };
-        state.put(Sealed {
-            segment,
-            end,
-            index,
-        });
-        state.hold_no_more_than(HELD_MAX);
-        Ok(was_written)
-    }
-
-    fn again(&self, segment: Segment, end: Lsn, fault: &IndexFault) -> Result<Index, FactsError> {
-        let start = segment.start;
-        tracing::warn!(segment = segment_name(start), %fault, "index is built again");
-        let mut state = lock(&self.state);
-        self.make(&mut state, segment, end)?;
-        self.settle_filters(&mut state);
-        let made = state.sealed.get(&start);
-        made.map(|sealed| sealed.index.clone())
-            .ok_or_else(|| useless(start, fault))
-    }
-
-    // The index of a sealed segment, read from the segment for this once.
-    fn whole(&self, segment: Segment, end: Lsn) -> Result<Builder, FactsError> {
-        let mut builder = Builder::new(segment.start);
-        // Its retries were noted when the segment was first met.
-        self.read_into(&mut Retries::default(), &mut builder, end)?;
-        Ok(builder)
-    }
-
-    fn open(&self, segment: Segment, end: Lsn) -> Result<IndexFile, IndexFault> {
-        let path = self.journal.dir().join(index_name(segment.start));
-        IndexFile::open(self.journal.disk(), path, segment.start, end, segment.salt)
-    }
-
-    fn write(
-        &self,
-        builder: &Builder,
-        segment: Segment,
-        end: Lsn,
-    ) -> Result<IndexFile, FactsError> {
-        let unwritten = |cause: String| FactsError::Unwritten {
-            segment: segment_name(segment.start),
-            cause,
-        };
-        let path = self.journal.dir().join(index_name(segment.start));
-        let disk = self.journal.disk().as_ref();
-        let written = write_index(disk, &path, builder, segment.salt);
-        written.map_err(|error| unwritten(error.to_string()))?;
-        self.cache.forget(segment.start);
-        let opened = self.open(segment, end);
-        opened.map_err(|fault| unwritten(fault.to_string()))
-    }
-
-    // The room behind the last group is of no use to a segment that never changes again.
-    fn trim(&self, segment: Segment, end: Lsn) {
-        let file = self.journal.shared().file(segment.start);
-        let trimmed = file.and_then(|file| file.truncate(end.since(segment.start)));
-        if let Err(error) = trimmed {
-            tracing::warn!(%error, "a sealed segment could not be trimmed");
-        }
-    }
-
-    fn extend(&self, state: &mut State, start: Lsn, end: Lsn) -> Result<(), FactsError> {
-        let grown = state.active.take_if(|builder| builder.start == start);
-        let mut builder = grown.unwrap_or_else(|| Builder::new(start));
-        let read = self.read_into(&mut state.retries, &mut builder, end);
-        state.active = Some(builder);
-        read
-    }
-
-    fn read_into(
-        &self,
-        retries: &mut Retries,
-        builder: &mut Builder,
-        end: Lsn,
-    ) -> Result<(), FactsError> {
-        for item in self.journal.records_between(builder.upto, end) {
-            let (lsn, record) = item?;
-            note_retry(retries, lsn, &record)?;
-            let keys = keys_of(&record);
-            let keys = keys.map_err(|cause| FactsError::Newer { at: lsn, cause })?;
-            builder.add(lsn, &record, &keys);
-            builder.upto = lsn.plus(1);
-        }
-        builder.upto = end;
-        Ok(())
-    }
-
-    // Gives the newest segments the room for filters. A segment that left gives its room back.
-    fn settle_filters(&self, state: &mut State) {
-        if !std::mem::take(&mut state.filters_are_stale) {
-            return;
-        }
-        let mut room = self.config.filter_bytes;
-        for sealed in state.sealed.values().rev() {
-            let Index::File(file) = &sealed.index else {
-                continue;
-            };
-            match room.checked_sub(file.filter_bytes()) {
-                Some(rest) => match file.load_filter(&self.cache) {
-                    Ok(()) => room = rest,
-                    // Look-ups find the same fault, and build the index again.
-                    Err(fault) => tracing::warn!(%fault, "a receipt filter could not be read"),
-                },
-                None => {
-                    file.unload_filter();
-                    room = 0;
-                }
-            }
-        }
-    }
 }
 
 impl State {
     fn put(&mut self, sealed: Sealed) {
         self.sealed.insert(sealed.segment.start, sealed);
-        self.filters_are_stale = true;
+        self.room_is_stale = true;
     }
 
     // The newest stay: they are asked most.
@@ -388,14 +217,6 @@ impl Index {
             Self::Made(received_us) => *received_us,
         }
     }
-}
-
-fn note_retry(retries: &mut Retries, at: Lsn, record: &Record) -> Result<(), FactsError> {
-    if record.head.kind != RecordKind::Retry {
-        return Ok(());
-    }
-    let noted = retries.note(at, record);
-    noted.map_err(|cause| FactsError::Newer { at, cause })
 }
 
 fn places_of(start: Lsn, offsets: Vec<u32>) -> Places {

@@ -12,7 +12,7 @@ use crate::journal::Lsn;
 
 /// What the event of a retry is found by.
 #[derive(Clone, Copy, Debug)]
-struct Keys {
+pub(super) struct RetryKeys {
     store: u32,
     hour: i32,
     receipt: Option<u32>,
@@ -20,17 +20,22 @@ struct Keys {
 
 /// The retries of a journal, by place.
 #[derive(Debug, Default)]
-pub(super) struct Retries(BTreeMap<Lsn, Keys>);
+pub(super) struct Retries(BTreeMap<Lsn, RetryKeys>);
 
 impl Retries {
-    /// Takes a retry in. One of a waiting line is left out: its event took effect with another record.
-    pub(super) fn note(&mut self, lsn: Lsn, record: &Record) -> Result<(), String> {
+    /// Takes a retry in.
+    pub(super) fn note(&mut self, lsn: Lsn, keys: RetryKeys) {
+        self.0.insert(lsn, keys);
+    }
+
+    /// What a retry is found by. One of a waiting line is left out: its event took effect with another record.
+    pub(super) fn keys_of(record: &Record) -> Result<Option<RetryKeys>, String> {
         let decided = record.verdicts.first();
         let Some(verdict) = decided.filter(|verdict| verdict.waiting_line().is_none()) else {
-            return Ok(());
+            return Ok(None);
         };
         let Some(verified) = verified_of(record).transpose()? else {
-            return Ok(());
+            return Ok(None);
         };
         let view = verified.view();
         let mut hour = None;
@@ -50,16 +55,12 @@ impl Retries {
                 .and_then(|event| with_receipt(&event, |text| receipt_hash(text.as_bytes()))),
             View::Stock(_) | View::Sensor(_) | View::Device(_) => None,
         };
-        if let Some(hour) = hour {
-            let store = u32::try_from(record.head.terminal >> 32).unwrap_or(u32::MAX);
-            let keys = Keys {
-                store,
-                hour,
-                receipt,
-            };
-            self.0.insert(lsn, keys);
-        }
-        Ok(())
+        let store = u32::try_from(record.head.terminal >> 32).unwrap_or(u32::MAX);
+        Ok(hour.map(|hour| RetryKeys {
+            store,
+            hour,
+            receipt,
+        }))
     }
 
     /// Forgets what lies in segments that were dropped.
@@ -77,7 +78,7 @@ impl Retries {
         self.all(|keys| keys.receipt == Some(hash))
     }
 
-    fn all(&self, wanted: impl Fn(&Keys) -> bool) -> Vec<Lsn> {
+    fn all(&self, wanted: impl Fn(&RetryKeys) -> bool) -> Vec<Lsn> {
         let found = self.0.iter().filter(|(_, keys)| wanted(keys));
         found.map(|(lsn, _)| *lsn).collect()
     }

@@ -1,6 +1,7 @@
 //! Facts are found where a walk through the whole journal finds them.
 
 mod fresh;
+mod watched;
 
 use proptest::prelude::*;
 use till_core::{Outcome, Record, RecordHead, RecordKind, Verdict};
@@ -103,6 +104,7 @@ fn facts(journal: Journal) -> Facts {
     let config = FactsConfig {
         cache_bytes: 0,
         filter_bytes: 64,
+        terminal_bytes: 4_096,
     };
     Facts::new(journal, config)
 }

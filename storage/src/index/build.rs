@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use till_core::{Record, RecordHead, RecordKind};
+use till_core::{RecordHead, RecordKind};
 
 use super::keys::Keys;
 use super::{Filter, hour_of};
@@ -34,6 +34,12 @@ pub(crate) struct Run {
     pub(crate) entries: Vec<u32>,
 }
 
+impl Run {
+    pub(super) const fn touches(&self, (first, last): (u64, u64)) -> bool {
+        self.first <= last && first <= self.last
+    }
+}
+
 impl Builder {
     pub(crate) const fn new(start: Lsn) -> Self {
         Self {
@@ -51,16 +57,16 @@ impl Builder {
     }
 
     /// Takes a record in. Records come in the order of the journal.
-    pub(crate) fn add(&mut self, lsn: Lsn, record: &Record, keys: &Keys) {
+    pub(crate) fn add(&mut self, lsn: Lsn, head: &RecordHead, keys: &Keys) {
         let offset = u32::try_from(lsn.since(self.start)).unwrap_or(u32::MAX);
         self.records += 1;
         #[cfg(feature = "planted")]
         if till_core::planted::is("index-without-first") && self.records == 1 {
             return;
         }
-        self.received_us = self.received_us.max(record.head.received_at_us);
-        self.add_sequence(offset, &record.head);
-        let store = u32::try_from(record.head.terminal >> 32).unwrap_or(u32::MAX);
+        self.received_us = self.received_us.max(head.received_at_us);
+        self.add_sequence(offset, head);
+        let store = u32::try_from(head.terminal >> 32).unwrap_or(u32::MAX);
         for at_us in &keys.at_us {
             self.first_at_us = self.first_at_us.min(*at_us);
             self.last_at_us = self.last_at_us.max(*at_us);
@@ -107,12 +113,17 @@ impl Builder {
         found
     }
 
-    /// Entries of one life of a terminal, if any of them may lie between two sequence numbers.
-    pub(crate) fn terminal(&self, terminal: u64, epoch: u32, first: u64, last: u64) -> &[u32] {
-        match self.terminals.get(&(terminal, epoch)) {
-            Some(run) if run.first <= last && first <= run.last => &run.entries,
-            _ => &[],
+    /// The records of one life of a terminal; without entries where none of them may lie between two sequence numbers.
+    pub(crate) fn terminal(&self, terminal: u64, epoch: u32, range: (u64, u64)) -> Option<Run> {
+        let run = self.terminals.get(&(terminal, epoch))?;
+        let mut found = Run {
+            entries: Vec::new(),
+            ..*run
+        };
+        if found.touches(range) {
+            found.entries.clone_from(&run.entries);
         }
+        Some(found)
     }
 
     /// Entries with a receipt of this hash.

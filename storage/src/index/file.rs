@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use thiserror::Error;
 
 use super::Filter;
-use super::build::Builder;
+use super::build::{Builder, Run};
+use super::fault::IndexFault;
 use crate::disk::Disk;
 use crate::journal::read::FileCache;
 use crate::journal::{Lsn, lock};
@@ -25,38 +25,8 @@ const PAGE: usize = 4_096;
 const PAGE_BODY: usize = PAGE - 4;
 
 const HOUR: usize = 16;
-const RUN: usize = 36;
+const RUN_BYTES: usize = 36;
 const RECEIPT: usize = 8;
-
-/// Why an index is of no use.
-#[derive(Debug, Error)]
-pub(crate) enum IndexFault {
-    #[error("it is not there")]
-    Missing,
-    #[error("it is broken at offset {0}")]
-    Broken(u64),
-    #[error("it was built for another segment")]
-    Other,
-    #[error("it cannot be read: {0}")]
-    Unread(io::Error),
-    #[error("it cannot be opened: {0}")]
-    Unopened(io::Error),
-}
-
-impl IndexFault {
-    /// Whether an index that is built again is better. One that cannot be opened for now may be whole: too many files are
-    /// open, say, and another could not be opened either.
-    pub(crate) const fn is_mended_by_another(&self) -> bool {
-        !matches!(self, Self::Unopened(_))
-    }
-
-    fn of_opening(cause: io::Error) -> Self {
-        match cause.kind() {
-            io::ErrorKind::NotFound => Self::Missing,
-            _ => Self::Unopened(cause),
-        }
-    }
-}
 
 /// The numbers in the header.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -96,8 +66,15 @@ pub(crate) struct IndexFile {
     pub(crate) header: Header,
     disk: Arc<dyn Disk>,
     path: PathBuf,
-    // In memory while the budget has room for it.
-    filter: Mutex<Option<Arc<Filter>>>,
+    memory: Mutex<InMemory>,
+}
+
+/// What of an index is in memory while there is room for it.
+#[derive(Clone, Debug, Default)]
+struct InMemory {
+    filter: Option<Arc<Filter>>,
+    /// The section of runs.
+    runs: Option<Arc<[u8]>>,
 }
 
 impl PageCache {
@@ -176,7 +153,7 @@ impl Header {
         let lengths = [
             wide(HOUR) * u64::from(self.hours),
             4 * u64::from(self.hour_entries),
-            wide(RUN) * u64::from(self.runs),
+            wide(RUN_BYTES) * u64::from(self.runs),
             4 * u64::from(self.run_entries),
             wide(RECEIPT) * u64::from(self.receipts),
             u64::from(self.filter),
@@ -297,7 +274,7 @@ impl IndexFile {
             header,
             disk: Arc::clone(disk),
             path,
-            filter: Mutex::new(None),
+            memory: Mutex::default(),
         })
     }
 
@@ -306,24 +283,39 @@ impl IndexFile {
         size32(self.header.filter)
     }
 
-    /// Reads the filter into memory, if it is not there yet.
-    pub(crate) fn load_filter(&self, cache: &PageCache) -> Result<(), IndexFault> {
-        let mut filter = lock(&self.filter);
-        if filter.is_none() {
-            let read = self.bytes(cache, self.header.sections()[5], self.filter_bytes())?;
-            *filter = Some(Arc::new(Filter::from_bytes(read)));
-        }
-        Ok(())
+    /// Bytes that the runs of terminals take in memory.
+    pub(crate) fn terminal_bytes(&self) -> usize {
+        RUN_BYTES * size32(self.header.runs)
     }
 
-    /// Gives the filter's memory back; the index answers without it, with more reads.
-    pub(crate) fn unload_filter(&self) {
-        *lock(&self.filter) = None;
+    /// Reads into memory what is to be there and is not, and gives the memory of the rest back; the index answers without it,
+    /// with more reads.
+    pub(crate) fn keep(
+        &self,
+        cache: &PageCache,
+        filter: bool,
+        terminals: bool,
+    ) -> Result<(), IndexFault> {
+        let [_, _, runs, _, _, filters, ..] = self.header.sections();
+        let mut memory = lock(&self.memory).clone();
+        memory.filter = match memory.filter.filter(|_| filter) {
+            None if filter => {
+                let read = self.bytes(cache, filters, self.filter_bytes())?;
+                Some(Arc::new(Filter::from_bytes(read)))
+            }
+            held => held,
+        };
+        memory.runs = match memory.runs.filter(|_| terminals) {
+            None if terminals => Some(self.bytes(cache, runs, self.terminal_bytes())?.into()),
+            held => held,
+        };
+        *lock(&self.memory) = memory;
+        Ok(())
     }
 
     #[cfg(test)]
     pub(crate) fn has_filter(&self) -> bool {
-        lock(&self.filter).is_some()
+        lock(&self.memory).filter.is_some()
     }
 
     /// Entries with events of a store in hours from `from` to `to`, both included.
@@ -358,35 +350,52 @@ impl IndexFile {
         Ok(found)
     }
 
-    /// Entries of one life of a terminal, if any of them may lie between two sequence numbers.
+    /// The records of one life of a terminal; without entries where none of them may lie between two sequence numbers.
     pub(crate) fn terminal(
         &self,
         cache: &PageCache,
         terminal: u64,
         epoch: u32,
         range: (u64, u64),
-    ) -> Result<Vec<u32>, IndexFault> {
+    ) -> Result<Option<Run>, IndexFault> {
         let [_, _, runs, entries, ..] = self.header.sections();
-        let row_at = |number| self.bytes(cache, runs + wide(RUN) * number, RUN);
+        let held = lock(&self.memory).runs.clone();
+        let row_at = |number| {
+            let at = wide(RUN_BYTES) * number;
+            let row = held
+                .as_ref()
+                .map(|held| &held[size(at)..size(at) + RUN_BYTES]);
+            row.map_or_else(
+                || self.bytes(cache, runs + at, RUN_BYTES),
+                |row| Ok(row.to_vec()),
+            )
+        };
         let count = u64::from(self.header.runs);
         let number = search(count, |number| {
             row_at(number).map(|row| (u64_at(&row, 0), u32_at(&row, 8)) < (terminal, epoch))
         })?;
         if number == count {
-            return Ok(Vec::new());
+            return Ok(None);
         }
         let row = row_at(number)?;
-        let here = (u64_at(&row, 0), u32_at(&row, 8)) == (terminal, epoch);
-        if !here || u64_at(&row, 12) > range.1 || range.0 > u64_at(&row, 20) {
-            return Ok(Vec::new());
+        if (u64_at(&row, 0), u32_at(&row, 8)) != (terminal, epoch) {
+            return Ok(None);
         }
-        let first = u64::from(u32_at(&row, 28));
-        self.numbers(cache, entries + 4 * first, u32_at(&row, 32))
+        let mut run = Run {
+            first: u64_at(&row, 12),
+            last: u64_at(&row, 20),
+            entries: Vec::new(),
+        };
+        if run.touches(range) {
+            let at = entries + 4 * u64::from(u32_at(&row, 28));
+            run.entries = self.numbers(cache, at, u32_at(&row, 32))?;
+        }
+        Ok(Some(run))
     }
 
     /// Entries with a receipt of this hash.
     pub(crate) fn receipt(&self, cache: &PageCache, hash: u32) -> Result<Vec<u32>, IndexFault> {
-        let filter = lock(&self.filter).as_ref().map(Arc::clone);
+        let filter = lock(&self.memory).filter.clone();
         if filter.is_some_and(|filter| !filter.may_hold(hash)) {
             return Ok(Vec::new());
         }

@@ -279,6 +279,20 @@ pub(crate) fn newest(disk: &dyn Disk, dir: &Path, bases: &[Lsn]) -> Result<Optio
     Ok(Some(lsn))
 }
 
+/// Bytes of the newest base of a folder; 0 without one.
+///
+/// # Errors
+/// [`BaseError::Io`].
+pub fn base_bytes(disk: &dyn Disk, dir: &Path) -> Result<u64, BaseError> {
+    let bytes = find(disk, dir)
+        .and_then(|found| found.map_or(Ok(0), |lsn| disk.open(&dir.join(name(lsn)))?.size()));
+    bytes.map_err(|cause| BaseError::Io {
+        doing: "looking for",
+        file: dir.to_path_buf(),
+        cause,
+    })
+}
+
 /// The position of the newest base.
 pub(crate) fn find(disk: &dyn Disk, dir: &Path) -> io::Result<Option<Lsn>> {
     Ok(all(disk, dir)?.into_iter().max())

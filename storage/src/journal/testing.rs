@@ -10,7 +10,7 @@ use super::{
     CommitConfig, CommitError, Committer, Durable, Journal, JournalConfig, Lsn, OpenError, Opened,
     Prepared, Sink, lock,
 };
-use crate::disk::SimDisk;
+use crate::disk::{Disk, SimDisk};
 use crate::sync::Mutex;
 
 /// The folder of every test's journal.
@@ -53,6 +53,11 @@ pub(crate) fn record(terminal: u64, seq: u64, payload: usize) -> Record {
 }
 
 pub(crate) fn open(disk: &SimDisk) -> Result<Opened, OpenError> {
+    open_on(disk)
+}
+
+/// As [`open`], on any disk.
+pub(crate) fn open_on(disk: &(impl Disk + Clone + 'static)) -> Result<Opened, OpenError> {
     Journal::open(Arc::new(disk.clone()), &dir(), SMALL)
 }
 
@@ -137,6 +142,5 @@ pub(crate) fn segment(start: u64) -> PathBuf {
 
 /// Names of the files in the folder.
 pub(crate) fn names(disk: &SimDisk) -> Vec<String> {
-    use crate::disk::Disk as _;
     disk.list(Path::new("journal")).unwrap()
 }

@@ -12,7 +12,7 @@ use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use till_client::{Identity, SERVER_NAME, Tuning};
-use till_runtime::Authority;
+use till_gateway::Authority;
 use till_tests::Home;
 use till_tests::hostile::{Line, terminal};
 use tokio::time::timeout;

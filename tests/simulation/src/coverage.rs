@@ -81,7 +81,7 @@ situations! {
     RetryTakenIn = "what another engine had decided again was taken in";
     RetryLost = "a process ended before what was decided again was durable";
     Copied = "two devices went on from one outbox";
-    Disputed = "a device had a life of which nothing was known, and looked again who else had its events";
+    CountedPerCopy = "an event counted once for each of two copies of its outbox";
     RoundShared = "a round was committed into a shared store";
     RoundReread = "a round was committed whose records could not be read back at first";
     TakenOver = "a slot was taken from an engine that was counted as dead";

@@ -51,7 +51,6 @@ pub const MISTAKES: &[Mistake] = &[
     mistake("outbox-unsynced", 64),
     mistake("names-unsynced", 64),
     mistake("renumber-drops-one", 64),
-    mistake("forget-origin", 64),
     mistake("ignore-fence", 64),
     mistake("trust-unknown", 64),
     mistake("commit-again", 64),

@@ -41,6 +41,8 @@ pub(crate) struct Known {
     pub(crate) is_dropped: bool,
     /// It was sent under more than one number by its source.
     pub(crate) is_twin: bool,
+    /// Outboxes that have it besides the one in which it began.
+    copies: u32,
 }
 
 /// A durable record, as the oracle has read it.
@@ -89,6 +91,8 @@ pub(crate) struct Oracle {
     retried: HashMap<Aside, u64>,
     /// How often that was since somebody asked.
     again: u64,
+    /// Events that counted once more for another copy of their outbox.
+    per_copy: u64,
     /// Terminals of which an image was put back, or an outbox copied.
     branched: HashSet<u64>,
     /// The event that is committed under a number.
@@ -136,6 +140,11 @@ impl Oracle {
         std::mem::replace(&mut self.doubled, 0)
     }
 
+    /// How many events counted once more for another copy of their outbox since the last time.
+    pub(crate) const fn take_per_copy(&mut self) -> u64 {
+        std::mem::replace(&mut self.per_copy, 0)
+    }
+
     /// A terminal goes on from an image, or twice from one outbox.
     pub(crate) fn branches(&mut self, terminal: u64) {
         self.branched.insert(terminal);
@@ -150,6 +159,22 @@ impl Oracle {
     /// How much that was set aside has taken effect since the last time.
     pub(crate) const fn take_again(&mut self) -> u64 {
         std::mem::replace(&mut self.again, 0)
+    }
+
+    /// Another outbox has these events now, and goes on with them.
+    pub(crate) fn copied(&mut self, events: &[usize]) {
+        for truth in events {
+            self.known[*truth].copies += 1;
+        }
+    }
+
+    // How often an event may take effect: once, whatever happens to one device. Of two that go on from copies of one outbox
+    // each may count it, if it has no id.
+    fn most_effects(&self, truth: usize) -> u32 {
+        match self.truths[truth].id {
+            Some(_) => 1,
+            None => 1 + self.known[truth].copies,
+        }
     }
 
     /// A terminal has sent an event under a number.
@@ -339,14 +364,18 @@ impl Oracle {
             let place = (entry.terminal, entry.epoch, seq);
             self.places.entry(truth).or_default().push(place);
         }
-        if self.applied[truth] > 1 && self.may_double(truth) {
-            self.doubled += 1;
-        } else if self.applied[truth] > 1 {
+        let times = self.applied[truth];
+        let is_per_copy = times <= self.most_effects(truth);
+        if !is_per_copy && !self.may_double(truth) {
             let what = format!(
                 "event {truth} took effect twice, again as {seq} of epoch {} at {}",
                 entry.epoch, entry.place
             );
-            self.fail("SEQ-2", what);
+            return self.fail("SEQ-2", what);
+        }
+        if fate == Fate::Applied && times > 1 {
+            self.per_copy += u64::from(is_per_copy);
+            self.doubled += u64::from(!is_per_copy);
         }
     }
 
@@ -488,7 +517,8 @@ impl Oracle {
                 );
                 return self.fail("LIV-1", what);
             }
-            if times > 1 && !known.is_buried && !self.may_double(truth) {
+            let is_allowed = times <= self.most_effects(truth) || self.may_double(truth);
+            if !is_allowed && !known.is_buried {
                 let what = format!("event {truth} was decided {times} times");
                 return self.fail("SEQ-2", what);
             }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use till_client::{
-    DiskConfig, DiskOutbox, Origin, Outbox, OutboxError, Standing, Stored, Sync, SyncDone, SyncJob,
+    DiskConfig, DiskOutbox, Outbox, OutboxError, Standing, Stored, Sync, SyncDone, SyncJob,
 };
 use till_protocol::id::{Epoch, TerminalId};
 
@@ -137,15 +137,9 @@ impl Outbox for Pocket {
         self.lock().commit(upto)
     }
 
-    fn begin_epoch(
-        &mut self,
-        epoch: Epoch,
-        from: u64,
-        origin: Option<Origin>,
-    ) -> Result<(), OutboxError> {
+    fn begin_epoch(&mut self, epoch: Epoch, from: u64) -> Result<(), OutboxError> {
         let from = from + u64::from(is_planted("renumber-drops-one"));
-        let origin = origin.filter(|_| !is_planted("forget-origin"));
-        self.lock().begin_epoch(epoch, from, origin)
+        self.lock().begin_epoch(epoch, from)
     }
 
     fn sync_job(&mut self) -> Result<Option<SyncJob>, OutboxError> {

@@ -5,15 +5,16 @@ use std::time::Duration;
 
 use parking_lot::MutexGuard;
 use till_core::Space;
-use till_storage::cluster::Commit;
+use till_storage::cluster::{Commit, Flush};
 
 use super::Cluster;
 use super::owners::{Asked, Owner, Tenure};
 use super::round::{Round, numbered};
 use super::unread::{COMMITS, pause_after};
+use crate::commit::Part;
 use crate::engine::Engine;
-use crate::flush::{FlushError, Part};
-use crate::metrics::FlushState;
+use crate::figures::FlushState;
+use crate::flush::FlushError;
 
 /// Longest look at whether a round is done, without being woken.
 const LOOK: Duration = Duration::from_millis(100);
@@ -257,9 +258,10 @@ fn owner(all: &mut BTreeMap<u32, Owner>, tenure: Tenure) -> Option<&mut Owner> {
     owner.filter(|one| one.is_of(tenure) && !one.writer.has_ended())
 }
 
-// Begins a commit once nothing else is on its way in its slot: the commit before, or a renewal of the epoch.
+// Begins a commit once nothing else is on its way in its slot: the commit before, or a renewal of the epoch. Its log is made
+// while the owners are free for others.
 fn begin(
-    all: &mut BTreeMap<u32, Owner>,
+    all: &mut MutexGuard<'_, BTreeMap<u32, Owner>>,
     tenure: Tenure,
     commit: &mut Commit,
 ) -> Result<(Look, Option<Asked>), FlushError> {
@@ -269,10 +271,21 @@ fn begin(
     if !owner.writer.is_idle() {
         return Ok((Look::NotYet, None));
     }
-    let next = owner.writer.next_flush();
-    let begun = owner.writer.commit(numbered(std::mem::take(commit), next));
-    begun.map_err(|error| FlushError::Rows(error.to_string()))?;
-    Ok((Look::Done, Some(Asked::of(owner))))
+    let (next, epoch) = (owner.writer.next_flush(), owner.writer.epoch());
+    let numbered = numbered(std::mem::take(commit), next);
+    let flush = MutexGuard::unlocked(all, || Flush::new(numbered, epoch));
+    let flush = flush.map_err(|error| FlushError::Rows(error.to_string()))?;
+    let Some(owner) = self::owner(all, tenure) else {
+        return Ok((Look::Ended, None));
+    };
+    match owner.writer.commit_made(flush) {
+        Ok(()) => Ok((Look::Done, Some(Asked::of(owner)))),
+        // A renewal has come between.
+        Err(flush) => {
+            *commit = flush.into_commit();
+            Ok((Look::NotYet, None))
+        }
+    }
 }
 
 // Whether the rows of a commit are written.

@@ -174,11 +174,14 @@ impl Leaver {
 
     /// Forgets what is in memory of slots whose writers have ended. A round that is under way may hold rows of them.
     pub(super) fn forget(&self, ended: &BTreeMap<Tenure, End>) {
-        for (tenure, end) in ended {
-            if let End::Fenced(row) = end {
-                let (slot, epoch) = (tenure.slot, row.epoch);
-                tracing::warn!(slot, epoch, "another node has taken a slot from this one");
-            }
+        let fenced = |(tenure, end): (&Tenure, &End)| match end {
+            End::Fenced(_) => Some(tenure.slot),
+            _ => None,
+        };
+        let lost: BTreeSet<u32> = ended.iter().filter_map(fenced).collect();
+        if !lost.is_empty() {
+            let (count, slots) = (lost.len(), ranges(&lost));
+            tracing::warn!(count, slots, "another node has taken slots from this one");
         }
         let slots = slots_of(ended);
         self.cluster.evict(&self.engine, &slots);
@@ -262,4 +265,33 @@ impl Leaver {
 
 fn slots_of(ended: &BTreeMap<Tenure, End>) -> BTreeSet<u32> {
     ended.keys().map(|tenure| tenure.slot).collect()
+}
+
+// Numbers as a person writes them: 3-17, 20.
+fn ranges(numbers: &BTreeSet<u32>) -> String {
+    let mut spans: Vec<(u32, u32)> = Vec::new();
+    for number in numbers {
+        match spans.last_mut() {
+            Some((_, last)) if *last + 1 == *number => *last = *number,
+            _ => spans.push((*number, *number)),
+        }
+    }
+    let words = spans.iter().map(|(first, last)| match first == last {
+        true => first.to_string(),
+        false => format!("{first}-{last}"),
+    });
+    words.collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ranges;
+
+    #[test]
+    fn slots_that_are_lost_together_are_named_in_one_line() {
+        let named = |numbers: &[u32]| ranges(&numbers.iter().copied().collect());
+        assert_eq!(named(&[]), "");
+        assert_eq!(named(&[7]), "7");
+        assert_eq!(named(&[20, 3, 4, 5, 255, 254]), "3-5, 20, 254-255");
+    }
 }

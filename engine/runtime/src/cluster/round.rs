@@ -11,7 +11,7 @@ use till_storage::rebuild::store_of;
 use till_storage::views::FlushBatch;
 
 use super::owners::{Since, Tenure};
-use crate::flush::Part;
+use crate::commit::Part;
 use crate::route::shard_of;
 
 /// How far the records of each shard have been put into commits: the place of the last one.

@@ -15,10 +15,10 @@ use super::backlog::{Mark, Tender};
 use super::work::WORKERS;
 use super::{Cluster, Inboxes, Monotonic, Standing, clock, identity, leaver, work};
 use crate::chain::ChainError;
+use crate::clock::now;
 use crate::config::SharedConfig;
 use crate::engine::Engine;
 use crate::recovery::StartReport;
-use crate::shard_actor::now;
 
 /// An engine's own part of a cluster, opened.
 pub(crate) struct Joined {

@@ -237,7 +237,7 @@ pub const KEYS: &[Key] = &[
         kind: Kind::Retention,
         default: "forever",
         unit: "days",
-        about: "Time after receipt for which single events can be looked up; sums, levels and names stay for ever.",
+        about: "Time after receipt for which single events can be looked up, up to a day longer; sums, levels and names stay for ever.",
         cost: "Disk space: about 100 bytes for each event.",
     },
     Key {

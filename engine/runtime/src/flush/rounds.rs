@@ -2,17 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use till_core::Dirty;
-
-/// The rows of one shard in one round.
-#[derive(Debug)]
-pub(crate) struct Part {
-    pub(crate) shard: usize,
-    pub(crate) round: u64,
-    pub(crate) dirty: Box<Dirty>,
-    /// Place up to which these rows hold every record of the shard.
-    pub(crate) upto: u64,
-}
+use crate::commit::Part;
 
 /// One round at a time, each with those who wait for it.
 #[derive(Debug)]

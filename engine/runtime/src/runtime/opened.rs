@@ -1,7 +1,7 @@
 //! What a start opens, alone or as one of several.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -213,16 +213,12 @@ fn has_any_above(journal: &Journal, mark: Lsn) -> bool {
 
 impl Handle {
     /// An engine from outside.
-    pub(super) fn of(
-        running: Running,
-        (address, identity): (SocketAddr, Option<PathBuf>),
-        report: StartReport,
-    ) -> Self {
+    pub(super) fn of(running: Running, address: SocketAddr, report: StartReport) -> Self {
         Self {
             engine: Arc::clone(&running.engine),
             running: Mutex::new(Some(running)),
             address,
-            identity,
+            identity: None,
             report,
         }
     }

@@ -91,7 +91,11 @@ impl Handle {
 
     /// Devices that were told of another engine.
     pub fn redirects(&self) -> u64 {
-        self.engine.figures.redirects.load(Ordering::Relaxed)
+        self.engine
+            .figures
+            .ingress
+            .redirects
+            .load(Ordering::Relaxed)
     }
 
     /// Slots of a shared store that this engine serves now; `None` for an engine with rows of its own.

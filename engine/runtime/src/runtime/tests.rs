@@ -1,6 +1,6 @@
 use std::sync::Arc;
 use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use till_protocol::builder::StockBuilder;
 use till_protocol::code::Reason;
@@ -9,18 +9,22 @@ use till_protocol::family::stock::v1::{Move, kind};
 use till_protocol::id::{Seq, SkuId, StoreId, TerminalId, TillId};
 use till_protocol::reply::{Hello, Message};
 use till_protocol::time::DeviceTime;
-use till_protocol::verified::Verified;
 use till_storage::disk::SimDisk;
 use till_storage::memory::MemoryViews;
 use till_storage::query::StoresQuery;
 
 use super::*;
-use crate::admission::Room;
 use crate::fall::FALLS_MAX;
-use crate::gateway::session::Session;
-use crate::placement::Commits;
+use crate::ingress::{FrameBatch, Inlet};
 use crate::route::shard_of;
-use crate::shard_actor::{Content, FromDevice, Inbound, Knock, ShardMessage};
+use crate::shard_actor::ShardMessage;
+
+// An engine into which nothing brings devices but the test.
+async fn start(config: Config) -> Handle {
+    let address = config.listen;
+    let runtime = Runtime::prepare(config, Parts::default()).await.unwrap();
+    runtime.start(address).await.unwrap()
+}
 
 async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     for _ in 0..2_000 {
@@ -37,7 +41,7 @@ async fn a_shard_that_fails_starts_again_and_one_that_fails_and_fails_is_parked(
     let dir = tempfile::tempdir().unwrap();
     let mut config = Config::dev(dir.path());
     config.shards = 2;
-    let engine = Arc::new(Runtime::start(config).await.unwrap());
+    let engine = Arc::new(start(config).await);
     assert!(engine.health().is_ready());
     for fall in 1..=FALLS_MAX {
         assert!(!engine.metrics().shards[1].is_parked);
@@ -80,7 +84,7 @@ fn strike(engine: &Handle, shard: usize) {
 /// One stream of a terminal, without its bytes.
 struct Till {
     slot: Arc<Slot>,
-    session: Arc<Session>,
+    inlet: Inlet,
     said: FrameDecoder,
 }
 
@@ -88,11 +92,6 @@ impl Till {
     // Says Hello; epoch 0 asks for a new life.
     fn hello(engine: &Handle, store: StoreId, epoch: u32) -> Self {
         let terminal = TerminalId::new(store, TillId::new(1).unwrap());
-        let session = Arc::new(Session::new(
-            terminal,
-            Arc::clone(&engine.engine.untold),
-            Commits::WithJournal,
-        ));
         let hello = Hello {
             versions: vec![(4, 1)],
             terminal,
@@ -101,18 +100,10 @@ impl Till {
             currency: None,
             zone: String::new(),
         };
-        let listing = engine.engine.registry.admit(terminal, None, "").unwrap();
-        let slot = Arc::clone(engine.engine.slot(store).unwrap());
-        let sent = slot.send(ShardMessage::Device(FromDevice::Hello(Knock {
-            session: Arc::clone(&session),
-            hello: Box::new(hello),
-            listing,
-            permit: None,
-        })));
-        assert!(sent.is_ok());
+        let knocking = engine.intake().open(Box::new(hello)).unwrap();
         Self {
-            slot,
-            session,
+            slot: Arc::clone(engine.engine.slot(store).unwrap()),
+            inlet: knocking.try_enter().unwrap(),
             said: FrameDecoder::new(),
         }
     }
@@ -123,7 +114,7 @@ impl Till {
                 if let Some(frame) = self.said.next().unwrap() {
                     return Message::decode(&frame).unwrap();
                 }
-                let messages = self.session.messages().await;
+                let messages = self.inlet.session().messages().await;
                 self.said.push(messages.bytes);
             }
         };
@@ -159,7 +150,7 @@ impl Till {
     }
 
     // Frames of one movement each, from `first` to `last`, admitted and handed to the shard as the gateway does.
-    fn send(&self, engine: &Handle, first: u64, last: u64) {
+    fn send(&self, first: u64, last: u64) {
         for seq in first..=last {
             let mut builder = StockBuilder::new();
             let movement = Move {
@@ -172,18 +163,8 @@ impl Till {
             builder.push(&movement, &[], &[]).unwrap();
             let frame = builder.finish(Seq::new(seq).unwrap()).unwrap();
             let frame = Frame::decode(frame).unwrap();
-            let permit = self.slot.gate.try_admit(Room::of(&frame.header));
-            let batch = Verified::check(frame, &engine.engine.screen).unwrap();
-            let inbound = Inbound {
-                content: Content::Batch(batch),
-                permit: permit.expect("no room"),
-                received: Instant::now(),
-            };
-            let sent = self.slot.send(ShardMessage::Device(FromDevice::Frames {
-                session: Arc::clone(&self.session),
-                frames: vec![inbound],
-            }));
-            assert!(sent.is_ok());
+            let sent = self.inlet.try_submit(FrameBatch::from(vec![frame]));
+            sent.expect("no room").unwrap();
         }
     }
 }
@@ -205,25 +186,27 @@ async fn a_panic_gives_all_room_back_tells_its_sessions_and_loses_no_count() {
         views: Some(Arc::new(MemoryViews::new())),
         ..Parts::default()
     };
-    let engine = Arc::new(Runtime::start_with(config, parts).await.unwrap());
+    let address = config.listen;
+    let runtime = Runtime::prepare(config, parts).await.unwrap();
+    let engine = Arc::new(runtime.start(address).await.unwrap());
     let mut stores = (1..100).map(|store| StoreId::new(store).unwrap());
     let struck = stores.clone().find(|store| shard_of(*store, 2) == 0);
     let other = stores.find(|store| shard_of(*store, 2) == 1);
     let mut till = Till::hello(&engine, struck.unwrap(), 0);
     let mut neighbour = Till::hello(&engine, other.unwrap(), 0);
     assert_eq!((till.welcome().await, neighbour.welcome().await), (1, 1));
-    till.send(&engine, 1, 3);
+    till.send(1, 3);
     till.acked(3).await;
 
     // 4 to 203 are decided and cannot become durable: more than the disk has room for.
     disk.limit_bytes(Some(disk.used_bytes()));
     for frame in 0..4 {
-        till.send(&engine, 4 + frame * 50, 53 + frame * 50);
+        till.send(4 + frame * 50, 53 + frame * 50);
     }
     let (hold, strike) = mpsc::channel();
     assert!(till.slot.send(ShardMessage::Strike(strike)).is_ok());
     // 204 to 208 and a greeting are queued behind the panic.
-    till.send(&engine, 204, 208);
+    till.send(204, 208);
     let mut late = Till::hello(&engine, struck.unwrap(), 1);
     let held = till.slot.gate.in_use();
     assert!(5 <= held, "{held} frames are held");
@@ -232,7 +215,7 @@ async fn a_panic_gives_all_room_back_tells_its_sessions_and_loses_no_count() {
     assert_eq!(late.ended().await, Reason::Internal);
     disk.limit_bytes(None);
     // The other shard goes on.
-    neighbour.send(&engine, 1, 4);
+    neighbour.send(1, 4);
     neighbour.acked(4).await;
     until_room(&engine, room).await;
 
@@ -240,7 +223,7 @@ async fn a_panic_gives_all_room_back_tells_its_sessions_and_loses_no_count() {
     until("the shard runs again", || engine.health().is_ready()).await;
     let mut again = Till::hello(&engine, struck.unwrap(), 1);
     assert_eq!(again.welcome().await, 204);
-    again.send(&engine, 204, 208);
+    again.send(204, 208);
     again.acked(208).await;
     until_room(&engine, room).await;
     // Counters are told with the flush.

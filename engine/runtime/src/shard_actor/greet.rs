@@ -12,7 +12,7 @@ use till_storage::rebuild::FactRows;
 use super::{Done, ShardState};
 use crate::admission::Permit;
 use crate::commit::Companion;
-use crate::gateway::session::{Greeted, Session};
+use crate::ingress::session::{Greeted, Session};
 use crate::registry::Listing;
 
 /// Frames that a device may have in flight.

@@ -16,7 +16,7 @@ use super::{Content, Done, Inbound, Knock, ShardMessage, ShardState};
 use crate::admission::{Permit, Room};
 use crate::commit::Companion;
 use crate::fall::Suspect;
-use crate::gateway::session::{Farewell, Session};
+use crate::ingress::session::{Farewell, Session};
 use crate::placement::Commits;
 
 /// How much is heard together, in events, or lines of long ones. What they ask for is a hundred thousand rows at most, some

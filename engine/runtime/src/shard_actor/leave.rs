@@ -11,7 +11,7 @@ use super::ShardState;
 use crate::admission::Permit;
 use crate::commit::Companion;
 use crate::engine::Engine;
-use crate::gateway::session::{Farewell, Session};
+use crate::ingress::session::{Farewell, Session};
 
 /// Some stores.
 #[derive(Clone)]

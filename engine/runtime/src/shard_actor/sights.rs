@@ -39,6 +39,7 @@ impl ShardState {
         published.counters = counters;
         published.violations = violations;
         published.actors = self.shard.actors();
+        published.stores = self.shard.stores();
         published.terminals = self.shard.terminals();
         published.dirty_rows = self.shard.dirty_rows();
         published.hot_terminals = self.terminals.take();

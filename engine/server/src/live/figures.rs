@@ -223,7 +223,7 @@ fn shown(shard: &ShardMetrics) -> ShardFigures {
     });
     ShardFigures {
         shard: u32::try_from(shard.shard).unwrap_or(u32::MAX),
-        stores: 0,
+        stores: shard.stores,
         actors: shard.actors + shard.terminals,
         events: shard.events.applied,
         queued: u64::from(shard.permits_used),

@@ -24,16 +24,16 @@ const STEADY_AFTER: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Node {
     addresses: Vec<String>,
-    state: watch::Sender<Standing>,
+    state: watch::Sender<Reach>,
     /// Nobody asks for it any more.
     retired: AtomicBool,
     /// Somebody asks for it now: the next attempt does not wait.
     wanted: Notify,
 }
 
-/// How the way to an engine stands.
+/// Whether an engine is reached.
 #[derive(Clone, Debug, Default)]
-struct Standing {
+struct Reach {
     connection: Option<Connection>,
     /// Attempts that came to nothing.
     failures: u64,
@@ -61,7 +61,7 @@ impl Node {
     pub(super) fn new(addresses: Vec<String>) -> Self {
         Self {
             addresses,
-            state: watch::Sender::new(Standing::default()),
+            state: watch::Sender::new(Reach::default()),
             retired: AtomicBool::new(false),
             wanted: Notify::new(),
         }
@@ -94,21 +94,21 @@ impl Node {
     ) -> Result<Option<Connection>, Gone> {
         let before = self.state.borrow().failures;
         self.wanted.notify_one();
-        self.connected_or(link, |standing| standing.failures > before)
+        self.connected_or(link, |reach| reach.failures > before)
             .await
     }
 
     async fn connected_or(
         &self,
         link: &LinkShared,
-        is_gone: impl Fn(&Standing) -> bool,
+        is_gone: impl Fn(&Reach) -> bool,
     ) -> Result<Option<Connection>, Gone> {
         let mut state = self.state.subscribe();
         let mut closed = link.closed.subscribe();
-        let settled = |standing: &Standing| standing.connection.is_some() || is_gone(standing);
+        let settled = |reach: &Reach| reach.connection.is_some() || is_gone(reach);
         tokio::select! {
             found = state.wait_for(settled) => match found {
-                Ok(standing) => standing.connection.clone().map(Some).ok_or(Gone),
+                Ok(reach) => reach.connection.clone().map(Some).ok_or(Gone),
                 Err(_) => Ok(None),
             },
             _ = closed.wait_for(|closed| *closed) => Ok(None),
@@ -137,13 +137,12 @@ impl Node {
                     tracing::debug!(address, "connected");
                     let silence = shared.config.tuning.silence;
                     drop(shared);
-                    self.state.send_modify(|standing| {
-                        standing.connection = Some(connection.clone());
+                    self.state.send_modify(|reach| {
+                        reach.connection = Some(connection.clone());
                     });
                     let since = Instant::now();
                     let why = watch_over(&connection, silence).await;
-                    self.state
-                        .send_modify(|standing| standing.connection = None);
+                    self.state.send_modify(|reach| reach.connection = None);
                     tracing::debug!(address, %why, "connection lost");
                     if since.elapsed() >= GOOD_AFTER {
                         backoff.reset();
@@ -156,8 +155,8 @@ impl Node {
                 }
                 Err(error) => {
                     tracing::debug!(address, %error, "can't connect");
-                    self.state.send_modify(|standing| {
-                        standing.failures += 1;
+                    self.state.send_modify(|reach| {
+                        reach.failures += 1;
                     });
                     // A whole round of failures, before it waits.
                     if !turn.is_multiple_of(self.addresses.len().max(1)) {

@@ -16,8 +16,8 @@ use self::generation::{Entry, Generation, Segment};
 use self::open::{lock, make_folder, tidy};
 use super::device::{FileLock, FileSystem};
 use super::files::Files;
-use super::segment::{self, Start};
-use super::{Origin, Outbox, OutboxError, Standing, Stored, Sync, SyncDone, SyncJob};
+use super::segment::{self, FileHead};
+use super::{Outbox, OutboxError, Standing, Stored, Sync, SyncDone, SyncJob};
 use crate::frame;
 
 /// Settings of a [`DiskOutbox`].
@@ -51,8 +51,6 @@ pub struct DiskOutbox {
     /// Held for as long as the outbox is open, so that no second process writes.
     _lock: FileLock,
     epoch: Option<Epoch>,
-    /// Where that life came from.
-    origin: Option<Origin>,
     committed: u64,
     /// What a synced record says is committed: files below it may go.
     surely_committed: u64,
@@ -106,7 +104,6 @@ impl DiskOutbox {
             terminal,
             _lock: lock,
             epoch: None,
-            origin: None,
             committed: 0,
             surely_committed: 0,
             is_stuck: false,
@@ -119,7 +116,7 @@ impl DiskOutbox {
                 this.life.number = *number;
                 this.load()?;
             }
-            None => this.life = this.write_generation(1, (0, None), &[])?,
+            None => this.life = this.write_generation(1, 0, &[])?,
         }
         Ok(this)
     }
@@ -132,7 +129,7 @@ impl DiskOutbox {
     fn write_generation(
         &self,
         number: u64,
-        (epoch, origin): (u32, Option<Origin>),
+        epoch: u32,
         frames: &[Stored],
     ) -> Result<Generation, OutboxError> {
         let dir = self.folder.join(name_of(number));
@@ -141,14 +138,13 @@ impl DiskOutbox {
         let mut life = Generation::empty(number);
         let name = file_name(1);
         let mut bytes = BytesMut::new();
-        segment::put_start(
+        segment::put_head(
             &mut bytes,
-            &Start {
+            &FileHead {
                 terminal: self.terminal,
                 epoch,
                 first: 1,
                 committed: 0,
-                origin,
             },
         );
         let writer = self.files.create(&draft.join(&name))?;
@@ -189,14 +185,13 @@ impl DiskOutbox {
         self.sync_now()?;
         let writer = self.files.create(&path)?;
         let mut bytes = BytesMut::new();
-        let start = Start {
+        let head = FileHead {
             terminal: self.terminal,
             epoch: self.epoch.map_or(0, Epoch::get),
             first,
             committed: self.committed,
-            origin: self.origin,
         };
-        segment::put_start(&mut bytes, &start);
+        segment::put_head(&mut bytes, &head);
         self.files.append(&writer, &path, &bytes)?;
         self.files.sync(&writer, &path)?;
         self.files.sync_dir(&self.dir())?;
@@ -320,7 +315,6 @@ impl Outbox for DiskOutbox {
             durable: self.life.durable,
             committed: self.committed,
             pending_bytes: self.life.pending_bytes,
-            origin: self.origin,
         }
     }
 
@@ -378,12 +372,7 @@ impl Outbox for DiskOutbox {
         self.delete_committed()
     }
 
-    fn begin_epoch(
-        &mut self,
-        epoch: Epoch,
-        from: u64,
-        origin: Option<Origin>,
-    ) -> Result<(), OutboxError> {
+    fn begin_epoch(&mut self, epoch: Epoch, from: u64) -> Result<(), OutboxError> {
         self.check()?;
         let (mut frames, mut next) = (Vec::new(), 1);
         for at in 0..self.life.frames.len() {
@@ -401,7 +390,7 @@ impl Outbox for DiskOutbox {
         }
         let old = self.dir();
         let number = self.life.number + 1;
-        let life = self.write_generation(number, (epoch.get(), origin), &frames);
+        let life = self.write_generation(number, epoch.get(), &frames);
         let life = match life {
             Ok(life) => life,
             Err(error) => {
@@ -411,7 +400,7 @@ impl Outbox for DiskOutbox {
             }
         };
         self.life = life;
-        (self.epoch, self.origin) = (Some(epoch), origin);
+        self.epoch = Some(epoch);
         (self.committed, self.surely_committed) = (0, 0);
         if let Err(error) = self.files.remove_dir(&old) {
             tracing::warn!(%error, "left the old outbox files behind; the next start removes them");

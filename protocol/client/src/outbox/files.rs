@@ -16,7 +16,7 @@ use super::device::{FileHandle, FileLock, FileSystem, StdFileSystem};
 use super::tests::names::Names;
 
 /// An open file, shared with a sync that another thread makes.
-pub(super) type Handle = Arc<dyn FileHandle>;
+pub(super) type FileRef = Arc<dyn FileHandle>;
 
 /// The file system as the outbox uses it.
 #[derive(Clone, Debug)]
@@ -112,32 +112,37 @@ impl Files {
         self.run("lock", path, || self.system.lock(path))
     }
 
-    pub(super) fn create(&self, path: &Path) -> Result<Handle, OutboxError> {
+    pub(super) fn create(&self, path: &Path) -> Result<FileRef, OutboxError> {
         let file = self.run("make", path, || self.system.create(path))?;
         #[cfg(test)]
         self.note_names(|names| names.made(path));
         Ok(file.into())
     }
 
-    pub(super) fn open(&self, path: &Path) -> Result<Handle, OutboxError> {
+    pub(super) fn open(&self, path: &Path) -> Result<FileRef, OutboxError> {
         let file = self.run("open", path, || self.system.open(path))?;
         Ok(file.into())
     }
 
     pub(super) fn append(
         &self,
-        file: &Handle,
+        file: &FileRef,
         path: &Path,
         bytes: &[u8],
     ) -> Result<(), OutboxError> {
         self.run("write", path, || file.append(bytes))
     }
 
-    pub(super) fn truncate(&self, file: &Handle, path: &Path, len: u64) -> Result<(), OutboxError> {
+    pub(super) fn truncate(
+        &self,
+        file: &FileRef,
+        path: &Path,
+        len: u64,
+    ) -> Result<(), OutboxError> {
         self.run("cut", path, || file.truncate(len))
     }
 
-    pub(super) fn sync(&self, file: &Handle, path: &Path) -> Result<(), OutboxError> {
+    pub(super) fn sync(&self, file: &FileRef, path: &Path) -> Result<(), OutboxError> {
         self.run("sync", path, || file.sync())?;
         #[cfg(test)]
         self.note_synced(file);
@@ -145,7 +150,7 @@ impl Files {
     }
 
     #[cfg(test)]
-    fn note_synced(&self, file: &Handle) {
+    fn note_synced(&self, file: &FileRef) {
         let (inode, len) = file.inode();
         let _before = self.synced.lock().unwrap().insert(inode, len);
     }
@@ -204,7 +209,7 @@ impl Files {
 
     pub(super) fn read_at(
         &self,
-        file: &Handle,
+        file: &FileRef,
         path: &Path,
         offset: u64,
         into: &mut [u8],
@@ -223,7 +228,7 @@ impl Files {
 #[derive(Debug)]
 pub struct SyncJob {
     pub(super) files: Files,
-    pub(super) file: Handle,
+    pub(super) file: FileRef,
     pub(super) path: PathBuf,
     pub(super) generation: u64,
     pub(super) upto: u64,

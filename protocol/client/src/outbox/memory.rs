@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use till_protocol::id::Epoch;
 
-use super::{Origin, Outbox, OutboxError, Standing, Stored, Sync, SyncDone, SyncJob};
+use super::{Outbox, OutboxError, Standing, Stored, Sync, SyncDone, SyncJob};
 use crate::frame;
 
 /// Bounds of a [`MemoryOutbox`].
@@ -35,7 +35,6 @@ pub struct MemoryOutbox {
     last: u64,
     committed: u64,
     bytes: u64,
-    origin: Option<Origin>,
 }
 
 impl MemoryOutbox {
@@ -64,7 +63,6 @@ impl Outbox for MemoryOutbox {
             durable: self.last,
             committed: self.committed,
             pending_bytes: self.bytes,
-            origin: self.origin,
         }
     }
 
@@ -124,12 +122,7 @@ impl Outbox for MemoryOutbox {
         Ok(())
     }
 
-    fn begin_epoch(
-        &mut self,
-        epoch: Epoch,
-        from: u64,
-        origin: Option<Origin>,
-    ) -> Result<(), OutboxError> {
+    fn begin_epoch(&mut self, epoch: Epoch, from: u64) -> Result<(), OutboxError> {
         let mut kept = VecDeque::new();
         let (mut next, mut bytes) = (1, 0);
         for old in &self.frames {
@@ -141,7 +134,6 @@ impl Outbox for MemoryOutbox {
         }
         self.frames = kept;
         self.epoch = Some(epoch);
-        self.origin = origin;
         self.last = next - 1;
         self.committed = 0;
         self.bytes = bytes;

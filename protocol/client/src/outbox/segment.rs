@@ -4,38 +4,32 @@
 //! sixteen bytes before it and the body), all little-endian, and its body.
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
-use till_protocol::id::Epoch;
-
-use super::Origin;
 
 /// Bytes before the body of a record.
 pub(super) const HEAD_BYTES: usize = 20;
 const MAGIC: u32 = u32::from_le_bytes(*b"TOB1");
-/// 2 added where the life came from.
-const VERSION: u32 = 2;
-/// Bytes of a start of version 1.
-const START_V1_BYTES: usize = 32;
-const START: u32 = 1;
+/// Version 2 had twelve bytes more in its head, of which nothing is needed.
+const VERSION: u32 = 1;
+const FILE_HEAD_BYTES: usize = 32;
+const FILE_HEAD: u32 = 1;
 const FRAME: u32 = 2;
 const COMMITTED: u32 = 3;
 
 /// What the first record of a file says.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Start {
+pub(super) struct FileHead {
     pub(super) terminal: u64,
     /// 0 while the engine has not granted one.
     pub(super) epoch: u32,
     /// Sequence number of the first frame in the file.
     pub(super) first: u64,
     pub(super) committed: u64,
-    /// Where its life came from.
-    pub(super) origin: Option<Origin>,
 }
 
 /// A record as read back.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Record {
-    Start(Start),
+    Head(FileHead),
     /// An encoded frame, and where it lies in the file.
     Frame {
         bytes: Bytes,
@@ -53,17 +47,15 @@ pub(super) enum Stop {
     Damaged(u64),
 }
 
-pub(super) fn put_start(into: &mut BytesMut, start: &Start) {
-    let mut body = [0_u8; START_V1_BYTES + 12];
+pub(super) fn put_head(into: &mut BytesMut, head: &FileHead) {
+    let mut body = [0_u8; FILE_HEAD_BYTES];
     let mut to = body.as_mut_slice();
     to.put_u32_le(VERSION);
-    to.put_u32_le(start.epoch);
-    to.put_u64_le(start.terminal);
-    to.put_u64_le(start.first);
-    to.put_u64_le(start.committed);
-    to.put_u32_le(start.origin.map_or(0, |origin| origin.epoch.get()));
-    to.put_u64_le(start.origin.map_or(0, |origin| origin.seq));
-    put(into, START, 0, &body);
+    to.put_u32_le(head.epoch);
+    to.put_u64_le(head.terminal);
+    to.put_u64_le(head.first);
+    to.put_u64_le(head.committed);
+    put(into, FILE_HEAD, 0, &body);
 }
 
 pub(super) fn put_frame(into: &mut BytesMut, synced: u64, frame: &[u8]) {
@@ -104,15 +96,14 @@ fn record_at(file: &Bytes, offset: usize) -> Option<(Record, u64, usize)> {
         return None;
     }
     let record = match kind {
-        START => {
-            let (mut from, mut rest) = body.split_at_checked(START_V1_BYTES)?;
+        FILE_HEAD => {
+            let mut from = body.get(..FILE_HEAD_BYTES)?;
             let _version = from.get_u32_le();
-            Record::Start(Start {
+            Record::Head(FileHead {
                 epoch: from.get_u32_le(),
                 terminal: from.get_u64_le(),
                 first: from.get_u64_le(),
                 committed: from.get_u64_le(),
-                origin: origin_in(&mut rest),
             })
         }
         FRAME => Record::Frame {
@@ -123,14 +114,6 @@ fn record_at(file: &Bytes, offset: usize) -> Option<(Record, u64, usize)> {
         _ => return None,
     };
     Some((record, u64::from(synced), end))
-}
-
-// Nothing in a file of version 1; life 0 where there is none.
-fn origin_in(from: &mut &[u8]) -> Option<Origin> {
-    let epoch = from.try_get_u32_le().ok()?;
-    let seq = from.try_get_u64_le().ok()?;
-    let epoch = Epoch::new(epoch).ok()?;
-    Some(Origin { epoch, seq })
 }
 
 /// Reads a file to its end, or to where it can't be read further.

@@ -43,6 +43,7 @@ impl Session {
                 });
             };
             self.cursor = stored.last() + 1;
+            self.sent = self.sent.max(stored.last());
             self.in_flight.push_back(stored.last());
             out.push(stored.bytes);
             room -= 1;
@@ -74,11 +75,8 @@ impl Session {
     }
 
     pub(super) fn handle_ack(&mut self, ack: &Ack) -> Result<(), SessionError> {
-        if let Phase::Checking(comparison) = self.phase {
-            return self.bury_found(&comparison, &ack.refusals);
-        }
         let standing = self.outbox.standing();
-        let (true, Some(epoch)) = (matches!(self.phase, Phase::Live), standing.epoch) else {
+        let Some(epoch) = standing.epoch else {
             return Err(SessionError::Protocol { what: "an Ack" });
         };
         let journalled = ack.journalled.map_or(0, Seq::get);
@@ -127,10 +125,7 @@ impl Session {
 
     pub(super) fn handle_nack(&mut self, now: Instant, expected: u64) -> Result<(), SessionError> {
         let standing = self.outbox.standing();
-        if !matches!(self.phase, Phase::Live)
-            || expected <= standing.committed
-            || expected > standing.last + 1
-        {
+        if expected <= standing.committed || expected > standing.last + 1 {
             return Err(SessionError::Protocol { what: "a Nack" });
         }
         match &mut self.gap {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use scylla::response::PagingState;
 use scylla::statement::prepared::PreparedStatement;
 use till_core::{Dim, RollupKey, Space, Wants};
-use till_protocol::id::{StoreId, TerminalId};
+use till_protocol::id::{EventId, StoreId, TerminalId};
 use till_storage::cluster::Found;
 use till_storage::views::StoreError;
 use tokio::task::JoinSet;
@@ -29,9 +29,6 @@ const KEYS_MAX: usize = 64;
 /// Longest time in which no statement is answered. Shards wait for these rows with all of their terminals: where the store is
 /// silent, they have to know it long before a reader of tables gives a page up.
 const SILENCE: Duration = Duration::from_secs(3);
-/// Event ids that one statement asks for. Each is a partition, maybe on another node: whoever is asked has to gather them,
-/// which costs a server less than a statement each, and an engine far less.
-const IDS_MAX: usize = 16;
 
 /// What one statement asks for.
 #[derive(Debug)]
@@ -40,7 +37,7 @@ enum Ask {
     Terminal(TerminalId),
     Levels(StoreId, i32, Vec<i64>),
     Sums(SumsOf, Vec<(i64, i64)>),
-    EventIds(Vec<Vec<u8>>),
+    EventId(EventId),
     Name(Space, u64),
 }
 
@@ -89,10 +86,9 @@ fn asks_of(wants: &Wants) -> Vec<Ask> {
         let some = keys.chunks(KEYS_MAX);
         asks.extend(some.map(|some| Ask::Sums(of, some.to_vec())));
     }
-    for some in wants.event_ids.chunks(IDS_MAX) {
-        let ids = some.iter().map(|id| id.to_bytes().to_vec());
-        asks.push(Ask::EventIds(ids.collect()));
-    }
+    // Each is a partition of its own, maybe on another node: a statement for several would make one server gather them, past
+    // the driver's routing.
+    asks.extend(wants.event_ids.iter().copied().map(Ask::EventId));
     let names = wants.names.iter();
     asks.extend(names.map(|(space, id)| Ask::Name(*space, *id)));
     asks
@@ -186,8 +182,9 @@ async fn answer(client: &Client, reads: &Reads, ask: Ask) -> Result<Rows, CqlErr
             );
             Rows::Sums(all(client, &reads.rollups_of, "rollups", keys).await?)
         }
-        Ask::EventIds(ids) => {
-            Rows::EventIds(all(client, &reads.event_ids_of, "event_ids", (ids,)).await?)
+        Ask::EventId(id) => {
+            let key = (id.to_bytes().to_vec(),);
+            Rows::EventIds(all(client, &reads.event_id, "event_ids", key).await?)
         }
         Ask::Name(space, id) => {
             let key = (space_cell(space), id.cast_signed());
@@ -260,7 +257,31 @@ fn put(found: &mut Found, rows: Rows) -> Result<(), StoreError> {
 
 #[cfg(test)]
 mod tests {
+    use till_protocol::id::SkuId;
+
     use super::*;
+
+    #[test]
+    fn no_statement_asks_for_two_partitions() {
+        let id = |last: u8| EventId::from_bytes([last; 16]);
+        let sku = |number| (StoreId::new(1).unwrap(), SkuId::from_u64(number));
+        let wants = Wants {
+            event_ids: (1..=40).map(id).collect(),
+            skus: (0..=64).map(sku).collect(),
+            ..Wants::default()
+        };
+        let asks = asks_of(&wants);
+        let ids = asks.iter().filter(|ask| matches!(ask, Ask::EventId(_)));
+        assert_eq!(ids.count(), 40);
+        let is_apart = |ask: &Ask| match ask {
+            Ask::Levels(_, bucket, skus) => skus
+                .iter()
+                .all(|sku| bucket_of_sku(sku.cast_unsigned()) == *bucket),
+            _ => true,
+        };
+        assert!(asks.iter().all(is_apart), "{asks:?}");
+        assert_eq!(asks.len(), 40 + 64);
+    }
 
     #[test]
     fn a_store_that_is_silent_is_given_up() {

@@ -1,6 +1,6 @@
 use bytes::Bytes;
 
-use super::{Action, Answer, Command, End, NotNow, SlotWriter};
+use super::{Action, Answer, Command, End, Flush, NotNow, SlotWriter};
 use crate::cluster::{Change, Commit, NodeId, SlotRow};
 use crate::testing::conformance::sample;
 
@@ -79,6 +79,25 @@ fn deciding() -> (SlotWriter, SlotRow) {
     let row = swap.applied_to(&row(5, Some(ME), 0)).unwrap();
     assert_eq!((row.flush, row.digest), (1, log.digest));
     (writer, row)
+}
+
+#[test]
+fn a_flush_that_was_made_for_another_epoch_or_number_is_given_back() {
+    let mut writer = owner();
+    for (number, epoch) in [(1, 4), (2, 5)] {
+        let made = Flush::new(flush(number), epoch).unwrap();
+        let back = writer.commit_made(made).unwrap_err();
+        assert_eq!(back.into_commit(), flush(number).settled());
+        assert!(writer.is_idle() && commands(&mut writer).is_empty());
+    }
+    let made = Flush::new(flush(1), 5).unwrap();
+    writer.commit_made(made.clone()).unwrap();
+    let Action::WriteLog { parts, .. } = asked(&mut writer).1 else {
+        panic!("no log");
+    };
+    assert_eq!(parts, flush(1).to_parts(5).unwrap().parts);
+    // Another is on its way.
+    assert!(writer.commit_made(made).is_err());
 }
 
 #[test]

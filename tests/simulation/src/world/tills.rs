@@ -384,7 +384,6 @@ impl World {
         if let Message::Nack(_) = message {
             self.saw(Sight::Gap);
         }
-        self.note_dispute(number, message);
         if self.is_grant_lost(number, message) {
             return self.drop_conn_for_now(number);
         }

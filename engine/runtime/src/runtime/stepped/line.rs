@@ -10,10 +10,10 @@ use till_storage::journal::{
 };
 
 use super::Halt;
+use crate::commit::ByHand;
+use crate::commit::Part;
 use crate::commit::{Committed, Companion};
-use crate::engine::ByHand;
-use crate::flush::Part;
-use crate::metrics::Figures;
+use crate::figures::Figures;
 
 /// Hands on what is durable, once whoever watches has been told.
 pub(super) struct Observed {

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::path::PathBuf;
 
-use crate::outbox::files::Handle;
+use crate::outbox::files::FileRef;
 
 /// The files of one epoch.
 #[derive(Debug)]
@@ -19,7 +19,7 @@ pub(super) struct Generation {
 #[derive(Debug)]
 pub(super) struct Segment {
     pub(super) path: PathBuf,
-    pub(super) writer: Handle,
+    pub(super) writer: FileRef,
     pub(super) last: u64,
     pub(super) len: u64,
     pub(super) synced: u64,

@@ -9,7 +9,7 @@ use till_protocol::id::Epoch;
 use super::generation::Segment;
 use super::{DiskOutbox, FileLock, Files, OutboxError, name_of};
 use crate::frame;
-use crate::outbox::segment::{self, Record, Start, Stop};
+use crate::outbox::segment::{self, FileHead, Record, Stop};
 
 impl DiskOutbox {
     /// Reads the files of the newest generation. What they hold must be without a gap to its end; files before a gap are
@@ -36,14 +36,14 @@ impl DiskOutbox {
                 self.files.remove(&path)?;
                 continue;
             }
-            if let Some(Record::Start(start)) = records.first()
-                && start.first > self.life.last + 1
+            if let Some(Record::Head(head)) = records.first()
+                && head.first > self.life.last + 1
             {
                 // Everything before this file has to be done with.
-                gap = Some((start.first - 1, path.clone()));
+                gap = Some((head.first - 1, path.clone()));
                 leftovers.extend(self.life.files.drain(..).map(|file| file.path));
                 self.life.frames.clear();
-                self.life.last = start.first - 1;
+                self.life.last = head.first - 1;
             }
             self.load_file(&path, records, bytes.len(), stop)?;
         }
@@ -89,7 +89,7 @@ impl DiskOutbox {
         let file = u64::try_from(self.life.files.len()).unwrap_or(u64::MAX);
         for (at, record) in records.into_iter().enumerate() {
             match record {
-                Record::Start(start) if at == 0 => self.begin_file(path, &start)?,
+                Record::Head(head) if at == 0 => self.begin_file(path, &head)?,
                 Record::Frame { bytes, offset } if at > 0 => {
                     let (first, count) =
                         frame::range(&bytes).map_err(|source| OutboxError::Frame {
@@ -103,7 +103,7 @@ impl DiskOutbox {
                     self.life.push(file, offset, len, first, count);
                 }
                 Record::Committed(upto) if at > 0 => self.committed = self.committed.max(upto),
-                Record::Start(_) | Record::Frame { .. } | Record::Committed(_) => {
+                Record::Head(_) | Record::Frame { .. } | Record::Committed(_) => {
                     return Err(damaged(0));
                 }
             }
@@ -127,24 +127,24 @@ impl DiskOutbox {
         Ok(())
     }
 
-    fn begin_file(&mut self, path: &Path, start: &Start) -> Result<(), OutboxError> {
-        if start.terminal != self.terminal {
+    fn begin_file(&mut self, path: &Path, head: &FileHead) -> Result<(), OutboxError> {
+        if head.terminal != self.terminal {
             return Err(OutboxError::Foreign {
                 path: self.folder.clone(),
-                found: start.terminal,
+                found: head.terminal,
                 expected: self.terminal,
             });
         }
         if self.life.files.is_empty() {
-            (self.epoch, self.origin) = (Epoch::new(start.epoch).ok(), start.origin);
+            self.epoch = Epoch::new(head.epoch).ok();
         }
-        if start.first != self.life.last + 1 {
+        if head.first != self.life.last + 1 {
             return Err(OutboxError::Damaged {
                 path: path.to_owned(),
                 offset: 0,
             });
         }
-        self.committed = self.committed.max(start.committed);
+        self.committed = self.committed.max(head.committed);
         Ok(())
     }
 }

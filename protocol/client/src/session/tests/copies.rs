@@ -3,25 +3,25 @@
 use super::*;
 
 /// A device that is off the line: its outbox and its session.
-type Device = (Shared, Session);
+type Parked = (Shared, Session);
 
 impl World {
     /// The device on the line makes room for another one.
-    fn swap(&mut self, other: &mut Device) {
+    fn swap(&mut self, other: &mut Parked) {
         self.cut();
         std::mem::swap(&mut self.outbox, &mut other.0);
         std::mem::swap(&mut self.session, &mut other.1);
     }
 
     /// A device with a copy of the outbox of the one on the line.
-    fn copy(&self) -> Device {
+    fn copy(&self) -> Parked {
         let outbox = Shared(Arc::new(Mutex::new(self.image())));
         let session = session_on(&outbox, &self.dead);
         (outbox, session)
     }
 
     /// Two devices of one outbox, with two frames that no engine has: the engine's history is another one.
-    fn twins(seed: u64) -> (Self, Device) {
+    fn twins(seed: u64) -> (Self, Parked) {
         let mut world = Self::new(seed);
         world.make_events();
         world.settle();
@@ -42,55 +42,50 @@ impl World {
     }
 }
 
+/// Both compare before either has sent anything, and lose their connections. The one with the older epoch sends first.
 #[test]
-fn a_life_that_has_nothing_yet_is_compared_again_with_what_came_before_it() {
+fn two_copies_cut_off_before_their_first_ack_count_an_event_at_most_once_each() {
     let (mut world, mut other) = World::twins(20);
-    // This one compares and has its life. Nothing of it arrives before the other one has said the same in an older life.
+    let made = world.made.len();
+    let before = world.engine.applied.len();
     world.swap(&mut other);
     world.until_live();
-    world.up.clear();
     let younger = world.session.standing().epoch;
+    world.engine.granted = 9;
+    world.up.clear();
     world.swap(&mut other);
     world.until_live();
-    let older = world.session.standing().epoch;
-    assert!(younger < older, "{younger:?} {older:?}");
+    assert!(younger < world.session.standing().epoch);
     world.up.clear();
     world.swap(&mut other);
     world.settle();
     world.swap(&mut other);
     world.make_events();
     world.settle();
-    world.assert_once_and_in_order(20);
+    let lost_with_the_image = length_of(&world.made) - length_of(&world.made[..made]);
+    assert!(lost_with_the_image > 0);
+    for mark in &world.engine.applied[before..] {
+        let both_held = world.made[..made].contains(mark);
+        let times = world.engine.applied.iter().filter(|one| *one == mark);
+        assert_eq!(times.count(), 1 + usize::from(both_held));
+    }
     world.assert_nothing_lost(20);
 }
 
-/// Engines that share a store: one dies with what it has journalled, the next one grants a life to a copy, and what the first
-/// one had is taken in.
+/// As above, but the first one is acknowledged before the other one compares.
 #[test]
-fn what_was_taken_in_since_hides_nothing_of_a_later_life() {
-    let mut world = World::new(22);
-    for _ in 0..3 {
-        world.make_events();
-    }
-    let image = world.image();
-    let mut other = world.copy();
-    // A life is granted to this one, and what it sends is journalled by an engine that dies.
-    world.until_live();
-    world.up.clear();
-    world.swap(&mut other);
+fn a_copy_finds_what_the_other_one_has_sent_in_a_new_epoch() {
+    let (mut world, mut other) = World::twins(24);
     world.settle();
-    assert_eq!(world.session.standing().epoch, Epoch::new(2).ok());
-    let taken_in = world.made[..world.made.len() - 1].to_vec();
-    world.engine.epochs.insert(1, taken_in);
-    world.restart_with(image);
+    world.swap(&mut other);
     world.make_events();
     world.settle();
-    world.assert_once_and_in_order(22);
-    assert_eq!(world.made.len(), world.engine.applied.len());
+    world.assert_once_and_in_order(24);
+    world.assert_nothing_lost(24);
 }
 
 #[test]
-fn a_life_that_nobody_else_disputes_goes_on_where_it_was() {
+fn an_epoch_that_no_other_copy_disputes_goes_on_where_it_was() {
     let (mut world, _other) = World::twins(21);
     world.settle();
     let life = world.session.standing().epoch;
@@ -105,7 +100,7 @@ fn a_life_that_nobody_else_disputes_goes_on_where_it_was() {
 
 /// A frame that nobody can read, of three events; the engine has refused the first, and then has others.
 #[test]
-fn a_frame_that_cannot_be_read_goes_whole_into_a_new_life() {
+fn a_frame_that_cannot_be_read_goes_whole_into_a_new_epoch() {
     let mut world = World::new(23);
     let mut frame = frame_of_moves(1, 3, 5).to_vec();
     frame.truncate(32);
@@ -125,10 +120,11 @@ fn a_frame_that_cannot_be_read_goes_whole_into_a_new_life() {
 }
 
 #[test]
-fn copies_that_take_turns_at_random_lose_and_double_nothing() {
+fn copies_that_take_turns_at_random_lose_nothing_and_count_an_event_once_each_at_most() {
+    let mut doubled = 0;
     for seed in 0..1_000 {
         let mut world = World::new(seed);
-        let mut others: Vec<Device> = Vec::new();
+        let mut others: Vec<Parked> = Vec::new();
         let mut image = world.image();
         // Where images are put back, events are lost with what they replace.
         let has_images = seed % 2 == 0;
@@ -154,13 +150,16 @@ fn copies_that_take_turns_at_random_lose_and_double_nothing() {
             world.swap(other);
             world.settle();
         }
-        let mut applied = world.engine.applied.clone();
-        applied.sort_unstable();
-        let mut made = world.made.clone();
-        made.sort_unstable();
-        match has_images {
-            true => world.assert_once_and_in_order(seed),
-            false => assert_eq!(applied, made, "seed {seed}"),
+        let mut times = BTreeMap::new();
+        for mark in &world.engine.applied {
+            *times.entry(*mark).or_insert(0) += 1;
+        }
+        doubled += times.values().filter(|times| **times > 1).count();
+        let most = times.values().max().copied().unwrap_or(0);
+        assert!(most <= 1 + others.len(), "seed {seed}: {most} times");
+        if !has_images {
+            world.assert_nothing_lost(seed);
         }
     }
+    assert!(doubled > 0, "no two copies were ever cut off in time");
 }

@@ -17,7 +17,7 @@ fn what_retention_dropped_becomes_a_dead_letter_instead_of_a_guess() {
     world.settle();
     // The image has no epoch yet; give it the one under which it was sent.
     let mut image = image;
-    image.begin_epoch(Epoch::FIRST, 1, None).unwrap();
+    image.begin_epoch(Epoch::FIRST, 1).unwrap();
     world.engine.retained_from = 3;
     world.restart_with(image);
     world.settle();

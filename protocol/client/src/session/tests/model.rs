@@ -11,7 +11,7 @@ use till_protocol::time::Timestamp;
 
 use super::*;
 use crate::deadletter::MemoryDeadLetters;
-use crate::outbox::{MemoryOutbox, Origin, Stored, Sync, SyncDone, SyncJob};
+use crate::outbox::{MemoryOutbox, Stored, Sync, SyncDone, SyncJob};
 
 /// An outbox that a test can look into, copy and put back.
 #[derive(Clone, Debug, Default)]
@@ -39,13 +39,8 @@ impl Outbox for Shared {
     fn commit(&mut self, upto: u64) -> Result<(), OutboxError> {
         self.0.lock().unwrap().commit(upto)
     }
-    fn begin_epoch(
-        &mut self,
-        epoch: Epoch,
-        from: u64,
-        origin: Option<Origin>,
-    ) -> Result<(), OutboxError> {
-        self.0.lock().unwrap().begin_epoch(epoch, from, origin)
+    fn begin_epoch(&mut self, epoch: Epoch, from: u64) -> Result<(), OutboxError> {
+        self.0.lock().unwrap().begin_epoch(epoch, from)
     }
     fn sync_job(&mut self) -> Result<Option<SyncJob>, OutboxError> {
         Ok(None)
@@ -80,7 +75,7 @@ pub(super) fn terminal() -> TerminalId {
 
 /// The smallest engine: one terminal's epochs as lists of marks.
 #[derive(Debug, Default)]
-pub(super) struct Engine {
+pub(super) struct EngineModel {
     pub(super) epochs: BTreeMap<u32, Vec<u64>>,
     /// What took effect, in order.
     pub(super) applied: Vec<u64>,
@@ -99,7 +94,7 @@ pub(super) struct Engine {
     pub(super) forgotten_before: u32,
 }
 
-impl Engine {
+impl EngineModel {
     pub(super) fn hear(&mut self, bytes: &Bytes, say: &mut VecDeque<Bytes>) {
         let heard = Frame::decode(bytes.clone()).unwrap();
         let said = match Message::decode(&heard) {

@@ -75,6 +75,8 @@ impl World {
         }
         drop(look);
         self.oracle.read_upto = end.get();
+        let per_copy = self.oracle.take_per_copy();
+        self.coverage.saw_times(Sight::CountedPerCopy, per_copy);
         self.look_at_segments(n);
     }
 

@@ -1,13 +1,20 @@
 //! What happens to tills: lost connections, crashes, images that are put back, days offline.
 
 use till_client::{Outbox as _, Session};
-use till_protocol::id::Seq;
 use till_protocol::reply::Message;
 
 use super::Till;
 use crate::coverage::Sight;
 use crate::plan::{MS, SECOND};
 use crate::world::{Event, World};
+
+impl Till {
+    // What its outbox holds without a commit.
+    fn waiting(&self) -> &[usize] {
+        let committed = usize::try_from(self.pocket.standing().committed).unwrap_or(usize::MAX);
+        self.numbers.get(committed..).unwrap_or_default()
+    }
+}
 
 impl World {
     /// A till's connection is gone.
@@ -73,8 +80,7 @@ impl World {
         } else {
             before.durable
         };
-        let is_other = (after.epoch, after.origin) != (before.epoch, before.origin)
-            || after.committed > before.committed;
+        let is_other = after.epoch != before.epoch || after.committed > before.committed;
         if is_other || after.last < least || after.last > before.last {
             let what = format!("an outbox was {before:?}, and opens as {after:?}");
             self.oracle.fail("OUT-2", what);
@@ -159,7 +165,10 @@ impl World {
         self.branches(number);
         let second = self.tills.len();
         match self.tills[number].copied() {
-            Ok(copy) => self.tills.push(copy),
+            Ok(copy) => {
+                self.oracle.copied(copy.waiting());
+                self.tills.push(copy);
+            }
             Err(error) => return self.oracle.fail("OUT-2", error.to_string()),
         }
         self.connect_later(second);
@@ -168,7 +177,7 @@ impl World {
     }
 
     /// A till is put back and goes on without a network. Then there is another one with the same outbox: both have events
-    /// that the engine knows in no life, and both are cut off when they have one for them.
+    /// that the engine knows in no epoch, and both are cut off when they have one for them: each may count them.
     pub(in crate::world) fn twins(&mut self, number: usize, step: u8) {
         if self.is_calm || self.tills[number].is_lost || self.tills[number].image.is_none() {
             return;
@@ -195,19 +204,6 @@ impl World {
         }
         till.stumbles -= 1;
         true
-    }
-
-    /// A till may learn that nothing is known of the life into which it carried events.
-    pub(in crate::world) fn note_dispute(&mut self, number: usize, message: &Message) {
-        let Message::Welcome(welcome) = message else {
-            return;
-        };
-        let standing = self.tills[number].pocket.standing();
-        let is_own = standing.epoch == Some(welcome.epoch) && standing.origin.is_some();
-        let others = welcome.latest_epoch < welcome.epoch && welcome.next_seq == Seq::FIRST;
-        if is_own && others && standing.last > 0 {
-            self.saw(Sight::Disputed);
-        }
     }
 
     /// A till is put back, goes on without a network, and is copied again. What it then sends in a new life reaches an engine
