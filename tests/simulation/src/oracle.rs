@@ -96,6 +96,10 @@ pub(crate) struct Oracle {
     per_copy: u64,
     /// Terminals of which an image was put back, or an outbox copied.
     branched: HashSet<u64>,
+    /// Terminals of which an outbox was copied.
+    copied: HashSet<u64>,
+    /// Terminals of which an outbox was copied, and then one of the copies put back.
+    put_back_beside: HashSet<u64>,
     /// The event that is committed under a number.
     committed: HashMap<(u64, u32, u64), Option<usize>>,
     /// Numbers under which records were handed off.
@@ -144,11 +148,6 @@ impl Oracle {
     /// How many events counted once more for another copy of their outbox since the last time.
     pub(crate) const fn take_per_copy(&mut self) -> u64 {
         std::mem::replace(&mut self.per_copy, 0)
-    }
-
-    /// A terminal goes on from an image, or twice from one outbox.
-    pub(crate) fn branches(&mut self, terminal: u64) {
-        self.branched.insert(terminal);
     }
 
     /// Records are handed off.
@@ -352,10 +351,8 @@ impl Oracle {
         }
         self.settled[truth] += 1;
         self.applied[truth] += u32::from(fate == Fate::Applied);
-        if self.is_clustered {
-            let place = (entry.terminal, entry.epoch, seq);
-            self.places.entry(truth).or_default().push(place);
-        }
+        let place = (entry.terminal, entry.epoch, seq);
+        self.places.entry(truth).or_default().push(place);
         let times = self.applied[truth];
         let is_per_copy = times <= self.most_effects(truth);
         if !is_per_copy && !self.may_double(truth) {

@@ -14,19 +14,32 @@ impl Oracle {
         }
     }
 
-    /// An event without an id may count twice, if its device moved it into a new epoch, as an image of it was put back or it was
-    /// copied, while the engine that had journalled it was away: under two numbers of two epochs, the device sent it under
-    /// both, and one of them was handed off.
+    /// A terminal goes on from an image, or (`is_copy`) twice from one outbox.
+    pub(crate) fn branches(&mut self, terminal: u64, is_copy: bool) {
+        if !is_copy && self.copied.contains(&terminal) {
+            self.put_back_beside.insert(terminal);
+        }
+        if is_copy {
+            self.copied.insert(terminal);
+        }
+        self.branched.insert(terminal);
+    }
+
+    /// An event without an id may count twice, under two numbers of two epochs that its device sent it under: if its device was
+    /// put back or copied and one of the numbers was handed off, as the engine that had journalled it was away; or if a device
+    /// was put back while another went on from a copy of its outbox.
     pub(super) fn may_double(&self, truth: usize) -> bool {
         let own = &self.truths[truth];
         let places = self.places.get(&truth).map_or(&[][..], Vec::as_slice);
         let epochs: HashSet<u32> = places.iter().map(|(_, epoch, _)| *epoch).collect();
+        let is_handed_off = || places.iter().any(|place| self.handed_off.contains(place));
+        let is_double_fault = self.put_back_beside.contains(&own.terminal)
+            || (self.branched.contains(&own.terminal) && is_handed_off());
         own.id.is_none()
-            && self.branched.contains(&own.terminal)
+            && is_double_fault
             && epochs.len() == places.len()
             && places
                 .iter()
                 .all(|place| self.sent.get(place) == Some(&truth))
-            && places.iter().any(|place| self.handed_off.contains(place))
     }
 }

@@ -135,7 +135,7 @@ impl World {
         };
         self.fault("till_restored");
         self.saw(Sight::Restored);
-        self.branches(number);
+        self.branches(number, false);
         self.drop_conn(number);
         let till = &mut self.tills[number];
         till.session = None;
@@ -150,9 +150,9 @@ impl World {
     }
 
     // From here on two devices, or two states of one, may say different things under the same numbers.
-    fn branches(&mut self, number: usize) {
+    fn branches(&mut self, number: usize, is_copy: bool) {
         let terminal = self.tills[number].terminal.to_u64();
-        self.oracle.branches(terminal);
+        self.oracle.branches(terminal, is_copy);
     }
 
     /// A till's outbox is copied to another device, and both go on under one name.
@@ -162,7 +162,7 @@ impl World {
         }
         self.fault("till_copied");
         self.saw(Sight::Copied);
-        self.branches(number);
+        self.branches(number, true);
         let second = self.tills.len();
         match self.tills[number].copied() {
             Ok(copy) => {
