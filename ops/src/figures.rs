@@ -242,6 +242,8 @@ pub struct ClusterFigures {
     pub handovers_waiting: u64,
     /// Records that other engines handed off and that have no place here.
     pub stranded: u64,
+    /// Names in memory that are on their way to the shared store.
+    pub names_unwritten: u64,
     /// Devices that were told of another engine.
     pub redirects: u64,
     /// The engines that live, this one among them.

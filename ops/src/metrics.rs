@@ -273,6 +273,11 @@ pub const METRICS: &[Metric] = &[
         Read::Gauge(|f| number(f.cluster.as_ref().map_or(0, |c| c.stranded))),
     ),
     metric(
+        "tillstream_names_unwritten",
+        "Names of SKUs and tenders in memory that are on their way to the shared store",
+        Read::Gauge(|f| number(f.cluster.as_ref().map_or(0, |c| c.names_unwritten))),
+    ),
+    metric(
         "tillstream_redirects",
         "Times that a device was sent to another engine",
         Read::Counter(|f| f.cluster.as_ref().map_or(0, |c| c.redirects)),

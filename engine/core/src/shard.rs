@@ -13,6 +13,7 @@ mod names;
 mod plan;
 mod recover;
 mod release;
+mod renumber;
 mod retry;
 mod session;
 mod tally;

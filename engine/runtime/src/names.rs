@@ -19,6 +19,8 @@ pub(crate) struct NameBook {
     parts: [Mutex<HashMap<(u8, u64), Entry>>; PARTS],
     /// How often names were forgotten. What was read before that may be older than what was forgotten.
     forgotten: AtomicU64,
+    /// Names whose rows are not written.
+    unwritten: AtomicU64,
 }
 
 struct Entry {
@@ -40,6 +42,7 @@ impl NameBook {
             views,
             parts: std::array::from_fn(|_| Mutex::new(HashMap::new())),
             forgotten: AtomicU64::new(0),
+            unwritten: AtomicU64::new(0),
         }
     }
 
@@ -73,9 +76,12 @@ impl NameBook {
     pub(crate) fn hold(&self, names: &[(Space, u64, String)]) {
         for (space, id, name) in names {
             let mut part = self.part(*id).lock();
-            part.entry(key(*space, *id)).or_insert_with(|| Entry {
-                name: Some(name.as_str().into()),
-                is_written: false,
+            part.entry(key(*space, *id)).or_insert_with(|| {
+                self.unwritten.fetch_add(1, Ordering::Relaxed);
+                Entry {
+                    name: Some(name.as_str().into()),
+                    is_written: false,
+                }
             });
         }
     }
@@ -87,10 +93,16 @@ impl NameBook {
             let mut part = self.part(id).lock();
             if let Some(entry) = part.get_mut(&key)
                 && entry.name.as_deref() == Some(name)
+                && !std::mem::replace(&mut entry.is_written, true)
             {
-                entry.is_written = true;
+                self.unwritten.fetch_sub(1, Ordering::Relaxed);
             }
         }
+    }
+
+    /// Names whose rows are not written, and that are kept until they are.
+    pub(crate) fn unwritten(&self) -> u64 {
+        self.unwritten.load(Ordering::Relaxed)
     }
 
     fn part(&self, id: u64) -> &Mutex<HashMap<(u8, u64), Entry>> {
@@ -100,36 +112,45 @@ impl NameBook {
         self.parts.get(usize::from(low) % PARTS).unwrap_or(first)
     }
 
-    // The entry of an id, from the rows where it is not in memory.
-    fn entry<'p>(
+    // Looks at the entry of an id, from the rows where it is not in memory. No lock is held while these are read: what was
+    // claimed meanwhile stands, and after names were forgotten the rows are read again.
+    fn with_entry<T>(
         &self,
-        part: &'p mut HashMap<(u8, u64), Entry>,
-        space: Space,
-        id: u64,
-    ) -> Result<&'p mut Entry, RowsError> {
-        if part.len() >= NAMES_PER_PART && !part.contains_key(&key(space, id)) {
-            self.forgotten.fetch_add(1, Ordering::AcqRel);
-            part.retain(|_, entry| !entry.is_written);
-        }
-        match part.entry(key(space, id)) {
-            hashbrown::hash_map::Entry::Occupied(entry) => Ok(entry.into_mut()),
-            hashbrown::hash_map::Entry::Vacant(entry) => {
-                let name = self.views.name(space, id)?.map(String::into_boxed_str);
-                let is_written = true;
-                Ok(entry.insert(Entry { name, is_written }))
+        (space, id): (Space, u64),
+        look: impl FnOnce(&mut Entry) -> T,
+    ) -> Result<T, RowsError> {
+        let key = key(space, id);
+        loop {
+            let mark = self.forgotten.load(Ordering::Acquire);
+            if let Some(entry) = self.part(id).lock().get_mut(&key) {
+                return Ok(look(entry));
             }
+            let name = self.views.name(space, id)?.map(String::into_boxed_str);
+            let mut part = self.part(id).lock();
+            if self.forgotten.load(Ordering::Acquire) != mark {
+                continue;
+            }
+            let is_written = true;
+            let before = part.len();
+            if before >= NAMES_PER_PART && !part.contains_key(&key) {
+                part.retain(|_, entry| !entry.is_written);
+                if part.len() < before {
+                    self.forgotten.fetch_add(1, Ordering::AcqRel);
+                }
+            }
+            let entry = part.entry(key).or_insert(Entry { name, is_written });
+            return Ok(look(entry));
         }
     }
 }
 
 impl Names for NameBook {
     fn claim(&self, space: Space, id: u64, name: &str) -> Result<Claim, RowsError> {
-        let mut part = self.part(id).lock();
-        let entry = self.entry(&mut part, space, id)?;
-        Ok(match entry.name.as_deref() {
+        self.with_entry((space, id), |entry| match entry.name.as_deref() {
             Some(known) if known == name => Claim::Known,
             Some(_) => Claim::Collision,
             None => {
+                self.unwritten.fetch_add(1, Ordering::Relaxed);
                 *entry = Entry {
                     name: Some(name.into()),
                     is_written: false,
@@ -140,8 +161,7 @@ impl Names for NameBook {
     }
 
     fn known(&self, space: Space, id: u64) -> Result<bool, RowsError> {
-        let mut part = self.part(id).lock();
-        Ok(self.entry(&mut part, space, id)?.name.is_some())
+        self.with_entry((space, id), |entry| entry.name.is_some())
     }
 }
 

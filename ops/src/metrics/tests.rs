@@ -126,6 +126,7 @@ fn a_shared_store_is_shown_by_its_slots_commits_and_engines() {
         },
         handovers_waiting: 2,
         stranded: 41,
+        names_unwritten: 6,
         redirects: 5,
         engines: vec![EngineFigures {
             address: "10.0.0.1:7880".to_owned(),
@@ -145,6 +146,7 @@ fn a_shared_store_is_shown_by_its_slots_commits_and_engines() {
         "tillstream_rows_wait_seconds_count 7",
         "tillstream_handovers_waiting 2.0",
         "tillstream_stranded 41.0",
+        "tillstream_names_unwritten 6.0",
         "tillstream_redirects_total 5",
         "tillstream_engine_lag_seconds{engine=\"10.0.0.1:7880\"} 1.5",
         "tillstream_engine_slots{engine=\"10.0.0.1:7880\"} 8.0",

@@ -7,6 +7,7 @@ mod acks;
 mod counts;
 mod fold;
 mod read;
+mod twice;
 mod verdict;
 
 use std::collections::{HashMap, HashSet};
@@ -165,15 +166,6 @@ impl Oracle {
     pub(crate) fn copied(&mut self, events: &[usize]) {
         for truth in events {
             self.known[*truth].copies += 1;
-        }
-    }
-
-    // How often an event may take effect: once, whatever happens to one device. Of two that go on from copies of one outbox
-    // each may count it, if it has no id.
-    fn most_effects(&self, truth: usize) -> u32 {
-        match self.truths[truth].id {
-            Some(_) => 1,
-            None => 1 + self.known[truth].copies,
         }
     }
 
@@ -377,22 +369,6 @@ impl Oracle {
             self.per_copy += u64::from(is_per_copy);
             self.doubled += u64::from(!is_per_copy);
         }
-    }
-
-    // An event without an id may count twice, if its device moved it into a new epoch, as an image of it was put back or it was
-    // copied, while the engine that had journalled it was away: under two numbers of two epochs, the device sent it under
-    // both, and one of them was handed off.
-    fn may_double(&self, truth: usize) -> bool {
-        let own = &self.truths[truth];
-        let places = self.places.get(&truth).map_or(&[][..], Vec::as_slice);
-        let epochs: HashSet<u32> = places.iter().map(|(_, epoch, _)| *epoch).collect();
-        own.id.is_none()
-            && self.branched.contains(&own.terminal)
-            && epochs.len() == places.len()
-            && places
-                .iter()
-                .all(|place| self.sent.get(place) == Some(&truth))
-            && places.iter().any(|place| self.handed_off.contains(place))
     }
 
     fn in_sequence(&mut self, entry: &Entry) {

@@ -141,7 +141,7 @@ impl Shard {
 
     // Which of the first `known` events of a record are the same as those here. One of which nobody can say it is not; a record
     // without bytes takes none with it.
-    fn equal_ones(
+    pub(super) fn equal_ones(
         &mut self,
         record: &Record,
         known: u32,
@@ -168,15 +168,27 @@ impl Shard {
         for ((content, id), standing) in own.zip(here) {
             same.push(match standing {
                 Standing::Event(other) => other == content,
-                Standing::Duplicate => {
-                    let row = id.map(|id| self.event_ids.find(&id.in_store(store), rows));
-                    let row = row.transpose()?.flatten();
-                    row.is_some_and(|row| row.content == content)
-                }
+                Standing::Duplicate => match id.map(|id| id.in_store(store)) {
+                    Some(id) => self.knows(&id, content, rows)?,
+                    None => false,
+                },
                 Standing::Unknown => false,
             });
         }
         Ok(same)
+    }
+
+    // Whether this content has come under an id, as the event that it stands for or as a conflict with that.
+    fn knows(&self, id: &EventId, content: u64, rows: &dyn Rows) -> Result<bool, RowsError> {
+        let row = self.event_ids.find(id, rows)?;
+        Ok(match row {
+            Some(row) if row.content == content => true,
+            Some(_) => {
+                let pair = id.with_content(content);
+                self.event_ids.find(&pair, rows)?.is_some()
+            }
+            None => false,
+        })
     }
 
     /// What becomes of a record that was handed off, as far as its place says: as [`Shard::handle`], but nothing changes, and
@@ -207,75 +219,6 @@ impl Shard {
             }
             RecordKind::Retry | RecordKind::SkuAlias | RecordKind::BaseRow => known,
         }
-    }
-
-    /// The next epoch of a terminal, taken for events that have no place in theirs: no device is granted it from here on.
-    ///
-    /// # Errors
-    /// Returns [`RowsError`] when a row could not be read.
-    pub fn take_epoch(
-        &mut self,
-        terminal: TerminalId,
-        rows: &dyn Rows,
-    ) -> Result<Option<Epoch>, RowsError> {
-        if self.actors.store(terminal.store(), rows)?.is_none() {
-            return Ok(None);
-        }
-        let actor = self.actors.terminal(terminal, rows)?;
-        let number = actor
-            .row
-            .latest_epoch()
-            .max(actor.granted)
-            .saturating_add(1);
-        actor.granted = number;
-        Ok(Epoch::new(number).ok())
-    }
-
-    /// A record that has no place at its own numbers, as one of another epoch, from number 1 on. What it skips, and what is here
-    /// under its own numbers, is a duplicate in it. The same again as long as nothing more of it is here.
-    ///
-    /// # Errors
-    /// See [`Shard::handle`].
-    pub fn renumbered(
-        &mut self,
-        record: &Record,
-        epoch: Epoch,
-        rows: &dyn Rows,
-    ) -> Result<Record, RowsError> {
-        let head = &record.head;
-        let (session, _) = sender_of(record)?;
-        let actor = self.actors.terminal(session.terminal, rows)?;
-        actor.granted = actor.granted.max(epoch.get());
-        let fresh = head.count - head.skip;
-        let first_new = head.first_seq + u64::from(head.skip);
-        let known = match actor.row.window_of_record(head.epoch, first_new, fresh) {
-            Window::Next { skip } => skip,
-            Window::Known => fresh,
-            Window::Gap { .. } | Window::Closed => 0,
-        };
-        let same = self.equal_ones(record, known, rows)?;
-        let here = (head.skip..).zip(same).filter(|(_, is_same)| *is_same);
-        let mut verdicts: Vec<Verdict> = (0..head.skip)
-            .chain(here.map(|(index, _)| index))
-            .map(duplicate)
-            .collect();
-        let others = record.verdicts.iter().filter(|own| {
-            let is_taken = verdicts.binary_search_by_key(&own.index, |one| one.index);
-            is_taken.is_err()
-        });
-        let others: Vec<Verdict> = others.copied().collect();
-        verdicts.extend(others);
-        verdicts.sort_unstable_by_key(|verdict| verdict.index);
-        Ok(Record {
-            head: RecordHead {
-                epoch: epoch.get(),
-                first_seq: 1,
-                skip: 0,
-                ..*head
-            },
-            payload: record.payload.clone(),
-            verdicts,
-        })
     }
 
     fn handoff_registration(
@@ -479,15 +422,6 @@ fn registration_of(record: &Record) -> Result<(StoreId, Registration), RowsError
     let registration = Registration::decode(&record.payload)
         .ok_or_else(|| foreign(record, "its registration is cut short"))?;
     Ok((store, registration))
-}
-
-const fn duplicate(index: u32) -> Verdict {
-    Verdict {
-        index,
-        outcome: Outcome::Duplicate,
-        reason: 0,
-        flags: 0,
-    }
 }
 
 // The one event of a retry.

@@ -159,6 +159,9 @@ impl Cluster {
         }
         match self.store.write_names(&round.names) {
             Ok(()) => {
+                let names = round.names.iter();
+                let names = names.map(|(space, id, name)| (*space, *id, name.as_str()));
+                engine.names.written(names);
                 round.names.clear();
                 round.since = self.now();
                 Ok(true)

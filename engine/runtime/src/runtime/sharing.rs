@@ -89,6 +89,11 @@ impl Handle {
         }
     }
 
+    /// Names in memory whose rows are not written: they can't be forgotten before.
+    pub fn names_unwritten(&self) -> u64 {
+        self.engine.names.unwritten()
+    }
+
     /// Devices that were told of another engine.
     pub fn redirects(&self) -> u64 {
         self.engine

@@ -195,6 +195,7 @@ fn cluster(engine: &Handle) -> Option<ClusterFigures> {
         rows: times(sight.rows),
         handovers_waiting: sight.handovers_waiting,
         stranded: engine.stranded(),
+        names_unwritten: engine.names_unwritten(),
         redirects: engine.redirects(),
         engines: engines.collect(),
     })

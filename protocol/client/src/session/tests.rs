@@ -225,41 +225,6 @@ fn images_put_back_and_disks_lost_at_random_double_and_misorder_nothing() {
     }
 }
 
-/// What was made between the image and its return goes with what it replaces; nothing else does.
-#[test]
-fn a_device_put_back_from_one_image_loses_and_doubles_nothing_that_it_holds() {
-    for seed in 0..500 {
-        let mut world = World::new(seed);
-        let [imaged_at, back_at] = [50..150, 150..300].map(|span| world.rng.random_range(span));
-        let (mut image, mut gone) = (world.image(), 0..0);
-        for step in 0..400 {
-            if step == imaged_at {
-                image = world.image();
-                gone.start = world.made.len();
-            }
-            if step == back_at {
-                world.restart_with(image.clone());
-                gone.end = world.made.len();
-            }
-            match world.rng.random_range(0..20) {
-                0 | 1 => world.cut(),
-                2 => world.engine.granted = 0,
-                3..=6 => world.make_events(),
-                7 => world.commit(),
-                _ => drop(world.pump()),
-            }
-        }
-        world.settle();
-        world.assert_once_and_in_order(seed);
-        let applied: BTreeSet<u64> = world.engine.applied.iter().copied().collect();
-        for (at, mark) in world.made.iter().enumerate() {
-            let is_there = applied.contains(mark) || gone.contains(&at);
-            assert!(is_there, "seed {seed}: event {at}");
-        }
-        assert_eq!(world.dead.marks(), BTreeSet::new(), "seed {seed}");
-    }
-}
-
 #[test]
 fn an_image_of_yesterday_takes_a_new_epoch_and_its_new_sales_arrive() {
     let mut world = World::new(1);

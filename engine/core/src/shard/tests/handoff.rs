@@ -420,6 +420,12 @@ fn what_was_known_by_its_id_is_equal_and_what_nobody_can_compare_is_not() {
     let again = record_of(b.send(1, 1, sales(1, &[with_id(2, 6), with_id(1, 5)])));
     assert_eq!(again.head.kind, RecordKind::Duplicates);
     assert_eq!(b.hand_off(&sent), Handled::Known { upto: seq(2) });
+    // Also where the id stands for other content, and this one has come before.
+    let other = record_of(a.send(4, 1, sales(1, &[with_id(3, 8)])));
+    record_of(b.send(2, 1, sales(3, &[with_id(3, 80), with_id(3, 8)])));
+    let again = record_of(b.send(4, 1, sales(1, &[with_id(3, 8)])));
+    assert_eq!(again.head.kind, RecordKind::Duplicates);
+    assert_eq!(b.hand_off(&other), Handled::Known { upto: seq(1) });
     record_of(b.send(3, 1, sales(1, &[sale(7)])));
     b.rows.facts.clear();
     assert_eq!(b.hand_off(&plain), conflict(1));
