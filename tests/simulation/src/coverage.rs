@@ -106,6 +106,12 @@ situations! {
     EndedAtCommit = "a process ended between a commit and its rows";
     HeardTogether = "a shard heard several messages together";
     HeardDamaged = "rows that several messages together asked for made no sense";
+    PricesMade = "a sale had discounts and taxes of lines and of the whole";
+    LineStruck = "a line was struck out of a sale";
+    PaidInParts = "a sale was paid by two tenders";
+    Cancelled = "a sale was cancelled";
+    SetFree = "reserved goods were set free";
+    Ahead = "a store's clocks were not whole hours ahead";
     CommittedDropped = "segments that the shared store holds were dropped";
 }
 

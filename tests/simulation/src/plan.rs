@@ -255,6 +255,7 @@ impl Dice {
             ids: self.some(400),
             huge: 0,
             late_us: self.hours(2),
+            range: 0,
         }
     }
 
@@ -269,6 +270,8 @@ const CLUSTERED_ONE_IN: u64 = 3;
 const STRAY_ONE_IN: u64 = 4;
 /// What the dice of later troubles begin with.
 const LATER: u64 = 0x0dd5_ea51;
+/// What the dice of what is sold begin with.
+const RANGE: u64 = 0x600d_5a1e;
 
 impl Plan {
     /// The world of a seed.
@@ -278,7 +281,7 @@ impl Plan {
         } else {
             Self::alone(seed)
         };
-        plan.with_later(seed)
+        plan.with_later(seed).with_range(seed)
     }
 
     // These troubles came later. They have dice of their own, so that worlds of even seeds stay the worlds that they were: some
@@ -300,6 +303,20 @@ impl Plan {
         self.copies(&mut dice);
         self.hears_together(&mut dice);
         self.sets_aside_shared(seed, &mut dice);
+        self
+    }
+
+    // What is sold, and where: the last of all, with dice of its own, in every third world of each kind.
+    fn with_range(mut self, seed: u64) -> Self {
+        if seed % 9 < 6 {
+            return self;
+        }
+        let mut dice = Rng::new(seed ^ RANGE);
+        self.mix.range = if dice.one_in(2) {
+            dice.within(2, 12)
+        } else {
+            dice.within(40, 400)
+        };
         self
     }
 

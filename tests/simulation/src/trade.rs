@@ -1,15 +1,20 @@
 //! What happens at the tills: events from a seed, and what each of them means in the plainest of words.
 
 use bytes::Bytes;
-use till_protocol::builder::{SaleBuilder, SaleParts, StockBuilder, event_id};
+use till_protocol::builder::{SaleBuilder, StockBuilder, event_id};
 use till_protocol::codec::encode_frame;
-use till_protocol::family::sale::v1::{Line, Sale, Tender, kind, line_kind, tender};
 use till_protocol::family::stock::v1::{Move, kind as stock_kind};
 use till_protocol::family::{Family, WHOLE_EVENT, text};
 use till_protocol::id::{EventId, Seq, SkuId};
 use till_protocol::view::TextView;
 
+use crate::coverage::Sight;
 use crate::rng::Rng;
+
+mod sale;
+
+use sale::put_sale;
+pub(crate) use sale::{Bought, Receipt};
 
 /// One unit of goods.
 const ONE: i64 = 100_000;
@@ -22,22 +27,35 @@ const HUGE: i64 = i64::MAX - 1_000 * ONE;
 /// What happened, for whoever knows no engine.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Act {
-    /// Goods for money, by an operator: SKU, quantity and amount of each line.
-    Sale(Vec<(u64, i64, i64)>, u32),
+    /// Goods for money.
+    Sale(Receipt),
     /// The stock of a SKU rose or fell.
     Moved(u64, i64),
     /// The stock of a SKU was counted.
     Counted(u64, i64),
+    /// So much of a SKU was set aside for customers, or set free again.
+    Reserved(u64, i64),
     /// Bytes that are no event.
     Garbage,
 }
 
 impl Act {
+    /// What of it does not happen every day.
+    pub(crate) fn sights(&self) -> Vec<Sight> {
+        match self {
+            Self::Sale(receipt) => receipt.sights(),
+            Self::Reserved(_, quantity) if *quantity < 0 => vec![Sight::SetFree],
+            _ => Vec::new(),
+        }
+    }
+
     /// The goods that it is about.
     pub(crate) fn goods(&self) -> Vec<u64> {
         match self {
-            Self::Sale(lines, _) => lines.iter().map(|(goods, ..)| *goods).collect(),
-            Self::Moved(goods, _) | Self::Counted(goods, _) => vec![*goods],
+            Self::Sale(receipt) => receipt.lines.iter().map(|line| line.goods).collect(),
+            Self::Moved(goods, _) | Self::Counted(goods, _) | Self::Reserved(goods, _) => {
+                vec![*goods]
+            }
             Self::Garbage => Vec::new(),
         }
     }
@@ -52,6 +70,16 @@ pub(crate) struct Truth {
     pub(crate) act: Act,
     /// The source's own id of it.
     pub(crate) id: Option<u64>,
+    /// How far the clocks of its store are ahead of UTC, in us.
+    pub(crate) ahead: i64,
+}
+
+/// The time zone of a store, and how far it is ahead of UTC in us.
+pub(crate) const fn zone_of(store: u64) -> (&'static str, i64) {
+    match store % 3 {
+        2 => ("Asia/Kathmandu", (5 * 60 + 45) * 60_000_000),
+        _ => ("UTC", 0),
+    }
 }
 
 /// The id of a SKU.
@@ -74,6 +102,9 @@ pub(crate) struct Mix {
     pub(crate) huge: u64,
     /// How long before now an event may have happened, in us.
     pub(crate) late_us: i64,
+    /// Goods beyond the usual ones; where there are some, sales have discounts, taxes and several tenders, and goods are
+    /// reserved.
+    pub(crate) range: u64,
 }
 
 /// What happens next at a till: a frame's worth of one family.
@@ -99,7 +130,39 @@ pub(crate) fn happen(rng: &mut Rng, mix: &Mix, skus: &[u64]) -> Vec<Act> {
         let sign = if rng.one_in(3) { -1 } else { 1 };
         Act::Moved(goods, sign * quantity)
     };
-    (0..count).map(|_| one(rng)).collect()
+    let mut acts: Vec<Act> = (0..count).map(|_| one(rng)).collect();
+    if mix.range > 0 {
+        // Dice of its own: all else in the world stays what it was.
+        let mut dice = rng.clone().fork();
+        acts.iter_mut()
+            .for_each(|act| dress(act, mix.range, &mut dice));
+    }
+    acts
+}
+
+// Makes more of a plain act.
+fn dress(act: &mut Act, range: u64, dice: &mut Rng) {
+    let other = |goods: &mut u64, dice: &mut Rng| {
+        if *goods != BULK && dice.one_in(2) {
+            *goods = BULK + 1 + dice.below(range);
+        }
+    };
+    match act {
+        Act::Sale(receipt) => {
+            for line in &mut receipt.lines {
+                other(&mut line.goods, dice);
+            }
+            receipt.dress(dice);
+        }
+        Act::Moved(goods, quantity) => {
+            other(goods, dice);
+            if *goods != BULK && dice.one_in(4) {
+                *act = Act::Reserved(*goods, *quantity);
+            }
+        }
+        Act::Counted(goods, _) => other(goods, dice),
+        Act::Reserved(..) | Act::Garbage => {}
+    }
 }
 
 fn sale(rng: &mut Rng, skus: &[u64]) -> Act {
@@ -107,14 +170,19 @@ fn sale(rng: &mut Rng, skus: &[u64]) -> Act {
         let goods = skus[rng.index(skus.len())];
         let quantity = rng.signed(1, 5);
         let back = if rng.one_in(12) { -1 } else { 1 };
-        (
+        Bought {
             goods,
-            back * quantity * ONE,
-            back * quantity * rng.signed(99, 999),
-        )
+            quantity: back * quantity * ONE,
+            amount: back * quantity * rng.signed(99, 999),
+            ..Bought::default()
+        }
     });
     let lines = lines.collect();
-    Act::Sale(lines, u32::try_from(rng.within(1, 3)).unwrap_or(1))
+    Act::Sale(Receipt {
+        lines,
+        operator: u32::try_from(rng.within(1, 3)).unwrap_or(1),
+        ..Receipt::default()
+    })
 }
 
 fn own_id(id: u64) -> EventId {
@@ -141,7 +209,7 @@ pub(crate) fn frame(events: &[Truth], first: u64, names: bool) -> Option<Bytes> 
             }
             builder.finish(first).ok()
         }
-        Act::Moved(..) | Act::Counted(..) => {
+        Act::Moved(..) | Act::Counted(..) | Act::Reserved(..) => {
             let mut builder = StockBuilder::new();
             for event in events {
                 put_stock(&mut builder, event, names)?;
@@ -151,54 +219,13 @@ pub(crate) fn frame(events: &[Truth], first: u64, names: bool) -> Option<Bytes> 
     }
 }
 
-fn put_sale(builder: &mut SaleBuilder, event: &Truth, names: bool) -> Option<()> {
-    let Act::Sale(goods, operator) = &event.act else {
-        return None;
-    };
-    let line = |(goods, quantity, amount): &(u64, i64, i64)| Line {
-        sku: sku(*goods),
-        quantity: *quantity,
-        amount: *amount,
-        kind: match *quantity < 0 {
-            true => line_kind::RETURN,
-            false => line_kind::SALE,
-        },
-        ..Line::default()
-    };
-    let lines: Vec<Line> = goods.iter().map(line).collect();
-    let total = goods.iter().map(|(_, _, amount)| amount).sum();
-    let codes: Vec<String> = goods.iter().map(|(goods, ..)| code(*goods)).collect();
-    let texts: Vec<TextView<'_>> = (0..)
-        .zip(&codes)
-        .map(|(at, code)| named(at, code))
-        .collect();
-    let refs: Vec<_> = event.id.map(own_id).map(event_id).into_iter().collect();
-    let parts = SaleParts {
-        sale: Sale {
-            at: event.at,
-            receipt: event.at.unsigned_abs() % 1_000_000_000_000,
-            operator: *operator,
-            kind: kind::SALE,
-            ..Sale::default()
-        },
-        lines: &lines,
-        tenders: &[Tender {
-            amount: total,
-            kind: tender::CASH,
-            ..Tender::default()
-        }],
-        refs: &refs,
-        texts: if names { &texts } else { &[] },
-        ..SaleParts::default()
-    };
-    builder.push(&parts).ok().map(|_| ())
-}
-
 fn put_stock(builder: &mut StockBuilder, event: &Truth, names: bool) -> Option<()> {
     let (goods, quantity, kind) = match event.act {
         Act::Moved(goods, quantity) if quantity < 0 => (goods, -quantity, stock_kind::WASTE),
         Act::Moved(goods, quantity) => (goods, quantity, stock_kind::RECEIVED),
         Act::Counted(goods, quantity) => (goods, quantity, stock_kind::COUNTED),
+        Act::Reserved(goods, quantity) if quantity < 0 => (goods, -quantity, stock_kind::RELEASED),
+        Act::Reserved(goods, quantity) => (goods, quantity, stock_kind::RESERVED),
         Act::Sale(..) | Act::Garbage => return None,
     };
     let record = Move {

@@ -4,19 +4,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::ops::ControlFlow;
 
-use till_core::{Dim, RollupKey, RollupRow, SkuRow, StoreRow, TerminalRow};
+use till_core::{Dim, RollupKey, RollupRow, SkuRow, StoreRow, TerminalRow, Totals};
 use till_protocol::id::{SkuId, StoreId, TerminalId};
 use till_storage::views::{StoreError, Views};
 
 use super::read::Fate;
 use super::{Oracle, Violation};
-use crate::trade::{Act, BULK, Truth, code, sku};
+use crate::trade::{Act, BULK, Receipt, Truth, code, sku};
 
 const HOUR_US: i64 = 3_600_000_000;
 const DAY_US: i64 = 24 * HOUR_US;
 
-/// Transactions, lines, quantity, net, net of returns, moved.
-type Sums = [i128; 6];
+/// Transactions, lines, quantity, net, net of returns, moved, discount, tax.
+type Sums = [i128; 8];
+const NOTHING: Sums = [0; 8];
 
 /// What the oracle expects of the rows.
 #[derive(Debug, Default)]
@@ -24,6 +25,7 @@ pub(crate) struct Model {
     sums: BTreeMap<RollupKey, Sums>,
     moves: BTreeMap<(u32, u64), Vec<(i64, i128)>>,
     counts: BTreeMap<(u32, u64), (i64, i128)>,
+    reserved: BTreeMap<(u32, u64), i128>,
     terminals: BTreeMap<u64, Terminal>,
     /// SKUs of which nobody can say what their level is: they were counted at a time of which the facts are gone.
     unsure: BTreeSet<(u32, u64)>,
@@ -39,8 +41,9 @@ struct Terminal {
     duplicates: u64,
     refused: u64,
     quarantined: u64,
-    transactions: i128,
-    net: i128,
+    sold: Sums,
+    /// The same by business day.
+    days: BTreeMap<u16, Sums>,
 }
 
 impl Model {
@@ -84,15 +87,15 @@ impl Model {
     fn apply(&mut self, truth: &Truth, dropped_us: i64) {
         let store = u32::try_from(truth.terminal >> 32).unwrap_or(0);
         match &truth.act {
-            Act::Sale(lines, operator) => self.sell(store, truth, lines, *operator),
+            Act::Sale(receipt) => self.sell(store, truth, receipt),
             Act::Moved(goods, quantity) => {
                 let moved = i128::from(*quantity);
                 self.moves
                     .entry((store, sku(*goods)))
                     .or_default()
                     .push((truth.at, moved));
-                let key = key(store, Dim::Sku, truth.at, sku(*goods));
-                add(&mut self.sums, key, [0, 0, 0, 0, 0, moved]);
+                let key = key(truth, Dim::Sku, sku(*goods));
+                add(&mut self.sums, key, [0, 0, 0, 0, 0, moved, 0, 0]);
             }
             Act::Counted(goods, quantity) => {
                 let place = (store, sku(*goods));
@@ -105,34 +108,55 @@ impl Model {
                     *newest = counted;
                 }
             }
+            Act::Reserved(goods, quantity) => {
+                let place = (store, sku(*goods));
+                self.moves.entry(place).or_default();
+                *self.reserved.entry(place).or_default() += i128::from(*quantity);
+            }
             Act::Garbage => {}
         }
     }
 
-    fn sell(&mut self, store: u32, truth: &Truth, lines: &[(u64, i64, i64)], operator: u32) {
-        let mut whole: Sums = [1, 0, 0, 0, 0, 0];
-        let mut seen = BTreeSet::new();
-        for (goods, quantity, amount) in lines {
-            let (quantity, net) = (i128::from(*quantity), i128::from(*amount));
-            let back = if quantity < 0 { net } else { 0 };
-            let first = i128::from(seen.insert(*goods));
-            let part = [first, 1, quantity, net, back, -quantity];
-            let sku = sku(*goods);
-            add(&mut self.sums, key(store, Dim::Sku, truth.at, sku), part);
-            self.moves
-                .entry((store, sku))
-                .or_default()
-                .push((truth.at, -quantity));
-            for (sum, part) in whole.iter_mut().zip([0, 1, quantity, net, back, 0]) {
-                *sum += part;
-            }
+    fn sell(&mut self, store: u32, truth: &Truth, receipt: &Receipt) {
+        // Whatever a line is about may have a row, if only as goods without a name.
+        for line in &receipt.lines {
+            self.moves.entry((store, sku(line.goods))).or_default();
         }
-        add(&mut self.sums, key(store, Dim::Store, truth.at, 0), whole);
-        let by = key(store, Dim::Operator, truth.at, u64::from(operator));
+        if receipt.is_cancelled {
+            return;
+        }
+        let (discount, tax) = (i128::from(receipt.discount), i128::from(receipt.tax));
+        let mut whole: Sums = [1, 0, 0, 0, 0, 0, discount, tax];
+        let (mut seen, mut categories) = (BTreeSet::new(), BTreeSet::new());
+        for line in receipt.lines.iter().filter(|line| !line.is_struck) {
+            let (quantity, net) = (i128::from(line.quantity), i128::from(line.amount));
+            let (discount, tax) = (i128::from(line.discount), i128::from(line.tax));
+            let back = if quantity < 0 { net } else { 0 };
+            let first = i128::from(seen.insert(line.goods));
+            let sku = sku(line.goods);
+            let part = [first, 1, quantity, net, back, -quantity, discount, tax];
+            add(&mut self.sums, key(truth, Dim::Sku, sku), part);
+            let moves = self.moves.entry((store, sku)).or_default();
+            moves.push((truth.at, -quantity));
+            let first = i128::from(categories.insert(line.category));
+            // How what concerns the whole is shared out among categories is another check's business.
+            let part = [first, 1, quantity, net, back, 0, 0, 0];
+            let category = u64::from(line.category);
+            add(&mut self.sums, key(truth, Dim::Category, category), part);
+            let part = [0, 1, quantity, net, back, 0, discount, tax];
+            add_to(&mut whole, part);
+        }
+        add(&mut self.sums, key(truth, Dim::Store, 0), whole);
+        let by = key(truth, Dim::Operator, u64::from(receipt.operator));
         add(&mut self.sums, by, whole);
+        for tender in receipt.paid_by() {
+            let key = key(truth, Dim::Tender, tender);
+            add(&mut self.sums, key, [1, 0, 0, 0, 0, 0, 0, 0]);
+        }
+        let day = key(truth, Dim::Store, 0).day;
         let terminal = self.terminals.entry(truth.terminal).or_default();
-        terminal.transactions += 1;
-        terminal.net += whole[3];
+        add_to(&mut terminal.sold, whole);
+        add_to(terminal.days.entry(day).or_default(), whole);
     }
 
     fn level(&self, place: (u32, u64)) -> (Option<i64>, i128) {
@@ -155,19 +179,24 @@ impl Model {
     }
 }
 
-fn key(store: u32, dim: Dim, at: i64, key: u64) -> RollupKey {
+// The row of an event's local day and hour.
+fn key(truth: &Truth, dim: Dim, key: u64) -> RollupKey {
+    let local = truth.at + truth.ahead;
     RollupKey {
-        store,
+        store: u32::try_from(truth.terminal >> 32).unwrap_or(0),
         dim,
-        day: u16::try_from(at.div_euclid(DAY_US)).unwrap_or(0),
-        hour_us: at.div_euclid(HOUR_US) * HOUR_US,
+        day: u16::try_from(local.div_euclid(DAY_US)).unwrap_or(0),
+        hour_us: local.div_euclid(HOUR_US) * HOUR_US - truth.ahead,
         key,
     }
 }
 
 fn add(sums: &mut BTreeMap<RollupKey, Sums>, key: RollupKey, part: Sums) {
-    let row = sums.entry(key).or_default();
-    for (sum, part) in row.iter_mut().zip(part) {
+    add_to(sums.entry(key).or_default(), part);
+}
+
+fn add_to(sums: &mut Sums, part: Sums) {
+    for (sum, part) in sums.iter_mut().zip(part) {
         *sum += part;
     }
 }
@@ -250,25 +279,19 @@ pub(crate) fn compare(model: &Model, views: &dyn Views) -> Result<(), Violation>
 }
 
 fn sums(model: &Model, dump: &Dump) -> Result<(), Violation> {
-    let told = dump
-        .sums
-        .iter()
-        .filter(|(key, _)| matches!(key.dim, Dim::Store | Dim::Sku | Dim::Operator));
-    let told: BTreeMap<RollupKey, Sums> = told
-        .map(|(key, row)| {
-            let totals = &row.totals;
-            let (transactions, lines) = (totals.transactions, totals.lines);
-            let sums = [
-                i128::from(transactions),
-                i128::from(lines),
-                totals.quantity,
-                totals.net,
-                row.returns_net,
-                row.moved,
-            ];
-            (*key, sums)
-        })
-        .collect();
+    let told = dump.sums.iter().map(|(key, row)| {
+        let [count, lines, quantity, net, discount, tax] = of_totals(&row.totals);
+        let (back, moved) = (row.returns_net, row.moved);
+        let sums = match key.dim {
+            Dim::Store | Dim::Sku | Dim::Operator => {
+                [count, lines, quantity, net, back, moved, discount, tax]
+            }
+            Dim::Category => [count, lines, quantity, net, back, moved, 0, 0],
+            Dim::Tender => [count, 0, 0, 0, 0, 0, 0, 0],
+        };
+        (*key, sums)
+    });
+    let told: BTreeMap<RollupKey, Sums> = told.collect();
     equal("STO-1", "sums", &model.sums, &told)
 }
 
@@ -294,6 +317,13 @@ fn stock(model: &Model, dump: &Dump) -> Result<(), Violation> {
                 "level of {place:?} is {told:?}, and should be {:?}",
                 (counted, level)
             );
+            return Err(broken("STK-1", what));
+        }
+    }
+    for (place, reserved) in &model.reserved {
+        let told = dump.skus.get(place).map_or(0, |row| row.reserved);
+        if i128::from(told) != *reserved {
+            let what = format!("{told} of {place:?} are reserved, and should be {reserved}");
             return Err(broken("STK-1", what));
         }
     }
@@ -327,33 +357,56 @@ fn terminals(model: &Model, dump: &Dump) -> Result<(), Violation> {
                 format!("terminal {terminal} counts {counted:?}, and should count {should:?}");
             return Err(broken("CNT-1", what));
         }
-        let told = (i128::from(row.totals.transactions), row.totals.net);
-        if told != (expected.transactions, expected.net) {
-            let what = format!(
-                "terminal {terminal} sold {told:?}, not {:?}",
-                (expected.transactions, expected.net)
-            );
+        let shift = expected.days.last_key_value().unwrap_or((&0, &NOTHING));
+        let told = (of_totals(&row.totals), row.shift_day, of_totals(&row.shift));
+        let should = (of_sums(&expected.sold), *shift.0, of_sums(shift.1));
+        if told != should {
+            let what = format!("terminal {terminal} sold {told:?}, not {should:?}");
             return Err(broken("LED-2", what));
         }
     }
     Ok(())
 }
 
+// Transactions, lines, quantity, net, discount, tax.
+fn of_totals(totals: &Totals) -> [i128; 6] {
+    let (transactions, lines) = (i128::from(totals.transactions), i128::from(totals.lines));
+    let (discount, tax) = (totals.discount, totals.tax);
+    [
+        transactions,
+        lines,
+        totals.quantity,
+        totals.net,
+        discount,
+        tax,
+    ]
+}
+
+const fn of_sums(sums: &Sums) -> [i128; 6] {
+    let [transactions, lines, quantity, net, _, _, discount, tax] = *sums;
+    [transactions, lines, quantity, net, discount, tax]
+}
+
 // The rows of one dimension add up to those by store.
 fn parts(dump: &Dump, dim: Dim) -> Result<(), Violation> {
-    let mut left: BTreeMap<(u32, u16, i64), i128> = BTreeMap::new();
+    let mut left: BTreeMap<(u32, u16, i64), [i128; 6]> = BTreeMap::new();
     for (key, row) in &dump.sums {
         let hour = left.entry((key.store, key.day, key.hour_us)).or_default();
-        match key.dim {
-            Dim::Store => *hour += row.totals.net,
-            other if other == dim => *hour -= row.totals.net,
-            _ => {}
+        let sign = match key.dim {
+            Dim::Store => 1,
+            other if other == dim => -1,
+            _ => continue,
+        };
+        let [_, lines, quantity, net, discount, tax] = of_totals(&row.totals);
+        let part = [lines, quantity, net, row.returns_net, discount, tax];
+        for (left, part) in hour.iter_mut().zip(part) {
+            *left += sign * part;
         }
     }
-    match left.iter().find(|(_, net)| **net != 0) {
-        Some((hour, net)) => Err(broken(
+    match left.iter().find(|(_, left)| **left != [0; 6]) {
+        Some((hour, left)) => Err(broken(
             "LED-1",
-            format!("{dim:?} of {hour:?} is off by {net}"),
+            format!("{dim:?} of {hour:?} is off by {left:?}"),
         )),
         None => Ok(()),
     }

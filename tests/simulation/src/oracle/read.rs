@@ -22,7 +22,7 @@ pub(crate) enum Fate {
 pub(super) struct Read {
     pub(super) at: i64,
     lines: Vec<(u64, i64, i64)>,
-    counted: bool,
+    kind: u8,
     operator: u32,
 }
 
@@ -30,20 +30,24 @@ impl Read {
     /// Whether it says what its till said.
     pub(super) fn is(&self, truth: &Truth) -> bool {
         match &truth.act {
-            Act::Sale(lines, operator) => {
-                let told = lines
-                    .iter()
-                    .map(|(goods, q, amount)| (sku(*goods), *q, *amount));
-                self.operator == *operator && told.eq(self.lines.iter().copied())
+            Act::Sale(receipt) => {
+                let told = receipt.lines.iter();
+                let told = told.map(|line| (sku(line.goods), line.quantity, line.amount));
+                self.operator == receipt.operator && told.eq(self.lines.iter().copied())
             }
             Act::Moved(goods, quantity) => {
-                !self.counted && self.lines == [(sku(*goods), *quantity, 0)]
+                self.is_one(&[kind::RECEIVED, kind::WASTE], *goods, *quantity)
             }
-            Act::Counted(goods, quantity) => {
-                self.counted && self.lines == [(sku(*goods), *quantity, 0)]
+            Act::Counted(goods, quantity) => self.is_one(&[kind::COUNTED], *goods, *quantity),
+            Act::Reserved(goods, quantity) => {
+                self.is_one(&[kind::RESERVED, kind::RELEASED], *goods, *quantity)
             }
             Act::Garbage => false,
         }
+    }
+
+    fn is_one(&self, kinds: &[u8], goods: u64, quantity: i64) -> bool {
+        kinds.contains(&self.kind) && self.lines == [(sku(goods), quantity, 0)]
     }
 }
 
@@ -105,7 +109,7 @@ fn of_batch(record: &Record) -> Result<Vec<(u32, Read)>, String> {
                 let read = Read {
                     at: sale.sale.at.to_native(),
                     lines: lines.collect(),
-                    counted: false,
+                    kind: 0,
                     operator: sale.sale.operator.to_native(),
                 };
                 events.push((index, read));
@@ -114,15 +118,14 @@ fn of_batch(record: &Record) -> Result<Vec<(u32, Read)>, String> {
         View::Stock(moves) => {
             for (index, event) in (0..).zip(moves.events()) {
                 let quantity = event.record.quantity.to_native();
-                let sign = if event.record.kind == kind::WASTE {
-                    -1
-                } else {
-                    1
+                let sign = match event.record.kind {
+                    kind::WASTE | kind::RELEASED => -1,
+                    _ => 1,
                 };
                 let read = Read {
                     at: event.record.at.to_native(),
                     lines: vec![(event.record.sku.to_native(), sign * quantity, 0)],
-                    counted: event.record.kind == kind::COUNTED,
+                    kind: event.record.kind,
                     operator: 0,
                 };
                 events.push((index, read));

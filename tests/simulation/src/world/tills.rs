@@ -1,5 +1,6 @@
 //! Tills: what happens there, and how it gets to the engine by the client's own rules.
 
+mod events;
 mod mishaps;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,7 +21,7 @@ use crate::flash::Flash;
 use crate::outbox::{Image, Pocket};
 use crate::plan::{MS, Plan, SECOND};
 use crate::rng::Rng;
-use crate::trade::{Act, SKUS, Truth, frame, happen};
+use crate::trade::{Truth, frame, zone_of};
 
 /// Pieces that a till writes at a time.
 const PIECES: usize = 16;
@@ -133,7 +134,7 @@ impl Till {
 
     fn switch_on(&mut self) {
         let mut config = SessionConfig::new(self.terminal);
-        config.zone = "UTC".to_owned();
+        config.zone = zone_of(self.terminal.to_u64() >> 32).0.to_owned();
         let (outbox, dead) = (self.pocket.clone(), self.letters.clone());
         self.session = Some(Session::new(config, Box::new(outbox), Box::new(dead)));
         self.acked = 0;
@@ -202,59 +203,6 @@ impl World {
             self.after(sooner, Event::TillCrash(number));
         }
         self.pump(number);
-    }
-
-    // New events, or one that its source sends again.
-    fn make(&mut self, number: usize, terminal: u64) -> Vec<usize> {
-        let mix = self.plan.mix;
-        let till = &self.tills[number];
-        if !till.with_ids.is_empty() && self.rng.below(1_000) < mix.ids / 2 {
-            let again = till.with_ids[self.rng.index(till.with_ids.len())];
-            let is_other = self.rng.one_in(3);
-            if !is_other {
-                self.oracle.known[again].is_twin = true;
-                self.saw(Sight::SameId);
-                return vec![again];
-            }
-            // The same id, and another content.
-            let id = self.oracle.truths[again].id;
-            let act = Act::Moved(self.rng.below(SKUS), 300_000);
-            return vec![self.new_event(number, terminal, act, id)];
-        }
-        // Few sell what comes and goes in bulk.
-        let skus: Vec<u64> = (0..SKUS + u64::from(mix.huge > 0)).collect();
-        let acts = happen(&mut self.rng, &mix, &skus);
-        let mut events = Vec::new();
-        for act in acts {
-            let has_id = act != Act::Garbage && self.rng.below(1_000) < mix.ids;
-            let id = has_id.then(|| self.rng.next());
-            let event = self.new_event(number, terminal, act, id);
-            if has_id {
-                self.tills[number].with_ids.push(event);
-            }
-            events.push(event);
-        }
-        events
-    }
-
-    fn new_event(&mut self, number: usize, terminal: u64, act: Act, id: Option<u64>) -> usize {
-        let late = self.plan.mix.late_us;
-        let late = if self.rng.one_in(3) {
-            self.rng.signed(0, late)
-        } else {
-            0
-        };
-        let mut at = self.wall() + self.tills[number].skew - late;
-        // No two events of a world have the same time.
-        while !self.times.insert(at) {
-            at += 1;
-        }
-        self.oracle.happened(Truth {
-            terminal,
-            at,
-            act,
-            id,
-        })
     }
 
     pub(super) fn sync_till(&mut self, number: usize) {
