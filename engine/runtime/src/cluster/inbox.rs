@@ -140,7 +140,7 @@ impl Cluster {
             Err(damaged @ StoreError::Damaged { .. }) => Err((0, damaged.to_string())),
             Err(error) => return Err(error),
             Ok(Some(handover)) => {
-                let offers = self.offers(handover, left)?;
+                let offers = self.offers(handover, left.as_ref())?;
                 let payloads = offers.iter().map(|offer| offer.record.payload.len());
                 let bytes = payloads.sum();
                 #[cfg(feature = "planted")]
@@ -171,7 +171,7 @@ impl Cluster {
     }
 
     // The records of a piece that are left, all of them where none was looked at; those that are released with their epochs.
-    fn offers(&self, handover: Handover, left: Option<Left>) -> Result<Vec<Offer>, StoreError> {
+    fn offers(&self, handover: Handover, left: Option<&Left>) -> Result<Vec<Offer>, StoreError> {
         let Handover {
             slot,
             from,
@@ -181,7 +181,7 @@ impl Cluster {
         let mut offers = Vec::new();
         for (index, record) in (0_u32..).zip(records) {
             let mut released = None;
-            if let Some(left) = &left {
+            if let Some(left) = left {
                 if left.binary_search_by_key(&index, |(one, _)| *one).is_err() {
                     continue;
                 }

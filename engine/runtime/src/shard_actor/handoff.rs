@@ -174,10 +174,6 @@ impl ShardState {
         if head.kind == RecordKind::StoreRegistered || head.kind == RecordKind::Retry {
             return;
         }
-        #[cfg(feature = "planted")]
-        if till_core::planted::is("stay-behind") {
-            return;
-        }
         let Some(session) = self.slot.session_of(head.terminal) else {
             return;
         };
