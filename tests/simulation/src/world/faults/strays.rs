@@ -2,6 +2,7 @@
 //! has to find it, and must never take the bytes for what they are not.
 
 use till_runtime::{RecoveryError, StartError};
+use till_storage::base::FoldError;
 use till_storage::journal::{Lsn, OpenError, ReadError};
 
 use crate::coverage::Sight;
@@ -29,13 +30,24 @@ impl World {
     /// Whether a start is refused because a write has landed elsewhere: the operator restores the folder from a copy.
     pub(in crate::world) fn is_stray_start(&self, n: usize, error: &StartError) -> bool {
         use OpenError as E;
-        let StartError::Recovery(RecoveryError::Journal(error)) = error else {
+        let StartError::Recovery(error) = error else {
             return false;
         };
-        let is_found = matches!(
-            error,
-            E::Damaged(_) | E::Base(_) | E::Missing { .. } | E::Foreign(_) | E::Misplaced { .. }
-        );
+        let is_found = match error {
+            RecoveryError::Journal(error) => matches!(
+                error,
+                E::Damaged(_)
+                    | E::Base(_)
+                    | E::Missing { .. }
+                    | E::Foreign(_)
+                    | E::Misplaced { .. }
+            ),
+            // The journal opened before the write that strayed reached the disk: its replay finds what it landed on.
+            RecoveryError::Fold(FoldError::Read(error)) => {
+                matches!(error, ReadError::Damaged { .. })
+            }
+            _ => false,
+        };
         is_found && self.has_strayed(n)
     }
 
