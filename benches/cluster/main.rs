@@ -24,7 +24,7 @@ use till_benches::{EVENTS, InMemory, NOW_US, mix, session, shard};
 use till_core::{Handled, Origin};
 use till_protocol::time::Timestamp;
 use till_protocol::verified::Verified;
-use till_scylla::schema::{Wish, apply};
+use till_scylla::schema::{SchemaRequest, apply};
 use till_scylla::{Cql, ScyllaConfig, ScyllaStore};
 use till_storage::cluster::{Change, Commit, Conditional, Decided, NodeId, SharedStore as _};
 use till_storage::views::{FlushBatch, StoreError};
@@ -100,11 +100,11 @@ fn connect(address: &str, keyspace: &str) -> Result<Cql, Box<dyn Error>> {
 fn fresh(address: &str, keyspace: &str) -> Result<Cql, Box<dyn Error>> {
     let cql = connect(address, keyspace)?;
     bare::run(&cql, &format!("DROP KEYSPACE IF EXISTS {keyspace}"))?;
-    let wish = Wish {
+    let request = SchemaRequest {
         replication: Some(1),
         slots: Some(SLOTS),
     };
-    apply(&cql, wish)?;
+    apply(&cql, request)?;
     connect(address, keyspace)
 }
 
@@ -203,13 +203,13 @@ fn again(mut write: impl FnMut() -> Result<(), StoreError>) -> Result<(), StoreE
 }
 
 fn decide(store: &ScyllaStore, slot: u32, epoch: u64, change: Change) -> Result<(), StoreError> {
-    let wish = Conditional {
+    let request = Conditional {
         slot,
         epoch,
         change,
     };
     assert_eq!(
-        store.decide(&wish)?,
+        store.decide(&request)?,
         Decided::Applied,
         "nobody else is there"
     );

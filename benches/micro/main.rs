@@ -19,8 +19,7 @@ use till_protocol::time::Timestamp;
 use till_protocol::verified::Verified;
 use till_storage::disk::StdDisk;
 use till_storage::journal::{
-    CommitConfig, CommitError, Committer, Durability, Durable, Journal, JournalConfig, Lsn,
-    Prepared, Sink,
+    Durability, Durable, Journal, JournalConfig, Lsn, Prepared, Sink, SyncConfig, SyncError, Syncer,
 };
 use till_storage::views::{FlushBatch, WriteViews as _};
 
@@ -141,7 +140,7 @@ impl Sink<()> for Tell {
         }
     }
 
-    fn poisoned(&mut self, error: &CommitError) {
+    fn poisoned(&mut self, error: &SyncError) {
         unreachable!("the bench's journal failed: {error}");
     }
 }
@@ -161,9 +160,9 @@ fn journal(c: &mut Criterion) {
         };
         let opened = Journal::open(Arc::new(StdDisk), dir.path(), config).expect("a journal");
         let (tell, told) = bounded(1);
-        let committer = Committer::start(opened.writer, CommitConfig::default(), Tell(tell))
-            .expect("a committer");
-        let appender = committer.appender();
+        let syncer =
+            Syncer::start(opened.writer, SyncConfig::default(), Tell(tell)).expect("a syncer");
+        let appender = syncer.appender();
         group.bench_function(format!("append and wait, {}", durability.name()), |b| {
             b.iter(|| {
                 let entry = Prepared::new(&record).expect("an entry");
@@ -172,7 +171,7 @@ fn journal(c: &mut Criterion) {
             });
         });
         drop(appender);
-        committer.close().expect("a sound journal");
+        syncer.close().expect("a sound journal");
     }
     group.finish();
 }

@@ -67,7 +67,7 @@ pub struct StockRow {
     pub sku: String,
     /// Level in 1e-5 units.
     pub quantity: i128,
-    /// Set aside, in 1e-5 units.
+    /// Reserved, in 1e-5 units.
     pub reserved: i128,
 }
 
@@ -86,7 +86,7 @@ pub struct TerminalRow {
     pub duplicates: u64,
     /// Events that were refused.
     pub refused: u64,
-    /// Events that are set aside.
+    /// Events that are quarantined.
     pub quarantined: u64,
     /// Completed transactions.
     pub transactions: u64,
@@ -95,7 +95,7 @@ pub struct TerminalRow {
 }
 
 #[derive(Deserialize)]
-struct Rows<T> {
+struct AdminRows<T> {
     rows: Vec<T>,
 }
 
@@ -207,7 +207,7 @@ impl Admin {
     }
 
     fn rows<T: DeserializeOwned>(&self, path: &str) -> Result<Vec<T>> {
-        self.get::<Rows<T>>(path).map(|answer| answer.rows)
+        self.get::<AdminRows<T>>(path).map(|answer| answer.rows)
     }
 
     // From the engine that answered last, else from any other.

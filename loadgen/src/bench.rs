@@ -22,8 +22,8 @@ pub use self::report::BenchReport;
 use crate::admin::Admin;
 use crate::engine::{self, Engine, EngineOptions, EngineStarter, Ready, Usage, to_f64};
 use crate::oracle::{self, Baseline, Expected, StoreBook};
-use crate::trade::Catalogue;
 use crate::wire;
+use crate::workload::Catalogue;
 
 /// What is measured.
 #[derive(Clone, Debug)]
@@ -261,7 +261,7 @@ impl flow::Flow {
     }
 
     fn expected(&self, plan: &Plan) -> BTreeMap<(u32, u32), Expected> {
-        let expected = |(index, terminal): (usize, &flow::Sent)| {
+        let expected = |(index, terminal): (usize, &flow::FlowSent)| {
             let id = plan.terminal(index);
             let expected = Expected {
                 epoch: terminal.epoch,

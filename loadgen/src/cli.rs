@@ -43,18 +43,18 @@ enum Command {
 
 /// The command line asks for something that cannot be; exit code 2.
 #[derive(Debug)]
-struct Usage(String);
+struct UsageError(String);
 
-impl Display for Usage {
+impl Display for UsageError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl std::error::Error for Usage {}
+impl std::error::Error for UsageError {}
 
 #[derive(Args, Debug)]
-struct Engine {
+struct EngineArgs {
     /// QUIC address of a running engine; of several that share their stores, with commas between.
     #[arg(
         long,
@@ -63,7 +63,7 @@ struct Engine {
         value_delimiter = ','
     )]
     addr: Vec<String>,
-    /// PEM file that speaks for every terminal (`serve --dev` makes one under DIR/pki).
+    /// PEM file that is authorised for every terminal (`serve --dev` makes one under DIR/pki).
     #[arg(long, value_name = "PATH")]
     identity: Option<PathBuf>,
     /// Admin URL of the engine, or of each of several, with commas between; by default found in engine.json near the identity.
@@ -73,7 +73,7 @@ struct Engine {
 
 /// Where the rows of an engine go that is started.
 #[derive(Args, Debug)]
-struct Rows {
+struct RowsArgs {
     /// `embedded` (into its data folder) or `scylla`.
     #[arg(long, value_name = "embedded|scylla", value_parser = ["embedded", "scylla"], requires = "spawn")]
     store: Option<String>,
@@ -85,7 +85,7 @@ struct Rows {
     keyspace: Option<String>,
 }
 
-impl Rows {
+impl RowsArgs {
     /// As arguments of `serve`.
     fn arguments(self) -> Vec<String> {
         let named = [
@@ -103,7 +103,7 @@ impl Rows {
 #[derive(Args, Debug)]
 struct Bench {
     #[command(flatten)]
-    engine: Engine,
+    engine: EngineArgs,
     /// Start an engine for the bench and stop it at the end.
     #[arg(long, conflicts_with = "addr")]
     spawn: bool,
@@ -111,7 +111,7 @@ struct Bench {
     #[arg(long, value_name = "DIR", requires = "spawn")]
     data: Option<PathBuf>,
     #[command(flatten)]
-    rows: Rows,
+    rows: RowsArgs,
     /// Events to send.
     #[arg(long, default_value_t = 4_000_000, value_parser = clap::value_parser!(u64).range(1..))]
     events: u64,
@@ -144,7 +144,7 @@ struct Bench {
 #[derive(Args, Debug)]
 struct Replay {
     #[command(flatten)]
-    engine: Engine,
+    engine: EngineArgs,
     /// CSV file with a header row; `-` is standard input.
     #[arg(long, value_name = "F.csv")]
     file: PathBuf,
@@ -155,7 +155,7 @@ struct Replay {
     #[arg(long, value_name = "DIR", requires = "spawn")]
     data: Option<PathBuf>,
     #[command(flatten)]
-    rows: Rows,
+    rows: RowsArgs,
     /// ISO 4217 code of the amounts.
     #[arg(long, default_value = "USD", value_parser = currency)]
     currency: Currency,
@@ -173,7 +173,7 @@ struct Replay {
 #[derive(Args, Debug)]
 struct Fleet {
     #[command(flatten)]
-    engine: Engine,
+    engine: EngineArgs,
     /// Stores.
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     stores: u32,
@@ -227,7 +227,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>, starter: &dyn EngineStarte
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             say(&format!("tillload: {error:#}"));
-            ExitCode::from(if error.is::<Usage>() { 2 } else { 1 })
+            ExitCode::from(if error.is::<UsageError>() { 2 } else { 1 })
         }
     }
 }
@@ -236,7 +236,7 @@ fn bench(args: Bench, starter: &dyn EngineStarter) -> Result<bool> {
     if !args.spawn && args.engine.addr.is_empty() {
         let hint =
             "say --spawn to start an engine, or --addr HOST:PORT --identity PATH for one that runs";
-        return Err(Usage(hint.to_owned()).into());
+        return Err(UsageError(hint.to_owned()).into());
     }
     let engine = args.engine.running()?.map(Running::alone).transpose()?;
     let config = BenchConfig {
@@ -272,7 +272,7 @@ fn replay(args: Replay, starter: &dyn EngineStarter) -> Result<bool> {
         },
         (None, None) => {
             let hint = "say --spawn --data DIR to start an engine, or --addr HOST:PORT --identity PATH for one that runs";
-            return Err(Usage(hint.to_owned()).into());
+            return Err(UsageError(hint.to_owned()).into());
         }
     };
     let config = ReplayConfig {
@@ -300,7 +300,7 @@ fn replay(args: Replay, starter: &dyn EngineStarter) -> Result<bool> {
 fn fleet(args: Fleet) -> Result<bool> {
     let Some(running) = args.engine.running()? else {
         let hint = "say --addr HOST:PORT --identity PATH; `tillstream serve --dev --data DIR` starts an engine";
-        return Err(Usage(hint.to_owned()).into());
+        return Err(UsageError(hint.to_owned()).into());
     };
     let config = FleetConfig {
         others: running.others,
@@ -333,13 +333,13 @@ impl Running {
     fn alone(self) -> Result<(SocketAddr, PathBuf, Option<String>)> {
         if !self.others.is_empty() {
             let hint = "bench measures one engine; give --addr one address";
-            return Err(Usage(hint.to_owned()).into());
+            return Err(UsageError(hint.to_owned()).into());
         }
         Ok((self.addr, self.identity, self.admin))
     }
 }
 
-impl Engine {
+impl EngineArgs {
     fn running(&self) -> Result<Option<Running>> {
         let Some(identity) = &self.identity else {
             return Ok(None);
@@ -347,7 +347,7 @@ impl Engine {
         let found = |addr: &String| {
             let mut all = match addr.to_socket_addrs() {
                 Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
-                    return Err(Usage(format!("--addr {addr}: {error}")).into());
+                    return Err(UsageError(format!("--addr {addr}: {error}")).into());
                 }
                 found => found.with_context(|| format!("{addr} is no address"))?,
             };

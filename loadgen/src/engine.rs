@@ -70,7 +70,7 @@ pub struct Ready {
     pub quic: SocketAddr,
     /// Base URL of the admin port.
     pub admin: String,
-    /// PEM file that speaks for every terminal.
+    /// PEM file that is authorised for every terminal.
     #[serde(default)]
     pub identity: PathBuf,
     /// Process id.

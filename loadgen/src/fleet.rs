@@ -27,13 +27,13 @@ use self::watch::Watch;
 use crate::admin::Admin;
 use crate::bench::running;
 use crate::oracle::{self, Baseline, Expected, StoreBook};
-use crate::trade::Catalogue;
 use crate::wire;
+use crate::workload::Catalogue;
 
 /// Tills of rude devices begin behind this number, so that no honest one is disturbed.
 pub const RUDE_TILL: u32 = 1_000_000;
 /// Longest time without an ack at the end, until everything is acknowledged.
-const SETTLE_MAX: Duration = Duration::from_secs(180);
+const QUIESCE_MAX: Duration = Duration::from_secs(180);
 const LIVE_EVERY: Duration = Duration::from_secs(1);
 
 /// A chain and what it does.
@@ -43,7 +43,7 @@ pub struct FleetConfig {
     pub addr: SocketAddr,
     /// QUIC addresses of further engines that share its stores.
     pub others: Vec<SocketAddr>,
-    /// Identity file that speaks for every terminal.
+    /// Identity file that is authorised for every terminal.
     pub identity: PathBuf,
     /// Admin URL of the engine, or several with commas between; found beside the identity when `None`.
     pub admin: Option<String>,
@@ -139,7 +139,7 @@ pub(crate) struct Yard {
     declined: AtomicU64,
     repeats: AtomicU64,
     /// Rude devices that have not met the fate of all that they said.
-    unsettled: AtomicU64,
+    unfinished: AtomicU64,
     /// When the trade began.
     begun: OnceLock<Instant>,
     over: AtomicBool,
@@ -165,7 +165,7 @@ impl Yard {
             acked: AtomicU64::new(0),
             declined: AtomicU64::new(0),
             repeats: AtomicU64::new(0),
-            unsettled: AtomicU64::new(0),
+            unfinished: AtomicU64::new(0),
             over: AtomicBool::new(false),
         })
     }
@@ -226,9 +226,9 @@ impl Yard {
             sales_minor: self.books.iter().map(|book| locked(book).sums.net).sum(),
             backlog: sent.saturating_sub(answered) + self.overdue(),
             engine_mb: watch.engine_mb(),
-            unsettled: self
+            unfinished: self
                 .is_over()
-                .then(|| self.unsettled.load(Ordering::Relaxed)),
+                .then(|| self.unfinished.load(Ordering::Relaxed)),
         };
         watch.saw(&live, self.is_over());
         live
@@ -257,14 +257,14 @@ pub fn run(config: &FleetConfig, on_live: &mut dyn FnMut(&Live)) -> Result<Fleet
     let yard = Arc::new(Yard::new(config)?);
     let mut watch = Watch::new(&config.identity, ready.pid);
     let started = Instant::now();
-    let outcome = runtime.block_on(trade(&yard, &mut chain, &mut |yard| {
+    let outcome = runtime.block_on(workload(&yard, &mut chain, &mut |yard| {
         on_live(&yard.live(&mut watch));
     }))?;
     let elapsed_s = started.elapsed().as_secs_f64();
     drop(chain);
     drop(runtime);
     let answers = running(config.addr, &config.identity, config.admin.as_deref())?;
-    settle(
+    quiesce(
         &yard,
         &Admin::new(&answers.admin),
         &baseline,
@@ -275,22 +275,22 @@ pub fn run(config: &FleetConfig, on_live: &mut dyn FnMut(&Live)) -> Result<Fleet
 
 /// What devices report at the end, by (store, till).
 #[derive(Debug, Default)]
-struct Outcome {
+struct FleetOutcome {
     expected: BTreeMap<(u32, u32), Expected>,
     complaints: Vec<String>,
 }
 
-async fn trade(
+async fn workload(
     yard: &Arc<Yard>,
     chain: &mut honest::Chain,
     on_second: &mut dyn FnMut(&Yard),
-) -> Result<Outcome> {
+) -> Result<FleetOutcome> {
     let stores = chain.start(yard).await?;
     let mut rude = JoinSet::new();
     let devices = yard.config.rude_devices();
     for number in 0..devices {
         let device = rude::Device::new(number, yard)?;
-        yard.unsettled.fetch_add(1, Ordering::Relaxed);
+        yard.unfinished.fetch_add(1, Ordering::Relaxed);
         drop(rude.spawn(device.run(Arc::clone(yard))));
     }
     let deadline = yard.config.duration;
@@ -303,8 +303,8 @@ async fn trade(
         on_second(yard);
     }
     yard.over.store(true, Ordering::Relaxed);
-    let mut outcome = Outcome::default();
-    let is_settled = {
+    let mut outcome = FleetOutcome::default();
+    let is_quiet = {
         let mut end = pin!(ending(chain, (stores, rude), &mut outcome));
         let mut last = (Instant::now(), yard.answered());
         loop {
@@ -314,13 +314,13 @@ async fn trade(
             }
             if yard.answered() != last.1 {
                 last = (Instant::now(), yard.answered());
-            } else if last.0.elapsed() > SETTLE_MAX {
+            } else if last.0.elapsed() > QUIESCE_MAX {
                 break false;
             }
         }
     };
-    if !is_settled {
-        let seconds = SETTLE_MAX.as_secs();
+    if !is_quiet {
+        let seconds = QUIESCE_MAX.as_secs();
         outcome.complaints.push(format!(
             "not everything was acknowledged, and for {seconds} s no ack came"
         ));
@@ -333,14 +333,14 @@ async fn trade(
 async fn ending(
     chain: &mut honest::Chain,
     (mut stores, mut rude): (JoinSet<Result<()>>, JoinSet<rude::End>),
-    outcome: &mut Outcome,
+    outcome: &mut FleetOutcome,
 ) {
     while let Some(done) = stores.join_next().await {
         if let Err(error) = done.map_err(anyhow::Error::from).flatten() {
             outcome.complaints.push(format!("{error:#}"));
         }
     }
-    chain.settle(outcome).await;
+    chain.quiesce(outcome).await;
     while let Some(done) = rude.join_next().await {
         match done {
             Ok((till, expected, complaints)) => {
@@ -354,17 +354,17 @@ async fn ending(
     }
 }
 
-fn settle(
+fn quiesce(
     yard: &Yard,
     admin: &Admin,
     baseline: &Baseline,
-    (outcome, elapsed_s): (Outcome, f64),
+    (outcome, elapsed_s): (FleetOutcome, f64),
 ) -> Result<FleetReport> {
     let mut books = BTreeMap::new();
     for (store, book) in (1..).zip(&yard.books) {
         let mut book = locked(book).clone();
         if let Some(bulk) = &yard.bulk {
-            bulk.settle(store, &mut book);
+            bulk.quiesce(store, &mut book);
         }
         books.insert(store, book);
     }

@@ -11,5 +11,5 @@ pub mod engine;
 pub mod fleet;
 pub mod oracle;
 pub mod replay;
-pub mod trade;
 pub mod wire;
+pub mod workload;

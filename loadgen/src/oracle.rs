@@ -16,7 +16,7 @@ use till_protocol::family::stock::v1 as stock_v1;
 pub use self::compare::{Baseline, Expected, compare, sales_by_store};
 pub use self::hours::{Hours, within_an_hour};
 pub use self::stock::Level;
-use crate::trade::{Event, SaleEvent};
+use crate::workload::{Event, SaleEvent};
 
 /// How many differences are printed.
 pub const DIFFERENCES_SHOWN: usize = 20;

@@ -6,11 +6,11 @@
 
 mod csv;
 mod frame;
+mod quiesce;
 mod receipt;
 mod report;
 mod row;
 mod send;
-mod settle;
 
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Read};
@@ -41,7 +41,7 @@ pub enum Target {
         addr: SocketAddr,
         /// QUIC addresses of further engines that share its stores.
         others: Vec<SocketAddr>,
-        /// The identity file that speaks for every terminal.
+        /// The identity file that is authorised for every terminal.
         identity: PathBuf,
         /// Its admin port, or several with commas between; found beside the identity when `None`.
         admin: Option<String>,
@@ -137,7 +137,7 @@ pub fn run(
     let baseline = Baseline::read(&admin, &[], false)?;
     let mut keeper = send::Keeper::new(own, &ready, starter);
     let sent = send::send(config, reader, &ready, &mut keeper, on_skip);
-    let report = sent.and_then(|sent| settle::settle(&admin, &baseline, &sent, started));
+    let report = sent.and_then(|sent| quiesce::quiesce(&admin, &baseline, &sent, started));
     keeper.stop()?;
     report
 }

@@ -22,9 +22,9 @@ use till_protocol::reply::{Hello, Message, Welcome};
 use till_protocol::time::DeviceTime;
 use tokio::time::timeout;
 
-use crate::trade::{Event, push_move, push_reading, push_sign};
+use crate::workload::{Event, push_move, push_reading, push_sign};
 
-/// Largest piece that is read from a stream at once.
+/// Largest chunk that is read from a stream at once.
 const READ_MAX: usize = 64 * 1_024;
 /// Longest wait for one of several engines.
 const CONNECT_MAX: Duration = Duration::from_secs(2);
@@ -177,24 +177,24 @@ impl Replies {
 
 /// Another engine serves the terminal.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Elsewhere(
+pub struct CrossEpoch(
     /// Its address, as `host:port`.
     pub String,
 );
 
-impl fmt::Display for Elsewhere {
+impl fmt::Display for CrossEpoch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "served at {}", self.0)
     }
 }
 
-impl std::error::Error for Elsewhere {}
+impl std::error::Error for CrossEpoch {}
 
-/// Opens a terminal's stream; without an epoch it asks for a new life.
+/// Opens a terminal's stream; without an epoch it asks for a new epoch.
 ///
 /// # Errors
-/// Fails when the stream is lost or the engine does not welcome the terminal; with [`Elsewhere`] when another one would.
-pub async fn greet(
+/// Fails when the stream is lost or the engine does not welcome the terminal; with [`CrossEpoch`] when another one would.
+pub async fn handshake(
     connection: &Connection,
     terminal: TerminalId,
     epoch: Option<Epoch>,
@@ -219,7 +219,7 @@ pub async fn greet(
     };
     match replies.next().await? {
         Some(Message::Welcome(welcome)) => Ok((send, replies, welcome)),
-        Some(Message::Redirect(to)) => Err(Elsewhere(to.address).into()),
+        Some(Message::Redirect(to)) => Err(CrossEpoch(to.address).into()),
         Some(Message::Bye(bye)) => bail!("{terminal} is not welcome: {}; {}", bye.reason, bye.text),
         Some(other) => bail!("{terminal} was not welcomed but told {other:?}"),
         None => bail!("{terminal} was turned away without a word"),
@@ -246,7 +246,7 @@ payloads! {
     stock_payload(stock::v1::Batch);
     /// The archive of readings.
     sensor_payload(sensor::v1::Batch);
-    /// The archive of signs of life.
+    /// The archive of heartbeats.
     device_payload(device::v1::Batch);
 }
 

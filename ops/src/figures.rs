@@ -92,7 +92,7 @@ pub struct SessionFigures {
     pub gaps: u64,
     /// Times that a device was told to slow down.
     pub slowed: u64,
-    /// Times that a connection had to wait, because too much of what it had sent was in vain.
+    /// Times that a connection had to wait, because too much of what it had sent was to no effect.
     pub made_to_wait: u64,
 }
 
@@ -114,7 +114,7 @@ pub struct PkiFigures {
     /// Connections that were not taken in, because there were too many.
     pub turned_away: u64,
     /// First packets of handshakes that were dropped unread, because there were too many.
-    pub knocks_dropped: u64,
+    pub initials_dropped: u64,
 }
 
 /// The journal.
@@ -238,8 +238,8 @@ pub struct ClusterFigures {
     pub commit: AckFigures,
     /// How long shards waited for rows that devices' frames and Hellos ask for.
     pub rows: AckFigures,
-    /// Pieces of dead engines' journals that wait for the owners of their slots.
-    pub handovers_waiting: u64,
+    /// Chunks of dead engines' journals that wait for the owners of their slots.
+    pub handoffs_waiting: u64,
     /// Records that other engines handed off and that have no place here.
     pub stranded: u64,
     /// Names in memory that are on their way to the shared store.

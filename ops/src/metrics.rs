@@ -151,7 +151,7 @@ pub const METRICS: &[Metric] = &[
     ),
     metric(
         "tillstream_connections_made_to_wait",
-        "Times that a connection had to wait, because too much of what it had sent was in vain",
+        "Times that a connection had to wait, because too much of what it had sent was to no effect",
         Read::Counter(|f| f.sessions.made_to_wait),
     ),
     metric(
@@ -162,7 +162,7 @@ pub const METRICS: &[Metric] = &[
     metric(
         "tillstream_handshakes_dropped",
         "First packets of handshakes that were dropped unread, because there were too many",
-        Read::Counter(|f| f.pki.knocks_dropped),
+        Read::Counter(|f| f.pki.initials_dropped),
     ),
     metric(
         "tillstream_handshakes_failed",
@@ -263,9 +263,9 @@ pub const METRICS: &[Metric] = &[
         Read::Histogram(|f| f.cluster.as_ref().map(|c| &c.rows)),
     ),
     metric(
-        "tillstream_handovers_waiting",
-        "Pieces of dead engines' journals that wait for the engines that have their slots",
-        Read::Gauge(|f| number(f.cluster.as_ref().map_or(0, |c| c.handovers_waiting))),
+        "tillstream_handoffs_waiting",
+        "Chunks of dead engines' journals that wait for the engines that have their slots",
+        Read::Gauge(|f| number(f.cluster.as_ref().map_or(0, |c| c.handoffs_waiting))),
     ),
     metric(
         "tillstream_stranded",

@@ -76,13 +76,13 @@ pub const fn whole_text(kind: u8, text: &str) -> TextView<'_> {
 
 // References and texts, as every family has them.
 #[derive(Clone, Debug, Default)]
-struct Tail {
+struct TailBuilder {
     refs: Vec<u8>,
     texts: Vec<u8>,
     text: Vec<u8>,
 }
 
-impl Tail {
+impl TailBuilder {
     fn bytes(&self) -> usize {
         self.refs.len() + self.texts.len() + self.text.len()
     }

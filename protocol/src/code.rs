@@ -6,7 +6,7 @@ use std::fmt;
 
 macro_rules! reasons {
     ($($name:ident = $code:literal, $words:literal, $advice:literal;)*) => {
-        /// Why a stream was ended, an event refused, or a durable event set aside.
+        /// Why a stream was ended, an event refused, or a durable event quarantined.
         #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
         #[non_exhaustive]
         pub enum Reason {
@@ -97,7 +97,7 @@ reasons! {
     BadIndex = 109, "bad index", "A tax, adjustment, extra or price names a line or tender that is not there.";
     BadTime = 110, "bad time", "The time lies outside 1970-01-01 to 2149-06-05, or the offset beyond 18 hours.";
     BadPrice = 111, "bad price", "The scale of a unit price is above 9.";
-    // 200-299: the event is durable and set aside.
+    // 200-299: the event is durable and quarantined.
     Conflict = 200, "conflict", "The same event id came before with other content.";
     SkuCollision = 201, "sku collision", "Two codes have the same id; the later one is not merged.";
     Parked = 202, "parked", "The SKU, terminal or total that it concerns is parked after a broken invariant.";
@@ -111,7 +111,7 @@ impl Reason {
         matches!(self.code(), 100..200)
     }
 
-    /// Whether the event is durable and set aside.
+    /// Whether the event is durable and quarantined.
     pub const fn is_quarantine(self) -> bool {
         matches!(self.code(), 200..300)
     }

@@ -1,4 +1,4 @@
-//! Short hashes of events: the mark that tells lives of a device apart, and the content behind an event id.
+//! Short hashes of events: the digest that tells epochs of a device apart, and the content behind an event id.
 
 use sha2::{Digest as _, Sha256};
 
@@ -11,31 +11,31 @@ use crate::view::{Event, EventsView, SaleEvent, SaleView, Texts, View};
 /// The only version of each family so far.
 const VERSION: u8 = 1;
 
-/// The mark of an event, `None` when there is none at that index. Never 0: that stands for "no mark".
+/// The digest of an event, `None` when there is none at that index. Never 0: that stands for "no digest".
 ///
 /// It covers the core record and, of a sale, the sums of its lines and tenders; not names, texts and ids, so that masking
-/// and framing leave it alone. Adds up the counts before the event; use [`marks`] for many.
-pub fn mark(view: &View<'_>, index: u32) -> Option<u64> {
+/// and framing leave it alone. Adds up the counts before the event; use [`digests`] for many.
+pub fn digest(view: &View<'_>, index: u32) -> Option<u64> {
     let at = usize::try_from(index).ok()?;
     match view {
-        View::Sale(sales) => nth_sale_mark(sales, at),
+        View::Sale(sales) => nth_sale_digest(sales, at),
         View::Stock(view) => view
             .records()
             .get(at)
-            .map(|record| stock_mark(&record.native())),
+            .map(|record| stock_digest(&record.native())),
         View::Sensor(view) => view
             .records()
             .get(at)
-            .map(|record| sensor_mark(&record.native())),
+            .map(|record| sensor_digest(&record.native())),
         View::Device(view) => view
             .records()
             .get(at)
-            .map(|record| device_mark(&record.native())),
+            .map(|record| device_digest(&record.native())),
     }
 }
 
 // Counts before the sale say where its lines and tenders lie: no need to walk the other vectors.
-fn nth_sale_mark(sales: &SaleView<'_>, at: usize) -> Option<u64> {
+fn nth_sale_digest(sales: &SaleView<'_>, at: usize) -> Option<u64> {
     let batch = sales.batch();
     let (before, rest) = batch.sales.split_at_checked(at)?;
     let record = rest.first()?.native();
@@ -56,33 +56,33 @@ fn nth_sale_mark(sales: &SaleView<'_>, at: usize) -> Option<u64> {
         .iter()
         .map(|tender| i128::from(tender.amount.to_native()))
         .sum();
-    Some(sale_mark_of(&record, lines, tenders))
+    Some(sale_digest_of(&record, lines, tenders))
 }
 
-/// The marks of all events, in order.
-pub fn marks(view: &View<'_>) -> Vec<u64> {
+/// The digests of all events, in order.
+pub fn digests(view: &View<'_>) -> Vec<u64> {
     match view {
-        View::Sale(sales) => sales.events().map(|event| sale_mark(&event)).collect(),
+        View::Sale(sales) => sales.events().map(|event| sale_digest(&event)).collect(),
         View::Stock(view) => view
             .records()
             .iter()
-            .map(|record| stock_mark(&record.native()))
+            .map(|record| stock_digest(&record.native()))
             .collect(),
         View::Sensor(view) => view
             .records()
             .iter()
-            .map(|record| sensor_mark(&record.native()))
+            .map(|record| sensor_digest(&record.native()))
             .collect(),
         View::Device(view) => view
             .records()
             .iter()
-            .map(|record| device_mark(&record.native()))
+            .map(|record| device_digest(&record.native()))
             .collect(),
     }
 }
 
-/// The mark of a sale.
-pub fn sale_mark(event: &SaleEvent<'_>) -> u64 {
+/// The digest of a sale.
+pub fn sale_digest(event: &SaleEvent<'_>) -> u64 {
     let lines = event
         .lines
         .iter()
@@ -93,11 +93,11 @@ pub fn sale_mark(event: &SaleEvent<'_>) -> u64 {
         .iter()
         .map(|tender| i128::from(tender.amount.to_native()))
         .sum();
-    sale_mark_of(&event.sale.native(), lines, tenders)
+    sale_digest_of(&event.sale.native(), lines, tenders)
 }
 
-/// The mark of a sale from its record (with its counts filled in) and the sums of its line and tender amounts.
-pub fn sale_mark_of(record: &Sale, lines: i128, tenders: i128) -> u64 {
+/// The digest of a sale from its record (with its counts filled in) and the sums of its line and tender amounts.
+pub fn sale_digest_of(record: &Sale, lines: i128, tenders: i128) -> u64 {
     let mut bytes = start(Family::Sale);
     // A number that is too long refuses the sale and is overwritten before it is journalled.
     let receipt = match record.receipt {
@@ -110,28 +110,28 @@ pub fn sale_mark_of(record: &Sale, lines: i128, tenders: i128) -> u64 {
     finish(&bytes)
 }
 
-/// The mark of a stock event.
-pub fn stock_mark(record: &crate::family::stock::v1::Move) -> u64 {
-    record_mark(
+/// The digest of a stock event.
+pub fn stock_digest(record: &crate::family::stock::v1::Move) -> u64 {
+    record_digest(
         Family::Stock,
         &crate::family::stock::v1::Move { sku: 0, ..*record },
     )
 }
 
-/// The mark of a reading.
-pub fn sensor_mark(record: &crate::family::sensor::v1::Reading) -> u64 {
-    record_mark(
+/// The digest of a reading.
+pub fn sensor_digest(record: &crate::family::sensor::v1::Reading) -> u64 {
+    record_digest(
         Family::Sensor,
         &crate::family::sensor::v1::Reading { sku: 0, ..*record },
     )
 }
 
-/// The mark of a life sign.
-pub fn device_mark(record: &crate::family::device::v1::Sign) -> u64 {
-    record_mark(Family::Device, record)
+/// The digest of a heartbeat.
+pub fn device_digest(record: &crate::family::device::v1::Sign) -> u64 {
+    record_digest(Family::Device, record)
 }
 
-fn record_mark(family: Family, record: &impl Layout) -> u64 {
+fn record_digest(family: Family, record: &impl Layout) -> u64 {
     let mut bytes = start(family);
     record.put(&mut bytes);
     finish(&bytes)

@@ -21,7 +21,7 @@ pub enum Family {
     Stock = 4,
     /// Readings of shelf and device sensors.
     Sensor = 5,
-    /// Life signs of the device itself.
+    /// Heartbeats of the device itself.
     Device = 9,
 }
 

@@ -138,13 +138,13 @@ impl fmt::Display for TerminalId {
     }
 }
 
-/// One life of a terminal's storage, from 1. It rises when a device loses or restores its storage, so that "sequence 1
-/// again" is a new life and not a duplicate.
+/// One epoch of a terminal's storage, from 1. It rises when a device loses or restores its storage, so that "sequence 1
+/// again" is a new epoch and not a duplicate.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Epoch(u32);
 
 impl Epoch {
-    /// The first life of a terminal.
+    /// The first epoch of a terminal.
     pub const FIRST: Self = Self(1);
 
     /// Makes the epoch.
@@ -168,7 +168,7 @@ impl Epoch {
         self.0
     }
 
-    /// The life after this one, or `None` after the last.
+    /// The epoch after this one, or `None` after the last.
     pub const fn next(self) -> Option<Self> {
         match Self::new(self.0 + 1) {
             Ok(next) => Some(next),

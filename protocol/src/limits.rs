@@ -14,8 +14,8 @@ pub const HELLO_VERSIONS_MAX: usize = 32;
 pub const ZONE_BYTES_MAX: usize = 64;
 /// Most refusals in one Ack: a frame that is refused whole fits.
 pub const ACK_REFUSALS_MAX: usize = 1_024;
-/// Most marks in one Check.
-pub const CHECK_MARKS_MAX: usize = 512;
+/// Most digests in one Check.
+pub const CHECK_DIGESTS_MAX: usize = 512;
 /// Longest text of a Bye and longest address of a Redirect, in bytes.
 pub const NOTICE_BYTES_MAX: usize = 255;
 
@@ -62,7 +62,7 @@ const fn size(count: usize) -> u32 {
 const _: () = assert!(FRAME_EVENTS_MAX <= size(ACK_REFUSALS_MAX));
 // The longest Ack, Check and Hello fit a session message.
 const _: () = assert!(18 + size(ACK_REFUSALS_MAX) * 12 <= SESSION_BYTES_MAX);
-const _: () = assert!(14 + size(CHECK_MARKS_MAX) * 8 <= SESSION_BYTES_MAX);
+const _: () = assert!(14 + size(CHECK_DIGESTS_MAX) * 8 <= SESSION_BYTES_MAX);
 const _: () = assert!(26 + size(HELLO_VERSIONS_MAX) * 2 + size(ZONE_BYTES_MAX) <= HELLO_BYTES_MAX);
 // The largest sale fits a frame beside its root of 80 bytes: 34, and 32 a line, 22 a tax, 14 an adjustment, 10 a tender.
 const _: () = assert!(

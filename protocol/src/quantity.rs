@@ -99,7 +99,7 @@ pub mod unit {
         TABLE.get(usize::from(unit)).map_or("", |(_, code)| code)
     }
 
-    /// The unit of a UN/CEFACT code or an English name; "EA" is a piece too.
+    /// The unit of a UN/CEFACT code or an English name; "EA" is a chunk too.
     pub fn from_code(code: &str) -> Option<u8> {
         if code == "EA" {
             return Some(EACH);

@@ -81,8 +81,8 @@ pub struct Welcome {
     pub latest_epoch: Epoch,
     /// The sequence number that the server expects next in this epoch.
     pub next_seq: Seq,
-    /// Mark of the event before `next_seq`; 0 = there is none to compare.
-    pub mark: u64,
+    /// Digest of the event before `next_seq`; 0 = there is none to compare.
+    pub digest: u64,
     /// Frames that may be unacknowledged at a time.
     pub credit_frames: u32,
     /// Largest payload that the server takes now.
@@ -109,8 +109,8 @@ pub struct Check {
     pub epoch: Epoch,
     /// The first event.
     pub first_seq: Seq,
-    /// Marks of the events from there on.
-    pub marks: Vec<u64>,
+    /// Digests of the events from there on.
+    pub digests: Vec<u64>,
 }
 
 /// Answers a [`Check`].
@@ -120,9 +120,9 @@ pub struct Checked {
     pub epoch: Epoch,
     /// The first event that was asked about.
     pub first_seq: Seq,
-    /// Marks from the first on that are equal.
+    /// Digests from the first on that are equal.
     pub matched: u16,
-    /// Marks from the first on that the server could compare; fewer when retention dropped the rest.
+    /// Digests from the first on that the server could compare; fewer when retention dropped the rest.
     pub known: u16,
 }
 

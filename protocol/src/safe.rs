@@ -12,14 +12,14 @@ use crate::layout::{Layout, VECTOR_BYTES};
 
 /// A decoded batch.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Batch {
+pub enum SafeBatch {
     /// Completed transactions.
     Sale(sale::v1::Batch),
     /// Movements, counts and reservations.
     Stock(stock::v1::Batch),
     /// Readings.
     Sensor(sensor::v1::Batch),
-    /// Life signs.
+    /// Heartbeats.
     Device(device::v1::Batch),
 }
 
@@ -32,7 +32,7 @@ pub struct SafeError(&'static str);
 ///
 /// # Errors
 /// [`SafeError`] where [`Verified`](crate::verified::Verified) finds the frame unreadable.
-pub fn decode(header: &FrameHeader, payload: &[u8]) -> Result<Batch, SafeError> {
+pub fn decode(header: &FrameHeader, payload: &[u8]) -> Result<SafeBatch, SafeError> {
     header.check().map_err(|_| SafeError("header"))?;
     let family = header.family().ok_or(SafeError("family"))?;
     if usize::try_from(header.length) != Ok(payload.len()) {
@@ -40,10 +40,10 @@ pub fn decode(header: &FrameHeader, payload: &[u8]) -> Result<Batch, SafeError> 
     }
     let count = usize::try_from(header.count).map_err(|_| SafeError("count"))?;
     match family {
-        Family::Sale => decode_sales(count, payload).map(Batch::Sale),
+        Family::Sale => decode_sales(count, payload).map(SafeBatch::Sale),
         Family::Stock => {
             let (moves, refs, texts, text) = flat(count, payload)?;
-            Ok(Batch::Stock(stock::v1::Batch {
+            Ok(SafeBatch::Stock(stock::v1::Batch {
                 moves,
                 refs,
                 texts,
@@ -52,7 +52,7 @@ pub fn decode(header: &FrameHeader, payload: &[u8]) -> Result<Batch, SafeError> 
         }
         Family::Sensor => {
             let (readings, refs, texts, text) = flat(count, payload)?;
-            Ok(Batch::Sensor(sensor::v1::Batch {
+            Ok(SafeBatch::Sensor(sensor::v1::Batch {
                 readings,
                 refs,
                 texts,
@@ -61,7 +61,7 @@ pub fn decode(header: &FrameHeader, payload: &[u8]) -> Result<Batch, SafeError> 
         }
         Family::Device => {
             let (signs, refs, texts, text) = flat(count, payload)?;
-            Ok(Batch::Device(device::v1::Batch {
+            Ok(SafeBatch::Device(device::v1::Batch {
                 signs,
                 refs,
                 texts,
@@ -71,7 +71,7 @@ pub fn decode(header: &FrameHeader, payload: &[u8]) -> Result<Batch, SafeError> 
     }
 }
 
-type Tail = (Vec<Reference>, Vec<Text>, Vec<u8>);
+type BatchTail = (Vec<Reference>, Vec<Text>, Vec<u8>);
 type Flat<R> = (Vec<R>, Vec<Reference>, Vec<Text>, Vec<u8>);
 
 fn flat<R: Layout>(count: usize, payload: &[u8]) -> Result<Flat<R>, SafeError> {
@@ -189,7 +189,7 @@ impl<'a> Root<'a> {
             .collect())
     }
 
-    fn tail(&mut self, count: usize) -> Result<Tail, SafeError> {
+    fn tail(&mut self, count: usize) -> Result<BatchTail, SafeError> {
         let refs: Vec<Reference> = self.vector()?;
         let texts: Vec<Text> = self.vector()?;
         let text = self.slice(1)?.to_vec();

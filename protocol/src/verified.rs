@@ -184,8 +184,8 @@ impl Verified {
         &self.renamed
     }
 
-    /// The mark of an event, refused or not; 0 when it is not there.
-    pub fn mark(&self, index: u32) -> u64 {
-        digest::mark(&self.view(), index).unwrap_or(0)
+    /// The digest of an event, refused or not; 0 when it is not there.
+    pub fn digest(&self, index: u32) -> u64 {
+        digest::digest(&self.view(), index).unwrap_or(0)
     }
 }

@@ -17,13 +17,13 @@ use crate::id::EventId;
 pub type StockView<'a> = EventsView<'a, stock::v1::ArchivedMove>;
 /// A batch of readings.
 pub type SensorView<'a> = EventsView<'a, sensor::v1::ArchivedReading>;
-/// A batch of life signs.
+/// A batch of heartbeats.
 pub type DeviceView<'a> = EventsView<'a, device::v1::ArchivedSign>;
 /// One stock event.
 pub type StockEvent<'a> = Event<'a, stock::v1::ArchivedMove>;
 /// One reading.
 pub type SensorEvent<'a> = Event<'a, sensor::v1::ArchivedReading>;
-/// One life sign.
+/// One heartbeat.
 pub type DeviceEvent<'a> = Event<'a, device::v1::ArchivedSign>;
 
 /// A checked batch of some family.
@@ -35,7 +35,7 @@ pub enum View<'a> {
     Stock(StockView<'a>),
     /// Readings.
     Sensor(SensorView<'a>),
-    /// Life signs.
+    /// Heartbeats.
     Device(DeviceView<'a>),
 }
 

@@ -15,8 +15,8 @@ use thiserror::Error;
 
 use crate::disk::{Disk, DiskFile};
 use crate::journal::doctoring::{
-    Extent, FileKind, Folder, GroupHeader, Ledger, Piece, Scan, SegmentHeader, ends_before,
-    newest_base, pieces, proof_of_damage, proof_of_rows, read_header,
+    Extent, FileKind, Folder, GroupHeader, Ledger, Scan, SegmentChunk, SegmentHeader, chunks,
+    ends_before, newest_base, proof_of_damage, proof_of_rows, read_header,
 };
 use crate::journal::owners::Owners;
 use crate::journal::{Lost, Lsn, OpenError, SEGMENT_HEADER_BYTES, segment_name};
@@ -24,12 +24,12 @@ use crate::num::wide;
 use mend::{copy, copy_file, whole_entries};
 
 /// What the names of copies of damaged segments end in. The journal never reads them.
-pub const ASIDE_SUFFIX: &str = "damaged";
+pub const DAMAGED_SUFFIX: &str = "damaged";
 
 /// Bytes of a segment that is one hole, about: as large as segments are by default.
 const HOLE_BYTES_MAX: u64 = 64 << 20;
 
-/// What is wrong with one stretch of a segment.
+/// What is wrong with one range of a segment.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Wound {
     /// The segment's file.
@@ -59,7 +59,7 @@ pub struct Report {
     pub missing: Vec<(Lsn, Lsn)>,
     /// Events that are lost, as far as they can be told.
     pub lost: Vec<Lost>,
-    /// Copies of damaged segments that [`salvage`] has put aside.
+    /// Copies of damaged segments that [`salvage`] has put away.
     pub moved: Vec<PathBuf>,
     /// Where the journal ends once a start has cut what is torn, or salvage has filled what is damaged.
     pub end: Lsn,
@@ -196,7 +196,7 @@ impl<'a> Patient<'a> {
             None => Extent::of_last(file.as_ref(), start).map_err(io)?,
         };
         let mut walk = Walk::new(start, ledger);
-        pieces(file.as_ref(), start, salt, extent, |piece| walk.add(&piece)).map_err(io)?;
+        chunks(file.as_ref(), start, salt, extent, |chunk| walk.add(&chunk)).map_err(io)?;
         let mut examined = Examined {
             start,
             salt,
@@ -274,8 +274,8 @@ impl<'a> Patient<'a> {
         let to = self.disk.create(&fresh).map_err(io)?;
         self.begin(to.as_ref(), old.start, salt).map_err(io)?;
         let mut failure = None;
-        pieces(from.as_ref(), old.start, old.salt, old.extent, |piece| {
-            let written = copy(to.as_ref(), old.start, salt, &piece);
+        chunks(from.as_ref(), old.start, old.salt, old.extent, |chunk| {
+            let written = copy(to.as_ref(), old.start, salt, &chunk);
             if let (None, Err(cause)) = (&failure, written) {
                 failure = Some(cause);
             }
@@ -285,13 +285,13 @@ impl<'a> Patient<'a> {
             return Err(io(cause));
         }
         to.sync().map_err(io)?;
-        let aside = self.aside(&path);
+        let quarantined = self.quarantined(&path);
         // A copy, so that a crash at any moment leaves the old segment or the new one under its name.
-        copy_file(self.disk, from.as_ref(), &aside).map_err(io)?;
+        copy_file(self.disk, from.as_ref(), &quarantined).map_err(io)?;
         self.disk.sync_dir(self.dir).map_err(io)?;
         self.disk.rename(&fresh, &path).map_err(io)?;
         self.disk.sync_dir(self.dir).map_err(io)?;
-        self.report.moved.push(aside);
+        self.report.moved.push(quarantined);
         Ok(())
     }
 
@@ -313,7 +313,7 @@ impl<'a> Patient<'a> {
         let salt = self.disk.salt();
         let file = self.disk.create(&fresh).map_err(io)?;
         self.begin(file.as_ref(), from, salt).map_err(io)?;
-        let hole = Piece::Damaged {
+        let hole = SegmentChunk::Damaged {
             from: from.plus(SEGMENT_HEADER_BYTES),
             to,
             bytes: bytes::Bytes::new(),
@@ -336,7 +336,7 @@ impl<'a> Patient<'a> {
     }
 
     // A name that no file has yet.
-    fn aside(&self, path: &Path) -> PathBuf {
+    fn quarantined(&self, path: &Path) -> PathBuf {
         let names = self.disk.list(self.dir).unwrap_or_default();
         let stem = path.with_extension("");
         let stem = stem
@@ -344,11 +344,11 @@ impl<'a> Patient<'a> {
             .unwrap_or_default()
             .to_string_lossy()
             .into_owned();
-        let mut name = format!("{stem}.{ASIDE_SUFFIX}");
+        let mut name = format!("{stem}.{DAMAGED_SUFFIX}");
         let mut number = 1;
         while names.contains(&name) {
             number += 1;
-            name = format!("{stem}.{ASIDE_SUFFIX}-{number}");
+            name = format!("{stem}.{DAMAGED_SUFFIX}-{number}");
         }
         self.dir.join(name)
     }
@@ -361,20 +361,20 @@ struct Walk<'a> {
     groups: u64,
     records: u64,
     wounds: Vec<Wound>,
-    last_damage: Option<Stretch>,
+    last_damage: Option<LsnRange>,
     // Behind the last piece.
     end: Lsn,
 }
 
 // Bytes of a segment that are no whole group.
 #[derive(Clone, Copy, Debug)]
-struct Stretch {
+struct LsnRange {
     from: Lsn,
     to: Lsn,
     first: [u8; 48],
 }
 
-impl Stretch {
+impl LsnRange {
     // Whether it is what a start cuts off as torn: at the end of the journal, and without any proof that it was durable. The
     // same rules as the start has. Where the segment's own header is lost nothing can be told: it is damage.
     fn is_torn(&self, file: &dyn DiskFile, start: Lsn, salt: Option<u64>) -> io::Result<bool> {
@@ -403,15 +403,15 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn add(&mut self, piece: &Piece) {
-        self.ledger.add(piece);
-        match piece {
-            Piece::Whole(group) => {
+    fn add(&mut self, chunk: &SegmentChunk) {
+        self.ledger.add(chunk);
+        match chunk {
+            SegmentChunk::Whole(group) => {
                 self.end = group.head.end();
                 self.groups += 1;
                 self.records += u64::from(group.head.entries);
             }
-            Piece::Damaged { from, to, bytes } => {
+            SegmentChunk::Damaged { from, to, bytes } => {
                 self.end = *to;
                 self.records += wide(whole_entries(*from, bytes).len());
                 let what = "no whole group";
@@ -419,7 +419,7 @@ impl<'a> Walk<'a> {
                 let mut first = [0; 48];
                 let length = bytes.len().min(first.len());
                 first[..length].copy_from_slice(&bytes[..length]);
-                self.last_damage = Some(Stretch {
+                self.last_damage = Some(LsnRange {
                     from: *from,
                     to: *to,
                     first,

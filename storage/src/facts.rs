@@ -29,7 +29,7 @@ pub struct FactsConfig {
     /// Bytes of receipt filters that are kept in memory, those of the newest segments first.
     pub filter_bytes: usize,
     /// Bytes that say which terminals a segment has, and with which sequence numbers, that are kept in memory: 36 for each
-    /// life of a terminal in a segment, those of the newest segments first.
+    /// epoch of a terminal in a segment, those of the newest segments first.
     pub terminal_bytes: usize,
 }
 
@@ -51,7 +51,7 @@ pub struct Facts {
 }
 
 /// Entries that may hold what is looked for, in the order of the journal.
-type Places = Vec<Lsn>;
+type Lsns = Vec<Lsn>;
 
 impl Facts {
     /// The facts of a journal. Indexes are opened, and built where they are missing, when they are first needed or by
@@ -85,15 +85,15 @@ impl Facts {
     /// [`FactsError`].
     pub fn by_receipt(&self, receipt: &str) -> Result<Vec<FactEvent>, FactsError> {
         let hash = receipt_hash(receipt.as_bytes());
-        let places = self.places(
+        let lsns = self.lsns(
             |index, cache| index.receipt(cache, hash),
             |active| active.receipt(hash),
             |retries| retries.of_receipt(hash),
         )?;
         let mut events = Vec::new();
-        for place in places {
-            let fact = match self.fact(place) {
-                Err(_) if self.indexes.is_dropped(place) => continue,
+        for at_lsn in lsns {
+            let fact = match self.fact(at_lsn) {
+                Err(_) if self.indexes.is_dropped(at_lsn) => continue,
                 fact => Arc::new(fact?),
             };
             record::add_with_receipt(&fact, receipt, &mut events)?;
@@ -116,7 +116,7 @@ impl Facts {
         if from_us >= to_us {
             return Ok(self.found(Vec::new()));
         }
-        let places = self.places(
+        let lsns = self.lsns(
             |index, cache| {
                 if index.header.last_at_us < from_us || to_us <= index.header.first_at_us {
                     return Ok(Vec::new());
@@ -126,7 +126,7 @@ impl Facts {
             |active| active.store_hours(store, from, to),
             |retries| retries.of_hours(store, from, to),
         )?;
-        Ok(self.found(places))
+        Ok(self.found(lsns))
     }
 
     /// Records of a store with an event at or after the hour of `from_us`, of those that begin before `before`: what a
@@ -141,14 +141,14 @@ impl Facts {
         before: Lsn,
     ) -> Result<FactsFound<'_>, FactsError> {
         let mut found = self.by_store_hours(store, from_us, i64::MAX)?;
-        found.places.retain(|place| *place < before);
-        Ok(self.found(found.places))
+        found.lsns.retain(|at_lsn| *at_lsn < before);
+        Ok(self.found(found.lsns))
     }
 
-    /// Records from `since` on that carry sequence numbers `first` to `last` of one life of a terminal, in order. Numbers that
+    /// Records from `since` on that carry sequence numbers `first` to `last` of one epoch of a terminal, in order. Numbers that
     /// retention dropped are missing.
     ///
-    /// From `since` on the numbers of a life have to rise with the place. [`Lsn::ZERO`] does where an engine is alone. One of
+    /// From `since` on the numbers of an epoch have to rise with the place. [`Lsn::ZERO`] does where an engine is alone. One of
     /// several may have journalled frames that it could not commit, and after a restart others under the same numbers: of
     /// those it asks from where it has owned their slot.
     ///
@@ -162,16 +162,16 @@ impl Facts {
         since: Lsn,
     ) -> Result<FactsFound<'_>, FactsError> {
         let life = (terminal, epoch);
-        let places = self.indexes.of_terminal(life, (first, last), since)?;
+        let lsns = self.indexes.of_terminal(life, (first, last), since)?;
         let mut kept = Vec::new();
-        for mut run in places {
-            run.retain(|place| *place >= since);
+        for mut run in lsns {
+            run.retain(|at_lsn| *at_lsn >= since);
             // Ranges of one terminal rise with the place, so that the first one of interest is found by halving.
             let mut failed = None;
-            let from = run.partition_point(|place| {
-                match self.journal.read_head(*place).map(|head| range_of(&head)) {
+            let from = run.partition_point(|at_lsn| {
+                match self.journal.read_head(*at_lsn).map(|head| range_of(&head)) {
                     Ok(range) => range.is_some_and(|(_, end)| end < first),
-                    Err(_) if self.indexes.is_dropped(*place) => true,
+                    Err(_) if self.indexes.is_dropped(*at_lsn) => true,
                     Err(error) => {
                         failed = Some(error);
                         false
@@ -181,21 +181,21 @@ impl Facts {
             if let Some(error) = failed {
                 return Err(error.into());
             }
-            for place in run.into_iter().skip(from) {
-                let range = match self.journal.read_head(place) {
-                    Err(_) if self.indexes.is_dropped(place) => continue,
+            for at_lsn in run.into_iter().skip(from) {
+                let range = match self.journal.read_head(at_lsn) {
+                    Err(_) if self.indexes.is_dropped(at_lsn) => continue,
                     head => range_of(&head?),
                 };
                 if range.is_some_and(|(start, _)| start > last) {
                     break;
                 }
-                kept.push(place);
+                kept.push(at_lsn);
             }
         }
         Ok(self.found(kept))
     }
 
-    /// The record at a place.
+    /// The record at an LSN.
     ///
     /// # Errors
     /// [`FactsError::Read`].
@@ -212,23 +212,23 @@ impl Facts {
         self.indexes.received()
     }
 
-    const fn found(&self, places: Places) -> FactsFound<'_> {
+    const fn found(&self, lsns: Lsns) -> FactsFound<'_> {
         FactsFound {
             facts: self,
-            places,
+            lsns,
             next: 0,
         }
     }
 
     // Looks into every index, oldest segment first, and at the retries.
-    fn places(
+    fn lsns(
         &self,
         sealed: impl Fn(&IndexFile, &PageCache) -> Result<Vec<u32>, IndexFault>,
         active: impl Fn(&Builder) -> Vec<u32>,
         retried: impl Fn(&Retries) -> Vec<Lsn>,
-    ) -> Result<Places, FactsError> {
+    ) -> Result<Lsns, FactsError> {
         let runs = self.indexes.each(sealed, active)?;
-        let mut found: Places = runs.into_iter().flatten().collect();
+        let mut found: Lsns = runs.into_iter().flatten().collect();
         let retried = self.indexes.retried(retried);
         if !retried.is_empty() {
             found.extend(retried);

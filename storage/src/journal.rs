@@ -1,11 +1,10 @@
 //! The journal: one writer appends groups of records to pre-allocated segments, one sync makes a group durable.
 //!
-//! Modules in the order that a record meets them: it is made ready ([`Prepared`]), waits in a queue ([`Committer`]), joins a
-//! group ([`GroupCommit`]), lands in a segment ([`Writer`]), is found again after a crash ([`Journal::open`]) and read
+//! Modules in the order that a record meets them: it is made ready ([`Prepared`]), waits in a queue ([`Syncer`]), joins a
+//! group ([`GroupSync`]), lands in a segment ([`Writer`]), is found again after a crash ([`Journal::open`]) and read
 //! ([`Journal::records`]); segments leave when a base stands in for them ([`base`]).
 
 pub mod base;
-mod committer;
 pub(crate) mod format;
 mod group;
 mod loss;
@@ -16,6 +15,7 @@ mod recover;
 mod retain;
 pub(crate) mod scan;
 mod stats;
+mod syncer;
 mod writer;
 
 use std::fmt;
@@ -25,25 +25,23 @@ use std::sync::Arc;
 use till_core::{Record, RecordHead};
 
 pub use base::{BaseError, base_bytes, read_base, write_base};
-pub use committer::{
-    Appender, CommitConfig, CommitError, Committer, Durable, Queue, QueueError, Sink,
-};
 pub use format::{ENTRY_BYTES_MAX, ENTRY_PREFIX_BYTES, GROUP_HEADER_BYTES, SEGMENT_HEADER_BYTES};
-pub use group::{Attempt, GroupCommit};
+pub use group::{Attempt, GroupSync};
 pub use loss::Lost;
 pub use loss::range_of;
 pub use prepared::{Prepared, TooLarge};
 pub use read::{ReadError, Records};
 pub use recover::{Cut, Damage, Looked, OpenError, Opened};
 pub use retain::{DropError, SegmentInfo};
-pub use stats::{CommitStats, CommitSummary, SYNC_BUCKETS_US, State};
+pub use stats::{SYNC_BUCKETS_US, State, SyncStats, SyncSummary};
+pub use syncer::{Appender, Durable, Queue, QueueError, Sink, SyncConfig, SyncError, Syncer};
 pub use writer::Writer;
 
 use crate::disk::{Disk, DiskFile};
 pub(crate) use crate::sync::lock;
 use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
 
-/// A place in the journal: the byte offset in the log of all segments one after another.
+/// A position in the journal: the byte offset in the log of all segments one after another.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Lsn(u64);
 
@@ -104,7 +102,7 @@ impl Durability {
 pub struct JournalConfig {
     /// Bytes of a segment, allocated when it is made. A larger group gets a segment of its own size.
     pub segment_bytes: u64,
-    /// Bytes set aside to be freed when the disk is full; 0 for none.
+    /// Bytes reserved to be freed when the disk is full; 0 for none.
     pub reserve_bytes: u64,
     /// What makes a group durable.
     pub durability: Durability,
@@ -220,7 +218,7 @@ impl Journal {
         &self.shared.disk
     }
 
-    /// The record at a place that [`records`](Self::records) or the [`Committer`] named.
+    /// The record at an LSN that [`records`](Self::records) or the [`Syncer`] named.
     ///
     /// # Errors
     /// [`ReadError::NotThere`] where no record begins or the place is not durable yet; [`ReadError::Damaged`] when the
@@ -229,7 +227,7 @@ impl Journal {
         read::read(&self.shared, lsn)
     }
 
-    /// The head of the record at a place, without its payload. Only the lengths of the entry are checked.
+    /// The head of the record at an LSN, without its payload. Only the lengths of the entry are checked.
     ///
     /// # Errors
     /// As [`read`](Self::read).
@@ -237,7 +235,7 @@ impl Journal {
         read::read_head(&self.shared, lsn)
     }
 
-    /// All records from a place on, up to what is durable now, in order.
+    /// All records from an LSN on, up to what is durable now, in order.
     ///
     /// `from` may be any place from [`start`](Self::start) on: records that begin before it are left out. Where a segment was
     /// dropped, before or meanwhile, the records end with [`ReadError::NotThere`] and never early.
@@ -341,7 +339,7 @@ pub(crate) mod doctoring {
     pub(crate) use super::loss::Ledger;
     pub(crate) use super::recover::{Folder, read_header};
     pub(crate) use super::scan::{
-        Extent, Piece, Scan, ends_before, entries_in, pieces, proof_of_damage, proof_of_rows,
+        Extent, Scan, SegmentChunk, chunks, ends_before, entries_in, proof_of_damage, proof_of_rows,
     };
 }
 

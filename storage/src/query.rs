@@ -51,7 +51,7 @@ impl std::fmt::Debug for Sources<'_> {
 
 /// Rows and how fresh they are.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
-pub struct Answer<R> {
+pub struct QueryAnswer<R> {
     /// The rows, sorted by key.
     pub rows: Vec<R>,
     /// How fresh they are.

@@ -8,7 +8,7 @@ mod fold;
 mod moved;
 mod registered;
 mod replay;
-mod unplaced;
+mod unapplied;
 
 use std::collections::BTreeMap;
 
@@ -28,7 +28,7 @@ pub use fold::{Fold, panic_text};
 pub use moved::FactRows;
 pub use registered::{Registrations, registration_of};
 pub use replay::{Replay, Replayed, replay, replay_here};
-pub use unplaced::Unplaced;
+pub use unapplied::Unapplied;
 
 /// Folds that work side by side where rows are brought up to the journal without an engine.
 const FOLDS: usize = 2;
@@ -68,7 +68,7 @@ pub fn rebuild(
     catch_up(journal, facts, views, how, progress)
 }
 
-/// Applies every record from a place on to views that hold everything before it.
+/// Applies every record from an LSN on to views that hold everything before it.
 ///
 /// # Errors
 /// [`FoldError`]; the journal is unchanged.
@@ -108,16 +108,16 @@ pub struct Caught {
     pub records: u64,
     /// Of these, records that wait for the registration of their store, see [`Fold::left_out`].
     pub left_out: BTreeMap<StoreId, u64>,
-    /// And records that fit nowhere, see [`Fold::unplaced`].
-    pub unplaced: Vec<Unplaced>,
+    /// And records that fit nowhere, see [`Fold::unapplied`].
+    pub unapplied: Vec<Unapplied>,
 }
 
 impl Caught {
     /// Takes in what a fold could not apply.
     pub fn add(&mut self, fold: &Fold<'_>) {
         self.left_out.extend(fold.left_out());
-        self.unplaced.extend_from_slice(fold.unplaced());
-        self.unplaced.sort_unstable();
+        self.unapplied.extend_from_slice(fold.unapplied());
+        self.unapplied.sort_unstable();
     }
 }
 

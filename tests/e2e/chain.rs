@@ -162,7 +162,7 @@ pub(crate) fn moment(step: i64) -> String {
 }
 
 /// A day of all tills: sent while no engine answers, copied, then committed. Gives the copies: outboxes that still hold all.
-pub(crate) fn trade(home: &Home, engine: &Engine, books: &mut Books) -> Result<PathBuf> {
+pub(crate) fn workload(home: &Home, engine: &Engine, books: &mut Books) -> Result<PathBuf> {
     let (live, copies) = (home.beside("outbox"), home.beside("copies"));
     let wire = Wire::to(engine)?;
     // The first word of each till gives it its epoch.

@@ -15,7 +15,7 @@ use crate::{host_of, number, truth};
 const KILLS: u32 = 20;
 
 /// Longest life of an engine between two kills. Long enough for groups, flushes and a segment's worth of load.
-const LIFE_MS_MAX: u64 = 900;
+const RUN_MS_MAX: u64 = 900;
 
 #[test]
 fn twenty_kills_under_load_lose_nothing_and_double_nothing() -> Result<()> {
@@ -61,7 +61,7 @@ fn twenty_kills_under_load_lose_nothing_and_double_nothing() -> Result<()> {
         Ok(acked.context("no events in the status")? > 0)
     })?;
     for _ in 0..KILLS {
-        std::thread::sleep(Duration::from_millis(chance.random_range(50..LIFE_MS_MAX)));
+        std::thread::sleep(Duration::from_millis(chance.random_range(50..RUN_MS_MAX)));
         engine.kill()?;
         engine = Engine::start_with(&data, &same_ports)?;
     }

@@ -28,7 +28,7 @@ const SECOND_US: i64 = 1_000_000;
 const HOUR_US: i64 = 3_600 * SECOND_US;
 
 /// Sells for each amount in `cents`, a second apart.
-async fn trade(
+async fn workload(
     terminal: &Terminal,
     ledger: &mut Ledger,
     cents: impl Iterator<Item = i64>,
@@ -53,21 +53,21 @@ fn a_till_restored_from_yesterdays_image_loses_and_doubles_nothing() -> Result<(
     let mut books = Ledger::default();
     let till = Till::new(&folder.path().join("till"), 1);
     run(till.day(&engine, async |terminal| {
-        trade(&terminal, &mut books, 100..105).await
+        workload(&terminal, &mut books, 100..105).await
     }))?;
     let image = till.image(&folder.path().join("image"))?;
     run(till.day(&engine, async |terminal| {
-        trade(&terminal, &mut books, 200..204).await
+        workload(&terminal, &mut books, 200..204).await
     }))?;
 
     // Other sales under the numbers that the engine has for those of 200 to 203, and more than those.
     let heard = run(image.day(&engine, async |terminal| {
-        trade(&terminal, &mut books, 300..306).await
+        workload(&terminal, &mut books, 300..306).await
     }))?;
     assert_new_epoch_first(&heard, 2);
     // It goes on as if nothing had been.
     let heard = run(image.day(&engine, async |terminal| {
-        trade(&terminal, &mut books, 400..402).await
+        workload(&terminal, &mut books, 400..402).await
     }))?;
     assert_eq!(
         heard.first().map(String::as_str),
@@ -89,10 +89,10 @@ fn sales_that_waited_in_the_image_are_recognised_at_the_engine() -> Result<()> {
     let mut books = Ledger::default();
     let till = Till::new(&folder.path().join("till"), 1);
     run(till.day(&engine, async |terminal| {
-        trade(&terminal, &mut books, 100..103).await
+        workload(&terminal, &mut books, 100..103).await
     }))?;
     run(till.day_without_a_line(&engine, async |terminal| {
-        trade(&terminal, &mut books, 200..205).await
+        workload(&terminal, &mut books, 200..205).await
     }))?;
     let image = till.image(&folder.path().join("image"))?;
     let same_again = till.image(&folder.path().join("same"))?;
@@ -105,11 +105,11 @@ fn sales_that_waited_in_the_image_are_recognised_at_the_engine() -> Result<()> {
         "{heard:?}"
     );
     run(till.day(&engine, async |terminal| {
-        trade(&terminal, &mut books, 300..302).await
+        workload(&terminal, &mut books, 300..302).await
     }))?;
 
     let heard = run(image.day(&engine, async |terminal| {
-        trade(&terminal, &mut books, 400..403).await
+        workload(&terminal, &mut books, 400..403).await
     }))?;
     assert_new_epoch_first(&heard, 2);
     let terminals = prove(engine, &data, &books)?;
@@ -126,11 +126,11 @@ fn a_till_that_lost_its_storage_begins_a_new_epoch() -> Result<()> {
     let storage = folder.path().join("till");
     let till = Till::new(&storage, 1);
     run(till.day(&engine, async |terminal| {
-        trade(&terminal, &mut books, 100..107).await
+        workload(&terminal, &mut books, 100..107).await
     }))?;
     fs::remove_dir_all(&storage)?;
     let heard = run(till.day(&engine, async |terminal| {
-        trade(&terminal, &mut books, 200..203).await
+        workload(&terminal, &mut books, 200..203).await
     }))?;
     assert_new_epoch_first(&heard, 2);
     let terminals = prove(engine, &data, &books)?;
@@ -139,18 +139,18 @@ fn a_till_that_lost_its_storage_begins_a_new_epoch() -> Result<()> {
 }
 
 #[test]
-fn two_copies_of_one_till_that_both_trade_lose_and_double_nothing() -> Result<()> {
+fn two_copies_of_one_till_that_both_sell_lose_and_double_nothing() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let data = folder.path().join("data");
     let engine = Engine::start(&data)?;
     let mut books = Ledger::default();
     let one = Till::new(&folder.path().join("one"), 1);
     run(one.day(&engine, async |terminal| {
-        trade(&terminal, &mut books, 100..104).await
+        workload(&terminal, &mut books, 100..104).await
     }))?;
     // Both copies hold the same three sales that were never sent.
     run(one.day_without_a_line(&engine, async |terminal| {
-        trade(&terminal, &mut books, 110..113).await
+        workload(&terminal, &mut books, 110..113).await
     }))?;
     let two = one.image(&folder.path().join("two"))?;
 
@@ -158,10 +158,10 @@ fn two_copies_of_one_till_that_both_trade_lose_and_double_nothing() -> Result<()
     for (round, till) in [(2, &one), (3, &two), (4, &one), (5, &two)] {
         let sold = round * 100..round * 100 + round;
         run(till.day(&engine, async |terminal| {
-            trade(&terminal, &mut books, sold).await
+            workload(&terminal, &mut books, sold).await
         }))?;
     }
-    // ... and at once: each greeting ends the other's session.
+    // ... and at once: each handshake ends the other's session.
     let at_once = |first: i64| {
         async move |terminal: Terminal| {
             for cents in first..first + 40 {
@@ -243,12 +243,12 @@ fn a_refused_event_is_kept_for_correction_and_the_others_go_on() -> Result<()> {
     let mut books = Ledger::default();
     let till = Till::new(&folder.path().join("till"), 1);
     run(till.day(&engine, async |terminal| {
-        trade(&terminal, &mut books, 50..51).await
+        workload(&terminal, &mut books, 50..51).await
     }))?;
     run(till.day_without_a_line(&engine, async |terminal| {
-        trade(&terminal, &mut books, 100..103).await?;
+        workload(&terminal, &mut books, 100..103).await?;
         terminal.send_frame(delivery(7, 99)?).await?;
-        trade(&terminal, &mut books, 200..203).await
+        workload(&terminal, &mut books, 200..203).await
     }))?;
     // To these copies of the till, the answer to what the till sends now is an answer that was lost.
     let deaf = till.image(&folder.path().join("deaf"))?;
@@ -333,7 +333,7 @@ fn one_terminal_that_misbehaves_does_not_harm_the_others_of_its_connection() -> 
             ensure!(matches!(answer, Message::Bye(_)), "{answer:?}");
             for (number, (terminal, _)) in (0_i64..).zip(&open) {
                 let first = 1_000 * (number + 1) + 100 * round;
-                trade(terminal, &mut books, first..first + 5).await?;
+                workload(terminal, &mut books, first..first + 5).await?;
             }
         }
         // One that says half a frame and falls silent while the others go on.

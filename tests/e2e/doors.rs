@@ -7,7 +7,7 @@ use till_protocol::code::Reason;
 use till_tests::{Engine, Home, Wire, complaint};
 
 use crate::chain::{HEADER, says};
-use crate::trade::{must_be, piece, rows};
+use crate::transactions::{must_be, piece, rows};
 
 const LISTED: &str = "[[store]]\nnumber = 31\ncurrency = \"EUR\"\ntime_zone = \"Europe/Vienna\"\nterminals = [1, 2]\n";
 

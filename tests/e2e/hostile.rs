@@ -24,7 +24,7 @@ const PROMISERS: u32 = 16;
 const PROMISES: u32 = 8;
 /// Streams that open and say nothing sensible: more than a connection may have.
 const SILENT: u32 = 600;
-/// As many of them are ended while others wait for a place: what a connection may do in vain at once is less than all.
+/// As many of them are ended while others wait for a place: what a connection may do to no effect at once is less than all.
 const SILENT_HEARD: u32 = 24;
 /// What all of this may add to the memory of the engine: the common room for unfinished frames (4 MiB), what each stream
 /// has for nothing, what the journal, the shards and the allocator of a busy engine take. The frames that never arrive have
@@ -99,7 +99,7 @@ async fn attack(engine: &Engine, seed: u64) -> Result<Told> {
     let connect = || wire::connect(engine.quic, &engine.identity);
     let mut told = Told::default();
     let (_endpoint, quiet) = connect().await?;
-    let mut bystander = Line::greeted(&quiet, terminal(1, 1)?).await?;
+    let mut bystander = Line::accepted(&quiet, terminal(1, 1)?).await?;
     bystander.round_trip().await?;
 
     let mut attackers = tokio::task::JoinSet::new();
@@ -137,7 +137,7 @@ async fn attack(engine: &Engine, seed: u64) -> Result<Told> {
 /// One connection: damaged streams one after another beside a terminal that behaves.
 async fn damaged_streams(connection: &Connection, seed: u64, number: u32) -> Result<Told> {
     let mut told = Told::default();
-    let mut companion = Line::greeted(connection, terminal(10 + number, 1)?).await?;
+    let mut companion = Line::accepted(connection, terminal(10 + number, 1)?).await?;
     for stream in 0..STREAMS {
         let of = seed
             .wrapping_mul(1_000_003)
@@ -175,7 +175,7 @@ async fn one_stream(
     let mut line = if kind.is_before_hello() {
         Line::open(connection).await?
     } else {
-        let mut line = Line::greeted(connection, terminal).await?;
+        let mut line = Line::accepted(connection, terminal).await?;
         line.round_trip().await?;
         line
     };
@@ -209,7 +209,7 @@ async fn one_stream(
 
 /// Streams of one direction and datagrams: QUIC itself turns them away, and the connection goes on.
 async fn forbidden_ways(connection: &Connection) -> Result<Line> {
-    let mut line = Line::greeted(connection, terminal(20, 1)?).await?;
+    let mut line = Line::accepted(connection, terminal(20, 1)?).await?;
     ensure!(
         connection
             .send_datagram(bytes::Bytes::from_static(b"TILL"))
@@ -226,7 +226,7 @@ async fn forbidden_ways(connection: &Connection) -> Result<Line> {
 
 /// More streams than a connection may have, each with a byte that begins no Hello in time.
 async fn silent_streams(connection: &Connection) -> Result<Line> {
-    let mut companion = Line::greeted(connection, terminal(21, 1)?).await?;
+    let mut companion = Line::accepted(connection, terminal(21, 1)?).await?;
     let mut silent = tokio::task::JoinSet::new();
     for _ in 0..SILENT {
         let connection = connection.clone();
@@ -248,7 +248,7 @@ async fn silent_streams(connection: &Connection) -> Result<Line> {
 /// Frames of the largest size are begun on many streams, and their last byte never comes.
 async fn promises(engine: &Engine) -> Result<Line> {
     let (_endpoint, connection) = wire::connect(engine.quic, &engine.identity).await?;
-    let mut companion = Line::greeted(&connection, terminal(22, 1)?).await?;
+    let mut companion = Line::accepted(&connection, terminal(22, 1)?).await?;
     let mut promised = tokio::task::JoinSet::new();
     let mut others = Vec::new();
     for number in 0..PROMISERS {
@@ -275,7 +275,7 @@ async fn promises(engine: &Engine) -> Result<Line> {
 }
 
 async fn promise(connection: &Connection, terminal: TerminalId) -> Result<Vec<Said>> {
-    let mut line = Line::greeted(connection, terminal).await?;
+    let mut line = Line::accepted(connection, terminal).await?;
     let length = usize::try_from(FRAME_BYTES_MAX)?;
     let mut bytes = header(FRAME_BYTES_MAX, 1, line.next_seq, &[]).to_vec();
     bytes.resize(bytes.len() + length - 1, 0x5a);

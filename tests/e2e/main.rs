@@ -9,7 +9,7 @@ mod doors;
 mod hostile;
 mod replays;
 mod revoked;
-mod trade;
+mod transactions;
 mod truth;
 
 use anyhow::{Context as _, Result};

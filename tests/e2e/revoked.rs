@@ -31,7 +31,7 @@ fn issued(home: &Home, name: &str) -> Result<PathBuf> {
 /// A connection on which a terminal has sent an event.
 async fn working(engine: &Engine, identity: &Path, store: u32) -> Result<(Held, Line)> {
     let (endpoint, connection) = wire::connect(engine.quic, identity).await?;
-    let mut line = Line::greeted(&connection, terminal(store, 1)?).await?;
+    let mut line = Line::accepted(&connection, terminal(store, 1)?).await?;
     line.round_trip().await?;
     Ok(((endpoint, connection), line))
 }

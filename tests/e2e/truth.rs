@@ -9,7 +9,7 @@ use serde_json::Value;
 use till_tests::basket::pad;
 use till_tests::{Answers, Home, Question, Wire, complaint, questions};
 
-use crate::chain::{self, Books, replay, resend, trade};
+use crate::chain::{self, Books, replay, resend, workload};
 use crate::number;
 
 const STORES: [u32; 4] = [1, 2, 4, 5];
@@ -38,8 +38,8 @@ fn count(report: &Value, expected: &[(&str, i64)]) -> Result<()> {
     Ok(())
 }
 
-/// The whole promise P4 in one life of a folder: deleted and rebuilt; dropped by retention and rebuilt; everything sent
-/// again, over both ways in; rebuilt again; and an edited file set aside.
+/// The whole promise P4 in one epoch of a folder: deleted and rebuilt; dropped by retention and rebuilt; everything sent
+/// again, over both ways in; rebuilt again; and an edited file quarantined.
 #[test]
 fn every_answer_outlives_rebuild_retention_and_a_resend() -> Result<()> {
     let home = Home::new()?;
@@ -52,7 +52,7 @@ fn every_answer_outlives_rebuild_retention_and_a_resend() -> Result<()> {
         &replay(&engine, &file)?,
         &[("receipts", 240), ("duplicates", 0)],
     )?;
-    let copies = trade(&home, &engine, &mut books)?;
+    let copies = workload(&home, &engine, &mut books)?;
     roll(&home, &engine, 0)?;
     let (engine, first) = home.prove(engine, &all())?;
     books.must_equal(&first)?;
@@ -94,13 +94,13 @@ fn every_answer_outlives_rebuild_retention_and_a_resend() -> Result<()> {
     home.prove(engine, &all())?.0.stop()
 }
 
-/// A file whose receipts have the same names and other amounts: every one is set aside and shown, none counts.
+/// A file whose receipts have the same names and other amounts: every one is quarantined and shown, none counts.
 fn edited(home: &Home, engine: &till_tests::Engine, before: &Answers) -> Result<()> {
     let file = home.beside("edited.csv");
     chain::file(&file, 0..20, 5, None)?;
     let report = replay(engine, &file)?;
     count(&report, &[("conflicts", 20), ("duplicates", 0)])?;
-    // The same edits again are known: nothing more is set aside.
+    // The same edits again are known: nothing more is quarantined.
     let report = replay(engine, &file)?;
     count(&report, &[("conflicts", 0), ("duplicates", 20)])?;
     let after = Answers::of_engine(engine, &all())?;
@@ -175,7 +175,7 @@ fn the_number_of_shards_and_who_is_asked_change_no_answer() -> Result<()> {
             &[("receipts", 50), ("duplicates", 0)],
         )?;
         if round == 1 {
-            trade(&home, &engine, &mut books)?;
+            workload(&home, &engine, &mut books)?;
         }
         let now = Answers::of_engine(&engine, &all())?;
         shards_hold_stores(&engine, round == 0)?;
@@ -211,14 +211,14 @@ fn the_number_of_shards_and_who_is_asked_change_no_answer() -> Result<()> {
     engine.stop()?;
 
     let said = home.rebuild()?;
-    let aside = said
+    let quarantined = said
         .split_whitespace()
         .map(|word| {
             home.data
                 .join(word.trim_matches(|c: char| !c.is_alphanumeric() && c != '.'))
         })
         .any(|path| path != home.data && path.is_dir());
-    ensure!(aside, "it names no folder that is there: {said}");
+    ensure!(quarantined, "it names no folder that is there: {said}");
     last.must_equal(&Answers::of_folder(&home, &all())?)
 }
 
@@ -234,7 +234,7 @@ fn broken_rows_are_moved_aside_and_made_again() -> Result<()> {
     chain::file(&file, 0..60, 0, Some(&mut books))?;
     let engine = home.start()?;
     replay(&engine, &file)?;
-    trade(&home, &engine, &mut books)?;
+    workload(&home, &engine, &mut books)?;
     let whole = Answers::of_engine(&engine, &all())?;
     books.must_equal(&whole)?;
     engine.stop()?;

@@ -190,19 +190,19 @@ def test_a_broken_frame_gets_a_bye_and_leaves_nothing(engine, frame, reason):
 def test_a_check_agrees_with_marks_computed_here(engine):
     async def compare():
         sales = [Sale(f"C-{n}", [MILK, BREAD], NOON_US + n) for n in range(5)]
-        marks = [sale.mark() for sale in sales]
+        digests = [sale.mark() for sale in sales]
         async with engine.till(11) as till:
             await till.send(sales)
-            assert await till.check(marks, 1) == (1, 1, 5, 5)
-            assert await till.check([*marks[:3], marks[3] ^ 1, marks[4]], 1) == (1, 1, 3, 5)
-            assert await till.check(marks[2:], 1, first_seq=3) == (1, 3, 3, 3)
-            assert await till.check([*marks, 77], 1) == (1, 1, 5, 5)
+            assert await till.check(digests, 1) == (1, 1, 5, 5)
+            assert await till.check([*digests[:3], digests[3] ^ 1, digests[4]], 1) == (1, 1, 3, 5)
+            assert await till.check(digests[2:], 1, first_seq=3) == (1, 3, 3, 3)
+            assert await till.check([*digests, 77], 1) == (1, 1, 5, 5)
             assert await till.check([0] * 5, 1) == (1, 1, 0, 5)
-            assert await till.check(marks, 2) == (2, 1, 0, 0)
+            assert await till.check(digests, 2) == (2, 1, 0, 0)
         async with engine.till(11) as till:
-            # Another life, which is not real yet: the one before is still open and can be compared.
+            # Another epoch, which is not real yet: the one before is still open and can be compared.
             assert (till.epoch, till.latest_epoch, till.next_seq) == (2, 1, 1)
-            assert await till.check(marks, 1) == (1, 1, 5, 5)
+            assert await till.check(digests, 1) == (1, 1, 5, 5)
 
     asyncio.run(compare())
 

@@ -230,9 +230,9 @@ class Till:
             await self.message(ACK)
         return self.committed
 
-    async def check(self, marks: list[int], epoch: int, first_seq: int = 1) -> tuple[int, int, int, int]:
+    async def check(self, digests: list[int], epoch: int, first_seq: int = 1) -> tuple[int, int, int, int]:
         """Gives epoch, first_seq, matched and known of the Checked."""
-        ask = struct.pack(f"<IQH{len(marks)}Q", epoch, first_seq, len(marks), *marks)
+        ask = struct.pack(f"<IQH{len(digests)}Q", epoch, first_seq, len(digests), *digests)
         self.writer.write(frame(SESSION, CHECK, ask))
         return struct.unpack("<IQHH", await self.message(CHECKED))
 

@@ -122,7 +122,7 @@ impl Basket {
         self
     }
 
-    /// What was handed over.
+    /// What was handed off.
     #[must_use]
     pub fn paid(mut self, kind: u8, amount: i64) -> Self {
         self.tenders.push(Tender {

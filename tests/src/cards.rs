@@ -238,7 +238,7 @@ pub struct Swept {
 }
 
 /// Sends every card in every field, by wire, file and question, and searches what the engine wrote and said: once as a crash
-/// leaves it, and once after everything was made anew.
+/// leaves it, and once after everything was rebuilt.
 ///
 /// # Errors
 /// When an honest sale with a card in it is not taken, or answers change.
@@ -262,7 +262,7 @@ pub fn sweep(home: &Home) -> Result<Swept> {
         ensure!(shown.contains("card_masked"), "{receipt}: {shown}");
     }
 
-    // Once as a crash leaves it, with the rows' own journal; once after everything was made anew and written out.
+    // Once as a crash leaves it, with the rows' own journal; once after everything was rebuilt and written out.
     let needles = needles();
     engine.kill()?;
     let mut leaked = Vec::new();

@@ -22,7 +22,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
-use self::line::Line;
+use self::line::ProxyLine;
 use self::statement::Statements;
 
 /// What happens to requests, each in so many of a thousand; to conditional writes five times as often.
@@ -71,7 +71,7 @@ pub struct Tally {
 
 /// What all connections share.
 #[derive(Debug)]
-struct Shared {
+struct ProxyShared {
     server: SocketAddr,
     seed: u64,
     faults: Mutex<Faults>,
@@ -82,7 +82,7 @@ struct Shared {
     connections: AtomicU64,
 }
 
-impl Shared {
+impl ProxyShared {
     fn count(&self, add: impl FnOnce(&mut Tally)) {
         add(&mut self.tally.lock());
     }
@@ -91,7 +91,7 @@ impl Shared {
 /// A way to a CQL server. It ends, with every connection, when it is dropped.
 #[derive(Debug)]
 pub struct CqlProxy {
-    shared: Arc<Shared>,
+    shared: Arc<ProxyShared>,
     addr: SocketAddr,
     // Dropped with its tasks.
     _runtime: Runtime,
@@ -113,7 +113,7 @@ impl CqlProxy {
             .build()?;
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
         let addr = listener.local_addr()?;
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(ProxyShared {
             server,
             seed,
             faults: Mutex::default(),
@@ -156,11 +156,11 @@ impl CqlProxy {
     }
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+async fn accept(listener: TcpListener, shared: Arc<ProxyShared>) {
     while let Ok((client, _)) = listener.accept().await {
         let number = shared.connections.fetch_add(1, Ordering::Relaxed);
         shared.count(|tally| tally.connections += 1);
-        let line = Line::new(Arc::clone(&shared), number);
+        let line = ProxyLine::new(Arc::clone(&shared), number);
         drop(tokio::spawn(async move {
             // Either side may hang up at any time.
             line.carry(client).await.ok();

@@ -20,7 +20,7 @@ pub struct Engine {
     pub quic: SocketAddr,
     /// Base URL of the admin port.
     pub admin: String,
-    /// PEM file that may speak for every terminal.
+    /// PEM file that is authorised for every terminal.
     pub identity: PathBuf,
 }
 

@@ -83,7 +83,7 @@ impl Home {
         Engine::launch(&self.data, &all)
     }
 
-    /// Makes every derived row anew, as a person would.
+    /// Makes every derived row again, as a person would.
     ///
     /// # Errors
     /// When the command fails.

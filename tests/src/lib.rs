@@ -109,7 +109,7 @@ pub fn wait_until(what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result
         }
         pause();
     }
-    bail!("waited {PATIENCE:?} in vain: {what}")
+    bail!("waited {PATIENCE:?} to no effect: {what}")
 }
 
 /// The step of waiting for another process, which has no way to wake us.

@@ -8,6 +8,7 @@
 mod dependencies;
 mod files;
 mod prose;
+mod words;
 
 use std::path::{Path, PathBuf};
 

@@ -13,7 +13,7 @@ pub struct Counters {
     pub duplicate: u64,
     /// Events that were refused with a reason.
     pub refused: u64,
-    /// Events that were made durable and set aside.
+    /// Events that were made durable and quarantined.
     pub quarantined: u64,
     /// Movements of applied events that wait for a parked SKU.
     pub movements_waiting: u64,

@@ -19,7 +19,7 @@ pub enum Event<'a> {
     Stock(StockEvent<'a>),
     /// A reading of a sensor.
     Sensor(SensorEvent<'a>),
-    /// A sign of life.
+    /// A heartbeat.
     Device(DeviceEvent<'a>),
 }
 

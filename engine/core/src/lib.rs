@@ -21,6 +21,7 @@ mod dirty;
 mod hash;
 #[cfg(feature = "planted")]
 pub mod planted;
+mod read_set;
 mod recent;
 mod record;
 mod rollup;
@@ -30,22 +31,21 @@ mod sku;
 mod store;
 mod table;
 mod terminal;
-mod wants;
 
 pub use contribution::Contributor;
 pub use counters::Counters;
 pub use dirty::Dirty;
 pub use invariant::{InvariantId, Violations};
+pub use read_set::ReadSet;
 pub use record::{Outcome, Record, RecordError, RecordHead, RecordKind, Verdict};
 pub use row::{
-    Claim, Dim, EpochMark, EventIdRow, MoveKey, Names, QuarantineKey, QuarantineRow, RollupKey,
+    Claim, Dim, EpochProgress, EventIdRow, MoveKey, Names, QuarantineKey, QuarantineRow, RollupKey,
     RollupRow, Rows, RowsError, SkuRow, Space, StoreRow, TerminalRow, Totals,
 };
 pub use shard::{
-    Frame, Greeting, Handled, Hello, HelloError, Origin, Placed, RetryError, SessionKey, Shard,
-    ShardConfig,
+    Frame, Handled, HandshakeState, Hello, HelloError, Origin, Replayed, RetryError, SessionKey,
+    Shard, ShardConfig,
 };
 pub use store::{RegisterError, Registration};
 pub use terminal::{EPOCHS_MAX, Window};
-pub use wants::Wants;
 pub use zone::{LocalHour, UnknownZone, Zone};

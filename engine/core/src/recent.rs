@@ -19,17 +19,17 @@ const CHUNK_BITS: (u32, u32) = (2, 12);
 const CHUNKS_MIN: usize = 4;
 /// What an entry takes at most: a span of its own and a quantity beside it.
 const ENTRY_BYTES_MAX: usize =
-    size_of::<Entry>() + 2 * (size_of::<Span>() + size_of::<(u16, i128)>());
+    size_of::<Entry>() + 2 * (size_of::<MoveRun>() + size_of::<(u16, i128)>());
 /// What a step of [`Entry::before`] is in us, in bits.
 const STEP_BITS: u32 = 16;
-/// Numbers of movements, beyond which a [`Place`] would begin again. It takes years to get there.
+/// Numbers of movements, beyond which a [`RingIndex`] would begin again. It takes years to get there.
 const NUMBERS_MAX: u64 = (1 << 48) - 1;
 
 /// Where a SKU's newest movement stands: one more than its number, in as few bytes as it gets. 0 for nowhere.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(crate) struct Place([u16; 3]);
+pub(crate) struct RingIndex([u16; 3]);
 
-impl Place {
+impl RingIndex {
     const NOWHERE: Self = Self([0; 3]);
 
     #[expect(
@@ -76,7 +76,7 @@ const WIDE: i32 = i32::MIN;
 
 /// What entries that follow one another share.
 #[derive(Clone, Copy, Debug, Default)]
-struct Span {
+struct MoveRun {
     terminal: u64,
     seq: u64,
     at_us: i64,
@@ -86,10 +86,10 @@ struct Span {
     first: u16,
 }
 
-impl Span {
+impl MoveRun {
     /// Time, sequence number and line of a movement within the span, if it belongs there.
     #[inline]
-    fn place(&self, key: &MoveKey) -> Option<(i32, u8, u8)> {
+    fn ring_index(&self, key: &MoveKey) -> Option<(i32, u8, u8)> {
         if self.terminal != key.terminal || self.epoch != key.epoch {
             return None;
         }
@@ -104,7 +104,7 @@ impl Span {
 #[derive(Debug, Default)]
 struct Chunk {
     entries: Vec<Entry>,
-    spans: Vec<Span>,
+    spans: Vec<MoveRun>,
     wide: Vec<(u16, i128)>,
 }
 
@@ -117,7 +117,7 @@ impl Chunk {
 
     const fn bytes(&self) -> usize {
         self.entries.capacity() * size_of::<Entry>()
-            + self.spans.capacity() * size_of::<Span>()
+            + self.spans.capacity() * size_of::<MoveRun>()
             + self.wide.capacity() * size_of::<(u16, i128)>()
     }
 
@@ -160,7 +160,7 @@ pub(crate) struct Recent {
     /// The number that comes next.
     next: u64,
     /// The newest span, a copy.
-    span: Span,
+    span: MoveRun,
 }
 
 impl Recent {
@@ -174,21 +174,21 @@ impl Recent {
         }
     }
 
-    /// Keeps a movement of a SKU whose newest one so far stands at `place`. `latest` is the largest key of them all, the
+    /// Keeps a movement of a SKU whose newest one so far stands at `ring_index`. `latest` is the largest key of them all, the
     /// default where there is none. Gives the place of the new one, which stands for the SKU's from now on.
     #[inline]
     pub(crate) fn push(
         &mut self,
-        place: Place,
+        ring_index: RingIndex,
         latest: &MoveKey,
         key: &MoveKey,
         quantity: i128,
-    ) -> Place {
+    ) -> RingIndex {
         let within = match self.chunks.back() {
-            Some(chunk) if chunk.entries.len() < self.chunk_len() => self.span.place(key),
+            Some(chunk) if chunk.entries.len() < self.chunk_len() => self.span.ring_index(key),
             _ => {
                 if !self.begin_chunk() {
-                    return Place::NOWHERE;
+                    return RingIndex::NOWHERE;
                 }
                 None
             }
@@ -196,7 +196,7 @@ impl Recent {
         let number = self.next;
         let (at, seq, line) = within.unwrap_or_else(|| self.begin_span(key));
         let Some(chunk) = self.chunks.back_mut() else {
-            return Place::NOWHERE;
+            return RingIndex::NOWHERE;
         };
         let small = i32::try_from(quantity).ok().filter(|small| *small != WIDE);
         if small.is_none() {
@@ -205,7 +205,7 @@ impl Recent {
         }
         chunk.entries.push(Entry {
             // One that was forgotten is not found there; one that stands too far back to say so is as good as forgotten.
-            back: place
+            back: ring_index
                 .number()
                 .map_or(0, |before| u32::try_from(number - before).unwrap_or(0)),
             at,
@@ -215,12 +215,12 @@ impl Recent {
             line,
         });
         self.next += 1;
-        Place::of(number)
+        RingIndex::of(number)
     }
 
-    /// What a SKU whose newest movement stands at `place` has moved after a count; `None` where that is not known here.
-    pub(crate) fn moved_after(&self, place: Place, count: &MoveKey) -> Option<i128> {
-        let mut number = place.number()?;
+    /// What a SKU whose newest movement stands at `ring_index` has moved after a count; `None` where that is not known here.
+    pub(crate) fn moved_after(&self, ring_index: RingIndex, count: &MoveKey) -> Option<i128> {
+        let mut number = ring_index.number()?;
         let mut sum = 0_i128;
         loop {
             let index = number.checked_sub(self.first)?;
@@ -275,7 +275,7 @@ impl Recent {
     #[cold]
     fn begin_span(&mut self, key: &MoveKey) -> (i32, u8, u8) {
         if let Some(chunk) = self.chunks.back_mut() {
-            self.span = Span {
+            self.span = MoveRun {
                 terminal: key.terminal,
                 seq: key.seq,
                 at_us: key.at_us,

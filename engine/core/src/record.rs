@@ -59,7 +59,7 @@ pub struct RecordHead {
     pub version: u8,
     /// The terminal as u64 ([`till_protocol::id::TerminalId::to_u64`]).
     pub terminal: u64,
-    /// The life of the terminal.
+    /// The epoch of the terminal.
     pub epoch: u32,
     /// Sequence number of the first event in the payload.
     pub first_seq: u64,
@@ -69,8 +69,8 @@ pub struct RecordHead {
     pub skip: u32,
     /// When the engine received the batch, in us since 1970-01-01 UTC.
     pub received_at_us: i64,
-    /// Mark of the last event (see SPEC.md), which a reconnecting device compares with its own.
-    pub mark: u64,
+    /// Digest of the last event (see SPEC.md), which a reconnecting device compares with its own.
+    pub digest: u64,
 }
 
 impl RecordHead {
@@ -94,7 +94,7 @@ impl RecordHead {
         put(&self.count.to_le_bytes());
         put(&self.skip.to_le_bytes());
         put(&self.received_at_us.to_le_bytes());
-        put(&self.mark.to_le_bytes());
+        put(&self.digest.to_le_bytes());
         put(&0_u64.to_le_bytes());
         out
     }
@@ -121,7 +121,7 @@ impl RecordHead {
             count: u32_at(head, 24),
             skip: u32_at(head, 28),
             received_at_us: u64_at(head, 32).cast_signed(),
-            mark: u64_at(head, 40),
+            digest: u64_at(head, 40),
         })
     }
 }

@@ -65,9 +65,9 @@ impl Actor for RollupActor {
 
     #[inline]
     fn hash(key: &RollupKey) -> u64 {
-        let place =
+        let hash =
             (u64::from(key.store) << 32) | (u64::from(key.day) << 8) | u64::from(key.dim.number());
-        fold(fold(place, key.hour_us.cast_unsigned()), key.key)
+        fold(fold(hash, key.hour_us.cast_unsigned()), key.key)
     }
 
     fn stamp(&self) -> &Stamp {

@@ -7,7 +7,7 @@ use till_protocol::id::{EventId, SkuId, StoreId, TerminalId};
 
 use crate::record::Record;
 
-/// Sums over transactions. Wide enough that no life of a chain overflows them.
+/// Sums over transactions. Wide enough that no lifetime of a chain overflows them.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Totals {
     /// Completed transactions.
@@ -39,22 +39,22 @@ pub struct StoreRow {
     pub training: Totals,
 }
 
-/// How far one life of a terminal has come.
+/// How far one epoch of a terminal has come.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct EpochMark {
-    /// Which life.
+pub struct EpochProgress {
+    /// Which epoch.
     pub epoch: u32,
     /// The sequence number that comes next.
     pub next_seq: u64,
-    /// Mark of the event before it; 0 when there is none.
-    pub mark: u64,
+    /// Digest of the event before it; 0 when there is none.
+    pub digest: u64,
 }
 
 /// A terminal.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct TerminalRow {
     /// Its lives, oldest first.
-    pub epochs: Vec<EpochMark>,
+    pub epochs: Vec<EpochProgress>,
     /// When it last sent events that were new, in us since 1970-01-01 UTC.
     pub last_seen_us: i64,
     /// Largest event time so far, by its own clock.
@@ -82,7 +82,7 @@ pub struct TerminalRow {
 pub struct MoveKey {
     /// Event time in us since 1970-01-01 UTC.
     pub at_us: i64,
-    /// The terminal's life.
+    /// The terminal's epoch.
     pub epoch: u32,
     /// The event's sequence number.
     pub seq: u64,
@@ -99,7 +99,7 @@ pub struct SkuRow {
     pub counted: Option<(MoveKey, i64)>,
     /// Sum of the movements after the count, in 1e-5 units.
     pub moved: i64,
-    /// Set aside for customers, in 1e-5 units.
+    /// Reserved for customers, in 1e-5 units.
     pub reserved: i64,
     /// Largest key of a movement so far.
     pub last_move: MoveKey,
@@ -178,7 +178,7 @@ pub struct RollupRow {
 pub struct EventIdRow {
     /// Terminal of the event.
     pub terminal: u64,
-    /// Its life.
+    /// Its epoch.
     pub epoch: u32,
     /// Its sequence number.
     pub seq: u64,
@@ -191,7 +191,7 @@ pub struct EventIdRow {
 pub struct QuarantineKey {
     /// Terminal of the event.
     pub terminal: u64,
-    /// Its life.
+    /// Its epoch.
     pub epoch: u32,
     /// Its sequence number.
     pub seq: u64,
@@ -296,7 +296,7 @@ pub enum Space {
     Tender = 2,
 }
 
-/// What became of a wish to name an id.
+/// What became of a placement constraint to name an id.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Claim {
     /// The id had no name; now it has this one.

@@ -1,16 +1,16 @@
 //! A shard: whole stores with all their actors, and the one door to them.
 
 mod actors;
+mod apply;
 mod batch;
-mod commit;
 mod decide;
 mod flush;
-mod foresee;
 mod handle;
 mod handoff;
 mod ids;
 mod names;
 mod plan;
+mod prefetch;
 mod recover;
 mod release;
 mod renumber;
@@ -34,9 +34,9 @@ use crate::record::Record;
 use crate::row::{QuarantineKey, QuarantineRow};
 
 pub use self::handle::{Frame, Origin};
-pub use self::recover::Placed;
+pub use self::recover::Replayed;
 pub use self::retry::RetryError;
-pub use self::session::{Greeting, Hello, HelloError};
+pub use self::session::{HandshakeState, Hello, HelloError};
 
 /// Settings of a shard. No answer depends on them, only memory and speed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -63,9 +63,9 @@ impl Default for ShardConfig {
 pub struct SessionKey {
     /// The terminal.
     pub terminal: TerminalId,
-    /// Its life.
+    /// Its epoch.
     pub epoch: Epoch,
-    /// Its clock was found more than a day off (see [`Greeting::clock_suspect`]).
+    /// Its clock was found more than a day off (see [`HandshakeState::clock_suspect`]).
     pub clock_suspect: bool,
 }
 
@@ -95,8 +95,8 @@ pub enum Handled {
         /// The sequence number that comes next.
         expected: Seq,
     },
-    /// The terminal has a newer life; the frame was not taken. Of a record that was handed off: it is forgotten how far its
-    /// life had come.
+    /// The terminal has a newer epoch; the frame was not taken. Of a record that was handed off: it is forgotten how far its
+    /// epoch had come.
     Closed,
     /// Of a record that was handed off: something else stands in its place, from this event on. Nothing of it was taken.
     Conflict {

@@ -5,7 +5,7 @@
 
 use crate::flag;
 use crate::hash::fold;
-use crate::recent::Place;
+use crate::recent::RingIndex;
 use crate::row::{MoveKey, RollupRow, SkuRow, Totals};
 use crate::table::{Actor, Stamp};
 use crate::zone::LocalHour;
@@ -14,7 +14,7 @@ use crate::zone::LocalHour;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[must_use]
 pub(crate) enum Effect {
-    /// It is in the level, or had no place in it (it lies before the count).
+    /// It is in the level, or had no position in it (it lies before the count).
     Done,
     /// The actor is parked: it waits.
     Waits,
@@ -38,7 +38,7 @@ pub(crate) struct Level {
     /// Changed since its row was last taken.
     pub(crate) dirty: bool,
     /// Its newest movement among the recent ones.
-    pub(crate) place: Place,
+    pub(crate) ring_index: RingIndex,
 }
 
 /// What few SKUs have.
@@ -124,7 +124,7 @@ impl Level {
         }
     }
 
-    // A terminal sells and moves the goods of its own store, so that its till says it all.
+    // A terminal sells and moves the SKUs of its own store, so that its till says it all.
     fn set_last_move(&mut self, key: &MoveKey) {
         self.last_at_us = key.at_us;
         self.last_epoch = key.epoch;
@@ -200,7 +200,7 @@ impl Level {
         self.set_moved(moved_after)
     }
 
-    /// Goods were set aside (positive) or set free again. Waits where the sum leaves its range; the level is not parked.
+    /// Goods were reserved (positive) or set free again. Waits where the sum leaves its range; the level is not parked.
     pub(crate) fn reserve(&mut self, change: i128, unit: u8) -> Effect {
         let Ok(reserved) = i64::try_from(i128::from(self.reserved()).saturating_add(change)) else {
             return Effect::Waits;

@@ -64,77 +64,79 @@ impl<T: Actor> Table<T> {
             occupied: true,
         };
         let hash = T::hash(&actor.key());
-        let slot = self.free.pop().unwrap_or(self.slots);
-        if slot == self.slots {
+        let table_index = self.free.pop().unwrap_or(self.slots);
+        if table_index == self.slots {
             self.slots += 1;
-            let (chunk, at) = split(slot);
+            let (chunk, at) = split(table_index);
             if at == 0 {
                 self.chunks.push(Vec::with_capacity(CHUNK_LEN));
             }
             self.chunks[chunk].push(actor);
         } else {
-            *self.get_mut(slot) = actor;
+            *self.get_mut(table_index) = actor;
         }
         let chunks = &self.chunks;
-        self.index
-            .insert_unique(hash, slot, |&slot| T::hash(&at(chunks, slot).key()));
-        slot
+        self.index.insert_unique(hash, table_index, |&table_index| {
+            T::hash(&at(chunks, table_index).key())
+        });
+        table_index
     }
 
     /// Takes an actor out that is not among those to be flushed.
-    pub(crate) fn remove(&mut self, slot: u32) {
-        let hash = T::hash(&self.get(slot).key());
-        if let Ok(found) = self.index.find_entry(hash, |&other| other == slot) {
+    pub(crate) fn remove(&mut self, table_index: u32) {
+        let hash = T::hash(&self.get(table_index).key());
+        if let Ok(found) = self.index.find_entry(hash, |&other| other == table_index) {
             found.remove();
-            *self.get_mut(slot) = T::default();
-            self.free.push(slot);
+            *self.get_mut(table_index) = T::default();
+            self.free.push(table_index);
         }
     }
 
     /// Takes actors out, changed or not.
     pub(crate) fn remove_where(&mut self, which: impl Fn(&T) -> bool) {
         let gone: Vec<u32> = (0..self.slots)
-            .filter(|&slot| {
-                let actor = self.get(slot);
+            .filter(|&table_index| {
+                let actor = self.get(table_index);
                 actor.stamp().occupied && which(actor)
             })
             .collect();
         let chunks = &self.chunks;
-        self.dirty.retain(|&slot| !which(at(chunks, slot)));
-        for slot in gone {
-            self.remove(slot);
+        self.dirty
+            .retain(|&table_index| !which(at(chunks, table_index)));
+        for table_index in gone {
+            self.remove(table_index);
         }
     }
 
-    /// Marks an actor as changed.
+    /// Digests an actor as changed.
     #[inline]
-    pub(crate) fn touch(&mut self, slot: u32, generation: u32) {
-        let stamp = self.get_mut(slot).stamp_mut();
+    pub(crate) fn touch(&mut self, table_index: u32, generation: u32) {
+        let stamp = self.get_mut(table_index).stamp_mut();
         stamp.generation = generation;
         if !stamp.dirty {
             stamp.dirty = true;
-            self.dirty.push(slot);
+            self.dirty.push(table_index);
         }
     }
 
     /// The slots changed since the last call; their actors count as taken.
     pub(crate) fn take_dirty(&mut self) -> Vec<u32> {
         let dirty = std::mem::take(&mut self.dirty);
-        for &slot in &dirty {
-            self.get_mut(slot).stamp_mut().dirty = false;
+        for &table_index in &dirty {
+            self.get_mut(table_index).stamp_mut().dirty = false;
         }
         dirty
     }
 
     #[inline]
-    pub(crate) fn get_mut(&mut self, slot: u32) -> &mut T {
-        let (chunk, at) = split(slot);
+    pub(crate) fn get_mut(&mut self, table_index: u32) -> &mut T {
+        let (chunk, at) = split(table_index);
         &mut self.chunks[chunk][at]
     }
 
     #[inline]
-    pub(crate) fn get(&self, slot: u32) -> &T {
-        at(&self.chunks, slot)
+    pub(crate) fn get(&self, table_index: u32) -> &T {
+        at(&self.chunks, table_index)
     }
 
     /// The slot of a key.
@@ -142,14 +144,16 @@ impl<T: Actor> Table<T> {
     pub(crate) fn find(&self, key: &T::Key) -> Option<u32> {
         let chunks = &self.chunks;
         self.index
-            .find(T::hash(key), |&slot| at(chunks, slot).key() == *key)
+            .find(T::hash(key), |&table_index| {
+                at(chunks, table_index).key() == *key
+            })
             .copied()
     }
 
     /// All slots whose actors could be dropped.
     pub(crate) fn clean(&self, flushed: u32) -> impl Iterator<Item = (u32, &T)> {
         (0..self.slots)
-            .map(|slot| (slot, self.get(slot)))
+            .map(|table_index| (table_index, self.get(table_index)))
             .filter(move |(_, actor)| actor.stamp().is_clean(flushed))
     }
 
@@ -163,8 +167,8 @@ impl<T: Actor> Table<T> {
 }
 
 #[inline]
-fn at<T>(chunks: &[Vec<T>], slot: u32) -> &T {
-    let (chunk, at) = split(slot);
+fn at<T>(chunks: &[Vec<T>], table_index: u32) -> &T {
+    let (chunk, at) = split(table_index);
     &chunks[chunk][at]
 }
 
@@ -173,9 +177,9 @@ fn at<T>(chunks: &[Vec<T>], slot: u32) -> &T {
     clippy::as_conversions,
     reason = "u32 to usize widens on every machine that this runs on"
 )]
-const fn split(slot: u32) -> (usize, usize) {
+const fn split(table_index: u32) -> (usize, usize) {
     (
-        (slot >> CHUNK_BITS) as usize,
-        slot as usize & (CHUNK_LEN - 1),
+        (table_index >> CHUNK_BITS) as usize,
+        table_index as usize & (CHUNK_LEN - 1),
     )
 }

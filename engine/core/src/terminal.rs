@@ -1,10 +1,10 @@
 //! The actor of a terminal: its lives, its sequence window, its totals.
 
 use crate::rollup::add_totals;
-use crate::row::{EpochMark, TerminalRow, Totals};
+use crate::row::{EpochProgress, TerminalRow, Totals};
 use crate::table::Stamp;
 
-/// Lives that a terminal's row remembers. Of a life that is older than all of them it is unknown how much of it is here:
+/// Epochs that a terminal's row remembers. Of an epoch that is older than all of them it is unknown how much of it is here:
 /// see [`TerminalRow::has_forgotten`].
 pub const EPOCHS_MAX: usize = 1_024;
 
@@ -23,30 +23,33 @@ pub enum Window {
         /// The sequence number that comes next.
         expected: u64,
     },
-    /// The terminal has a newer life; of a record: its life is forgotten.
+    /// The terminal has a newer epoch; of a record: its epoch is forgotten.
     Closed,
 }
 
 impl TerminalRow {
-    /// The newest life; 0 when there was none.
+    /// The newest epoch; 0 when there was none.
     pub fn latest_epoch(&self) -> u32 {
-        self.epochs.last().map_or(0, |mark| mark.epoch)
+        self.epochs.last().map_or(0, |progress| progress.epoch)
     }
 
-    /// What is known of a life.
-    pub fn epoch(&self, epoch: u32) -> Option<&EpochMark> {
-        self.epochs.iter().rev().find(|mark| mark.epoch == epoch)
+    /// What is known of an epoch.
+    pub fn epoch(&self, epoch: u32) -> Option<&EpochProgress> {
+        self.epochs
+            .iter()
+            .rev()
+            .find(|progress| progress.epoch == epoch)
     }
 
-    /// Whether a life may have had events although nothing is known of it any more.
+    /// Whether an epoch may have had events although nothing is known of it any more.
     pub fn has_forgotten(&self, epoch: u32) -> bool {
-        let oldest = self.epochs.first().map_or(0, |mark| mark.epoch);
+        let oldest = self.epochs.first().map_or(0, |progress| progress.epoch);
         self.epochs.len() >= EPOCHS_MAX && epoch < oldest
     }
 
-    /// The sequence number that comes next in a life: 1 in one that is new.
+    /// The sequence number that comes next in an epoch: 1 in one that is new.
     pub fn next_seq(&self, epoch: u32) -> u64 {
-        self.epoch(epoch).map_or(1, |mark| mark.next_seq)
+        self.epoch(epoch).map_or(1, |progress| progress.next_seq)
     }
 
     /// Where `count` events from `first_seq` stand that a device sends.
@@ -57,8 +60,8 @@ impl TerminalRow {
         self.window_of_record(epoch, first_seq, count)
     }
 
-    /// Where `count` events from `first_seq` stand that a record has: a life that is over is continued at its own number.
-    /// [`Window::Closed`] says of a life that it is forgotten how far it has come.
+    /// Where `count` events from `first_seq` stand that a record has: an epoch that is over is continued at its own number.
+    /// [`Window::Closed`] says of an epoch that it is forgotten how far it has come.
     pub fn window_of_record(&self, epoch: u32, first_seq: u64, count: u32) -> Window {
         if self.has_forgotten(epoch) {
             return Window::Closed;
@@ -75,26 +78,26 @@ impl TerminalRow {
         Window::Next { skip }
     }
 
-    /// Takes a life up to `next_seq`, where it was not there before.
-    pub(crate) fn advance(&mut self, epoch: u32, next_seq: u64, mark: u64) {
+    /// Takes an epoch up to `next_seq`, where it was not there before.
+    pub(crate) fn advance(&mut self, epoch: u32, next_seq: u64, digest: u64) {
         if let Some(known) = self
             .epochs
             .iter_mut()
             .rev()
-            .find(|mark| mark.epoch == epoch)
+            .find(|progress| progress.epoch == epoch)
         {
             if known.next_seq < next_seq {
-                (known.next_seq, known.mark) = (next_seq, mark);
+                (known.next_seq, known.digest) = (next_seq, digest);
             }
             return;
         }
         let at = self.epochs.partition_point(|known| known.epoch < epoch);
         self.epochs.insert(
             at,
-            EpochMark {
+            EpochProgress {
                 epoch,
                 next_seq,
-                mark,
+                digest,
             },
         );
         if self.epochs.len() > EPOCHS_MAX {

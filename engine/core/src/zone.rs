@@ -36,12 +36,12 @@ pub struct LocalHour {
 #[derive(Clone, Debug)]
 pub struct Zone {
     zone: TimeZone,
-    span: Span,
+    span: OffsetSpan,
 }
 
 // Where one offset from UTC holds, and the hour of the last instant in it.
 #[derive(Clone, Copy, Debug, Default)]
-struct Span {
+struct OffsetSpan {
     start_us: i64,
     end_us: i64,
     offset_us: i64,
@@ -63,7 +63,7 @@ impl Zone {
             })?;
         Ok(Self {
             zone,
-            span: Span::default(),
+            span: OffsetSpan::default(),
         })
     }
 
@@ -107,11 +107,11 @@ impl Zone {
     }
 }
 
-fn span_of(zone: &TimeZone, at_us: i64) -> Span {
-    let everywhere = Span {
+fn span_of(zone: &TimeZone, at_us: i64) -> OffsetSpan {
+    let everywhere = OffsetSpan {
         start_us: i64::MIN,
         end_us: i64::MAX,
-        ..Span::default()
+        ..OffsetSpan::default()
     };
     let Ok(at) = Timestamp::from_microsecond(at_us) else {
         return everywhere;
@@ -130,11 +130,11 @@ fn span_of(zone: &TimeZone, at_us: i64) -> Span {
                 .is_ok_and(|before| zone.to_offset(before) != offset)
         })
         .unwrap_or(i64::MIN);
-    Span {
+    OffsetSpan {
         start_us,
         end_us,
         offset_us: i64::from(offset.seconds()).saturating_mul(1_000_000),
-        ..Span::default()
+        ..OffsetSpan::default()
     }
 }
 

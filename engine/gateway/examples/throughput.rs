@@ -75,9 +75,9 @@ async fn run() {
         metrics.shards.iter().map(|s| s.permits_waited).sum::<u64>(),
         metrics.flush.backlog_bytes,
     );
-    let drained = Instant::now();
+    let cordoned = Instant::now();
     engine.drain().await.unwrap();
-    println!("drained in {} ms", drained.elapsed().as_millis());
+    println!("drained in {} ms", cordoned.elapsed().as_millis());
 }
 
 async fn device(

@@ -26,8 +26,8 @@ pub(crate) async fn refuse(
     }
     let last = last.encode();
     // A device that does not read its last word has only itself to blame.
-    let told = timeout(WRITE_TIMEOUT, send.write_all(&last));
-    let _told = reader.ignore_until(told).await;
+    let reported = timeout(WRITE_TIMEOUT, send.write_all(&last));
+    let _written = reader.ignore_until(reported).await;
     finish(&mut send, &mut reader.recv);
 }
 

@@ -12,16 +12,16 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use tracing::debug;
 
+use crate::abuse_control::AbuseControl;
 use crate::close;
-use crate::conduct::Conduct;
 use crate::door::{Door, GatewayError};
 use crate::hall::Hall;
+use crate::initial_limiter::{Ids, LimitedSocket};
 use crate::patience::Holding;
-use crate::pki::{Files, Speaks};
-use crate::sieve::{Ids, Sieved};
+use crate::pki::{Authorisation, Files};
 use crate::stream::{self, Seat};
 use crate::transport;
-use crate::trust::{Standing, Trust, Watch};
+use crate::trust::{Trust, TrustStanding, Watch};
 
 /// Streams of one connection on which nobody has said Hello yet; those behind them wait in QUIC. A Hello comes with the first
 /// bytes of its stream: an agent's tills hardly wait for each other.
@@ -46,7 +46,7 @@ impl Gateway {
         let ids = Ids::default();
         let socket = TokioRuntime.wrap_udp_socket(door.socket).map_err(failed)?;
         let figures = Arc::clone(hall.intake.figures());
-        let socket = Sieved::new(socket, ids.clone(), figures);
+        let socket = LimitedSocket::new(socket, ids.clone(), figures);
         let mut own = EndpointConfig::default();
         own.cid_generator(move || Box::new(ids.clone()));
         let endpoint = Endpoint::new_with_abstract_socket(
@@ -87,8 +87,8 @@ impl Ingress for Gateway {
     fn close(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         Box::pin(async {
             self.endpoint.close(close::DRAINING, b"draining");
-            let told = timeout(Duration::from_secs(2), self.endpoint.wait_idle()).await;
-            if told.is_err() {
+            let reported = timeout(Duration::from_secs(2), self.endpoint.wait_idle()).await;
+            if reported.is_err() {
                 debug!("some devices did not hear that the engine stops");
             }
         })
@@ -191,8 +191,10 @@ impl Doorkeeper {
         drop(handshake);
         let standing = self.trust.of(&connection, believed);
         let own = standing.own();
-        let speaks = own.map_or_else(Speaks::default, |der| Speaks::of_certificate(der));
-        if speaks == Speaks::default() {
+        let authorisation = own.map_or_else(Authorisation::default, |der| {
+            Authorisation::of_certificate(der)
+        });
+        if authorisation == Authorisation::default() {
             connection.close(close::NOBODY, b"the certificate speaks for no terminal");
             return;
         }
@@ -201,7 +203,7 @@ impl Doorkeeper {
             connection.set_receive_window(VarInt::from_u32(WIDE_WINDOW_BYTES));
         }
         debug!(%remote, "device connected");
-        serve(&self.hall, &connection, Arc::new(speaks), standing).await;
+        serve(&self.hall, &connection, Arc::new(authorisation), standing).await;
         drop((wide, counted));
     }
 }
@@ -210,12 +212,15 @@ impl Doorkeeper {
 async fn serve(
     hall: &Arc<Hall>,
     connection: &Connection,
-    speaks: Arc<Speaks>,
-    mut standing: Standing,
+    authorisation: Arc<Authorisation>,
+    mut standing: TrustStanding,
 ) {
     let holding = Arc::new(Holding::default());
     let share = hall.unfinished.share();
-    let conduct = Arc::new(Conduct::new(connection.remote_address(), Instant::now()));
+    let abuse = Arc::new(AbuseControl::new(
+        connection.remote_address(),
+        Instant::now(),
+    ));
     let unnamed = Arc::new(Semaphore::new(UNNAMED_MAX));
     let next = async || {
         // It is never closed.
@@ -224,7 +229,7 @@ async fn serve(
     };
     let mut lost = std::pin::pin!(standing.lost());
     loop {
-        let wait = conduct.wait(Instant::now());
+        let wait = abuse.wait(Instant::now());
         let accepted = tokio::select! {
             biased;
             lost = &mut lost => {
@@ -242,15 +247,15 @@ async fn serve(
         match accepted {
             Ok(((send, recv), unnamed)) => {
                 let hall = Arc::clone(hall);
-                let speaks = Arc::clone(&speaks);
+                let authorisation = Arc::clone(&authorisation);
                 let seat = Seat {
                     holding: Arc::clone(&holding),
-                    conduct: Arc::clone(&conduct),
+                    abuse: Arc::clone(&abuse),
                     held: share.stream(),
                     unnamed,
                 };
                 let _stream = tokio::spawn(async move {
-                    stream::serve(hall, speaks, seat, send, recv).await;
+                    stream::serve(hall, authorisation, seat, send, recv).await;
                 });
             }
             Err(error) => {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use till_runtime::{Handle, Intake, NetworkConfig};
 
-use crate::conduct::Debtors;
+use crate::abuse_control::LimitedTerminals;
 use crate::unfinished::Room;
 
 /// What all streams have in common.
@@ -17,7 +17,7 @@ pub(crate) struct Hall {
     /// Room for frames that are not complete.
     pub(crate) unfinished: Arc<Room>,
     /// Terminals whose connections have to wait.
-    pub(crate) debtors: Debtors,
+    pub(crate) limited_terminals: LimitedTerminals,
 }
 
 impl Hall {
@@ -27,7 +27,7 @@ impl Hall {
             network: config.network,
             drain_timeout: config.drain_timeout,
             unfinished: Arc::new(Room::new(config.gather_bytes)),
-            debtors: Debtors::new(Arc::clone(intake.figures())),
+            limited_terminals: LimitedTerminals::new(Arc::clone(intake.figures())),
             intake,
         }
     }

@@ -7,13 +7,13 @@ use till_protocol::limits::HELLO_BYTES_MAX;
 use till_protocol::reply::{Bye, Hello, Message, PROTOCOL};
 use till_runtime::End;
 
-use crate::pki::Speaks;
+use crate::pki::Authorisation;
 
 /// The families that a Hello lists, in the version that is known here.
 #[derive(Clone, Copy)]
-pub(crate) struct Spoken(u32);
+pub(crate) struct KnownFamilies(u32);
 
-impl Spoken {
+impl KnownFamilies {
     pub(crate) fn of(hello: &Hello) -> Self {
         let known = hello.versions.iter().filter(|(_, version)| *version == 1);
         let bits = known.map(|(family, _)| bit(*family));
@@ -31,8 +31,11 @@ fn bit(family: u8) -> u32 {
 }
 
 /// Whether a certificate speaks for a terminal; what the device is told where it does not.
-pub(crate) fn authorised(speaks: &Speaks, terminal: TerminalId) -> Result<(), Message> {
-    if speaks.may(terminal) {
+pub(crate) fn authorised(
+    authorisation: &Authorisation,
+    terminal: TerminalId,
+) -> Result<(), Message> {
+    if authorisation.may(terminal) {
         return Ok(());
     }
     let text = format!("the certificate does not speak for terminal {terminal}");

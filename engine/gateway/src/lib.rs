@@ -3,17 +3,17 @@
 //!
 //! What the door has of the engine is its [`Intake`](till_runtime::Intake).
 
+mod abuse_control;
 mod close;
-mod conduct;
 mod door;
 mod ending;
 mod gateway;
 mod hall;
 mod hello;
+mod initial_limiter;
 mod patience;
 mod pki;
 mod reader;
-mod sieve;
 mod start;
 mod stream;
 mod transport;

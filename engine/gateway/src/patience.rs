@@ -9,10 +9,10 @@ use parking_lot::Mutex;
 
 /// For how long the engine did not read streams of a connection, all of them taken together.
 #[derive(Debug, Default)]
-pub(crate) struct Holding(Mutex<Held>);
+pub(crate) struct Holding(Mutex<HeldSince>);
 
 #[derive(Debug, Default)]
-struct Held {
+struct HeldSince {
     streams: u32,
     /// When the first of `streams` was held back.
     since: Option<Instant>,

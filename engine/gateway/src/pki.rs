@@ -29,7 +29,7 @@ pub use self::authority::{Authority, Issued, Revocation};
 pub(crate) use self::files::{Files, Stamps};
 pub(crate) use self::lists::Lists;
 
-/// Names a device may speak for at most; a certificate with more is refused whole.
+/// Names a device is authorised for at most; a certificate with more is refused whole.
 const NAMES_MAX: usize = 1_024;
 
 /// Why there are no certificates to go on with.
@@ -47,7 +47,7 @@ pub enum PkiError {
         cause: io::Error,
     },
     /// A file holds no certificate or key.
-    #[error("{} holds no usable {what}: {cause}; restore it from a copy, or remove the folder to make all anew (devices then need the new identity)", file.display())]
+    #[error("{} holds no usable {what}: {cause}; restore it from a copy, or remove the folder to make all again (devices then need the new identity)", file.display())]
     Content {
         /// The file.
         file: PathBuf,
@@ -156,39 +156,39 @@ impl Pki {
 
 /// Whose events a certificate may bring.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub(crate) struct Speaks {
+pub(crate) struct Authorisation {
     all: bool,
     stores: Vec<u32>,
     terminals: Vec<TerminalId>,
 }
 
-impl Speaks {
+impl Authorisation {
     /// Reads the names `till://STORE/TILL`, `till://STORE/*` and `till://*` of a certificate. Other names say nothing; a
     /// certificate without any speaks for nobody.
     pub(crate) fn of_certificate(der: &[u8]) -> Self {
-        let mut speaks = Self::default();
+        let mut authorisation = Self::default();
         let Ok((_, certificate)) = X509Certificate::from_der(der) else {
-            return speaks;
+            return authorisation;
         };
         let Ok(Some(names)) = certificate.subject_alternative_name() else {
-            return speaks;
+            return authorisation;
         };
         if names.value.general_names.len() > NAMES_MAX {
-            return speaks;
+            return authorisation;
         }
         for name in &names.value.general_names {
             if let GeneralName::URI(uri) = name {
-                speaks.add(uri);
+                authorisation.add(uri);
             }
         }
-        speaks
+        authorisation
     }
 
     /// Whether a name says whom it speaks for.
     fn understands(name: &str) -> bool {
-        let mut speaks = Self::default();
-        speaks.add(name);
-        speaks != Self::default()
+        let mut authorisation = Self::default();
+        authorisation.add(name);
+        authorisation != Self::default()
     }
 
     fn add(&mut self, uri: &str) {
@@ -211,7 +211,7 @@ impl Speaks {
         }
     }
 
-    /// Whether it may speak for a terminal.
+    /// Whether it is authorised for a terminal.
     pub(crate) fn may(&self, terminal: TerminalId) -> bool {
         self.all
             || self.stores.contains(&terminal.store().get())

@@ -13,7 +13,7 @@ use till_protocol::reply::{Hello, Message};
 use till_runtime::{End, ended};
 use tokio::time::timeout;
 
-use crate::conduct::{self, Conduct};
+use crate::abuse_control::{self, AbuseControl};
 use crate::hall::Hall;
 use crate::hello::{begins_hello, understood};
 use crate::patience::{Holding, Patience};
@@ -41,8 +41,8 @@ pub(crate) struct Reader {
     pub(crate) held: Held,
     /// What the engine holds back of the connection.
     pub(crate) holding: Arc<Holding>,
-    /// What the connection does in vain.
-    pub(crate) conduct: Arc<Conduct>,
+    /// What the connection does to no effect.
+    pub(crate) abuse: Arc<AbuseControl>,
 }
 
 impl Reader {
@@ -51,7 +51,7 @@ impl Reader {
         recv: RecvStream,
         held: Held,
         holding: Arc<Holding>,
-        conduct: Arc<Conduct>,
+        abuse: Arc<AbuseControl>,
     ) -> Self {
         Self {
             recv,
@@ -61,7 +61,7 @@ impl Reader {
             begun: None,
             held,
             holding,
-            conduct,
+            abuse,
         }
     }
 
@@ -70,15 +70,16 @@ impl Reader {
         self.decoder.is_at_boundary()
     }
 
-    /// So much was done in vain.
+    /// So much was done to no effect.
     pub(crate) fn charge(&self, hall: &Hall, terminal: Option<TerminalId>, points: u64) {
         let now = Instant::now();
-        self.conduct.charge(&hall.debtors, terminal, points, now);
+        self.abuse
+            .charge(&hall.limited_terminals, terminal, points, now);
     }
 
-    /// What a stream was in vain that ends with a reason.
+    /// What a stream was to no effect that ends with a reason.
     pub(crate) fn wasted(&self, reason: Reason) -> u64 {
-        ended(reason) + conduct::unfinished(self.decoder.held())
+        ended(reason) + abuse_control::unfinished(self.decoder.held())
     }
 
     /// The first word of the stream.
@@ -206,7 +207,7 @@ impl Reader {
         let _held = self.holding.hold();
         tokio::select! {
             biased;
-            () = hall.intake.drained() => Err(End::Draining),
+            () = hall.intake.cordoned() => Err(End::Draining),
             room = timeout(hall.network.frame_timeout, self.held.grow_to_largest()) => {
                 room.map_err(|_| End::Bye(Reason::Busy, None))
             }

@@ -16,12 +16,12 @@ use till_runtime::{End, FrameBatch, Inlet, ended};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{sleep, timeout};
 
-use crate::conduct::Conduct;
+use crate::abuse_control::AbuseControl;
 use crate::ending::{finish, refuse, write};
 use crate::hall::Hall;
-use crate::hello::{Spoken, authorised};
+use crate::hello::{KnownFamilies, authorised};
 use crate::patience::Holding;
-use crate::pki::Speaks;
+use crate::pki::Authorisation;
 use crate::reader::{Reader, TICK, no_room};
 use crate::unfinished::Held;
 
@@ -29,8 +29,8 @@ use crate::unfinished::Held;
 pub(crate) struct Seat {
     /// What the engine holds back of the connection.
     pub(crate) holding: Arc<Holding>,
-    /// What the connection does in vain.
-    pub(crate) conduct: Arc<Conduct>,
+    /// What the connection does to no effect.
+    pub(crate) abuse: Arc<AbuseControl>,
     /// The room that an unfinished frame takes.
     pub(crate) held: Held,
     /// Nobody has said Hello on it yet.
@@ -40,7 +40,7 @@ pub(crate) struct Seat {
 /// Serves a stream until it ends.
 pub(crate) async fn serve(
     hall: Arc<Hall>,
-    speaks: Arc<Speaks>,
+    authorisation: Arc<Authorisation>,
     seat: Seat,
     send: SendStream,
     recv: RecvStream,
@@ -48,11 +48,11 @@ pub(crate) async fn serve(
     let streams = &hall.intake.figures().streams;
     streams.fetch_add(1, Ordering::Relaxed);
     // In a place of its own: each future that it is handed on to would have room for it, and twice.
-    let mut reader = Box::new(Reader::new(recv, seat.held, seat.holding, seat.conduct));
+    let mut reader = Box::new(Reader::new(recv, seat.held, seat.holding, seat.abuse));
     let hello = reader.hello(hall.network.hello_timeout).await;
     drop(seat.unnamed);
     match hello {
-        Ok(hello) => Box::pin(live(&hall, &speaks, hello, reader, send)).await,
+        Ok(hello) => Box::pin(live(&hall, &authorisation, hello, reader, send)).await,
         Err(End::Bye(reason, text)) => {
             let text = text.unwrap_or_else(|| reason.sentence().to_owned());
             reader.charge(&hall, None, reader.wasted(reason));
@@ -65,14 +65,14 @@ pub(crate) async fn serve(
 
 async fn live(
     hall: &Hall,
-    speaks: &Speaks,
+    authorisation: &Authorisation,
     hello: Box<Hello>,
     mut reader: Box<Reader>,
     mut send: SendStream,
 ) {
     let terminal = hello.terminal;
-    let spoken = Spoken::of(&hello);
-    let opened = authorised(speaks, terminal).and_then(|()| hall.intake.open(hello));
+    let known_families = KnownFamilies::of(&hello);
+    let opened = authorised(authorisation, terminal).and_then(|()| hall.intake.open(hello));
     let knocking = match opened {
         Ok(knocking) => knocking,
         Err(last) => {
@@ -82,8 +82,8 @@ async fn live(
             return refuse(&hall.intake, reader, send, last).await;
         }
     };
-    let conduct = Arc::clone(&reader.conduct);
-    conduct.speaks(&hall.debtors, terminal, Instant::now());
+    let abuse = Arc::clone(&reader.abuse);
+    abuse.authorisation(&hall.limited_terminals, terminal, Instant::now());
     let entered = {
         let _held = reader.holding.hold();
         knocking.enter(hall.network.hello_timeout).await
@@ -101,12 +101,12 @@ async fn live(
         }
     });
     let holding = Arc::clone(&reader.holding);
-    let line = Line {
+    let line = StreamLine {
         hall,
         inlet: &inlet,
-        spoken,
+        known_families,
         holding: &holding,
-        conduct: &conduct,
+        abuse: &abuse,
     };
     let end = frames(&mut reader, line).await;
     line.charge(match &end {
@@ -118,15 +118,15 @@ async fn live(
     reader.ignore_until(inlet.end(end)).await;
     // The writer ends with the session, after its last word; that may wait for a commit, but not so long that a drain is over.
     let wait = hall.drain_timeout / 2;
-    let told = reader.ignore_until(timeout(wait, &mut writer)).await;
-    let told = match told {
-        Ok(told) => told,
+    let reported = reader.ignore_until(timeout(wait, &mut writer)).await;
+    let reported = match reported {
+        Ok(reported) => reported,
         Err(_) => {
             session.let_go();
             reader.ignore_until(writer).await
         }
     };
-    if let Ok(mut send) = told {
+    if let Ok(mut send) = reported {
         finish(&mut send, &mut reader.recv);
     }
     inlet.leave();
@@ -134,25 +134,25 @@ async fn live(
 
 /// The way of a stream's frames.
 #[derive(Clone, Copy)]
-struct Line<'a> {
+struct StreamLine<'a> {
     hall: &'a Hall,
     inlet: &'a Inlet,
     /// What the stream may send.
-    spoken: Spoken,
+    known_families: KnownFamilies,
     /// What the engine holds back of the connection.
     holding: &'a Holding,
-    /// What the connection does in vain.
-    conduct: &'a Conduct,
+    /// What the connection does to no effect.
+    abuse: &'a AbuseControl,
 }
 
-impl Line<'_> {
-    // So much was done in vain, beside what the shard has found to be.
+impl StreamLine<'_> {
+    // So much was done to no effect, beside what the shard has found to be.
     fn charge(self, points: u64) {
         let session = self.inlet.session();
-        let points = points + session.take_vain();
+        let points = points + session.take_useless();
         let terminal = Some(session.terminal());
-        let all = &self.hall.debtors;
-        self.conduct.charge(all, terminal, points, Instant::now());
+        let all = &self.hall.limited_terminals;
+        self.abuse.charge(all, terminal, points, Instant::now());
     }
 
     fn is_over(self) -> bool {
@@ -166,7 +166,7 @@ impl Line<'_> {
         submitted
     }
 
-    // A word of a device that has been greeted.
+    // A word of a device that has been accepted.
     async fn message(self, frame: &Frame) -> Result<(), End> {
         let message = Message::decode(frame)
             .map_err(|error| End::Bye(error.reason(), Some(error.to_string())))?;
@@ -179,8 +179,8 @@ impl Line<'_> {
 }
 
 // Frames in, until the stream is over.
-async fn frames(reader: &mut Reader, line: Line<'_>) -> End {
-    let mut drained = std::pin::pin!(line.hall.intake.drained());
+async fn frames(reader: &mut Reader, line: StreamLine<'_>) -> End {
+    let mut cordoned = std::pin::pin!(line.hall.intake.cordoned());
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let share = reader.held.share();
@@ -199,7 +199,7 @@ async fn frames(reader: &mut Reader, line: Line<'_>) -> End {
         };
         let holds = !reader.held.is_empty();
         // What was read and not taken must be taken before more is read.
-        let wait = line.conduct.wait(Instant::now());
+        let wait = line.abuse.wait(Instant::now());
         let wait = wait.or_else(|| (!is_all).then_some(Duration::ZERO));
         // Nobody waits with room that all share.
         if wait.is_some() && holds {
@@ -226,7 +226,7 @@ async fn frames(reader: &mut Reader, line: Line<'_>) -> End {
                     return End::Bye(Reason::Idle, Some("a frame took too long to arrive".to_owned()));
                 }
             }
-            () = &mut drained => return End::Draining,
+            () = &mut cordoned => return End::Draining,
             () = share.evicted(), if holds => return no_room(),
         }
         drop(held_back);
@@ -234,7 +234,7 @@ async fn frames(reader: &mut Reader, line: Line<'_>) -> End {
 }
 
 // What is complete goes to the shard, and what is not gets room. `false`: as for `take_all`.
-async fn take(reader: &mut Reader, line: Line<'_>) -> Result<bool, End> {
+async fn take(reader: &mut Reader, line: StreamLine<'_>) -> Result<bool, End> {
     let is_all = take_all(reader, line).await?;
     reader.make_room(line.hall).await?;
     Ok(is_all)
@@ -242,12 +242,12 @@ async fn take(reader: &mut Reader, line: Line<'_>) -> Result<bool, End> {
 
 // Every frame that is complete goes to the shard, as many as there are at a time. `false`: the connection has to wait
 // before the rest of them.
-async fn take_all(reader: &mut Reader, line: Line<'_>) -> Result<bool, End> {
+async fn take_all(reader: &mut Reader, line: StreamLine<'_>) -> Result<bool, End> {
     let mut pending = FrameBatch::default();
     let end = loop {
         if pending.is_empty() {
             line.charge(0);
-            if line.conduct.wait(Instant::now()).is_some() {
+            if line.abuse.wait(Instant::now()).is_some() {
                 break Ok(false);
             }
         }
@@ -261,7 +261,7 @@ async fn take_all(reader: &mut Reader, line: Line<'_>) -> Result<bool, End> {
             line.message(&frame).await?;
             continue;
         }
-        if !line.spoken.has(frame.header.family) {
+        if !line.known_families.has(frame.header.family) {
             let text = format!(
                 "the Hello does not list version 1 of family {}",
                 frame.header.family
@@ -288,7 +288,7 @@ mod tests {
         fn size<A, B, C, D, E, F>(_: impl Fn(A, B, C, D, E) -> F) -> usize {
             size_of::<F>()
         }
-        let live = size::<&'static Hall, &'static Speaks, _, _, _, _>(live);
+        let live = size::<&'static Hall, &'static Authorisation, _, _, _, _>(live);
         let all = size(serve) + live + size_of::<Reader>() + size_of::<till_runtime::Session>();
         assert!(all < 6 << 10, "{all} bytes");
     }

@@ -38,7 +38,7 @@ pub(crate) struct Trust(watch::Receiver<Arc<Believed>>);
 
 /// The certificate of a connection, and whether it still counts.
 #[derive(Debug)]
-pub(crate) struct Standing {
+pub(crate) struct TrustStanding {
     chain: Vec<CertificateDer<'static>>,
     /// When the first certificate of the chain expires, in s.
     ends_s: u64,
@@ -80,13 +80,13 @@ impl Trust {
     }
 
     /// Where a connection stands whose handshake began when `seen` was believed.
-    pub(crate) fn of(&self, connection: &Connection, seen: u64) -> Standing {
+    pub(crate) fn of(&self, connection: &Connection, seen: u64) -> TrustStanding {
         let chain = connection
             .peer_identity()
             .and_then(|identity| identity.downcast::<Vec<CertificateDer<'static>>>().ok())
             .map_or_else(Vec::new, |chain| *chain);
         let ends = chain.iter().map(|der| ends_s(der));
-        Standing {
+        TrustStanding {
             ends_s: ends.min().unwrap_or(0),
             chain,
             seen,
@@ -95,7 +95,7 @@ impl Trust {
     }
 }
 
-impl Standing {
+impl TrustStanding {
     /// The device's own certificate.
     pub(crate) fn own(&self) -> Option<&CertificateDer<'static>> {
         self.chain.first()
@@ -186,7 +186,7 @@ impl Watch {
             shut,
             believed,
         };
-        watch.tell_overdue();
+        watch.report_overdue();
         (watch, Trust(trust))
     }
 
@@ -194,9 +194,9 @@ impl Watch {
         loop {
             tokio::select! {
                 () = sleep(LOOK) => {}
-                () = self.intake.drained() => return,
+                () = self.intake.cordoned() => return,
             }
-            self.tell_overdue();
+            self.report_overdue();
             let stamps = self.files.stamps();
             if !stamps.may_differ(&self.stamps) {
                 continue;
@@ -257,7 +257,7 @@ impl Watch {
         }
     }
 
-    fn tell_overdue(&self) {
+    fn report_overdue(&self) {
         let overdue = self.pki.lists().and_then(|lists| lists.overdue(now_s()));
         if self.intake.figures().pki.overdue(overdue) {
             tracing::warn!(

@@ -19,20 +19,20 @@ pub(crate) struct Room {
     max: usize,
     /// Bytes of large ones.
     large: Arc<Semaphore>,
-    taken: Mutex<Taken>,
+    taken: Mutex<TakenRoom>,
 }
 
 #[derive(Debug, Default)]
-struct Taken {
+struct TakenRoom {
     /// What those hold that need not give way.
     kept: usize,
     /// Connections that hold something. Who holds nothing is not here: it can't be asked to give way, and stops doing so.
-    parts: HashMap<u64, Part>,
+    parts: HashMap<u64, UnfinishedPart>,
     shares: u64,
 }
 
 #[derive(Debug)]
-struct Part {
+struct UnfinishedPart {
     held: usize,
     /// Its streams give up what they have begun.
     gives_way: bool,
@@ -79,7 +79,7 @@ impl Room {
     }
 }
 
-impl Taken {
+impl TakenRoom {
     // Until what is kept fits. What is given up is gone in a moment, and counts as gone: nobody has to wait for it, or to
     // give way in its place.
     fn make_room(&mut self, max: usize) {
@@ -132,11 +132,14 @@ impl Held {
         }
         let Share { room, number, wake } = self.share.as_ref();
         let taken = &mut *room.taken.lock();
-        let part = taken.parts.entry(*number).or_insert_with(|| Part {
-            held: 0,
-            gives_way: false,
-            wake: Arc::clone(wake),
-        });
+        let part = taken
+            .parts
+            .entry(*number)
+            .or_insert_with(|| UnfinishedPart {
+                held: 0,
+                gives_way: false,
+                wake: Arc::clone(wake),
+            });
         if part.gives_way {
             return false;
         }

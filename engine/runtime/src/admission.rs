@@ -12,8 +12,8 @@ use std::sync::Arc;
 use till_protocol::header::FrameHeader;
 use tokio::sync::Semaphore;
 
+use crate::fair_queue::{FairQueue, Grant, VirtualTime};
 use crate::sync::{AtomicBool, AtomicU64, Notify, Ordering};
-use crate::turns::{Mark, Turn, Turns};
 
 /// Bytes that a frame costs besides its payload: record, queue entries, session.
 const FRAME_OVERHEAD_BYTES: u32 = 512;
@@ -92,7 +92,7 @@ pub(crate) struct Gate {
     paused: AtomicBool,
     resumed: Notify,
     waits: AtomicU64,
-    turns: Arc<Turns>,
+    fair_queue: Arc<FairQueue>,
 }
 
 /// Room for frames, given back when it is dropped.
@@ -113,7 +113,7 @@ impl Gate {
             paused: AtomicBool::new(false),
             resumed: Notify::new(),
             waits: AtomicU64::new(0),
-            turns: Arc::default(),
+            fair_queue: Arc::default(),
         }
     }
 
@@ -121,32 +121,32 @@ impl Gate {
     /// the engine stops. A turn that comes with it is kept until the frames are checked.
     pub(crate) async fn admit<H>(
         self: &Arc<Self>,
-        mark: &Mark,
+        virtual_time: &VirtualTime,
         room: Room,
         held: impl FnOnce() -> H,
-    ) -> Option<(Permit, Option<Turn>)> {
-        let helping = self.turns.take(mark, room.bytes);
+    ) -> Option<(Permit, Option<Grant>)> {
+        let quantum = self.fair_queue.take(virtual_time, room.bytes);
         if room.bytes <= SMALL_BYTES
             && let Some(permit) = self.try_admit(room)
         {
-            self.turns.passed(helping);
+            self.fair_queue.passed(quantum);
             return Some((permit, None));
         }
-        let turn = self.turns.try_turn(helping);
-        if turn.is_some()
+        let grant = self.fair_queue.try_grant(quantum);
+        if grant.is_some()
             && let Some(permit) = self.try_admit(room)
         {
-            return Some((permit, turn));
+            return Some((permit, grant));
         }
         self.waits
             .fetch_add(u64::from(room.frames), Ordering::Relaxed);
         let _held = held();
-        let turn = match turn {
-            Some(turn) => turn,
-            None => self.turns.turn(helping).await,
+        let grant = match grant {
+            Some(grant) => grant,
+            None => self.fair_queue.grant(quantum).await,
         };
         let permit = self.wait_for(room).await?;
-        Some((permit, Some(turn)))
+        Some((permit, Some(grant)))
     }
 
     /// Room for frames, if there is any now and nobody waits before.
@@ -188,7 +188,7 @@ impl Gate {
         }
     }
 
-    /// Waits until there is room for the Hello or the end of a session: it takes a place in the journal's queue as a frame
+    /// Waits until there is room for the Hello or the end of a session: it takes a position in the journal's queue as a frame
     /// does, and changes no row. `None` when the engine stops.
     pub(crate) async fn enter(self: &Arc<Self>) -> Option<Permit> {
         self.frames.acquire().await.ok()?.forget();
@@ -257,7 +257,7 @@ impl Permit {
     }
 
     /// The shard has heard the frame: what comes behind it has room in front of the shard.
-    pub(crate) fn heard(&mut self) {
+    pub(crate) fn left_mailbox(&mut self) {
         #[cfg(feature = "planted")]
         if till_core::planted::is("room-twice") {
             self.gate.ahead.add_permits(size(self.room.ahead));
@@ -282,7 +282,7 @@ impl Drop for Permit {
         if till_core::planted::is("leak-permit") {
             return;
         }
-        self.heard();
+        self.left_mailbox();
         let Room { frames, bytes, .. } = self.room;
         if frames > 0 {
             self.gate.frames.add_permits(size(frames));

@@ -1,6 +1,6 @@
 //! Which chain a data folder belongs to, where its engine shares a store with others.
 //!
-//! Records that are in no commit are handed over to the other engines of a store, so that those of another chain must
+//! Records that are in no commit are handed off to the other engines of a store, so that those of another chain must
 //! never get there.
 
 use std::io;

@@ -35,15 +35,15 @@ use till_storage::cluster::{
 };
 use till_storage::journal::Lsn;
 
-use crate::placement::{Place, Placement};
+use crate::placement::{Location, Placement};
 
-pub use backlog::{HandedOver, HandoverError, committed_mark, hand_over};
-pub(crate) use both::{BothFacts, is_own_place};
+pub use backlog::{HandedOff, HandoffError, committed_lsn_file, hand_off};
+pub(crate) use both::{BothFacts, is_own_position};
 use clock::Later;
 pub(crate) use commit::Committing;
-pub(crate) use identity::{has_joined, new_life};
+pub(crate) use identity::{has_joined, new_incarnation};
 use inbox::Counts;
-use intake::Intake;
+use intake::IntakePause;
 use leaver::Leave;
 use owners::{Asked, Owners, Since, Tenure};
 use round::Cursors;
@@ -54,8 +54,8 @@ pub use stepped::{Answered, Asking};
 use unread::Unread;
 use work::Job;
 
-/// Pieces that one stretch of a journal is handed over in, at most: each has a number of its own.
-const PIECES_MAX: u64 = 1 << 32;
+/// Pieces that one range of a journal is handed off in, at most: each has a number of its own.
+const CHUNKS_MAX: u64 = 1 << 32;
 /// First pause before a command is tried again; it doubles up to the longest.
 const PAUSE: Duration = Duration::from_millis(20);
 /// Longest pause before a command is tried again.
@@ -73,22 +73,22 @@ pub(crate) struct Cluster {
     pub(crate) cursors: Mutex<Cursors>,
     /// What cannot be read of the own journal.
     pub(crate) unread: Unread,
-    /// Numbers of what is handed over.
+    /// Numbers of what is handed off.
     numbers: AtomicU64,
     /// What the file says that tells the next start how far everything is committed.
-    marked: AtomicU64,
+    is_written: AtomicU64,
     parting: Parting,
     inbox: Counts,
     /// Whether frames are taken in.
-    pub(crate) intake: Intake,
+    pub(crate) intake: IntakePause,
     doors: Doors,
 }
 
 /// What a drain could not commit: it is durable, and in no row yet.
 #[derive(Debug, Default)]
 struct Parting {
-    /// Records that were handed over to the shared store.
-    handed_over: AtomicU64,
+    /// Records that were handed off to the shared store.
+    handed_off: AtomicU64,
     /// The journal has records that the shared store does not.
     keeps: AtomicBool,
 }
@@ -139,7 +139,7 @@ impl fmt::Debug for Cluster {
 }
 
 /// What a node says of itself.
-pub(crate) struct Standing {
+pub(crate) struct ClusterStanding {
     pub(crate) me: NodeId,
     pub(crate) former: Option<NodeId>,
     pub(crate) address: String,
@@ -155,7 +155,7 @@ impl Cluster {
     /// A node that has nothing yet, and what its threads read.
     pub(crate) fn new(
         store: Arc<dyn SharedStore>,
-        standing: Standing,
+        standing: ClusterStanding,
         (shards, end): (usize, Lsn),
     ) -> (Self, Inboxes) {
         let (doors, inboxes) = channels();
@@ -176,10 +176,10 @@ impl Cluster {
             clock: standing.clock,
             cursors: Mutex::new(Cursors::new(shards, end)),
             inbox: Counts::default(),
-            intake: Intake::default(),
+            intake: IntakePause::default(),
             unread: Unread::default(),
             numbers: AtomicU64::new(1),
-            marked: AtomicU64::new(0),
+            is_written: AtomicU64::new(0),
             parting: Parting::default(),
             doors,
         };
@@ -222,11 +222,11 @@ impl Cluster {
 
     /// Time goes on: to be called every twentieth of a lease or so.
     fn tick(&self) {
-        self.tell(Membership::tick);
+        self.with_membership(Membership::tick);
     }
 
     /// Tells the membership something.
-    fn tell(&self, what: impl FnOnce(&mut Membership, Duration)) {
+    fn with_membership(&self, what: impl FnOnce(&mut Membership, Duration)) {
         let mut membership = self.membership.lock();
         what(&mut membership, self.now());
         let duties: Vec<Duty> = membership.drain().collect();
@@ -246,10 +246,10 @@ impl Cluster {
                 self.carry_out(asked);
             }
             Duty::Release { slot } => self.leave(Leave::Give(slot)),
-            duty @ (Duty::Beat(_)
+            duty @ (Duty::Heartbeat(_)
             | Duty::ReadNodes { .. }
             | Duty::ReadSlots { .. }
-            | Duty::ReadWishes { .. }) => {
+            | Duty::ReadConstraints { .. }) => {
                 // They come again: one that finds the threads too far behind is left out.
                 if self.doors.duties.try_send(duty).is_err() {
                     tracing::debug!("the threads of the membership have ended, or do not get on");
@@ -312,7 +312,7 @@ impl Cluster {
 
     /// Begins to give every slot up. Everything is committed before.
     fn begin_release(&self) {
-        self.tell(Membership::leave);
+        self.with_membership(Membership::leave);
         self.change_all(SlotWriter::release);
     }
 
@@ -327,16 +327,16 @@ impl Cluster {
         let membership = self.membership.lock();
         let slots = 0..self.store.slots();
         slots
-            .filter(|slot| self.greets(*slot, &membership))
+            .filter(|slot| self.accepts(*slot, &membership))
             .collect()
     }
 
-    fn greets(&self, slot: u32, membership: &Membership) -> bool {
+    fn accepts(&self, slot: u32, membership: &Membership) -> bool {
         #[cfg(feature = "planted")]
-        if till_core::planted::is("stale-greeting") {
+        if till_core::planted::is("stale-handshake") {
             return self.owners.is_open(slot);
         }
-        self.owners.greets(slot) && membership.may_serve(self.now())
+        self.owners.accepts(slot) && membership.may_serve(self.now())
     }
 
     /// Gives every slot up, and waits until that is done or the time is over.
@@ -356,20 +356,20 @@ impl Cluster {
         }
     }
 
-    /// The first of many numbers for what is handed over. None is ever given twice in one life of a node.
+    /// The first of many numbers for what is handed off. None is ever given twice in one incarnation of a node.
     fn numbers(&self) -> u64 {
-        self.numbers.fetch_add(PIECES_MAX, Ordering::Relaxed)
+        self.numbers.fetch_add(CHUNKS_MAX, Ordering::Relaxed)
     }
 
-    /// Records that a drain has handed over, for others to take in; and whether the journal has some that the shared store
+    /// Records that a drain has handed off, for others to take in; and whether the journal has some that the shared store
     /// does not. To be asked after the drain.
     pub(crate) fn left_over(&self) -> (u64, bool) {
         let keeps = self.parting.keeps.load(Ordering::Acquire);
-        let handed_over = self.parting.handed_over.load(Ordering::Acquire);
-        (handed_over, keeps)
+        let handed_off = self.parting.handed_off.load(Ordering::Acquire);
+        (handed_off, keeps)
     }
 
-    /// Place up to which everything in the journal is committed, or handed over.
+    /// Place up to which everything in the journal is committed, or handed off.
     fn committed_upto(&self) -> u64 {
         // In this order: a slot that is lost in between has its own place in the second.
         let least = self.cursors.lock().least();
@@ -414,12 +414,12 @@ impl Cluster {
         }
     }
 
-    /// A slot is open from here on: its records are its own from a place in the journal on.
+    /// A slot is open from here on: its records are its own from a position in the journal on.
     fn opened(&self, tenure: Tenure, from: u64) {
         let asked = self.owners.change(tenure, |owner| owner.open(from));
         if let Some(asked) = asked {
             self.carry_out(asked);
-            self.tell(|membership, now| membership.taken(now, tenure.slot));
+            self.with_membership(|membership, now| membership.taken(now, tenure.slot));
         }
     }
 
@@ -430,19 +430,19 @@ impl Cluster {
             End::Lost(row) | End::Fenced(row) => Some(row),
             End::Released => None,
         };
-        self.tell(|membership, now| membership.ended(now, tenure.slot, row));
+        self.with_membership(|membership, now| membership.ended(now, tenure.slot, row));
     }
 }
 
 impl Placement for Cluster {
-    fn place(&self, store: StoreId) -> Place {
+    fn locate(&self, store: StoreId) -> Location {
         let slot = self.slot_of(store);
         let membership = self.membership.lock();
         match membership.route(slot) {
-            // The clock is looked at last: a process that was stopped and goes on knows it before it greets anybody.
-            Route::Here if self.greets(slot, &membership) => Place::Here,
-            Route::At(address) => Place::There(address),
-            Route::Here | Route::Nowhere => Place::Nobody,
+            // The clock is looked at last: a process that was stopped and goes on knows it before it accepts anybody.
+            Route::Here if self.accepts(slot, &membership) => Location::Here,
+            Route::At(address) => Location::There(address),
+            Route::Here | Route::Nowhere => Location::Nobody,
         }
     }
 

@@ -23,7 +23,7 @@ pub use raw::{ConfigError, ConfigErrors, Origin, RawConfig};
 pub use reference::reference;
 pub use shared::{CqlConfig, SharedConfig};
 
-use raw::Reader;
+use raw::RawReader;
 
 use crate::ingress::session::{RUN_BYTES, RUNS_MAX};
 
@@ -59,7 +59,7 @@ pub struct Config {
     pub durability: Durability,
     /// Bytes of a segment.
     pub segment_bytes: u64,
-    /// Bytes set aside for a full disk.
+    /// Bytes reserved for a full disk.
     pub reserve_bytes: u64,
     /// Days after receipt for which facts are kept; `None` for ever.
     pub retention_days: Option<u32>,
@@ -181,7 +181,7 @@ impl RawConfig {
     /// # Errors
     /// All that is wrong, at once.
     pub fn parse(&self) -> Result<Config, ConfigErrors> {
-        let mut from = Reader::new(self);
+        let mut from = RawReader::new(self);
         let config = Config {
             data_dir: from.path("data.dir").unwrap_or_default(),
             listen: from.address("network.listen"),
@@ -228,7 +228,7 @@ impl RawConfig {
     }
 }
 
-fn pki(from: &mut Reader<'_>) -> PkiConfig {
+fn pki(from: &mut RawReader<'_>) -> PkiConfig {
     let dev = from.truth("pki.dev");
     let files = [
         ("pki.ca", from.path("pki.ca")),
@@ -269,7 +269,7 @@ fn pki(from: &mut Reader<'_>) -> PkiConfig {
     }
 }
 
-fn check(mut config: Config, from: &mut Reader<'_>) -> Config {
+fn check(mut config: Config, from: &mut RawReader<'_>) -> Config {
     let network = &config.network;
     if network.wide_connections > network.connections_max {
         from.contradiction(
@@ -302,10 +302,10 @@ fn check(mut config: Config, from: &mut Reader<'_>) -> Config {
     }
     let windows = u64::from(network.connections_max) * u64::from(NARROW_WINDOW_BYTES)
         + u64::from(network.wide_connections) * u64::from(WIDE_WINDOW_BYTES);
-    let untold = u64::from(RUNS_MAX) * RUN_BYTES;
+    let pending_refusals = u64::from(RUNS_MAX) * RUN_BYTES;
     let dirty = u64::try_from(config.dirty_rows_max).unwrap_or(u64::MAX);
     let fixed = windows
-        + untold
+        + pending_refusals
         + u64::from(config.permits_bytes)
         + u64::from(config.gather_bytes)
         + dirty.saturating_mul(DIRTY_ROW_BYTES)
@@ -313,7 +313,7 @@ fn check(mut config: Config, from: &mut Reader<'_>) -> Config {
     let need = fixed + ACTORS_MIN * ACTOR_BYTES;
     if config.memory_bytes < need {
         let text = format!(
-            "windows ({windows}), refusals that were not read ({untold}), permits ({}), gathering ({}), waiting rows ({}) and caches ({CACHE_BYTES}) leave no room for {ACTORS_MIN} actors; allow at least {need} bytes, or lower one of them",
+            "windows ({windows}), refusals that were not read ({pending_refusals}), permits ({}), gathering ({}), waiting rows ({}) and caches ({CACHE_BYTES}) leave no room for {ACTORS_MIN} actors; allow at least {need} bytes, or lower one of them",
             config.permits_bytes,
             config.gather_bytes,
             dirty.saturating_mul(DIRTY_ROW_BYTES),

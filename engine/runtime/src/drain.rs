@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
-use till_storage::journal::CommitError;
+use till_storage::journal::SyncError;
 use tokio::time::timeout;
 
 use crate::flush::FlushError;
@@ -28,7 +28,7 @@ pub enum DrainError {
     Flush(#[from] FlushError),
     /// The journal was not closed; what was not acknowledged is sent again.
     #[error("the journal was not closed: {0}")]
-    Journal(#[from] CommitError),
+    Journal(#[from] SyncError),
     /// A thread failed.
     #[error("the drain itself failed: {0}")]
     Failed(String),
@@ -72,7 +72,7 @@ pub(crate) async fn kill(running: Running) -> Result<(), DrainError> {
 async fn end(running: Running, flush: bool) -> Result<(), DrainError> {
     let Running {
         engine,
-        committer,
+        syncer,
         flusher,
         upkeep,
         supervisor,
@@ -112,7 +112,7 @@ async fn end(running: Running, flush: bool) -> Result<(), DrainError> {
         Ok(Err(_)) => tracing::error!("the supervisor of the shards failed"),
         Err(_) => tracing::warn!("closing the journal on shards that wait for it"),
     }
-    let closed = blocking(move || committer.close()).await?;
+    let closed = blocking(move || syncer.close()).await?;
     shards.shutdown_background();
     drop(engine);
     drop(lock);

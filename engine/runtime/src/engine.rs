@@ -9,23 +9,23 @@ use till_protocol::code::Reason;
 use till_protocol::id::StoreId;
 use till_protocol::time::Timestamp;
 use till_storage::facts::Facts;
-use till_storage::journal::{Appender, CommitStats, Journal};
+use till_storage::journal::{Appender, Journal, SyncStats};
 use till_storage::query::FactReader;
 use till_storage::views::Views;
 use tokio::sync::watch;
 
 use crate::clock::Clock;
-use crate::commit::{ByHand, Companion};
 use crate::config::Config;
+use crate::durable::{ByHand, Companion};
 use crate::figures::Figures;
 use crate::flush::FlushDoor;
 use crate::ingress::session::Farewell;
 use crate::ingress::{Intake, Shards};
-use crate::keeping::Keeping;
 use crate::names::NameBook;
 use crate::placement::{Commits, Placement};
 use crate::registry::Registry;
-use crate::route::{Slot, shard_of};
+use crate::route::{ShardHandle, shard_of};
+use crate::row_backend::RowBackend;
 use crate::waiting::Waiting;
 use crate::watched::Watched;
 
@@ -36,19 +36,19 @@ pub(crate) struct Engine {
     /// The facts in the own journal.
     pub(crate) facts: Arc<Facts>,
     /// The facts that are decided with.
-    pub(crate) reader: Arc<dyn FactReader>,
+    pub(crate) decision_facts: Arc<dyn FactReader>,
     /// The facts that questions are answered from.
-    pub(crate) told: Arc<dyn FactReader>,
+    pub(crate) query_facts: Arc<dyn FactReader>,
     pub(crate) views: Arc<dyn Views>,
-    pub(crate) keeping: Keeping,
+    pub(crate) row_backend: RowBackend,
     /// What passes between this engine and the shared store.
     pub(crate) watched: Option<Arc<Watched>>,
     pub(crate) appender: Appender<Companion>,
-    pub(crate) commit_stats: Arc<CommitStats>,
+    pub(crate) sync_stats: Arc<SyncStats>,
     pub(crate) names: NameBook,
     pub(crate) placement: Arc<dyn Placement>,
     pub(crate) commits: Commits,
-    pub(crate) slots: Vec<Arc<Slot>>,
+    pub(crate) slots: Vec<Arc<ShardHandle>>,
     pub(crate) figures: Arc<Figures>,
     pub(crate) flush: FlushDoor,
     /// The way in.
@@ -69,10 +69,10 @@ pub(crate) struct Engine {
 pub(crate) struct Ground {
     pub(crate) journal: Journal,
     pub(crate) facts: Arc<Facts>,
-    pub(crate) reader: Arc<dyn FactReader>,
-    pub(crate) told: Arc<dyn FactReader>,
+    pub(crate) decision_facts: Arc<dyn FactReader>,
+    pub(crate) query_facts: Arc<dyn FactReader>,
     pub(crate) views: Arc<dyn Views>,
-    pub(crate) keeping: Keeping,
+    pub(crate) row_backend: RowBackend,
     pub(crate) watched: Option<Arc<Watched>>,
     pub(crate) placement: Arc<dyn Placement>,
     pub(crate) commits: Commits,
@@ -82,10 +82,10 @@ pub(crate) struct Ground {
 /// How its parts reach each other.
 pub(crate) struct Ways {
     pub(crate) appender: Appender<Companion>,
-    pub(crate) commit_stats: Arc<CommitStats>,
+    pub(crate) sync_stats: Arc<SyncStats>,
     pub(crate) flush: FlushDoor,
     pub(crate) figures: Arc<Figures>,
-    pub(crate) slots: Vec<Arc<Slot>>,
+    pub(crate) slots: Vec<Arc<ShardHandle>>,
     pub(crate) registry: Registry,
     pub(crate) clock: Clock,
     pub(crate) by_hand: Option<ByHand>,
@@ -110,7 +110,7 @@ impl Engine {
             slots: ways.slots.clone(),
             placement: Arc::clone(&ground.placement),
             commits: ground.commits,
-            facts: Arc::clone(&ground.reader),
+            facts: Arc::clone(&ground.decision_facts),
             figures: Arc::clone(&ways.figures),
         };
         let intake = Intake::new(shards, ways.registry, ground.screen, drains);
@@ -118,15 +118,15 @@ impl Engine {
             names: NameBook::new(Arc::clone(&ground.views)),
             journal: ground.journal,
             facts: ground.facts,
-            reader: ground.reader,
-            told: ground.told,
+            decision_facts: ground.decision_facts,
+            query_facts: ground.query_facts,
             views: ground.views,
-            keeping: ground.keeping,
+            row_backend: ground.row_backend,
             watched: ground.watched,
             placement: ground.placement,
             commits: ground.commits,
             appender: ways.appender,
-            commit_stats: ways.commit_stats,
+            sync_stats: ways.sync_stats,
             slots: ways.slots,
             figures: ways.figures,
             flush: ways.flush,
@@ -146,42 +146,42 @@ impl Engine {
     }
 
     /// The shard of a store.
-    pub(crate) fn slot(&self, store: StoreId) -> Option<&Arc<Slot>> {
+    pub(crate) fn slot(&self, store: StoreId) -> Option<&Arc<ShardHandle>> {
         self.slots.get(shard_of(store, self.slots.len()))
     }
 
     /// Waits until everything that the caller gave to the journal before is durable. For threads that may block.
-    pub(crate) fn settle(&self) {
+    pub(crate) fn barrier(&self) {
         if let Some(by_hand) = &self.by_hand {
             return by_hand();
         }
-        let (settled, wait) = bounded(1);
-        if self.appender.marker(Companion::Settle(settled)).is_ok() {
+        let (passed, wait) = bounded(1);
+        if self.appender.marker(Companion::Barrier(passed)).is_ok() {
             // An error means that the journal has ended: there is nothing left to wait for.
             let _ended = wait.recv();
         }
     }
 
     /// What a device is told in a session of a store that is not served here any more; `None` where it is.
-    pub(crate) fn elsewhere(&self, store: StoreId) -> Option<Farewell> {
+    pub(crate) fn cross_epoch(&self, store: StoreId) -> Option<Farewell> {
         if self.placement.is_here(store) {
             return None;
         }
         // It may have come back in between: the device comes again.
         Some(
-            self.not_greeted(store)
+            self.not_served(store)
                 .unwrap_or(Farewell::Bye(Reason::Moved)),
         )
     }
 
     /// What a device is told that says Hello for a store which this engine cannot speak for; `None` where it can.
-    pub(crate) fn not_greeted(&self, store: StoreId) -> Option<Farewell> {
+    pub(crate) fn not_served(&self, store: StoreId) -> Option<Farewell> {
         self.intake.not_here(store)
     }
 
     /// The facts that answers are told from: those that are committed.
-    pub(crate) fn told_from(&self) -> &dyn FactReader {
-        self.told.as_ref()
+    pub(crate) fn query_facts(&self) -> &dyn FactReader {
+        self.query_facts.as_ref()
     }
 
     /// Whether more is journalled and not committed than there may be.

@@ -108,14 +108,14 @@ pub fn examine(data_dir: &Path, salvages: bool) -> Result<Examined, ExamineError
     if !report.is_sound() {
         report.lost = Lost::together(std::mem::take(&mut report.lost), lost);
     }
-    let aside: BTreeSet<_> = match &found {
+    let quarantined: BTreeSet<_> = match &found {
         Some(found) => found.stores_known(),
         None => crate::recovery::stores_known(&rows_dir(data_dir), None),
     }
     .map_err(RecoveryError::from)?
     .into_keys()
     .collect();
-    let unregistered = lost_registrations((&disk, &dir), &report, views, &aside)?;
+    let unregistered = lost_registrations((&disk, &dir), &report, views, &quarantined)?;
     Ok(Examined {
         report,
         lost_end,

@@ -16,10 +16,10 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, Sender, bounded};
 use till_storage::views::{FlushBatch, StoreError};
 
-use crate::commit::Part;
+use crate::durable::Part;
 use crate::engine::Engine;
 use crate::figures::FlushState;
-use crate::keeping::Keeping;
+use crate::row_backend::RowBackend;
 use crate::shard_actor::ShardMessage;
 
 pub(crate) use batches::split;
@@ -28,7 +28,7 @@ use door::Request;
 pub(crate) use door::{FlushDoor, Wait};
 use rounds::Finished;
 pub(crate) use rounds::Rounds;
-pub(crate) use turns::Turns;
+pub(crate) use turns::FlushTurns;
 
 /// Time between two tries when the rows cannot be written.
 const RETRY: Duration = Duration::from_millis(250);
@@ -43,12 +43,12 @@ const SPARING: u32 = 12;
 
 /// Ends of the channels that the flush thread reads.
 #[derive(Debug)]
-pub(crate) struct Inbox {
+pub(crate) struct FlushInbox {
     parts: Receiver<Part>,
     requests: Receiver<Request>,
 }
 
-impl Inbox {
+impl FlushInbox {
     /// What shards give, for whoever needs no thread.
     pub(crate) fn into_parts(self) -> Receiver<Part> {
         self.parts
@@ -56,11 +56,11 @@ impl Inbox {
 }
 
 /// The channels of a flush: for the journal's thread, for everyone else, and for the flush itself.
-pub(crate) fn channels(shards: usize) -> (Sender<Part>, FlushDoor, Inbox) {
+pub(crate) fn channels(shards: usize) -> (Sender<Part>, FlushDoor, FlushInbox) {
     // One round at a time; a shard that starts again may leave a part behind.
     let (parts, parts_in) = bounded(shards * 4 + 16);
     let (requests, requests_in) = bounded(256);
-    let inbox = Inbox {
+    let inbox = FlushInbox {
         parts: parts_in,
         requests: requests_in,
     };
@@ -71,26 +71,26 @@ pub(crate) fn channels(shards: usize) -> (Sender<Part>, FlushDoor, Inbox) {
 ///
 /// # Errors
 /// What the system says when it gives no thread.
-pub(crate) fn start(engine: Arc<Engine>, inbox: Inbox) -> std::io::Result<JoinHandle<()>> {
+pub(crate) fn start(engine: Arc<Engine>, inbox: FlushInbox) -> std::io::Result<JoinHandle<()>> {
     let mut flusher = Flusher::new(engine, inbox);
     std::thread::Builder::new()
         .name("flush".to_owned())
         .spawn(move || flusher.run())
 }
 
-type Reply = Sender<Result<u64, FlushError>>;
+type FlushReply = Sender<Result<u64, FlushError>>;
 
 #[derive(Debug)]
 pub(crate) struct Flusher {
     engine: Arc<Engine>,
-    inbox: Inbox,
-    rounds: Rounds<Reply>,
+    inbox: FlushInbox,
+    rounds: Rounds<FlushReply>,
     checkpoint: u64,
-    waiting: Vec<Reply>,
+    waiting: Vec<FlushReply>,
     last: Instant,
     /// How long the last round took.
     took: Duration,
-    stop: Option<Reply>,
+    stop: Option<FlushReply>,
     /// They wait for the end of the round that is under way, however it ends.
     passing: Vec<Sender<()>>,
     /// A round was not written. Its rows are gone from the shards, and rows of a later one would pass for them: nothing is
@@ -99,10 +99,10 @@ pub(crate) struct Flusher {
 }
 
 impl Flusher {
-    fn new(engine: Arc<Engine>, inbox: Inbox) -> Self {
-        let checkpoint = match &engine.keeping {
-            Keeping::Own(views) => views.checkpoint().unwrap_or(0),
-            Keeping::Shared(_) => engine.journal.end().get(),
+    fn new(engine: Arc<Engine>, inbox: FlushInbox) -> Self {
+        let checkpoint = match &engine.row_backend {
+            RowBackend::Own(views) => views.checkpoint().unwrap_or(0),
+            RowBackend::Shared(_) => engine.journal.end().get(),
         };
         Self {
             engine,
@@ -202,10 +202,10 @@ impl Flusher {
     }
 
     // A round was written, or was not: those whom it concerns are told.
-    fn kept(&mut self, round: Finished<Reply>, result: Result<(), FlushError>) {
+    fn kept(&mut self, round: Finished<FlushReply>, result: Result<(), FlushError>) {
         let checkpoint = round.checkpoint;
         if let (None, Err(error)) = (&self.given_up, &result) {
-            self.tell_given_up(error);
+            self.report_given_up(error);
         }
         self.given_up = result.as_ref().err().cloned();
         if result.is_ok() {
@@ -231,7 +231,7 @@ impl Flusher {
         }
     }
 
-    fn tell_given_up(&self, error: &FlushError) {
+    fn report_given_up(&self, error: &FlushError) {
         if self.engine.is_draining() {
             tracing::warn!(%error, "rows were not written; the next start makes up for it from the journal");
             return;
@@ -245,7 +245,7 @@ impl Flusher {
     }
 
     fn keep(&mut self, parts: Vec<Part>, checkpoint: Option<u64>) -> Result<(), FlushError> {
-        let Keeping::Shared(cluster) = &self.engine.keeping else {
+        let RowBackend::Shared(cluster) = &self.engine.row_backend else {
             let batches = parts.into_iter().map(|part| FlushBatch::from(*part.dirty));
             return self.write(batches.collect(), checkpoint);
         };
@@ -292,7 +292,7 @@ impl Flusher {
 
     fn write_one(&self, batch: &FlushBatch) -> Result<(), FlushError> {
         loop {
-            let Keeping::Own(views) = &self.engine.keeping else {
+            let RowBackend::Own(views) = &self.engine.row_backend else {
                 return Err(FlushError::Stopped);
             };
             let error = match views.write(batch) {
@@ -335,7 +335,7 @@ impl Flusher {
     }
 
     fn end(&mut self) {
-        if let Keeping::Own(views) = &self.engine.keeping
+        if let RowBackend::Own(views) = &self.engine.row_backend
             && let Err(error) = views.sync()
         {
             tracing::warn!(%error, "rows were not synced; the journal has what they lack");

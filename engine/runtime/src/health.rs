@@ -119,19 +119,19 @@ fn rows(flush: FlushState, held: bool) -> Check {
 
 // What is to be said of an engine that shares a store with others.
 fn of_cluster(engine: &Engine) -> Vec<Check> {
-    let Some(cluster) = engine.keeping.cluster() else {
+    let Some(cluster) = engine.row_backend.cluster() else {
         return Vec::new();
     };
     let (open, wanted) = (cluster.open_slots(), cluster.wanted_slots());
     vec![
-        heard(cluster.is_alive()),
+        heartbeat(cluster.is_alive()),
         read_back(cluster.unread.words()),
         intake(cluster.intake.words()),
         slots(open, wanted, cluster.store.slots()),
     ]
 }
 
-fn heard(is_alive: bool) -> Check {
+fn heartbeat(is_alive: bool) -> Check {
     let (reason, hint) = if is_alive {
         ("the shared store hears this engine", "")
     } else {

@@ -6,7 +6,7 @@ pub(crate) mod check;
 
 mod inlet;
 pub(crate) mod session;
-mod vain;
+mod useless;
 
 use std::fmt;
 use std::pin::Pin;
@@ -22,14 +22,14 @@ use till_storage::views::StoreError;
 use tokio::sync::{Semaphore, watch};
 
 use crate::figures::{Figures, IngressFigures};
-use crate::placement::{Commits, Place, Placement};
+use crate::placement::{Commits, Location, Placement};
 use crate::registry::Registry;
-use crate::route::{Slot, shard_of};
+use crate::route::{ShardHandle, shard_of};
 use session::{Farewell, RUNS_MAX};
 
 pub use self::inlet::{End, FrameBatch, Inlet, Knocking};
 pub use self::session::{Messages, Session};
-pub use self::vain::ended;
+pub use self::useless::ended;
 
 /// Look-ups for devices at a time.
 const LOOK_UPS_MAX: usize = 4;
@@ -45,7 +45,7 @@ pub trait Ingress: fmt::Debug + Send + Sync {
 
 /// What an ingress has of a running engine.
 pub struct Intake {
-    slots: Vec<Arc<Slot>>,
+    slots: Vec<Arc<ShardHandle>>,
     placement: Arc<dyn Placement>,
     registry: Registry,
     look_ups: LookUps,
@@ -59,7 +59,7 @@ pub struct Intake {
 struct Sessions {
     commits: Commits,
     /// Refusals that wait for devices to read them, in runs.
-    untold: Arc<Semaphore>,
+    pending_refusals: Arc<Semaphore>,
 }
 
 /// Facts that devices ask for, few of them at a time.
@@ -76,7 +76,7 @@ impl fmt::Debug for Intake {
 
 /// Where an [`Intake`] leads.
 pub(crate) struct Shards {
-    pub(crate) slots: Vec<Arc<Slot>>,
+    pub(crate) slots: Vec<Arc<ShardHandle>>,
     pub(crate) placement: Arc<dyn Placement>,
     pub(crate) commits: Commits,
     pub(crate) facts: Arc<dyn FactReader>,
@@ -90,7 +90,7 @@ impl Intake {
         screen: ScreenKey,
         draining: watch::Receiver<bool>,
     ) -> Self {
-        let untold = usize::try_from(RUNS_MAX).unwrap_or(usize::MAX);
+        let pending_refusals = usize::try_from(RUNS_MAX).unwrap_or(usize::MAX);
         Self {
             slots: shards.slots,
             placement: shards.placement,
@@ -103,7 +103,7 @@ impl Intake {
             figures: shards.figures,
             sessions: Sessions {
                 commits: shards.commits,
-                untold: Arc::new(Semaphore::new(untold)),
+                pending_refusals: Arc::new(Semaphore::new(pending_refusals)),
             },
             draining,
         }
@@ -125,7 +125,7 @@ impl Intake {
     }
 
     /// Waits until the engine is about to stop.
-    pub async fn drained(&self) {
+    pub async fn cordoned(&self) {
         let mut draining = self.draining.clone();
         // An error means that it has stopped.
         let _stopped = draining.wait_for(|draining| *draining).await;
@@ -150,18 +150,18 @@ impl Intake {
             .map_err(bye)?;
         let shard = shard_of(terminal.store(), self.slots.len());
         let slot = self.slots.get(shard).ok_or_else(|| bye(Reason::Internal))?;
-        let untold = Arc::clone(&self.sessions.untold);
-        let session = Session::new(terminal, untold, self.sessions.commits);
+        let pending_refusals = Arc::clone(&self.sessions.pending_refusals);
+        let session = Session::new(terminal, pending_refusals, self.sessions.commits);
         let inlet = Inlet::new(Arc::clone(self), Arc::clone(slot), Arc::new(session));
         Ok(Knocking::new(inlet, hello, listing))
     }
 
     /// What a device is told that says Hello for a store which this engine cannot speak for; `None` where it can.
     pub(crate) fn not_here(&self, store: StoreId) -> Option<Farewell> {
-        match self.placement.place(store) {
-            Place::Here => None,
-            Place::Nobody => Some(Farewell::Bye(Reason::Moved)),
-            Place::There(address) => {
+        match self.placement.locate(store) {
+            Location::Here => None,
+            Location::Nobody => Some(Farewell::Bye(Reason::Moved)),
+            Location::There(address) => {
                 self.figures().redirects.fetch_add(1, Ordering::Relaxed);
                 Some(Farewell::Redirect(address))
             }

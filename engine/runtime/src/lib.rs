@@ -15,16 +15,16 @@ mod screen;
 mod placement;
 
 mod admission;
-mod fall;
+mod crash;
+mod fair_queue;
 mod route;
 mod shard_actor;
 mod supervisor;
-mod turns;
 
-mod commit;
+mod durable;
 mod flush;
-mod keeping;
 mod names;
+mod row_backend;
 
 mod chain;
 mod cluster;
@@ -56,15 +56,15 @@ mod watched;
 
 pub use chain::ChainError;
 pub use cluster::{
-    Answered, Asking, HandedOver, HandoverError, JoinError, committed_mark, hand_over,
+    Answered, Asking, HandedOff, HandoffError, JoinError, committed_lsn_file, hand_off,
 };
-pub use commit::OnPoison;
 pub use config::{
     Config, ConfigError, ConfigErrors, CqlConfig, KEYS, Key, Kind, NARROW_WINDOW_BYTES,
     NetworkConfig, Origin, PkiConfig, RawConfig, RegistryConfig, SharedConfig, WIDE_WINDOW_BYTES,
     reference,
 };
 pub use drain::DrainError;
+pub use durable::OnPoison;
 pub use examine::{ExamineError, Examined, examine};
 pub use figures::{FlushMetrics, FlushState, IngressFigures, PkiFigures, PkiMetrics, Problem};
 pub use flush::FlushError;
@@ -75,14 +75,14 @@ pub use lock::{Holder, LockError, Occupant, Role, engine_of};
 pub use metrics::{JournalMetrics, Metrics, ShardMetrics};
 pub use offline::{Look, Offline, OfflineError};
 pub use parts::Parts;
-pub use placement::{Alone, Commits, Place, Placement};
+pub use placement::{Alone, Commits, Location, Placement};
 pub use query::{Query, Reply, answer as answer_from};
 pub use recovery::{LostEnd, RecoveryError, StartReport};
 pub use registry::RegistryError;
 pub use retry::{Retried, RetryAllError};
 pub use runtime::{
-    Flushed, Halt, Handle, LeftOver, Runtime, Said, StartError, Stepped, SteppedNode, SteppedParts,
-    SteppedRows, Stream, Taken,
+    Flushed, Halt, Handle, LeftOver, Replies, Runtime, StartError, Stepped, SteppedNode,
+    SteppedParts, SteppedRows, Stream, Taken,
 };
 pub use screen::ScreenKeyError;
 pub use stranded::{ReleaseError, Shown, Stranded, stranded};

@@ -102,7 +102,7 @@ fn whom(by: Option<Occupant>, holder: Option<&Holder>) -> String {
 pub(crate) struct DirLock {
     dir: PathBuf,
     _file: File,
-    told: bool,
+    is_announced: bool,
 }
 
 impl DirLock {
@@ -140,13 +140,13 @@ impl DirLock {
         Ok(Self {
             dir: dir.to_path_buf(),
             _file: file,
-            told: false,
+            is_announced: false,
         })
     }
 
     /// Locks a folder; waits for those who will be done with it soon.
     pub(crate) async fn wait(dir: &Path, role: Role) -> Result<Self, LockError> {
-        let mut patience = Patience::new(role);
+        let mut patience = LockPatience::new(role);
         loop {
             match Self::take(dir, role) {
                 Err(error) if patience.lasts(&error) => tokio::time::sleep(LOOK_AGAIN).await,
@@ -157,7 +157,7 @@ impl DirLock {
 
     /// As [`wait`](Self::wait), for threads that may block.
     pub(crate) fn wait_blocking(dir: &Path, role: Role) -> Result<Self, LockError> {
-        let mut patience = Patience::new(role);
+        let mut patience = LockPatience::new(role);
         loop {
             match Self::take(dir, role) {
                 Err(error) if patience.lasts(&error) => std::thread::sleep(LOOK_AGAIN),
@@ -167,36 +167,36 @@ impl DirLock {
     }
 
     /// Writes who holds the folder, for commands that would rather ask than wait.
-    pub(crate) fn tell(&mut self, holder: &Holder) -> io::Result<()> {
+    pub(crate) fn announce(&mut self, holder: &Holder) -> io::Result<()> {
         let new = self.dir.join("engine.json.new");
         fs::write(&new, serde_json::to_vec(holder)?)?;
         fs::rename(&new, note(&self.dir))?;
-        self.told = true;
+        self.is_announced = true;
         Ok(())
     }
 }
 
 impl Drop for DirLock {
     fn drop(&mut self) {
-        if self.told && fs::remove_file(note(&self.dir)).is_err() {
+        if self.is_announced && fs::remove_file(note(&self.dir)).is_err() {
             tracing::debug!("engine.json was gone already");
         }
     }
 }
 
 /// How long somebody waits for a folder.
-struct Patience {
+struct LockPatience {
     role: Role,
     began: Instant,
-    told: bool,
+    is_announced: bool,
 }
 
-impl Patience {
+impl LockPatience {
     fn new(role: Role) -> Self {
         Self {
             role,
             began: Instant::now(),
-            told: false,
+            is_announced: false,
         }
     }
 
@@ -214,8 +214,8 @@ impl Patience {
             (_, Some(Role::Visitor) | None) => VISITOR_MAX,
         };
         let waited = self.began.elapsed();
-        if waited > SILENT_MAX && !self.told {
-            self.told = true;
+        if waited > SILENT_MAX && !self.is_announced {
+            self.is_announced = true;
             tracing::warn!("waiting: {error}");
         }
         waited < longest

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use till_core::{Counters, Violations};
 use till_protocol::code::Reason;
 use till_protocol::id::TerminalId;
-use till_storage::journal::CommitSummary;
+use till_storage::journal::SyncSummary;
 
 use crate::clock::now;
 use crate::engine::Engine;
@@ -34,13 +34,13 @@ pub struct Metrics {
     pub connections: u64,
     /// Open streams.
     pub streams: u64,
-    /// Sessions that were greeted and have not ended.
+    /// Sessions that were accepted and have not ended.
     pub sessions: u64,
     /// Connections that were not taken in.
     pub turned_away: u64,
     /// First packets of handshakes that were dropped unread.
-    pub knocks_dropped: u64,
-    /// Times that a connection had to wait for what it did in vain.
+    pub initials_dropped: u64,
+    /// Times that a connection had to wait for what it did to no effect.
     pub made_to_wait: u64,
     /// Certificates.
     pub pki: PkiMetrics,
@@ -49,7 +49,7 @@ pub struct Metrics {
     /// Streams that this side ended, by reason.
     pub refusals: Vec<(Reason, u64)>,
     /// The journal's thread: state, groups, syncs.
-    pub commit: CommitSummary,
+    pub commit: SyncSummary,
     /// Records and markers that wait for the journal.
     pub journal_waiting: u64,
     /// The journal on disk.
@@ -133,7 +133,7 @@ pub(crate) fn read(engine: &Engine) -> Metrics {
     let ingress = &figures.ingress;
     let journal = &engine.journal;
     let (start, durable) = (journal.start().get(), journal.end().get());
-    let cluster = engine.keeping.cluster();
+    let cluster = engine.row_backend.cluster();
     Metrics {
         now_us: now().us(),
         started_at_us: figures.started_at_us,
@@ -146,12 +146,12 @@ pub(crate) fn read(engine: &Engine) -> Metrics {
         streams: gauge(&ingress.streams),
         sessions: shards.iter().map(|shard| shard.sessions).sum(),
         turned_away: load(&ingress.turned_away),
-        knocks_dropped: load(&ingress.knocks_dropped),
+        initials_dropped: load(&ingress.initials_dropped),
         made_to_wait: load(&ingress.made_to_wait),
         pki: ingress.pki.read(),
         slowed: load(&ingress.slowed),
         refusals: ingress.refusals(),
-        commit: engine.commit_stats.summary(),
+        commit: engine.sync_stats.summary(),
         journal_waiting: wide(engine.appender.waiting()),
         journal: JournalMetrics {
             start,

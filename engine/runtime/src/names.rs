@@ -48,9 +48,9 @@ impl NameBook {
 
     /// Leaves those ids of which nothing is in memory. To be given to [`Self::learn`] with what the rows say of them.
     pub(crate) fn retain_missing(&self, ids: &mut Vec<(Space, u64)>) -> u64 {
-        let mark = self.forgotten.load(Ordering::Acquire);
+        let digest = self.forgotten.load(Ordering::Acquire);
         ids.retain(|(space, id)| !self.part(*id).lock().contains_key(&key(*space, *id)));
-        mark
+        digest
     }
 
     /// Takes in what the rows say of ids that were not in memory. What was claimed meanwhile stands; names that are not taken
@@ -58,12 +58,12 @@ impl NameBook {
     pub(crate) fn learn(
         &self,
         found: impl IntoIterator<Item = ((Space, u64), Option<String>)>,
-        mark: u64,
+        digest: u64,
     ) {
         for ((space, id), name) in found {
             let mut part = self.part(id).lock();
             let has_room = part.len() < NAMES_PER_PART;
-            if has_room && self.forgotten.load(Ordering::Acquire) == mark {
+            if has_room && self.forgotten.load(Ordering::Acquire) == digest {
                 part.entry(key(space, id)).or_insert_with(|| Entry {
                     name: name.map(String::into_boxed_str),
                     is_written: true,
@@ -121,13 +121,13 @@ impl NameBook {
     ) -> Result<T, RowsError> {
         let key = key(space, id);
         loop {
-            let mark = self.forgotten.load(Ordering::Acquire);
+            let digest = self.forgotten.load(Ordering::Acquire);
             if let Some(entry) = self.part(id).lock().get_mut(&key) {
                 return Ok(look(entry));
             }
             let name = self.views.name(space, id)?.map(String::into_boxed_str);
             let mut part = self.part(id).lock();
-            if self.forgotten.load(Ordering::Acquire) != mark {
+            if self.forgotten.load(Ordering::Acquire) != digest {
                 continue;
             }
             let is_written = true;
@@ -213,21 +213,21 @@ mod tests {
         let book = NameBook::new(Arc::new(MemoryViews::new()));
         book.hold(&[(Space::Sku, 1, "salt".to_owned())]);
         let mut wanted = vec![(Space::Sku, 1), (Space::Sku, 7), (Space::Sku, 8)];
-        let mark = book.retain_missing(&mut wanted);
+        let digest = book.retain_missing(&mut wanted);
         assert_eq!(wanted, [(Space::Sku, 7), (Space::Sku, 8)]);
         assert_eq!(book.claim(Space::Sku, 8, "oats").unwrap(), Claim::New);
         let found = [
             ((Space::Sku, 7), Some("tea".to_owned())),
             ((Space::Sku, 8), None),
         ];
-        book.learn(found.clone(), mark);
+        book.learn(found.clone(), digest);
         assert_eq!(book.claim(Space::Sku, 7, "milk").unwrap(), Claim::Collision);
         assert_eq!(book.claim(Space::Sku, 8, "rice").unwrap(), Claim::Collision);
         // After names were forgotten, what was read before is not taken in: the rows are asked, and have none here.
         let book = NameBook::new(Arc::new(MemoryViews::new()));
-        let mark = book.retain_missing(&mut wanted);
+        let digest = book.retain_missing(&mut wanted);
         book.forgotten.fetch_add(1, Ordering::AcqRel);
-        book.learn(found, mark);
+        book.learn(found, digest);
         assert_eq!(book.claim(Space::Sku, 7, "milk").unwrap(), Claim::New);
     }
 

@@ -1,4 +1,4 @@
-//! A data folder without an engine: asked, repaired, made anew.
+//! A data folder without an engine: asked, repaired, rebuilt.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,8 +9,8 @@ use till_core::{RetryError, Shard, ShardConfig};
 use till_storage::disk::{Disk, StdDisk};
 use till_storage::facts::Facts;
 use till_storage::journal::{
-    CommitConfig, CommitError, Committer, Cut, Durability, Durable, Journal, JournalConfig, Looked,
-    Lsn, Prepared, Sink, TooLarge, Writer,
+    Cut, Durability, Durable, Journal, JournalConfig, Looked, Lsn, Prepared, Sink, SyncConfig,
+    SyncError, Syncer, TooLarge, Writer,
 };
 use till_storage::rebuild::FactRows;
 use till_storage::views::{FlushBatch, StoreError, Views, WriteViews};
@@ -25,7 +25,7 @@ use crate::retry::{Retried, RetryAllError, keys, original};
 use crate::runtime::rows_dir;
 
 /// Whoever asks a folder leaves its files as large as its engine made them: the active segment keeps its size, and no
-/// reserve is set aside.
+/// reserve is quarantined.
 const AS_IT_IS: JournalConfig = JournalConfig {
     segment_bytes: 1 << 20,
     reserve_bytes: 0,
@@ -57,7 +57,7 @@ pub enum OfflineError {
     Retry(#[from] RetryAllError),
     /// A decision could not be journalled.
     #[error(transparent)]
-    Commit(#[from] CommitError),
+    Commit(#[from] SyncError),
     /// A decision is too large for the journal.
     #[error(transparent)]
     TooLarge(#[from] TooLarge),
@@ -106,7 +106,7 @@ impl Offline {
         progress: &mut dyn FnMut(u64, u64),
         accepting: &mut dyn FnMut(&LostEnd),
     ) -> Result<Self, OfflineError> {
-        Self::with(dir, Target::Anew(accepting), progress)
+        Self::with(dir, Target::Rebuild(accepting), progress)
     }
 
     fn with(
@@ -171,9 +171,9 @@ impl Offline {
         let Some(writer) = self.writer.take() else {
             return Ok(Retried::default());
         };
-        let (places, placed) = bounded(1);
-        let committer = Committer::start(writer, CommitConfig::default(), Places(places))?;
-        let appender = committer.appender();
+        let (lsns, placed) = bounded(1);
+        let syncer = Syncer::start(writer, SyncConfig::default(), LastLsn(lsns))?;
+        let appender = syncer.appender();
         let names = NameBook::new(Arc::<dyn WriteViews>::clone(&self.views));
         let rows = FactRows::new(self.views.as_ref(), self.facts.as_ref());
         let mut shard = Shard::new(ShardConfig::default());
@@ -187,7 +187,7 @@ impl Offline {
             };
             match shard.retry(now(), key, &original, &rows, &names) {
                 Ok(record) => {
-                    let closed = || CommitError::Thread("it has ended".to_owned());
+                    let closed = || SyncError::Thread("it has ended".to_owned());
                     let queued = appender.append(Prepared::new(&record)?, ());
                     queued.map_err(|_| closed())?;
                     last = placed.recv().map_err(|_| closed())?;
@@ -202,7 +202,7 @@ impl Offline {
         dirty.set_applied(last);
         let mut flush = FlushBatch::from(dirty);
         drop(appender);
-        committer.close()?;
+        syncer.close()?;
         flush.checkpoint = Some(self.journal.end().get());
         self.views.write(&flush)?;
         self.views.sync()?;
@@ -248,9 +248,9 @@ impl Look {
 }
 
 /// Tells where each record came to lie.
-struct Places(Sender<u64>);
+struct LastLsn(Sender<u64>);
 
-impl Sink<()> for Places {
+impl Sink<()> for LastLsn {
     fn durable(&mut self, _durable: &Durable, group: &mut Vec<(Lsn, ())>) {
         for (lsn, ()) in group.drain(..) {
             // Whoever asked may have given up.
@@ -258,7 +258,7 @@ impl Sink<()> for Places {
         }
     }
 
-    fn poisoned(&mut self, error: &CommitError) {
+    fn poisoned(&mut self, error: &SyncError) {
         tracing::error!(%error, "the journal failed; look at the disk");
     }
 }

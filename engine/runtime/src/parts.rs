@@ -6,7 +6,7 @@ use till_storage::cluster::SharedStore;
 use till_storage::disk::{Disk, StdDisk};
 use till_storage::views::WriteViews;
 
-use crate::commit::{OnPoison, abort};
+use crate::durable::{OnPoison, abort};
 use crate::placement::{Alone, Commits, Placement};
 
 /// Parts of an engine that tests, simulators and clusters replace.

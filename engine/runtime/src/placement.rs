@@ -14,7 +14,7 @@ pub enum Commits {
 
 /// Where a store is served.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Place {
+pub enum Location {
     /// By this engine.
     Here,
     /// By another one, at this address for devices (`host:port`, at most 255 bytes).
@@ -25,17 +25,18 @@ pub enum Place {
 
 /// Knows where stores are served.
 ///
-/// It is asked at each Hello at the moment when a shard answers it, and [`is_here`](Self::is_here) for each message of a
-/// device after that: neither may block. [`Place::Here`] is for an engine that surely knows how far the store's terminals
-/// are. `is_here` may stay true for longer: whoever is in a session was nowhere else since. Once it says that a store is not here, nothing of that store is applied any more but
-/// what a shard was at in that moment; whatever is put into the mailbox of a shard after that comes behind it.
+/// It is asked at each Hello at the moment when a shard answers it, and [`is_here`](Self::is_here) for each message of a device
+/// after that: neither may block. [`Location::Here`] is for an engine that surely knows how far the store's terminals are.
+/// `is_here` may stay true for longer: whoever is in a session was nowhere else since. Once it says that a store is not here,
+/// nothing of that store is applied any more but what a shard was at in that moment; whatever is put into the mailbox of a shard
+/// after that comes behind it.
 pub trait Placement: Send + Sync {
     /// Where a store is served now.
-    fn place(&self, store: StoreId) -> Place;
+    fn locate(&self, store: StoreId) -> Location;
 
     /// Whether this engine serves a store now.
     fn is_here(&self, store: StoreId) -> bool {
-        self.place(store) == Place::Here
+        self.locate(store) == Location::Here
     }
 }
 
@@ -44,8 +45,8 @@ pub trait Placement: Send + Sync {
 pub struct Alone;
 
 impl Placement for Alone {
-    fn place(&self, _store: StoreId) -> Place {
-        Place::Here
+    fn locate(&self, _store: StoreId) -> Location {
+        Location::Here
     }
 
     fn is_here(&self, _store: StoreId) -> bool {

@@ -1,7 +1,7 @@
 //! Questions, answered from rows and facts.
 
 use till_storage::query::{
-    Answer, FactReader, QuarantineQuery, QuarantineState, SalesQuery, SalesRow, Sources,
+    FactReader, QuarantineQuery, QuarantineState, QueryAnswer, SalesQuery, SalesRow, Sources,
     StockQuery, StockRow, StoreState, StoresQuery, TerminalQuery, TerminalState, TransactionQuery,
     TransactionState, quarantine, sales, stock, stores, terminals, transactions,
 };
@@ -20,7 +20,7 @@ pub enum Query {
     Terminal(TerminalQuery),
     /// Stores that are registered.
     Stores(StoresQuery),
-    /// What was set aside.
+    /// What was quarantined.
     Quarantine(QuarantineQuery),
 }
 
@@ -28,17 +28,17 @@ pub enum Query {
 #[derive(Clone, Debug)]
 pub enum Reply {
     /// Sums of sales.
-    Sales(Answer<SalesRow>),
+    Sales(QueryAnswer<SalesRow>),
     /// Levels of stock.
-    Stock(Answer<StockRow>),
+    Stock(QueryAnswer<StockRow>),
     /// Transactions with a receipt.
-    Transaction(Answer<TransactionState>),
+    Transaction(QueryAnswer<TransactionState>),
     /// How far terminals have come.
-    Terminal(Answer<TerminalState>),
+    Terminal(QueryAnswer<TerminalState>),
     /// Stores that are registered.
-    Stores(Answer<StoreState>),
-    /// What was set aside.
-    Quarantine(Answer<QuarantineState>),
+    Stores(QueryAnswer<StoreState>),
+    /// What was quarantined.
+    Quarantine(QueryAnswer<QuarantineState>),
 }
 
 /// Answers a question from rows and facts as they are.

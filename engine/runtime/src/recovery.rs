@@ -15,21 +15,21 @@ use till_storage::disk::Disk;
 use till_storage::doctor::doctor;
 use till_storage::facts::{Facts, FactsConfig};
 use till_storage::journal::{
-    CommitError, Cut, Journal, JournalConfig, Lost, Lsn, OpenError, Opened, Writer,
+    Cut, Journal, JournalConfig, Lost, Lsn, OpenError, Opened, SyncError, Writer,
 };
 use till_storage::rebuild::{
-    Caught, Fold, Registrations, Replay, Unplaced, catch_up, lost_events, rebuild, replay,
+    Caught, Fold, Registrations, Replay, Unapplied, catch_up, lost_events, rebuild, replay,
     replay_here,
 };
 use till_storage::views::{Fit, StoreError, Views, WriteViews, check_base};
 
 use crate::route::shard_of;
 
-mod aside;
 mod lost;
+mod unreadable_views;
 
-pub(crate) use aside::{move_aside, stores_known};
 pub use lost::LostEnd;
+pub(crate) use unreadable_views::{move_unreadable, stores_known};
 
 /// Longest wait for the last reader of rows of an engine that has ended.
 const LOCKED_FOR: Duration = Duration::from_secs(3);
@@ -55,7 +55,7 @@ pub enum RecoveryError {
     Fold(#[from] FoldError),
     /// A registration that only old rows knew could not be journalled.
     #[error(transparent)]
-    Commit(#[from] CommitError),
+    Commit(#[from] SyncError),
     /// The file system refused.
     #[error("{doing} {} failed: {cause}", path.display())]
     Io {
@@ -78,14 +78,14 @@ pub struct StartReport {
     pub closed_cleanly: bool,
     /// The journal was empty.
     pub is_new: bool,
-    /// Why the rows were made anew from the journal; `None` when they were not.
+    /// Why the rows were rebuilt from the journal; `None` when they were not.
     pub rebuilt: Option<String>,
     /// Records that were applied again.
     pub replayed: u64,
     /// Records that wait in the journal, by store: salvage lost the store's registration.
     pub left_out: Vec<(StoreId, u64)>,
     /// Records that fit nowhere and are in no row.
-    pub unplaced: Vec<Unplaced>,
+    pub unapplied: Vec<Unapplied>,
     /// Time that it took.
     pub took: Duration,
 }
@@ -107,7 +107,7 @@ pub(crate) enum Target<'a> {
     Rows,
     /// New rows in the place of those that are there. Told what is lost before a journal that has lost its end is taken as it
     /// is.
-    Anew(&'a mut dyn FnMut(&LostEnd)),
+    Rebuild(&'a mut dyn FnMut(&LostEnd)),
     /// Shards, which write it to the rows while they work.
     Shards {
         /// How many.
@@ -138,10 +138,10 @@ pub(crate) fn recover(
     let found = Found::open(rows)?;
     let mut opened = open_journal((disk, &dir.join("journal")), journal, &found, &mut into)?;
     let facts = Arc::new(Facts::new(opened.journal.clone(), FactsConfig::default()));
-    let is_anew = matches!(into, Target::Anew(_));
+    let is_rebuild = matches!(into, Target::Rebuild(_));
     let waiting = found.without_rows(&opened.orphans)?;
-    let registrations = found.registrations(&opened, is_anew || !waiting.is_empty())?;
-    let reason = if is_anew {
+    let registrations = found.registrations(&opened, is_rebuild || !waiting.is_empty())?;
+    let reason = if is_rebuild {
         Some("it was asked for".to_owned())
     } else {
         come_back(&waiting, &registrations)?
@@ -149,20 +149,20 @@ pub(crate) fn recover(
     let (views, rebuilt) = found.fit(&opened.journal, opened.end, reason)?;
     let end = opened.end.get();
     let mut records = 0_u64;
-    let mut told = |lsn: Lsn| {
+    let mut on_record = |lsn: Lsn| {
         records += 1;
         if records.is_multiple_of(4_096) {
             progress(lsn.get(), end);
         }
     };
-    let parts = Parts {
+    let parts = ReplayParts {
         journal: &opened.journal,
         facts: &facts,
         views: views.as_ref(),
         is_empty: rebuilt.is_some(),
         by_hand: journal.verify_threads <= 1,
     };
-    let (mut caught, shards) = parts.apply(&into, &registrations, &mut told)?;
+    let (mut caught, shards) = parts.apply(&into, &registrations, &mut on_record)?;
     if rebuilt.is_none() {
         // Rows that go on where they ended have not met the records before.
         caught.left_out.extend(waiting);
@@ -175,10 +175,10 @@ pub(crate) fn recover(
         rebuilt,
         replayed: caught.records,
         left_out: caught.left_out.into_iter().collect(),
-        unplaced: caught.unplaced,
+        unapplied: caught.unapplied,
         took: started.elapsed(),
     };
-    lost::tell(&report);
+    lost::report_start(&report);
     Ok(Recovered {
         journal: opened.journal,
         writer: opened.writer,
@@ -190,7 +190,7 @@ pub(crate) fn recover(
 }
 
 // What the rows know was durable once. A journal that does not hold it is refused, and the message says what it was; one that
-// is whole and ends too early may be taken as it is by whoever makes the rows anew.
+// is whole and ends too early may be taken as it is by whoever rebuilds the rows.
 fn open_journal(
     (disk, dir): (&Arc<dyn Disk>, &Path),
     config: JournalConfig,
@@ -208,7 +208,7 @@ fn open_journal(
                 reach,
                 lost: found.lost_events(disk.as_ref(), dir, known),
             };
-            let Target::Anew(accepting) = into else {
+            let Target::Rebuild(accepting) = into else {
                 return Err(RecoveryError::LostEnd(Box::new(lost)));
             };
             accepting(&lost);
@@ -223,7 +223,7 @@ fn open_journal(
     }
 }
 
-// Why rows are made anew: stores whose records waited for a registration that is found again.
+// Why rows are rebuilt: stores whose records waited for a registration that is found again.
 fn come_back(
     waiting: &[(StoreId, u64)],
     registrations: &Registrations,
@@ -239,7 +239,7 @@ fn come_back(
     Ok(None)
 }
 
-struct Parts<'a> {
+struct ReplayParts<'a> {
     journal: &'a Journal,
     facts: &'a Facts,
     views: &'a dyn WriteViews,
@@ -248,7 +248,7 @@ struct Parts<'a> {
     by_hand: bool,
 }
 
-impl Parts<'_> {
+impl ReplayParts<'_> {
     // What lies above the checkpoint; a store leaves out by itself what its rows hold.
     fn apply(
         &self,
@@ -463,11 +463,8 @@ impl Found {
             }
             (Self::Useless { dir, reason }, _) => (dir, reason),
         };
-        tracing::warn!(
-            reason,
-            "rows are moved aside and made anew from the journal"
-        );
-        move_aside(&dir)?;
+        tracing::warn!(reason, "rows are moved aside and rebuilt from the journal");
+        move_unreadable(&dir)?;
         let views = EmbeddedViews::open(EmbeddedConfig::new(&dir))?;
         Ok((Arc::new(views), Some(reason)))
     }

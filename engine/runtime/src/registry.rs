@@ -64,12 +64,12 @@ pub(crate) struct Listing {
 #[serde(deny_unknown_fields)]
 struct File {
     #[serde(default)]
-    store: Vec<Entry>,
+    store: Vec<RegisteredStore>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Entry {
+struct RegisteredStore {
     number: u32,
     currency: String,
     time_zone: String,

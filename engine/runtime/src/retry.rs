@@ -1,4 +1,4 @@
-//! Decides what was set aside again.
+//! Decides what was quarantined again.
 
 use std::time::Duration;
 
@@ -64,7 +64,7 @@ pub(crate) fn original(
         let head = &fact.record.head;
         let first = head.first_seq + u64::from(head.skip);
         let end = head.first_seq + u64::from(head.count);
-        // A reader gives records besides, of another life under the same numbers.
+        // A reader gives records besides, of another epoch under the same numbers.
         let is_its = (head.terminal, head.epoch) == (key.terminal, key.epoch);
         if head.kind == RecordKind::Batch && is_its && (first..end).contains(&key.seq) {
             found.get_or_insert_with(|| fact.record.clone());
@@ -94,7 +94,7 @@ pub(crate) fn question(
     let Some(terminal) = terminal.ok().filter(is_here) else {
         return Ok(None);
     };
-    let Some(original) = original(engine.reader.as_ref(), &key)? else {
+    let Some(original) = original(engine.decision_facts.as_ref(), &key)? else {
         return Ok(None);
     };
     let (reply, answer) = oneshot::channel();

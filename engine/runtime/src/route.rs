@@ -18,7 +18,7 @@ use crate::shard_actor::{ShardMessage, Which};
 
 /// A shard from outside: the way in, its permits, its sessions and its figures. It outlives restarts of the actor.
 #[derive(Debug)]
-pub(crate) struct Slot {
+pub(crate) struct ShardHandle {
     pub(crate) gate: Arc<Gate>,
     /// Rows that may wait for the disk.
     pub(crate) dirty_rows_max: usize,
@@ -66,7 +66,7 @@ impl fmt::Debug for Standing {
 /// Figures of a shard: `counters` as of its last frame, the others as of its last flush.
 #[derive(Debug, Default)]
 pub(crate) struct Published {
-    /// Counters of earlier lives of the actor.
+    /// Counters of earlier runs of the actor.
     pub(crate) before: Counters,
     pub(crate) counters: Counters,
     pub(crate) violations: Violations,
@@ -82,7 +82,7 @@ pub(crate) struct Published {
 #[derive(Debug)]
 pub(crate) struct Down;
 
-impl Slot {
+impl ShardHandle {
     pub(crate) fn new(gate: Arc<Gate>, dirty_rows_max: usize) -> Self {
         Self {
             gate,
@@ -136,14 +136,14 @@ impl Slot {
         let mut standing = self.actor.write();
         for which in self.missed.lock().drain(..) {
             // One that has fallen already starts again, and is told again by whoever waits for it.
-            let _fell = now.send(release(which).0);
+            let _crashed = now.send(release(which).0);
         }
         *standing = now;
         drop(standing);
         self.gate.pause(false);
     }
 
-    /// Takes nothing more from a terminal. Call it before the shard runs again: sessions are refused where they are greeted.
+    /// Takes nothing more from a terminal. Call it before the shard runs again: sessions are refused where they are accepted.
     pub(crate) fn park_terminal(&self, terminal: TerminalId, cause: String) {
         self.parked.lock().insert(terminal, cause);
     }
@@ -178,7 +178,7 @@ impl Slot {
         self.gate.pause(false);
     }
 
-    /// A session was greeted. One of the same terminal that is there ends: nothing more of it is taken, so that events of
+    /// A session was accepted. One of the same terminal that is there ends: nothing more of it is taken, so that events of
     /// two devices never pass for each other's duplicates.
     pub(crate) fn enter(&self, session: &Arc<Session>) {
         let key = session.terminal().to_u64();
@@ -186,7 +186,7 @@ impl Slot {
         if let Some(before) = before {
             before.bye(Reason::Superseded, None);
         }
-        // Its stream may have ended before it was greeted, and left already.
+        // Its stream may have ended before it was accepted, and left already.
         if session.is_over() {
             self.leave(session);
         }

@@ -14,16 +14,16 @@ use parking_lot::Mutex;
 use ractor::{Actor, ActorRef};
 use thiserror::Error;
 use till_core::Shard;
-use till_storage::journal::{CommitConfig, CommitError, Committer, JournalConfig, Lsn};
+use till_storage::journal::{JournalConfig, Lsn, SyncConfig, SyncError, Syncer};
 use till_storage::views::{StoreError, Views};
 use tokio::sync::Semaphore;
 
 use crate::admission::Gate;
 use crate::clock::now;
 use crate::cluster::{JoinError, Members};
-use crate::commit::{Committed, Companion};
 use crate::config::Config;
 use crate::drain::{self, DrainError};
+use crate::durable::{Companion, DurableSink};
 use crate::engine::{Engine, Ways};
 use crate::figures::Figures;
 use crate::flush::{self, FlushError};
@@ -36,7 +36,7 @@ use crate::query::{Query, Reply, answer};
 use crate::recovery::{Recovered, RecoveryError, RowsAt, StartReport, Target, recover};
 use crate::registry::{Registry, RegistryError};
 use crate::retry::{Retried, RetryAllError, retry_all};
-use crate::route::Slot;
+use crate::route::ShardHandle;
 use crate::screen::{ScreenKeyError, screen_key};
 use crate::supervisor::{Supervisor, SupervisorMessage, shard_config};
 use crate::upkeep::{RetentionError, Upkeep, retain_before};
@@ -45,7 +45,7 @@ use opened::{Opened, joined, members, shared};
 
 pub use sharing::LeftOver;
 pub use stepped::{
-    Flushed, Halt, Said, Stepped, SteppedNode, SteppedParts, SteppedRows, Stream, Taken,
+    Flushed, Halt, Replies, Stepped, SteppedNode, SteppedParts, SteppedRows, Stream, Taken,
 };
 
 /// Longest wait of a question for the flush before it.
@@ -73,7 +73,7 @@ pub enum StartError {
     Registry(#[from] RegistryError),
     /// The journal's thread does not start.
     #[error(transparent)]
-    Commit(#[from] CommitError),
+    Commit(#[from] SyncError),
     /// The data folder has been that of one of several engines on a shared store.
     #[error(
         "{0} is the data folder of an engine that shares a store with others: its journal holds what is not committed there, \
@@ -124,7 +124,7 @@ pub(crate) struct Running {
     pub(crate) engine: Arc<Engine>,
     /// What brings devices in, once it is open.
     pub(crate) ingress: Option<Box<dyn Ingress>>,
-    pub(crate) committer: Committer<Companion>,
+    pub(crate) syncer: Syncer<Companion>,
     pub(crate) flusher: JoinHandle<()>,
     pub(crate) upkeep: Upkeep,
     pub(crate) supervisor: ActorRef<SupervisorMessage>,
@@ -176,17 +176,17 @@ impl Runtime {
         let (rows, flush, inbox) = flush::channels(slots.len());
         let end = opened.ground.journal.end();
         let figures = Arc::new(Figures::since(end.get(), opened.applied));
-        let sink = Committed::new(
+        let sink = DurableSink::new(
             slots.len(),
             Arc::clone(&figures),
             rows,
             parts.on_poison,
             end,
         );
-        let committer = Committer::start(opened.writer, commit_config(&config), sink)?;
+        let syncer = Syncer::start(opened.writer, sync_config(&config), sink)?;
         let ways = Ways {
-            appender: committer.appender(),
-            commit_stats: committer.stats(),
+            appender: syncer.appender(),
+            sync_stats: syncer.stats(),
             flush,
             figures,
             slots,
@@ -204,7 +204,7 @@ impl Runtime {
         let running = Running {
             engine,
             ingress: None,
-            committer,
+            syncer,
             flusher,
             upkeep,
             supervisor,
@@ -301,7 +301,7 @@ impl Handle {
     /// # Errors
     /// See [`query`](Self::query).
     pub fn query_again(&self, query: &Query) -> Result<Reply, StoreError> {
-        answer(self.engine.views.as_ref(), self.engine.told_from(), query)
+        answer(self.engine.views.as_ref(), self.engine.query_facts(), query)
     }
 
     /// Decides again everything in quarantine that is of stores which are served here. Blocks: for threads that may.
@@ -401,10 +401,11 @@ fn note_holder(lock: &mut DirLock, config: &Config, address: SocketAddr) -> Resu
         pid: std::process::id(),
     };
     tracing::info!(quic = %address, "taking devices in");
-    lock.tell(&holder).map_err(thread("writing engine.json"))
+    lock.announce(&holder)
+        .map_err(thread("writing engine.json"))
 }
 
-fn tell(report: &StartReport) {
+fn report_start(report: &StartReport) {
     if report.is_new {
         tracing::info!("the journal is empty");
     } else {
@@ -418,12 +419,15 @@ fn tell(report: &StartReport) {
     }
 }
 
-fn slots(config: &Config) -> Vec<Arc<Slot>> {
+fn slots(config: &Config) -> Vec<Arc<ShardHandle>> {
     let bytes = Arc::new(Semaphore::new(size(config.permits_bytes)));
     let shards = usize::from(config.shards.max(1));
     let slot = |_| {
         let gate = Gate::new(config.permits_frames, Arc::clone(&bytes));
-        Arc::new(Slot::new(Arc::new(gate), config.dirty_rows_max / shards))
+        Arc::new(ShardHandle::new(
+            Arc::new(gate),
+            config.dirty_rows_max / shards,
+        ))
     };
     (0..shards).map(slot).collect()
 }
@@ -437,14 +441,14 @@ pub(crate) const fn journal_config(config: &Config) -> JournalConfig {
     }
 }
 
-fn commit_config(config: &Config) -> CommitConfig {
+fn sync_config(config: &Config) -> SyncConfig {
     let permits = size(config.permits_frames) * usize::from(config.shards.max(1));
-    CommitConfig {
-        // Every permit has two places (the first Hello of a store brings a record and a greeting), and there is room for
+    SyncConfig {
+        // Every permit has two places (the first Hello of a store brings a record and a handshake), and there is room for
         // what has none besides: rows, retries, waiting for durability. A shard never waits for the journal's queue.
         queue_max: 2 * permits + UNPERMITTED_MAX,
         linger_us: config.linger_us,
-        ..CommitConfig::default()
+        ..SyncConfig::default()
     }
 }
 

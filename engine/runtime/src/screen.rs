@@ -32,7 +32,7 @@ pub enum ScreenKeyError {
         found: usize,
     },
     /// The key of a folder that has been used is gone.
-    #[error("{} is missing, and the journal beside it is not new: with another key, codes that look like card numbers would from now on pass for other goods. Restore it from a copy; if there is none, accept that by `head -c 32 /dev/urandom > {}`", .0.display(), .0.display())]
+    #[error("{} is missing, and the journal beside it is not new: with another key, codes that look like card numbers would from now on pass for other SKUs. Restore it from a copy; if there is none, accept that by `head -c 32 /dev/urandom > {}`", .0.display(), .0.display())]
     Lost(PathBuf),
     /// The system gives no random bytes.
     #[error("the system gives no random bytes for a key")]

@@ -1,10 +1,10 @@
 //! A shard as an actor: gives each message to the core, and what the core says to the journal. There are no rules here.
 
-mod foresee;
-mod greet;
 mod handoff;
-mod hear;
+mod handshake;
 mod leave;
+mod mailbox;
+mod prefetch;
 mod sights;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,8 +14,8 @@ use std::time::Instant;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use thiserror::Error;
 use till_core::{
-    Counters, Frame, Handled, Origin, QuarantineKey, Record, RetryError, Rows, RowsError,
-    SessionKey, Shard, Wants,
+    Counters, Frame, Handled, Origin, QuarantineKey, ReadSet, Record, RetryError, Rows, RowsError,
+    SessionKey, Shard,
 };
 use till_protocol::code::Reason;
 use till_protocol::id::{Epoch, Seq, TerminalId};
@@ -26,20 +26,20 @@ use till_storage::rebuild::{FactRows, panic_text};
 use tokio::sync::oneshot;
 
 use crate::admission::Permit;
-use crate::commit::{Companion, FrameDone};
+use crate::crash::{Crash, PoisonMessage};
+use crate::durable::{Companion, FrameDone};
 use crate::engine::Engine;
-use crate::fall::{Fall, Suspect};
 use crate::ingress::ended;
 use crate::ingress::session::Session;
-use crate::route::Slot;
+use crate::route::ShardHandle;
 use crate::sketch::Sketch;
 
-use hear::Waiting;
+use mailbox::Mailbox;
 
-pub(crate) use greet::Knock;
 pub(crate) use handoff::{Left, Offer, Waits, take_epoch, take_in};
-pub(crate) use hear::FromDevice;
+pub(crate) use handshake::HelloRequest;
 pub(crate) use leave::Which;
+pub(crate) use mailbox::FromDevice;
 
 /// Of so many frames one is looked into for hot SKUs.
 const SAMPLE_FRAMES: u64 = 64;
@@ -73,7 +73,7 @@ pub(crate) enum ShardMessage {
         offers: Vec<Offer>,
         reply: oneshot::Sender<handoff::Offered>,
     },
-    /// The next epoch of a terminal is taken, for events that have no place in theirs.
+    /// The next epoch of a terminal is taken, for events that have no position in theirs.
     TakeEpoch {
         terminal: TerminalId,
         reply: oneshot::Sender<Result<Option<Epoch>, RowsError>>,
@@ -124,15 +124,15 @@ pub(crate) struct ShardState {
     index: usize,
     pub(crate) shard: Shard,
     engine: Arc<Engine>,
-    slot: Arc<Slot>,
+    slot: Arc<ShardHandle>,
     terminals: Sketch,
     skus: Sketch,
     frames: u64,
-    waiting: Waiting,
+    waiting: Mailbox,
     /// Room for what frames ask rows for.
-    wants: Wants,
-    /// Whom to ask when the shard falls over what it is at.
-    suspect: Option<Suspect>,
+    read_set: ReadSet,
+    /// Whom to ask when the shard crashes on what it is at.
+    poison: Option<PoisonMessage>,
     /// What was counted before that.
     counted: Counters,
 }
@@ -143,7 +143,7 @@ pub(crate) struct ShardArguments {
     pub(crate) index: usize,
     pub(crate) shard: Shard,
     pub(crate) engine: Arc<Engine>,
-    pub(crate) slot: Arc<Slot>,
+    pub(crate) slot: Arc<ShardHandle>,
 }
 
 impl Actor for ShardActor {
@@ -157,7 +157,7 @@ impl Actor for ShardActor {
         arguments: ShardArguments,
     ) -> Result<ShardState, ActorProcessingErr> {
         Ok(ShardState {
-            waiting: Waiting::behind(myself),
+            waiting: Mailbox::behind(myself),
             ..ShardState::new(arguments)
         })
     }
@@ -168,19 +168,19 @@ impl Actor for ShardActor {
         message: ShardMessage,
         state: &mut ShardState,
     ) -> Result<(), ActorProcessingErr> {
-        state.begin(Suspect::of(&message));
+        state.begin(PoisonMessage::of(&message));
         // What a panic leaves of the shard is never looked at again: the actor ends.
         let done = catch_unwind(AssertUnwindSafe(|| state.handle(message)));
-        let suspect = state.suspect;
-        let (suspect, cause) = match done {
+        let poison = state.poison;
+        let (poison, cause) = match done {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(stop @ Stop::Closed)) => (None, stop.to_string()),
-            Ok(Err(stop @ Stop::Record(_))) => (suspect, stop.to_string()),
-            Err(panic) => (suspect, panic_text(panic.as_ref())),
+            Ok(Err(stop @ Stop::Record(_))) => (poison, stop.to_string()),
+            Err(panic) => (poison, panic_text(panic.as_ref())),
         };
-        // Nothing of the frame or message that it fell over was journalled; it is counted when it comes again.
+        // Nothing of the frame or message that it crashed on was journalled; it is counted when it comes again.
         state.slot.published.lock().counters = state.counted;
-        Err(Fall { suspect, cause }.into())
+        Err(Crash { poison, cause }.into())
     }
 }
 
@@ -207,23 +207,23 @@ impl ShardState {
             terminals: Sketch::default(),
             skus: Sketch::default(),
             frames: 0,
-            waiting: Waiting::default(),
-            wants: Wants::default(),
-            suspect: None,
+            waiting: Mailbox::default(),
+            read_set: ReadSet::default(),
+            poison: None,
             counted: Counters::default(),
         }
     }
 
     // It turns to a message, or to the next frame of one.
-    fn begin(&mut self, suspect: Option<Suspect>) {
-        self.suspect = suspect;
+    fn begin(&mut self, poison: Option<PoisonMessage>) {
+        self.poison = poison;
         self.counted = self.shard.counters();
     }
 
     pub(crate) fn handle(&mut self, message: ShardMessage) -> Done {
         match message {
-            ShardMessage::Device(said) => self.said(said),
-            ShardMessage::Hear => self.hear_all(),
+            ShardMessage::Device(message) => self.deliver(message),
+            ShardMessage::Hear => self.drain_all(),
             ShardMessage::Evict { which } => {
                 self.evict(&which);
                 Ok(())
@@ -265,11 +265,11 @@ impl ShardState {
     // Turns to a frame; `None` where it is not taken.
     fn turn_to(&mut self, session: &Arc<Session>, frame: Inbound) -> Option<(SessionKey, Inbound)> {
         let key = live(session)?;
-        if let Some(last) = self.engine.elsewhere(key.terminal.store()) {
+        if let Some(last) = self.engine.cross_epoch(key.terminal.store()) {
             self.turn_away(session, last, frame.permit);
             return None;
         }
-        self.begin(Suspect::frame(key, frame.content.first_seq()));
+        self.begin(PoisonMessage::frame(key, frame.content.first_seq()));
         Some((key, frame))
     }
 
@@ -312,7 +312,7 @@ impl ShardState {
                 })
             }
         };
-        permit.heard();
+        permit.left_mailbox();
         self.answer(Arc::clone(session), handled, permit, received)
     }
 
@@ -350,7 +350,7 @@ impl ShardState {
             #[cfg(feature = "planted")]
             Ok(Handled::Known { upto }) if till_core::planted::is("ack-known-at-once") => {
                 if session.durable(0, upto.get(), &[]) {
-                    session.tell();
+                    session.wake();
                 }
             }
             Ok(Handled::Known { upto }) => {
@@ -366,7 +366,7 @@ impl ShardState {
                 }));
             }
             Ok(Handled::Gap { expected }) => {
-                session.in_vain(1);
+                session.is_useless(1);
                 session.gap(expected);
             }
             Ok(Handled::Closed | Handled::Conflict { .. }) => {
@@ -440,9 +440,9 @@ impl ShardState {
 
     fn with_known<T>(&mut self, known: &Found, work: impl FnOnce(&mut Shard, &dyn Rows) -> T) -> T {
         let engine = &self.engine;
-        let settle = || engine.settle();
-        let rows = FactRows::new(engine.views.as_ref(), engine.reader.as_ref());
-        let rows = rows.settled_by(&settle).knowing(known);
+        let barrier = || engine.barrier();
+        let rows = FactRows::new(engine.views.as_ref(), engine.decision_facts.as_ref());
+        let rows = rows.with_barrier(&barrier).knowing(known);
         work(&mut self.shard, &rows)
     }
 
@@ -463,7 +463,7 @@ impl ShardState {
     fn refuse(&self, session: &Arc<Session>, reason: Reason, text: &str) {
         self.slot.leave(session);
         self.engine.figures.ingress.refused(reason);
-        session.in_vain(ended(reason));
+        session.is_useless(ended(reason));
         session.bye(reason, Some(text));
     }
 
@@ -475,7 +475,7 @@ impl ShardState {
     }
 }
 
-// A session that has been greeted and that no newer one has replaced.
+// A session that has been accepted and that no newer one has replaced.
 fn live(session: &Session) -> Option<SessionKey> {
     if session.is_over() {
         return None;

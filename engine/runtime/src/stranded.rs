@@ -9,7 +9,7 @@ use till_core::{Record, RecordHead, RecordKind, Shard, ShardConfig};
 use till_protocol::codec::Frame;
 use till_protocol::id::TerminalId;
 use till_protocol::verified::Verified;
-use till_storage::cluster::{Handover, InboxId, SharedStore};
+use till_storage::cluster::{Handoff, InboxId, SharedStore};
 use till_storage::query::FactReader;
 use till_storage::rebuild::FactRows;
 use till_storage::views::StoreError;
@@ -20,7 +20,7 @@ use crate::shard_actor::{Waits, take_epoch};
 /// Events that are shown of each side of a collision.
 const SHOWN_MAX: usize = 16;
 
-/// A record of the inbox that has no place in its epoch.
+/// A record of the inbox that has no position in its epoch.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub struct Stranded {
     /// What it is released by.
@@ -35,7 +35,7 @@ pub struct Stranded {
     pub last_seq: u64,
     /// When its engine received it, in us since 1970-01-01 UTC.
     pub received_at_us: i64,
-    /// Why it has no place.
+    /// Why it has no position.
     pub why: String,
     /// Its events.
     pub events: Vec<Shown>,
@@ -68,7 +68,7 @@ pub enum ReleaseError {
     Gone(InboxId),
     /// Another engine serves its store.
     #[error("slot {slot} is not served here; ask {owner}")]
-    Elsewhere {
+    CrossEpoch {
         /// The slot.
         slot: u32,
         /// Where it is served.
@@ -95,7 +95,7 @@ pub fn stranded(store: &dyn SharedStore) -> Result<Vec<Stranded>, StoreError> {
     let mut coming: BTreeMap<(u64, u32), u64> = BTreeMap::new();
     let mut found = Vec::new();
     for (slot, from, number) in store.waiting()? {
-        let Some(Handover { records, .. }) = store.handed_over(slot, from, number)? else {
+        let Some(Handoff { records, .. }) = store.handed_off(slot, from, number)? else {
             continue;
         };
         for (index, record) in (0_u32..).zip(records) {
@@ -215,21 +215,21 @@ fn show(seq: u64, event: &Event<'_>) -> Shown {
 /// Releases a stranded record under an epoch that no device is granted; gives that epoch. The same again gives the same one, and
 /// changes nothing. It counts once the owner of its slot has looked at it, which it does at once. For threads that may block.
 pub(crate) fn release(engine: &Engine, id: &InboxId) -> Result<u32, ReleaseError> {
-    let cluster = engine.keeping.cluster().ok_or(ReleaseError::Alone)?;
+    let cluster = engine.row_backend.cluster().ok_or(ReleaseError::Alone)?;
     let store = &cluster.store;
     let gone = || ReleaseError::Gone(*id);
-    let piece = store
-        .handed_over(id.slot, id.from, id.number)?
+    let chunk = store
+        .handed_off(id.slot, id.from, id.number)?
         .ok_or_else(gone)?;
     let index = usize::try_from(id.index).map_err(|_| gone())?;
-    let record = piece.records.get(index).ok_or_else(gone)?;
+    let record = chunk.records.get(index).ok_or_else(gone)?;
     if !cluster.is_served(id.slot) {
         let row = store.slot(id.slot)?;
         let owner = match row.owner {
             Some(_) => row.address,
             None => "an engine that serves it".to_owned(),
         };
-        return Err(ReleaseError::Elsewhere {
+        return Err(ReleaseError::CrossEpoch {
             slot: id.slot,
             owner,
         });

@@ -11,10 +11,10 @@ use till_storage::rebuild::store_of;
 use till_storage::views::StoreError;
 
 use crate::chain::{ChainError, chain_of};
-use crate::cluster::{HandoverError, committed_mark, hand_over, new_life};
+use crate::cluster::{HandoffError, committed_lsn_file, hand_off, new_incarnation};
 use crate::offline::{Look, OfflineError};
 
-/// What was handed over.
+/// What was handed off.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Submitted {
@@ -23,10 +23,10 @@ pub struct Submitted {
     /// Records; each may hold many events, and each counts once however often it is submitted.
     pub records: u64,
     /// Pieces that they are in.
-    pub pieces: u64,
+    pub chunks: u64,
     /// Slots whose owners take them in.
     pub slots: BTreeSet<u32>,
-    /// Place in the journal up to which its engine had seen everything committed.
+    /// Position in the journal up to which its engine had seen everything committed.
     pub committed: u64,
     /// Where the journal ends.
     pub end: u64,
@@ -34,7 +34,7 @@ pub struct Submitted {
     pub torn: Option<Cut>,
 }
 
-/// Why a journal was not submitted. What was handed over before stays so; the same call may be made again.
+/// Why a journal was not submitted. What was handed off before stays so; the same call may be made again.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum SubmitError {
@@ -58,7 +58,7 @@ pub enum SubmitError {
     Other(PathBuf),
     /// Journal or store failed on the way.
     #[error(transparent)]
-    Handover(#[from] HandoverError),
+    Handoff(#[from] HandoffError),
     /// The store did not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -70,8 +70,8 @@ pub enum SubmitError {
 /// Hands everything over that a journal has above what its engine saw committed. `dir` is the data folder, or the journal
 /// in it; nothing in either is changed but the lock.
 ///
-/// The pieces are put under an id of their own. Under that of the dead engine they could meet pieces that it had numbered
-/// itself; under one and the same for every repetition, a piece that is written again could meet its own late deletion.
+/// The chunks are put under an id of their own. Under that of the dead engine they could meet pieces that it had numbered
+/// itself; under one and the same for every repetition, a chunk that is written again could meet its own late deletion.
 ///
 /// # Errors
 /// [`SubmitError`]; an engine that has the folder open is one.
@@ -80,23 +80,23 @@ pub fn submit(store: &dyn SharedStore, dir: &Path) -> Result<Submitted, SubmitEr
     let look = Look::open(&dir)?;
     same_chain(store, &dir)?;
     let journal = look.journal();
-    let committed = committed_mark(&dir);
-    let from = new_life().map_err(|_| SubmitError::Random)?;
+    let committed = committed_lsn_file(&dir);
+    let from = new_incarnation().map_err(|_| SubmitError::Random)?;
     let mut slots = BTreeSet::new();
     let mut records = journal
         .records(committed.max(journal.start()))
-        // The mark is the place of the last record that is committed.
+        // The mark is the LSN of the last record that is committed.
         .filter(|item| !matches!(item, Ok((lsn, _)) if committed.get() > 0 && *lsn <= committed))
         .inspect(|item| {
             let record = item.as_ref().ok().map(|(_, record)| record);
             let of = record.and_then(|record| store_of(&record.head));
             slots.extend(of.map(|of| slot_of(of, store.slots())));
         });
-    let done = hand_over(store, from, 1, &mut records)?;
+    let done = hand_off(store, from, 1, &mut records)?;
     Ok(Submitted {
         from,
         records: done.records,
-        pieces: done.pieces,
+        chunks: done.chunks,
         slots,
         committed: committed.get(),
         end: journal.end().get(),

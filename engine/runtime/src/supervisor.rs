@@ -1,5 +1,5 @@
-//! Watches the shards: one that falls starts again from rows and journal; a terminal whose frame fells it again is parked,
-//! and so is a shard that falls and falls.
+//! Watches the shards: one that crashes starts again from rows and journal; a terminal whose frame crashes it again is parked,
+//! and so is a shard that crashes and falls.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use till_storage::rebuild::{Fold, Registrations, store_of};
 use till_storage::views::WriteViews;
 
 use crate::config::Config;
+use crate::crash::{Crash, Crashes, PoisonMessage, Remedy};
 use crate::engine::Engine;
-use crate::fall::{Fall, Falls, Remedy, Suspect};
-use crate::keeping::Keeping;
-use crate::route::{Slot, shard_of};
+use crate::route::{ShardHandle, shard_of};
+use crate::row_backend::RowBackend;
 use crate::shard_actor::{ShardActor, ShardArguments};
 
 /// What the supervisor is told.
@@ -37,27 +37,27 @@ pub(crate) struct Supervisor;
 
 /// What it knows.
 #[derive(Debug)]
-pub(crate) struct Watched {
+pub(crate) struct SupervisedShards {
     engine: Arc<Engine>,
     shards: HashMap<ActorId, usize>,
-    falls: HashMap<usize, Falls>,
+    crashes: HashMap<usize, Crashes>,
     stopping: bool,
 }
 
 impl Actor for Supervisor {
     type Msg = SupervisorMessage;
-    type State = Watched;
+    type State = SupervisedShards;
     type Arguments = (Arc<Engine>, Vec<Shard>);
 
     async fn pre_start(
         &self,
         myself: ActorRef<SupervisorMessage>,
         (engine, restored): (Arc<Engine>, Vec<Shard>),
-    ) -> Result<Watched, ActorProcessingErr> {
-        let mut watched = Watched {
+    ) -> Result<SupervisedShards, ActorProcessingErr> {
+        let mut watched = SupervisedShards {
             engine,
             shards: HashMap::new(),
-            falls: HashMap::new(),
+            crashes: HashMap::new(),
             stopping: false,
         };
         let mut restored = restored.into_iter();
@@ -73,7 +73,7 @@ impl Actor for Supervisor {
         &self,
         myself: ActorRef<SupervisorMessage>,
         message: SupervisorMessage,
-        watched: &mut Watched,
+        watched: &mut SupervisedShards,
     ) -> Result<(), ActorProcessingErr> {
         match message {
             SupervisorMessage::Restored {
@@ -99,14 +99,14 @@ impl Actor for Supervisor {
         &self,
         myself: ActorRef<SupervisorMessage>,
         event: SupervisionEvent,
-        watched: &mut Watched,
+        watched: &mut SupervisedShards,
     ) -> Result<(), ActorProcessingErr> {
-        let (cell, fall) = match event {
-            SupervisionEvent::ActorFailed(cell, error) => (cell, fall_of(error)),
+        let (cell, crash) = match event {
+            SupervisionEvent::ActorFailed(cell, error) => (cell, crash_of(error)),
             SupervisionEvent::ActorTerminated(cell, _, reason) => {
                 let cause = reason.unwrap_or_else(|| "it ended".to_owned());
-                let suspect = None;
-                (cell, Fall { suspect, cause })
+                let poison = None;
+                (cell, Crash { poison, cause })
             }
             _ => return Ok(()),
         };
@@ -114,13 +114,13 @@ impl Actor for Supervisor {
             return Ok(());
         };
         if !watched.stopping {
-            watched.fell(&myself, index, &fall);
+            watched.crashed(&myself, index, &crash);
         }
         Ok(())
     }
 }
 
-impl Watched {
+impl SupervisedShards {
     async fn spawn(
         &mut self,
         myself: &ActorRef<SupervisorMessage>,
@@ -143,31 +143,31 @@ impl Watched {
         Ok(())
     }
 
-    fn fell(&mut self, myself: &ActorRef<SupervisorMessage>, index: usize, fall: &Fall) {
+    fn crashed(&mut self, myself: &ActorRef<SupervisorMessage>, index: usize, crash: &Crash) {
         let Some(slot) = self.engine.slots.get(index).map(Arc::clone) else {
             return;
         };
-        let falls = self.falls.entry(index).or_default();
-        match falls.judge(Instant::now(), fall.suspect) {
+        let crashes = self.crashes.entry(index).or_default();
+        match crashes.judge(Instant::now(), crash.poison) {
             Remedy::Park => {
-                self.park(index, &fall.cause);
+                self.park(index, &crash.cause);
                 let engine = Arc::clone(&self.engine);
                 // The flush may be at a slow disk: on a thread that may block.
                 let _forgetting = tokio::task::spawn_blocking(move || engine.flush.restart(index));
                 return;
             }
-            Remedy::Without(suspect) => self.park_terminal(&slot, suspect, &fall.cause),
+            Remedy::Without(poison) => self.park_terminal(&slot, poison, &crash.cause),
             Remedy::Restart => {}
         }
-        let at = fall.suspect.map(|suspect| format!(" over {suspect}"));
+        let at = crash.poison.map(|poison| format!(" over {poison}"));
         let at = at.unwrap_or_default();
         tracing::error!(
             shard = index,
-            cause = fall.cause,
+            cause = crash.cause,
             "a shard failed{at}; it starts again from rows and journal"
         );
         self.engine.figures.problem(
-            &format!("shard {index} failed{at} and starts again: {}", fall.cause),
+            &format!("shard {index} failed{at} and starts again: {}", crash.cause),
             "Nothing acknowledged is lost; report it if it comes back.",
         );
         slot.fail(false);
@@ -202,16 +202,16 @@ impl Watched {
         }
     }
 
-    fn park_terminal(&self, slot: &Slot, suspect: Suspect, cause: &str) {
-        let terminal = suspect.terminal;
+    fn park_terminal(&self, slot: &ShardHandle, poison: PoisonMessage, cause: &str) {
+        let terminal = poison.terminal;
         tracing::error!(
             %terminal,
-            epoch = suspect.epoch,
-            first_seq = suspect.first_seq,
+            epoch = poison.epoch,
+            first_seq = poison.first_seq,
             cause,
             "a terminal is parked: what it sends makes its shard fail every time"
         );
-        let text = format!("{suspect} makes the engine fail: {cause}");
+        let text = format!("{poison} makes the engine fail: {cause}");
         self.engine.figures.problem(
             &format!("terminal {terminal} is parked: {text}"),
             "The terminal keeps its events and is let in when the engine starts again; report it, with the log.",
@@ -221,11 +221,11 @@ impl Watched {
 }
 
 // A shard says what it was at; what fell otherwise says only why.
-fn fall_of(error: ActorProcessingErr) -> Fall {
-    match error.downcast::<Fall>() {
-        Ok(fall) => *fall,
-        Err(error) => Fall {
-            suspect: None,
+fn crash_of(error: ActorProcessingErr) -> Crash {
+    match error.downcast::<Crash>() {
+        Ok(crash) => *crash,
+        Err(error) => Crash {
+            poison: None,
             cause: error.to_string(),
         },
     }
@@ -236,10 +236,10 @@ fn restore(engine: &Engine, index: usize) -> Result<Shard, FoldError> {
     // Nothing that the failed one gave to the flush is written from here on, and everything that it gave to the journal is
     // durable: what is replayed is then replayed once.
     engine.flush.restart(index);
-    engine.settle();
-    match &engine.keeping {
-        Keeping::Own(views) => refill(engine, views.as_ref(), index),
-        Keeping::Shared(cluster) => cluster.restore(engine, index),
+    engine.barrier();
+    match &engine.row_backend {
+        RowBackend::Own(views) => refill(engine, views.as_ref(), index),
+        RowBackend::Shared(cluster) => cluster.restore(engine, index),
     }
 }
 

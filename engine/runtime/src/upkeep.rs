@@ -43,7 +43,7 @@ pub enum RetentionError {
     Rows(#[from] till_embedded::OpenError),
     /// What an earlier run left could not be removed.
     #[error(transparent)]
-    Aside(#[from] RecoveryError),
+    Quarantined(#[from] RecoveryError),
 }
 
 /// The thread and the way to end it.
@@ -81,7 +81,7 @@ fn run(engine: &Engine, stopped: &Receiver<()>) {
         .recv_timeout(LOOK)
         .is_err_and(|error| error.is_timeout())
     {
-        if let Some(cluster) = engine.keeping.cluster()
+        if let Some(cluster) = engine.row_backend.cluster()
             && let Err(error) = drop_committed(engine, cluster)
         {
             tracing::warn!(%error, "segments that are in the shared store stay for now");
@@ -111,7 +111,7 @@ fn run(engine: &Engine, stopped: &Receiver<()>) {
 // Drops the segments whose every record was received long enough ago, once that is worth a base. Where several engines share a
 // store, they go with what is committed.
 fn retain(engine: &Engine, pace: &mut Pace, at: Duration) -> Result<(), RetentionError> {
-    let (Some(days), None) = (engine.config.retention_days, engine.keeping.cluster()) else {
+    let (Some(days), None) = (engine.config.retention_days, engine.row_backend.cluster()) else {
         return Ok(());
     };
     let before = now().us().saturating_sub(i64::from(days) * DAY_US);
@@ -135,12 +135,12 @@ pub(crate) fn retain_before(
     engine: &Engine,
     received_before_us: i64,
 ) -> Result<Option<Lsn>, RetentionError> {
-    if let Some(cluster) = engine.keeping.cluster() {
+    if let Some(cluster) = engine.row_backend.cluster() {
         return drop_committed(engine, cluster);
     }
     engine.waiting.may_drop()?;
     let _alone = engine.retention.lock();
-    // Rows that end before the base would have to be made anew at the next start: the base is made where they end.
+    // Rows that end before the base would have to be rebuilt at the next start: the base is made where they end.
     let upto = engine.flush.flush(Duration::from_secs(60))?;
     let dir = engine.config.data_dir.join("rows.base");
     let clean = || std::fs::remove_dir_all(&dir);
@@ -174,11 +174,11 @@ pub(crate) fn drop_committed(
     cluster: &Cluster,
 ) -> Result<Option<Lsn>, RetentionError> {
     let _alone = engine.retention.lock();
-    let marked = cluster.marked();
+    let is_written = cluster.is_written();
     let segments = engine.journal.segments();
     let spent = segments
         .iter()
-        .filter(|one| one.sealed && one.end <= marked);
+        .filter(|one| one.sealed && one.end <= is_written);
     let Some(end) = spent.map(|one| one.end).max() else {
         return Ok(None);
     };

@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use till_protocol::id::StoreId;
 use till_storage::base::FoldError;
 
-/// Stores that nobody is let in for, because durable records of theirs are in no row: a terminal that was greeted would be
+/// Stores that nobody is let in for, because durable records of theirs are in no row: a terminal that was accepted would be
 /// given sequence numbers that the journal holds already.
 #[derive(Debug, Default)]
 pub(crate) struct Waiting {
@@ -55,7 +55,7 @@ impl Waiting {
 
     /// In words, for whoever asks how the engine is; `None` where nothing waits.
     pub(crate) fn words(&self) -> Option<String> {
-        let told = self.stores.iter().map(|(store, records)| {
+        let listed = self.stores.iter().map(|(store, records)| {
             let known = if self.is_registered(*store) {
                 "registered again"
             } else {
@@ -63,12 +63,12 @@ impl Waiting {
             };
             format!("store {store} ({records} records, {known})")
         });
-        let told: Vec<String> = told.collect();
-        (!told.is_empty()).then(|| {
+        let listed: Vec<String> = listed.collect();
+        (!listed.is_empty()).then(|| {
             format!(
                 "the journal has lost registrations: records of these stores are in no answer, and their terminals are \
                  refused: {}",
-                told.join(", ")
+                listed.join(", ")
             )
         })
     }

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use till_core::{Space, Wants};
+use till_core::{ReadSet, Space};
 use till_storage::cluster::{
-    Commit, Conditional, Decided, Found, Handover, InboxId, Log, LogKey, NodeId, NodeRow,
-    SharedStore, SlotRow, Wish, Wishes,
+    Commit, Conditional, Constraint, Constraints, Decided, Found, Handoff, InboxId, Log, LogKey,
+    NodeId, NodeRow, SharedStore, SlotRow,
 };
 use till_storage::query::FactReader;
 use till_storage::views::{StoreError, Views};
@@ -38,7 +38,7 @@ pub struct Sight {
     /// How long shards waited for rows that devices' frames and Hellos ask for.
     pub rows: Latency,
     /// Pieces of other journals that wait for the owners of their slots.
-    pub handovers_waiting: u64,
+    pub handoffs_waiting: u64,
     /// Slots that nobody has.
     pub slots_free: u64,
     /// The engines, by address.
@@ -79,7 +79,7 @@ impl Watched {
             .nodes
             .lock()
             .iter()
-            // Its rows stay for a day when it is gone; it lives as long as its beat rises.
+            // Its rows stay for a day when it is gone; it lives as long as its heartbeat rises.
             .filter(|(row, since)| since.elapsed() < row.lease)
             .map(|(row, _)| Seen {
                 address: row.address.clone(),
@@ -92,7 +92,7 @@ impl Watched {
         Sight {
             commit: self.commit.read(),
             rows: self.rows.read(),
-            handovers_waiting: self.waiting.load(Ordering::Relaxed),
+            handoffs_waiting: self.waiting.load(Ordering::Relaxed),
             slots_free: wide(free),
             engines,
         }
@@ -103,7 +103,7 @@ impl Watched {
         let seen = rows.iter().map(|row| {
             let before = nodes.iter().find(|(one, _)| one.node == row.node);
             let since = match before {
-                Some((before, since)) if before.beat >= row.beat => *since,
+                Some((before, since)) if before.heartbeat >= row.heartbeat => *since,
                 _ => Instant::now(),
             };
             (row.clone(), since)
@@ -144,16 +144,16 @@ impl SharedStore for Watched {
         self.store.slot(slot)
     }
 
-    fn decide(&self, wish: &Conditional) -> Result<Decided, StoreError> {
-        self.store.decide(wish)
+    fn decide(&self, constraint: &Conditional) -> Result<Decided, StoreError> {
+        self.store.decide(constraint)
     }
 
-    fn wishes(&self) -> Result<Wishes, StoreError> {
-        self.store.wishes()
+    fn constraints(&self) -> Result<Constraints, StoreError> {
+        self.store.constraints()
     }
 
-    fn wish(&self, wish: &Wish) -> Result<(), StoreError> {
-        self.store.wish(wish)
+    fn constraint(&self, constraint: &Constraint) -> Result<(), StoreError> {
+        self.store.constraint(constraint)
     }
 
     fn nodes(&self) -> Result<Vec<NodeRow>, StoreError> {
@@ -162,8 +162,8 @@ impl SharedStore for Watched {
         Ok(rows)
     }
 
-    fn beat(&self, row: &NodeRow) -> Result<(), StoreError> {
-        self.store.beat(row)
+    fn heartbeat(&self, row: &NodeRow) -> Result<(), StoreError> {
+        self.store.heartbeat(row)
     }
 
     fn write_log(&self, slot: u32, flush: u64, epoch: u64, log: &Log) -> Result<(), StoreError> {
@@ -200,8 +200,8 @@ impl SharedStore for Watched {
         self.store.write_names(names)
     }
 
-    fn hand_over(&self, handover: &Handover) -> Result<(), StoreError> {
-        self.store.hand_over(handover)
+    fn hand_off(&self, handoff: &Handoff) -> Result<(), StoreError> {
+        self.store.hand_off(handoff)
     }
 
     fn waiting(&self) -> Result<Vec<(u32, NodeId, u64)>, StoreError> {
@@ -210,13 +210,13 @@ impl SharedStore for Watched {
         Ok(waiting)
     }
 
-    fn handed_over(
+    fn handed_off(
         &self,
         slot: u32,
         from: NodeId,
         number: u64,
-    ) -> Result<Option<Handover>, StoreError> {
-        self.store.handed_over(slot, from, number)
+    ) -> Result<Option<Handoff>, StoreError> {
+        self.store.handed_off(slot, from, number)
     }
 
     fn taken_in(&self, slot: u32, from: NodeId, number: u64) -> Result<(), StoreError> {
@@ -227,9 +227,9 @@ impl SharedStore for Watched {
         self.store.release(record, proposed)
     }
 
-    fn rows_of(&self, wants: &Wants) -> Result<Found, StoreError> {
+    fn rows_of(&self, read_set: &ReadSet) -> Result<Found, StoreError> {
         let began = Instant::now();
-        let found = self.store.rows_of(wants);
+        let found = self.store.rows_of(read_set);
         self.rows.add(began.elapsed());
         found
     }

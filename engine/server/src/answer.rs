@@ -105,7 +105,7 @@ fn terminals(
     Answer::new(&rows, &stores.freshness).map_err(failed)
 }
 
-fn shown<R: Serialize>(answer: &query::Answer<R>) -> Result<Answer, EngineError> {
+fn shown<R: Serialize>(answer: &query::QueryAnswer<R>) -> Result<Answer, EngineError> {
     Answer::new(&answer.rows, &answer.freshness).map_err(failed)
 }
 
@@ -155,7 +155,7 @@ fn day(date: jiff::civil::Date) -> Day {
 mod tests {
     use std::cell::Cell;
 
-    use till_storage::query::{Answer as Rows, Freshness, StoreState, Sums};
+    use till_storage::query::{Freshness, QueryAnswer as Rows, StoreState, Sums};
 
     use super::*;
 

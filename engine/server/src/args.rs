@@ -74,7 +74,7 @@ pub(crate) enum Command {
     /// Which engine serves which slots of a shared store
     #[command(subcommand)]
     Shards(ShardsCommand),
-    /// Hand over what the journal of an engine has that will never run again
+    /// Hand off what the journal of an engine has that will never run again
     Submit(SubmitArgs),
     /// Identities of devices, where the engine is its own authority (--dev)
     #[command(subcommand)]

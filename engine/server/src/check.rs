@@ -40,7 +40,7 @@ pub(crate) fn run(args: &CheckArgs) -> anyhow::Result<()> {
         return output::json(&serde_json::json!({ "valid": true, "settings": rows }));
     }
     table::lines(&rows).iter().try_for_each(output::line)?;
-    output::tell("the configuration is valid");
+    output::note("the configuration is valid");
     Ok(())
 }
 

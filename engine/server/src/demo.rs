@@ -16,7 +16,7 @@ use till_loadgen::engine::{AdminAt, Engine, EngineOptions, EngineStarter};
 use till_loadgen::fleet::{self, FleetConfig, FleetReport, Live};
 
 use crate::args::DemoArgs;
-use crate::output::tell;
+use crate::output::note;
 use crate::stop::Stop;
 use crate::{Found, output};
 
@@ -46,9 +46,9 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<()> {
     let mut line = LiveLine::new();
     let report = fleet::run(&config, &mut |live| line.show(live));
     line.end();
-    let drained = engine.drain();
+    let cordoned = engine.drain();
     let report = report?;
-    drained?;
+    cordoned?;
     finish(args, &report)
 }
 
@@ -74,7 +74,7 @@ fn introduce(args: &DemoArgs, admin: &str, folder: &DataFolder) {
             )
         },
     );
-    tell(format!(
+    note(format!(
         "A chain of {stores} stores x {terminals} terminals makes about {rate} events/s and sends them over QUIC.\n\
          \n  open     {admin}/  the live page: figures, stores, shards, where to look next\
          \n  metrics  {admin}/metrics\
@@ -85,7 +85,7 @@ fn introduce(args: &DemoArgs, admin: &str, folder: &DataFolder) {
 
 fn finish(args: &DemoArgs, report: &FleetReport) -> anyhow::Result<()> {
     for difference in report.differences.iter().take(20) {
-        tell(format!("difference: {difference}"));
+        note(format!("difference: {difference}"));
     }
     if args.json {
         output::json(report)?;
@@ -116,13 +116,13 @@ impl LiveLine {
             let shown = write!(err, "\r\x1b[K{live}").and_then(|()| err.flush());
             self.in_place = shown.is_ok();
         } else {
-            tell(live.to_string());
+            note(live.to_string());
         }
     }
 
     fn end(&self) {
         if self.in_place {
-            tell("");
+            note("");
         }
     }
 }
@@ -179,7 +179,7 @@ impl Drop for DataFolder {
         if self.is_ours
             && let Err(error) = fs::remove_dir_all(&self.path)
         {
-            tell(format!("could not remove {}: {error}", self.path.display()));
+            note(format!("could not remove {}: {error}", self.path.display()));
         }
     }
 }
@@ -198,7 +198,7 @@ fn stop_on_signal(stop: Arc<AtomicBool>) {
                 return;
             };
             signals.first().await;
-            tell("\nending: waiting until everything is acknowledged and compared; Ctrl-C again ends at once");
+            note("\nending: waiting until everything is acknowledged and compared; Ctrl-C again ends at once");
             stop.store(true, Ordering::Relaxed);
             signals.forced().await;
             leave();

@@ -124,8 +124,8 @@ fn words(found: &Examined, salvaged: bool, dir: &Path) -> anyhow::Result<()> {
             "nothing was changed"
         });
     }
-    for aside in &report.moved {
-        output::line(format!("kept aside, unchanged: {}", aside.display()))?;
+    for kept in &report.moved {
+        output::line(format!("kept aside, unchanged: {}", kept.display()))?;
     }
     if !salvaged {
         return output::line(
@@ -142,7 +142,7 @@ fn words(found: &Examined, salvaged: bool, dir: &Path) -> anyhow::Result<()> {
         }
     })?;
     if report.lost.is_empty() {
-        return output::line("no event is known to be lost with what was set aside");
+        return output::line("no event is known to be lost with what was moved away");
     }
     output::line(
         "devices that still have the lost events do not send them again by themselves: they were acknowledged",

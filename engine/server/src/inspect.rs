@@ -12,7 +12,7 @@ use crate::args::JournalArgs;
 use crate::{output, table};
 
 #[derive(Serialize)]
-struct Found {
+struct RecordLine {
     start: u64,
     end: u64,
     base: Option<u64>,
@@ -89,13 +89,13 @@ fn print(rows: &[impl Serialize]) -> anyhow::Result<()> {
     table::lines(&rows).iter().try_for_each(output::line)
 }
 
-fn look(journal: &Journal, from: Lsn, limit: usize) -> anyhow::Result<Found> {
+fn look(journal: &Journal, from: Lsn, limit: usize) -> anyhow::Result<RecordLine> {
     let mut records = Vec::new();
     for record in journal.records(from.max(journal.start())).take(limit) {
         let (position, record) = record?;
         records.push(row(position, &record));
     }
-    Ok(Found {
+    Ok(RecordLine {
         start: journal.start().get(),
         end: journal.end().get(),
         base: journal.base().map(Lsn::get),

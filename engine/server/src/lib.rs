@@ -63,7 +63,7 @@ pub fn tillload() -> ExitCode {
     // What a run has to say while it goes on, such as that its engine does not answer.
     let level = std::env::var("RUST_LOG").ok();
     if let Err(error) = logging::start(level.as_deref(), "warn,scylla=off", args::LogFormat::Text) {
-        output::tell(format!("error: {error:#}"));
+        output::note(format!("error: {error:#}"));
         return ExitCode::from(2);
     }
     till_loadgen::cli::main(std::env::args_os(), &till_loadgen::engine::SelfStarter)
@@ -83,7 +83,7 @@ fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is::<Found>() => ExitCode::FAILURE,
         Err(error) => {
-            output::tell(format!("error: {error:#}"));
+            output::note(format!("error: {error:#}"));
             ExitCode::from(if error.is::<Usage>() { 2 } else { 1 })
         }
     }

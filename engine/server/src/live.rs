@@ -81,17 +81,18 @@ impl Engine for Live {
     }
 
     fn answer(&self, question: &Question) -> Result<Answer, EngineError> {
-        answer(&Running(self.engine()?), question)
+        answer(&RunningEngine(self.engine()?), question)
     }
 
     fn flush(&self) -> Result<u64, EngineError> {
-        let flushed = Running(self.engine()?).with_store(|engine| Ok(said(engine.flush_now())));
+        let flushed =
+            RunningEngine(self.engine()?).with_store(|engine| Ok(answer_text(engine.flush_now())));
         flushed.map_err(EngineError::Failed)
     }
 
     fn retry_quarantine(&self) -> Result<(u64, u64), EngineError> {
-        let retried =
-            Running(self.engine()?).with_store(|engine| Ok(said(engine.retry_quarantine())));
+        let retried = RunningEngine(self.engine()?)
+            .with_store(|engine| Ok(answer_text(engine.retry_quarantine())));
         let retried = retried.map_err(EngineError::Failed)?;
         Ok((retried.applied, retried.quarantined))
     }
@@ -117,9 +118,9 @@ impl Engine for Live {
 }
 
 /// A running engine answers from its rows, once they hold everything that is durable.
-struct Running(Arc<Handle>);
+struct RunningEngine(Arc<Handle>);
 
-impl Knows for Running {
+impl Knows for RunningEngine {
     fn ask(&self, query: &Query) -> Result<Reply, String> {
         self.ask_by(query, Handle::query)
     }
@@ -132,10 +133,10 @@ impl Knows for Running {
 /// A way to ask an engine.
 type Way = fn(&Handle, &Query) -> Result<Reply, StoreError>;
 
-impl Running {
+impl RunningEngine {
     fn ask_by(&self, query: &Query, way: Way) -> Result<Reply, String> {
         let query = query.clone();
-        self.with_store(move |engine| said(way(engine, &query)).map(Ok))
+        self.with_store(move |engine| answer_text(way(engine, &query)).map(Ok))
     }
 
     // Where several engines share a store, whoever waits for it is told soon when it is silent; what was asked for may still
@@ -149,13 +150,13 @@ impl Running {
         };
         let address = store.hosts.join(",");
         let (engine, prober) = (Arc::clone(&self.0), Arc::clone(&self.0));
-        let is_there = move || said(prober.ask_store());
+        let is_there = move || answer_text(prober.ask_store());
         let done = Silence::default().ask(&address, move || work(&engine), is_there);
         done.flatten()
     }
 }
 
-fn said<T>(answer: Result<T, impl ToString>) -> Result<T, String> {
+fn answer_text<T>(answer: Result<T, impl ToString>) -> Result<T, String> {
     answer.map_err(|error| error.to_string())
 }
 

@@ -8,7 +8,7 @@ use till_runtime::{LostEnd, Offline, Query, Reply, StartReport};
 use till_storage::journal::{Journal, Lost};
 
 use crate::answer::{Knows, answer};
-use crate::output::tell;
+use crate::output::note;
 
 /// An open folder; its lock is held while it is.
 #[derive(Debug)]
@@ -24,31 +24,31 @@ impl Folder {
         Ok(Self(Offline::open(dir)?))
     }
 
-    /// Opens a folder with all rows made anew from base and journal. Says what is lost before a journal that ends too early
+    /// Opens a folder with all rows rebuilt from base and journal. Says what is lost before a journal that ends too early
     /// is taken as it is, and gives that.
     ///
     /// # Errors
     /// As [`Self::open`].
     pub(crate) fn rebuild(dir: &Path) -> anyhow::Result<(Self, Vec<Lost>)> {
         must_hold_data(dir)?;
-        let mut told = 0;
+        let mut notes = 0;
         let mut progress = |at: u64, end: u64| {
             let percent = at.saturating_mul(100).checked_div(end).unwrap_or(100);
-            if percent >= told + 10 {
-                told = percent;
-                tell(format!("{percent} % of the journal"));
+            if percent >= notes + 10 {
+                notes = percent;
+                note(format!("{percent} % of the journal"));
             }
         };
         let mut lost = Vec::new();
         let mut accepting = |end: &LostEnd| {
-            tell(format!(
+            note(format!(
                 "the journal has lost its end: it ends at position {}, and the rows held records up to position {}; the loss is \
                  accepted",
                 end.end, end.reach
             ));
-            end.lost.iter().for_each(|one| tell(format!("lost: {one}")));
+            end.lost.iter().for_each(|one| note(format!("lost: {one}")));
             if end.lost.is_empty() {
-                tell("no event is known to be lost");
+                note("no event is known to be lost");
             }
             lost.clone_from(&end.lost);
         };

@@ -37,6 +37,6 @@ pub(crate) fn counted(count: impl TryInto<u64>, thing: &str) -> String {
     clippy::print_stderr,
     reason = "the one place where people are told things"
 )]
-pub(crate) fn tell(text: impl AsRef<str>) {
+pub(crate) fn note(text: impl AsRef<str>) {
     eprintln!("{}", text.as_ref());
 }

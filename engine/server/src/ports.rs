@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use till_gateway::{Door, GatewayError};
 use till_ops::Port;
 
-use crate::output::tell;
+use crate::output::note;
 
 /// Where devices reach an engine that was told nothing else.
 pub(crate) const QUIC_PORT: u16 = 7880;
@@ -30,7 +30,7 @@ pub(crate) async fn admin(chosen: Option<SocketAddr>) -> anyhow::Result<Port> {
     match Port::bind(local(ADMIN_PORT)).await {
         Err(error) if error.cause.kind() == io::ErrorKind::AddrInUse => {
             let port = Port::bind(local(0)).await?;
-            tell(format!(
+            note(format!(
                 "the usual admin port {ADMIN_PORT} is busy; took {}",
                 port.address()
             ));
@@ -56,7 +56,7 @@ fn quic_near(usual: SocketAddr) -> anyhow::Result<Door> {
     match Door::bind(usual) {
         Err(GatewayError::Listen { cause, .. }) if cause.kind() == io::ErrorKind::AddrInUse => {
             let door = Door::bind(local(0))?;
-            tell(format!(
+            note(format!(
                 "the usual port for devices {} is busy; took {}",
                 usual.port(),
                 door.address()

@@ -123,7 +123,7 @@ fn tell_of_stranded(ask: &AskArgs) -> anyhow::Result<()> {
     let rows = Source::open(&ask.source)?.stranded()?;
     if !rows.is_empty() {
         let records = output::counted(rows.len(), "record");
-        output::tell(format!("{records} stranded; --stranded shows them"));
+        output::note(format!("{records} stranded; --stranded shows them"));
     }
     Ok(())
 }
@@ -146,7 +146,7 @@ fn show(topic: Topic, pairs: &[(String, String)], ask: &AskArgs) -> anyhow::Resu
             output::line(line)?;
         }
     }
-    output::tell(format!(
+    output::note(format!(
         "{} from {}; {}",
         output::counted(rows.len(), "row"),
         source.words(),

@@ -13,7 +13,7 @@ pub(crate) struct Ready {
     pub(crate) quic: String,
     /// URL of the admin port.
     pub(crate) admin: String,
-    /// PEM file (CA, certificate, key) that may speak for every terminal.
+    /// PEM file (CA, certificate, key) that is authorised for every terminal.
     pub(crate) identity: String,
     /// Process of the engine.
     pub(crate) pid: u32,

@@ -7,7 +7,7 @@ use crate::args::DirArgs;
 use crate::offline::Folder;
 use crate::{Found, output, source};
 
-/// Makes the rows anew, and leaves the old ones aside.
+/// Rebuilds the rows, and leaves the old ones aside.
 ///
 /// # Errors
 /// When an engine has the folder open, or the journal is damaged; [`Found`] when it holds records that are in no row.
@@ -18,7 +18,7 @@ pub(crate) fn run(args: &DirArgs) -> anyhow::Result<()> {
     let (folder, lost) = Folder::rebuild(&args.data)?;
     let position = folder.journal().end().get();
     let report = folder.report();
-    let is_whole = report.left_out.is_empty() && report.unplaced.is_empty();
+    let is_whole = report.left_out.is_empty() && report.unapplied.is_empty();
     if args.json {
         let waiting = report.left_out.iter();
         let waiting: Vec<_> = waiting
@@ -30,7 +30,7 @@ pub(crate) fn run(args: &DirArgs) -> anyhow::Result<()> {
             "complete": is_whole,
             "lost": lost.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "waiting": waiting,
-            "unplaced": report.unplaced.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "unapplied": report.unapplied.iter().map(ToString::to_string).collect::<Vec<_>>(),
         }))?;
     } else {
         words(&folder, position)?;
@@ -41,7 +41,7 @@ pub(crate) fn run(args: &DirArgs) -> anyhow::Result<()> {
 fn words(folder: &Folder, position: u64) -> anyhow::Result<()> {
     let report = folder.report();
     output::line(format!(
-        "every row was made anew from the journal, up to position {position}; the rows before, if there were any, stand aside in rows.aside and can be deleted"
+        "every row was rebuilt from the journal, up to position {position}; the rows before, if there were any, stand aside in rows.aside and can be deleted"
     ))?;
     for (store, records) in &report.left_out {
         output::line(format!(
@@ -49,13 +49,13 @@ fn words(folder: &Folder, position: u64) -> anyhow::Result<()> {
              terminal of it has said Hello and the engine was started again"
         ))?;
     }
-    for one in &report.unplaced {
+    for one in &report.unapplied {
         output::line(format!("not in the rows: {one}"))?;
     }
-    let records: u64 = report.unplaced.iter().map(|one| one.records).sum();
+    let records: u64 = report.unapplied.iter().map(|one| one.records).sum();
     if records > 0 {
         output::line(format!(
-            "{records} records fit nowhere: other events came under their sequence numbers before them, or a newer life of their \
+            "{records} records fit nowhere: other events came under their sequence numbers before them, or a newer epoch of their \
              terminal; they stay in the journal (`tillstream inspect journal --from POSITION`)"
         ))?;
     }

@@ -4,7 +4,7 @@ use std::fs;
 
 use anyhow::Context;
 use jiff::Timestamp;
-use till_scylla::schema::{self, State, Status, VERSION, Wish};
+use till_scylla::schema::{self, SchemaRequest, State, Status, VERSION};
 use till_scylla::{Cql, Credentials, ScyllaConfig};
 
 use crate::args::{ApplyArgs, ClusterArgs, SchemaCommand, SchemaStatusArgs};
@@ -24,16 +24,16 @@ pub(crate) fn run(command: &SchemaCommand) -> anyhow::Result<()> {
 
 fn apply(args: &ApplyArgs) -> anyhow::Result<()> {
     let cql = connect(&args.cluster)?;
-    let wish = Wish {
+    let request = SchemaRequest {
         replication: args.replication,
         slots: args.slots,
     };
-    tell(&schema::apply(&cql, wish)?, args.json)
+    note(&schema::apply(&cql, request)?, args.json)
 }
 
 fn status(args: &SchemaStatusArgs) -> anyhow::Result<()> {
     let status = schema::status(&connect(&args.cluster)?)?;
-    tell(&status, args.json)?;
+    note(&status, args.json)?;
     match status.is_usable() {
         true => Ok(()),
         false => Err(Found.into()),
@@ -58,7 +58,7 @@ pub(crate) fn connect(args: &ClusterArgs) -> anyhow::Result<Cql> {
     Ok(Cql::connect(&config)?)
 }
 
-fn tell(status: &Status, as_json: bool) -> anyhow::Result<()> {
+fn note(status: &Status, as_json: bool) -> anyhow::Result<()> {
     if as_json {
         return output::json(&json(status));
     }

@@ -67,19 +67,19 @@ async fn serve(chosen: Chosen, args: ServeArgs) -> anyhow::Result<()> {
     };
     let engine = Arc::new(started);
     live.started(Arc::<Handle>::clone(&engine));
-    let told = announce(&engine, &dir, &url, &args)?;
+    let notes = announce(&engine, &dir, &url, &args)?;
 
     stop.first().await;
     live.draining();
-    let drained = tokio::select! {
-        drained = Box::pin(engine.drain()) => drained.context("the engine did not drain"),
+    let cordoned = tokio::select! {
+        cordoned = Box::pin(engine.drain()) => cordoned.context("the engine did not drain"),
         () = stop.forced() => Err(anyhow!("stopped by a second signal before the drain was over")),
     };
-    for file in told {
+    for file in notes {
         // A folder that was taken away meanwhile needs no tidying.
         drop(std::fs::remove_file(file));
     }
-    drained?;
+    cordoned?;
     admin.close().await?;
     info!("drained; {}", last_words(engine.left_over()));
     Ok(())
@@ -92,10 +92,10 @@ fn last_words(left: LeftOver) -> String {
     }
     let mut words =
         "everything acknowledged is durable, and not all of it is in the rows yet".to_owned();
-    if left.handed_over > 0 {
-        let records = output::counted(left.handed_over, "record");
+    if left.handed_off > 0 {
+        let records = output::counted(left.handed_off, "record");
         words += &format!(
-            "; handed over to the shared store: {records}, to count once the engines that take these stores have taken them in"
+            "; handed off to the shared store: {records}, to count once the engines that take these stores have taken them in"
         );
     }
     if left.in_journal {
@@ -189,13 +189,13 @@ mod tests {
         let none = last_words(LeftOver::default());
         assert_eq!(none, "everything acknowledged is durable and in the rows");
         let handed = LeftOver {
-            handed_over: 41,
+            handed_off: 41,
             ..LeftOver::default()
         };
         let handed = last_words(handed);
         assert!(handed.contains("not all of it is in the rows"), "{handed}");
         assert!(
-            handed.contains("handed over to the shared store: 41 records"),
+            handed.contains("handed off to the shared store: 41 records"),
             "{handed}"
         );
         let kept = LeftOver {

@@ -7,21 +7,21 @@ use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, bail};
 use serde_json::{Value, json};
-use till_storage::cluster::{NodeId, NodeRow, SharedStore, SlotRow, Wish, Wishes};
+use till_storage::cluster::{Constraint, Constraints, NodeId, NodeRow, SharedStore, SlotRow};
 
 use crate::args::{DrainArgs, MoveArgs, ShardsCommand, ShardsListArgs, UntilArgs};
 use crate::shared::Keyspace;
 use crate::{Found, Usage, output, table};
 use fleet::Fleet;
 
-/// Time between two looks at whether a wish has come to pass.
+/// Time between two looks at whether a placement constraint has come to pass.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Shows who serves what, or says who shall.
 ///
 /// # Errors
-/// [`Usage`] for a slot that there is not; [`Found`] when a wish has not come to pass in time; others say what is wrong with
-/// the engine that is named, or keeps the store from answering.
+/// [`Usage`] for a slot that there is not; [`Found`] when a placement constraint has not come to pass in time; others say what is
+/// wrong with the engine that is named, or keeps the store from answering.
 pub(crate) fn run(command: &ShardsCommand) -> anyhow::Result<()> {
     match command {
         ShardsCommand::List(args) => list(args),
@@ -32,32 +32,32 @@ pub(crate) fn run(command: &ShardsCommand) -> anyhow::Result<()> {
 
 fn list(args: &ShardsListArgs) -> anyhow::Result<()> {
     let store = Keyspace::open(&args.cluster)?.into_store();
-    let (nodes, wishes, slots) = (store.nodes()?, store.wishes()?, store.all_slots()?);
+    let (nodes, constraints, slots) = (store.nodes()?, store.constraints()?, store.all_slots()?);
     if args.json {
         let by_id: BTreeMap<NodeId, &NodeRow> = nodes.iter().map(|one| (one.node, one)).collect();
         let rows: Vec<_> = slots
             .iter()
-            .map(|slot| row(slot, &by_id, &wishes))
+            .map(|slot| row(slot, &by_id, &constraints))
             .collect();
         return output::json(&json!({ "rows": rows }));
     }
     let silent = fleet::silent(store.as_ref(), &nodes)?;
-    let engines = engines(&slots, &nodes, &wishes, &silent);
+    let engines = engines(&slots, &nodes, &constraints, &silent);
     table::lines(&engines).iter().try_for_each(output::line)?;
-    for (slot, address) in &wishes.slots {
-        output::tell(format!("slot {slot} shall be served by {address}"));
+    for (slot, address) in &constraints.slots {
+        output::note(format!("slot {slot} shall be served by {address}"));
     }
     let waiting = store.waiting()?.len();
     let nobodys = slots.iter().filter(|slot| slot.owner.is_none()).count();
-    output::tell(format!(
+    output::note(format!(
         "{}, {nobodys} of them nobody's; {} of dead engines wait to be taken in",
         output::counted(counted(slots.len()), "slot"),
-        output::counted(counted(waiting), "piece"),
+        output::counted(counted(waiting), "chunk"),
     ));
     Ok(())
 }
 
-fn row(slot: &SlotRow, nodes: &BTreeMap<NodeId, &NodeRow>, wishes: &Wishes) -> Value {
+fn row(slot: &SlotRow, nodes: &BTreeMap<NodeId, &NodeRow>, constraints: &Constraints) -> Value {
     let node = slot.owner.map(|owner| owner.to_string());
     let lag = slot.owner.and_then(|owner| nodes.get(&owner));
     json!({
@@ -66,7 +66,7 @@ fn row(slot: &SlotRow, nodes: &BTreeMap<NodeId, &NodeRow>, wishes: &Wishes) -> V
         "address": slot.address,
         "epoch": slot.epoch,
         "lag_s": lag.map(|node| node.lag.as_secs_f64()),
-        "wish": wishes.slots.get(&slot.slot),
+        "constraint": constraints.slots.get(&slot.slot),
     })
 }
 
@@ -74,7 +74,7 @@ fn row(slot: &SlotRow, nodes: &BTreeMap<NodeId, &NodeRow>, wishes: &Wishes) -> V
 fn engines(
     slots: &[SlotRow],
     nodes: &[NodeRow],
-    wishes: &Wishes,
+    constraints: &Constraints,
     silent: &BTreeSet<NodeId>,
 ) -> Vec<Value> {
     let mut serves: BTreeMap<NodeId, (&str, Vec<u32>)> = BTreeMap::new();
@@ -101,7 +101,7 @@ fn engines(
         let row = nodes.iter().find(|row| row.node == id);
         let state = match row {
             _ if silent.contains(&id) => "silent",
-            _ if wishes.drained.contains(address) => "drained",
+            _ if constraints.cordoned.contains(address) => "cordoned",
             Some(row) if row.is_leaving => "leaving",
             Some(_) => "serving",
             None => "gone",
@@ -144,8 +144,8 @@ fn move_slot(args: &MoveArgs) -> anyhow::Result<()> {
         .into());
     }
     let Some(to) = &args.to else {
-        let was = store.wishes()?.slots.remove(&slot);
-        store.wish(&Wish::Place {
+        let was = store.constraints()?.slots.remove(&slot);
+        store.constraint(&Constraint::Place {
             slot,
             address: None,
         })?;
@@ -153,17 +153,17 @@ fn move_slot(args: &MoveArgs) -> anyhow::Result<()> {
             || format!("no engine in particular was to serve slot {slot}"),
             |was| format!("slot {slot} is like any other again; it was to be served by {was}"),
         );
-        return told(&args.until, &json!({ "slot": slot, "done": true }), &was);
+        return notes(&args.until, &json!({ "slot": slot, "done": true }), &was);
     };
     let mut fleet = Fleet::of(store.as_ref())?;
     let address = fleet.address_of(to)?;
-    if fleet.is_drained(&address) {
+    if fleet.is_cordoned(&address) {
         bail!(
-            "the engine at {address} is drained: it takes no slot before `tillstream shards drain {address} --undo`"
+            "the engine at {address} is cordoned: it takes no slot before `tillstream shards drain {address} --undo`"
         );
     }
     fleet.must_live(&address)?;
-    store.wish(&Wish::Place {
+    store.constraint(&Constraint::Place {
         slot,
         address: Some(address.clone()),
     })?;
@@ -177,7 +177,7 @@ fn move_slot(args: &MoveArgs) -> anyhow::Result<()> {
         "slot": slot,
         "node": row.owner.map(|owner| owner.to_string()),
         "address": row.address,
-        "wish": address,
+        "constraint": address,
         "done": is_so,
         "took_s": began.elapsed().as_secs_f64(),
     });
@@ -185,7 +185,7 @@ fn move_slot(args: &MoveArgs) -> anyhow::Result<()> {
         true => format!("slot {slot} is served by {address}"),
         false => format!("slot {slot} shall be served by {address}"),
     };
-    told(&args.until, &answer, &words)?;
+    notes(&args.until, &answer, &words)?;
     met(
         &args.until,
         is_so,
@@ -198,18 +198,18 @@ fn drain(args: &DrainArgs) -> anyhow::Result<()> {
     let mut fleet = Fleet::of(store.as_ref())?;
     if args.undo {
         let address = fleet
-            .drained(&args.node)
+            .cordoned(&args.node)
             .map_or_else(|| fleet.address_of(&args.node), Ok)?;
-        store.wish(&Wish::Drain {
+        store.constraint(&Constraint::Drain {
             address: address.clone(),
-            is_drained: false,
+            is_cordoned: false,
         })?;
-        let words = match fleet.is_drained(&address) {
+        let words = match fleet.is_cordoned(&address) {
             true => format!("the engine at {address} takes its share again"),
             false => format!("the engine at {address} was not drained"),
         };
-        let answer = json!({ "address": address, "drained": false, "done": true });
-        return told(&args.until, &answer, &words);
+        let answer = json!({ "address": address, "cordoned": false, "done": true });
+        return notes(&args.until, &answer, &words);
     }
     let address = fleet.address_of(&args.node)?;
     fleet.must_live(&address)?;
@@ -218,9 +218,9 @@ fn drain(args: &DrainArgs) -> anyhow::Result<()> {
             "no other engine is alive that could take the slots of {address}: start one, or undo the drain of another"
         );
     }
-    store.wish(&Wish::Drain {
+    store.constraint(&Constraint::Drain {
         address: address.clone(),
-        is_drained: true,
+        is_cordoned: true,
     })?;
     let began = Instant::now();
     let (left, is_so) = until(args.until.wait, || {
@@ -233,7 +233,7 @@ fn drain(args: &DrainArgs) -> anyhow::Result<()> {
     })?;
     let answer = json!({
         "address": address,
-        "drained": true,
+        "cordoned": true,
         "slots_left": left,
         "done": is_so,
         "took_s": began.elapsed().as_secs_f64(),
@@ -242,7 +242,7 @@ fn drain(args: &DrainArgs) -> anyhow::Result<()> {
         true => format!("the engine at {address} has no slot any more and takes none"),
         false => format!("the engine at {address} gives its slots up"),
     };
-    told(&args.until, &answer, &words)?;
+    notes(&args.until, &answer, &words)?;
     met(
         &args.until,
         is_so,
@@ -268,7 +268,7 @@ fn until<T>(
     }
 }
 
-fn told(args: &UntilArgs, answer: &Value, words: &str) -> anyhow::Result<()> {
+fn notes(args: &UntilArgs, answer: &Value, words: &str) -> anyhow::Result<()> {
     if args.json {
         return output::json(answer);
     }
@@ -280,7 +280,7 @@ fn met(args: &UntilArgs, is_so: bool, lack: &str) -> anyhow::Result<()> {
     if is_so || args.wait.is_zero() {
         return Ok(());
     }
-    output::tell(format!("after {:?} {lack}; the wish stands", args.wait));
+    output::note(format!("after {:?} {lack}; the wish stands", args.wait));
     Err(Found.into())
 }
 

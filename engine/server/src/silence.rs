@@ -50,7 +50,7 @@ impl Silence {
                 Err(RecvTimeoutError::Timeout) => {}
             }
             let probe = Arc::clone(&is_there);
-            match started(move || probe()).map(|said| said.recv_timeout(self.say)) {
+            match started(move || probe()).map(|answer_text| answer_text.recv_timeout(self.say)) {
                 Ok(Ok(Ok(()))) => {}
                 Ok(Ok(Err(cause))) | Err(cause) => return failed(&cause),
                 Ok(Err(_)) => {
@@ -95,8 +95,8 @@ mod tests {
             let _ended = held.lock().recv();
             Ok::<(), String>(())
         };
-        let said = SHORT.ask("10.0.0.1:9042", silent.clone(), silent);
-        let words = said.unwrap_err();
+        let answer_text = SHORT.ask("10.0.0.1:9042", silent.clone(), silent);
+        let words = answer_text.unwrap_err();
         assert!(
             words.contains("the shared store at 10.0.0.1:9042: no answer"),
             "{words}"
@@ -127,8 +127,8 @@ mod tests {
     #[test]
     fn what_a_store_says_goes_with_its_address() {
         let refused = || Err::<(), _>("sales: no quorum".to_owned());
-        let said = SHORT.ask("10.0.0.1:9042,10.0.0.2:9042", refused, || Ok(()));
+        let answer_text = SHORT.ask("10.0.0.1:9042,10.0.0.2:9042", refused, || Ok(()));
         let wanted = "the shared store at 10.0.0.1:9042,10.0.0.2:9042: sales: no quorum";
-        assert_eq!(said, Err(wanted.to_owned()));
+        assert_eq!(answer_text, Err(wanted.to_owned()));
     }
 }

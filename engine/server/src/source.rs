@@ -253,8 +253,10 @@ impl Running {
         if status.is_success() {
             return Ok(text);
         }
-        let said: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
-        let message = said.pointer("/error/message").and_then(Value::as_str);
+        let answer_text: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
+        let message = answer_text
+            .pointer("/error/message")
+            .and_then(Value::as_str);
         let message = message.map_or_else(|| format!("HTTP {status}"), str::to_owned);
         if status.as_u16() == 400 {
             return Err(Usage(message).into());

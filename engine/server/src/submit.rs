@@ -24,7 +24,7 @@ pub(crate) fn run(args: &SubmitArgs) -> anyhow::Result<()> {
     let store = Keyspace::open(&target(args)?)?.into_store();
     let done = till_runtime::submit(store.as_ref(), &args.journal)?;
     if let Some(torn) = &done.torn {
-        output::tell(format!(
+        output::note(format!(
             "the last group was torn by a crash ({} bytes in {}) and is left out; it was never acknowledged",
             torn.bytes, torn.segment
         ));
@@ -38,11 +38,11 @@ pub(crate) fn run(args: &SubmitArgs) -> anyhow::Result<()> {
     if waiting == 0 {
         return Ok(());
     }
-    output::tell(format!(
-        "{} of {} were not taken in yet; what is handed over stays in the store until the engine that has its slot takes it in: \
+    output::note(format!(
+        "{} of {} were not taken in yet; what is handed off stays in the store until the engine that has its slot takes it in: \
          look at `tillstream shards list`",
         waiting,
-        output::counted(done.pieces, "piece"),
+        output::counted(done.chunks, "chunk"),
     ));
     match args.wait.is_zero() {
         true => Ok(()),
@@ -59,7 +59,7 @@ fn target(args: &SubmitArgs) -> anyhow::Result<ClusterArgs> {
     for address in &args.addr {
         let engine = Running::at(address);
         match engine.get("/api/v1/status") {
-            Ok(text) => return told(args, address, &text),
+            Ok(text) => return notes(args, address, &text),
             Err(error) => silent.push(format!("{error:#}")),
         }
     }
@@ -73,7 +73,7 @@ fn target(args: &SubmitArgs) -> anyhow::Result<ClusterArgs> {
     )
 }
 
-fn told(args: &SubmitArgs, address: &str, text: &str) -> anyhow::Result<ClusterArgs> {
+fn notes(args: &SubmitArgs, address: &str, text: &str) -> anyhow::Result<ClusterArgs> {
     let status: Value = serde_json::from_str(text)
         .with_context(|| format!("what answers at {address} is no engine"))?;
     let store = status.pointer("/figures/cluster/store");
@@ -109,7 +109,7 @@ fn wait(store: &dyn SharedStore, done: &Submitted, patience: Duration) -> anyhow
 fn json(done: &Submitted, waiting: usize) -> Value {
     serde_json::json!({
         "records": done.records,
-        "pieces": done.pieces,
+        "chunks": done.chunks,
         "slots": done.slots,
         "waiting": waiting,
         "from": done.from.to_string(),
@@ -126,9 +126,9 @@ fn words(done: &Submitted) -> String {
         );
     }
     format!(
-        "{} of {} handed over, in {}",
+        "{} of {} handed off, in {}",
         output::counted(done.records, "record"),
         output::counted(u64::try_from(done.slots.len()).unwrap_or(u64::MAX), "slot"),
-        output::counted(done.pieces, "piece"),
+        output::counted(done.chunks, "chunk"),
     )
 }

@@ -20,8 +20,8 @@ use tokio::task::JoinSet;
 use super::template::{Template, naming};
 use super::{BenchConfig, bar, due};
 use crate::engine::{Ready, usage};
-use crate::trade::{Catalogue, Dice, Event, push_move};
 use crate::wire::{self, Replies};
+use crate::workload::{Catalogue, Dice, Event, push_move};
 
 /// Bytes in flight over all terminals, where nobody says otherwise.
 const IN_FLIGHT_BYTES: usize = 12 << 20;
@@ -117,7 +117,7 @@ impl Plan {
 
 /// What one terminal sent; all of it was acknowledged.
 #[derive(Debug, Default)]
-pub(super) struct Sent {
+pub(super) struct FlowSent {
     pub(super) epoch: u32,
     pub(super) events: u64,
     /// How often each template.
@@ -129,7 +129,7 @@ pub(super) struct Sent {
 /// What came of it.
 #[derive(Debug)]
 pub(super) struct Flow {
-    pub(super) terminals: Vec<Sent>,
+    pub(super) terminals: Vec<FlowSent>,
     pub(super) events: u64,
     pub(super) bytes: u64,
     pub(super) elapsed: Duration,
@@ -155,7 +155,7 @@ struct Session {
     replies: Replies,
     next_seq: u64,
     window: u32,
-    sent: Sent,
+    sent: FlowSent,
 }
 
 pub(super) async fn run(
@@ -188,7 +188,7 @@ pub(super) async fn run(
         drop(tasks.spawn(async move { (index, terminal(&shared, session).await) }));
     }
     let mut flow = Flow {
-        terminals: plan.terminals.iter().map(|_| Sent::default()).collect(),
+        terminals: plan.terminals.iter().map(|_| FlowSent::default()).collect(),
         events: 0,
         bytes: 0,
         elapsed: Duration::ZERO,
@@ -240,7 +240,7 @@ async fn open(
         let link = links
             .get(index % plan.connections)
             .context("no connection")?;
-        sessions.push(greet(&link.1, *terminal, plan).await?);
+        sessions.push(handshake(&link.1, *terminal, plan).await?);
     }
     if let Some(first) = sessions.first_mut() {
         name_skus(first, catalogue).await?;
@@ -248,17 +248,17 @@ async fn open(
     Ok((links, sessions))
 }
 
-async fn greet(connection: &Connection, terminal: TerminalId, plan: &Plan) -> Result<Session> {
-    let (send, replies, welcome) = wire::greet(connection, terminal, None, now_us()).await?;
+async fn handshake(connection: &Connection, terminal: TerminalId, plan: &Plan) -> Result<Session> {
+    let (send, replies, welcome) = wire::handshake(connection, terminal, None, now_us()).await?;
     Ok(Session {
         send,
         replies,
         next_seq: welcome.next_seq.get(),
         window: plan.in_flight.min(welcome.credit_frames.max(1)),
-        sent: Sent {
+        sent: FlowSent {
             epoch: welcome.epoch.get(),
             sent: vec![0; plan.templates.len()],
-            ..Sent::default()
+            ..FlowSent::default()
         },
     })
 }
@@ -292,7 +292,10 @@ async fn name_skus(session: &mut Session, catalogue: &Catalogue) -> Result<()> {
 }
 
 /// Sends until the shared work is done and everything of its own is acknowledged.
-async fn terminal(shared: &Arc<Shared>, session: Session) -> Result<(Sent, Histogram<u64>, u64)> {
+async fn terminal(
+    shared: &Arc<Shared>,
+    session: Session,
+) -> Result<(FlowSent, Histogram<u64>, u64)> {
     let Session {
         send,
         mut replies,
@@ -367,8 +370,8 @@ async fn sending(
     shared: &Shared,
     window: &Semaphore,
     in_flight: &Window,
-    (mut send, mut next_seq, mut sent): (SendStream, u64, Sent),
-) -> Result<(SendStream, Sent, u64)> {
+    (mut send, mut next_seq, mut sent): (SendStream, u64, FlowSent),
+) -> Result<(SendStream, FlowSent, u64)> {
     let (mut bytes, mut at_us) = (0, now_us());
     let mut burst = Vec::with_capacity(BURST_FRAMES);
     loop {
@@ -418,7 +421,7 @@ fn made(
     shared: &Shared,
     frame: u64,
     (next_seq, at_us): (&mut u64, &mut i64),
-    sent: &mut Sent,
+    sent: &mut FlowSent,
 ) -> Result<Bytes> {
     let events = u64::from(shared.frame_events);
     let pairs = shared.templates.len() / 2;

@@ -8,8 +8,8 @@ use hashbrown::HashMap;
 use till_protocol::family::{Family, sale, stock};
 
 use crate::oracle::Sums;
-use crate::trade::{Catalogue, Dice, Event, SaleEvent};
 use crate::wire;
+use crate::workload::{Catalogue, Dice, Event, SaleEvent};
 
 const AT_MARK: i64 = 0x5eed_7e57_0000_0000;
 const SALE_BYTES: usize = 34;
@@ -198,7 +198,7 @@ fn three_lines(dice: &mut Dice, catalogue: &Catalogue, at: i64) -> SaleEvent {
 
 /// Events that give each of `skus` its name: an opening delivery of it.
 pub(crate) fn naming(catalogue: &Catalogue, at_us: i64) -> Vec<Event> {
-    let opening = |(index, item): (usize, &crate::trade::Item)| {
+    let opening = |(index, item): (usize, &crate::workload::Item)| {
         let movement = stock::v1::Move {
             at: at_us + i64::try_from(index).unwrap_or(0),
             sku: item.id,

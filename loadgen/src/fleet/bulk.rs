@@ -1,4 +1,4 @@
-//! Trade in bulk: what a chain does beyond the rate at which each event can be made by hand.
+//! Transactions in bulk: what a chain does beyond the rate at which each event can be made by hand.
 //!
 //! Frames are made once and sent many times with new times and numbers. Their goods are never counted, so that what they
 //! come to is a sum that no order of arrival changes.
@@ -10,7 +10,7 @@ use anyhow::Result;
 use super::locked;
 use crate::bench::template::{Template, naming};
 use crate::oracle::{StoreBook, within_an_hour};
-use crate::trade::{Catalogue, Dice, Event};
+use crate::workload::{Catalogue, Dice, Event};
 
 /// Events per second of the whole chain that are made one by one.
 pub(super) const BY_HAND_MAX: u64 = 40_000;
@@ -28,7 +28,7 @@ pub(super) struct Bulk {
 }
 
 impl Bulk {
-    /// Bulk trade of so many stores.
+    /// Bulk transactions of so many stores.
     pub(super) fn new(seed: u64, stores: u32, skus: u32) -> Result<Self> {
         let catalogue = Catalogue::bulk(seed, skus);
         let mut dice = Dice::new(seed ^ 0xb01d);
@@ -90,7 +90,7 @@ impl Bulk {
     }
 
     /// Adds what all frames of a store did to its stock.
-    pub(super) fn settle(&self, store: u32, book: &mut StoreBook) {
+    pub(super) fn quiesce(&self, store: u32, book: &mut StoreBook) {
         let counts = usize::try_from(store.saturating_sub(1))
             .ok()
             .and_then(|at| self.sent.get(at));

@@ -11,8 +11,8 @@ use super::honest::Clocks;
 use super::{FleetConfig, Yard};
 use crate::bench::now_us;
 use crate::engine::to_f64;
-use crate::trade::{Dice, Event, StoreTrade, daily_curve};
 use crate::wire;
+use crate::workload::{Dice, Event, StoreWorkload, daily_curve};
 
 /// Events are made in small lots: finer than the latency that is looked for, coarser than the timer.
 const TICK: Duration = Duration::from_millis(4);
@@ -56,10 +56,10 @@ impl Lane {
 pub(super) struct Counter {
     yard: Arc<Yard>,
     clocks: Arc<Clocks>,
-    trade: StoreTrade,
+    workload: StoreWorkload,
     dice: Dice,
     lanes: Vec<Lane>,
-    /// Frames of bulk trade so far.
+    /// Frames of bulk transactions so far.
     turn: usize,
     /// Events of the schedule that are not made yet: by hand, in bulk.
     owed: (f64, f64),
@@ -82,18 +82,18 @@ impl Counter {
     /// A store with its tills.
     pub(super) fn new(
         (yard, clocks): (Arc<Yard>, Arc<Clocks>),
-        trade: StoreTrade,
+        workload: StoreWorkload,
         mut dice: Dice,
         lanes: Vec<Lane>,
     ) -> Self {
-        let turn = usize::try_from(trade.store()).unwrap_or(0);
+        let turn = usize::try_from(workload.store()).unwrap_or(0);
         let owed = (dice.unit(), 0.0);
         let gather = gather(&yard.config);
         Self {
             gather,
             yard,
             clocks,
-            trade,
+            workload,
             dice,
             lanes,
             turn,
@@ -117,7 +117,7 @@ impl Counter {
                 last = due;
             }
         }
-        self.hand_over(last, true).await
+        self.hand_off(last, true).await
     }
 
     /// Everything that comes due within a span of time that ends at `due`.
@@ -136,7 +136,7 @@ impl Counter {
             self.send_bulk(due).await?;
         }
         self.wander(due);
-        self.hand_over(due, false).await
+        self.hand_off(due, false).await
     }
 
     /// Events per second of this store now: its part of the chain's rate by the time of its day. Stores lie around the
@@ -147,15 +147,15 @@ impl Counter {
             let stores = i64::from(self.yard.config.stores);
             let weight = |store: i64| to_f64(daily_curve(minute + store * 1_440 / stores));
             let all: f64 = (0..stores).map(weight).sum();
-            let own = weight(i64::from(self.trade.store()) - 1);
+            let own = weight(i64::from(self.workload.store()) - 1);
             self.pace = (minute, to_f64(self.yard.config.rate) * own / all);
         }
         self.pace.1
     }
 
     fn make(&mut self, due: Instant) {
-        let (till, event) = self.trade.next(now_us());
-        if let Some(mut book) = self.yard.book(self.trade.store()) {
+        let (till, event) = self.workload.next(now_us());
+        if let Some(mut book) = self.yard.book(self.workload.store()) {
             book.take(&event);
         }
         self.yard.made(1);
@@ -168,7 +168,7 @@ impl Counter {
         }
     }
 
-    /// A frame of bulk trade on the next till; tills that are offline take their turn later, unless all of them are.
+    /// A frame of bulk transactions on the next till; tills that are offline take their turn later, unless all of them are.
     async fn send_bulk(&mut self, due: Instant) -> Result<()> {
         self.turn += 1;
         let lanes = self.lanes.len().max(1);
@@ -182,7 +182,7 @@ impl Counter {
         let (Some(bulk), Some(lane)) = (&self.yard.bulk, lane) else {
             return Ok(());
         };
-        let store = self.trade.store();
+        let store = self.workload.store();
         let made = {
             let mut book = self.yard.book(store);
             let place = (lane.terminal.next_seq(), now_us());
@@ -208,7 +208,7 @@ impl Counter {
         }
     }
 
-    async fn hand_over(&mut self, now: Instant, is_last: bool) -> Result<()> {
+    async fn hand_off(&mut self, now: Instant, is_last: bool) -> Result<()> {
         for lane in &mut self.lanes {
             if lane.is_offline(now) && !is_last {
                 continue;

@@ -16,11 +16,11 @@ use tokio::task::JoinSet;
 
 use super::bulk::Bulk;
 use super::counter::{Counter, Lane};
-use super::{FleetConfig, Outcome, Yard, locked};
+use super::{FleetConfig, FleetOutcome, Yard, locked};
 use crate::bench::now_us;
 use crate::oracle::Expected;
-use crate::trade::{Dice, StoreTrade};
 use crate::wire;
+use crate::workload::{Dice, StoreWorkload};
 
 /// Terminals that share a connection, as behind one store's agent.
 const TERMINALS_PER_LINK: u32 = 48;
@@ -35,12 +35,12 @@ const LEFTOVERS_MAX: Duration = Duration::from_secs(120);
 #[derive(Debug)]
 pub(super) struct Chain {
     links: Vec<Link>,
-    tills: Vec<Till>,
+    tills: Vec<HonestTill>,
     clocks: Arc<Clocks>,
 }
 
 #[derive(Debug)]
-struct Till {
+struct HonestTill {
     store: u32,
     till: u32,
     terminal: Terminal,
@@ -134,10 +134,10 @@ impl Chain {
         Ok(chain)
     }
 
-    /// Starts the trade of all stores.
+    /// Starts the workload of all stores.
     ///
     /// # Errors
-    /// Fails when the goods of the bulk trade cannot be named.
+    /// Fails when the SKUs of the bulk transactions cannot be named.
     pub(super) async fn start(&self, yard: &Arc<Yard>) -> Result<JoinSet<Result<()>>> {
         self.clocks.yard.set(Arc::clone(yard)).ok();
         if let (Some(bulk), Some(first)) = (&yard.bulk, self.tills.first()) {
@@ -149,7 +149,7 @@ impl Chain {
             let lanes = tills.map(|till| Lane::new(&till.terminal)).collect();
             let counter = Counter::new(
                 (Arc::clone(yard), Arc::clone(&self.clocks)),
-                trade_of(store, yard),
+                workload_of(store, yard),
                 Dice::new(yard.config.seed ^ u64::from(store) << 20),
                 lanes,
             );
@@ -159,7 +159,7 @@ impl Chain {
     }
 
     /// Waits until everything is committed, and says how far each terminal came.
-    pub(super) async fn settle(&mut self, outcome: &mut Outcome) {
+    pub(super) async fn quiesce(&mut self, outcome: &mut FleetOutcome) {
         for till in &self.tills {
             let name = (till.store, till.till);
             if let Err(error) = till.terminal.flush().await {
@@ -203,10 +203,10 @@ fn link_of(config: &FleetConfig, first: usize, identity: &Identity) -> LinkConfi
     link
 }
 
-fn trade_of(store: u32, yard: &Yard) -> StoreTrade {
+fn workload_of(store: u32, yard: &Yard) -> StoreWorkload {
     // Receipt numbers go on where an earlier run on the same day stopped, as they would at a till.
     let first = u64::try_from(now_us() / 1_000_000).unwrap_or(0) % 100_000_000 * 1_000;
-    StoreTrade::new(
+    StoreWorkload::new(
         yard.config.seed,
         (store, yard.config.terminals),
         &yard.catalogue,
@@ -214,7 +214,12 @@ fn trade_of(store: u32, yard: &Yard) -> StoreTrade {
     )
 }
 
-fn join(config: &FleetConfig, link: &Link, id: TerminalId, clocks: &Arc<Clocks>) -> Result<Till> {
+fn join(
+    config: &FleetConfig,
+    link: &Link,
+    id: TerminalId,
+    clocks: &Arc<Clocks>,
+) -> Result<HonestTill> {
     let mut settings = TerminalConfig::new(id);
     let observer: Arc<dyn Observer> = Arc::<Clocks>::clone(clocks);
     settings.observer = Some(observer);
@@ -237,7 +242,7 @@ fn join(config: &FleetConfig, link: &Link, id: TerminalId, clocks: &Arc<Clocks>)
             link.terminal(settings, outbox, Box::new(letters))
         }
     };
-    Ok(Till {
+    Ok(HonestTill {
         store: id.store().get(),
         till: id.till().get(),
         terminal,
@@ -252,8 +257,8 @@ fn outbox_bytes(config: &FleetConfig) -> u64 {
     (OUTBOXES_BYTES / terminals.max(1)).clamp(OUTBOX_BYTES_MIN, most)
 }
 
-/// One terminal names the goods of the bulk trade for all.
-async fn name_bulk(yard: &Yard, bulk: &Bulk, first: &Till) -> Result<()> {
+/// One terminal names the SKUs of the bulk transactions for all.
+async fn name_bulk(yard: &Yard, bulk: &Bulk, first: &HonestTill) -> Result<()> {
     let events = bulk.names(now_us());
     for part in events.chunks(256) {
         for event in part {

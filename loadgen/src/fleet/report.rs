@@ -24,7 +24,7 @@ pub struct Live {
     pub engine_mb: Option<f64>,
     /// Once nothing new is due: rude devices that have not had an answer yet to all that they said. One whose engine was
     /// killed waits until its connection is given up (about 30 s).
-    pub unsettled: Option<u64>,
+    pub unfinished: Option<u64>,
 }
 
 /// The end of a chain's run.
@@ -43,7 +43,7 @@ pub struct FleetReport {
     pub known: u64,
     /// Events that were refused, by the engine's count.
     pub refused: u64,
-    /// Events that are set aside, by the engine's count.
+    /// Events that are quarantined, by the engine's count.
     pub quarantined: u64,
     /// Events that were acknowledged and that the engine does not hold, counted terminal by terminal.
     pub lost: u64,
@@ -82,7 +82,7 @@ impl fmt::Display for Live {
         if let Some(mb) = self.engine_mb {
             write!(f, "  engine {mb:>5.0} MiB")?;
         }
-        match self.unsettled {
+        match self.unfinished {
             Some(0) => write!(f, "  ending"),
             Some(devices) => write!(f, "  ending: {devices} rude devices wait for answers"),
             None => Ok(()),

@@ -19,17 +19,17 @@ use tokio::time::{sleep, timeout};
 use super::{RUDE_TILL, Yard};
 use crate::bench::now_us;
 use crate::oracle::Expected;
-use crate::trade::{Catalogue, Dice, Event, StoreTrade};
-use crate::wire::{self, Elsewhere, Replies};
+use crate::wire::{self, CrossEpoch, Replies};
+use crate::workload::{Catalogue, Dice, Event, StoreWorkload};
 
-/// Longest wait for an answer before a stream is given up and opened anew.
+/// Longest wait for an answer before a stream is given up and opened again.
 const ANSWER_MAX: Duration = Duration::from_secs(60);
 /// Longest wait for an engine to take a connection.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
 /// Between two attempts to reach the engine.
 const AGAIN: Duration = Duration::from_millis(250);
-/// How long a device tries to settle what it said after the end of the run.
-const SETTLE_MAX: Duration = Duration::from_secs(150);
+/// How long a device tries to quiesce what it said after the end of the run.
+const QUIESCE_MAX: Duration = Duration::from_secs(150);
 const PAUSE_MS: (i64, i64) = (20, 120);
 
 /// What must become of an event.
@@ -60,7 +60,7 @@ pub(super) struct Device {
     /// Attempts to reach one.
     attempts: usize,
     dice: Dice,
-    trade: StoreTrade,
+    workload: StoreWorkload,
     epoch: u32,
     /// Sequence number of the first of `said`.
     first: u64,
@@ -70,7 +70,7 @@ pub(super) struct Device {
 }
 
 /// A connection with one stream.
-struct Line {
+struct RudeLine {
     endpoint: Endpoint,
     connection: Connection,
     send: SendStream,
@@ -82,7 +82,7 @@ impl Device {
         let store = 1 + number % yard.config.stores;
         let till = RUDE_TILL + number / yard.config.stores;
         let mut dice = Dice::new(yard.config.seed ^ 0x4d5e << 32 ^ u64::from(number));
-        // Goods of its own: honest counts of the chain's goods must not meet times that are lies.
+        // SKUs of its own: honest counts of the chain's SKUs must not meet times that are lies.
         let catalogue = Arc::new(Catalogue::rude(dice.roll(), number));
         let seed = dice.roll();
         Ok(Self {
@@ -90,7 +90,7 @@ impl Device {
             at: yard.config.addr,
             attempts: 0,
             dice,
-            trade: StoreTrade::new(seed, (store, 1), &catalogue, 0),
+            workload: StoreWorkload::new(seed, (store, 1), &catalogue, 0),
             epoch: 0,
             first: 1,
             said: VecDeque::new(),
@@ -99,13 +99,13 @@ impl Device {
         })
     }
 
-    /// Misbehaves until the run is over, then settles what is open.
+    /// Misbehaves until the run is over, then quiesces what is open.
     pub(super) async fn run(mut self, yard: Arc<Yard>) -> End {
         let mut line = None;
         let mut give_up = None;
         loop {
             if yard.is_over() {
-                let deadline = *give_up.get_or_insert_with(|| Instant::now() + SETTLE_MAX);
+                let deadline = *give_up.get_or_insert_with(|| Instant::now() + QUIESCE_MAX);
                 if self.said.is_empty() && line.is_some() {
                     break;
                 }
@@ -135,7 +135,7 @@ impl Device {
             ))
             .await;
         }
-        yard.unsettled.fetch_sub(1, Ordering::Relaxed);
+        yard.unfinished.fetch_sub(1, Ordering::Relaxed);
         if let Some(open) = line {
             open.connection.close(0_u32.into(), b"done");
             open.endpoint.wait_idle().await;
@@ -147,13 +147,13 @@ impl Device {
     }
 
     // Asks the engine that was named last; where it is gone or knows no better, another one the next time.
-    async fn reach(&mut self, yard: &Yard) -> Result<Line> {
-        let error = match self.greet(yard).await {
+    async fn reach(&mut self, yard: &Yard) -> Result<RudeLine> {
+        let error = match self.handshake(yard).await {
             Ok(line) => return Ok(line),
             Err(error) => error,
         };
         self.attempts += 1;
-        let named = error.downcast_ref::<Elsewhere>();
+        let named = error.downcast_ref::<CrossEpoch>();
         let named = named.and_then(|there| there.0.parse().ok());
         let next = yard.config.addrs(self.attempts).first().copied();
         self.at = named.or(next).unwrap_or(self.at);
@@ -161,7 +161,7 @@ impl Device {
     }
 
     /// Opens a connection and a stream, and learns how far the engine has come.
-    async fn greet(&mut self, yard: &Yard) -> Result<Line> {
+    async fn handshake(&mut self, yard: &Yard) -> Result<RudeLine> {
         let config = &yard.config;
         let connecting = wire::connect(self.at, &config.identity);
         let (endpoint, connection) = timeout(CONNECT_MAX, connecting).await??;
@@ -171,13 +171,13 @@ impl Device {
             0
         };
         let clock = now_us() + lie;
-        let greeting = wire::greet(
+        let handshake = wire::handshake(
             &connection,
             self.terminal,
             Epoch::new(self.epoch).ok(),
             clock,
         );
-        let (send, replies, welcome) = timeout(ANSWER_MAX, greeting).await??;
+        let (send, replies, welcome) = timeout(ANSWER_MAX, handshake).await??;
         let (epoch, next) = (welcome.epoch.get(), welcome.next_seq.get());
         if self.epoch != 0 && self.epoch != epoch {
             self.complaints.push(format!(
@@ -203,7 +203,7 @@ impl Device {
                 said - 1
             ));
         }
-        Ok(Line {
+        Ok(RudeLine {
             endpoint,
             connection,
             send,
@@ -242,7 +242,7 @@ impl Device {
     }
 
     /// Waits until everything that was said is acknowledged, and checks which events were refused.
-    async fn settled(&mut self, line: &mut Line, yard: &Yard) -> Result<()> {
+    async fn quiesced(&mut self, line: &mut RudeLine, yard: &Yard) -> Result<()> {
         while !self.said.is_empty() {
             match timeout(ANSWER_MAX, line.replies.next()).await?? {
                 Some(Message::Ack(ack)) => {
@@ -280,7 +280,7 @@ impl Device {
     }
 
     /// Waits until the engine ends a stream that it cannot read.
-    async fn turned_away(&mut self, mut line: Line, what: &str) -> Result<Option<Line>> {
+    async fn turned_away(&mut self, mut line: RudeLine, what: &str) -> Result<Option<RudeLine>> {
         loop {
             match timeout(ANSWER_MAX, line.replies.next()).await {
                 Err(_) => {

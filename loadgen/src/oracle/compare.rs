@@ -21,7 +21,7 @@ pub struct Baseline {
 /// What one terminal must have reached.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Expected {
-    /// The terminal's life in this run.
+    /// The terminal's epoch in this run.
     pub epoch: u32,
     /// The sequence number that comes next in it.
     pub next_seq: u64,
@@ -31,7 +31,7 @@ pub struct Expected {
     pub duplicates: u64,
     /// Events that were refused.
     pub refused: u64,
-    /// Events that are set aside.
+    /// Events that are quarantined.
     pub quarantined: u64,
 }
 
@@ -252,10 +252,10 @@ fn stock(
             quantity,
             out,
         );
-        let aside = before.1 + level.reserved;
+        let quarantined = before.1 + level.reserved;
         differ(
             || format!("reserved of {name} in store {store}"),
-            aside,
+            quarantined,
             reserved,
             out,
         );

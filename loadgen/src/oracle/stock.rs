@@ -1,6 +1,6 @@
 //! A level: the last count by event time, and the movements after it.
 
-use crate::trade::LATE_MAX_US;
+use crate::workload::LATE_MAX_US;
 
 /// Movements older than this, by event time, are folded into a sum: no count reaches back that far.
 const HORIZON_US: i64 = 2 * LATE_MAX_US;
@@ -14,7 +14,7 @@ pub struct Level {
     recent: Vec<(i64, i128)>,
     /// How many of them are looked through next: twice what was left, so that each is looked at few times.
     fold_at: usize,
-    /// Set aside, in 1e-5 units.
+    /// Reserved, in 1e-5 units.
     pub reserved: i128,
 }
 

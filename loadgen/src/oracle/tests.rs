@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::admin::Admin;
-use crate::trade::{Catalogue, StoreTrade};
+use crate::workload::{Catalogue, StoreWorkload};
 
 #[test]
 fn a_level_is_the_last_count_by_time_and_the_movements_after_it() {
@@ -63,7 +63,7 @@ fn a_level_is_the_same_in_whatever_order_its_events_arrive() {
 #[test]
 fn voids_training_and_struck_lines_are_left_out() {
     let catalogue = Arc::new(Catalogue::new(1, 50));
-    let mut store = StoreTrade::new(4, (1, 1), &catalogue, 0);
+    let mut store = StoreWorkload::new(4, (1, 1), &catalogue, 0);
     let sale = loop {
         if let Event::Sale(sale) = store.next(1_000_000).1 {
             break sale;
@@ -263,7 +263,7 @@ fn breakdowns_must_add_up_to_the_whole() {
 }
 
 #[test]
-fn goods_that_nobody_moved_and_counters_that_fell_are_found() {
+fn skus_that_nobody_moved_and_counters_that_fell_are_found() {
     let two = json!([{"store": 1, "sku": "A", "quantity": "-3.5", "reserved": "0"},
         {"store": 1, "sku": "B", "quantity": "2", "reserved": "0"}]);
     let found = differences(sales(1_000), two.clone(), terminals(4, 3));

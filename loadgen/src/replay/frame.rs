@@ -14,8 +14,8 @@ use till_protocol::quantity::unit;
 
 use super::receipt::{Receipt, person};
 use crate::oracle::Sums;
-use crate::trade::SaleEvent;
 use crate::wire;
+use crate::workload::SaleEvent;
 
 /// A frame is full with so many events or about so many bytes.
 const EVENTS_FULL: usize = 256;

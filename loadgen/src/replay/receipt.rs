@@ -45,7 +45,7 @@ pub enum Outcome {
 }
 
 #[derive(Debug)]
-enum Open {
+enum OpenReceipts {
     Good {
         receipt: Receipt,
         rows: u64,
@@ -60,14 +60,14 @@ enum Open {
 /// Gathers rows. It keeps the 16-byte names of all receipts seen, and the rows of one.
 #[derive(Debug, Default)]
 pub struct Grouper {
-    open: Option<Open>,
+    open: Option<OpenReceipts>,
     seen: HashSet<[u8; 16]>,
 }
 
 impl Grouper {
     /// Takes a good row.
     pub fn good(&mut self, line: u64, row: Good, out: &mut Vec<Outcome>) {
-        if let Some(Open::Good { receipt, .. }) = &self.open
+        if let Some(OpenReceipts::Good { receipt, .. }) = &self.open
             && receipt.is_of_another_customer(&row)
         {
             let reason = "customer_id is another than in the rows of the receipt before it";
@@ -78,7 +78,7 @@ impl Grouper {
             return self.bad(line, bad, out);
         }
         match self.open.take() {
-            Some(Open::Good {
+            Some(OpenReceipts::Good {
                 receipt,
                 rows,
                 stray: Some(bad),
@@ -86,25 +86,25 @@ impl Grouper {
                 out.push(whole(&receipt, rows, bad));
                 out.push(sibling(line, bad));
                 let partial = Partial::from(&receipt.key);
-                self.open = Some(Open::Bad { partial, line: bad });
+                self.open = Some(OpenReceipts::Bad { partial, line: bad });
             }
-            Some(Open::Good {
+            Some(OpenReceipts::Good {
                 mut receipt,
                 rows,
                 stray: None,
             }) if receipt.key == row.key => {
                 receipt.take(row);
-                self.open = Some(Open::Good {
+                self.open = Some(OpenReceipts::Good {
                     receipt,
                     rows: rows + 1,
                     stray: None,
                 });
             }
-            Some(Open::Bad { partial, line: bad }) if partial.may_be(&row.key) => {
+            Some(OpenReceipts::Bad { partial, line: bad }) if partial.may_be(&row.key) => {
                 self.seen.insert(event_id(&row.key));
                 out.push(sibling(line, bad));
                 let partial = Partial::from(&row.key);
-                self.open = Some(Open::Bad { partial, line: bad });
+                self.open = Some(OpenReceipts::Bad { partial, line: bad });
             }
             other => {
                 close(other, out);
@@ -123,37 +123,37 @@ impl Grouper {
         });
         let is_stray = partial.receipt.is_none();
         match self.open.take() {
-            Some(Open::Good { receipt, rows, .. }) if partial.may_be(&receipt.key) => {
+            Some(OpenReceipts::Good { receipt, rows, .. }) if partial.may_be(&receipt.key) => {
                 out.push(whole(&receipt, rows, line));
                 let partial = Partial::from(&receipt.key);
-                self.open = Some(Open::Bad { partial, line });
+                self.open = Some(OpenReceipts::Bad { partial, line });
             }
             // Nobody can say which receipt it belongs to: the one around it, if it goes on behind it.
-            Some(Open::Good {
+            Some(OpenReceipts::Good {
                 receipt,
                 rows,
                 stray,
             }) if is_stray => {
                 let stray = stray.or(Some(line));
-                self.open = Some(Open::Good {
+                self.open = Some(OpenReceipts::Good {
                     receipt,
                     rows,
                     stray,
                 });
             }
-            Some(open @ Open::Bad { .. }) if is_stray => self.open = Some(open),
-            Some(Open::Bad {
+            Some(open @ OpenReceipts::Bad { .. }) if is_stray => self.open = Some(open),
+            Some(OpenReceipts::Bad {
                 partial: first,
                 line: bad,
             }) if first.may_be_with(&partial) => {
-                self.open = Some(Open::Bad {
+                self.open = Some(OpenReceipts::Bad {
                     partial: first,
                     line: bad,
                 });
             }
             other => {
                 close(other, out);
-                self.open = (!is_stray).then_some(Open::Bad { partial, line });
+                self.open = (!is_stray).then_some(OpenReceipts::Bad { partial, line });
             }
         }
     }
@@ -191,7 +191,7 @@ impl Grouper {
             lines: vec![row.line],
             customer: row.customer,
         };
-        self.open = Some(Open::Good {
+        self.open = Some(OpenReceipts::Good {
             receipt,
             rows: 1,
             stray: None,
@@ -253,8 +253,8 @@ impl Receipt {
     }
 }
 
-fn close(open: Option<Open>, out: &mut Vec<Outcome>) {
-    let Some(Open::Good {
+fn close(open: Option<OpenReceipts>, out: &mut Vec<Outcome>) {
+    let Some(OpenReceipts::Good {
         mut receipt, rows, ..
     }) = open
     else {

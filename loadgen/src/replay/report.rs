@@ -18,7 +18,7 @@ pub struct ReplayReport {
     pub events_acked: u64,
     /// Receipts that the engine had before this run.
     pub duplicates: u64,
-    /// Receipts that the engine had before with other content; they are set aside.
+    /// Receipts that the engine had before with other content; they are quarantined.
     pub conflicts: u64,
     /// Receipts that the engine refused.
     pub refused: u64,

@@ -124,7 +124,7 @@ fn a_shared_store_is_shown_by_its_slots_commits_and_engines() {
             buckets: vec![(16_384, 7)],
             ..AckFigures::default()
         },
-        handovers_waiting: 2,
+        handoffs_waiting: 2,
         stranded: 41,
         names_unwritten: 6,
         redirects: 5,
@@ -144,7 +144,7 @@ fn a_shared_store_is_shown_by_its_slots_commits_and_engines() {
         "tillstream_slots{state=\"free\"} 1.0",
         "tillstream_commit_seconds_count 3",
         "tillstream_rows_wait_seconds_count 7",
-        "tillstream_handovers_waiting 2.0",
+        "tillstream_handoffs_waiting 2.0",
         "tillstream_stranded 41.0",
         "tillstream_names_unwritten 6.0",
         "tillstream_redirects_total 5",

@@ -230,7 +230,7 @@ function showCluster(c) {
     c.slots_free ? `${whole.format(c.slots_free)} are nobody's` : "",
     c.commit.count ? `commit p50 ${micros(c.commit.p50_us)}, p99 ${micros(c.commit.p99_us)} since the start` : "nothing was committed yet",
     `${whole.format(c.redirects)} devices sent elsewhere`,
-    c.handovers_waiting ? `${whole.format(c.handovers_waiting)} pieces of dead engines wait` : "",
+    c.handoffs_waiting ? `${whole.format(c.handoffs_waiting)} chunks of dead engines wait` : "",
   ];
   show("cluster-note", parts.filter(Boolean).join(" · "));
   fill("engines", c.engines.map((e) => {

@@ -32,7 +32,7 @@ pub enum Event<'a> {
     Stock(Move, &'a [Reference], &'a [TextView<'a>]),
     /// A reading, with its references and texts.
     Sensor(Reading, &'a [Reference], &'a [TextView<'a>]),
-    /// A sign of life, with its references and texts.
+    /// A heartbeat, with its references and texts.
     Device(Sign, &'a [Reference], &'a [TextView<'a>]),
 }
 

@@ -143,12 +143,12 @@ pub fn part(frame: &Bytes, skip: u32, take: u32) -> Result<Bytes, FrameError> {
     Ok(encode_frame(head.family, head.version, take, 1, &payload))
 }
 
-/// The mark of an event: what device and engine compare to know that they mean the same one. 0 when it has none, because
+/// The digest of an event: what device and engine compare to know that they mean the same one. 0 when it has none, because
 /// it breaks a rule of the wire.
 ///
 /// # Errors
 /// Returns [`FrameError`] when the payload can't be read, or there is no such event.
-pub fn mark(frame: &Bytes, index: u32) -> Result<u64, FrameError> {
+pub fn digest(frame: &Bytes, index: u32) -> Result<u64, FrameError> {
     let frame =
         Frame::decode(frame.clone()).map_err(|error| FrameError::Header(error.to_string()))?;
     let count = frame.header.count;
@@ -157,7 +157,7 @@ pub fn mark(frame: &Bytes, index: u32) -> Result<u64, FrameError> {
     }
     let family = frame.header.family().map_or("unknown", Family::name);
     match Verified::from_journal(frame) {
-        Ok(verified) => Ok(verified.mark(index)),
+        Ok(verified) => Ok(verified.digest(index)),
         Err(unreadable) => Err(FrameError::Payload {
             family,
             what: unreadable.error.to_string(),
@@ -166,7 +166,7 @@ pub fn mark(frame: &Bytes, index: u32) -> Result<u64, FrameError> {
 }
 
 /// Whether an event that stands at the same place at the engine shows that those before it do, too. One with an event id does
-/// not: its source may have sent it again, to a device with another history. Nor does one that has no mark.
+/// not: its source may have sent it again, to a device with another history. Nor does one that has no digest.
 pub(crate) fn speaks_for_others(frame: &Bytes, index: u32) -> bool {
     let Ok(frame) = Frame::decode(frame.clone()) else {
         return false;

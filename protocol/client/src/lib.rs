@@ -25,7 +25,7 @@ pub use deadletter::{
     Cause, DeadLetter, DeadLetterError, DeadLetterFile, DeadLetters, MemoryDeadLetters,
     NoDeadLetters,
 };
-pub use frame::{FrameError, mark, part, range, renumbered, single};
+pub use frame::{FrameError, digest, part, range, renumbered, single};
 pub use identity::{ALPN, Identity, IdentityError, SERVER_NAME, Tuning};
 pub use link::{
     Happening, Link, LinkConfig, LinkError, Observer, Progress, RawError, RawStream, SendError,

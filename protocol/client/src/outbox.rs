@@ -1,7 +1,7 @@
 //! What a terminal has said and the engine has not yet committed.
 //!
 //! Frames enter at the end with gap-free sequence numbers and leave at the front once they are committed. The frame that
-//! holds the last committed event stays: its mark answers the question whether the engine and this device mean the same
+//! holds the last committed event stays: its digest answers the question whether the engine and this device mean the same
 //! history. [`DiskOutbox`] survives a crash at any byte; [`MemoryOutbox`] is for sources that can say everything again.
 
 mod device;

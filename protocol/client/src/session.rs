@@ -49,7 +49,7 @@ pub struct SessionConfig {
     /// Most frames in flight, if the engine allows more.
     pub window_frames: u32,
     /// Every event carries the source's own id, by which the engine knows it again in any epoch. Nothing is then looked for
-    /// by its mark: marks leave texts out, so that two receipts of one second and one amount would pass for one event.
+    /// by its digest: digests leave texts out, so that two receipts of one second and one amount would pass for one event.
     pub has_event_ids: bool,
 }
 
@@ -70,7 +70,7 @@ impl SessionConfig {
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Notice {
-    /// The engine has greeted; frames flow.
+    /// The engine has accepted; frames flow.
     Live {
         /// The epoch of this session.
         epoch: Epoch,
@@ -92,7 +92,7 @@ pub enum Notice {
         /// Events that were refused: they are dead letters now.
         refusals: Vec<(u64, Reason)>,
     },
-    /// A new life began: the events from `from` of the old epoch on are 1, 2, 3, ... of the new one.
+    /// A new epoch began: the events from `from` of the old epoch on are 1, 2, 3, ... of the new one.
     Renumbered {
         /// The epoch before; `None` for the first one.
         old: Option<Epoch>,
@@ -186,7 +186,7 @@ pub struct Session {
     paused_until: Option<Instant>,
     /// The last gap that was answered, and when to answer it again if nothing moves.
     gap: Option<(u64, Option<Instant>)>,
-    /// All events that were ever appended, over all epochs of this object's life.
+    /// All events that were ever appended, over all epochs of this object's existence.
     total: u64,
 }
 
@@ -356,7 +356,7 @@ impl Session {
     }
 
     /// Whether the engine has not yet answered the Hello of this stream.
-    pub fn is_greeting(&self) -> bool {
+    pub fn is_in_handshake(&self) -> bool {
         matches!(self.phase, Phase::Handshake)
     }
 

@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 
 use bytes::Bytes;
 
-use super::{BuildError, Tail, assemble, check_room, check_tail, frame_of, tail_bytes};
+use super::{BuildError, TailBuilder, assemble, check_room, check_tail, frame_of, tail_bytes};
 use crate::codec::Frame;
 use crate::family::{Reference, Text, device, sensor, stock};
 use crate::id::Seq;
@@ -17,7 +17,7 @@ use crate::view::TextView;
 pub type StockBuilder = EventsBuilder<stock::v1::Move>;
 /// Makes frames of readings.
 pub type SensorBuilder = EventsBuilder<sensor::v1::Reading>;
-/// Makes frames of life signs.
+/// Makes frames of heartbeats.
 pub type DeviceBuilder = EventsBuilder<device::v1::Sign>;
 
 /// Makes frames of events that are one record each.
@@ -25,7 +25,7 @@ pub type DeviceBuilder = EventsBuilder<device::v1::Sign>;
 pub struct EventsBuilder<R> {
     count: u32,
     records: Vec<u8>,
-    tail: Tail,
+    tail: TailBuilder,
     of: PhantomData<R>,
 }
 
@@ -34,7 +34,7 @@ impl<R> Default for EventsBuilder<R> {
         Self {
             count: 0,
             records: Vec::new(),
-            tail: Tail::default(),
+            tail: TailBuilder::default(),
             of: PhantomData,
         }
     }

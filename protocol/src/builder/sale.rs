@@ -4,7 +4,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use super::{BuildError, Tail, assemble, check_room, check_tail, frame_of, tail_bytes};
+use super::{BuildError, TailBuilder, assemble, check_room, check_tail, frame_of, tail_bytes};
 use crate::code::Reason;
 use crate::codec::Frame;
 use crate::family::sale::v1::{Adjustment, Line, Sale, Tax, Tender, TenderExtra, UnitPrice};
@@ -55,18 +55,22 @@ impl SaleParts<'_> {
         })
     }
 
-    /// The mark of the event (see [`digest::mark`](crate::digest::mark)).
+    /// The digest of the event (see [`digest::digest`](crate::digest::digest)).
     ///
     /// # Errors
     /// [`Reason::TooMany`] when a count does not fit its field.
-    pub fn mark(&self) -> Result<u64, Reason> {
+    pub fn digest(&self) -> Result<u64, Reason> {
         let lines = self.lines.iter().map(|line| i128::from(line.amount)).sum();
         let tenders = self
             .tenders
             .iter()
             .map(|tender| i128::from(tender.amount))
             .sum();
-        Ok(crate::digest::sale_mark_of(&self.header()?, lines, tenders))
+        Ok(crate::digest::sale_digest_of(
+            &self.header()?,
+            lines,
+            tenders,
+        ))
     }
 
     fn check(&self) -> Result<Sale, Reason> {
@@ -113,7 +117,7 @@ pub struct SaleBuilder {
     adjustments: Vec<u8>,
     extras: Vec<u8>,
     prices: Vec<u8>,
-    tail: Tail,
+    tail: TailBuilder,
 }
 
 impl fmt::Debug for SaleBuilder {

@@ -1,3 +1,3 @@
-//! Life signs of the device itself.
+//! Heartbeats of the device itself.
 
 pub mod v1;

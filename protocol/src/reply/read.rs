@@ -8,7 +8,7 @@ use crate::code::Reason;
 use crate::currency::Currency;
 use crate::id::{Epoch, Seq, TerminalId};
 use crate::limits::{
-    ACK_REFUSALS_MAX, CHECK_MARKS_MAX, HELLO_BYTES_MAX, HELLO_VERSIONS_MAX, ZONE_BYTES_MAX,
+    ACK_REFUSALS_MAX, CHECK_DIGESTS_MAX, HELLO_BYTES_MAX, HELLO_VERSIONS_MAX, ZONE_BYTES_MAX,
 };
 use crate::time::{DeviceTime, Timestamp};
 
@@ -107,7 +107,7 @@ fn read_welcome(from: &mut Reader<'_>) -> Result<Welcome, MessageError> {
         epoch: from.epoch("epoch")?,
         latest_epoch: from.epoch("latest epoch")?,
         next_seq: from.seq("next sequence number")?,
-        mark: from.u64()?,
+        digest: from.u64()?,
         credit_frames: from.u32()?,
         frame_bytes_max: from.u32()?,
         frame_events_max: from.u32()?,
@@ -120,12 +120,12 @@ fn read_check(from: &mut Reader<'_>) -> Result<Check, MessageError> {
     let epoch = from.epoch("epoch")?;
     let first_seq = from.seq("first sequence number")?;
     let count = usize::from(from.u16()?);
-    within("marks", count, CHECK_MARKS_MAX)?;
-    let marks = (0..count).map(|_| from.u64()).collect::<Result<_, _>>()?;
+    within("marks", count, CHECK_DIGESTS_MAX)?;
+    let digests = (0..count).map(|_| from.u64()).collect::<Result<_, _>>()?;
     Ok(Check {
         epoch,
         first_seq,
-        marks,
+        digests,
     })
 }
 

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::limits::{ACK_REFUSALS_MAX, CHECK_MARKS_MAX, HELLO_VERSIONS_MAX};
+use crate::limits::{ACK_REFUSALS_MAX, CHECK_DIGESTS_MAX, HELLO_VERSIONS_MAX};
 
 fn terminal() -> impl Strategy<Value = TerminalId> {
     (1..=i32::MAX.unsigned_abs(), 1..=i32::MAX.unsigned_abs()).prop_map(|(store, till)| {
@@ -50,13 +50,13 @@ fn welcome() -> impl Strategy<Value = Welcome> {
                 epoch,
                 latest_epoch,
                 next_seq,
-                (mark, frames, bytes, events, us, flags),
+                (digest, frames, bytes, events, us, flags),
             )| Welcome {
                 terminal,
                 epoch,
                 latest_epoch,
                 next_seq,
-                mark,
+                digest,
                 credit_frames: frames,
                 frame_bytes_max: bytes,
                 frame_events_max: events,
@@ -71,10 +71,10 @@ fn message() -> impl Strategy<Value = Message> {
     prop_oneof![
         hello().prop_map(Message::Hello),
         (epoch(), seq(), prop::collection::vec(any::<u64>(), 0..9)).prop_map(
-            |(epoch, first_seq, marks)| Check {
+            |(epoch, first_seq, digests)| Check {
                 epoch,
                 first_seq,
-                marks
+                digests
             }
             .into()
         ),
@@ -151,7 +151,7 @@ fn the_largest_messages_fit_a_session_frame_and_come_back_whole() {
     let check = Check {
         epoch: Epoch::FIRST,
         first_seq: one,
-        marks: vec![5; CHECK_MARKS_MAX],
+        digests: vec![5; CHECK_DIGESTS_MAX],
     };
     assert_eq!(read(check.encode()), Ok(check.into()));
 }

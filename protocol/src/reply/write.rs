@@ -4,7 +4,7 @@ use super::{Ack, Bye, Check, Checked, Hello, Message, PROTOCOL, Redirect, Welcom
 use crate::currency::Currency;
 use crate::id::{Epoch, Seq};
 use crate::limits::{
-    ACK_REFUSALS_MAX, CHECK_MARKS_MAX, HELLO_VERSIONS_MAX, NOTICE_BYTES_MAX, ZONE_BYTES_MAX,
+    ACK_REFUSALS_MAX, CHECK_DIGESTS_MAX, HELLO_VERSIONS_MAX, NOTICE_BYTES_MAX, ZONE_BYTES_MAX,
 };
 
 pub(super) fn payload(message: &Message) -> Vec<u8> {
@@ -46,7 +46,7 @@ fn write_welcome(out: &mut Vec<u8>, welcome: &Welcome) {
     out.extend(welcome.epoch.get().to_le_bytes());
     out.extend(welcome.latest_epoch.get().to_le_bytes());
     out.extend(welcome.next_seq.get().to_le_bytes());
-    out.extend(welcome.mark.to_le_bytes());
+    out.extend(welcome.digest.to_le_bytes());
     out.extend(welcome.credit_frames.to_le_bytes());
     out.extend(welcome.frame_bytes_max.to_le_bytes());
     out.extend(welcome.frame_events_max.to_le_bytes());
@@ -57,9 +57,13 @@ fn write_welcome(out: &mut Vec<u8>, welcome: &Welcome) {
 fn write_check(out: &mut Vec<u8>, check: &Check) {
     out.extend(check.epoch.get().to_le_bytes());
     out.extend(check.first_seq.get().to_le_bytes());
-    let marks = check.marks.iter().take(CHECK_MARKS_MAX);
-    out.extend(u16::try_from(marks.len()).unwrap_or(u16::MAX).to_le_bytes());
-    marks.for_each(|mark| out.extend(mark.to_le_bytes()));
+    let digests = check.digests.iter().take(CHECK_DIGESTS_MAX);
+    out.extend(
+        u16::try_from(digests.len())
+            .unwrap_or(u16::MAX)
+            .to_le_bytes(),
+    );
+    digests.for_each(|digest| out.extend(digest.to_le_bytes()));
 }
 
 fn write_checked(out: &mut Vec<u8>, checked: &Checked) {

@@ -93,7 +93,7 @@ proptest! {
             payload[at] = byte;
         }
         let plain = with_payload(&frame, payload);
-        if let Ok(safe::Batch::Sale(mut batch)) = safe::decode(&plain.header, &plain.payload) {
+        if let Ok(safe::SafeBatch::Sale(mut batch)) = safe::decode(&plain.header, &plain.payload) {
             batch.texts.push(Text { event: 0, item: WHOLE_EVENT, kind: text::NOTE, len: 1 });
             batch.text.push(b'n');
             let noted = with_payload(&frame, rkyv::to_bytes::<Failure>(&batch).unwrap().to_vec());

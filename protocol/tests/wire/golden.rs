@@ -53,10 +53,10 @@ fn golden_payloads_are_what_rkyv_itself_writes() {
     use rkyv::rancor::Failure;
     for (name, frame) in samples::all() {
         let bytes = match safe::decode(&frame.header, &frame.payload).unwrap() {
-            safe::Batch::Sale(batch) => rkyv::to_bytes::<Failure>(&batch),
-            safe::Batch::Stock(batch) => rkyv::to_bytes::<Failure>(&batch),
-            safe::Batch::Sensor(batch) => rkyv::to_bytes::<Failure>(&batch),
-            safe::Batch::Device(batch) => rkyv::to_bytes::<Failure>(&batch),
+            safe::SafeBatch::Sale(batch) => rkyv::to_bytes::<Failure>(&batch),
+            safe::SafeBatch::Stock(batch) => rkyv::to_bytes::<Failure>(&batch),
+            safe::SafeBatch::Sensor(batch) => rkyv::to_bytes::<Failure>(&batch),
+            safe::SafeBatch::Device(batch) => rkyv::to_bytes::<Failure>(&batch),
         };
         assert_eq!(&bytes.unwrap()[..], &frame.payload[..], "{name}");
     }

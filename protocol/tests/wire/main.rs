@@ -3,8 +3,8 @@
 
 mod agreement;
 mod checks;
+mod digests;
 mod golden;
-mod marks;
 mod masking;
 mod samples;
 mod spec;

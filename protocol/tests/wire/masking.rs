@@ -7,7 +7,7 @@ use till_protocol::builder::{
 use till_protocol::card::{ScreenKey, token_code};
 use till_protocol::code::Reason;
 use till_protocol::codec::Frame;
-use till_protocol::digest::{content_hash, marks};
+use till_protocol::digest::{content_hash, digests};
 use till_protocol::family::sale::v1::{Line, Tender};
 use till_protocol::family::{Reference, WHOLE_EVENT, reference, stock, text};
 use till_protocol::id::SkuId;
@@ -171,12 +171,12 @@ fn a_code_that_becomes_a_token_takes_its_id_along_in_the_whole_frame() {
 }
 
 #[test]
-fn masking_leaves_every_mark_alone_and_the_original_bytes_untouched() {
+fn masking_leaves_every_digest_alone_and_the_original_bytes_untouched() {
     let frame = sale_with(&[sku_code(0, CARD)], &[]);
     let original = frame.clone();
-    let before = marks(&Verified::from_journal(frame.clone()).unwrap().view());
+    let before = digests(&Verified::from_journal(frame.clone()).unwrap().view());
     let verified = Verified::check(frame, &KEY).unwrap();
-    assert_eq!(marks(&verified.view()), before);
+    assert_eq!(digests(&verified.view()), before);
     assert!(
         contains(&original.payload, CARD.as_bytes()),
         "shared bytes were changed in place"

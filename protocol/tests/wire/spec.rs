@@ -68,7 +68,7 @@ fn limits_are_those_of_the_code() {
         HELLO_VERSIONS_MAX,
         ZONE_BYTES_MAX,
         ACK_REFUSALS_MAX,
-        CHECK_MARKS_MAX,
+        CHECK_DIGESTS_MAX,
         NOTICE_BYTES_MAX,
         LINES_PER_SALE_MAX,
         TAXES_PER_SALE_MAX,
@@ -198,8 +198,8 @@ fn worked_examples_of_ids_and_keys_are_right() {
 }
 
 #[test]
-fn worked_examples_of_marks_are_right() {
-    let rows = table("| frame | hashed bytes | mark |");
+fn worked_examples_of_digests_are_right() {
+    let rows = table("| frame | hashed bytes | digest |");
     assert_eq!(rows.len(), 4);
     for row in rows {
         let (_, frame) = samples::all()
@@ -207,7 +207,12 @@ fn worked_examples_of_marks_are_right() {
             .find(|(name, _)| *name == row[0])
             .unwrap();
         let verified = Verified::from_journal(frame).unwrap();
-        assert_eq!(format!("0x{:016x}", verified.mark(0)), row[2], "{}", row[0]);
+        assert_eq!(
+            format!("0x{:016x}", verified.digest(0)),
+            row[2],
+            "{}",
+            row[0]
+        );
     }
 }
 

@@ -86,7 +86,7 @@ pub(crate) enum Class {
 fn class_of_io(error: &std::io::Error) -> Class {
     match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Class::Full,
-        // A file that ends early, is missing, or is there where fjall makes it anew because the one that names it is
+        // A file that ends early, is missing, or is there where fjall makes it again because the one that names it is
         // missing, is no failure of the disk: something was cut or taken away.
         ErrorKind::UnexpectedEof
         | ErrorKind::InvalidData

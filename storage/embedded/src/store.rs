@@ -130,11 +130,11 @@ fn open(config: &EmbeddedConfig) -> Result<Open, OpenError> {
     let open = opened
         .map_err(|panic| damaged(format!("fjall panicked: {}", panic_text(&*panic))))?
         .map_err(wrong)?;
-    match open.marks.get(FORMAT).map_err(wrong)?.as_deref() {
+    match open.digests.get(FORMAT).map_err(wrong)?.as_deref() {
         // The format is written behind all tables: one that is made later was there, with rows that are gone.
         Some([FORMAT_NOW]) => {
             if let Some(table) = open.made {
-                mark_broken(&open).map_err(wrong)?;
+                note_broken(&open).map_err(wrong)?;
                 return Err(damaged(format!("the table {table} is missing")));
             }
         }
@@ -146,14 +146,14 @@ fn open(config: &EmbeddedConfig) -> Result<Open, OpenError> {
         None => {
             for keyspace in open.keyspaces() {
                 if !keyspace.is_empty().map_err(wrong)? {
-                    mark_broken(&open).map_err(wrong)?;
+                    note_broken(&open).map_err(wrong)?;
                     return Err(damaged(format!(
                         "{:?} has rows and no format",
                         keyspace.name()
                     )));
                 }
             }
-            open.marks.insert(FORMAT, [FORMAT_NOW]).map_err(wrong)?;
+            open.digests.insert(FORMAT, [FORMAT_NOW]).map_err(wrong)?;
         }
     }
     checkpoint(&open).map_err(|error| damaged(error.to_string()))?;
@@ -161,13 +161,13 @@ fn open(config: &EmbeddedConfig) -> Result<Open, OpenError> {
 }
 
 /// Whoever opens the rows next finds every table there, and would take them for whole.
-fn mark_broken(open: &Open) -> Result<(), fjall::Error> {
-    open.marks.insert(FORMAT, FORMAT_BROKEN)?;
+fn note_broken(open: &Open) -> Result<(), fjall::Error> {
+    open.digests.insert(FORMAT, FORMAT_BROKEN)?;
     open.db.persist(fjall::PersistMode::SyncAll)
 }
 
 fn checkpoint(open: &Open) -> Result<u64, StoreError> {
-    let bytes = open.marks.get(CHECKPOINT);
+    let bytes = open.digests.get(CHECKPOINT);
     let Some(bytes) = bytes.map_err(|error| failed("marks", &error))? else {
         return Ok(0);
     };

@@ -9,7 +9,7 @@ use till_storage::pack::Table;
 use crate::config::EmbeddedConfig;
 
 /// Name of the keyspace of marks: the checkpoint and the format.
-const MARKS: &str = "marks";
+const WATERMARKS: &str = "marks";
 /// Key of the checkpoint among the marks.
 pub(crate) const CHECKPOINT: &[u8] = b"checkpoint";
 /// Key of the format among the marks.
@@ -22,7 +22,7 @@ pub(crate) const FORMAT_BROKEN: [u8; 1] = [0];
 /// An open database with its tables.
 pub(crate) struct Open {
     pub(crate) db: Database,
-    pub(crate) marks: Keyspace,
+    pub(crate) digests: Keyspace,
     tables: [Keyspace; 7],
     /// A table that was not there and has been made now.
     pub(crate) made: Option<&'static str>,
@@ -39,13 +39,13 @@ impl Open {
         let known = db.list_keyspace_names();
         let is_known = |name: &str| known.iter().any(|known| **known == *name);
         let names = Table::ALL.iter().map(|table| table.name());
-        let made = names.chain([MARKS]).find(|name| !is_known(name));
+        let made = names.chain([WATERMARKS]).find(|name| !is_known(name));
         let small = config.memtable_bytes.min(1 << 20);
-        let marks = db.keyspace(MARKS, || options(small))?;
+        let digests = db.keyspace(WATERMARKS, || options(small))?;
         let open = |table: Table| {
             db.keyspace(table.name(), || match table {
-                Table::EventIds => looked_up_in_vain(config.memtable_bytes),
-                Table::Names => looked_up_in_vain(small),
+                Table::EventIds => looked_up_to_no_effect(config.memtable_bytes),
+                Table::Names => looked_up_to_no_effect(small),
                 Table::Stores | Table::Terminals | Table::Quarantine => options(small),
                 Table::Skus | Table::Rollups => options(config.memtable_bytes),
             })
@@ -61,7 +61,7 @@ impl Open {
         ];
         Ok(Self {
             db,
-            marks,
+            digests,
             tables,
             made,
         })
@@ -89,7 +89,7 @@ impl Open {
     }
 
     pub(crate) fn keyspaces(&self) -> impl Iterator<Item = &Keyspace> {
-        self.tables.iter().chain([&self.marks])
+        self.tables.iter().chain([&self.digests])
     }
 }
 
@@ -102,7 +102,7 @@ fn options(memtable_bytes: u64) -> KeyspaceCreateOptions {
 
 /// Tables that are mostly asked for what is not there: a filter on every level, the last one too, answers 99 % of such
 /// questions without a block; 10 bits an id, 125 MB of filters for 100 M ids, of which the cache holds the used part.
-fn looked_up_in_vain(memtable_bytes: u64) -> KeyspaceCreateOptions {
+fn looked_up_to_no_effect(memtable_bytes: u64) -> KeyspaceCreateOptions {
     let filter = |bits| FilterPolicyEntry::Bloom(BloomConstructionPolicy::BitsPerKey(bits));
     options(memtable_bytes)
         .data_block_size_policy(BlockSizePolicy::all(4 << 10))

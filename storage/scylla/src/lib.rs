@@ -5,8 +5,9 @@
 
 mod client; // a connected cluster
 mod config; // where it is
+mod constraints;
 mod error; // what can go wrong
-mod handover; // records that wait for an owner
+mod handoff; // records that wait for an owner
 mod retry; // what the driver may send again
 mod rows; // the rows of every table
 pub mod schema; // the tables
@@ -15,8 +16,7 @@ mod session; // connecting, and waiting for it
 mod slots; // who serves what, and the logs of flushes
 mod store; // all of it, as engines share it
 mod tables; // commits in, rows and facts out
-mod tls; // authorities
-mod wishes; // what operators want
+mod tls; // authorities // what operators want
 
 pub use client::{Client, Purpose};
 pub use config::{CONNECT_TIMEOUT, Credentials, Keyspace, ScyllaConfig, ScyllaConfigError};

@@ -32,7 +32,7 @@ pub(crate) fn set<T>(value: Option<T>) -> MaybeUnset<T> {
 }
 
 /// A table that rows are written to.
-pub(crate) trait Table: SerializeRow {
+pub(crate) trait WideTable: SerializeRow {
     /// Its name.
     const NAME: &'static str;
     /// Its columns, those of the primary key first.
@@ -46,9 +46,9 @@ pub(crate) trait Table: SerializeRow {
 
     /// The statement that writes a row.
     fn write_statement(table: &str) -> String {
-        let marks = vec!["?"; Self::COLUMNS.len()].join(", ");
+        let digests = vec!["?"; Self::COLUMNS.len()].join(", ");
         let columns = Self::COLUMNS.join(", ");
-        format!("INSERT INTO {table} ({columns}) VALUES ({marks}) USING TIMESTAMP ?")
+        format!("INSERT INTO {table} ({columns}) VALUES ({digests}) USING TIMESTAMP ?")
     }
 }
 
@@ -65,7 +65,7 @@ macro_rules! table {
             $(pub(crate) $column: $type,)+
         }
 
-        impl crate::rows::Table for $name {
+        impl crate::rows::WideTable for $name {
             const NAME: &'static str = $table;
             const COLUMNS: &'static [&'static str] = &[$(stringify!($column)),+];
 

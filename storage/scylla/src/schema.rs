@@ -10,7 +10,7 @@ mod error;
 mod state;
 mod text;
 
-pub use apply::{Wish, apply};
+pub use apply::{SchemaRequest, apply};
 pub use error::SchemaError;
 pub use state::{State, Status};
 pub use text::{Column, Table, Variables, statements, tables};

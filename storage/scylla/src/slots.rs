@@ -1,4 +1,4 @@
-//! Slots, signs of life and logs of flushes: what the protocol of `till_storage::cluster` asks of a store, in CQL.
+//! Slots, heartbeats and logs of flushes: what the protocol of `till_storage::cluster` asks of a store, in CQL.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -14,9 +14,9 @@ use till_storage::cluster::{
 use uuid::Uuid;
 
 use crate::client::{Client, Purpose};
+use crate::constraints::ConstraintStatements;
 use crate::error::CqlError;
-use crate::handover::HandoverStatements;
-use crate::wishes::WishStatements;
+use crate::handoff::HandoffStatements;
 
 /// The one partition of all nodes: there are a few dozen at most.
 const NODES: i32 = 0;
@@ -34,14 +34,14 @@ pub(crate) struct Slots {
     commit: PreparedStatement,
     release: PreparedStatement,
     nodes: PreparedStatement,
-    beat: PreparedStatement,
+    heartbeat: PreparedStatement,
     write_part: PreparedStatement,
     read_parts: PreparedStatement,
     delete_log: PreparedStatement,
     set: PreparedStatement,
     setting: PreparedStatement,
-    pub(crate) handover: HandoverStatements,
-    pub(crate) wishes: WishStatements,
+    pub(crate) handoff: HandoffStatements,
+    pub(crate) constraints: ConstraintStatements,
 }
 
 type SlotColumns = (
@@ -77,8 +77,8 @@ impl Slots {
         let mut setting = read(format!("SELECT value FROM {settings} WHERE name = ?")).await?;
         setting.set_consistency(Consistency::LocalSerial);
         Ok(Self {
-            handover: HandoverStatements::prepare(client).await?,
-            wishes: WishStatements::prepare(client).await?,
+            handoff: HandoffStatements::prepare(client).await?,
+            constraints: ConstraintStatements::prepare(client).await?,
             setting,
             set: change(format!(
                 "INSERT INTO {settings} (name, value) VALUES (?, ?) IF NOT EXISTS"
@@ -102,7 +102,7 @@ impl Slots {
                 "SELECT node, address, beat, lease_ms, started_us, is_leaving, lag_ms FROM {nodes} WHERE part = ?"
             ))
             .await?,
-            beat: write(format!(
+            heartbeat: write(format!(
                 "INSERT INTO {nodes} (part, node, address, beat, lease_ms, started_us, is_leaving, lag_ms) \
                  VALUES (?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?"
             ))
@@ -191,12 +191,12 @@ impl Slots {
     pub(crate) async fn decide(
         &self,
         client: &Client,
-        wish: &Conditional,
+        constraint: &Conditional,
     ) -> Result<Decided, CqlError> {
-        let slot = int(wish.slot)?;
-        let epoch = bigint(wish.epoch)?;
+        let slot = int(constraint.slot)?;
+        let epoch = bigint(constraint.epoch)?;
         let session = client.session();
-        let answer = match &wish.change {
+        let answer = match &constraint.change {
             Change::Acquire { owner, address } => {
                 let owner = Uuid::from_bytes(owner.to_bytes());
                 let values = (owner, address.as_str(), epoch + 1, slot, epoch);
@@ -243,15 +243,15 @@ impl Slots {
         }
     }
 
-    /// The signs of life of all nodes.
+    /// The heartbeats of all nodes.
     pub(crate) async fn nodes(&self, client: &Client) -> Result<Vec<NodeRow>, CqlError> {
         let rows = rows_of::<NodeColumns>(client, "nodes", &self.nodes, (NODES,)).await?;
         let rows = rows.into_iter().map(
-            |(node, address, beat, lease_ms, started_us, is_leaving, lag_ms)| {
+            |(node, address, heartbeat, lease_ms, started_us, is_leaving, lag_ms)| {
                 Ok(NodeRow {
                     node: NodeId::from_bytes(node.into_bytes()),
                     address,
-                    beat: unsigned("nodes", beat)?,
+                    heartbeat: unsigned("nodes", heartbeat)?,
                     lease: Duration::from_millis(unsigned("nodes", lease_ms)?),
                     started_us,
                     is_leaving,
@@ -262,23 +262,26 @@ impl Slots {
         rows.collect()
     }
 
-    /// Writes a sign of life.
-    pub(crate) async fn beat(&self, client: &Client, row: &NodeRow) -> Result<(), CqlError> {
+    /// Writes a heartbeat.
+    pub(crate) async fn heartbeat(&self, client: &Client, row: &NodeRow) -> Result<(), CqlError> {
         let lease_ms = i64::try_from(row.lease.as_millis()).unwrap_or(i64::MAX);
-        let beat = bigint(row.beat)?;
+        let heartbeat = bigint(row.heartbeat)?;
         let lag_ms = i64::try_from(row.lag.as_millis()).unwrap_or(i64::MAX);
         let values = (
             NODES,
             Uuid::from_bytes(row.node.to_bytes()),
             row.address.as_str(),
-            beat,
+            heartbeat,
             lease_ms,
             row.started_us,
             row.is_leaving,
             lag_ms,
-            beat,
+            heartbeat,
         );
-        let done = client.session().execute_unpaged(&self.beat, values).await;
+        let done = client
+            .session()
+            .execute_unpaged(&self.heartbeat, values)
+            .await;
         done.map_err(|error| CqlError::statement("nodes", error))?;
         Ok(())
     }

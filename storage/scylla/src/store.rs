@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use till_core::{Space, Wants};
+use till_core::{ReadSet, Space};
 use till_storage::cluster::{
-    Commit, Conditional, Decided, Found, Handover, InboxId, Log, LogKey, NodeId, NodeRow,
-    SharedStore, SlotRow, Wish, Wishes,
+    Commit, Conditional, Constraint, Constraints, Decided, Found, Handoff, InboxId, Log, LogKey,
+    NodeId, NodeRow, SharedStore, SlotRow,
 };
 use till_storage::query::FactReader;
 use till_storage::views::{FlushBatch, StoreError, Views};
@@ -103,27 +103,29 @@ impl SharedStore for ScyllaStore {
         self.run(move |slots, client| async move { slots.one(&client, slot).await })
     }
 
-    fn decide(&self, wish: &Conditional) -> Result<Decided, StoreError> {
-        let wish = wish.clone();
-        self.run(move |slots, client| async move { slots.decide(&client, &wish).await })
+    fn decide(&self, constraint: &Conditional) -> Result<Decided, StoreError> {
+        let constraint = constraint.clone();
+        self.run(move |slots, client| async move { slots.decide(&client, &constraint).await })
     }
 
-    fn wishes(&self) -> Result<Wishes, StoreError> {
-        self.run(|slots, client| async move { slots.wishes.all(&client).await })
+    fn constraints(&self) -> Result<Constraints, StoreError> {
+        self.run(|slots, client| async move { slots.constraints.all(&client).await })
     }
 
-    fn wish(&self, wish: &Wish) -> Result<(), StoreError> {
-        let wish = wish.clone();
-        self.run(move |slots, client| async move { slots.wishes.change(&client, &wish).await })
+    fn constraint(&self, constraint: &Constraint) -> Result<(), StoreError> {
+        let constraint = constraint.clone();
+        self.run(move |slots, client| async move {
+            slots.constraints.change(&client, &constraint).await
+        })
     }
 
     fn nodes(&self) -> Result<Vec<NodeRow>, StoreError> {
         self.run(|slots, client| async move { slots.nodes(&client).await })
     }
 
-    fn beat(&self, row: &NodeRow) -> Result<(), StoreError> {
+    fn heartbeat(&self, row: &NodeRow) -> Result<(), StoreError> {
         let row = row.clone();
-        self.run(move |slots, client| async move { slots.beat(&client, &row).await })
+        self.run(move |slots, client| async move { slots.heartbeat(&client, &row).await })
     }
 
     fn write_log(&self, slot: u32, flush: u64, epoch: u64, log: &Log) -> Result<(), StoreError> {
@@ -156,30 +158,28 @@ impl SharedStore for ScyllaStore {
         self.materialise(&commit)
     }
 
-    fn hand_over(&self, handover: &Handover) -> Result<(), StoreError> {
-        let handover = handover.clone();
-        self.try_run(
-            move |slots, client| async move { slots.handover.put(&client, &handover).await },
-        )
+    fn hand_off(&self, handoff: &Handoff) -> Result<(), StoreError> {
+        let handoff = handoff.clone();
+        self.try_run(move |slots, client| async move { slots.handoff.put(&client, &handoff).await })
     }
 
     fn waiting(&self) -> Result<Vec<(u32, NodeId, u64)>, StoreError> {
-        self.run(|slots, client| async move { slots.handover.all(&client).await })
+        self.run(|slots, client| async move { slots.handoff.all(&client).await })
     }
 
-    fn handed_over(
+    fn handed_off(
         &self,
         slot: u32,
         from: NodeId,
         number: u64,
-    ) -> Result<Option<Handover>, StoreError> {
+    ) -> Result<Option<Handoff>, StoreError> {
         let key = (slot, from, number);
-        self.try_run(move |slots, client| async move { slots.handover.get(&client, key).await })
+        self.try_run(move |slots, client| async move { slots.handoff.get(&client, key).await })
     }
 
     fn taken_in(&self, slot: u32, from: NodeId, number: u64) -> Result<(), StoreError> {
         let key = (slot, from, number);
-        self.run(move |slots, client| async move { slots.handover.remove(&client, key).await })
+        self.run(move |slots, client| async move { slots.handoff.remove(&client, key).await })
     }
 
     fn release(&self, record: &InboxId, proposed: Option<u32>) -> Result<Option<u32>, StoreError> {
@@ -192,7 +192,7 @@ impl SharedStore for ScyllaStore {
         })
     }
 
-    fn rows_of(&self, wants: &Wants) -> Result<Found, StoreError> {
-        self.tables.rows_of(wants)
+    fn rows_of(&self, read_set: &ReadSet) -> Result<Found, StoreError> {
+        self.tables.rows_of(read_set)
     }
 }

@@ -60,7 +60,7 @@ impl Packer {
                 count,
                 skip: 0,
                 received_at_us: 0,
-                mark: 0,
+                digest: 0,
             },
             payload: Bytes::from(payload),
             verdicts: Vec::new(),

@@ -7,7 +7,7 @@ use crate::journal::{BaseError, Journal, Lsn, base_bytes};
 
 /// Time after which segments that are old enough go, however little that frees.
 const PATIENCE: Duration = Duration::from_hours(24);
-/// Bytes of the base before that may be written anew for each byte that goes.
+/// Bytes of the base before that may be written again for each byte that goes.
 const WRITTEN_PER_DROPPED: u64 = 2;
 
 /// The old segments at the front of a journal.

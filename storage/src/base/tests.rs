@@ -15,10 +15,10 @@ use crate::query::{
     quarantine, sales, stock, stores, terminals,
 };
 use crate::rebuild::{Fold, Registrations, rebuild, replay};
-use crate::testing::world::{MIDNIGHT_US, Trade, World};
+use crate::testing::world::{MIDNIGHT_US, Workload, World};
 use crate::views::{Fit, FlushBatch, Views, WriteViews as _, check_base};
 
-const TRADE: Trade = Trade {
+const WORKLOAD: Workload = Workload {
     seed: 7,
     events: 400,
     start_us: MIDNIGHT_US,
@@ -67,9 +67,9 @@ pub(crate) fn everything(views: &dyn Views, facts: &dyn FactReader) -> BTreeMap<
 }
 
 /// Event times go back and forth: counts arrive late, and movements before them.
-const LATE: Trade = Trade {
+const LATE: Workload = Workload {
     late: true,
-    ..TRADE
+    ..WORKLOAD
 };
 
 struct Kept {
@@ -79,9 +79,9 @@ struct Kept {
 }
 
 impl Kept {
-    fn new(trade: Trade) -> Self {
+    fn new(workload: Workload) -> Self {
         let mut world = World::new();
-        let records = world.trade(trade);
+        let records = world.workload(workload);
         let disk = SimDisk::new(1);
         let (_, closed) = append_each(open(&disk).unwrap(), &records);
         closed.unwrap();
@@ -121,7 +121,7 @@ fn rebuilt(journal: &Journal, facts: &Facts) -> MemoryViews {
 #[test]
 fn late_counts_come_out_the_same_in_a_rebuild() {
     for seed in 0..6 {
-        let kept = Kept::new(Trade { seed, ..LATE });
+        let kept = Kept::new(Workload { seed, ..LATE });
         let (journal, facts) = kept.open();
         assert_eq!(
             everything(&rebuilt(&journal, &facts), &facts),
@@ -133,7 +133,7 @@ fn late_counts_come_out_the_same_in_a_rebuild() {
 
 #[test]
 fn rebuilt_rows_are_those_of_the_live_run() {
-    let kept = Kept::new(TRADE);
+    let kept = Kept::new(WORKLOAD);
     let (journal, facts) = kept.open();
     let views = rebuilt(&journal, &facts);
     assert_eq!(everything(&views, &facts), kept.live());
@@ -148,7 +148,7 @@ fn rebuilt_rows_are_those_of_the_live_run() {
 
 #[test]
 fn dropping_segments_changes_no_row_before_or_after_a_rebuild() {
-    let kept = Kept::new(TRADE);
+    let kept = Kept::new(WORKLOAD);
     let (journal, facts) = kept.open();
     let sealed = facts.received().unwrap();
     assert!(sealed.len() > 8, "{} segments", sealed.len());
@@ -176,7 +176,7 @@ fn dropping_segments_changes_no_row_before_or_after_a_rebuild() {
 
 #[test]
 fn nothing_is_dropped_that_is_young() {
-    let kept = Kept::new(TRADE);
+    let kept = Kept::new(WORKLOAD);
     let (journal, facts) = kept.open();
     let start = journal.start();
     let dropped = retain(
@@ -193,7 +193,7 @@ fn nothing_is_dropped_that_is_young() {
 
 #[test]
 fn everything_sent_again_after_dropping_and_rebuilding_changes_nothing() {
-    let kept = Kept::new(TRADE);
+    let kept = Kept::new(WORKLOAD);
     let (journal, facts) = kept.open();
     let upto = journal.end();
     let scratch = MemoryViews::new();
@@ -210,30 +210,27 @@ fn everything_sent_again_after_dropping_and_rebuilding_changes_nothing() {
 
 #[test]
 fn recovery_applies_what_the_rows_do_not_hold() {
-    let kept = Kept::new(TRADE);
+    let kept = Kept::new(WORKLOAD);
     let (journal, facts) = kept.open();
-    let places: Vec<Lsn> = journal
+    let lsns: Vec<Lsn> = journal
         .records(Lsn::ZERO)
         .map(|item| item.unwrap().0)
         .collect();
-    for part in [0, 1, places.len() / 2, places.len() - 1] {
+    for part in [0, 1, lsns.len() / 2, lsns.len() - 1] {
         // With room for all changed rows in memory, and with none.
         for dirty_rows in [usize::MAX, 0] {
             let views = MemoryViews::new();
-            fold(&journal, &facts, &views, places[part], &mut |_| {}).unwrap();
-            assert_eq!(views.checkpoint().unwrap(), places[part].get());
+            fold(&journal, &facts, &views, lsns[part], &mut |_| {}).unwrap();
+            assert_eq!(views.checkpoint().unwrap(), lsns[part].get());
             let folds = [0, 1, 2].map(|_| {
                 Fold::new(&views, &facts, ShardConfig::default()).with_dirty_rows(dirty_rows)
             });
             let fold_of = |store: StoreId| usize::try_from(store.get() % 3).unwrap();
-            let range = (places[part], journal.end());
+            let range = (lsns[part], journal.end());
             let mut told = 0;
             let replayed = replay(&journal, range, folds.into(), &fold_of, &mut |_| told += 1);
             let replayed = replayed.unwrap();
-            assert_eq!(
-                replayed.records,
-                u64::try_from(places.len() - part).unwrap()
-            );
+            assert_eq!(replayed.records, u64::try_from(lsns.len() - part).unwrap());
             assert_eq!(told, replayed.records);
             for fold in replayed.folds {
                 assert!(fold.left_out().is_empty());
@@ -251,7 +248,7 @@ fn recovery_applies_what_the_rows_do_not_hold() {
 
 #[test]
 fn a_base_of_no_rows_loads_as_nothing() {
-    let kept = Kept::new(TRADE);
+    let kept = Kept::new(WORKLOAD);
     let (journal, facts) = kept.open();
     let views = MemoryViews::new();
     super::write(&journal, &views, Lsn::new(64)).unwrap();
@@ -265,7 +262,7 @@ fn a_base_of_no_rows_loads_as_nothing() {
 
 #[test]
 fn a_base_is_not_made_from_segments_that_left_meanwhile() {
-    let kept = Kept::new(TRADE);
+    let kept = Kept::new(WORKLOAD);
     let (journal, facts) = kept.open();
     let border = journal.segments()[2].start;
     let before = MemoryViews::new();

@@ -47,12 +47,12 @@ impl Commit {
     #[must_use]
     pub fn settled(mut self) -> Self {
         let rows = &mut self.rows;
-        settle(&mut rows.stores);
-        settle(&mut rows.terminals);
-        settle(&mut rows.skus);
-        settle(&mut rows.rollups);
-        settle(&mut rows.event_ids);
-        settle(&mut rows.quarantine);
+        sort_and_dedup(&mut rows.stores);
+        sort_and_dedup(&mut rows.terminals);
+        sort_and_dedup(&mut rows.skus);
+        sort_and_dedup(&mut rows.rollups);
+        sort_and_dedup(&mut rows.event_ids);
+        sort_and_dedup(&mut rows.quarantine);
         rows.names
             .sort_by_cached_key(|(space, id, name)| ((*space, *id).to_key(), name.to_row()));
         rows.names.dedup();
@@ -79,7 +79,7 @@ impl Commit {
     }
 }
 
-fn settle<K: Key, R>(rows: &mut Vec<(K, R)>) {
+fn sort_and_dedup<K: Key, R>(rows: &mut Vec<(K, R)>) {
     // As shards give them, nearly always.
     let mut last = None;
     let rises = |(key, _): &(K, R)| {

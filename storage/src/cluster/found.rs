@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 
-use till_core::{EventIdRow, RollupKey, RollupRow, SkuRow, Space, StoreRow, TerminalRow, Wants};
+use till_core::{EventIdRow, ReadSet, RollupKey, RollupRow, SkuRow, Space, StoreRow, TerminalRow};
 use till_protocol::id::{EventId, SkuId, StoreId, TerminalId};
 
 use crate::views::{StoreError, Views};
@@ -27,17 +27,17 @@ pub struct Found {
 
 impl Found {
     /// Asked, and nothing found: what is found is put in its place.
-    pub fn nothing_of(wants: &Wants) -> Self {
+    pub fn nothing_of(read_set: &ReadSet) -> Self {
         fn absent<K: Hash + Eq, R>(keys: impl Iterator<Item = K>) -> HashMap<K, Option<R>> {
             keys.map(|key| (key, None)).collect()
         }
         Self {
-            stores: absent(wants.stores.iter().copied()),
-            terminals: absent(wants.terminals.iter().copied()),
-            skus: absent(wants.skus.iter().copied()),
-            rollups: absent(wants.rollups.iter().copied()),
-            event_ids: absent(wants.event_ids.iter().map(|id| id.to_bytes())),
-            names: absent(wants.names.iter().copied()),
+            stores: absent(read_set.stores.iter().copied()),
+            terminals: absent(read_set.terminals.iter().copied()),
+            skus: absent(read_set.skus.iter().copied()),
+            rollups: absent(read_set.rollups.iter().copied()),
+            event_ids: absent(read_set.event_ids.iter().map(|id| id.to_bytes())),
+            names: absent(read_set.names.iter().copied()),
         }
     }
 
@@ -45,8 +45,8 @@ impl Found {
     ///
     /// # Errors
     /// What the rows say.
-    pub fn one_by_one(wants: &Wants, views: &dyn Views) -> Result<Self, StoreError> {
-        let mut found = Self::nothing_of(wants);
+    pub fn one_by_one(read_set: &ReadSet, views: &dyn Views) -> Result<Self, StoreError> {
+        let mut found = Self::nothing_of(read_set);
         for (key, row) in &mut found.stores {
             *row = views.store(*key)?;
         }

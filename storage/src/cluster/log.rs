@@ -1,6 +1,6 @@
 //! A commit as the parts of its log, and back. All numbers are little-endian.
 //!
-//! A part is 48 bytes of header and a piece of the body:
+//! A part is 48 bytes of header and a chunk of the body:
 //!
 //! | at | bytes | what |
 //! |---|---|---|
@@ -12,11 +12,11 @@
 //! | 16 | 8 | flush |
 //! | 24 | 8 | epoch of the owner that wrote it |
 //! | 32 | 4 | number of parts |
-//! | 36 | 4 | bytes of the piece |
+//! | 36 | 4 | bytes of the chunk |
 //! | 40 | 4 | zero |
-//! | 44 | 4 | CRC-32C of bytes 0..44 and the piece |
+//! | 44 | 4 | CRC-32C of bytes 0..44 and the chunk |
 //!
-//! The pieces in order are the body: number of records u32, then each record as an entry of the journal (`DESIGN.md`,
+//! The chunks in order are the body: number of records u32, then each record as an entry of the journal (`DESIGN.md`,
 //! section 4); then, for each table that has rows, its number u8, their count u32, and the rows by key as {key bytes u16,
 //! row bytes u32, key, row} as [`crate::pack`] writes them. 0xFFFFFFFF in the place of a row's length: it is deleted.
 //!
@@ -49,7 +49,7 @@ pub const LOG_STAMP: i64 = 1;
 pub const LOG_DELETE_STAMP: i64 = 2;
 
 const HEADER_BYTES: usize = 48;
-const PIECE_BYTES_MAX: usize = PART_BYTES_MAX - HEADER_BYTES;
+const CHUNK_BYTES_MAX: usize = PART_BYTES_MAX - HEADER_BYTES;
 const MAGIC: [u8; 4] = *b"TLOG";
 const VERSION: u8 = 1;
 // In the place of a row's length: the row goes.
@@ -160,7 +160,7 @@ pub enum LogError {
 
 pub(super) fn encode(commit: &Commit, epoch: u64) -> Result<Log, Unfit> {
     let body = body_of(commit)?;
-    let parts = narrow(body.len().div_ceil(PIECE_BYTES_MAX));
+    let parts = narrow(body.len().div_ceil(CHUNK_BYTES_MAX));
     if parts > PARTS_MAX {
         return Err(Unfit::Bytes { bytes: body.len() });
     }
@@ -173,9 +173,9 @@ pub(super) fn encode(commit: &Commit, epoch: u64) -> Result<Log, Unfit> {
     };
     let mut digest = Sha256::new();
     let mut out = Vec::with_capacity(size32(parts));
-    for (number, piece) in (0..parts).zip(body.chunks(PIECE_BYTES_MAX)) {
-        let mut part = header(&key, number, piece).to_vec();
-        part.extend_from_slice(piece);
+    for (number, chunk) in (0..parts).zip(body.chunks(CHUNK_BYTES_MAX)) {
+        let mut part = header(&key, number, chunk).to_vec();
+        part.extend_from_slice(chunk);
         digest.update(&part);
         out.push(Bytes::from(part));
     }
@@ -186,7 +186,7 @@ pub(super) fn encode(commit: &Commit, epoch: u64) -> Result<Log, Unfit> {
     })
 }
 
-fn header(key: &LogKey, number: u32, piece: &[u8]) -> [u8; HEADER_BYTES] {
+fn header(key: &LogKey, number: u32, chunk: &[u8]) -> [u8; HEADER_BYTES] {
     let mut out = [0_u8; HEADER_BYTES];
     out[..4].copy_from_slice(&MAGIC);
     out[4] = VERSION;
@@ -195,8 +195,8 @@ fn header(key: &LogKey, number: u32, piece: &[u8]) -> [u8; HEADER_BYTES] {
     out[16..24].copy_from_slice(&key.flush.to_le_bytes());
     out[24..32].copy_from_slice(&key.epoch.to_le_bytes());
     out[32..36].copy_from_slice(&key.parts.to_le_bytes());
-    out[36..40].copy_from_slice(&narrow(piece.len()).to_le_bytes());
-    let crc = crc32c::crc32c_append(crc32c::crc32c(&out[..44]), piece);
+    out[36..40].copy_from_slice(&narrow(chunk.len()).to_le_bytes());
+    let crc = crc32c::crc32c_append(crc32c::crc32c(&out[..44]), chunk);
     out[44..].copy_from_slice(&crc.to_le_bytes());
     out
 }
@@ -236,16 +236,16 @@ fn body_of(commit: &Commit) -> Result<Vec<u8>, Unfit> {
 }
 
 // The bytes of a key, and what tells two rows of one key apart: names are told apart by the name as well.
-type Place = (Vec<u8>, Vec<u8>);
+type PackedKey = (Vec<u8>, Vec<u8>);
 
-fn packed<K: Key, R: Row>(rows: &[(K, R)]) -> Vec<(Place, Option<Vec<u8>>)> {
+fn packed<K: Key, R: Row>(rows: &[(K, R)]) -> Vec<(PackedKey, Option<Vec<u8>>)> {
     let rows = rows.iter();
     rows.map(|(key, row)| ((key.to_key(), Vec::new()), Some(row.to_row())))
         .collect()
 }
 
 // Rows by key, of two for one the later. They mostly come in that order.
-fn put_table(out: &mut Vec<u8>, table: Table, mut rows: Vec<(Place, Option<Vec<u8>>)>) {
+fn put_table(out: &mut Vec<u8>, table: Table, mut rows: Vec<(PackedKey, Option<Vec<u8>>)>) {
     if rows.is_empty() {
         return;
     }

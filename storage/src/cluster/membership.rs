@@ -11,21 +11,21 @@ mod share;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::constraints::Constraints;
 use super::row::{NodeId, NodeRow, SlotRow};
-use super::wishes::Wishes;
 use plan::Kept;
 
 /// What a node is told about itself.
 #[derive(Clone, Debug)]
 pub struct MemberConfig {
-    /// This life of the node.
+    /// This incarnation of the node.
     pub me: NodeId,
-    /// An earlier life of the same node that surely has ended (its data folder is locked by this one): its slots are
+    /// An earlier incarnation of the same node that surely has ended (its data folder is locked by this one): its slots are
     /// taken back without waiting.
     pub former: Option<NodeId>,
     /// Where devices reach it.
     pub address: String,
-    /// How long a node may go without a beat.
+    /// How long a node may go without a heartbeat.
     pub lease: Duration,
     /// Number of slots of the schema.
     pub slots: u32,
@@ -36,8 +36,8 @@ pub struct MemberConfig {
 /// What a driver has to do for the membership.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Duty {
-    /// Write this row plainly at a quorum, with the beat as its stamp. Answer: [`Membership::beaten`] if acknowledged.
-    Beat(NodeRow),
+    /// Write this row plainly at a quorum, with the beat as its stamp. Answer: [`Membership::heartbeat_written`] if acknowledged.
+    Heartbeat(NodeRow),
     /// Read all rows of nodes at a quorum. Answer: [`Membership::nodes_read`]; nothing if it failed.
     ReadNodes {
         /// Number of the read.
@@ -48,8 +48,8 @@ pub enum Duty {
         /// Number of the read.
         read: u64,
     },
-    /// Read all wishes at a quorum. Answer: [`Membership::wishes_read`]; nothing if it failed.
-    ReadWishes {
+    /// Read all wishes at a quorum. Answer: [`Membership::constraints_read`]; nothing if it failed.
+    ReadConstraints {
         /// Number of the read.
         read: u64,
     },
@@ -80,7 +80,7 @@ pub enum Route {
 /// What is known of another node.
 #[derive(Clone, Debug)]
 struct Peer {
-    beat: u64,
+    heartbeat: u64,
     address: String,
     is_leaving: bool,
     /// When a read that showed this beat first had ended.
@@ -116,9 +116,9 @@ pub struct Membership {
     config: MemberConfig,
     born: Duration,
     now: Duration,
-    beat: u64,
+    heartbeat: u64,
     /// Beats on their way: when each was begun.
-    beats: BTreeMap<u64, Duration>,
+    heartbeats: BTreeMap<u64, Duration>,
     /// Beginning of the last beat that was acknowledged.
     alive_at: Option<Duration>,
     is_suspended: bool,
@@ -127,18 +127,18 @@ pub struct Membership {
     slots: BTreeMap<u32, Seen>,
     held: BTreeMap<u32, Held>,
     /// What operators want; `None` before it was read.
-    wishes: Option<Wishes>,
+    constraints: Option<Constraints>,
     /// Slots that this node has although they shall be elsewhere.
     kept: BTreeMap<u32, Kept>,
-    /// When the read of nodes, that of slots and that of wishes that are on their way were begun.
+    /// When the read of nodes, that of slots and that of placement constraints that are on their way were begun.
     read: u64,
     nodes_read: Option<(u64, Duration)>,
     slots_read: Option<(u64, Duration)>,
-    wishes_read: Option<(u64, Duration)>,
-    beat_due: Duration,
+    constraints_read: Option<(u64, Duration)>,
+    heartbeat_due: Duration,
     nodes_due: Duration,
     slots_due: Duration,
-    wishes_due: Duration,
+    constraints_due: Duration,
     /// Until when slots are looked at more often.
     restless_until: Duration,
     /// Since when this node has had more slots than any should have.
@@ -155,24 +155,24 @@ impl Membership {
             config,
             born: now,
             now,
-            beat: 0,
-            beats: BTreeMap::new(),
+            heartbeat: 0,
+            heartbeats: BTreeMap::new(),
             alive_at: None,
             is_suspended: true,
             is_leaving: false,
             peers: BTreeMap::new(),
             slots: BTreeMap::new(),
             held: BTreeMap::new(),
-            wishes: None,
+            constraints: None,
             kept: BTreeMap::new(),
             read: 0,
             nodes_read: None,
             slots_read: None,
-            wishes_read: None,
-            beat_due: now,
+            constraints_read: None,
+            heartbeat_due: now,
             nodes_due: now,
             slots_due: now,
-            wishes_due: now,
+            constraints_due: now,
             restless_until: now,
             crowded_since: None,
             wanted: 0,
@@ -212,16 +212,16 @@ impl Membership {
     /// a pause of any length.
     pub fn tick(&mut self, now: Duration) {
         self.note(now);
-        if now >= self.beat_due {
-            self.beat_due = now.saturating_add(self.share_of_lease(5));
-            self.beat_now(now);
+        if now >= self.heartbeat_due {
+            self.heartbeat_due = now.saturating_add(self.share_of_lease(5));
+            self.heartbeat_now(now);
         }
         let next = now.saturating_add(self.share_of_lease(10));
-        if now >= self.wishes_due {
-            self.wishes_due = next;
+        if now >= self.constraints_due {
+            self.constraints_due = next;
             let read = self.next_read();
-            self.wishes_read = Some((read, now));
-            self.out.push(Duty::ReadWishes { read });
+            self.constraints_read = Some((read, now));
+            self.out.push(Duty::ReadConstraints { read });
         }
         if now >= self.nodes_due {
             self.nodes_due = next;
@@ -251,16 +251,16 @@ impl Membership {
         }
     }
 
-    fn beat_now(&mut self, now: Duration) {
-        self.beat = self.beat.saturating_add(1);
-        self.beats.insert(self.beat, now);
+    fn heartbeat_now(&mut self, now: Duration) {
+        self.heartbeat = self.heartbeat.saturating_add(1);
+        self.heartbeats.insert(self.heartbeat, now);
         // Old ones are of no use any more: their beginning is too long ago.
-        let oldest = self.beat.saturating_sub(16);
-        self.beats.retain(|beat, _| *beat > oldest);
-        self.out.push(Duty::Beat(NodeRow {
+        let oldest = self.heartbeat.saturating_sub(16);
+        self.heartbeats.retain(|heartbeat, _| *heartbeat > oldest);
+        self.out.push(Duty::Heartbeat(NodeRow {
             node: self.config.me,
             address: self.config.address.clone(),
-            beat: self.beat,
+            heartbeat: self.heartbeat,
             lease: self.config.lease,
             started_us: self.config.started_us,
             is_leaving: self.is_leaving,
@@ -268,10 +268,10 @@ impl Membership {
         }));
     }
 
-    /// A beat was acknowledged.
-    pub fn beaten(&mut self, now: Duration, beat: u64) {
+    /// A heartbeat was acknowledged.
+    pub fn heartbeat_written(&mut self, now: Duration, heartbeat: u64) {
         self.note(now);
-        let Some(begun) = self.beats.remove(&beat) else {
+        let Some(begun) = self.heartbeats.remove(&heartbeat) else {
             return;
         };
         self.alive_at = self.alive_at.max(Some(begun));
@@ -308,7 +308,7 @@ impl Membership {
     fn see(&mut self, row: &NodeRow, now: Duration) {
         let is_former = self.config.former == Some(row.node);
         let peer = self.peers.entry(row.node).or_insert_with(|| Peer {
-            beat: row.beat,
+            heartbeat: row.heartbeat,
             address: row.address.clone(),
             is_leaving: row.is_leaving,
             since: now,
@@ -317,8 +317,8 @@ impl Membership {
         });
         peer.is_leaving = row.is_leaving;
         peer.address.clone_from(&row.address);
-        if row.beat > peer.beat {
-            peer.beat = row.beat;
+        if row.heartbeat > peer.heartbeat {
+            peer.heartbeat = row.heartbeat;
             peer.since = now;
             peer.is_dead = is_former;
         }
@@ -341,14 +341,14 @@ impl Membership {
     }
 
     /// What operators want, as a read gave it.
-    pub fn wishes_read(&mut self, now: Duration, read: u64, wishes: &Wishes) {
+    pub fn constraints_read(&mut self, now: Duration, read: u64, constraints: &Constraints) {
         self.note(now);
         if self
-            .wishes_read
+            .constraints_read
             .take_if(|(number, _)| *number == read)
             .is_some()
         {
-            self.wishes = Some(wishes.clone());
+            self.constraints = Some(constraints.clone());
             self.decide();
         }
     }
@@ -358,7 +358,7 @@ impl Membership {
             // An owner whose row is gone has a lease of patience from now on.
             let is_former = self.config.former == Some(owner);
             self.peers.entry(owner).or_insert_with(|| Peer {
-                beat: 0,
+                heartbeat: 0,
                 address: row.address.clone(),
                 is_leaving: true,
                 since: self.now,
@@ -417,7 +417,7 @@ impl Membership {
     /// Begins to give every slot away and takes none any more.
     pub fn leave(&mut self, now: Duration) {
         self.is_leaving = true;
-        self.beat_due = now;
+        self.heartbeat_due = now;
         self.note(now);
         self.decide();
     }

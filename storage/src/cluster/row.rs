@@ -4,8 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// One life of a node's process. Made anew, at random, by whoever starts the process: what an earlier life sent may still
-/// arrive, and must never pass for something that this one did.
+/// One incarnation of a node's process. Rebuilt, at random, by whoever starts the process: what an earlier incarnation sent may
+/// still arrive, and must never pass for something that this one did.
 #[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct NodeId([u8; 16]);
 
@@ -78,7 +78,7 @@ pub struct SlotRow {
     pub digest: [u8; 32],
 }
 
-/// The sign of life of a node. Written plainly, stamped with `beat`, so that no clock decides which beat is the newest.
+/// The sign of incarnation of a node. Written plainly, stamped with `heartbeat`, so that no clock decides which beat is the newest.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct NodeRow {
     /// Who.
@@ -86,8 +86,8 @@ pub struct NodeRow {
     /// Where devices reach it.
     pub address: String,
     /// Rises with each write.
-    pub beat: u64,
-    /// How long this node goes without a beat before it stops serving.
+    pub heartbeat: u64,
+    /// How long this node goes without a heartbeat before it stops serving.
     pub lease: Duration,
     /// When its process started, for people, in us since 1970-01-01 UTC.
     pub started_us: i64,

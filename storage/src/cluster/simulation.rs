@@ -1,6 +1,7 @@
 //! A simulated cluster: several nodes, a store that loses answers, devices. One seed is one world; a seed that fails is
 //! printed, and `TILL_SEED` replays it alone; `TILL_SEEDS` sets how many are tried.
 
+mod constraints;
 mod driver;
 mod node;
 mod oracle;
@@ -9,11 +10,10 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod traffic;
-mod wishes;
 mod world;
 
 use rng::Rng;
-use world::{Event, World};
+use world::{Event, SlotWorld};
 
 const MS: u64 = 1_000;
 const SECOND: u64 = 1_000 * MS;
@@ -43,14 +43,14 @@ enum Mistake {
     /// A log is deleted with its own commit, not with the next.
     DeleteLogEarly,
     /// Devices are told when the log is written.
-    TellBeforeCommit,
+    NotifyBeforeCommit,
     /// A node that returns keeps what it has journalled to itself.
     ForgetBacklog,
 }
 
 /// What a world is made of. Times in us.
 #[derive(Clone, Copy)]
-struct Plan {
+struct SimPlan {
     salt: u64,
     nodes: usize,
     slots: u32,
@@ -64,9 +64,9 @@ struct Plan {
     mistake: Option<Mistake>,
 }
 
-impl Plan {
-    fn id(&self, node: usize, life: u32) -> crate::cluster::NodeId {
-        node::id_of(node, life, self.salt)
+impl SimPlan {
+    fn id(&self, node: usize, incarnation: u32) -> crate::cluster::NodeId {
+        node::id_of(node, incarnation, self.salt)
     }
 }
 
@@ -83,7 +83,7 @@ struct Faults {
 }
 
 /// A world with all kinds of trouble, each seed with its own share of it.
-fn trouble(seed: u64, mistake: Option<Mistake>) -> World {
+fn trouble(seed: u64, mistake: Option<Mistake>) -> SlotWorld {
     let mut rng = Rng::new(seed ^ 0x7161);
     let mut some = |most: u64| {
         if rng.chance(250) {
@@ -98,7 +98,7 @@ fn trouble(seed: u64, mistake: Option<Mistake>) -> World {
         slow: some(100),
         stale: some(200),
     };
-    let plan = Plan {
+    let plan = SimPlan {
         salt: rng.next(),
         nodes: rng.below(3) + 2,
         slots: u32::try_from(rng.within(2, 6)).unwrap(),
@@ -109,7 +109,7 @@ fn trouble(seed: u64, mistake: Option<Mistake>) -> World {
         end: 26 * SECOND,
         mistake,
     };
-    let mut world = World::new(seed, plan, faults);
+    let mut world = SlotWorld::new(seed, plan, faults);
     let is_any_lost = rng.chance(250);
     for node in 0..plan.nodes {
         let start = if rng.chance(250) {
@@ -140,15 +140,15 @@ fn trouble(seed: u64, mistake: Option<Mistake>) -> World {
     }
     if rng.chance(500) {
         let count = 1 + rng.below(8);
-        world.wish(&mut rng, count, plan.calm_at);
+        world.constraint(&mut rng, count, plan.calm_at);
     }
     world.at(plan.calm_at, Event::Calm);
     world
 }
 
 /// A world without trouble but the one that is asked for.
-fn quiet(seed: u64, nodes: usize, slots: u32) -> World {
-    let plan = Plan {
+fn quiet(seed: u64, nodes: usize, slots: u32) -> SlotWorld {
+    let plan = SimPlan {
         salt: Rng::new(seed).next(),
         nodes,
         slots,
@@ -159,7 +159,7 @@ fn quiet(seed: u64, nodes: usize, slots: u32) -> World {
         end: 70 * SECOND,
         mistake: None,
     };
-    let mut world = World::new(seed, plan, Faults::default());
+    let mut world = SlotWorld::new(seed, plan, Faults::default());
     for device in 0..slots {
         world.at(u64::from(device) * MS, Event::Device(device));
     }
@@ -167,7 +167,7 @@ fn quiet(seed: u64, nodes: usize, slots: u32) -> World {
 }
 
 /// Runs a world with trouble to its end. What was seen on the way, or what is wrong.
-fn judge(seed: u64, mistake: Option<Mistake>) -> Result<World, String> {
+fn judge(seed: u64, mistake: Option<Mistake>) -> Result<SlotWorld, String> {
     let mut world = trouble(seed, mistake);
     world.run(world.plan.end);
     if world.oracle.error.is_none() {
@@ -179,7 +179,7 @@ fn judge(seed: u64, mistake: Option<Mistake>) -> Result<World, String> {
     }
 }
 
-impl World {
+impl SlotWorld {
     /// Long after the last trouble everything is as if there had been none.
     fn settled(&mut self) {
         let slots = self.plan.slots;

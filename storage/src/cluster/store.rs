@@ -6,9 +6,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use thiserror::Error;
-use till_core::{Record, Space, Wants};
+use till_core::{ReadSet, Record, Space};
 
-use super::{Commit, Conditional, Found, Log, LogKey, NodeId, NodeRow, SlotRow, Wish, Wishes};
+use super::{
+    Commit, Conditional, Constraint, Constraints, Found, Log, LogKey, NodeId, NodeRow, SlotRow,
+};
 use crate::query::FactReader;
 use crate::views::{StoreError, Views};
 
@@ -23,7 +25,7 @@ pub enum Decided {
 
 /// Records of a node's journal that no commit holds, and that wait for whoever owns their slot now.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Handover {
+pub struct Handoff {
     /// The slot.
     pub slot: u32,
     /// Whose journal they are from.
@@ -34,16 +36,16 @@ pub struct Handover {
     pub records: Vec<Record>,
 }
 
-/// A record that waits for the owner of its slot: the piece that it is in, and its place there.
+/// A record that waits for the owner of its slot: the chunk that it is in, and its place there.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct InboxId {
     /// The slot.
     pub slot: u32,
     /// Whose journal it is from.
     pub from: NodeId,
-    /// The number of the piece.
+    /// The number of the chunk.
     pub number: u64,
-    /// Its place among the records of the piece.
+    /// Its place among the records of the chunk.
     pub index: u32,
 }
 
@@ -127,31 +129,31 @@ pub trait SharedStore: Send + Sync {
     ///
     /// # Errors
     /// [`StoreError`]: whether it happened is unknown.
-    fn decide(&self, wish: &Conditional) -> Result<Decided, StoreError>;
+    fn decide(&self, constraint: &Conditional) -> Result<Decided, StoreError>;
 
     /// What operators want. May be a little old.
     ///
     /// # Errors
     /// See [`Self::all_slots`].
-    fn wishes(&self) -> Result<Wishes, StoreError>;
+    fn constraints(&self) -> Result<Constraints, StoreError>;
 
     /// Changes what operators want. The same once more changes nothing.
     ///
     /// # Errors
     /// See [`Self::all_slots`].
-    fn wish(&self, wish: &Wish) -> Result<(), StoreError>;
+    fn constraint(&self, constraint: &Constraint) -> Result<(), StoreError>;
 
-    /// The signs of life of all nodes. May be a little old.
+    /// The heartbeats of all nodes. May be a little old.
     ///
     /// # Errors
     /// See [`Self::all_slots`].
     fn nodes(&self) -> Result<Vec<NodeRow>, StoreError>;
 
-    /// Writes a sign of life.
+    /// Writes a heartbeat.
     ///
     /// # Errors
     /// See [`Self::all_slots`].
-    fn beat(&self, row: &NodeRow) -> Result<(), StoreError>;
+    fn heartbeat(&self, row: &NodeRow) -> Result<(), StoreError>;
 
     /// Writes the log of a flush.
     ///
@@ -188,7 +190,7 @@ pub trait SharedStore: Send + Sync {
     ///
     /// # Errors
     /// See [`Self::all_slots`].
-    fn hand_over(&self, handover: &Handover) -> Result<(), StoreError>;
+    fn hand_off(&self, handoff: &Handoff) -> Result<(), StoreError>;
 
     /// What waits for owners: slot, node and number, in the order in which it is taken in.
     ///
@@ -200,12 +202,12 @@ pub trait SharedStore: Send + Sync {
     ///
     /// # Errors
     /// See [`Self::all_slots`]. [`StoreError::Damaged`] when they are not what was put there.
-    fn handed_over(
+    fn handed_off(
         &self,
         slot: u32,
         from: NodeId,
         number: u64,
-    ) -> Result<Option<Handover>, StoreError>;
+    ) -> Result<Option<Handoff>, StoreError>;
 
     /// Takes away records that are committed.
     ///
@@ -223,5 +225,5 @@ pub trait SharedStore: Send + Sync {
     ///
     /// # Errors
     /// See [`Self::all_slots`].
-    fn rows_of(&self, wants: &Wants) -> Result<Found, StoreError>;
+    fn rows_of(&self, read_set: &ReadSet) -> Result<Found, StoreError>;
 }

@@ -62,7 +62,7 @@ pub enum Action {
         flush: u64,
     },
     /// The flush is committed: its events may be told so. No answer.
-    TellCommitted {
+    NotifyCommitted {
         /// Number of the flush.
         flush: u64,
     },
@@ -76,7 +76,7 @@ pub enum Action {
     /// What the last owner committed cannot be read back, so that the slot cannot be served. It is tried again; somebody
     /// has to look. No answer.
     Report(LogError),
-    /// This writer has ended. What was taken in and is not committed goes to the next owner. No answer.
+    /// This writer has ended. What was replayed and is not committed goes to the next owner. No answer.
     Stop(End),
 }
 
@@ -96,7 +96,7 @@ pub enum End {
 pub enum Answer {
     /// All writes are acknowledged.
     Done,
-    /// A read that gave nothing; a plain write of which at least a piece is not acknowledged (it may be there, or come
+    /// A read that gave nothing; a plain write of which at least a chunk is not acknowledged (it may be there, or come
     /// late); a conditional write that surely never happens.
     Failed,
     /// The conditional write happened.
@@ -160,7 +160,7 @@ impl Flush {
 }
 
 #[derive(Clone, Debug)]
-enum State {
+enum WriterState {
     /// Sent, or read after an unknown outcome.
     Acquiring {
         is_asking: bool,
@@ -196,7 +196,7 @@ pub struct SlotWriter {
     /// The epoch that this writer has, or had before the change that is on its way.
     epoch: u64,
     flush: u64,
-    state: State,
+    state: WriterState,
     request: u64,
     attempt: u32,
     is_suspended: bool,
@@ -218,7 +218,7 @@ impl SlotWriter {
             address: address.to_owned(),
             epoch: seen.epoch,
             flush: seen.flush,
-            state: State::Acquiring { is_asking: false },
+            state: WriterState::Acquiring { is_asking: false },
             request: 0,
             attempt: 0,
             is_suspended: false,
@@ -249,12 +249,12 @@ impl SlotWriter {
 
     /// Whether [`Self::commit`] would begin a flush now.
     pub const fn is_idle(&self) -> bool {
-        matches!(self.state, State::Idle)
+        matches!(self.state, WriterState::Idle)
     }
 
     /// Whether the writer has ended.
     pub const fn has_ended(&self) -> bool {
-        matches!(self.state, State::Ended)
+        matches!(self.state, WriterState::Ended)
     }
 
     /// Whether events may be taken in and questions answered for this slot, as far as the slot is concerned. The node has
@@ -262,7 +262,10 @@ impl SlotWriter {
     pub const fn is_open(&self) -> bool {
         let is_owner = matches!(
             self.state,
-            State::Idle | State::WritingLog(_) | State::Deciding { .. } | State::Materialising(_)
+            WriterState::Idle
+                | WriterState::WritingLog(_)
+                | WriterState::Deciding { .. }
+                | WriterState::Materialising(_)
         );
         is_owner && !self.is_suspended && !self.is_leaving
     }
@@ -287,7 +290,7 @@ impl SlotWriter {
             });
         }
         let flush = Flush::new(commit, self.epoch)?;
-        self.state = State::WritingLog(flush);
+        self.state = WriterState::WritingLog(flush);
         self.begin();
         Ok(())
     }
@@ -302,7 +305,7 @@ impl SlotWriter {
         if !self.is_idle() || made_for != (self.slot, self.next_flush(), self.epoch) {
             return Err(Box::new(flush));
         }
-        self.state = State::WritingLog(flush);
+        self.state = WriterState::WritingLog(flush);
         self.begin();
         Ok(())
     }
@@ -337,12 +340,12 @@ impl SlotWriter {
     pub fn observe(&mut self, row: &SlotRow) {
         let is_owner = matches!(
             self.state,
-            State::Idle
-                | State::WritingLog(_)
-                | State::Materialising(_)
-                | State::Reading
-                | State::Loading(_)
-                | State::Restoring(_)
+            WriterState::Idle
+                | WriterState::WritingLog(_)
+                | WriterState::Materialising(_)
+                | WriterState::Reading
+                | WriterState::Loading(_)
+                | WriterState::Restoring(_)
         );
         // While a conditional write is on its way, its outcome tells.
         if is_owner && row.slot == self.slot && row.epoch > self.epoch {
@@ -355,7 +358,7 @@ impl SlotWriter {
         if request != self.request || self.has_ended() {
             return;
         }
-        let state = std::mem::replace(&mut self.state, State::Ended);
+        let state = std::mem::replace(&mut self.state, WriterState::Ended);
         self.step(state, answer);
     }
 }

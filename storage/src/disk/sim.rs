@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::{Disk, DiskFile};
 use crate::num::{size, wide};
 
-/// Smallest piece that a disk writes whole or not at all.
+/// Smallest chunk that a disk writes whole or not at all.
 const SECTOR: usize = 512;
 
 /// A disk in memory for tests: unsynced writes are lost or torn at a crash, room is limited, syncs fail.
@@ -17,19 +17,19 @@ const SECTOR: usize = 512;
 /// Clones are the same disk. Everything random comes from the seed.
 #[derive(Clone, Debug)]
 pub struct SimDisk {
-    world: Arc<Mutex<World>>,
+    world: Arc<Mutex<SimWorld>>,
 }
 
 /// An open file of a [`SimDisk`].
 #[derive(Debug)]
 pub struct SimFile {
-    world: Arc<Mutex<World>>,
+    world: Arc<Mutex<SimWorld>>,
     node: usize,
 }
 
 #[derive(Debug, Default)]
-struct World {
-    nodes: Vec<Node>,
+struct SimWorld {
+    nodes: Vec<SimNode>,
     names: BTreeMap<PathBuf, usize>,
     synced_names: BTreeMap<PathBuf, usize>,
     seed: u64,
@@ -45,7 +45,7 @@ struct World {
 }
 
 #[derive(Clone, Debug, Default)]
-struct Node {
+struct SimNode {
     data: Vec<u8>,
     synced: Vec<u8>,
     pending: Vec<(usize, Vec<u8>)>,
@@ -55,9 +55,9 @@ struct Node {
 impl SimDisk {
     /// An empty disk. What a crash keeps of unsynced bytes is drawn from `seed`; with 0 it keeps none.
     pub fn new(seed: u64) -> Self {
-        let world = World {
+        let world = SimWorld {
             seed,
-            ..World::default()
+            ..SimWorld::default()
         };
         Self {
             world: Arc::new(Mutex::new(world)),
@@ -122,18 +122,18 @@ impl SimDisk {
     pub fn crash(&self) -> Self {
         let world = self.lock();
         let mut chance = Chance(world.seed);
-        let mut after = World {
+        let mut after = SimWorld {
             seed: world.seed.wrapping_mul(31).wrapping_add(world.seed.min(1)),
             salts: world.salts,
-            ..World::default()
+            ..SimWorld::default()
         };
         for (path, node) in &world.synced_names {
             let data = world.nodes[*node].after_crash(&mut chance, world.seed != 0);
             after.names.insert(path.clone(), after.nodes.len());
-            after.nodes.push(Node {
+            after.nodes.push(SimNode {
                 synced: data.clone(),
                 data,
-                ..Node::default()
+                ..SimNode::default()
             });
         }
         after.synced_names.clone_from(&after.names);
@@ -160,13 +160,13 @@ impl SimDisk {
             node.synced.clone_from(&node.data);
             node.pending.clear();
         }
-        let copy = World {
+        let copy = SimWorld {
             nodes,
             names: world.names.clone(),
             synced_names: world.names.clone(),
             seed: world.seed,
             salts: world.salts,
-            ..World::default()
+            ..SimWorld::default()
         };
         Self {
             world: Arc::new(Mutex::new(copy)),
@@ -183,10 +183,10 @@ impl SimDisk {
     /// Replaces all bytes of a file, behind the back of whoever uses it. Makes the file where there is none.
     pub fn put(&self, path: &Path, bytes: &[u8]) {
         let mut world = self.lock();
-        let node = Node {
+        let node = SimNode {
             data: bytes.to_vec(),
             synced: bytes.to_vec(),
-            ..Node::default()
+            ..SimNode::default()
         };
         let number = match world.names.get(path).copied() {
             Some(number) => {
@@ -216,16 +216,16 @@ impl SimDisk {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, World> {
+    fn lock(&self) -> MutexGuard<'_, SimWorld> {
         lock(&self.world)
     }
 }
 
-fn lock(world: &Mutex<World>) -> MutexGuard<'_, World> {
+fn lock(world: &Mutex<SimWorld>) -> MutexGuard<'_, SimWorld> {
     world.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl World {
+impl SimWorld {
     fn alive(&self) -> io::Result<()> {
         if self.frozen {
             return Err(io::Error::other("the disk is frozen"));
@@ -266,7 +266,7 @@ impl World {
     }
 }
 
-impl Node {
+impl SimNode {
     fn sync(&mut self) {
         if self.resized {
             self.synced.resize(self.data.len(), 0);
@@ -313,7 +313,7 @@ impl Disk for SimDisk {
         let mut world = self.lock();
         world.alive()?;
         let number = world.nodes.len();
-        world.nodes.push(Node::default());
+        world.nodes.push(SimNode::default());
         world.names.insert(path.to_path_buf(), number);
         world.open += 1;
         Ok(Box::new(SimFile {

@@ -1,4 +1,4 @@
-//! Writes what is whole of a damaged stretch at the place where it was, and holes for the rest.
+//! Writes what is whole of a damaged range at the place where it was, and holes for the rest.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -8,7 +8,7 @@ use std::path::Path;
 use super::HOLE_BYTES_MAX;
 use crate::disk::{Disk, DiskFile};
 use crate::journal::doctoring::{
-    EntryPrefix, GROUP_HEADER, GroupHeader, Piece, entries_crc, entries_in,
+    EntryPrefix, GROUP_HEADER, GroupHeader, SegmentChunk, entries_crc, entries_in,
 };
 use crate::journal::{ENTRY_PREFIX_BYTES, Lsn};
 use crate::num::{narrow, size, size32, wide};
@@ -16,7 +16,7 @@ use crate::num::{narrow, size, size32, wide};
 /// Bytes copied at once.
 const COPY_BYTES: usize = 1 << 20;
 
-/// Places, behind the first header of a damaged stretch, of the entries that are whole.
+/// Places, behind the first header of a damaged range, of the entries that are whole.
 pub(super) fn whole_entries(from: Lsn, bytes: &[u8]) -> BTreeMap<usize, EntryPrefix> {
     let entries = entries_in(from, bytes).into_iter();
     entries
@@ -40,11 +40,16 @@ pub(super) fn copy_file(disk: &dyn Disk, from: &dyn DiskFile, to: &Path) -> io::
     }
 }
 
-/// Copies a stretch of a segment to its place in another file; what is not whole becomes holes.
-pub(super) fn copy(to: &dyn DiskFile, start: Lsn, salt: u64, piece: &Piece) -> io::Result<()> {
-    let groups = match piece {
-        Piece::Whole(group) => vec![(group.head, group.body.to_vec())],
-        Piece::Damaged { from, to, bytes } => mend(*from, *to, bytes),
+/// Copies a range of a segment to its place in another file; what is not whole becomes holes.
+pub(super) fn copy(
+    to: &dyn DiskFile,
+    start: Lsn,
+    salt: u64,
+    chunk: &SegmentChunk,
+) -> io::Result<()> {
+    let groups = match chunk {
+        SegmentChunk::Whole(group) => vec![(group.head, group.body.to_vec())],
+        SegmentChunk::Damaged { from, to, bytes } => mend(*from, *to, bytes),
     };
     for (head, body) in groups {
         let header = head.encode(salt);
@@ -61,7 +66,7 @@ pub(super) fn copy(to: &dyn DiskFile, start: Lsn, salt: u64, piece: &Piece) -> i
     Ok(())
 }
 
-/// Groups that fill a damaged stretch. There are several where it is longer than one can be: what has no bytes any more is
+/// Groups that fill a damaged range. There are several where it is longer than one can be: what has no bytes any more is
 /// nothing but holes.
 pub(super) fn mend(from: Lsn, to: Lsn, bytes: &[u8]) -> Vec<(GroupHeader, Vec<u8>)> {
     let mut groups = Vec::new();
@@ -79,11 +84,11 @@ pub(super) fn mend(from: Lsn, to: Lsn, bytes: &[u8]) -> Vec<(GroupHeader, Vec<u8
     }
 }
 
-// A group that fills a damaged stretch: its whole entries where they were, holes between them.
+// A group that fills a damaged range: its whole entries where they were, holes between them.
 fn mend_one(from: Lsn, to: Lsn, bytes: &[u8]) -> (GroupHeader, Vec<u8>) {
     let room = size(to.since(from).saturating_sub(GROUP_HEADER));
     let source = bytes.get(size(GROUP_HEADER)..).unwrap_or_default();
-    let mut head = GroupHeader::mark(from, false);
+    let mut head = GroupHeader::watermark(from, false);
     let mut body = Vec::new();
     let mut at = 0;
     let mut put = |body: &mut Vec<u8>, prefix: &EntryPrefix, bytes: &[u8]| {
@@ -91,21 +96,21 @@ fn mend_one(from: Lsn, to: Lsn, bytes: &[u8]) -> (GroupHeader, Vec<u8>) {
         head.entries_crc = entries_crc(head.entries_crc, prefix);
         body.extend_from_slice(bytes);
     };
-    for (place, prefix) in whole_entries(from, bytes) {
+    for (at_lsn, prefix) in whole_entries(from, bytes) {
         // Nothing that was written lies so near: there would be no room for a hole.
-        if at < place && place - at < ENTRY_PREFIX_BYTES {
+        if at < at_lsn && at_lsn - at < ENTRY_PREFIX_BYTES {
             continue;
         }
-        if at < place {
-            let hole = EntryPrefix::hole(narrow(place - at));
+        if at < at_lsn {
+            let hole = EntryPrefix::hole(narrow(at_lsn - at));
             put(&mut body, &hole, &hole.encode());
-            body.resize(place, 0);
+            body.resize(at_lsn, 0);
         }
-        at = place + size32(prefix.bytes);
+        at = at_lsn + size32(prefix.bytes);
         put(
             &mut body,
             &prefix,
-            source.get(place..at).unwrap_or_default(),
+            source.get(at_lsn..at).unwrap_or_default(),
         );
     }
     if at < room {

@@ -38,18 +38,18 @@ fn a_sound_journal_is_left_alone() {
 #[test]
 fn salvage_keeps_every_whole_record_at_its_place_and_names_the_lost_ones() {
     let (disk, before) = written(20);
-    let places: Vec<u64> = before.iter().map(|(lsn, _)| lsn.get()).collect();
-    for (number, place) in places.iter().enumerate().take(19) {
+    let lsns: Vec<u64> = before.iter().map(|(lsn, _)| lsn.get()).collect();
+    for (number, at_lsn) in lsns.iter().enumerate().take(19) {
         // In the header of the group, its entry's lengths, its head, its payload.
         for shift in [-20_i64, 1, 9, 30, 400] {
             let wounded = disk.copy();
             let start = open(&disk).unwrap().journal.segments();
             let start = start
                 .iter()
-                .rfind(|info| info.start.get() < *place)
+                .rfind(|info| info.start.get() < *at_lsn)
                 .unwrap()
                 .start;
-            let byte = place.saturating_add_signed(shift) - start.get();
+            let byte = at_lsn.saturating_add_signed(shift) - start.get();
             wounded.flip_bit(&segment(start.get()), usize::try_from(byte).unwrap() * 8);
             let Err(OpenError::Damaged(_)) = open(&wounded) else {
                 panic!("record {number} shift {shift}: damage was not seen");
@@ -135,8 +135,8 @@ fn a_broken_length_costs_one_record_of_its_group() {
     let start = segments.iter().rfind(|info| info.start < before[0].0);
     let start = start.unwrap().start;
     for number in [0, 3, 28] {
-        let place = usize::try_from(before[number].0.since(start)).unwrap();
-        for bit in (place * 8..(place + 16) * 8).step_by(5) {
+        let at_lsn = usize::try_from(before[number].0.since(start)).unwrap();
+        for bit in (at_lsn * 8..(at_lsn + 16) * 8).step_by(5) {
             let wounded = disk.copy();
             wounded.flip_bit(&segment(start.get()), bit);
             let Err(OpenError::Damaged(damage)) = open(&wounded) else {
@@ -168,35 +168,35 @@ fn whole_records_are_found_between_broken_lengths_and_behind_a_broken_header() {
     let sent = records(21);
     let starts = write_groups(&disk, &[&sent[..10], &sent[10..20], &sent[20..]]);
     let before = all(&open(&disk.copy()).unwrap().journal);
-    let places: Vec<u64> = before.iter().map(|(lsn, _)| lsn.get()).collect();
+    let lsns: Vec<u64> = before.iter().map(|(lsn, _)| lsn.get()).collect();
     // Both lengths of one entry, so that nothing says where the next one begins; an entry and the one behind it; the last
     // of a group and the header of the next.
     let harms = [
-        vec![places[2], places[2] + 8],
-        vec![places[4], places[5] + 9],
-        vec![places[9], places[9] + 8, starts[1].get() + 1],
+        vec![lsns[2], lsns[2] + 8],
+        vec![lsns[4], lsns[5] + 9],
+        vec![lsns[9], lsns[9] + 8, starts[1].get() + 1],
     ];
     for (harm, lost) in harms.iter().zip([vec![2], vec![4, 5], vec![9]]) {
         let wounded = disk.copy();
         let segments = open(&disk.copy()).unwrap().journal.segments();
-        for place in harm {
+        for at_lsn in harm {
             let info = segments
                 .iter()
-                .rfind(|info| info.start.get() <= *place)
+                .rfind(|info| info.start.get() <= *at_lsn)
                 .unwrap();
-            let byte = usize::try_from(place - info.start.get()).unwrap();
+            let byte = usize::try_from(at_lsn - info.start.get()).unwrap();
             wounded.flip_bit(&segment(info.start.get()), byte * 8 + 3);
         }
         salvage(&wounded, &dir(), Lsn::ZERO).unwrap();
         let mut wanted = before.clone();
-        wanted.retain(|(lsn, _)| !lost.iter().any(|number| places[*number] == lsn.get()));
+        wanted.retain(|(lsn, _)| !lost.iter().any(|number| lsns[*number] == lsn.get()));
         assert_eq!(all(&open(&wounded).unwrap().journal), wanted, "{lost:?}");
         assert!(doctor(&wounded, &dir(), Lsn::ZERO).unwrap().is_sound());
     }
 }
 
 #[test]
-fn a_stretch_longer_than_a_group_can_be_is_filled_with_several_to_its_end() {
+fn a_range_longer_than_a_group_can_be_is_filled_with_several_to_its_end() {
     let from = Lsn::new(64);
     for length in [200, 1 << 27, (1 << 32) - 1, 1 << 32, (5 << 32) + 77] {
         let to = from.plus(length);

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::{Fact, Facts, Places};
+use super::{Fact, Facts, Lsns};
 use crate::journal::{Lsn, ReadError};
 
 /// Why facts could not be looked up.
@@ -42,14 +42,14 @@ pub enum FactsError {
 #[derive(Debug)]
 pub struct FactsFound<'a> {
     pub(super) facts: &'a Facts,
-    pub(super) places: Places,
+    pub(super) lsns: Lsns,
     pub(super) next: usize,
 }
 
 impl FactsFound<'_> {
     /// The places of the records.
-    pub fn places(&self) -> &[Lsn] {
-        &self.places
+    pub fn lsns(&self) -> &[Lsn] {
+        &self.lsns
     }
 }
 
@@ -58,13 +58,13 @@ impl Iterator for FactsFound<'_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            let place = *self.places.get(self.next)?;
+            let at_lsn = *self.lsns.get(self.next)?;
             self.next += 1;
-            match self.facts.fact(place) {
+            match self.facts.fact(at_lsn) {
                 // Retention dropped its segment since it was found.
-                Err(_) if self.facts.indexes.is_dropped(place) => {}
+                Err(_) if self.facts.indexes.is_dropped(at_lsn) => {}
                 Err(error) => {
-                    self.next = self.places.len();
+                    self.next = self.lsns.len();
                     return Some(Err(error));
                 }
                 fact => return Some(fact),

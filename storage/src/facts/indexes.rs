@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::retries::Retries;
-use super::{FactsConfig, FactsError, Places};
+use super::{FactsConfig, FactsError, Lsns};
 use crate::index::{Builder, IndexFault, IndexFile, PageCache, Run};
 use crate::journal::{Journal, Lsn, Segment, lock, segment_name};
 use crate::sync::Mutex;
@@ -26,7 +26,7 @@ pub(super) struct Indexes {
     config: FactsConfig,
     cache: PageCache,
     /// No file is read or written under it.
-    pub(super) state: Mutex<State>,
+    pub(super) state: Mutex<IndexState>,
     /// Held by whoever takes in what the journal has by now.
     growing: Mutex<()>,
     /// Held by whoever writes indexes, or reads what of them is kept in memory.
@@ -34,10 +34,10 @@ pub(super) struct Indexes {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct State {
+pub(super) struct IndexState {
     pub(super) sealed: BTreeMap<Lsn, Sealed>,
     active: Option<Builder>,
-    /// Everything before this place is in.
+    /// Everything before this LSN is in.
     upto: Lsn,
     retries: Retries,
     /// The sealed segments have changed since they were given their room in memory.
@@ -69,15 +69,15 @@ impl Indexes {
             cache: PageCache::new(config.cache_bytes),
             journal,
             config,
-            state: Mutex::new(State::default()),
+            state: Mutex::new(IndexState::default()),
             growing: Mutex::new(()),
             writing: Mutex::new(()),
         }
     }
 
     /// Whether retention has dropped what was at a place.
-    pub(super) fn is_dropped(&self, place: Lsn) -> bool {
-        place < self.journal.start()
+    pub(super) fn is_dropped(&self, at_lsn: Lsn) -> bool {
+        at_lsn < self.journal.start()
     }
 
     /// Places of retries.
@@ -102,7 +102,7 @@ impl Indexes {
         &self,
         sealed: impl Fn(&IndexFile, &PageCache) -> Result<Vec<u32>, IndexFault>,
         active: impl Fn(&Builder) -> Vec<u32>,
-    ) -> Result<Vec<Places>, FactsError> {
+    ) -> Result<Vec<Lsns>, FactsError> {
         let (known, tail) = self.known(&active)?;
         let mut found = Vec::new();
         for one in known {
@@ -119,7 +119,7 @@ impl Indexes {
         Ok(found)
     }
 
-    /// Entries of one life of a terminal, by segment, oldest first: those of the segments from `since` on in which a number of
+    /// Entries of one epoch of a terminal, by segment, oldest first: those of the segments from `since` on in which a number of
     /// `range` may lie. The numbers rise with the place from there, so that the newest segment is asked first, and nothing
     /// before one that has a number as low as the lowest.
     pub(super) fn of_terminal(
@@ -127,7 +127,7 @@ impl Indexes {
         (terminal, epoch): (u64, u32),
         range: (u64, u64),
         since: Lsn,
-    ) -> Result<Vec<Places>, FactsError> {
+    ) -> Result<Vec<Lsns>, FactsError> {
         let sealed =
             |index: &IndexFile, cache: &PageCache| index.terminal(cache, terminal, epoch, range);
         let active = |builder: &Builder| builder.terminal(terminal, epoch, range);
@@ -193,7 +193,7 @@ impl Indexes {
     }
 }
 
-impl State {
+impl IndexState {
     fn put(&mut self, sealed: Sealed) {
         self.sealed.insert(sealed.segment.start, sealed);
         self.room_is_stale = true;
@@ -219,9 +219,9 @@ impl Index {
     }
 }
 
-fn places_of(start: Lsn, offsets: Vec<u32>) -> Places {
-    let places = offsets.into_iter().map(|o| start.plus(u64::from(o)));
-    places.collect()
+fn places_of(start: Lsn, offsets: Vec<u32>) -> Lsns {
+    let lsns = offsets.into_iter().map(|o| start.plus(u64::from(o)));
+    lsns.collect()
 }
 
 fn useless(start: Lsn, fault: &IndexFault) -> FactsError {

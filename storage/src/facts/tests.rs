@@ -35,7 +35,7 @@ fn journalled(frame: Frame, terminal: u64) -> Record {
             count: header.count,
             skip: 0,
             received_at_us: 77,
-            mark: 1,
+            digest: 1,
         },
         payload: frame.payload,
         verdicts: Vec::new(),
@@ -166,7 +166,7 @@ fn compare(facts: &Facts) {
                     |at: &i64| from_us < to_us && hour_of(from_us) <= hour_of(*at) && *at < to_us;
                 record.head.terminal >> 32 == u64::from(store) && times.iter().any(inside)
             });
-            assert_eq!(found.places(), wanted, "store {store} {from} to {to}");
+            assert_eq!(found.lsns(), wanted, "store {store} {from} to {to}");
         }
     }
     for receipt in 1..41_u64 {
@@ -194,7 +194,7 @@ fn compare(facts: &Facts) {
                     && range.is_some_and(|(from, to)| from <= last && first <= to)
             });
             assert_eq!(
-                found.places(),
+                found.lsns(),
                 wanted,
                 "terminal {terminal} {first} to {last}"
             );
@@ -241,7 +241,7 @@ proptest! {
 /// What one of several engines could not commit before it lost a slot hides nothing of what it journals under the same numbers
 /// once it has the slot again.
 #[test]
-fn an_older_branch_of_a_life_hides_nothing_of_a_younger_one() {
+fn an_older_branch_of_an_epoch_hides_nothing_of_a_younger_one() {
     let disk = SimDisk::new(0);
     let terminal = 1 << 32 | 1;
     let one = |first, hours: &[i64]| moves(terminal, first, hours);
@@ -251,9 +251,9 @@ fn an_older_branch_of_a_life_hides_nothing_of_a_younger_one() {
     let records = [older.as_slice(), &younger].concat();
     append_each(open(&disk).unwrap(), &records).1.unwrap();
     let facts = facts(open(&disk).unwrap().journal);
-    let places: Vec<Lsn> = all(facts.journal())
+    let lsns: Vec<Lsn> = all(facts.journal())
         .iter()
-        .map(|(place, _)| *place)
+        .map(|(at_lsn, _)| *at_lsn)
         .collect();
     for (run, wanted) in [
         ((1, 4), 2..4),
@@ -261,8 +261,8 @@ fn an_older_branch_of_a_life_hides_nothing_of_a_younger_one() {
         ((5, 6), 4..5),
         ((1, 9), 2..5),
     ] {
-        let found = facts.by_terminal(terminal, 1, run, places[2]).unwrap();
-        assert_eq!(found.places(), &places[wanted], "{run:?}");
+        let found = facts.by_terminal(terminal, 1, run, lsns[2]).unwrap();
+        assert_eq!(found.lsns(), &lsns[wanted], "{run:?}");
     }
 }
 
@@ -312,7 +312,7 @@ fn compare_hours(facts: &Facts) {
         .by_store_hours(1, 400_001 * HOUR, 400_003 * HOUR)
         .unwrap();
     let wanted = walk(facts.journal(), |record| record.head.terminal >> 32 == 1);
-    assert_eq!(found.places(), wanted);
+    assert_eq!(found.lsns(), wanted);
 }
 
 // A batch of three sales whose last is quarantined, by its own verdict or by one on all that are new.
@@ -347,8 +347,8 @@ fn a_retried_event_is_found_once_as_applied_where_it_took_effect() {
     for index in [2, Verdict::ALL] {
         let disk = SimDisk::new(0);
         let (batch, retry) = quarantined_and_retried(index);
-        let places = append_each(open(&disk).unwrap(), &[batch, retry]);
-        places.1.unwrap();
+        let lsns = append_each(open(&disk).unwrap(), &[batch, retry]);
+        lsns.1.unwrap();
         let facts = facts(open(&disk).unwrap().journal);
         let fates = |hour: i64| -> Vec<_> {
             let found = facts.by_store_hours(1, hour * HOUR, (hour + 1) * HOUR);

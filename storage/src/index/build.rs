@@ -14,7 +14,7 @@ use crate::num::narrow;
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Builder {
     pub(crate) start: Lsn,
-    /// Everything before this place is in.
+    /// Everything before this LSN is in.
     pub(crate) upto: Lsn,
     pub(crate) hours: BTreeMap<(u32, i32), Vec<u32>>,
     pub(crate) terminals: BTreeMap<(u64, u32), Run>,
@@ -26,7 +26,7 @@ pub(crate) struct Builder {
     pub(crate) received_us: i64,
 }
 
-/// Records of one life of a terminal in a segment.
+/// Records of one epoch of a terminal in a segment.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Run {
     pub(crate) first: u64,
@@ -113,7 +113,7 @@ impl Builder {
         found
     }
 
-    /// The records of one life of a terminal; without entries where none of them may lie between two sequence numbers.
+    /// The records of one epoch of a terminal; without entries where none of them may lie between two sequence numbers.
     pub(crate) fn terminal(&self, terminal: u64, epoch: u32, range: (u64, u64)) -> Option<Run> {
         let run = self.terminals.get(&(terminal, epoch))?;
         let mut found = Run {

@@ -350,7 +350,7 @@ impl IndexFile {
         Ok(found)
     }
 
-    /// The records of one life of a terminal; without entries where none of them may lie between two sequence numbers.
+    /// The records of one epoch of a terminal; without entries where none of them may lie between two sequence numbers.
     pub(crate) fn terminal(
         &self,
         cache: &PageCache,

@@ -11,7 +11,7 @@ use super::format::{
     FileKind, GROUP_HEADER_BYTES, GroupHeader, SEGMENT_HEADER_BYTES, SegmentHeader, entries_crc,
 };
 use super::read::records_of;
-use super::scan::{Found, Window, group_at};
+use super::scan::{GroupFound, Window, group_at};
 use super::{Lsn, Prepared, TooLarge};
 use crate::disk::{Disk, DiskFile};
 use crate::num::{narrow, wide};
@@ -232,7 +232,7 @@ impl BaseRecords {
             file: self.path.clone(),
             cause,
         })?;
-        let Found::Group(group) = found else {
+        let GroupFound::Group(group) = found else {
             return Err(BaseError::Damaged {
                 file: self.path.clone(),
                 offset: self.at,

@@ -118,7 +118,7 @@ pub(crate) struct GroupHeader {
 
 impl GroupHeader {
     /// A group without entries, which only says how far the log was durable.
-    pub(crate) fn mark(lsn: Lsn, closing: bool) -> Self {
+    pub(crate) fn watermark(lsn: Lsn, closing: bool) -> Self {
         Self {
             lsn,
             durable_before: lsn,

@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use super::writer::WriteError;
-use super::{
-    CommitConfig, CommitError, CommitStats, Durable, Lsn, Prepared, Queue, Sink, State, Writer,
-};
+use super::{Durable, Lsn, Prepared, Queue, Sink, State, SyncConfig, SyncError, SyncStats, Writer};
 
 /// What waits to become durable: a record, or nothing but its place behind those before it.
 #[derive(Debug)]
@@ -27,41 +25,41 @@ pub enum Attempt {
     },
 }
 
-/// Makes groups of records durable. Whoever drives it decides when: the [`Committer`](super::Committer) does so on a
+/// Makes groups of records durable. Whoever drives it decides when: the [`Syncer`](super::Syncer) does so on a
 /// thread of its own, a simulator step by step.
 #[derive(Debug)]
-pub struct GroupCommit<T, S> {
+pub struct GroupSync<T, S> {
     writer: Writer,
-    config: CommitConfig,
+    config: SyncConfig,
     sink: S,
-    stats: Arc<CommitStats>,
+    stats: Arc<SyncStats>,
     items: Vec<Item<T>>,
     bytes: usize,
-    places: Vec<Lsn>,
+    lsns: Vec<Lsn>,
     done: Vec<(Lsn, T)>,
 }
 
-impl<T, S: Sink<T>> GroupCommit<T, S> {
+impl<T, S: Sink<T>> GroupSync<T, S> {
     /// An empty group. `writer` comes from [`Opened`](super::Opened).
-    pub fn new(writer: Writer, config: CommitConfig, sink: S) -> Self {
+    pub fn new(writer: Writer, config: SyncConfig, sink: S) -> Self {
         Self {
             writer,
             config,
             sink,
-            stats: Arc::new(CommitStats::default()),
+            stats: Arc::new(SyncStats::default()),
             items: Vec::new(),
             bytes: 0,
-            places: Vec::new(),
+            lsns: Vec::new(),
             done: Vec::new(),
         }
     }
 
     /// The counters and the state.
-    pub fn stats(&self) -> Arc<CommitStats> {
+    pub fn stats(&self) -> Arc<SyncStats> {
         Arc::clone(&self.stats)
     }
 
-    /// Takes in what waits in a queue, as much as there is room for.
+    /// Replays what waits in a queue, as much as there is room for.
     pub fn gather(&mut self, queue: &Queue<T>) {
         while self.has_room() {
             match queue.items.try_recv() {
@@ -96,18 +94,18 @@ impl<T, S: Sink<T>> GroupCommit<T, S> {
         self.items.is_empty()
     }
 
-    /// Makes the group durable and hands it on. A full disk is no error: what was set aside for it is freed, and the group
+    /// Makes the group durable and hands it on. A full disk is no error: what was reserved for it is freed, and the group
     /// stays.
     ///
     /// # Errors
-    /// [`CommitError::Poisoned`] when a write or sync failed: the sink has been told, and nothing may be committed any more.
-    pub fn commit(&mut self) -> Result<Attempt, CommitError> {
-        self.places.clear();
+    /// [`SyncError::Poisoned`] when a write or sync failed: the sink has been told, and nothing may be committed any more.
+    pub fn commit(&mut self) -> Result<Attempt, SyncError> {
+        self.lsns.clear();
         let items = &self.items;
         let entries: Vec<&Prepared> = items.iter().filter_map(|i| i.entry.as_ref()).collect();
         if !entries.is_empty() {
             let since = self.writer.at();
-            let written = self.writer.commit(&entries, &mut self.places, &self.stats);
+            let written = self.writer.commit(&entries, &mut self.lsns, &self.stats);
             match written {
                 Ok(_) => {
                     if self.stats.state() == State::Full {
@@ -147,22 +145,22 @@ impl<T, S: Sink<T>> GroupCommit<T, S> {
 
     fn hand_on(&mut self) {
         let through = self.writer.at();
-        let mut places = self.places.drain(..);
+        let mut lsns = self.lsns.drain(..);
         for item in self.items.drain(..) {
             let place = match item.entry {
-                Some(_) => places.next().unwrap_or(through),
+                Some(_) => lsns.next().unwrap_or(through),
                 None => through,
             };
             self.done.push((place, item.companion));
         }
-        drop(places);
+        drop(lsns);
         self.bytes = 0;
         self.sink.durable(&Durable::upto(through), &mut self.done);
         self.done.clear();
     }
 
-    fn fail(&mut self, since: Lsn, cause: String) -> CommitError {
-        let error = CommitError::Poisoned { since, cause };
+    fn fail(&mut self, since: Lsn, cause: String) -> SyncError {
+        let error = SyncError::Poisoned { since, cause };
         self.stats.set_state(State::Poisoned);
         tracing::error!(%error, "the journal has failed");
         self.sink.poisoned(&error);
@@ -172,10 +170,10 @@ impl<T, S: Sink<T>> GroupCommit<T, S> {
     /// Ends the journal in good order: writes the closing mark.
     ///
     /// # Errors
-    /// [`CommitError::Poisoned`] when it could not be written or synced for another reason than a full disk.
-    pub fn close(mut self) -> Result<(), CommitError> {
+    /// [`SyncError::Poisoned`] when it could not be written or synced for another reason than a full disk.
+    pub fn close(mut self) -> Result<(), SyncError> {
         let since = self.writer.at();
-        match self.writer.mark(true) {
+        match self.writer.watermark(true) {
             Ok(()) => {}
             Err(WriteError::Full { .. }) => {
                 tracing::warn!("disk is full: the journal ends without its closing mark");

@@ -8,7 +8,7 @@ use till_core::{RecordHead, RecordKind};
 use super::Lsn;
 use super::format::{Entries, EntryPrefix};
 use super::owners::Owners;
-use super::scan::{Piece, entries_in};
+use super::scan::{SegmentChunk, entries_in};
 use crate::num::size32;
 
 /// Ranges that a message names.
@@ -19,7 +19,7 @@ const NAMED_MAX: usize = 20;
 pub struct Lost {
     /// The terminal as u64, its store in the upper 32 bits.
     pub terminal: u64,
-    /// Its life.
+    /// Its epoch.
     pub epoch: u32,
     /// First sequence number that is lost.
     pub first: u64,
@@ -53,10 +53,10 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    /// Takes in a stretch of a segment.
-    pub(crate) fn add(&mut self, piece: &Piece) {
-        match piece {
-            Piece::Whole(group) => {
+    /// Takes in a range of a segment.
+    pub(crate) fn add(&mut self, chunk: &SegmentChunk) {
+        match chunk {
+            SegmentChunk::Whole(group) => {
                 let mut entries = Entries::new(&group.body);
                 let steps = std::iter::from_fn(|| entries.step());
                 self.add_entries(
@@ -64,7 +64,7 @@ impl Ledger {
                     steps.map(|(_, prefix, entry)| (prefix, entry)),
                 );
             }
-            Piece::Damaged { from, bytes, .. } => {
+            SegmentChunk::Damaged { from, bytes, .. } => {
                 let entries = entries_in(*from, bytes).into_iter();
                 self.add_entries(*from, entries.map(|(_, prefix, entry)| (prefix, entry)));
             }
@@ -116,7 +116,7 @@ impl Ledger {
         };
         self.seen
             .iter()
-            .map(|(life, ranges)| (*life, next(ranges)))
+            .map(|(epoch, ranges)| (*epoch, next(ranges)))
             .collect()
     }
 

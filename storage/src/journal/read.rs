@@ -1,4 +1,4 @@
-//! Reads records back: one by its place, or all from a place on.
+//! Reads records back: one by its place, or all from an LSN on.
 
 use std::collections::VecDeque;
 use std::io;
@@ -13,7 +13,7 @@ use super::format::{
     SEGMENT_HEADER_BYTES, record_of,
 };
 use super::prepared::FRONT_BYTES;
-use super::scan::{Found, Group, Window, group_at};
+use super::scan::{Group, GroupFound, Window, group_at};
 use super::{Lsn, Segment, Shared, lock, segment_name};
 use crate::disk::DiskFile;
 use crate::num::{size32, wide};
@@ -199,7 +199,7 @@ impl Records {
             let segments = shared.segments();
             let after = segments.partition_point(|segment| segment.start <= from);
             let segment = after.checked_sub(1).and_then(|last| segments.get(last));
-            // Without one, reading fails at the first place that is asked for.
+            // Without one, reading fails at the first LSN that is asked for.
             segment.map_or(from, |segment| segment.start.plus(SEGMENT_HEADER_BYTES))
         });
         Self {
@@ -225,61 +225,61 @@ impl Records {
     fn entry(&mut self) -> Option<Result<(Lsn, Record), ReadError>> {
         while self.at < self.body.len() {
             let rest = self.body.slice(self.at..);
-            let place = self.body_at.plus(wide(self.at));
+            let at_lsn = self.body_at.plus(wide(self.at));
             // The group was checked as a whole, so the prefix is right.
             let prefix = EntryPrefix::decode(&rest, wide(rest.len()))?;
             self.at += size32(prefix.bytes);
-            if place >= self.to {
+            if at_lsn >= self.to {
                 self.next = None;
                 self.body = Bytes::new();
                 return None;
             }
-            if place < self.from || prefix.is_hole() {
+            if at_lsn < self.from || prefix.is_hole() {
                 continue;
             }
             return Some(match record_of(&rest, &prefix) {
-                Some(record) => Ok((place, record)),
-                None => return self.fail(ReadError::Newer(place)),
+                Some(record) => Ok((at_lsn, record)),
+                None => return self.fail(ReadError::Newer(at_lsn)),
             });
         }
         None
     }
 
-    // Reads the group at `place`. False at the end of what is asked for.
-    fn load(&mut self, place: Lsn) -> Result<bool, ReadError> {
-        let io = |cause| ReadError::Io { at: place, cause };
+    // Reads the group at `at_lsn`. False at the end of what is asked for.
+    fn load(&mut self, at_lsn: Lsn) -> Result<bool, ReadError> {
+        let io = |cause| ReadError::Io { at: at_lsn, cause };
         let stale = self
             .reader
             .as_ref()
-            .is_none_or(|reader| place >= reader.end);
+            .is_none_or(|reader| at_lsn >= reader.end);
         if stale {
             // What is asked for is durable, so a place without a segment was dropped. An early end would pass for the whole.
-            let at = self.shared.segment_at(place);
-            let (segment, end) = at.ok_or(ReadError::NotThere(place))?;
-            let place = place.max(segment.start.plus(SEGMENT_HEADER_BYTES));
-            self.next = Some(place);
+            let at = self.shared.segment_at(at_lsn);
+            let (segment, end) = at.ok_or(ReadError::NotThere(at_lsn))?;
+            let at_lsn = at_lsn.max(segment.start.plus(SEGMENT_HEADER_BYTES));
+            self.next = Some(at_lsn);
             self.reader = Some(Reader {
                 segment,
                 end: end.min(self.to),
-                file: file_of(&self.shared, &segment, place)?,
+                file: file_of(&self.shared, &segment, at_lsn)?,
                 ahead: Bytes::new(),
                 ahead_at: 0,
             });
-            if place >= end {
-                return Ok(place < self.to);
+            if at_lsn >= end {
+                return Ok(at_lsn < self.to);
             }
         }
-        let (Some(reader), Some(place)) = (self.reader.as_mut(), self.next) else {
+        let (Some(reader), Some(at_lsn)) = (self.reader.as_mut(), self.next) else {
             return Ok(false);
         };
-        if place >= self.to {
+        if at_lsn >= self.to {
             return Ok(false);
         }
-        let Some(group) = reader.group(place).map_err(io)? else {
-            return Err(damaged(&reader.segment, place));
+        let Some(group) = reader.group(at_lsn).map_err(io)? else {
+            return Err(damaged(&reader.segment, at_lsn));
         };
         self.next = Some(group.head.end());
-        self.body_at = place.plus(GROUP_HEADER_BYTES);
+        self.body_at = at_lsn.plus(GROUP_HEADER_BYTES);
         self.body = group.body;
         self.at = 0;
         Ok(true)
@@ -287,18 +287,18 @@ impl Records {
 }
 
 impl Reader {
-    fn group(&mut self, place: Lsn) -> io::Result<Option<Group>> {
+    fn group(&mut self, at_lsn: Lsn) -> io::Result<Option<Group>> {
         let mut window = Window::resume(self.file.as_ref(), self.ahead_at, self.ahead.clone());
         let found = group_at(
             &mut window,
             self.segment.start,
             Some(self.segment.salt),
-            place,
+            at_lsn,
         )?;
         (self.ahead_at, self.ahead) = window.into_parts();
         Ok(match found {
-            Found::Group(group) => Some(group),
-            Found::Nothing(_) => None,
+            GroupFound::Group(group) => Some(group),
+            GroupFound::Nothing(_) => None,
         })
     }
 }
@@ -311,8 +311,8 @@ impl Iterator for Records {
             if let Some(item) = self.entry() {
                 return Some(item);
             }
-            let place = self.next.filter(|place| *place < self.to)?;
-            match self.load(place) {
+            let at_lsn = self.next.filter(|at_lsn| *at_lsn < self.to)?;
+            match self.load(at_lsn) {
                 Ok(true) => {}
                 Ok(false) => {
                     self.next = None;

@@ -14,7 +14,7 @@ use super::format::{FileKind, GroupHeader, HeaderFault, SEGMENT_HEADER_BYTES, Se
 use super::loss::Ledger;
 use super::owners::Owners;
 use super::scan::{
-    Extent, Scan, ends_before, group_may_begin, pieces, proof_of_damage, proof_of_rows, scan,
+    Extent, Scan, chunks, ends_before, group_may_begin, proof_of_damage, proof_of_rows, scan,
     written_end,
 };
 use super::writer::{SegmentFault, Tail, WriteError, make_segment};
@@ -382,8 +382,8 @@ fn damage(
                 Some(next) => Extent::before(next),
                 None => Extent::of_last(file.as_ref(), one.start)?,
             };
-            let show = |piece| ledger.add(&piece);
-            pieces(file.as_ref(), one.start, Some(one.salt), extent, show)
+            let show = |chunk| ledger.add(&chunk);
+            chunks(file.as_ref(), one.start, Some(one.salt), extent, show)
         });
         if let Err(error) = walked {
             tracing::warn!(%error, segment = segment_name(one.start), "could not look for what is lost");
@@ -414,8 +414,8 @@ fn finish(
     let end = written_end(file.as_ref(), header.start).map_err(io)?;
     let mut cut = None;
     if end > scan.end {
-        let place = (header.start, header.salt);
-        let proof = proof_of_damage(file.as_ref(), place, scan, end).map_err(io)?;
+        let origin = (header.start, header.salt);
+        let proof = proof_of_damage(file.as_ref(), origin, scan, end).map_err(io)?;
         if let Some(proof) = proof.or_else(|| proof_of_rows(scan.end, known)) {
             return Err(damage(shared, headers, header, scan.end, proof));
         }
@@ -445,10 +445,10 @@ fn finish(
             end: None,
         },
         at: scan.end,
-        ends_with_mark: scan.last.is_none_or(|last| last.entries == 0),
+        ends_with_watermark: scan.last.is_none_or(|last| last.entries == 0),
     };
     let mut writer = Writer::resume(Arc::clone(shared), config, tail).map_err(io)?;
-    match writer.mark(false) {
+    match writer.watermark(false) {
         Ok(()) => {}
         Err(WriteError::Full { .. }) => {
             tracing::warn!("disk is full: the journal opens without its opening mark");

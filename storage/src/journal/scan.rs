@@ -74,7 +74,7 @@ pub(crate) struct Group {
 
 /// What is at a place of a segment.
 #[derive(Clone, Debug)]
-pub(crate) enum Found {
+pub(crate) enum GroupFound {
     Group(Group),
     /// The bytes there are no group that was written whole. The header, where at least that is right.
     Nothing(Option<GroupHeader>),
@@ -86,17 +86,17 @@ pub(crate) fn group_at(
     start: Lsn,
     salt: Option<u64>,
     at: Lsn,
-) -> io::Result<Found> {
+) -> io::Result<GroupFound> {
     let offset = at.since(start);
     let head = window.get(offset, size(GROUP_HEADER_BYTES))?;
     let Some(head) = header(&head, salt, at) else {
-        return Ok(Found::Nothing(None));
+        return Ok(GroupFound::Nothing(None));
     };
     let body = window.get(offset + GROUP_HEADER_BYTES, size32(head.body_bytes))?;
     if body.len() == size32(head.body_bytes) && proves_body(&head, &body) {
-        return Ok(Found::Group(Group { head, body }));
+        return Ok(GroupFound::Group(Group { head, body }));
     }
-    Ok(Found::Nothing(Some(head)))
+    Ok(GroupFound::Nothing(Some(head)))
 }
 
 // Without a salt (the segment's own header is lost) the place that the header names must do for proof.
@@ -133,12 +133,12 @@ pub(crate) fn scan(
     };
     while limit.is_none_or(|limit| scan.end < limit) {
         match group_at(&mut window, start, Some(salt), scan.end)? {
-            Found::Group(group) => {
+            GroupFound::Group(group) => {
                 owners.add(&group);
                 scan.end = group.head.end();
                 scan.last = Some(group.head);
             }
-            Found::Nothing(broken) => {
+            GroupFound::Nothing(broken) => {
                 scan.broken = broken;
                 break;
             }
@@ -183,9 +183,9 @@ fn first_header<T>(
         let chunk = window.get(at.since(start), READ_AHEAD_BYTES)?;
         let mut searched = 0;
         while let Some(hit) = find_magic(&chunk, searched) {
-            let place = at.plus(wide(hit));
-            let head = window.get(place.since(start), size(GROUP_HEADER_BYTES))?;
-            if let Some(found) = decode(&head, place) {
+            let at_lsn = at.plus(wide(hit));
+            let head = window.get(at_lsn.since(start), size(GROUP_HEADER_BYTES))?;
+            if let Some(found) = decode(&head, at_lsn) {
                 return Ok(Some(found));
             }
             searched = hit + 1;
@@ -225,9 +225,9 @@ pub(crate) fn group_may_begin(file: &dyn DiskFile, start: Lsn, at: Lsn) -> io::R
     Ok(GroupHeader::decode_unproved(&bytes[..read], at).is_some())
 }
 
-/// A stretch of a segment.
+/// A range of a segment.
 #[derive(Clone, Debug)]
-pub(crate) enum Piece {
+pub(crate) enum SegmentChunk {
     /// A group that is whole.
     Whole(Group),
     /// Bytes up to the next whole group, or up to the end of what is asked for.
@@ -315,25 +315,25 @@ pub(crate) fn proof_of_rows(at: Lsn, known: Lsn) -> Option<String> {
 }
 
 /// Walks a segment in which something is damaged, and shows all of it, in order.
-pub(crate) fn pieces(
+pub(crate) fn chunks(
     file: &dyn DiskFile,
     start: Lsn,
     salt: Option<u64>,
     extent: Extent,
-    mut show: impl FnMut(Piece),
+    mut show: impl FnMut(SegmentChunk),
 ) -> io::Result<()> {
     let mut window = Window::new(file);
     let limit = extent.written;
     let mut at = start.plus(SEGMENT_HEADER_BYTES);
     while at < limit {
         let broken = match group_at(&mut window, start, salt, at)? {
-            Found::Group(group) if group.head.end() <= extent.room => {
+            GroupFound::Group(group) if group.head.end() <= extent.room => {
                 at = group.head.end();
-                show(Piece::Whole(group));
+                show(SegmentChunk::Whole(group));
                 continue;
             }
-            Found::Group(_) | Found::Nothing(None) => None,
-            Found::Nothing(Some(head)) => salt.map(|_| head.end()),
+            GroupFound::Group(_) | GroupFound::Nothing(None) => None,
+            GroupFound::Nothing(Some(head)) => salt.map(|_| head.end()),
         };
         let after = group_after(file, start, salt, at)?;
         let to = after.into_iter().chain(broken);
@@ -344,7 +344,7 @@ pub(crate) fn pieces(
         let mut bytes = vec![0; size(length)];
         let read = file.read_at(&mut bytes, offset)?;
         bytes.truncate(read);
-        show(Piece::Damaged {
+        show(SegmentChunk::Damaged {
             from: at,
             to,
             bytes: Bytes::from(bytes),
@@ -365,7 +365,7 @@ fn group_after(
     let mut from = after.plus(1);
     while let Some(head) = next_group(file, start, salt, from)? {
         let found = group_at(&mut window, start, salt, head.lsn)?;
-        if salt.is_some() || matches!(found, Found::Group(_)) {
+        if salt.is_some() || matches!(found, GroupFound::Group(_)) {
             return Ok(Some(head.lsn));
         }
         from = head.lsn.plus(1);
@@ -373,7 +373,7 @@ fn group_after(
     Ok(None)
 }
 
-/// What can still be told apart as entries in a damaged stretch: their places behind the header of its first group. Their
+/// What can still be told apart as entries in a damaged range: their LSNs behind the header of its first group. Their
 /// lengths agree; whether their bytes are right is for the caller to find out.
 ///
 /// Behind a prefix that is broken the next entry is where one of its lengths says, if something begins there; else wherever

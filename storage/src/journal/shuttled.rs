@@ -5,7 +5,7 @@ use std::sync::Arc;
 use shuttle::thread;
 
 use super::testing::{dir, open, record};
-use super::{CommitStats, Journal, Lsn, Prepared, ReadError, Writer, write_base};
+use super::{Journal, Lsn, Prepared, ReadError, SyncStats, Writer, write_base};
 use crate::disk::SimDisk;
 use crate::journal::BaseError;
 
@@ -18,7 +18,7 @@ const TERMINAL: u64 = 3 << 32 | 7;
 fn write(writer: &mut Writer, numbers: std::ops::RangeInclusive<u64>) {
     for number in numbers {
         let entry = Prepared::new(&record(TERMINAL, number, 1_700)).unwrap();
-        let stats = CommitStats::default();
+        let stats = SyncStats::default();
         writer.commit(&[&entry], &mut Vec::new(), &stats).unwrap();
     }
 }

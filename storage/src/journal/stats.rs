@@ -1,9 +1,9 @@
-//! What the committer counts.
+//! What the syncer counts.
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
-/// What the committer is doing.
+/// What the syncer is doing.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum State {
     /// It takes records and makes them durable.
@@ -43,9 +43,9 @@ pub const SYNC_BUCKETS_US: [u64; 14] = [
     1_638_400,
 ];
 
-/// Counters of a committer, shared with whoever reports them.
+/// Counters of a syncer, shared with whoever reports them.
 #[derive(Debug, Default)]
-pub struct CommitStats {
+pub struct SyncStats {
     state: AtomicU8,
     groups: AtomicU64,
     records: AtomicU64,
@@ -62,8 +62,8 @@ pub struct CommitStats {
 
 /// The counters at one moment.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct CommitSummary {
-    /// What the committer is doing.
+pub struct SyncSummary {
+    /// What the syncer is doing.
     pub state: State,
     /// Groups written.
     pub groups: u64,
@@ -89,8 +89,8 @@ pub struct CommitSummary {
     pub buckets: [u64; SYNC_BUCKETS_US.len() + 1],
 }
 
-impl CommitStats {
-    /// What the committer is doing.
+impl SyncStats {
+    /// What the syncer is doing.
     pub fn state(&self) -> State {
         match self.state.load(Ordering::Acquire) {
             0 => State::Running,
@@ -101,8 +101,8 @@ impl CommitStats {
     }
 
     /// All counters.
-    pub fn summary(&self) -> CommitSummary {
-        CommitSummary {
+    pub fn summary(&self) -> SyncSummary {
+        SyncSummary {
             state: self.state(),
             groups: get(&self.groups),
             records: get(&self.records),

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use till_core::{Outcome, Record, RecordHead, RecordKind, Verdict};
 
 use super::{
-    CommitConfig, CommitError, Committer, Durable, Journal, JournalConfig, Lsn, OpenError, Opened,
-    Prepared, Sink, lock,
+    Durable, Journal, JournalConfig, Lsn, OpenError, Opened, Prepared, Sink, SyncConfig, SyncError,
+    Syncer, lock,
 };
 use crate::disk::{Disk, SimDisk};
 use crate::sync::Mutex;
@@ -40,7 +40,7 @@ pub(crate) fn record(terminal: u64, seq: u64, payload: usize) -> Record {
             count: 1,
             skip: 0,
             received_at_us: 1_000,
-            mark: seq,
+            digest: seq,
         },
         payload: Bytes::from(vec![byte; payload]),
         verdicts: vec![Verdict {
@@ -66,7 +66,7 @@ pub(crate) fn open_on(disk: &(impl Disk + Clone + 'static)) -> Result<Opened, Op
 pub(crate) struct Witness {
     pub(crate) told: Arc<Mutex<Vec<(Lsn, u64)>>>,
     pub(crate) through: Arc<Mutex<Lsn>>,
-    pub(crate) poison: Arc<Mutex<Option<CommitError>>>,
+    pub(crate) poison: Arc<Mutex<Option<SyncError>>>,
 }
 
 impl Sink<u64> for Witness {
@@ -75,7 +75,7 @@ impl Sink<u64> for Witness {
         lock(&self.told).append(group);
     }
 
-    fn poisoned(&mut self, error: &CommitError) {
+    fn poisoned(&mut self, error: &SyncError) {
         *lock(&self.poison) = Some(error.clone());
     }
 }
@@ -88,18 +88,15 @@ impl Witness {
 }
 
 /// Appends the records one group each, as far as the disk lets it.
-pub(crate) fn append_each(
-    opened: Opened,
-    records: &[Record],
-) -> (Witness, Result<(), CommitError>) {
+pub(crate) fn append_each(opened: Opened, records: &[Record]) -> (Witness, Result<(), SyncError>) {
     let witness = Witness::default();
-    let config = CommitConfig {
+    let config = SyncConfig {
         group_records_max: 1,
         full_retry_ms: 1,
-        ..CommitConfig::default()
+        ..SyncConfig::default()
     };
-    let committer = Committer::start(opened.writer, config, witness.clone()).unwrap();
-    let appender = committer.appender();
+    let syncer = Syncer::start(opened.writer, config, witness.clone()).unwrap();
+    let appender = syncer.appender();
     for record in records {
         let prepared = Prepared::new(record).unwrap();
         if appender.append(prepared, record.head.first_seq).is_err() {
@@ -107,7 +104,7 @@ pub(crate) fn append_each(
         }
     }
     drop(appender);
-    (witness, committer.close())
+    (witness, syncer.close())
 }
 
 /// All records of a journal.
@@ -121,7 +118,7 @@ pub(crate) fn all(journal: &Journal) -> Vec<(Lsn, Record)> {
 /// Writes the groups and drops the writer as a crash would, without a closing mark.
 pub(crate) fn write_groups(disk: &SimDisk, groups: &[&[Record]]) -> Vec<Lsn> {
     let mut opened = open(disk).unwrap();
-    let stats = super::CommitStats::default();
+    let stats = super::SyncStats::default();
     let mut starts = Vec::new();
     for group in groups {
         let prepared: Vec<Prepared> = group.iter().map(|r| Prepared::new(r).unwrap()).collect();

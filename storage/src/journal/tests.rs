@@ -1,8 +1,8 @@
 //! What the journal promises, over a disk that has bad days.
 
 mod damage;
+mod journal_run;
 mod leaving;
-mod life;
 mod look;
 mod model;
 mod names;
@@ -18,7 +18,7 @@ use super::testing::{
     SMALL, Witness, all, append_each, dir, names, open, record, segment, write_groups,
 };
 use super::{
-    CommitConfig, CommitError, Committer, Journal, JournalConfig, Lsn, OpenError, Prepared, State,
+    Journal, JournalConfig, Lsn, OpenError, Prepared, State, SyncConfig, SyncError, Syncer,
 };
 use crate::disk::SimDisk;
 
@@ -148,16 +148,16 @@ fn every_flipped_bit_is_seen_and_below_the_last_group_it_stops_the_start() {
     for bit in 0..end * 8 {
         let flipped = disk.copy();
         flipped.flip_bit(&segment(0), bit);
-        let place = u64::try_from(bit / 8).unwrap();
+        let at_lsn = u64::try_from(bit / 8).unwrap();
         match open(&flipped) {
             Err(OpenError::Damaged(damage)) => {
-                assert!(place < starts[2].get(), "bit {bit}: {damage}");
+                assert!(at_lsn < starts[2].get(), "bit {bit}: {damage}");
                 assert!(damage.to_string().contains("--salvage"));
             }
-            Err(OpenError::Foreign(_) | OpenError::Newer { .. }) => assert!(place < 64),
+            Err(OpenError::Foreign(_) | OpenError::Newer { .. }) => assert!(at_lsn < 64),
             Err(other) => panic!("bit {bit}: {other}"),
             Ok(opened) => {
-                assert!(place >= starts[2].get(), "bit {bit} was not seen");
+                assert!(at_lsn >= starts[2].get(), "bit {bit} was not seen");
                 let found = all(&opened.journal).len();
                 assert!(opened.cut.is_some(), "bit {bit} was cut in silence");
                 assert!(found >= 2, "bit {bit}");
@@ -171,8 +171,8 @@ fn after_a_clean_close_damage_of_the_last_group_stops_the_start_too() {
     let disk = SimDisk::new(0);
     let (_, closed) = append_each(open(&disk).unwrap(), &records(2, 40));
     closed.unwrap();
-    let place = all(&open(&disk).unwrap().journal)[1].0;
-    disk.flip_bit(&segment(0), usize::try_from(place.get() + 90).unwrap() * 8);
+    let at_lsn = all(&open(&disk).unwrap().journal)[1].0;
+    disk.flip_bit(&segment(0), usize::try_from(at_lsn.get() + 90).unwrap() * 8);
     let Err(OpenError::Damaged(damage)) = open(&disk) else {
         panic!("damage was not seen");
     };
@@ -255,12 +255,12 @@ fn a_full_disk_pauses_the_journal_and_room_lets_it_go_on() {
     let opened = Journal::open(Arc::new(disk.clone()), &dir(), config).unwrap();
     disk.limit_bytes(Some(disk.used_bytes() + 100));
     let witness = Witness::default();
-    let commit = CommitConfig {
+    let commit = SyncConfig {
         full_retry_ms: 1,
-        ..CommitConfig::default()
+        ..SyncConfig::default()
     };
-    let committer = Committer::start(opened.writer, commit, witness.clone()).unwrap();
-    let (stats, appender) = (committer.stats(), committer.appender());
+    let syncer = Syncer::start(opened.writer, commit, witness.clone()).unwrap();
+    let (stats, appender) = (syncer.stats(), syncer.appender());
     for record in records(12, 900) {
         let seq = record.head.first_seq;
         appender
@@ -277,7 +277,7 @@ fn a_full_disk_pauses_the_journal_and_room_lets_it_go_on() {
     assert_eq!(stats.state(), State::Running);
     assert!(reserves());
     drop(appender);
-    committer.close().unwrap();
+    syncer.close().unwrap();
     assert_eq!(found(&disk.crash()), records(12, 900));
 }
 
@@ -287,7 +287,7 @@ fn closing_on_a_full_disk_says_what_was_not_written() {
     let opened = open(&disk).unwrap();
     disk.limit_bytes(Some(disk.used_bytes()));
     let (witness, closed) = append_each(opened, &records(12, 900));
-    assert!(matches!(closed, Err(CommitError::Full { .. })));
+    assert!(matches!(closed, Err(SyncError::Full { .. })));
     assert!(found(&disk.crash()).len() >= witness.acked().len());
 }
 
@@ -297,7 +297,7 @@ fn a_failed_sync_poisons_the_journal_and_acks_nothing_of_its_group() {
     let opened = open(&disk).unwrap();
     disk.fail_sync(disk.syncs() + 3);
     let (witness, closed) = append_each(opened, &records(6, 100));
-    assert!(matches!(closed, Err(CommitError::Poisoned { .. })));
+    assert!(matches!(closed, Err(SyncError::Poisoned { .. })));
     assert_eq!(witness.acked(), [1, 2]);
     assert!(witness.poison.lock().unwrap().is_some());
     // The bytes that the failed sync left in memory alone are written again before they are trusted.
@@ -322,7 +322,7 @@ fn a_sync_that_fails_for_want_of_room_poisons_and_is_never_tried_again() {
             break;
         }
         assert!(
-            matches!(closed, Err(CommitError::Poisoned { .. })),
+            matches!(closed, Err(SyncError::Poisoned { .. })),
             "sync {failing}: {closed:?}"
         );
         assert_eq!(disk.syncs(), number, "nothing is synced after it");
@@ -356,15 +356,15 @@ fn a_marker_comes_behind_the_records_before_it() {
     let disk = SimDisk::new(0);
     let opened = open(&disk).unwrap();
     let witness = Witness::default();
-    let committer = Committer::start(opened.writer, CommitConfig::default(), witness.clone());
-    let committer = committer.unwrap();
-    let appender = committer.appender();
+    let syncer = Syncer::start(opened.writer, SyncConfig::default(), witness.clone());
+    let syncer = syncer.unwrap();
+    let appender = syncer.appender();
     appender
         .append(Prepared::new(&record(T, 1, 10)).unwrap(), 1)
         .unwrap();
     appender.marker(1_000).unwrap();
     drop(appender);
-    committer.close().unwrap();
+    syncer.close().unwrap();
     let told = witness.told.lock().unwrap().clone();
     assert_eq!(told.iter().map(|(_, n)| *n).collect::<Vec<_>>(), [1, 1_000]);
     assert!(told[0].0 < told[1].0);

@@ -14,8 +14,7 @@ use super::format::{
     FileKind, GROUP_HEADER_BYTES, GroupHeader, SEGMENT_HEADER_BYTES, SegmentHeader, entries_crc,
 };
 use super::{
-    CommitError, CommitStats, Durability, JournalConfig, Lsn, Prepared, Segment, Shared,
-    segment_name,
+    Durability, JournalConfig, Lsn, Prepared, Segment, Shared, SyncError, SyncStats, segment_name,
 };
 use crate::disk::{DiskFile, is_full};
 use crate::num::{narrow, size, wide};
@@ -23,10 +22,10 @@ use crate::num::{narrow, size, wide};
 /// Payloads below this many bytes are gathered by copying them: cheaper than a slice of their own in the system call.
 const COPY_BELOW: usize = 2_048;
 
-/// Name of the file whose room is set aside for a full disk.
+/// Name of the file whose room is reserved for a full disk.
 pub(crate) const RESERVE_NAME: &str = "reserve";
 
-/// The one who appends to a journal. Owned by the [`Committer`](super::Committer).
+/// The one who appends to a journal. Owned by the [`Syncer`](super::Syncer).
 #[derive(Debug)]
 pub struct Writer {
     shared: Arc<Shared>,
@@ -36,7 +35,7 @@ pub struct Writer {
     salt: u64,
     capacity: u64,
     at: Lsn,
-    ends_with_mark: bool,
+    ends_with_watermark: bool,
     reserved: bool,
     scratch: Vec<u8>,
     parts: Vec<Part>,
@@ -86,7 +85,7 @@ impl SegmentFault {
 pub(crate) struct Tail {
     pub(crate) segment: Segment,
     pub(crate) at: Lsn,
-    pub(crate) ends_with_mark: bool,
+    pub(crate) ends_with_watermark: bool,
 }
 
 impl Writer {
@@ -109,7 +108,7 @@ impl Writer {
             salt: tail.segment.salt,
             capacity,
             at: tail.at,
-            ends_with_mark: tail.ends_with_mark,
+            ends_with_watermark: tail.ends_with_watermark,
             reserved: false,
             scratch: Vec::new(),
             parts: Vec::new(),
@@ -128,8 +127,8 @@ impl Writer {
     pub(crate) fn commit(
         &mut self,
         group: &[&Prepared],
-        places: &mut Vec<Lsn>,
-        stats: &CommitStats,
+        lsns: &mut Vec<Lsn>,
+        stats: &SyncStats,
     ) -> Result<Lsn, WriteError> {
         let body: usize = group.iter().map(|entry| entry.bytes()).sum();
         let bytes = GROUP_HEADER_BYTES + wide(body);
@@ -137,7 +136,7 @@ impl Writer {
             self.rotate(bytes)?;
             stats.count_rotation();
         }
-        self.gather(group, body, places);
+        self.gather(group, body, lsns);
         self.write(group, bytes)?;
         self.sync(stats)?;
         self.advance(bytes, false);
@@ -145,24 +144,24 @@ impl Writer {
         Ok(self.at)
     }
 
-    /// Writes records before a committer takes the writer over, and makes them durable.
+    /// Writes records before a syncer takes the writer over, and makes them durable.
     ///
     /// # Errors
-    /// [`CommitError`] when there is no room, a write or sync failed, or a record is too large. The journal is to be opened
+    /// [`SyncError`] when there is no room, a write or sync failed, or a record is too large. The journal is to be opened
     /// again then.
-    pub fn state(&mut self, records: &[Record]) -> Result<(), CommitError> {
+    pub fn state(&mut self, records: &[Record]) -> Result<(), SyncError> {
         if records.is_empty() {
             return Ok(());
         }
         let since = self.at;
-        let poisoned = |cause: String| CommitError::Poisoned { since, cause };
+        let poisoned = |cause: String| SyncError::Poisoned { since, cause };
         let prepared: Result<Vec<_>, _> = records.iter().map(Prepared::new).collect();
         let prepared = prepared.map_err(|error| poisoned(error.to_string()))?;
         let group: Vec<&Prepared> = prepared.iter().collect();
-        let written = self.commit(&group, &mut Vec::new(), &CommitStats::default());
+        let written = self.commit(&group, &mut Vec::new(), &SyncStats::default());
         match written {
             Ok(_) => Ok(()),
-            Err(WriteError::Full { .. }) => Err(CommitError::Full {
+            Err(WriteError::Full { .. }) => Err(SyncError::Full {
                 waiting: records.len(),
             }),
             Err(broken @ WriteError::Broken { .. }) => Err(poisoned(broken.to_string())),
@@ -170,21 +169,21 @@ impl Writer {
     }
 
     /// Writes a group without entries behind the last one, which proves from then on that the last one was durable.
-    pub(crate) fn mark(&mut self, closing: bool) -> Result<(), WriteError> {
-        if self.ends_with_mark {
+    pub(crate) fn watermark(&mut self, closing: bool) -> Result<(), WriteError> {
+        if self.ends_with_watermark {
             return Ok(());
         }
-        let header = GroupHeader::mark(self.at, closing).encode(self.salt);
+        let header = GroupHeader::watermark(self.at, closing).encode(self.salt);
         let offset = self.at.since(self.start);
         let written = self.file.write_at(&[IoSlice::new(&header)], offset);
-        self.settle(written, "writing a mark", GROUP_HEADER_BYTES)?;
+        self.finish_write(written, "writing a mark", GROUP_HEADER_BYTES)?;
         let synced = self.file.sync();
         self.broken_if(synced, "the sync of a mark")?;
         self.advance(GROUP_HEADER_BYTES, true);
         Ok(())
     }
 
-    /// Frees the room that was set aside, so that others can finish their work on a full disk.
+    /// Frees the room that was reserved, so that others can finish their work on a full disk.
     pub(crate) fn free_reserve(&mut self) {
         if self.reserved {
             let path = self.shared.dir.join(RESERVE_NAME);
@@ -208,23 +207,23 @@ impl Writer {
         }
         match self.reserve() {
             Ok(reserved) => self.reserved = reserved,
-            Err(error) => tracing::warn!(%error, "room could not be set aside"),
+            Err(error) => tracing::warn!(%error, "room could not be reserved"),
         }
         true
     }
 
     fn fits(&self, bytes: u64) -> bool {
-        // A mark must fit behind every group.
+        // A watermark must fit behind every group.
         self.at.since(self.start) + bytes + GROUP_HEADER_BYTES <= self.capacity
     }
 
-    fn advance(&mut self, bytes: u64, mark: bool) {
+    fn advance(&mut self, bytes: u64, watermark: bool) {
         self.at = self.at.plus(bytes);
-        self.ends_with_mark = mark;
+        self.ends_with_watermark = watermark;
         self.shared.set_durable(self.at);
     }
 
-    fn gather(&mut self, group: &[&Prepared], body: usize, places: &mut Vec<Lsn>) {
+    fn gather(&mut self, group: &[&Prepared], body: usize, lsns: &mut Vec<Lsn>) {
         self.scratch.clear();
         self.parts.clear();
         self.scratch.resize(size(GROUP_HEADER_BYTES), 0);
@@ -233,7 +232,7 @@ impl Writer {
         let mut place = self.at.plus(GROUP_HEADER_BYTES);
         for (number, entry) in group.iter().enumerate() {
             crc = entries_crc(crc, &entry.prefix());
-            places.push(place);
+            lsns.push(place);
             place = place.plus(wide(entry.bytes()));
             self.scratch.extend_from_slice(&entry.front);
             if entry.payload.len() < COPY_BELOW {
@@ -270,10 +269,10 @@ impl Writer {
             })
             .collect();
         let written = self.file.write_at(&slices, self.at.since(self.start));
-        self.settle(written, "writing a group", bytes)
+        self.finish_write(written, "writing a group", bytes)
     }
 
-    fn sync(&self, stats: &CommitStats) -> Result<(), WriteError> {
+    fn sync(&self, stats: &SyncStats) -> Result<(), WriteError> {
         if self.config.durability == Durability::Os {
             return Ok(());
         }
@@ -304,7 +303,7 @@ impl Writer {
         match make_segment(&self.shared, segment, capacity) {
             Ok(()) => {}
             Err(SegmentFault::Unwritten(cause)) => {
-                self.settle(Err(cause), "the creation of the segment after", capacity)?;
+                self.finish_write(Err(cause), "the creation of the segment after", capacity)?;
             }
             Err(SegmentFault::Unsynced(cause)) => {
                 self.broken_if(Err(cause), "the sync of the segment after")?;
@@ -343,7 +342,7 @@ impl Writer {
         }
     }
 
-    fn settle<T>(
+    fn finish_write<T>(
         &self,
         result: io::Result<T>,
         doing: &'static str,

@@ -1,7 +1,8 @@
 //! The fields of every row, in order.
 
 use till_core::{
-    EpochMark, EventIdRow, MoveKey, QuarantineRow, RollupRow, SkuRow, StoreRow, TerminalRow, Totals,
+    EpochProgress, EventIdRow, MoveKey, QuarantineRow, RollupRow, SkuRow, StoreRow, TerminalRow,
+    Totals,
 };
 
 use super::{Row, Table};
@@ -170,10 +171,10 @@ impl Row for TerminalRow {
     fn pack(&self, out: &mut Vec<u8>) {
         out.push(SCHEMA);
         put(out, u128::try_from(self.epochs.len()).unwrap_or(u128::MAX));
-        for mark in &self.epochs {
-            put(out, mark.epoch);
-            put(out, mark.next_seq);
-            out.extend(mark.mark.to_le_bytes());
+        for progress in &self.epochs {
+            put(out, progress.epoch);
+            put(out, progress.next_seq);
+            out.extend(progress.digest.to_le_bytes());
         }
         put_signed(out, self.last_seen_us);
         put_signed(out, self.last_event_at_us);
@@ -193,12 +194,12 @@ impl Row for TerminalRow {
         let mut epochs = Vec::new();
         for _ in 0..count {
             let (epoch, next_seq) = (fields.number(), fields.number());
-            let (mark, rest) = fields.rest.split_first_chunk::<8>()?;
+            let (digest, rest) = fields.rest.split_first_chunk::<8>()?;
             fields.rest = rest;
-            epochs.push(EpochMark {
+            epochs.push(EpochProgress {
                 epoch,
                 next_seq,
-                mark: u64::from_le_bytes(*mark),
+                digest: u64::from_le_bytes(*digest),
             });
         }
         let row = Self {

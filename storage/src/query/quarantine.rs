@@ -1,4 +1,4 @@
-//! What is set aside: from the rows, and from the records behind them where they are still there.
+//! What is quarantined: from the rows, and from the records behind them where they are still there.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -13,7 +13,7 @@ use till_protocol::id::{StoreId, TerminalId};
 
 use super::reader::each_event;
 use super::transaction::receipt_of;
-use super::{Answer, Sources, text};
+use super::{QueryAnswer, Sources, text};
 use crate::views::StoreError;
 
 /// Which quarantined events to show.
@@ -30,7 +30,7 @@ pub struct QuarantineState {
     pub store: u32,
     /// The till.
     pub terminal: u32,
-    /// Its life.
+    /// Its epoch.
     pub epoch: u32,
     /// Sequence number of the event.
     pub seq: u64,
@@ -67,7 +67,7 @@ pub struct QuarantineState {
 pub fn quarantine(
     sources: &Sources<'_>,
     query: QuarantineQuery,
-) -> Result<Answer<QuarantineState>, StoreError> {
+) -> Result<QueryAnswer<QuarantineState>, StoreError> {
     let freshness = sources.freshness()?;
     let mut found: Vec<(QuarantineKey, QuarantineRow)> = Vec::new();
     sources.views.quarantine(&mut |key, row| {
@@ -104,7 +104,7 @@ pub fn quarantine(
             quantity: waits.then(|| text::quantity(i128::from(row.quantity))),
         });
     }
-    Ok(Answer { rows, freshness })
+    Ok(QueryAnswer { rows, freshness })
 }
 
 /// What a quarantined event says of itself.
@@ -132,7 +132,7 @@ fn original(
             }
             each_event(fact, |event, _, index| {
                 if fact.seq(index) == key.seq {
-                    original = told(&event, zone);
+                    original = original_of(&event, zone);
                 }
                 Ok(())
             })
@@ -140,7 +140,7 @@ fn original(
     Ok(original)
 }
 
-fn told(event: &Event<'_>, zone: &TimeZone) -> Original {
+fn original_of(event: &Event<'_>, zone: &TimeZone) -> Original {
     let receipt = match event {
         Event::Sale(sale) => receipt_of(sale),
         Event::Stock(_) | Event::Sensor(_) | Event::Device(_) => String::new(),

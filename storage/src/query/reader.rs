@@ -136,7 +136,7 @@ impl FactReader for Facts {
     }
 }
 
-/// [`FactReader::of_run`] of records from a place in the journal on: see [`Facts::by_terminal`].
+/// [`FactReader::of_run`] of records from a position in the journal on: see [`Facts::by_terminal`].
 ///
 /// # Errors
 /// As the method.

@@ -14,7 +14,7 @@ use jiff::tz::TimeZone;
 use till_core::{Dim, RollupKey, StoreRow, Totals};
 use till_protocol::id::StoreId;
 
-use super::{Answer, Bound, By, IncompleteHour, Sources, text};
+use super::{Bound, By, IncompleteHour, QueryAnswer, Sources, text};
 use crate::views::StoreError;
 
 pub use row::SalesRow;
@@ -35,7 +35,7 @@ pub struct SalesQuery {
 
 /// What a row of the answer stands for, before ids become names.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-enum Group {
+enum SalesGroup {
     Total,
     Store(u32),
     Day(u16),
@@ -46,7 +46,7 @@ enum Group {
 }
 
 /// Sums by group and currency.
-type Sums = BTreeMap<(Group, u16), Totals>;
+type GroupSums = BTreeMap<(SalesGroup, u16), Totals>;
 
 /// Attempts to see a store between two flushes, where the answer needs rows and facts of one state.
 const ATTEMPTS: u32 = 8;
@@ -65,10 +65,13 @@ const fn dim_of(by: By) -> Dim {
 ///
 /// # Errors
 /// [`StoreError`] when rows or facts cannot be read.
-pub fn sales(sources: &Sources<'_>, query: &SalesQuery) -> Result<Answer<SalesRow>, StoreError> {
+pub fn sales(
+    sources: &Sources<'_>,
+    query: &SalesQuery,
+) -> Result<QueryAnswer<SalesRow>, StoreError> {
     let mut freshness = sources.freshness()?;
     let span = Span::of(query);
-    let mut sums = Sums::new();
+    let mut sums = GroupSums::new();
     let mut stores: Vec<(StoreId, StoreRow)> = Vec::new();
     match query.store {
         Some(store) => stores.extend(sources.views.store(store)?.map(|row| (store, row))),
@@ -84,33 +87,33 @@ pub fn sales(sources: &Sources<'_>, query: &SalesQuery) -> Result<Answer<SalesRo
         }
         freshness.incomplete_hours.extend(part.incomplete);
     }
-    Ok(Answer {
+    Ok(QueryAnswer {
         rows: row::rows(sources.views, query.by, sums)?,
         freshness,
     })
 }
 
 /// What one store adds to an answer.
-struct Part {
+struct SalesPart {
     by: By,
     store: StoreId,
     currency: u16,
     zone: TimeZone,
-    sums: Sums,
+    sums: GroupSums,
     incomplete: Vec<IncompleteHour>,
 }
 
-impl Part {
+impl SalesPart {
     fn add(&mut self, key: &RollupKey, totals: &Totals) {
         if totals.lines == 0 && totals.transactions == 0 {
             return;
         }
         let group = match self.by {
-            By::Total => Group::Total,
-            By::Store => Group::Store(key.store),
-            By::Day => Group::Day(key.day),
-            By::Hour => Group::Hour(key.hour_us, text::offset_s(&self.zone, key.hour_us)),
-            By::Sku | By::Tender | By::Category | By::Operator => Group::Key(key.key),
+            By::Total => SalesGroup::Total,
+            By::Store => SalesGroup::Store(key.store),
+            By::Day => SalesGroup::Day(key.day),
+            By::Hour => SalesGroup::Hour(key.hour_us, text::offset_s(&self.zone, key.hour_us)),
+            By::Sku | By::Tender | By::Category | By::Operator => SalesGroup::Key(key.key),
         };
         add(self.sums.entry((group, self.currency)).or_default(), totals);
     }
@@ -140,15 +143,15 @@ fn of_store(
     span: &Span,
     store: StoreId,
     mut row: StoreRow,
-) -> Result<Part, StoreError> {
+) -> Result<SalesPart, StoreError> {
     let mut attempt = 1;
     loop {
-        let mut part = Part {
+        let mut part = SalesPart {
             by,
             store,
             currency: row.currency,
             zone: text::zone(&row.zone),
-            sums: Sums::new(),
+            sums: GroupSums::new(),
             incomplete: Vec::new(),
         };
         if !span.has_instants() {

@@ -8,7 +8,7 @@ use till_protocol::id::{SkuId, StoreId, TerminalId, TillId};
 use till_protocol::quantity::unit;
 use till_protocol::time::Day;
 
-use super::{Answer, Sources, text};
+use super::{QueryAnswer, Sources, text};
 use crate::views::StoreError;
 
 /// Which stock to show.
@@ -29,7 +29,7 @@ pub struct StockRow {
     pub sku: String,
     /// The level in units: last count plus movements since.
     pub quantity: String,
-    /// Set aside for customers, in units.
+    /// Reserved for customers, in units.
     pub reserved: String,
     /// Unit of measure; empty where none was stated.
     pub unit: &'static str,
@@ -43,7 +43,10 @@ pub struct StockRow {
 ///
 /// # Errors
 /// [`StoreError`] when the rows cannot be read.
-pub fn stock(sources: &Sources<'_>, query: &StockQuery) -> Result<Answer<StockRow>, StoreError> {
+pub fn stock(
+    sources: &Sources<'_>,
+    query: &StockQuery,
+) -> Result<QueryAnswer<StockRow>, StoreError> {
     let freshness = sources.freshness()?;
     let store = query.store;
     let mut found: Vec<(SkuId, SkuRow)> = Vec::new();
@@ -78,7 +81,7 @@ pub fn stock(sources: &Sources<'_>, query: &StockQuery) -> Result<Answer<StockRo
         });
     }
     rows.sort_by(|a, b| a.sku.cmp(&b.sku));
-    Ok(Answer { rows, freshness })
+    Ok(QueryAnswer { rows, freshness })
 }
 
 /// Sums as they stand in answers.
@@ -120,10 +123,10 @@ pub struct TerminalQuery {
     pub terminal: Option<TillId>,
 }
 
-/// One life of a terminal.
+/// One epoch of a terminal.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 pub struct EpochState {
-    /// Which life.
+    /// Which epoch.
     pub epoch: u32,
     /// The sequence number that comes next.
     pub next_seq: u64,
@@ -173,7 +176,7 @@ pub struct TerminalState {
 pub fn terminals(
     sources: &Sources<'_>,
     query: &TerminalQuery,
-) -> Result<Answer<TerminalState>, StoreError> {
+) -> Result<QueryAnswer<TerminalState>, StoreError> {
     let freshness = sources.freshness()?;
     let store = sources.views.store(query.store)?;
     let mut rows = Vec::new();
@@ -188,7 +191,7 @@ pub fn terminals(
             ControlFlow::Continue(())
         })?,
     }
-    Ok(Answer { rows, freshness })
+    Ok(QueryAnswer { rows, freshness })
 }
 
 fn terminal_state(store: Option<&StoreRow>, id: TerminalId, row: &TerminalRow) -> TerminalState {
@@ -196,17 +199,17 @@ fn terminal_state(store: Option<&StoreRow>, id: TerminalId, row: &TerminalRow) -
     let epochs: Vec<EpochState> = row
         .epochs
         .iter()
-        .map(|mark| EpochState {
-            epoch: mark.epoch,
-            next_seq: mark.next_seq,
+        .map(|progress| EpochState {
+            epoch: progress.epoch,
+            next_seq: progress.next_seq,
         })
         .collect();
     let latest = epochs.last();
     TerminalState {
         store: id.store().get(),
         terminal: id.till().get(),
-        epoch: latest.map_or(0, |mark| mark.epoch),
-        next_seq: latest.map_or(1, |mark| mark.next_seq),
+        epoch: latest.map_or(0, |progress| progress.epoch),
+        next_seq: latest.map_or(1, |progress| progress.next_seq),
         last_seen: text::instant(&zone, row.last_seen_us),
         last_event_at: text::instant(&zone, row.last_event_at_us),
         currency: text::currency(store.map_or(0, |store| store.currency)),
@@ -248,7 +251,10 @@ pub struct StoreState {
 ///
 /// # Errors
 /// [`StoreError`] when the rows cannot be read.
-pub fn stores(sources: &Sources<'_>, query: StoresQuery) -> Result<Answer<StoreState>, StoreError> {
+pub fn stores(
+    sources: &Sources<'_>,
+    query: StoresQuery,
+) -> Result<QueryAnswer<StoreState>, StoreError> {
     let freshness = sources.freshness()?;
     let mut rows = Vec::new();
     sources.views.stores(&mut |id, row| {
@@ -263,5 +269,5 @@ pub fn stores(sources: &Sources<'_>, query: StoresQuery) -> Result<Answer<StoreS
         }
         ControlFlow::Continue(())
     })?;
-    Ok(Answer { rows, freshness })
+    Ok(QueryAnswer { rows, freshness })
 }

@@ -16,7 +16,7 @@ use till_protocol::view::SaleEvent;
 
 use super::reader::each_event;
 use super::state::Sums;
-use super::{Answer, Sources, text};
+use super::{QueryAnswer, Sources, text};
 use crate::facts::{Fact, Fate};
 use crate::views::{StoreError, Views};
 
@@ -40,7 +40,7 @@ pub struct TransactionState {
     pub store: u32,
     /// The till.
     pub terminal: u32,
-    /// The terminal's life.
+    /// The terminal's epoch.
     pub epoch: u32,
     /// Sequence number in it.
     pub seq: u64,
@@ -122,7 +122,7 @@ pub struct LineState {
 pub struct TenderState {
     /// The means of payment.
     pub tender: String,
-    /// What was handed over in minor units, with tip, change and cashback.
+    /// What was paid in minor units, with tip, change and cashback.
     pub amount_minor: i64,
     /// Tip in minor units.
     pub tip_minor: i128,
@@ -168,7 +168,7 @@ pub struct AdjustmentState {
 pub fn transactions(
     sources: &Sources<'_>,
     query: &TransactionQuery,
-) -> Result<Answer<TransactionState>, StoreError> {
+) -> Result<QueryAnswer<TransactionState>, StoreError> {
     let freshness = sources.freshness()?;
     let mut rows = Vec::new();
     sources.facts.of_receipt(&query.receipt, &mut |fact| {
@@ -180,7 +180,7 @@ pub fn transactions(
         if other_store || other_till {
             return Ok(());
         }
-        let teller = Teller::new(sources.views, terminal)?;
+        let rows_of_facts = Teller::new(sources.views, terminal)?;
         each_event(fact, |event, fate, index| {
             let Event::Sale(sale) = event else {
                 return Ok(());
@@ -188,16 +188,16 @@ pub fn transactions(
             if receipt_of(&sale) != query.receipt {
                 return Ok(());
             }
-            let day = teller.day(&sale)?;
+            let day = rows_of_facts.day(&sale)?;
             if query.day.is_none_or(|wanted| wanted == day) {
-                rows.push(teller.tell(fact, &sale, fate, index, day)?);
+                rows.push(rows_of_facts.row_of(fact, &sale, fate, index, day)?);
             }
             Ok(())
         })
     })?;
     rows.sort_by_key(|row| (row.store, row.terminal, row.epoch, row.seq, row.position));
     rows.dedup_by(|retried, row| row.is_retried_as(retried));
-    Ok(Answer { rows, freshness })
+    Ok(QueryAnswer { rows, freshness })
 }
 
 /// The receipt of a sale: its text, else its number in decimal digits; empty where it has none.
@@ -266,7 +266,7 @@ impl<'a> Teller<'a> {
         Ok(Day::new(day_of(sale, local)))
     }
 
-    fn tell(
+    fn row_of(
         &self,
         fact: &Fact,
         sale: &SaleEvent<'_>,

@@ -24,24 +24,24 @@ pub fn lost_events(
 ) -> Result<Vec<Lost>, FoldError> {
     let mut next = report.next.clone();
     base::terminals(disk, dir, |terminal, row| {
-        for mark in &row.epochs {
-            let life = (terminal.to_u64(), mark.epoch);
-            let known = next.entry(life).or_insert(1);
-            *known = mark.next_seq.max(*known);
+        for progress in &row.epochs {
+            let of_epoch = (terminal.to_u64(), progress.epoch);
+            let known = next.entry(of_epoch).or_insert(1);
+            *known = progress.next_seq.max(*known);
         }
     })?;
     let mut lost = Vec::new();
     for store in stores_of(views)? {
         views.terminals(store, &mut |terminal, row| {
-            for mark in &row.epochs {
-                let key = (terminal.to_u64(), mark.epoch);
+            for progress in &row.epochs {
+                let key = (terminal.to_u64(), progress.epoch);
                 let first = next.get(&key).copied().unwrap_or(1);
-                if first < mark.next_seq {
+                if first < progress.next_seq {
                     lost.push(Lost {
                         terminal: key.0,
                         epoch: key.1,
                         first,
-                        last: mark.next_seq - 1,
+                        last: progress.next_seq - 1,
                         certain: true,
                     });
                 }
@@ -64,7 +64,7 @@ pub struct LostRegistration {
 }
 
 /// Registrations that are lost, by what the doctor has found in the journal of a folder: stores that have records, or rows,
-/// and no registration. `aside` are stores that older copies of the rows know.
+/// and no registration. `quarantined` are stores that older copies of the rows know.
 ///
 /// # Errors
 /// [`FoldError`] when rows or base cannot be read.
@@ -72,11 +72,11 @@ pub fn lost_registrations(
     (disk, dir): (&dyn Disk, &Path),
     report: &Report,
     views: Option<&dyn Views>,
-    aside: &BTreeSet<StoreId>,
+    quarantined: &BTreeSet<StoreId>,
 ) -> Result<Vec<LostRegistration>, FoldError> {
     let mut found = BTreeMap::new();
     for (store, records) in report.owners.unregistered() {
-        found.insert(store, (records, aside.contains(&store)));
+        found.insert(store, (records, quarantined.contains(&store)));
     }
     if let Some(views) = views {
         let registered: BTreeSet<StoreId> = report.owners.registered().collect();

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use till_core::{Placed, Record, RecordKind, Rows as _, Shard, ShardConfig};
+use till_core::{Record, RecordKind, Replayed, Rows as _, Shard, ShardConfig};
 use till_protocol::id::{StoreId, TerminalId};
 
-use super::{FactRows, Registrations, Unplaced, store_of};
+use super::{FactRows, Registrations, Unapplied, store_of};
 use crate::base::FoldError;
 use crate::journal::Lsn;
 use crate::query::FactReader;
@@ -30,7 +30,7 @@ pub struct Fold<'a> {
     registered: BTreeSet<StoreId>,
     left_out: BTreeMap<StoreId, u64>,
     waits: BTreeSet<StoreId>,
-    unplaced: Vec<Unplaced>,
+    unapplied: Vec<Unapplied>,
 }
 
 impl fmt::Debug for Fold<'_> {
@@ -54,7 +54,7 @@ impl<'a> Fold<'a> {
             registered: BTreeSet::new(),
             left_out: BTreeMap::new(),
             waits: BTreeSet::new(),
-            unplaced: Vec::new(),
+            unapplied: Vec::new(),
         }
     }
 
@@ -89,8 +89,8 @@ impl<'a> Fold<'a> {
         if !self.is_registered(record)? {
             return Ok(());
         }
-        if apply(&mut self.shard, lsn, record, &self.rows)? == Placed::Nowhere {
-            Unplaced::note(&mut self.unplaced, lsn, &record.head);
+        if apply(&mut self.shard, lsn, record, &self.rows)? == Replayed::Nowhere {
+            Unapplied::note(&mut self.unapplied, lsn, &record.head);
         }
         self.records += 1;
         if self.records >= RECORDS_PER_LOOK {
@@ -103,14 +103,14 @@ impl<'a> Fold<'a> {
     }
 
     /// Records that were not applied, by store: salvage lost the store's registration, and nobody knows its currency and
-    /// time zone. They count once it is registered again and the rows are made anew.
+    /// time zone. They count once it is registered again and the rows are rebuilt.
     pub const fn left_out(&self) -> &BTreeMap<StoreId, u64> {
         &self.left_out
     }
 
     /// Records that fit nowhere and were not applied, in the order of the journal.
-    pub fn unplaced(&self) -> &[Unplaced] {
-        &self.unplaced
+    pub fn unapplied(&self) -> &[Unapplied] {
+        &self.unapplied
     }
 
     /// Writes what is left; the views then hold every record that ends at or before `end`.
@@ -200,7 +200,7 @@ fn apply(
     lsn: Lsn,
     record: &Record,
     rows: &FactRows<'_>,
-) -> Result<Placed, FoldError> {
+) -> Result<Replayed, FoldError> {
     let applied = catch_unwind(AssertUnwindSafe(|| shard.apply(lsn.get(), record, rows)));
     let head = &record.head;
     applied

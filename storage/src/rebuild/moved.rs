@@ -21,14 +21,14 @@ const DAYS_BEHIND: u16 = 7;
 
 /// Views and facts: everything that [`Rows`] asks for.
 ///
-/// `moved_after` is answered from the facts of the store since the count's hour, each at the place of the record with which
+/// `moved_after` is answered from the facts of the store since the count's hour, each at the LSN of the record with which
 /// it took effect: a retried event's is that of the retry. Facts that retention dropped are made up for by the sums of the
 /// hours after the count's; of the count's own hour, dropped movements count as before it. Cost: reading the store's records
 /// since the count.
 pub struct FactRows<'a> {
     views: &'a dyn Views,
     facts: &'a dyn FactReader,
-    settle: Option<&'a (dyn Fn() + Sync)>,
+    barrier: Option<&'a (dyn Fn() + Sync)>,
     known: Option<&'a Found>,
 }
 
@@ -44,16 +44,16 @@ impl<'a> FactRows<'a> {
         Self {
             views,
             facts,
-            settle: None,
+            barrier: None,
             known: None,
         }
     }
 
-    /// For a live shard: `settle` returns once everything that the shard gave to the journal before is durable, so that
+    /// For a live shard: `barrier` returns once everything that the shard gave to the journal before is durable, so that
     /// the facts have it. Called before facts are read.
     #[must_use]
-    pub fn settled_by(mut self, settle: &'a (dyn Fn() + Sync)) -> Self {
-        self.settle = Some(settle);
+    pub fn with_barrier(mut self, barrier: &'a (dyn Fn() + Sync)) -> Self {
+        self.barrier = Some(barrier);
         self
     }
 
@@ -113,8 +113,8 @@ impl FactRows<'_> {
         after: MoveKey,
         before: u64,
     ) -> Result<i128, StoreError> {
-        if let Some(settle) = self.settle {
-            settle();
+        if let Some(barrier) = self.barrier {
+            barrier();
         }
         let wanted = Wanted {
             sku: sku.get(),
@@ -142,7 +142,7 @@ impl FactRows<'_> {
         }
     }
 
-    // The sum of the movements after a key that took effect before a place and pass `counts` with their place and time.
+    // The sum of the movements after a key that took effect before an LSN and pass `counts` with their place and time.
     fn of_facts(
         &self,
         store: StoreId,
@@ -247,8 +247,8 @@ impl Rows for FactRows<'_> {
         run: (u64, u64),
         each: &mut dyn FnMut(&Record) -> Result<(), RowsError>,
     ) -> Result<(), RowsError> {
-        if let Some(settle) = self.settle {
-            settle();
+        if let Some(barrier) = self.barrier {
+            barrier();
         }
         let own = (terminal.to_u64(), epoch);
         let mut said = Ok(());

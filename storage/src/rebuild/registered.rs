@@ -95,7 +95,7 @@ pub fn registration_of(store: StoreId, row: &StoreRow) -> Record {
             count: 0,
             skip: 0,
             received_at_us: row.registered_at_us,
-            mark: 0,
+            digest: 0,
         },
         payload: Bytes::from(registration.encode()),
         verdicts: Vec::new(),

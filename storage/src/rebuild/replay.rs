@@ -10,7 +10,7 @@ use super::{Fold, Progress, store_of};
 use crate::base::FoldError;
 use crate::journal::{Journal, Lsn};
 
-/// Records that are handed over at once.
+/// Records that are handed off at once.
 const CHUNK_RECORDS: usize = 64;
 /// Chunks that may wait for a fold.
 const CHUNKS_MAX: usize = 16;

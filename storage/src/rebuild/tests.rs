@@ -45,11 +45,11 @@ impl Run {
             world,
             answers: Vec::new(),
         };
-        run.trade();
+        run.workload();
         run
     }
 
-    fn trade(&mut self) {
+    fn workload(&mut self) {
         self.keep();
         // The second of two sales names an id that has another name.
         let quarantined = self.world.send(till(1, 1), two_sales()).unwrap();
@@ -221,7 +221,7 @@ fn a_retried_event_counts_once_in_late_counts_and_in_every_rebuild() {
     }
 }
 
-/// A journal of a run whose first segments were dropped, and its rows made anew.
+/// A journal of a run whose first segments were dropped, and its rows rebuilt.
 struct Kept {
     journal: Journal,
     facts: Facts,

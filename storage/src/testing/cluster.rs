@@ -7,12 +7,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use till_core::{Space, Wants};
+use till_core::{ReadSet, Space};
 use till_protocol::id::{StoreId, TerminalId};
 
 use crate::cluster::{
-    Commit, Conditional, Decided, Found, Handover, InboxId, Log, LogKey, NodeId, NodeRow,
-    SharedStore, SlotRow, Wish, Wishes, slot_of,
+    Commit, Conditional, Constraint, Constraints, Decided, Found, Handoff, InboxId, Log, LogKey,
+    NodeId, NodeRow, SharedStore, SlotRow, slot_of,
 };
 use crate::facts::Fact;
 use crate::journal::Lsn;
@@ -27,7 +27,7 @@ pub struct MemoryCluster {
     slots: u32,
     views: Arc<MemoryViews>,
     facts: Arc<MemoryFacts>,
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<ClusterState>>,
     /// Nothing is answered while this is set.
     is_away: AtomicBool,
     trouble: Mutex<Trouble>,
@@ -52,15 +52,15 @@ pub struct Trouble {
 }
 
 #[derive(Default)]
-struct State {
+struct ClusterState {
     slots: BTreeMap<u32, SlotRow>,
     nodes: BTreeMap<NodeId, NodeRow>,
     logs: BTreeMap<(u32, u64, u64), Vec<Bytes>>,
     /// The last flush of a slot whose rows were written.
     written: BTreeMap<u32, u64>,
     chain_key: Option<[u8; 32]>,
-    wishes: Wishes,
-    handovers: BTreeMap<(u32, NodeId, u64), Handover>,
+    constraints: Constraints,
+    handoffs: BTreeMap<(u32, NodeId, u64), Handoff>,
     released: BTreeMap<InboxId, u32>,
 }
 
@@ -82,9 +82,9 @@ impl MemoryCluster {
             };
             (slot, row)
         });
-        let state = State {
+        let state = ClusterState {
             slots: rows.collect(),
-            ..State::default()
+            ..ClusterState::default()
         };
         Self {
             slots,
@@ -135,7 +135,7 @@ impl MemoryCluster {
         self.is_away.store(is_away, Ordering::SeqCst);
     }
 
-    fn answer(&self) -> Result<MutexGuard<'_, State>, StoreError> {
+    fn answer(&self) -> Result<MutexGuard<'_, ClusterState>, StoreError> {
         let trouble = *self.trouble();
         if !trouble.delay.is_zero() {
             std::thread::sleep(trouble.delay);
@@ -147,7 +147,7 @@ impl MemoryCluster {
     }
 
     // What a caller hears of a change that was made.
-    fn told<T>(&self, made: T) -> Result<T, StoreError> {
+    fn notified<T>(&self, made: T) -> Result<T, StoreError> {
         match self.happens(self.trouble().answers_lost) {
             true => Err(silent()),
             false => Ok(made),
@@ -202,27 +202,27 @@ impl SharedStore for MemoryCluster {
         })
     }
 
-    fn decide(&self, wish: &Conditional) -> Result<Decided, StoreError> {
+    fn decide(&self, constraint: &Conditional) -> Result<Decided, StoreError> {
         let mut state = self.answer()?;
-        let Some(row) = state.slots.get_mut(&wish.slot) else {
+        let Some(row) = state.slots.get_mut(&constraint.slot) else {
             return Ok(Decided::Refused(None));
         };
-        let decided = match wish.applied_to(row) {
+        let decided = match constraint.applied_to(row) {
             Some(after) => {
                 *row = after;
                 Decided::Applied
             }
             None => Decided::Refused(Some(row.clone())),
         };
-        self.told(decided)
+        self.notified(decided)
     }
 
-    fn wishes(&self) -> Result<Wishes, StoreError> {
-        Ok(self.answer()?.wishes.clone())
+    fn constraints(&self) -> Result<Constraints, StoreError> {
+        Ok(self.answer()?.constraints.clone())
     }
 
-    fn wish(&self, wish: &Wish) -> Result<(), StoreError> {
-        self.answer()?.wishes.change(wish);
+    fn constraint(&self, constraint: &Constraint) -> Result<(), StoreError> {
+        self.answer()?.constraints.change(constraint);
         Ok(())
     }
 
@@ -230,13 +230,13 @@ impl SharedStore for MemoryCluster {
         Ok(self.answer()?.nodes.values().cloned().collect())
     }
 
-    fn beat(&self, row: &NodeRow) -> Result<(), StoreError> {
+    fn heartbeat(&self, row: &NodeRow) -> Result<(), StoreError> {
         let mut state = self.answer()?;
         let newest = state.nodes.entry(row.node).or_insert_with(|| row.clone());
-        if newest.beat <= row.beat {
+        if newest.heartbeat <= row.heartbeat {
             newest.clone_from(row);
         }
-        self.told(())
+        self.notified(())
     }
 
     fn write_log(&self, slot: u32, flush: u64, epoch: u64, log: &Log) -> Result<(), StoreError> {
@@ -245,7 +245,7 @@ impl SharedStore for MemoryCluster {
             return Err(refused("logs"));
         }
         state.logs.insert((slot, flush, epoch), log.parts.clone());
-        self.told(())
+        self.notified(())
     }
 
     fn read_log(&self, key: &LogKey) -> Result<Vec<(u32, Bytes)>, StoreError> {
@@ -259,7 +259,7 @@ impl SharedStore for MemoryCluster {
         state
             .logs
             .retain(|(of, number, _), _| (*of, *number) != (slot, flush));
-        self.told(())
+        self.notified(())
     }
 
     fn materialise(&self, commit: &Commit) -> Result<(), StoreError> {
@@ -270,7 +270,7 @@ impl SharedStore for MemoryCluster {
             *written = commit.flush;
             self.views.write(&commit.rows)?;
         }
-        self.told(())
+        self.notified(())
     }
 
     fn write_names(&self, names: &[(Space, u64, String)]) -> Result<(), StoreError> {
@@ -289,28 +289,28 @@ impl SharedStore for MemoryCluster {
         })
     }
 
-    fn hand_over(&self, handover: &Handover) -> Result<(), StoreError> {
-        let key = (handover.slot, handover.from, handover.number);
-        self.answer()?.handovers.insert(key, handover.clone());
-        self.told(())
+    fn hand_off(&self, handoff: &Handoff) -> Result<(), StoreError> {
+        let key = (handoff.slot, handoff.from, handoff.number);
+        self.answer()?.handoffs.insert(key, handoff.clone());
+        self.notified(())
     }
 
     fn waiting(&self) -> Result<Vec<(u32, NodeId, u64)>, StoreError> {
-        Ok(self.answer()?.handovers.keys().copied().collect())
+        Ok(self.answer()?.handoffs.keys().copied().collect())
     }
 
-    fn handed_over(
+    fn handed_off(
         &self,
         slot: u32,
         from: NodeId,
         number: u64,
-    ) -> Result<Option<Handover>, StoreError> {
-        Ok(self.answer()?.handovers.get(&(slot, from, number)).cloned())
+    ) -> Result<Option<Handoff>, StoreError> {
+        Ok(self.answer()?.handoffs.get(&(slot, from, number)).cloned())
     }
 
     fn taken_in(&self, slot: u32, from: NodeId, number: u64) -> Result<(), StoreError> {
-        self.answer()?.handovers.remove(&(slot, from, number));
-        self.told(())
+        self.answer()?.handoffs.remove(&(slot, from, number));
+        self.notified(())
     }
 
     fn release(&self, record: &InboxId, proposed: Option<u32>) -> Result<Option<u32>, StoreError> {
@@ -319,19 +319,23 @@ impl SharedStore for MemoryCluster {
             state.released.entry(*record).or_insert(epoch);
         }
         let released = state.released.get(record).copied();
-        self.told(released)
+        self.notified(released)
     }
 
-    fn rows_of(&self, wants: &Wants) -> Result<Found, StoreError> {
+    fn rows_of(&self, read_set: &ReadSet) -> Result<Found, StoreError> {
         let _answers = self.answer()?;
         let damaged = self.trouble().damaged;
-        if wants.skus.iter().any(|(store, _)| Some(*store) == damaged) {
+        if read_set
+            .skus
+            .iter()
+            .any(|(store, _)| Some(*store) == damaged)
+        {
             return Err(StoreError::Damaged {
                 table: "levels",
                 cause: "as was asked for".to_owned(),
             });
         }
-        Found::one_by_one(wants, self.views.as_ref())
+        Found::one_by_one(read_set, self.views.as_ref())
     }
 }
 

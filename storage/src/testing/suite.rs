@@ -1,4 +1,4 @@
-//! One suite of questions that every store of rows and facts answers alike: the same trade, the same rows, the same bytes of
+//! One suite of questions that every store of rows and facts answers alike: the same workload, the same rows, the same bytes of
 //! JSON.
 //!
 //! The answers that count are those of the model: rows in memory and records in a list. A check panics where a store answers
@@ -20,11 +20,11 @@ use crate::journal::Lsn;
 use crate::query::{FactReader, Sources, VisitFact};
 use crate::rebuild::FactRows;
 use crate::testing::conformance::filled;
-use crate::testing::world::{Log, MINUTE_US, World};
+use crate::testing::world::{MINUTE_US, World, WorldLog};
 use crate::views::{StoreError, Views, WriteViews};
 
 pub use ask::answers;
-pub use plays::{retry_of, trade_of};
+pub use plays::{retry_of, workload_of};
 
 /// A store under test.
 pub trait Stand {
@@ -46,7 +46,7 @@ pub trait Stand {
 pub struct Listed<V> {
     /// The rows.
     pub views: V,
-    log: Log,
+    log: WorldLog,
 }
 
 impl<V> Listed<V> {
@@ -54,7 +54,7 @@ impl<V> Listed<V> {
     pub fn new(views: V) -> Self {
         Self {
             views,
-            log: Log::default(),
+            log: WorldLog::default(),
         }
     }
 }

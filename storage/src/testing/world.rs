@@ -11,7 +11,7 @@
     )
 )]
 
-mod trade;
+mod workload;
 
 use std::sync::Arc;
 
@@ -37,7 +37,7 @@ use crate::query::{FactReader, Sources, VisitFact};
 use crate::rebuild::FactRows;
 use crate::views::{FlushBatch, StoreError, WriteViews as _};
 
-pub(crate) use trade::Trade;
+pub(crate) use workload::Workload;
 
 /// 2026-11-21 00:00 UTC.
 pub(crate) const MIDNIGHT_US: i64 = 20_778 * 86_400_000_000;
@@ -45,9 +45,9 @@ pub(crate) const MINUTE_US: i64 = 60_000_000;
 
 /// Records in a list.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Log(pub(crate) Vec<Fact>);
+pub(crate) struct WorldLog(pub(crate) Vec<Fact>);
 
-impl FactReader for Log {
+impl FactReader for WorldLog {
     fn end(&self) -> u64 {
         self.0.last().map_or(0, |fact| fact.lsn.get() + 1)
     }
@@ -93,7 +93,7 @@ pub(crate) fn till(store_number: u32, number: u32) -> TerminalId {
 pub(crate) struct World {
     pub(crate) shard: Shard,
     pub(crate) views: Arc<MemoryViews>,
-    pub(crate) log: Log,
+    pub(crate) log: WorldLog,
     pub(crate) now_us: i64,
     pub(crate) names: NameBook,
     /// What was flushed, as commits of one slot.
@@ -114,7 +114,7 @@ impl World {
             names: NameBook::new(Arc::<MemoryViews>::clone(&views)),
             views,
             commits: Vec::new(),
-            log: Log::default(),
+            log: WorldLog::default(),
             now_us: MIDNIGHT_US + 86_400_000_000,
             seqs: std::collections::BTreeMap::new(),
         }

@@ -83,7 +83,7 @@ async fn live(
     for (till, endpoint) in (1..).zip(endpoints.iter().cycle().take(LIVE)) {
         let connecting = endpoint.connect_with(config.clone(), ground.engine.quic, SERVER_NAME)?;
         let connection = connecting.await?;
-        let mut line = Line::greeted(&connection, terminal(STORE, till)?).await?;
+        let mut line = Line::accepted(&connection, terminal(STORE, till)?).await?;
         line.round_trip().await?;
         lines.push((connection, line));
     }

@@ -270,7 +270,7 @@ impl Crowd {
     }
 }
 
-/// Sockets with the identity that may speak for every terminal.
+/// Sockets with the identity that is authorised for every terminal.
 pub(crate) fn endpoints(ground: &Ground) -> Result<Vec<Endpoint>> {
     let identity = wire::read_identity(&ground.engine.identity)?;
     let config = identity.client_config(&till_client::Tuning::default())?;

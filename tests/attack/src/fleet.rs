@@ -68,7 +68,7 @@ impl Fleet {
     }
 
     /// Waits until events flow.
-    pub(crate) fn trading(&self) -> Result<()> {
+    pub(crate) fn selling(&self) -> Result<()> {
         let has_begun = || Ok(!locked(&self.seconds).is_empty());
         wait_until("honest devices trade", has_begun)
             .with_context(|| locked(&self.complaints).clone())
@@ -76,7 +76,7 @@ impl Fleet {
 
     /// Events a second that are acknowledged while something goes on.
     pub(crate) fn per_s_while(&self, duration: Duration, begin: impl FnOnce()) -> Result<f64> {
-        self.trading()?;
+        self.selling()?;
         begin();
         let since = Instant::now();
         std::thread::sleep(duration);

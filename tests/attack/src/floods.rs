@@ -56,7 +56,7 @@ async fn broken(foe: &Foe, connection: &Connection, terminal: TerminalId) -> Res
         let mut line = if kind.is_before_hello() {
             Line::open(connection).await?
         } else {
-            Line::greeted(connection, terminal).await?
+            Line::accepted(connection, terminal).await?
         };
         let bytes = damaged(*kind, line.next_seq, terminal, &mut chance)?;
         foe.tally.tried(bytes.len());
@@ -92,7 +92,7 @@ async fn stream(
     terminal: TerminalId,
     kind: Kind,
 ) -> Result<()> {
-    let (mut send, replies, welcome) = wire::greet(connection, terminal, None, NOON_US).await?;
+    let (mut send, replies, welcome) = wire::handshake(connection, terminal, None, NOON_US).await?;
     let first = welcome.next_seq.get();
     let frames = Frames::new(kind)?;
     let write = async {
@@ -182,7 +182,7 @@ async fn listen(mut replies: Replies, tally: &Tally) {
 
 /// Refusals that nobody reads.
 async fn unread(foe: &Foe, connection: &Connection, terminal: TerminalId) -> Result<()> {
-    let (mut send, replies, welcome) = wire::greet(connection, terminal, None, NOON_US).await?;
+    let (mut send, replies, welcome) = wire::handshake(connection, terminal, None, NOON_US).await?;
     let frames = Frames::new(Kind::Unreadable)?;
     let mut next = welcome.next_seq.get();
     let patience = std::time::Duration::from_millis(500);
@@ -211,20 +211,20 @@ async fn unread(foe: &Foe, connection: &Connection, terminal: TerminalId) -> Res
     Ok(())
 }
 
-/// Frames of a life that is over.
+/// Frames of an epoch that is over.
 async fn stale(foe: &Foe, connection: &Connection, terminal: TerminalId) -> Result<()> {
-    let mut line = Line::greeted(connection, terminal).await?;
+    let mut line = Line::accepted(connection, terminal).await?;
     line.round_trip().await?;
     drop(line);
-    let mut line = Line::greeted(connection, terminal).await?;
+    let mut line = Line::accepted(connection, terminal).await?;
     line.round_trip().await?;
     drop(line);
     while !foe.is_over() {
-        // It is told that its life is closed, and goes on as if it had not heard.
+        // It is told that its epoch is closed, and goes on as if it had not heard.
         let first = Some(Epoch::new(1)?);
-        let greeted = wire::greet(connection, terminal, first, NOON_US).await;
-        let (mut send, replies, welcome) = match greeted {
-            Ok(greeted) => greeted,
+        let accepted = wire::handshake(connection, terminal, first, NOON_US).await;
+        let (mut send, replies, welcome) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) if connection.close_reason().is_some() => return Err(error),
             Err(error) => {
                 foe.tally.said(error.to_string());
@@ -241,7 +241,7 @@ async fn stale(foe: &Foe, connection: &Connection, terminal: TerminalId) -> Resu
 
 /// Streams that end in the middle of a frame.
 async fn reset(foe: &Foe, connection: &Connection, terminal: TerminalId) -> Result<()> {
-    let mut line = Line::greeted(connection, terminal).await?;
+    let mut line = Line::accepted(connection, terminal).await?;
     let mut bytes = header(100_000, 1, line.next_seq, &[]).to_vec();
     bytes.resize(50_000, 0x5a);
     foe.tally.tried(bytes.len());

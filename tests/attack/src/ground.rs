@@ -73,7 +73,7 @@ impl Ground {
         // The first of all runs also registers stores and names goods.
         Fleet::start(self, options, Duration::from_secs(1))?.report()?;
         let fleet = Fleet::start(self, options, options.duration + LEAD)?;
-        fleet.trading()?;
+        fleet.selling()?;
         let cpu = self.cpu_s()?;
         let per_s = fleet.per_s_while(options.duration, || {})?;
         report.quiet_engine_cpu_s = self.cpu_s()? - cpu;
@@ -99,7 +99,7 @@ impl Ground {
         let tally = Arc::new(Tally::default());
         let raid = crowd.gather(name, self, options, &tally)?;
         let fleet = Fleet::start(self, options, options.duration + LEAD)?;
-        fleet.trading()?;
+        fleet.selling()?;
         let (cpu, hostile) = (self.cpu_s()?, cpu_s("self")?);
         let per_s = fleet.per_s_while(options.duration, || raid.begin());
         attack.engine_cpu_s = self.cpu_s()? - cpu;

@@ -12,10 +12,10 @@ mod fleet;
 mod floods;
 mod folder;
 mod ground;
+mod outcome;
 mod privacy;
 mod report;
 mod slow;
-mod told;
 
 use std::time::{Duration, Instant};
 

@@ -99,8 +99,12 @@ impl Attack {
 
 impl fmt::Display for Attack {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mark = if self.passed { "ok" } else { "FAILED" };
-        write!(f, "{:<20} {mark:<6} {} attempts", self.name, self.attempts)?;
+        let digest = if self.passed { "ok" } else { "FAILED" };
+        write!(
+            f,
+            "{:<20} {digest:<6} {} attempts",
+            self.name, self.attempts
+        )?;
         if self.engine_peak_mib > 0 {
             write!(
                 f,

@@ -29,9 +29,9 @@ pub(crate) async fn foe(foe: Foe, name: String) {
 /// One stream, to its end. An error: the connection is of no use any more.
 async fn one(foe: &Foe, connection: &Connection, name: &str, stream: u32) -> Result<()> {
     let terminal = terminal(STORE + foe.number, 1 + stream)?;
-    let is_greeted = name == "promises" || name == "small-promises" || stream % 2 == 1;
-    let mut line = if is_greeted && name != "silent-streams" {
-        Line::greeted(connection, terminal).await?
+    let is_established = name == "promises" || name == "small-promises" || stream % 2 == 1;
+    let mut line = if is_established && name != "silent-streams" {
+        Line::accepted(connection, terminal).await?
     } else {
         Line::open(connection).await?
     };
@@ -40,7 +40,7 @@ async fn one(foe: &Foe, connection: &Connection, name: &str, stream: u32) -> Res
         "promises" => promise(foe, &mut line, FRAME_BYTES_MAX).await?,
         "small-promises" => promise(foe, &mut line, SMALL).await?,
         // A header, and its payload byte by byte.
-        "slowloris" if is_greeted => {
+        "slowloris" if is_established => {
             begin(foe, &mut line, &header(1_000, 1, first, &[])).await?;
         }
         // A Hello, byte by byte.

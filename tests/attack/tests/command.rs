@@ -68,7 +68,7 @@ fn a_killed_attack_leaves_no_engine() {
     attack.wait().unwrap();
     found.unwrap();
     let engine = engine.unwrap();
-    wait_until("the engine is gone", || Ok(!lives(engine))).unwrap();
+    wait_until("the engine is gone", || Ok(!is_alive(engine))).unwrap();
 }
 
 /// State and parent of a process.
@@ -92,6 +92,6 @@ fn threads(process: u32) -> usize {
     fs::read_dir(format!("/proc/{process}/task")).map_or(0, Iterator::count)
 }
 
-fn lives(process: u32) -> bool {
+fn is_alive(process: u32) -> bool {
     stat(process).is_some_and(|(state, _)| state != "Z")
 }

@@ -6,7 +6,7 @@ use till_tests::{Basket, Engine, Wire, wait_until};
 
 use crate::cql::Nodes;
 use crate::sums;
-use crate::world::{Trade, World, figure, has_acked};
+use crate::world::{Workload, World, figure, has_acked};
 
 /// Bytes that may be journalled and not committed: the least that can be set.
 const BACKLOG: usize = 4 << 20;
@@ -89,7 +89,7 @@ fn an_engine_whose_store_was_away_catches_up_by_itself() -> Result<()> {
     let world = World::new("absent")?;
     let engine = world.engine(0)?;
     world.shared_by(&[&engine])?;
-    let fleet = world.fleet(&[&engine], &[&engine], Trade::of(30, 12))?;
+    let fleet = world.fleet(&[&engine], &[&engine], Workload::of(30, 12))?;
     has_acked(&engine, 1_000.0)?;
     nodes.freeze(1)?;
     not_heard(&engine)?;

@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::Result;
 
 use crate::sums;
-use crate::world::{Trade, World, has_acked, ports};
+use crate::world::{Workload, World, has_acked, ports};
 
 #[test]
 fn an_engine_that_is_killed_under_load_is_replaced_and_every_event_counts_once() -> Result<()> {
@@ -14,7 +14,7 @@ fn an_engine_that_is_killed_under_load_is_replaced_and_every_event_counts_once()
     let (a, b, c) = (world.engine(0)?, world.engine(1)?, world.engine(2)?);
     world.shared_by(&[&a, &b, &c])?;
     let all = [&a, &b, &c];
-    let fleet = world.fleet(&all, &all, Trade::of(16, 1))?;
+    let fleet = world.fleet(&all, &all, Workload::of(16, 1))?;
     has_acked(&c, 50.0)?;
     let (where_it_was, gone) = (ports(&c), c.quic.to_string());
     let killed = Instant::now();

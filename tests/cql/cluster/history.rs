@@ -216,8 +216,8 @@ fn codes_are_named(world: &World, file: &Path) -> Result<()> {
     }
     let text = format!("SELECT space, id, name FROM {}.names", world.keyspace);
     let rows = world.cql.rows::<(i8, i64, String)>(&text)?;
-    let goods = rows.into_iter().filter(|(space, ..)| *space == 1);
-    let found: BTreeSet<_> = goods.map(|(_, id, name)| (id, name)).collect();
+    let skus = rows.into_iter().filter(|(space, ..)| *space == 1);
+    let found: BTreeSet<_> = skus.map(|(_, id, name)| (id, name)).collect();
     ensure!(
         found == wanted,
         "{} names are there, of {} codes in the file",
@@ -227,8 +227,8 @@ fn codes_are_named(world: &World, file: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Receipt 7 comes again with other amounts: it is set aside once.
-fn an_edited_receipt_is_set_aside(world: &World, words: &[&str], file: &Path) -> Result<()> {
+/// Receipt 7 comes again with other amounts: it is quarantined once.
+fn an_edited_receipt_is_quarantined(world: &World, words: &[&str], file: &Path) -> Result<()> {
     let text = fs::read_to_string(file)?;
     let mut edited = Vec::new();
     for line in text.lines() {
@@ -247,7 +247,7 @@ fn an_edited_receipt_is_set_aside(world: &World, words: &[&str], file: &Path) ->
         .collect();
     let (store, till) = (1 + 7 % STORES, 1 + 7 / STORES % TILLS);
     let terminal = (store << 32 | till).cast_signed();
-    let aside = (
+    let quarantined = (
         i32::try_from(store)?,
         terminal,
         i32::from(u16::MAX),
@@ -262,7 +262,7 @@ fn an_edited_receipt_is_set_aside(world: &World, words: &[&str], file: &Path) ->
             world.keyspace
         );
         let rows = world.cql.rows::<(i32, i64, i32, i32)>(&text)?;
-        assert_eq!(rows, [aside]);
+        assert_eq!(rows, [quarantined]);
     }
     Ok(())
 }
@@ -323,6 +323,6 @@ fn a_file_is_exact_in_the_tables_and_comes_again_without_a_change() -> Result<()
     assert_eq!(runtime.block_on(prints(&session))?, before);
     assert_eq!(world.query(&receipt)?, sales);
     codes_are_named(&world, &file)?;
-    an_edited_receipt_is_set_aside(&world, &words, &file)?;
+    an_edited_receipt_is_quarantined(&world, &words, &file)?;
     sums::equal_the_facts_but_for_repeats(&world)
 }

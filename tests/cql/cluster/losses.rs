@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use till_tests::{CqlProxy, Engine, json_of, wait_until};
 
 use crate::sums::{self, Event};
-use crate::world::{Trade, World, figure, has_acked, ports};
+use crate::world::{Workload, World, figure, has_acked, ports};
 
 /// Two engines, of which one was killed with events in its journal that nobody committed, and its devices with it.
 struct Loss {
@@ -25,7 +25,7 @@ fn lose(test: &str, seed: u32) -> Result<Loss> {
     let gone = world.engine_by(1, &way.addr(), &[])?;
     world.shared_by(&[&left, &gone])?;
     let both = [&left, &gone];
-    let fleet = world.fleet(&both, &both, Trade::of(60, seed))?;
+    let fleet = world.fleet(&both, &both, Workload::of(60, seed))?;
     has_acked(&gone, 50.0)?;
     way.hold();
     let before = journalled(&gone)?;
@@ -87,7 +87,9 @@ fn what_a_killed_engine_had_journalled_counts_once_after_it_returns_though_its_d
     world.shared_by(&[&left, &back])?;
     sums::come_to_equal_the_facts(&world)?;
     let both = [&left, &back];
-    world.fleet(&both, &both, Trade::of(4, 3))?.reconciles()?;
+    world
+        .fleet(&both, &both, Workload::of(4, 3))?
+        .reconciles()?;
     sums::equal_the_facts(&world)?;
     for engine in [left, back] {
         engine.stop()?;
@@ -103,7 +105,9 @@ fn sums_equal_the_facts_where_an_engine_its_disk_and_its_devices_are_gone() -> R
     let new = world.engine_again(1, &ports)?;
     world.shared_by(&[&left, &new])?;
     let both = [&left, &new];
-    world.fleet(&both, &both, Trade::of(4, 5))?.reconciles()?;
+    world
+        .fleet(&both, &both, Workload::of(4, 5))?
+        .reconciles()?;
     sums::equal_the_facts(&world)?;
     for engine in [left, new] {
         engine.stop()?;

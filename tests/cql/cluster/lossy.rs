@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use till_tests::{CqlProxy, Engine, Faults};
 
 use crate::sums;
-use crate::world::{Trade, World, figure, has_acked};
+use crate::world::{Workload, World, figure, has_acked};
 
 /// Seconds of trade under faults.
 const SECONDS: u32 = 20;
@@ -49,9 +49,9 @@ fn were_bad(ways: &[CqlProxy]) -> Result<()> {
     Ok(())
 }
 
-fn trade_over(world: &World, engines: &[&Engine], ways: &[CqlProxy], seed: u32) -> Result<()> {
+fn send_over(world: &World, engines: &[&Engine], ways: &[CqlProxy], seed: u32) -> Result<()> {
     world.shared_by(engines)?;
-    let fleet = world.fleet(engines, engines, Trade::of(SECONDS, seed))?;
+    let fleet = world.fleet(engines, engines, Workload::of(SECONDS, seed))?;
     for engine in engines {
         has_acked(engine, 50.0)?;
     }
@@ -73,7 +73,7 @@ fn one_engine_with_a_bad_way_to_the_store_counts_every_event_once() -> Result<()
     let ways = [CqlProxy::start(&world.server, 8)?];
     let first = world.engine(0)?;
     let second = world.engine_by(1, &ways[0].addr(), &[])?;
-    trade_over(&world, &[&first, &second], &ways, 8)?;
+    send_over(&world, &[&first, &second], &ways, 8)?;
     for engine in [first, second] {
         engine.stop()?;
     }
@@ -88,7 +88,7 @@ fn three_engines_with_bad_ways_to_the_store_count_every_event_once() -> Result<(
     let engines = (0..3).map(|at| world.engine_by(at, &ways[at].addr(), &[]));
     let engines = engines.collect::<Result<Vec<_>>>()?;
     let all: Vec<&Engine> = engines.iter().collect();
-    trade_over(&world, &all, &ways, 9)?;
+    send_over(&world, &all, &ways, 9)?;
     for engine in engines {
         engine.stop()?;
     }
@@ -102,7 +102,7 @@ fn a_slow_way_to_the_store_lets_a_fleet_in() -> Result<()> {
     let way = CqlProxy::start(&world.server, 12)?;
     let engine = world.engine_by(0, &way.addr(), &[])?;
     world.shared_by(&[&engine])?;
-    let fleet = world.fleet(&[&engine], &[&engine], Trade::of(SECONDS, 12))?;
+    let fleet = world.fleet(&[&engine], &[&engine], Workload::of(SECONDS, 12))?;
     has_acked(&engine, 50.0)?;
     let before = said_and_asked(&engine)?;
     way.set(Faults {

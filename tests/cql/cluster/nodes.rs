@@ -6,7 +6,7 @@ use till_tests::Engine;
 
 use crate::cql::Nodes;
 use crate::sums;
-use crate::world::{Trade, World, has_acked};
+use crate::world::{Workload, World, has_acked};
 
 fn answers(world: &World) -> Result<Vec<Value>> {
     [
@@ -34,7 +34,7 @@ fn a_node_of_the_store_is_killed_under_load_and_comes_back() -> Result<()> {
     let engines = engines.collect::<Result<Vec<Engine>>>()?;
     let all: Vec<&Engine> = engines.iter().collect();
     world.shared_by(&all)?;
-    let fleet = world.fleet(&all, &all, Trade::of(20, 13))?;
+    let fleet = world.fleet(&all, &all, Workload::of(20, 13))?;
     has_acked(&engines[0], 50.0)?;
     nodes.kill(3)?;
     fleet.reconciles()?;
@@ -46,7 +46,7 @@ fn a_node_of_the_store_is_killed_under_load_and_comes_back() -> Result<()> {
         answers(&world)? == told,
         "the node changed answers as it came back"
     );
-    world.fleet(&all, &all, Trade::of(6, 14))?.reconciles()?;
+    world.fleet(&all, &all, Workload::of(6, 14))?.reconciles()?;
     let told = answers(&world)?;
 
     // Any two of three have everything, also the one that was away.

@@ -37,7 +37,7 @@ fn refused(world: &World, words: &[&str]) -> Result<String> {
 }
 
 #[test]
-fn an_engine_is_drained_and_filled_and_a_slot_moved() -> Result<()> {
+fn an_engine_is_cordoned_and_filled_and_a_slot_moved() -> Result<()> {
     let world = World::new("operate")?;
     let mut engines = vec![world.engine(0)?, world.engine(1)?];
     let [first, second] = [0, 1].map(|at: usize| engines[at].quic.to_string());
@@ -47,9 +47,9 @@ fn an_engine_is_drained_and_filled_and_a_slot_moved() -> Result<()> {
     };
     wait_until("both have their share", is_even)?;
 
-    let drained = shards(&world, &["drain", &first])?;
+    let cordoned = shards(&world, &["drain", &first])?;
     assert_eq!(
-        (&drained["done"], &drained["slots_left"]),
+        (&cordoned["done"], &cordoned["slots_left"]),
         (&true.into(), &0.into())
     );
     wait_until("the other one has all of them", || {
@@ -58,7 +58,7 @@ fn an_engine_is_drained_and_filled_and_a_slot_moved() -> Result<()> {
     let last = refused(&world, &["drain", &second])?;
     ensure!(last.contains("no other engine is alive"), "{last}");
     let there = refused(&world, &["move", "--slot", "3", "--to", &first])?;
-    ensure!(there.contains("is drained"), "{there}");
+    ensure!(there.contains("is cordoned"), "{there}");
     shards(&world, &["drain", &first, "--undo"])?;
     wait_until("both have their share again", is_even)?;
 

@@ -7,14 +7,14 @@ use till_tests::{CqlProxy, wait_until};
 
 use crate::snapshot::Snapshot;
 use crate::sums;
-use crate::world::{Trade, World, has_acked};
+use crate::world::{Workload, World, has_acked};
 
-/// The signs of life of all engines, by address.
-fn beat(world: &World, address: &str) -> Result<i64> {
+/// The heartbeats of all engines, by address.
+fn heartbeat(world: &World, address: &str) -> Result<i64> {
     let text = format!("SELECT address, beat FROM {}.nodes", world.keyspace);
     let nodes = world.cql.rows::<(String, i64)>(&text)?;
     let of_it = nodes.into_iter().filter(|(one, _)| one == address);
-    Ok(of_it.map(|(_, beat)| beat).max().unwrap_or(0))
+    Ok(of_it.map(|(_, heartbeat)| heartbeat).max().unwrap_or(0))
 }
 
 #[test]
@@ -26,7 +26,7 @@ fn an_engine_that_wakes_up_after_its_lease_changes_no_row_and_no_checkpoint() ->
     let all = [&a, &b, &c];
     world.shared_by(&all)?;
     // A frozen engine answers no question of the oracle.
-    let fleet = world.fleet(&all, &[&a, &b], Trade::of(14, 6))?;
+    let fleet = world.fleet(&all, &[&a, &b], Workload::of(14, 6))?;
     has_acked(&c, 50.0)?;
     // Its commits and rows are on their way from here on, and arrive when its slots are long somebody else's.
     way.hold();
@@ -39,11 +39,11 @@ fn an_engine_that_wakes_up_after_its_lease_changes_no_row_and_no_checkpoint() ->
 
     let before = Snapshot::take(&world)?;
     let address = c.quic.to_string();
-    let last_beat = beat(&world, &address)?;
+    let last_heartbeat = heartbeat(&world, &address)?;
     way.release();
     c.thaw()?;
     wait_until("it is seen again", || {
-        Ok(beat(&world, &address)? > last_beat + 5)
+        Ok(heartbeat(&world, &address)? > last_heartbeat + 5)
     })?;
     world.shared_by(&all)?;
     let late = way.tally().held;
@@ -54,7 +54,7 @@ fn an_engine_that_wakes_up_after_its_lease_changes_no_row_and_no_checkpoint() ->
     ensure!(late > 0, "nothing was on its way");
     before.must_equal(&Snapshot::take(&world)?)?;
 
-    world.fleet(&all, &all, Trade::of(4, 7))?.reconciles()?;
+    world.fleet(&all, &all, Workload::of(4, 7))?.reconciles()?;
     sums::equal_the_facts(&world)?;
     for engine in [a, b, c] {
         engine.stop()?;

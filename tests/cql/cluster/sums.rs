@@ -129,17 +129,17 @@ impl Rollup {
     /// What of it the facts decide alone; `None` by tender, for which that the parts add up is looked at.
     fn decided(&self) -> Option<Sum> {
         let sum = self.sum();
-        let goods = Sum {
+        let skus = Sum {
             discount: 0,
             tax: 0,
             ..sum
         };
         match self.dim {
             STORE | OPERATOR => Some(sum),
-            SKU => Some(goods),
+            SKU => Some(skus),
             CATEGORY => Some(Sum {
                 transactions: 0,
-                ..goods
+                ..skus
             }),
             _ => None,
         }
@@ -154,24 +154,24 @@ fn rollups(world: &World, facts: &Facts, wrong: &mut Vec<String>) -> Result<()> 
     ))?;
     let mut expected = facts.sums();
     for one in &rows {
-        let place = (one.store, one.dim, one.day.0, one.hour_us, one.key);
+        let cell = (one.store, one.dim, one.day.0, one.hour_us, one.key);
         let bucket = if one.dim == SKU {
             one.key.rem_euclid(8)
         } else {
             0
         };
         if i64::from(one.bucket) != bucket {
-            wrong.push(format!("rollup {place:?} lies in bucket {}", one.bucket));
+            wrong.push(format!("rollup {cell:?} lies in bucket {}", one.bucket));
         }
         let Some(found) = one.decided() else { continue };
-        let wanted = expected.remove(&place).unwrap_or_default();
+        let wanted = expected.remove(&cell).unwrap_or_default();
         if found != wanted {
-            wrong.push(format!("rollup {place:?}: {found:?}, facts say {wanted:?}"));
+            wrong.push(format!("rollup {cell:?}: {found:?}, facts say {wanted:?}"));
         }
     }
     expected.retain(|_, sum| *sum != Sum::default());
-    for (place, sum) in expected {
-        wrong.push(format!("rollup {place:?} is missing: {sum:?}"));
+    for (cell, sum) in expected {
+        wrong.push(format!("rollup {cell:?} is missing: {sum:?}"));
     }
     parts_add_up(&rows, wrong);
     Ok(())
@@ -181,8 +181,8 @@ fn rollups(world: &World, facts: &Facts, wrong: &mut Vec<String>) -> Result<()> 
 fn parts_add_up(rows: &[Rollup], wrong: &mut Vec<String>) {
     let mut wholes: BTreeMap<Key, Sum> = BTreeMap::new();
     for one in rows {
-        let place = (one.store, one.dim, one.day.0, one.hour_us, 0);
-        wholes.entry(place).or_default().add(&one.sum());
+        let cell = (one.store, one.dim, one.day.0, one.hour_us, 0);
+        wholes.entry(cell).or_default().add(&one.sum());
     }
     for ((store, dim, day, hour, _), parts) in &wholes {
         let whole = wholes.get(&(*store, STORE, *day, *hour, 0));
@@ -218,7 +218,7 @@ fn levels(world: &World, facts: &Facts, wrong: &mut Vec<String>) -> Result<()> {
             ));
         }
     }
-    // What was set aside and set free again before anybody looked leaves no row.
+    // What was quarantined and set free again before anybody looked leaves no row.
     expected.retain(|_, level| *level != facts::Level::default());
     for ((store, sku), level) in expected {
         wrong.push(format!(
@@ -247,13 +247,13 @@ fn terminals(world: &World, facts: &Facts, wrong: &mut Vec<String>) -> Result<()
         let terminal = one.terminal;
         let has = events.remove(&terminal).unwrap_or_default();
         let count = has.len();
-        let lives = one.epochs.unwrap_or_default();
-        let told = lives
+        let epochs = one.epochs.unwrap_or_default();
+        let told = epochs
             .iter()
             .flat_map(|(epoch, next, _)| (1..*next).map(move |seq| (*epoch, seq)));
         if has != told.collect() {
             wrong.push(format!(
-                "terminal {terminal} has {count} facts, and lives {lives:?}"
+                "terminal {terminal} has {count} facts, and lives {epochs:?}"
             ));
         }
         let others = one.duplicates + one.refused + one.quarantined;

@@ -18,7 +18,7 @@ pub(crate) const SLOTS: usize = 16;
 const LEASE: Duration = Duration::from_secs(2);
 /// Its slots are served elsewhere so long after that.
 const TAKEOVER: Duration = Duration::from_secs(2);
-/// Stores of every fleet: the fewest that leave no slot without a store, so that whoever has a slot has trade.
+/// Stores of every fleet: the fewest that leave no slot without a store, so that whoever has a slot has transactions.
 const STORES: &str = "40";
 
 /// A keyspace with its tables, dropped at the end, and a folder for data.
@@ -31,7 +31,7 @@ pub(crate) struct World {
 
 /// What a fleet does.
 #[derive(Clone, Copy)]
-pub(crate) struct Trade {
+pub(crate) struct Workload {
     pub(crate) seconds: u32,
     pub(crate) rate: u32,
     pub(crate) seed: u32,
@@ -39,7 +39,7 @@ pub(crate) struct Trade {
     pub(crate) skus: u32,
 }
 
-impl Trade {
+impl Workload {
     /// A trade of some seconds, at a rate that a loaded machine keeps up with.
     pub(crate) const fn of(seconds: u32, seed: u32) -> Self {
         Self {
@@ -186,7 +186,7 @@ impl World {
         &self,
         known: &[&Engine],
         asked: &[&Engine],
-        trade: Trade,
+        workload: Workload,
     ) -> Result<Fleet> {
         let joined = |texts: Vec<String>| texts.join(",");
         let addresses = joined(known.iter().map(|one| one.quic.to_string()).collect());
@@ -194,14 +194,14 @@ impl World {
         let mut fleet = Command::new(command("tillload")?);
         fleet
             .args(["fleet", "--json", "--stores", STORES, "--terminals", "1"])
-            .args(["--rate", &trade.rate.to_string()])
-            .args(["--skus", &trade.skus.to_string()])
-            .args(["--seed", &trade.seed.to_string()])
-            .args(["--duration", &format!("{}s", trade.seconds)])
+            .args(["--rate", &workload.rate.to_string()])
+            .args(["--skus", &workload.skus.to_string()])
+            .args(["--seed", &workload.seed.to_string()])
+            .args(["--duration", &format!("{}s", workload.seconds)])
             .args(["--addr", &addresses, "--admin", &admins])
             .arg("--identity")
             .arg(self.identity());
-        println!("a fleet with seed {}", trade.seed);
+        println!("a fleet with seed {}", workload.seed);
         let child = fleet
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -274,7 +274,7 @@ pub(crate) fn figure(engine: &Engine, name: &str) -> Result<f64> {
         .with_context(|| format!("{name} is {value}"))
 }
 
-/// Waits until an engine has acknowledged so many events in its life.
+/// Waits until an engine has acknowledged so many events in its epoch.
 pub(crate) fn has_acked(engine: &Engine, events: f64) -> Result<()> {
     wait_until("devices trade with it", || {
         Ok(figure(engine, "tillstream_events_acked_total")? >= events)

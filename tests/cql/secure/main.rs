@@ -14,7 +14,7 @@ use std::process;
 use std::thread;
 use std::time::Duration;
 
-use till_scylla::schema::{self, Wish};
+use till_scylla::schema::{self, SchemaRequest};
 use till_scylla::{Cql, CqlError, Credentials, ScyllaConfig};
 
 /// How often a login is tried: the server makes its first user some time after it takes connections.
@@ -60,11 +60,11 @@ fn refused(config: &ScyllaConfig) -> String {
 #[test]
 fn tables_are_made_over_tls_by_a_user_with_a_password() {
     let cql = connected(&config());
-    let wish = Wish {
+    let request = SchemaRequest {
         replication: Some(1),
         slots: Some(2),
     };
-    schema::apply(&cql, wish).unwrap();
+    schema::apply(&cql, request).unwrap();
     assert_eq!(schema::check(&cql).unwrap(), 2);
     // The same tables without TLS, where the server lets one.
     let mut plain = config();

@@ -1,4 +1,4 @@
-use till_scylla::schema::{self, Wish};
+use till_scylla::schema::{self, SchemaRequest};
 
 use crate::world::World;
 
@@ -7,7 +7,7 @@ fn every_query_of_the_page_runs() {
     let world = World::new("document");
     schema::apply(
         &world.cql,
-        Wish {
+        SchemaRequest {
             replication: Some(1),
             slots: Some(2),
         },

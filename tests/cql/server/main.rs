@@ -6,9 +6,9 @@
     reason = "a test that cannot go on stops; helpers of tests are not seen as tests"
 )]
 
+mod constraints;
 mod document;
-mod handover;
+mod handoff;
 mod rows;
 mod schema;
-mod wishes;
 mod world;

@@ -9,12 +9,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use scylla::value::{CqlDate, CqlVarint};
 use till_core::Dim;
 use till_protocol::id::StoreId;
-use till_scylla::schema::{self, Wish};
+use till_scylla::schema::{self, SchemaRequest};
 use till_scylla::{CqlError, ScyllaStore, Tables};
 use till_storage::cluster::Commit;
 use till_storage::query::FactReader;
 use till_storage::testing::conformance::{self, Fixture, Lacks, filled};
-use till_storage::testing::suite::{self, Stand, retry_of, trade_of};
+use till_storage::testing::suite::{self, Stand, retry_of, workload_of};
 use till_storage::views::{FlushBatch, StoreError, Views};
 
 use crate::world::World;
@@ -32,11 +32,11 @@ impl Cluster {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let world = World::new(&format!("{test}{number}"));
-        let wish = Wish {
+        let request = SchemaRequest {
             replication: Some(1),
             slots: Some(1),
         };
-        schema::apply(&world.cql, wish).unwrap();
+        schema::apply(&world.cql, request).unwrap();
         let tables = Tables::open(Arc::new(world.another())).unwrap();
         Self {
             tables,
@@ -156,7 +156,7 @@ const COLUMNS: [(&str, &str); 14] = [
 #[test]
 fn a_commit_that_is_written_again_changes_nothing_and_an_older_one_no_derived_row() {
     let cluster = Cluster::new("again");
-    let commits = trade_of(5, 80);
+    let commits = workload_of(5, 80);
     assert!(commits.len() > 2, "one flush would prove nothing");
     for commit in &commits {
         cluster.tables.materialise(commit).unwrap();
@@ -225,7 +225,7 @@ fn day(date: CqlDate) -> u16 {
 #[test]
 fn transactions_and_lines_that_count_add_up_to_the_sums() {
     let cluster = Cluster::new("sums");
-    for commit in trade_of(6, 200) {
+    for commit in workload_of(6, 200) {
         cluster.tables.materialise(&commit).unwrap();
     }
     let mut found = (Sums::new(), Sums::new());

@@ -1,10 +1,10 @@
 use std::thread;
 
-use till_scylla::schema::{self, MIN_READER, SchemaError, State, VERSION, Wish};
+use till_scylla::schema::{self, MIN_READER, SchemaError, SchemaRequest, State, VERSION};
 
 use crate::world::World;
 
-const SMALL: Wish = Wish {
+const SMALL: SchemaRequest = SchemaRequest {
     replication: Some(1),
     slots: Some(8),
 };
@@ -17,7 +17,7 @@ fn applied_again_it_changes_nothing_and_says_what_is_there() {
     assert!(!before.exists && !before.is_usable());
     let first = schema::apply(&world.cql, SMALL).unwrap();
     let again = schema::apply(&world.cql, SMALL).unwrap();
-    let unasked = schema::apply(&world.cql, Wish::default()).unwrap();
+    let unasked = schema::apply(&world.cql, SchemaRequest::default()).unwrap();
     for status in [
         &first,
         &again,
@@ -58,14 +58,14 @@ fn applied_from_two_places_at_once_it_is_there_once() {
 fn more_copies_than_nodes_are_refused_and_nothing_is_made() {
     let world = World::new("copies");
     let nodes = schema::status(&world.cql).unwrap().nodes;
-    let wish = Wish {
+    let request = SchemaRequest {
         replication: Some(nodes + 1),
         slots: None,
     };
-    let error = schema::apply(&world.cql, wish).unwrap_err();
+    let error = schema::apply(&world.cql, request).unwrap_err();
     assert!(matches!(error, SchemaError::TooFewNodes { .. }), "{error}");
     assert!(!schema::status(&world.cql).unwrap().exists);
-    let none = Wish {
+    let none = SchemaRequest {
         replication: Some(0),
         slots: None,
     };
@@ -131,7 +131,7 @@ fn a_schema_of_the_version_before_is_brought_up_to_date_and_keeps_what_it_has() 
     assert_eq!((status.state(), status.version), (State::Older, Some(1)));
     let error = schema::check(&world.cql).unwrap_err();
     assert!(matches!(error, SchemaError::Older { .. }), "{error}");
-    let after = schema::apply(&world.cql, Wish::default()).unwrap();
+    let after = schema::apply(&world.cql, SchemaRequest::default()).unwrap();
     assert_eq!(
         (after.state(), after.version, after.min_reader),
         (State::Current, Some(VERSION), Some(MIN_READER))
@@ -144,19 +144,19 @@ fn a_schema_of_the_version_before_is_brought_up_to_date_and_keeps_what_it_has() 
 fn the_number_of_slots_is_fixed() {
     let world = World::new("slots");
     for wanted in [0, 1_000_000] {
-        let wish = Wish {
+        let request = SchemaRequest {
             replication: Some(1),
             slots: Some(wanted),
         };
-        let error = schema::apply(&world.cql, wish).unwrap_err();
+        let error = schema::apply(&world.cql, request).unwrap_err();
         assert!(matches!(error, SchemaError::SlotsRange { .. }), "{error}");
     }
     schema::apply(&world.cql, SMALL).unwrap();
-    let wish = Wish {
+    let request = SchemaRequest {
         slots: Some(16),
         ..SMALL
     };
-    let error = schema::apply(&world.cql, wish).unwrap_err();
+    let error = schema::apply(&world.cql, request).unwrap_err();
     let SchemaError::Slots { fixed, wanted, .. } = error else {
         panic!("{error}");
     };

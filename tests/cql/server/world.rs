@@ -86,7 +86,7 @@ fn connect(keyspace: &str) -> Cql {
 /// A keyspace of eight slots, and a store of it.
 pub(crate) fn opened(name: &str) -> (World, ScyllaStore) {
     let world = World::new(name);
-    let small = schema::Wish {
+    let small = schema::SchemaRequest {
         replication: Some(1),
         slots: Some(8),
     };

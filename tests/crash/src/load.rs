@@ -20,7 +20,7 @@ pub struct Wanted {
     pub quic: SocketAddr,
     /// Base URL of the engine's admin port.
     pub admin: String,
-    /// PEM file that speaks for every terminal.
+    /// PEM file that is authorised for every terminal.
     pub identity: PathBuf,
     /// Folder of the durable outboxes.
     pub outbox: PathBuf,

@@ -198,7 +198,7 @@ impl Ledger {
         self.level += pieces;
     }
 
-    /// A piece of tea was sold.
+    /// A chunk of tea was sold.
     pub(super) fn sold(&mut self, at_us: i64, cents: i64) {
         let hour = self.hours.entry(at_us.div_euclid(HOUR_US)).or_default();
         hour.0 += 1;
@@ -244,7 +244,7 @@ fn day_of(hour: i64) -> Day {
     Day::new(u16::try_from(hour.div_euclid(24)).unwrap_or(0))
 }
 
-/// Sells a piece of tea and notes it.
+/// Sells a chunk of tea and notes it.
 pub(super) async fn sell(
     terminal: &Terminal,
     ledger: &mut Ledger,
@@ -255,7 +255,7 @@ pub(super) async fn sell(
     sell_unseen(terminal, at_us, cents).await
 }
 
-/// Sells a piece of tea that is in the books already.
+/// Sells a chunk of tea that is in the books already.
 pub(super) async fn sell_unseen(terminal: &Terminal, at_us: i64, cents: i64) -> Result<()> {
     let sale = Sale {
         at: at_us,

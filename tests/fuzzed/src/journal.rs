@@ -66,7 +66,7 @@ fn record(seq: u64, bytes: usize) -> Record {
             count: 1,
             skip: 0,
             received_at_us: 1_000,
-            mark: seq,
+            digest: seq,
         },
         payload: Bytes::from(vec![1; bytes]),
         verdicts: Vec::new(),

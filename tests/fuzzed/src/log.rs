@@ -77,21 +77,21 @@ fn mend(body: &mut [u8]) {
 
 fn split(body: &[u8], parts: usize) -> Vec<Bytes> {
     let size = body.len().div_ceil(parts).max(1);
-    let pieces: Vec<&[u8]> = body.chunks(size).collect();
-    let count = narrow(pieces.len());
-    let with_header = |(number, piece): (u32, &&[u8])| {
+    let chunks: Vec<&[u8]> = body.chunks(size).collect();
+    let count = narrow(chunks.len());
+    let with_header = |(number, chunk): (u32, &&[u8])| {
         let mut part = b"TLOG\x01\0\0\0".to_vec();
         part.extend_from_slice(&SLOT.to_le_bytes());
         part.extend_from_slice(&number.to_le_bytes());
         part.extend_from_slice(&FLUSH.to_le_bytes());
         part.extend_from_slice(&EPOCH.to_le_bytes());
         part.extend_from_slice(&count.to_le_bytes());
-        part.extend_from_slice(&narrow(piece.len()).to_le_bytes());
+        part.extend_from_slice(&narrow(chunk.len()).to_le_bytes());
         part.extend_from_slice(&[0; 4]);
-        let crc = crc32c::crc32c_append(crc32c::crc32c(&part), piece);
+        let crc = crc32c::crc32c_append(crc32c::crc32c(&part), chunk);
         part.extend_from_slice(&crc.to_le_bytes());
-        part.extend_from_slice(piece);
+        part.extend_from_slice(chunk);
         Bytes::from(part)
     };
-    (0..).zip(&pieces).map(with_header).collect()
+    (0..).zip(&chunks).map(with_header).collect()
 }

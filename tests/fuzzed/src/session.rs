@@ -76,8 +76,8 @@ fn a_session() -> Option<(Session, Counted)> {
 fn say(session: &mut Session, now: Instant, kind: u8, payload: &[u8]) -> Option<()> {
     let mut out = Vec::new();
     session.transmit(now, &mut out, 4).ok()?;
-    for piece in &out {
-        sent(session, piece);
+    for chunk in &out {
+        sent(session, chunk);
     }
     let frame = Frame::decode(encode_frame(SESSION, kind, 0, 0, payload)).ok()?;
     crate::frames::message(&frame);
@@ -89,8 +89,8 @@ fn say(session: &mut Session, now: Instant, kind: u8, payload: &[u8]) -> Option<
 }
 
 // What goes out is a message, or events that the outbox holds under these numbers.
-fn sent(session: &mut Session, piece: &Bytes) {
-    let frame = Frame::decode(piece.clone());
+fn sent(session: &mut Session, chunk: &Bytes) {
+    let frame = Frame::decode(chunk.clone());
     assert!(frame.is_ok(), "no frame was sent");
     let Ok(frame) = frame else { return };
     if frame.header.is_session() {
@@ -100,7 +100,7 @@ fn sent(session: &mut Session, piece: &Bytes) {
     }
     let held = session.outbox().frame_of(frame.header.first_seq);
     let held = held.ok().flatten().map(|stored| stored.bytes);
-    assert_eq!(held.as_ref(), Some(piece), "sent and not in the outbox");
+    assert_eq!(held.as_ref(), Some(chunk), "sent and not in the outbox");
 }
 
 // An engine may lie about what it has; it can't make the device lose count.

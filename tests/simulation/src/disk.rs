@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use till_storage::disk::{Disk, DiskFile};
 
-use self::bytes::Node;
+use self::bytes::DiskNode;
 use crate::rng::Rng;
 
 pub(crate) use self::faults::{DiskCounts, DiskFaults, UNREAD};
@@ -19,18 +19,18 @@ pub(crate) use self::faults::{DiskCounts, DiskFaults, UNREAD};
 /// The disk of one engine. Clones are the same disk.
 #[derive(Clone, Debug)]
 pub(crate) struct WorldDisk {
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<DiskState>>,
 }
 
 #[derive(Debug)]
 struct WorldFile {
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<DiskState>>,
     node: usize,
 }
 
 #[derive(Clone, Debug)]
-struct State {
-    nodes: Vec<Node>,
+struct DiskState {
+    nodes: Vec<DiskNode>,
     names: BTreeMap<PathBuf, usize>,
     synced_names: BTreeMap<PathBuf, usize>,
     rng: Rng,
@@ -51,7 +51,7 @@ struct State {
 
 impl WorldDisk {
     pub(crate) fn new(rng: Rng, faults: DiskFaults) -> Self {
-        let state = State {
+        let state = DiskState {
             nodes: Vec::new(),
             names: BTreeMap::new(),
             synced_names: BTreeMap::new(),
@@ -80,7 +80,7 @@ impl WorldDisk {
         new
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, DiskState> {
         lock(&self.state)
     }
 
@@ -130,7 +130,7 @@ impl WorldDisk {
         let mut state = self.lock();
         state.is_dead = false;
         state.fuse = None;
-        let State {
+        let DiskState {
             nodes,
             synced_names,
             rng,
@@ -221,7 +221,7 @@ impl WorldDisk {
     }
 }
 
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+fn lock(state: &Mutex<DiskState>) -> MutexGuard<'_, DiskState> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -240,7 +240,7 @@ pub(crate) fn segment_start(path: &Path) -> Option<u64> {
     digits.parse().ok()
 }
 
-impl State {
+impl DiskState {
     fn used(&self) -> u64 {
         let lengths = self.names.values().map(|node| self.nodes[*node].data.len());
         lengths.map(wide).sum()
@@ -337,7 +337,7 @@ impl Disk for WorldDisk {
         let mut state = self.lock();
         state.step()?;
         let node = state.nodes.len();
-        state.nodes.push(Node::default());
+        state.nodes.push(DiskNode::default());
         state.names.insert(path.to_path_buf(), node);
         Ok(Box::new(WorldFile {
             state: Arc::clone(&self.state),

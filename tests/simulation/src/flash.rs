@@ -15,18 +15,18 @@ const ROOT: usize = 0;
 
 /// Clones are the same flash.
 #[derive(Clone, Debug)]
-pub(crate) struct Flash(Arc<Mutex<State>>);
+pub(crate) struct Flash(Arc<Mutex<FlashState>>);
 
 /// What lies on it at some moment.
 #[derive(Clone, Debug)]
-pub(crate) struct State {
-    nodes: Vec<Node>,
+pub(crate) struct FlashState {
+    nodes: Vec<FlashNode>,
     /// What was done to names and is not safe, in its order: a file system keeps some of the first, as its journal does.
     unsafe_names: Vec<(usize, Change)>,
 }
 
 #[derive(Clone, Debug)]
-enum Node {
+enum FlashNode {
     File { bytes: Vec<u8>, synced: usize },
     Folder { names: Names, safe: Names },
 }
@@ -56,14 +56,14 @@ impl Change {
 
 impl Default for Flash {
     fn default() -> Self {
-        Self::of(State {
-            nodes: vec![Node::folder()],
+        Self::of(FlashState {
+            nodes: vec![FlashNode::folder()],
             unsafe_names: Vec::new(),
         })
     }
 }
 
-impl Node {
+impl FlashNode {
     const fn folder() -> Self {
         Self::Folder {
             names: Names::new(),
@@ -81,16 +81,16 @@ impl Node {
 
 impl Flash {
     /// Another flash with what is here.
-    pub(crate) fn of(state: State) -> Self {
+    pub(crate) fn of(state: FlashState) -> Self {
         Self(Arc::new(Mutex::new(state)))
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, FlashState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What would be left if the power failed now, and chance kept nothing.
-    pub(crate) fn safe(&self) -> State {
+    pub(crate) fn safe(&self) -> FlashState {
         let mut state = self.lock().clone();
         state.lose(|_| 0);
         state
@@ -102,20 +102,20 @@ impl Flash {
     }
 }
 
-impl State {
+impl FlashState {
     // `keeps` says how much of so many bytes or names is kept.
     fn lose(&mut self, mut keeps: impl FnMut(usize) -> usize) {
         let kept = keeps(self.unsafe_names.len());
         let changes = std::mem::take(&mut self.unsafe_names);
         for (folder, change) in changes.into_iter().take(kept) {
-            if let Some(Node::Folder { safe, .. }) = self.nodes.get_mut(folder) {
+            if let Some(FlashNode::Folder { safe, .. }) = self.nodes.get_mut(folder) {
                 change.apply(safe);
             }
         }
         for node in &mut self.nodes {
             match node {
-                Node::Folder { names, safe } => names.clone_from(safe),
-                Node::File { bytes, synced } => {
+                FlashNode::Folder { names, safe } => names.clone_from(safe),
+                FlashNode::File { bytes, synced } => {
                     bytes.truncate(*synced + keeps(bytes.len() - *synced));
                     *synced = bytes.len();
                 }
@@ -129,7 +129,7 @@ impl State {
             let Component::Normal(name) = part else {
                 continue;
             };
-            let Some(Node::Folder { names, .. }) = self.nodes.get(at) else {
+            let Some(FlashNode::Folder { names, .. }) = self.nodes.get(at) else {
                 return Err(io::ErrorKind::NotADirectory.into());
             };
             let name = name.to_string_lossy();
@@ -140,21 +140,21 @@ impl State {
     }
 
     // The folder of a path, and the name in it.
-    fn place(&self, path: &Path) -> io::Result<(usize, String)> {
+    fn position(&self, path: &Path) -> io::Result<(usize, String)> {
         let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
         let folder = self.find(path.parent().unwrap_or_else(|| Path::new("")))?;
         Ok((folder, name.to_string_lossy().into_owned()))
     }
 
     fn change(&mut self, folder: usize, change: Change) {
-        if let Some(Node::Folder { names, .. }) = self.nodes.get_mut(folder) {
+        if let Some(FlashNode::Folder { names, .. }) = self.nodes.get_mut(folder) {
             change.apply(names);
         }
         self.unsafe_names.push((folder, change));
     }
 
-    fn make(&mut self, path: &Path, node: Node) -> io::Result<usize> {
-        let (folder, name) = self.place(path)?;
+    fn make(&mut self, path: &Path, node: FlashNode) -> io::Result<usize> {
+        let (folder, name) = self.position(path)?;
         if self.find(path).is_ok() {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
@@ -166,7 +166,7 @@ impl State {
 
     fn remove(&mut self, path: &Path) -> io::Result<()> {
         self.find(path)?;
-        let (folder, name) = self.place(path)?;
+        let (folder, name) = self.position(path)?;
         self.change(folder, Change::Gone(name));
         Ok(())
     }
@@ -177,7 +177,7 @@ impl FileSystem for Flash {
         for above in path.ancestors().collect::<Vec<_>>().into_iter().rev() {
             let mut state = self.lock();
             if state.find(above).is_err() {
-                state.make(above, Node::folder())?;
+                state.make(above, FlashNode::folder())?;
             }
         }
         Ok(())
@@ -193,7 +193,7 @@ impl FileSystem for Flash {
     }
 
     fn create(&self, path: &Path) -> io::Result<Box<dyn FileHandle>> {
-        let node = self.lock().make(path, Node::file())?;
+        let node = self.lock().make(path, FlashNode::file())?;
         let flash = self.clone();
         Ok(Box::new(Open { flash, node }))
     }
@@ -207,7 +207,7 @@ impl FileSystem for Flash {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         let state = self.lock();
         match state.nodes.get(state.find(path)?) {
-            Some(Node::File { bytes, .. }) => Ok(bytes.clone()),
+            Some(FlashNode::File { bytes, .. }) => Ok(bytes.clone()),
             _ => Err(io::ErrorKind::IsADirectory.into()),
         }
     }
@@ -215,7 +215,7 @@ impl FileSystem for Flash {
     fn list(&self, path: &Path) -> io::Result<Vec<String>> {
         let state = self.lock();
         match state.nodes.get(state.find(path)?) {
-            Some(Node::Folder { names, .. }) => Ok(names.keys().cloned().collect()),
+            Some(FlashNode::Folder { names, .. }) => Ok(names.keys().cloned().collect()),
             _ => Err(io::ErrorKind::NotADirectory.into()),
         }
     }
@@ -223,7 +223,7 @@ impl FileSystem for Flash {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.lock();
         state.find(from)?;
-        let ((folder, from), (other, to)) = (state.place(from)?, state.place(to)?);
+        let ((folder, from), (other, to)) = (state.position(from)?, state.position(to)?);
         if folder != other {
             return Err(io::ErrorKind::CrossesDevices.into());
         }
@@ -249,7 +249,7 @@ impl FileSystem for Flash {
         let changes = std::mem::take(&mut state.unsafe_names);
         for (of, change) in changes {
             match state.nodes.get_mut(of) {
-                Some(Node::Folder { safe, .. }) if of == folder => change.apply(safe),
+                Some(FlashNode::Folder { safe, .. }) if of == folder => change.apply(safe),
                 _ => state.unsafe_names.push((of, change)),
             }
         }
@@ -266,7 +266,7 @@ struct Open {
 impl Open {
     fn with<T>(&self, act: impl FnOnce(&mut Vec<u8>, &mut usize) -> T) -> io::Result<T> {
         match self.flash.lock().nodes.get_mut(self.node) {
-            Some(Node::File { bytes, synced }) => Ok(act(bytes, synced)),
+            Some(FlashNode::File { bytes, synced }) => Ok(act(bytes, synced)),
             _ => Err(io::ErrorKind::NotFound.into()),
         }
     }

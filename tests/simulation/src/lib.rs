@@ -16,7 +16,7 @@ mod report;
 mod rng;
 mod rows;
 mod shared;
-mod trade;
+mod workload;
 mod world;
 
 pub use mistake::{MISTAKES, Mistake};

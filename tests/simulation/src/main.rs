@@ -18,7 +18,7 @@ Ends with 1 when a promise is broken or, from 1,000 seeds on, a rare situation n
 /// Seeds of a run that names no number.
 const SEEDS: u64 = 256;
 
-struct Wish {
+struct Constraint {
     options: Options,
     seeds: Option<u64>,
     lists: bool,
@@ -27,37 +27,37 @@ struct Wish {
 }
 
 fn main() -> ExitCode {
-    let wish = match wish(std::env::args().skip(1)) {
-        Ok(wish) => wish,
+    let constraint = match constraint(std::env::args().skip(1)) {
+        Ok(constraint) => constraint,
         Err(wrong) => {
-            return tell(&format!("{wrong}\n{USAGE}"), ExitCode::from(2));
+            return print(&format!("{wrong}\n{USAGE}"), ExitCode::from(2));
         }
     };
-    if wish.helps {
-        return tell(USAGE, ExitCode::SUCCESS);
+    if constraint.helps {
+        return print(USAGE, ExitCode::SUCCESS);
     }
-    if wish.lists {
-        return list(wish.json);
+    if constraint.lists {
+        return list(constraint.json);
     }
-    let mut options = wish.options;
+    let mut options = constraint.options;
     let budget = options.planted.map(|mistake| mistake.budget);
-    options.seeds = wish.seeds.or(budget).unwrap_or(SEEDS);
+    options.seeds = constraint.seeds.or(budget).unwrap_or(SEEDS);
     let report = run(options);
     if report.is_bare {
         let wrong = "this build has no planted mistakes; use `cargo sim`, which has the feature";
-        return tell(wrong, ExitCode::from(2));
+        return print(wrong, ExitCode::from(2));
     }
     let is_broken = !report.violations.is_empty() || !report.uncovered().is_empty();
     let code = ExitCode::from(u8::from(is_broken));
-    if wish.json {
-        return tell(&report.to_json().to_string(), code);
+    if constraint.json {
+        return print(&report.to_json().to_string(), code);
     }
-    tell(&words(&report), code)
+    print(&words(&report), code)
 }
 
-fn wish(mut args: impl Iterator<Item = String>) -> Result<Wish, String> {
+fn constraint(mut args: impl Iterator<Item = String>) -> Result<Constraint, String> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut wish = Wish {
+    let mut constraint = Constraint {
         options: Options {
             first_seed: 0,
             seeds: SEEDS,
@@ -78,21 +78,21 @@ fn wish(mut args: impl Iterator<Item = String>) -> Result<Wish, String> {
         match arg.as_str() {
             "--seeds" => match number(value()?)? {
                 0 => return Err("--seeds 0: nothing would be tested".to_owned()),
-                seeds => wish.seeds = Some(seeds),
+                seeds => constraint.seeds = Some(seeds),
             },
-            "--first-seed" => wish.options.first_seed = number(value()?)?,
+            "--first-seed" => constraint.options.first_seed = number(value()?)?,
             "--threads" => {
                 let wanted = number(value()?)?;
-                wish.options.threads = usize::try_from(wanted).unwrap_or(threads).max(1);
+                constraint.options.threads = usize::try_from(wanted).unwrap_or(threads).max(1);
             }
-            "--planted" => wish.options.planted = Some(named(&value()?)?),
-            "--list-planted" => wish.lists = true,
-            "--json" => wish.json = true,
-            "--help" | "-h" => wish.helps = true,
+            "--planted" => constraint.options.planted = Some(named(&value()?)?),
+            "--list-planted" => constraint.lists = true,
+            "--json" => constraint.json = true,
+            "--help" | "-h" => constraint.helps = true,
             _ => return Err(format!("{arg} is not understood")),
         }
     }
-    Ok(wish)
+    Ok(constraint)
 }
 
 fn named(name: &str) -> Result<Mistake, String> {
@@ -108,7 +108,7 @@ fn list(as_json: bool) -> ExitCode {
             .iter()
             .map(|mistake| json!({ "name": mistake.name, "budget": mistake.budget }))
             .collect();
-        return tell(
+        return print(
             &json!({ "planted": planted }).to_string(),
             ExitCode::SUCCESS,
         );
@@ -117,7 +117,7 @@ fn list(as_json: bool) -> ExitCode {
     let lines: Vec<String> = lines
         .map(|mistake| format!("{} (within {} seeds)", mistake.name, mistake.budget))
         .collect();
-    tell(&lines.join("\n"), ExitCode::SUCCESS)
+    print(&lines.join("\n"), ExitCode::SUCCESS)
 }
 
 fn words(report: &Report) -> String {
@@ -158,9 +158,9 @@ fn counted(number: u64, one: &str, many: &str) -> String {
     format!("{number} {word}")
 }
 
-fn tell(text: &str, code: ExitCode) -> ExitCode {
-    let told = writeln!(io::stdout(), "{text}");
-    match told {
+fn print(text: &str, code: ExitCode) -> ExitCode {
+    let reported = writeln!(io::stdout(), "{text}");
+    match reported {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => ExitCode::FAILURE,
         _ => code,
     }

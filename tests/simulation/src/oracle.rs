@@ -9,27 +9,20 @@ mod fold;
 mod read;
 mod twice;
 mod verdict;
+mod violation;
 
 use std::collections::{HashMap, HashSet};
 
 use till_core::{Record, RecordKind};
-use till_storage::cluster::Handover;
+use till_storage::cluster::Handoff;
 
-pub(crate) use acks::Told;
+pub(crate) use acks::Acknowledged;
 pub(crate) use fold::{Model, compare, same_rows};
+pub(crate) use violation::Violation;
 
-use crate::trade::{Act, Truth};
+use crate::workload::{Act, Truth};
 use counts::Counts;
-use read::{Fate, Read, outcome_of, places_of, read, told};
-
-/// A promise that was broken.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Violation {
-    /// Which one, as in the catalogue of invariants.
-    pub(crate) id: &'static str,
-    /// How.
-    pub(crate) what: String,
-}
+use read::{Fate, Read, outcome_of, places_of, read, reported};
 
 /// What a till knows of one of its events.
 #[derive(Clone, Copy, Debug, Default)]
@@ -49,7 +42,7 @@ pub(crate) struct Known {
 /// A durable record, as the oracle has read it.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
-    pub(crate) place: u64,
+    pub(crate) position: u64,
     pub(crate) terminal: u64,
     pub(crate) epoch: u32,
     pub(crate) first: u64,
@@ -59,8 +52,8 @@ pub(crate) struct Entry {
     pub(crate) events: Vec<(u64, Fate, Option<usize>)>,
 }
 
-/// Something that was set aside: terminal, life and number of its event, and what the verdict says of it.
-type Aside = (u64, u32, u64, u16, u32);
+/// Something that was quarantined: terminal, life and number of its event, and what the verdict says of it.
+type Quarantined = (u64, u32, u64, u16, u32);
 
 /// Watches one world.
 #[derive(Debug, Default)]
@@ -79,7 +72,7 @@ pub(crate) struct Oracle {
     pub(crate) read_upto: u64,
     fates: HashMap<(u64, u32, u64), Fate>,
     next: HashMap<(u64, u32), u64>,
-    settled: Vec<u32>,
+    quiesced: Vec<u32>,
     applied: Vec<u32>,
     /// The disk has lied: what was acknowledged may be gone.
     pub(crate) is_excused: bool,
@@ -88,8 +81,8 @@ pub(crate) struct Oracle {
     /// The engines and disks in whose journals an event lies.
     journals: HashMap<usize, Vec<(usize, u64)>>,
     pub(crate) error: Option<Violation>,
-    /// What was set aside and took effect with a later record: where that lies.
-    retried: HashMap<Aside, u64>,
+    /// What was quarantined and took effect with a later record: where that lies.
+    retried: HashMap<Quarantined, u64>,
     /// How often that was since somebody asked.
     again: u64,
     /// Events that counted once more for another copy of their outbox.
@@ -105,7 +98,7 @@ pub(crate) struct Oracle {
     /// Numbers under which records were handed off.
     handed_off: HashSet<(u64, u32, u64)>,
     /// The numbers under which an event counts.
-    places: HashMap<usize, Vec<(u64, u32, u64)>>,
+    positions: HashMap<usize, Vec<(u64, u32, u64)>>,
     /// A disk of one of several engines is gone.
     pub(crate) is_disk_lost: bool,
     /// Events that took effect twice where that is allowed, since somebody asked.
@@ -135,7 +128,7 @@ impl Oracle {
         }
         self.truths.push(truth);
         self.known.push(Known::default());
-        self.settled.push(0);
+        self.quiesced.push(0);
         self.applied.push(0);
         number
     }
@@ -152,11 +145,11 @@ impl Oracle {
 
     /// Records are handed off.
     pub(crate) fn hands_off(&mut self, records: &[Record]) {
-        let places = records.iter().flat_map(places_of);
-        self.handed_off.extend(places);
+        let positions = records.iter().flat_map(places_of);
+        self.handed_off.extend(positions);
     }
 
-    /// How much that was set aside has taken effect since the last time.
+    /// How much that was quarantined has taken effect since the last time.
     pub(crate) const fn take_again(&mut self) -> u64 {
         std::mem::replace(&mut self.again, 0)
     }
@@ -177,13 +170,13 @@ impl Oracle {
     }
 
     /// A record is durable.
-    pub(crate) fn durable(&mut self, place: u64, record: &Record) {
+    pub(crate) fn durable(&mut self, position: u64, record: &Record) {
         let head = &record.head;
         let Some(events) = read(record) else {
-            return self.retried(place, record);
+            return self.retried(position, record);
         };
         let mut entry = Entry {
-            place,
+            position,
             terminal: head.terminal,
             epoch: head.epoch,
             first: head.first_seq,
@@ -193,7 +186,7 @@ impl Oracle {
         };
         let events = match events {
             Ok(events) => events,
-            Err(cause) => return self.fail("JRN-2", format!("record at {place}: {cause}")),
+            Err(cause) => return self.fail("JRN-2", format!("record at {position}: {cause}")),
         };
         self.seen.skip(head.skip);
         for index in head.skip..head.count {
@@ -226,15 +219,15 @@ impl Oracle {
         self.log.push(entry);
     }
 
-    // What was set aside takes effect once.
-    fn retried(&mut self, place: u64, record: &Record) {
+    // What was quarantined takes effect once.
+    fn retried(&mut self, position: u64, record: &Record) {
         let head = &record.head;
         if head.kind != RecordKind::Retry {
             return;
         }
         for verdict in &record.verdicts {
             let seq = head.first_seq + u64::from(verdict.index);
-            let aside = (
+            let quarantined = (
                 head.terminal,
                 head.epoch,
                 seq,
@@ -242,9 +235,10 @@ impl Oracle {
                 verdict.flags,
             );
             self.again += 1;
-            if let Some(before) = self.retried.insert(aside, place) {
-                let what =
-                    format!("{aside:?} was set aside, and took effect at {before} and {place}");
+            if let Some(before) = self.retried.insert(quarantined, position) {
+                let what = format!(
+                    "{quarantined:?} was quarantined, and took effect at {before} and {position}"
+                );
                 self.fail("SEQ-2", what);
             }
         }
@@ -263,7 +257,7 @@ impl Oracle {
     // The events of a record, as far as somebody knows them.
     fn truths_of(&self, record: &Record) -> Vec<usize> {
         let head = &record.head;
-        let events = told(record);
+        let events = reported(record);
         let decided = events.iter().filter(|(index, _)| *index >= head.skip);
         decided
             .filter_map(|(_, event)| self.by_key.get(&(head.terminal, event.at)).copied())
@@ -274,9 +268,9 @@ impl Oracle {
     pub(crate) fn taken_away(&mut self, records: &[Record]) {
         for record in records {
             let lost = self.truths_of(record);
-            let lost = lost.into_iter().find(|truth| self.settled[*truth] == 0);
+            let lost = lost.into_iter().find(|truth| self.quiesced[*truth] == 0);
             if let Some(truth) = lost {
-                let what = format!("event {truth} was handed over, and taken away uncommitted");
+                let what = format!("event {truth} was handed off, and taken away uncommitted");
                 self.fail("HND-1", what);
             }
         }
@@ -284,26 +278,26 @@ impl Oracle {
 
     /// What waits for the owner of its slot is not all committed under its own numbers: that would have been taken away. And it
     /// waits only where two things went wrong: a device has a branch, or a disk is gone.
-    pub(crate) fn none_waits_in_vain(&mut self, waiting: &[Handover]) {
+    pub(crate) fn none_waits_to_no_effect(&mut self, waiting: &[Handoff]) {
         let is_there = |record: &Record| {
             let head = &record.head;
             let is_same = |(index, event): &(u32, Read)| {
-                let place = (
+                let position = (
                     head.terminal,
                     head.epoch,
                     head.first_seq + u64::from(*index),
                 );
                 let own = self.by_key.get(&(head.terminal, event.at)).copied();
-                self.committed.get(&place).copied().flatten() == own
+                self.committed.get(&position).copied().flatten() == own
             };
-            let events = told(record);
-            places_of(record).all(|place| self.committed.contains_key(&place))
+            let events = reported(record);
+            places_of(record).all(|position| self.committed.contains_key(&position))
                 && events
                     .iter()
                     .filter(|(index, _)| *index >= head.skip)
                     .all(is_same)
         };
-        let in_vain = |piece: &&Handover| piece.records.iter().all(is_there);
+        let to_no_effect = |chunk: &&Handoff| chunk.records.iter().all(is_there);
         let is_single =
             |record: &&Record| !is_there(record) && !self.branched.contains(&record.head.terminal);
         if !self.is_disk_lost
@@ -312,21 +306,21 @@ impl Oracle {
             let what = format!("{:?} is stranded, and nothing else went wrong", record.head);
             return self.fail("HND-3", what);
         }
-        if let Some(piece) = waiting.iter().find(in_vain) {
+        if let Some(chunk) = waiting.iter().find(to_no_effect) {
             let what = format!(
                 "all of piece {} for slot {} is committed, and it still waits",
-                piece.number, piece.slot
+                chunk.number, chunk.slot
             );
             self.fail("HND-2", what);
         }
     }
 
     /// What lies in a journal whose disk was not lost is committed, or waits with a reason.
-    pub(crate) fn all_handed_over(&mut self, disks: &[u64], stuck: &[Record]) {
+    pub(crate) fn all_handed_off(&mut self, disks: &[u64], stuck: &[Record]) {
         let waits: Vec<usize> = stuck.iter().flat_map(|one| self.truths_of(one)).collect();
         let left = self.journals.iter().filter(|(truth, journals)| {
             let is_kept = |(node, disk): &(usize, u64)| disks.get(*node) == Some(disk);
-            self.settled[**truth] == 0 && journals.iter().any(is_kept) && !waits.contains(truth)
+            self.quiesced[**truth] == 0 && journals.iter().any(is_kept) && !waits.contains(truth)
         });
         if let Some(truth) = left.map(|(truth, _)| *truth).min() {
             let what = format!(
@@ -340,8 +334,8 @@ impl Oracle {
     fn decided(&mut self, entry: &Entry, seq: u64, fate: Fate, truth: Option<usize>) {
         self.fates.insert((entry.terminal, entry.epoch, seq), fate);
         if self.is_clustered {
-            let place = (entry.terminal, entry.epoch, seq);
-            self.committed.insert(place, truth);
+            let position = (entry.terminal, entry.epoch, seq);
+            self.committed.insert(position, truth);
         }
         let Some(truth) = truth else {
             return;
@@ -349,16 +343,16 @@ impl Oracle {
         if fate == Fate::Duplicate {
             return;
         }
-        self.settled[truth] += 1;
+        self.quiesced[truth] += 1;
         self.applied[truth] += u32::from(fate == Fate::Applied);
-        let place = (entry.terminal, entry.epoch, seq);
-        self.places.entry(truth).or_default().push(place);
+        let position = (entry.terminal, entry.epoch, seq);
+        self.positions.entry(truth).or_default().push(position);
         let times = self.applied[truth];
         let is_per_copy = times <= self.most_effects(truth);
         if !is_per_copy && !self.may_double(truth) {
             let what = format!(
                 "event {truth} took effect twice, again as {seq} of epoch {} at {}",
-                entry.epoch, entry.place
+                entry.epoch, entry.position
             );
             return self.fail("SEQ-2", what);
         }
@@ -397,7 +391,7 @@ impl Oracle {
 
     /// The journal ends here now. What it held behind that is gone, which only a lie of the disk excuses.
     pub(crate) fn ends_at(&mut self, end: u64) {
-        let kept = self.log.partition_point(|entry| entry.place < end);
+        let kept = self.log.partition_point(|entry| entry.position < end);
         if kept < self.log.len() && !self.is_excused {
             let lost = self.log.len() - kept;
             self.fail(
@@ -411,23 +405,23 @@ impl Oracle {
             for (seq, fate, truth) in entry.events {
                 self.fates.remove(&(entry.terminal, entry.epoch, seq));
                 if let (Some(truth), true) = (truth, fate != Fate::Duplicate) {
-                    self.settled[truth] -= 1;
+                    self.quiesced[truth] -= 1;
                     self.applied[truth] -= u32::from(fate == Fate::Applied);
                 }
             }
         }
-        self.retried.retain(|_, place| *place < end);
+        self.retried.retain(|_, position| *position < end);
         self.read_upto = self.read_upto.min(end);
     }
 
     /// A device was told that an event is journalled. What was refused is a dead letter by now.
-    pub(crate) fn acked(&mut self, place: (u64, u32, u64), truth: usize) {
+    pub(crate) fn acked(&mut self, position: (u64, u32, u64), truth: usize) {
         self.known[truth].is_acked = true;
         if self.is_excused {
             return;
         }
-        let (terminal, epoch, seq) = place;
-        match self.fates.get(&place) {
+        let (terminal, epoch, seq) = position;
+        match self.fates.get(&position) {
             None => {
                 let what = format!(
                     "event {seq} of {terminal} epoch {epoch} is acknowledged, and not durable"
@@ -440,7 +434,7 @@ impl Oracle {
                 );
                 self.fail("REF-1", what);
             }
-            Some(_) if self.settled[truth] == 0 => {
+            Some(_) if self.quiesced[truth] == 0 => {
                 let what = format!(
                     "event {truth} is acknowledged as {seq} of {terminal}, where another one lies"
                 );
@@ -454,7 +448,7 @@ impl Oracle {
     pub(crate) fn done_with(&mut self, truth: usize) {
         self.known[truth].is_acked = true;
         // Among several engines: committed. The disk of one may be lost.
-        let is_there = self.settled[truth] > 0 || self.known[truth].is_buried;
+        let is_there = self.quiesced[truth] > 0 || self.known[truth].is_buried;
         if !is_there && !self.is_excused {
             self.fail(
                 "ACK-1",
@@ -466,7 +460,7 @@ impl Oracle {
     /// A device has lost an event with its power. One that it could lose it must not have sent.
     pub(crate) fn forgotten(&mut self, truth: usize) {
         self.known[truth].is_dropped = true;
-        if self.settled[truth] > 0 && !self.known[truth].is_twin {
+        if self.quiesced[truth] > 0 && !self.known[truth].is_twin {
             let what =
                 format!("event {truth} was sent, and a loss of power took it from its device");
             self.fail("OUT-1", what);
@@ -475,12 +469,12 @@ impl Oracle {
 
     /// Long after the last trouble: everything that a device still had is at the engine, and once.
     /// `stranded`: what waits in the inbox of an owner, and is listed there.
-    pub(crate) fn settled(&mut self, stranded: &[Record]) {
+    pub(crate) fn quiesced(&mut self, stranded: &[Record]) {
         let waits = stranded.iter().flat_map(|one| self.truths_of(one));
         let waits: HashSet<usize> = waits.collect();
         for truth in 0..self.truths.len() {
             let known = self.known[truth];
-            let times = self.settled[truth];
+            let times = self.quiesced[truth];
             let must = (!known.is_dropped || known.is_acked) && !known.is_buried;
             let must = must && !waits.contains(&truth);
             if times == 0 && must && !self.is_excused {

@@ -9,7 +9,7 @@ use till_client::{
 };
 use till_protocol::id::{Epoch, TerminalId};
 
-use crate::flash::{Flash, State};
+use crate::flash::{Flash, FlashState};
 use crate::mistake::is_planted;
 use crate::rng::Rng;
 
@@ -28,7 +28,7 @@ pub(crate) struct Pocket {
 
 /// The flash of a device at some moment, as a loss of power would leave it.
 #[derive(Clone, Debug)]
-pub(crate) struct Image(State);
+pub(crate) struct Image(FlashState);
 
 fn open(flash: &Flash, terminal: TerminalId) -> Result<DiskOutbox, OutboxError> {
     let config = DiskConfig {

@@ -4,7 +4,7 @@ use crate::disk::DiskFaults;
 use crate::rng::Rng;
 use crate::rows::RowFaults;
 use crate::shared::ShareFaults;
-use crate::trade::Mix;
+use crate::workload::Mix;
 
 pub(crate) const MS: u64 = 1_000;
 pub(crate) const SECOND: u64 = 1_000 * MS;
@@ -63,7 +63,7 @@ pub(crate) struct ClusterPlan {
     pub(crate) burn_every: u64,
     /// Of the commits, in a million, those after which the process ends before their rows are written.
     pub(crate) ends_after_commit: u64,
-    /// Of what devices say, in a million, that which is put aside with what follows it, to be heard together.
+    /// Of what devices say, in a million, that which is put away with what follows it, to be heard together.
     pub(crate) together: u64,
     /// Time between two spells in which rows of one store make no sense; 0 for none.
     pub(crate) damage_every: u64,
@@ -97,8 +97,8 @@ pub(crate) struct NodeFaults {
     pub(crate) power: u64,
     /// Of the crashes, those in the middle of an operation of the disk.
     pub(crate) midway: u64,
-    /// Time between two falls of a shard; 0 for none.
-    pub(crate) fall_every: u64,
+    /// Time between two crashes of a shard; 0 for none.
+    pub(crate) shard_crash_every: u64,
     /// Time between two leaps of its clock; 0 for none.
     pub(crate) leap_every: u64,
     /// Time between two days on which the disk is full; 0 for none.
@@ -203,7 +203,7 @@ impl Dice {
             crash_every: self.every(2, 14),
             power: 500_000,
             midway: 600_000,
-            fall_every: self.every(1, 5),
+            shard_crash_every: self.every(1, 5),
             leap_every: self.every(1, 4),
             full_every: self.every(1, 3),
             slow_sync: self.some(20_000),
@@ -299,10 +299,10 @@ impl Plan {
         if self.cluster.is_none() && !self.lies && dice.rng.one_in(STRAY_ONE_IN) {
             self.disk.strays = dice.rng.within(4_000, 30_000);
         }
-        self.sets_aside(&mut dice);
+        self.sets_quarantined(&mut dice);
         self.copies(&mut dice);
-        self.hears_together(&mut dice);
-        self.sets_aside_shared(seed, &mut dice);
+        self.delivers_together(&mut dice);
+        self.sets_quarantined_shared(seed, &mut dice);
         self
     }
 
@@ -321,7 +321,7 @@ impl Plan {
     }
 
     // Shards to which much comes at a time, and rows that one of those who speak has damaged.
-    fn hears_together(&mut self, dice: &mut Dice) {
+    fn delivers_together(&mut self, dice: &mut Dice) {
         if let Some(cluster) = &mut self.cluster {
             cluster.together = dice.some(900_000);
             cluster.damage_every = dice.every(4, 16);
@@ -336,7 +336,7 @@ impl Plan {
     }
 
     // Two devices that pass for one. Which of them sent what is known by what it says: nothing comes without that. They put each
-    // other out every few seconds, which is no life for days.
+    // other out every few seconds, which is no epoch for days.
     fn copies(&mut self, dice: &mut Dice) {
         let is_short = self.calm_at < HOUR;
         if self.cluster.is_none() && is_short && !self.is_excused() && dice.rng.one_in(2) {
@@ -346,8 +346,8 @@ impl Plan {
         }
     }
 
-    // Goods whose level leaves its range are set aside, and an operator decides them again.
-    fn sets_aside(&mut self, dice: &mut Dice) {
+    // SKUs whose level leaves its range are quarantined, and an operator decides them again.
+    fn sets_quarantined(&mut self, dice: &mut Dice) {
         // What retention drops can't be decided again.
         if self.cluster.is_none() && self.retention.is_none() && !dice.rng.one_in(4) {
             self.mix.huge = dice.rng.within(20, 120);
@@ -357,7 +357,7 @@ impl Plan {
 
     // The same where several engines share a store, each with an operator who looks at the quarantine of all. This came last:
     // every other one of these worlds stays the world that it was.
-    fn sets_aside_shared(&mut self, seed: u64, dice: &mut Dice) {
+    fn sets_quarantined_shared(&mut self, seed: u64, dice: &mut Dice) {
         if self.cluster.is_some() && seed % 4 == 1 {
             self.mix.huge = dice.rng.within(20, 120);
             self.retry_every = dice.every(4, 16);

@@ -45,11 +45,11 @@ pub(crate) struct RowCounts {
 #[derive(Debug)]
 pub(crate) struct WorldRows {
     rows: MemoryViews,
-    state: Mutex<State>,
+    state: Mutex<RowsState>,
 }
 
 #[derive(Debug)]
-struct State {
+struct RowsState {
     /// Every call since the rows were empty.
     calls: Vec<FlushBatch>,
     /// Of these, those that survive a loss of power.
@@ -63,7 +63,7 @@ impl WorldRows {
     pub(crate) fn new(rng: Rng, faults: RowFaults) -> Arc<Self> {
         Arc::new(Self {
             rows: MemoryViews::new(),
-            state: Mutex::new(State {
+            state: Mutex::new(RowsState {
                 calls: Vec::new(),
                 synced: 0,
                 rng,
@@ -73,7 +73,7 @@ impl WorldRows {
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, RowsState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -117,7 +117,7 @@ impl WorldRows {
         }
         Ok(Arc::new(Self {
             rows,
-            state: Mutex::new(State {
+            state: Mutex::new(RowsState {
                 synced: calls.len(),
                 calls,
                 rng,

@@ -1,7 +1,7 @@
 //! A store that the engines of a world share: it refuses calls, loses answers and makes calls late, and it watches what is
 //! done to it.
 
-mod anew;
+mod rebuild;
 mod way;
 
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use till_core::{Record, Space};
 use till_storage::cluster::{
-    Change, Commit, Conditional, Decided, Handover, Log, LogKey, NodeId, NodeRow, SharedStore as _,
+    Change, Commit, Conditional, Decided, Handoff, Log, LogKey, NodeId, NodeRow, SharedStore as _,
     SlotRow,
 };
 use till_storage::memory::MemoryViews;
@@ -21,7 +21,7 @@ use crate::rng::Rng;
 
 pub(crate) use way::Way;
 
-use anew::Anew;
+use rebuild::Rebuild;
 
 /// How often calls go wrong, in a million.
 #[derive(Clone, Copy, Debug, Default)]
@@ -54,25 +54,25 @@ pub(crate) struct ShareCounts {
     pub(crate) taken_over: u64,
     /// Late writes that were an earlier owner's.
     pub(crate) after_the_next: u64,
-    /// Pieces that were handed over.
-    pub(crate) handed_over: u64,
+    /// Chunks that were handed off.
+    pub(crate) handed_off: u64,
     /// Asked for rows that make no sense.
     pub(crate) damaged: u64,
 }
 
 /// Records with their positions.
-type Placed = Vec<(u64, Record)>;
+type Replayed = Vec<(u64, Record)>;
 
 /// A change of the store.
 #[derive(Clone, Debug)]
 pub(crate) enum Write {
     Decide(Conditional),
-    Beat(NodeRow),
+    Heartbeat(NodeRow),
     Log(u32, u64, u64, Log),
     DeleteLog(u32, u64),
     Rows(Box<Commit>),
     Names(Vec<(Space, u64, String)>),
-    HandOver(Handover),
+    HandOff(Handoff),
     TakenIn(u32, NodeId, u64),
 }
 
@@ -82,16 +82,16 @@ pub(crate) enum News {
     /// A flush was committed.
     Committed(Commit),
     /// Records are handed off.
-    HandedOff(Handover),
+    HandedOff(Handoff),
     /// Records that waited were taken away.
-    TakenAway(Handover),
+    TakenAway(Handoff),
 }
 
 /// The store. Each engine has a [`Way`] to it.
 pub(crate) struct WorldStore {
     store: MemoryCluster,
     /// The rows that the records of all commits make.
-    anew: Anew,
+    rebuilt_views: Rebuild,
     state: Mutex<State>,
 }
 
@@ -127,7 +127,7 @@ impl WorldStore {
         };
         Arc::new(Self {
             store: MemoryCluster::new(slots),
-            anew: Anew::new(),
+            rebuilt_views: Rebuild::new(),
             state: Mutex::new(state),
         })
     }
@@ -187,17 +187,17 @@ impl WorldStore {
     }
 
     /// What waits for the owners of slots.
-    pub(crate) fn waiting(&self) -> Vec<Handover> {
+    pub(crate) fn waiting(&self) -> Vec<Handoff> {
         let waiting = self.store.waiting().unwrap_or_default();
         let each = waiting.into_iter();
         each.filter_map(|(slot, from, number)| {
-            self.store.handed_over(slot, from, number).ok().flatten()
+            self.store.handed_off(slot, from, number).ok().flatten()
         })
         .collect()
     }
 
     /// The records of the facts by slot and position, and those that were committed.
-    pub(crate) fn facts(&self) -> (Placed, Placed) {
+    pub(crate) fn facts(&self) -> (Replayed, Replayed) {
         let mut kept = Vec::new();
         let visited = self.store.facts().of_receipt("", &mut |fact| {
             kept.push((fact.lsn.get(), fact.record.clone()));
@@ -213,17 +213,17 @@ impl WorldStore {
         (kept, committed)
     }
 
-    /// All rows, made anew from the facts alone.
+    /// All rows, rebuilt from the facts alone.
     pub(crate) fn rebuilt(&self) -> Result<MemoryViews, Violation> {
         let (kept, _) = self.facts();
-        let made = anew::rebuilt(&kept, self.store.facts().as_ref());
+        let made = rebuild::rebuilt(&kept, self.store.facts().as_ref());
         made.map_err(|what| Violation { id: "REP-1", what })
     }
 
     /// Makes a change that comes late.
     pub(crate) fn make_late(&self, write: &Write) {
         let is_old = match write {
-            Write::Decide(wish) => self.is_passed(wish.slot, wish.epoch),
+            Write::Decide(constraint) => self.is_passed(constraint.slot, constraint.epoch),
             Write::Log(slot, _, epoch, _) => self.is_passed(*slot, *epoch),
             _ => false,
         };
@@ -250,8 +250,8 @@ impl WorldStore {
     fn apply(&self, write: &Write) -> Result<Decided, StoreError> {
         let store = &self.store;
         match write {
-            Write::Decide(wish) => return self.decide(wish),
-            Write::Beat(row) => store.beat(row)?,
+            Write::Decide(constraint) => return self.decide(constraint),
+            Write::Heartbeat(row) => store.heartbeat(row)?,
             Write::Log(slot, flush, epoch, log) => store.write_log(*slot, *flush, *epoch, log)?,
             Write::DeleteLog(slot, flush) => store.delete_log(*slot, *flush)?,
             Write::Rows(commit) => {
@@ -262,16 +262,16 @@ impl WorldStore {
                 }
             }
             Write::Names(names) => store.write_names(names)?,
-            Write::HandOver(handover) => {
+            Write::HandOff(handoff) => {
                 let mut state = self.lock();
-                state.counts.handed_over += 1;
-                state.news.push(News::HandedOff(handover.clone()));
+                state.counts.handed_off += 1;
+                state.news.push(News::HandedOff(handoff.clone()));
                 drop(state);
-                store.hand_over(handover)?;
+                store.hand_off(handoff)?;
             }
             Write::TakenIn(slot, from, number) => {
-                if let Some(piece) = store.handed_over(*slot, *from, *number)? {
-                    self.lock().news.push(News::TakenAway(piece));
+                if let Some(chunk) = store.handed_off(*slot, *from, *number)? {
+                    self.lock().news.push(News::TakenAway(chunk));
                 }
                 store.taken_in(*slot, *from, *number)?;
             }
@@ -279,17 +279,18 @@ impl WorldStore {
         Ok(Decided::Applied)
     }
 
-    fn decide(&self, wish: &Conditional) -> Result<Decided, StoreError> {
-        let before = self.store.slot(wish.slot)?;
-        let decided = self.store.decide(wish)?;
+    fn decide(&self, constraint: &Conditional) -> Result<Decided, StoreError> {
+        let before = self.store.slot(constraint.slot)?;
+        let decided = self.store.decide(constraint)?;
         if decided != Decided::Applied {
             let mut state = self.lock();
             state.counts.fenced += 1;
-            state.counts.commits_fenced += u64::from(matches!(wish.change, Change::Commit { .. }));
+            state.counts.commits_fenced +=
+                u64::from(matches!(constraint.change, Change::Commit { .. }));
             drop(state);
             return Ok(decided);
         }
-        match &wish.change {
+        match &constraint.change {
             Change::Commit { .. } => self.committed(&before)?,
             Change::Acquire { owner, .. } => {
                 let is_taken = before.owner.is_some_and(|before| before != *owner);
@@ -353,7 +354,10 @@ impl WorldStore {
     // Rows are what their records make of the rows before.
     fn judge_rows(&self, commit: &Commit) {
         let (facts, rows) = (self.store.facts(), self.store.views());
-        if let Err(unlike) = self.anew.take_in(commit, facts.as_ref(), rows.as_ref()) {
+        if let Err(unlike) = self
+            .rebuilt_views
+            .take_in(commit, facts.as_ref(), rows.as_ref())
+        {
             let what = format!("flush {} of slot {}: {unlike}", commit.flush, commit.slot);
             self.fail("REP-1", what);
         }

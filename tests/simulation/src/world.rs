@@ -63,7 +63,7 @@ enum Event {
     /// It starts again.
     Start(usize),
     /// A shard fails.
-    Fall(usize),
+    ShardCrash(usize),
     /// The engine's clock leaps.
     Leap(usize),
     /// The disk has no room, or has room again.
@@ -72,16 +72,16 @@ enum Event {
     /// A file of the disk cannot be read, or can be read again.
     Blind(usize),
     Mend(usize),
-    /// An operator wants what was set aside decided again.
+    /// An operator wants what was quarantined decided again.
     Retry(usize),
-    /// Of an engine among others: its clock's turn, that of what is handed over, a call to the shared store that takes effect,
+    /// Of an engine among others: its clock's turn, that of what is handed off, a call to the shared store that takes effect,
     /// and its answer.
     Clock(usize),
     Tend(usize),
     Ask(usize, u64),
-    Hear(usize, u64),
-    /// Shards of an engine hear what they have put aside.
-    HearTogether(usize),
+    Deliver(usize, u64),
+    /// Shards of an engine hear what they have put away.
+    DeliverTogether(usize),
     /// A change of the shared store comes late.
     Late(u64),
     /// Rows of the shared store make no sense, or make sense again.
@@ -248,7 +248,7 @@ impl World {
                 return self.at(until, event);
             }
             if self.shared.is_some() {
-                self.tell_time(n);
+                self.advance_time(n);
             }
         }
         self.take_place(event);
@@ -259,12 +259,12 @@ impl World {
             Event::Commit(n)
             | Event::Flush(n)
             | Event::Upkeep(n)
-            | Event::Fall(n)
+            | Event::ShardCrash(n)
             | Event::Retry(n)
             | Event::Clock(n)
             | Event::Tend(n)
-            | Event::Hear(n, _)
-            | Event::HearTogether(n) => Some(n),
+            | Event::Deliver(n, _)
+            | Event::DeliverTogether(n) => Some(n),
             Event::In(conn) | Event::GoneAtEngine(conn) => {
                 self.conns.get(&conn).map(|conn| conn.node)
             }
@@ -289,7 +289,7 @@ impl World {
             Event::Upkeep(n) => self.upkeep(n),
             Event::Crash(n) => self.crash(n),
             Event::Start(n) => self.start(n),
-            Event::Fall(n) => self.fall(n),
+            Event::ShardCrash(n) => self.crash_shard(n),
             Event::Leap(n) => self.leap(n),
             Event::Fill(n) => self.fill(n),
             Event::Free(n) => self.free(n),
@@ -299,8 +299,8 @@ impl World {
             Event::Clock(n) => self.clock(n),
             Event::Tend(n) => self.tend(n),
             Event::Ask(n, call) => self.ask(n, call),
-            Event::Hear(n, call) => self.hear_store(n, call),
-            Event::HearTogether(n) => self.hear_together(n),
+            Event::Deliver(n, call) => self.read_store_news(n, call),
+            Event::DeliverTogether(n) => self.deliver_together(n),
             Event::Late(write) => self.late(write),
             Event::Damage => self.damage(),
             Event::Repair => self.repair(),
@@ -390,7 +390,7 @@ impl World {
     }
 
     fn look(&mut self) {
-        if self.is_settled() && !self.has_retried() {
+        if self.is_quiet() && !self.has_retried() {
             self.finish();
             self.is_over = true;
             return;

@@ -23,13 +23,13 @@ fn no_seed_breaks_a_promise() {
 
 // In these worlds an engine starts when all others are done, and has events that no device has any more.
 #[test]
-fn a_world_waits_for_what_the_last_engine_hands_over() {
+fn a_world_waits_for_what_the_last_engine_hands_off() {
     for seed in [410, 1016] {
         assert_eq!(run(options(seed, 1)).violations, Vec::new());
     }
 }
 
-// An engine cannot read its journal while it gives a slot up that has frames which are handed over and not decided.
+// An engine cannot read its journal while it gives a slot up that has frames which are handed off and not decided.
 #[test]
 fn devices_of_a_slot_that_is_given_up_are_not_told_of_what_its_next_owner_takes_in() {
     assert_eq!(run(options(995, 1)).violations, Vec::new());

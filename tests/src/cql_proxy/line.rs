@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
-use super::Shared;
+use super::ProxyShared;
 use super::frame::{Excuse, Frame};
 use super::statement::{Kind, prepares};
 
@@ -43,14 +43,14 @@ enum Treatment {
 }
 
 /// One connection.
-pub(super) struct Line {
-    shared: Arc<Shared>,
+pub(super) struct ProxyLine {
+    shared: Arc<ProxyShared>,
     chance: SmallRng,
     answers: Arc<Mutex<HashMap<[u8; 2], Treatment>>>,
 }
 
-impl Line {
-    pub(super) fn new(shared: Arc<Shared>, number: u64) -> Self {
+impl ProxyLine {
+    pub(super) fn new(shared: Arc<ProxyShared>, number: u64) -> Self {
         let seed = shared.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ number;
         Self {
             shared,
@@ -213,7 +213,7 @@ fn later(time: Duration, to: &Sender<Bytes>, frame: Bytes) {
 }
 
 // Lets writes through in their order, but for the time in which they are held.
-async fn gate(mut writes: Receiver<Bytes>, to_server: Sender<Bytes>, shared: Arc<Shared>) {
+async fn gate(mut writes: Receiver<Bytes>, to_server: Sender<Bytes>, shared: Arc<ProxyShared>) {
     let mut is_held = shared.is_held.subscribe();
     while let Some(frame) = writes.recv().await {
         if *is_held.borrow_and_update() {
@@ -239,7 +239,7 @@ async fn back(
     mut from: OwnedReadHalf,
     to_client: Sender<Bytes>,
     answers: Arc<Mutex<HashMap<[u8; 2], Treatment>>>,
-    shared: Arc<Shared>,
+    shared: Arc<ProxyShared>,
 ) {
     while let Ok(frame) = Frame::read(&mut from).await {
         let treatment = answers.lock().remove(&frame.stream);

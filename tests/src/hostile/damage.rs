@@ -81,7 +81,7 @@ impl Damage {
         Self::Noise,
     ];
 
-    /// Whether it comes instead of a greeting.
+    /// Whether it comes instead of a handshake.
     pub const fn is_before_hello(self) -> bool {
         matches!(self, Self::NoHello | Self::BadHello | Self::Noise)
     }

@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// 2026-03-02 12:00 UTC.
 const NOON_US: i64 = 1_772_452_800_000_000;
 
-/// What a stream was told after its greeting.
+/// What a stream was told after its handshake.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Said {
     /// Events up to some number are durable.
@@ -53,7 +53,7 @@ pub fn terminal(store: u32, till: u32) -> Result<TerminalId> {
     Ok(TerminalId::new(StoreId::new(store)?, TillId::new(till)?))
 }
 
-/// A Hello that asks for a new life.
+/// A Hello that asks for a new epoch.
 pub fn hello(terminal: TerminalId) -> Bytes {
     let versions = Family::ALL.iter().map(|family| (family.number(), 1));
     let hello = Hello {
@@ -132,7 +132,7 @@ impl Line {
     ///
     /// # Errors
     /// When the engine does not welcome the terminal.
-    pub async fn greeted(connection: &Connection, terminal: TerminalId) -> Result<Self> {
+    pub async fn accepted(connection: &Connection, terminal: TerminalId) -> Result<Self> {
         let mut line = Self::open(connection).await?;
         line.send.write_all(&hello(terminal)).await?;
         match line.next().await? {

@@ -21,7 +21,7 @@ fn key(at_us: i64, seq: u64) -> MoveKey {
 #[derive(Default)]
 struct Model {
     recent: Recent,
-    skus: BTreeMap<u8, (Place, MoveKey)>,
+    skus: BTreeMap<u8, (RingIndex, MoveKey)>,
     all: Vec<(u8, MoveKey, i128)>,
 }
 
@@ -34,14 +34,14 @@ impl Model {
     }
 
     fn push(&mut self, sku: u8, key: MoveKey, quantity: i128) {
-        let (place, latest) = self.skus.entry(sku).or_default();
-        *place = self.recent.push(*place, latest, &key, quantity);
+        let (ring_index, latest) = self.skus.entry(sku).or_default();
+        *ring_index = self.recent.push(*ring_index, latest, &key, quantity);
         *latest = key.max(*latest);
         self.all.push((sku, key, quantity));
     }
 
     fn passivate(&mut self, sku: u8) {
-        self.skus.entry(sku).or_default().0 = Place::default();
+        self.skus.entry(sku).or_default().0 = RingIndex::default();
     }
 
     fn moved_after(&self, sku: u8, count: &MoveKey) -> Option<i128> {
@@ -181,9 +181,9 @@ fn memory_is_taken_as_it_is_needed_and_stays_in_its_bound() {
     assert!(model.recent.bytes() <= 80 << 10, "{}", model.recent.bytes());
     for number in 0..1_000_000_u64 {
         // Frames of 256, as tills send them.
-        let (place, latest) = model.skus.entry(1).or_default();
+        let (ring_index, latest) = model.skus.entry(1).or_default();
         let key = key(i64::try_from(number).unwrap(), number);
-        *place = model.recent.push(*place, latest, &key, 100_000);
+        *ring_index = model.recent.push(*ring_index, latest, &key, 100_000);
         *latest = key;
     }
     let held = model.recent.next - model.recent.first;

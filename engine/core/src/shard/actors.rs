@@ -105,7 +105,7 @@ impl Actors {
     ///
     /// Where actors are many, each is far away in memory. One after another, in the midst of other work, a processor would
     /// wait for each; here the look-ups depend on nothing but the batch, and it waits for many at a time.
-    pub(crate) fn look_ahead(&mut self, store: StoreId, skus: impl Iterator<Item = u64>) {
+    pub(crate) fn prefetch(&mut self, store: StoreId, skus: impl Iterator<Item = u64>) {
         self.ahead.clear();
         self.ahead_at = 0;
         let store = store.get();
@@ -114,19 +114,22 @@ impl Actors {
                 .push((sku, self.skus.find(&SkuKey { store, sku })));
         }
         // The look-up has read an actor's first line; its last field lies in the second.
-        let found = self.ahead.iter().filter_map(|(_, slot)| *slot);
-        let last = found.map(|slot| self.skus.get(slot).stamp().generation);
+        let found = self
+            .ahead
+            .iter()
+            .filter_map(|(_, table_index)| *table_index);
+        let last = found.map(|table_index| self.skus.get(table_index).stamp().generation);
         std::hint::black_box(last.fold(0, |all, one| all ^ one));
     }
 
     // The slot of a SKU that was looked up ahead. Those of a batch are asked for in its order, some left out.
     #[inline]
     fn seen(&mut self, key: SkuKey) -> Option<u32> {
-        while let Some(&(sku, slot)) = self.ahead.get(self.ahead_at) {
+        while let Some(&(sku, table_index)) = self.ahead.get(self.ahead_at) {
             self.ahead_at += 1;
             if sku == key.sku {
                 // Compared whole: what was looked up for another batch must not be found.
-                return slot.filter(|slot| self.skus.get(*slot).key() == key);
+                return table_index.filter(|table_index| self.skus.get(*table_index).key() == key);
             }
         }
         None
@@ -140,11 +143,11 @@ impl Actors {
         stored: Stored,
         rows: &dyn Rows,
     ) -> Result<u32, RowsError> {
-        if let Some(slot) = self.seen(key) {
-            return Ok(slot);
+        if let Some(table_index) = self.seen(key) {
+            return Ok(table_index);
         }
-        if let Some(slot) = self.skus.find(&key) {
-            return Ok(slot);
+        if let Some(table_index) = self.skus.find(&key) {
+            return Ok(table_index);
         }
         let mut row = None;
         if stored.skus {
@@ -168,8 +171,8 @@ impl Actors {
         stored: Stored,
         rows: &dyn Rows,
     ) -> Result<u32, RowsError> {
-        if let Some(slot) = self.rollups.find(key) {
-            return Ok(slot);
+        if let Some(table_index) = self.rollups.find(key) {
+            return Ok(table_index);
         }
         let row = self.stored_rollup(key, stored, rows)?;
         Ok(self
@@ -194,26 +197,26 @@ impl Actors {
     #[inline]
     pub(crate) fn cell(
         &mut self,
-        slot: u32,
+        table_index: u32,
         hour: LocalHour,
         stored: Stored,
         rows: &dyn Rows,
     ) -> Result<(), RowsError> {
-        if self.skus.get(slot).cell.is_of(hour) {
+        if self.skus.get(table_index).cell.is_of(hour) {
             return Ok(());
         }
-        self.other_cell(slot, hour, stored, rows)
+        self.other_cell(table_index, hour, stored, rows)
     }
 
     #[cold]
     fn other_cell(
         &mut self,
-        slot: u32,
+        table_index: u32,
         hour: LocalHour,
         stored: Stored,
         rows: &dyn Rows,
     ) -> Result<(), RowsError> {
-        let actor = self.skus.get(slot);
+        let actor = self.skus.get(table_index);
         let key = cell_key(actor.key(), hour);
         let is_newest = actor.cell.hour().is_none_or(|there| there < hour);
         if self.rollups.find(&key).is_some() {
@@ -222,8 +225,8 @@ impl Actors {
         let row = self.stored_rollup(&key, stored, rows)?;
         match Cell::from_row(&row) {
             Some(cell) if is_newest => {
-                self.spill(slot);
-                self.skus.get_mut(slot).cell = cell.of(hour);
+                self.spill(table_index);
+                self.skus.get_mut(table_index).cell = cell.of(hour);
             }
             _ => {
                 self.rollups
@@ -234,8 +237,8 @@ impl Actors {
     }
 
     /// Moves the sums beside a level into the table of sums.
-    pub(crate) fn spill(&mut self, slot: u32) {
-        let actor = self.skus.get_mut(slot);
+    pub(crate) fn spill(&mut self, table_index: u32) {
+        let actor = self.skus.get_mut(table_index);
         let cell = std::mem::take(&mut actor.cell);
         let Some(hour) = cell.hour() else {
             return;
@@ -248,21 +251,21 @@ impl Actors {
     }
 
     /// Adds to the sums of a SKU's hour, which [`Self::cell`] has brought in.
-    pub(crate) fn add_to_cell(&mut self, slot: u32, hour: LocalHour, part: &Part) {
+    pub(crate) fn add_to_cell(&mut self, table_index: u32, hour: LocalHour, part: &Part) {
         let generation = self.generation;
-        let actor = self.skus.get_mut(slot);
+        let actor = self.skus.get_mut(table_index);
         if actor.cell.is_of(hour) {
             if let Part::Small(small) = part
                 && let Some(cell) = actor.cell.plus(small)
             {
                 actor.cell = cell;
                 actor.cell.dirty = true;
-                self.skus.touch(slot, generation);
+                self.skus.touch(table_index, generation);
                 return;
             }
-            self.spill(slot);
+            self.spill(table_index);
         }
-        let key = cell_key(self.skus.get(slot).key(), hour);
+        let key = cell_key(self.skus.get(table_index).key(), hour);
         let to = self.rollups.find(&key).unwrap_or_else(|| {
             self.rollups
                 .insert(RollupActor::new(key, RollupRow::default()), generation)
@@ -275,14 +278,14 @@ impl Actors {
     #[inline]
     pub(crate) fn move_here(
         &mut self,
-        (slot, hour, unit): (u32, LocalHour, u8),
+        (table_index, hour, unit): (u32, LocalHour, u8),
         part: &Part,
         key: MoveKey,
     ) -> Option<Effect> {
         let Part::Small(small) = part else {
             return None;
         };
-        let actor = self.skus.get_mut(slot);
+        let actor = self.skus.get_mut(table_index);
         if !actor.cell.is_of(hour) || actor.level.is_unnamed() {
             return None;
         }
@@ -290,9 +293,9 @@ impl Actors {
         actor.cell.dirty = true;
         let moved = part.moved();
         if moved != 0 {
-            return Some(self.move_level(slot, key, moved, unit));
+            return Some(self.move_level(table_index, key, moved, unit));
         }
-        self.skus.touch(slot, self.generation);
+        self.skus.touch(table_index, self.generation);
         Some(Effect::Done)
     }
 
@@ -301,18 +304,18 @@ impl Actors {
     #[inline]
     pub(crate) fn move_level(
         &mut self,
-        slot: u32,
+        table_index: u32,
         key: MoveKey,
         quantity: i128,
         unit: u8,
     ) -> Effect {
-        let level = &mut self.skus.get_mut(slot).level;
-        level.place = self
+        let level = &mut self.skus.get_mut(table_index).level;
+        level.ring_index = self
             .recent
-            .push(level.place, &level.last_move(), &key, quantity);
+            .push(level.ring_index, &level.last_move(), &key, quantity);
         level.dirty = true;
         let effect = level.movement(key, quantity, unit);
-        self.skus.touch(slot, self.generation);
+        self.skus.touch(table_index, self.generation);
         effect
     }
 
@@ -320,12 +323,12 @@ impl Actors {
     /// far enough.
     pub(crate) fn moved_after(
         &mut self,
-        slot: u32,
+        table_index: u32,
         count: &MoveKey,
         facts: impl FnOnce() -> Result<i128, RowsError>,
     ) -> Result<i128, RowsError> {
-        let place = self.skus.get(slot).level.place;
-        if let Some(moved) = self.recent.moved_after(place, count) {
+        let ring_index = self.skus.get(table_index).level.ring_index;
+        if let Some(moved) = self.recent.moved_after(ring_index, count) {
             return Ok(moved);
         }
         self.counts_from_facts += 1;
@@ -334,9 +337,9 @@ impl Actors {
 
     /// Adds to a sum that has been brought in.
     #[inline]
-    pub(crate) fn add_to_sum(&mut self, slot: u32, part: &RollupRow) {
-        self.rollups.get_mut(slot).row.add(part);
-        self.rollups.touch(slot, self.generation);
+    pub(crate) fn add_to_sum(&mut self, table_index: u32, part: &RollupRow) {
+        self.rollups.get_mut(table_index).row.add(part);
+        self.rollups.touch(table_index, self.generation);
     }
 }
 

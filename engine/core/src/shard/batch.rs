@@ -36,8 +36,8 @@ pub(super) struct Found<'f> {
     pub(super) refusals: &'f [(u32, Reason)],
     /// Events in which card data was masked.
     pub(super) masked: &'f [u32],
-    /// Events that stay set aside, as they were when they were received.
-    pub(super) aside: &'f [(u32, Reason)],
+    /// Events that stay quarantined, as they were when they were received.
+    pub(super) quarantined: &'f [(u32, Reason)],
     /// Events that stay duplicates, as they were when they were received.
     pub(super) duplicates: &'f [u32],
 }
@@ -72,9 +72,14 @@ impl Shard {
             ..Found::default()
         };
         let decided = self.decide((now, session), (&view, found), span, &scope, names)?;
-        let head = head(session, span, now, batch.mark(span.count.saturating_sub(1)));
+        let head = head(
+            session,
+            span,
+            now,
+            batch.digest(span.count.saturating_sub(1)),
+        );
         let record = self.record_of(head, &batch.frame().payload, decided);
-        self.settle(&record, Some(&view), &scope);
+        self.apply_record(&record, Some(&view), &scope);
         self.count_live(&record);
         Ok(self.handled(record))
     }
@@ -118,7 +123,7 @@ impl Shard {
             let upto = Seq::FIRST.plus(span.first_seq + u64::from(count) - 2);
             return Ok(Handled::Known { upto });
         }
-        self.settle(&record, None, &scope);
+        self.apply_record(&record, None, &scope);
         self.count_live(&record);
         Ok(self.handled(record))
     }
@@ -203,7 +208,7 @@ impl Shard {
         let is_new = |index| {
             index >= span.skip
                 && reason_of(found.refusals, index).is_none()
-                && reason_of(found.aside, index).is_none()
+                && reason_of(found.quarantined, index).is_none()
         };
         self.names.has_new = false;
         self.plan.named.clear();
@@ -226,7 +231,7 @@ impl Shard {
             contributor: &mut self.contributor,
             plan: &mut self.plan,
         };
-        planner.look_ahead(scope, view);
+        planner.prefetch(scope, view);
         let result = for_each(view, |index, event| {
             if index < span.skip || index >= span.count {
                 return Ok(());
@@ -285,7 +290,12 @@ impl Shard {
     }
 
     /// Does what a record says: the one fold of live run, recovery and rebuild. The plan holds its changes.
-    pub(super) fn settle(&mut self, record: &Record, view: Option<&View<'_>>, scope: &Scope<'_>) {
+    pub(super) fn apply_record(
+        &mut self,
+        record: &Record,
+        view: Option<&View<'_>>,
+        scope: &Scope<'_>,
+    ) {
         let head = &record.head;
         if head.kind == RecordKind::Batch
             && let Some(view) = view
@@ -298,15 +308,15 @@ impl Shard {
             if sides.refs {
                 self.remember_ids(scope.store, view, record);
             }
-            self.commit(scope, head.received_at_us);
+            self.apply_plan(scope, head.received_at_us);
         }
-        self.set_aside(record);
+        self.quarantined(record);
         let tally = Tally::of(record);
         let end = head.first_seq + u64::from(head.count);
         let generation = self.actors.generation;
         if let Some(terminal) = self.actors.terminals.get_mut(&scope.terminal) {
             let row = &mut terminal.row;
-            row.advance(head.epoch, end, head.mark);
+            row.advance(head.epoch, end, head.digest);
             row.last_seen_us = row.last_seen_us.max(head.received_at_us);
             row.applied += tally.applied;
             row.duplicates += tally.duplicate;
@@ -344,8 +354,8 @@ impl Shard {
         }
     }
 
-    // Events that were set aside get a row each.
-    fn set_aside(&mut self, record: &Record) {
+    // Events that were quarantined get a row each.
+    fn quarantined(&mut self, record: &Record) {
         let head = &record.head;
         for index in head.skip..head.count {
             if record.verdicts.is_empty() {
@@ -413,7 +423,7 @@ impl Shard {
     }
 }
 
-pub(super) fn head(session: SessionKey, span: Span, now: Timestamp, mark: u64) -> RecordHead {
+pub(super) fn head(session: SessionKey, span: Span, now: Timestamp, digest: u64) -> RecordHead {
     RecordHead {
         kind: RecordKind::Batch,
         family: span.family,
@@ -424,7 +434,7 @@ pub(super) fn head(session: SessionKey, span: Span, now: Timestamp, mark: u64) -
         count: span.count,
         skip: span.skip,
         received_at_us: now.us(),
-        mark,
+        digest,
     }
 }
 

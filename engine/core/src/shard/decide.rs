@@ -1,4 +1,4 @@
-//! The verdict on one event: refused, known, set aside, or taken with its flags. In this order; the first that holds wins.
+//! The verdict on one event: refused, known, quarantined, or taken with its flags. In this order; the first that holds wins.
 
 use till_protocol::code::Reason;
 use till_protocol::id::EventId;
@@ -110,7 +110,7 @@ impl Decider<'_> {
                 }
             }
         }
-        Ok(reason_of(self.found.aside, index)
+        Ok(reason_of(self.found.quarantined, index)
             .or_else(|| self.collision(event))
             .map(|reason| (Outcome::Quarantined, Some(reason))))
     }
@@ -134,7 +134,7 @@ impl Decider<'_> {
         }
     }
 
-    // An event whose id stands for other content is set aside once, however often it comes.
+    // An event whose id stands for other content is quarantined once, however often it comes.
     fn conflict(
         &mut self,
         id: &EventId,
@@ -152,7 +152,7 @@ impl Decider<'_> {
         Ok((Outcome::Quarantined, Some(Reason::Conflict)))
     }
 
-    // An event that uses an id of two names is set aside: merging them could not be undone.
+    // An event that uses an id of two names is quarantined: merging them could not be undone.
     fn collision(&self, event: &Event<'_>) -> Option<Reason> {
         if self.collided.is_empty() {
             return None;
@@ -201,8 +201,8 @@ impl Decider<'_> {
 
     // A SKU that was used before without the flag has a name; only others are looked up.
     fn has_unnamed(&self, planner: &Planner<'_>, start: usize) -> Result<bool, RowsError> {
-        for slot in planner.skus_since(start) {
-            let actor = planner.actors.skus.get(slot);
+        for table_index in planner.skus_since(start) {
+            let actor = planner.actors.skus.get(table_index);
             if !actor.level.is_unnamed() && !actor.level.is_virgin() {
                 continue;
             }

@@ -10,8 +10,8 @@ use crate::sku::SkuKey;
 
 /// Passivation goes down to this part of the budget (in 1/8), so that it does not start again at once.
 const KEPT_EIGHTHS: usize = 7;
-/// Terminals above which the oldest go, also those that were only greeted. A chain has fewer; there are more where somebody
-/// greets with numbers that no till has.
+/// Terminals above which the oldest go, also those that were only accepted. A chain has fewer; there are more where somebody
+/// accepts with numbers that no till has.
 pub(super) const TERMINALS_MAX: usize = 1 << 17;
 
 impl Shard {
@@ -31,8 +31,8 @@ impl Shard {
         self.take_skus(&mut dirty);
         let slots = self.actors.rollups.take_dirty();
         dirty.rollups.reserve_exact(slots.len());
-        for slot in slots {
-            let actor = self.actors.rollups.get(slot);
+        for table_index in slots {
+            let actor = self.actors.rollups.get(table_index);
             dirty.rollups.push((actor.key, actor.row));
         }
         // Stable, as it makes use of the runs that are in order: those of SKUs are.
@@ -75,15 +75,15 @@ impl Shard {
     fn take_skus(&mut self, dirty: &mut Dirty) {
         let slots = self.actors.skus.take_dirty();
         let mut order = Vec::with_capacity(slots.len());
-        order.extend(slots.into_iter().map(|slot| {
-            let key = self.actors.skus.get(slot).level.key();
-            (key.store, key.sku, slot)
+        order.extend(slots.into_iter().map(|table_index| {
+            let key = self.actors.skus.get(table_index).level.key();
+            (key.store, key.sku, table_index)
         }));
         order.sort_unstable();
         dirty.skus.reserve_exact(order.len());
         dirty.rollups.reserve_exact(order.len());
-        for (_, _, slot) in order {
-            let actor = self.actors.skus.get_mut(slot);
+        for (_, _, table_index) in order {
+            let actor = self.actors.skus.get_mut(table_index);
             let sku = actor.level.key();
             if std::mem::take(&mut actor.level.dirty)
                 && let Ok(store) = StoreId::new(sku.store)
@@ -116,7 +116,7 @@ impl Shard {
     /// sums, the oldest hours first, then the SKUs that were not touched for longest. Returns how many were dropped.
     /// Terminals are bounded apart.
     ///
-    /// Nothing that has not been flushed is dropped; no answer changes, but that a life whose grant nobody has used may be
+    /// Nothing that has not been flushed is dropped; no answer changes, but that an epoch whose grant nobody has used may be
     /// granted again, as after a restart.
     pub fn passivate(&mut self) -> usize {
         self.drop_oldest_terminals();
@@ -139,12 +139,12 @@ impl Shard {
             .actors
             .rollups
             .clean(self.flushed)
-            .map(|(slot, actor)| (actor.key.hour_us, actor.key, slot))
+            .map(|(table_index, actor)| (actor.key.hour_us, actor.key, table_index))
             .collect();
         clean.sort_unstable();
         clean.truncate(most);
-        for (hour_us, key, slot) in &clean {
-            self.actors.rollups.remove(*slot);
+        for (hour_us, key, table_index) in &clean {
+            self.actors.rollups.remove(*table_index);
             self.now_stored(key.store, Some(*hour_us), false);
         }
         clean.len()
@@ -156,16 +156,16 @@ impl Shard {
             .actors
             .skus
             .clean(self.flushed)
-            .map(|(slot, actor)| {
+            .map(|(table_index, actor)| {
                 let SkuKey { store, sku } = actor.level.key();
                 let hour_us = actor.cell.hour().map(|hour| hour.hour_us);
-                (actor.stamp().generation, store, sku, slot, hour_us)
+                (actor.stamp().generation, store, sku, table_index, hour_us)
             })
             .collect();
         clean.sort_unstable();
         clean.truncate(most);
-        for (_, store, _, slot, hour_us) in &clean {
-            self.actors.skus.remove(*slot);
+        for (_, store, _, table_index, hour_us) in &clean {
+            self.actors.skus.remove(*table_index);
             self.now_stored(*store, *hour_us, true);
         }
         clean.len()

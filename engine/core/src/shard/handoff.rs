@@ -90,21 +90,21 @@ impl Shard {
             let found = (&view, past.found());
             let decided = self.decide((now, session), found, span_of(&head), &scope, names)?;
             let applied = self.record_of(head, &record.payload, decided);
-            self.settle(&applied, Some(&view), &scope);
+            self.apply_record(&applied, Some(&view), &scope);
             applied
         } else {
             let applied = Record {
                 head,
                 ..record.clone()
             };
-            self.settle(&applied, None, &scope);
+            self.apply_record(&applied, None, &scope);
             applied
         };
         self.count_live(&applied);
         Ok(self.handled(applied))
     }
 
-    // How many of a record's events are known and equal to what is here, or the answer to one that has no place.
+    // How many of a record's events are known and equal to what is here, or the answer to one that has no position.
     fn known_part(
         &mut self,
         record: &Record,
@@ -279,9 +279,9 @@ impl Shard {
             seq: record.head.first_seq + u64::from(verdict.index),
             line: waits.unwrap_or(u16::MAX),
         };
-        // Why the event was set aside here is not at hand. The strictest reason is assumed: what does not bring all its
+        // Why the event was quarantined here is not at hand. The strictest reason is assumed: what does not bring all its
         // names stays where it is.
-        let set_aside = Verdict {
+        let quarantined = Verdict {
             outcome: Outcome::Quarantined,
             reason: Reason::SkuCollision.code(),
             ..verdict
@@ -292,7 +292,7 @@ impl Shard {
                 ..record.head
             },
             payload: record.payload.clone(),
-            verdicts: waits.is_none().then_some(set_aside).into_iter().collect(),
+            verdicts: waits.is_none().then_some(quarantined).into_iter().collect(),
         };
         let now = Timestamp::from_us(record.head.received_at_us);
         match self.retry(now, key, &original, rows, names) {
@@ -313,7 +313,7 @@ impl Shard {
 pub(super) struct Past {
     refusals: Vec<(u32, Reason)>,
     masked: Vec<u32>,
-    aside: Vec<(u32, Reason)>,
+    quarantined: Vec<(u32, Reason)>,
     duplicates: Vec<u32>,
 }
 
@@ -337,7 +337,7 @@ impl Past {
                 // A conflict is one with another event, which may not be here. Which id collided is not journalled:
                 // without it nobody can say that the event is clear now.
                 Outcome::Quarantined if reason != Reason::Conflict => {
-                    past.aside.push((index, reason));
+                    past.quarantined.push((index, reason));
                 }
                 Outcome::Duplicate => past.duplicates.push(index),
                 Outcome::Quarantined | Outcome::Applied => {}
@@ -350,7 +350,7 @@ impl Past {
         Found {
             refusals: &self.refusals,
             masked: &self.masked,
-            aside: &self.aside,
+            quarantined: &self.quarantined,
             duplicates: &self.duplicates,
         }
     }
@@ -449,9 +449,9 @@ fn foreign(record: &Record, cause: &str) -> RowsError {
         ..
     } = record.head;
     RowsError {
-        table: "handover",
+        table: "handoff",
         cause: format!(
-            "record of terminal {terminal:#x}, life {epoch}, event {first_seq}: {cause}"
+            "record of terminal {terminal:#x}, epoch {epoch}, event {first_seq}: {cause}"
         ),
     }
 }

@@ -17,7 +17,7 @@ const RECENT_MAX: usize = 16_384;
 
 /// What is known of a text.
 #[derive(Clone, Copy, Debug)]
-struct Recent {
+struct RecentNames {
     id: u64,
     /// It was claimed here, and is ours.
     ours: bool,
@@ -28,15 +28,15 @@ struct Recent {
 /// The names that pass through a shard.
 #[derive(Debug, Default)]
 pub(crate) struct NameBook {
-    skus: Map<String, Recent>,
-    tenders: Map<String, Recent>,
+    skus: Map<String, RecentNames>,
+    tenders: Map<String, RecentNames>,
     pub(crate) dirty: Vec<(Space, u64, String)>,
     /// A name was claimed that nobody had claimed before.
     pub(crate) has_new: bool,
 }
 
 impl NameBook {
-    fn recent(&mut self, space: Space, name: &str) -> &mut Recent {
+    fn recent(&mut self, space: Space, name: &str) -> &mut RecentNames {
         let book = match space {
             Space::Sku => &mut self.skus,
             Space::Tender => &mut self.tenders,
@@ -44,7 +44,7 @@ impl NameBook {
         if book.len() >= RECENT_MAX && !book.contains_key(name) {
             book.clear();
         }
-        book.entry_ref(name).or_insert_with(|| Recent {
+        book.entry_ref(name).or_insert_with(|| RecentNames {
             id: id_of(space, name),
             ours: false,
             written: false,

@@ -21,14 +21,14 @@ pub(crate) enum Op {
     Training { totals: Totals },
     /// A part of a sum by store, category, tender or operator.
     Sum {
-        slot: u32,
+        table_index: u32,
         part: Part,
         /// Its business day, where it is the sum of a sale by store: the terminal's totals take it too.
         sale_of: Option<u16>,
     },
     /// A line of a sale: a part of its SKU's sums, and a movement of stock where its part moves some.
     Line {
-        slot: u32,
+        table_index: u32,
         hour: LocalHour,
         line: u16,
         unit: u8,
@@ -36,20 +36,24 @@ pub(crate) enum Op {
     },
     /// A movement of stock.
     Move {
-        slot: u32,
+        table_index: u32,
         hour: LocalHour,
         unit: u8,
         quantity: i128,
     },
     /// A count. `stored` is what moved after it before this batch.
     Count {
-        slot: u32,
+        table_index: u32,
         unit: u8,
         quantity: i64,
         stored: i128,
     },
-    /// Set aside or set free.
-    Reserve { slot: u32, unit: u8, change: i128 },
+    /// Reserved or set free.
+    Reserve {
+        table_index: u32,
+        unit: u8,
+        change: i128,
+    },
 }
 
 /// The changes of one batch. The buffer is kept from batch to batch.
@@ -135,11 +139,11 @@ impl Planner<'_> {
         self.contributor
             .of_sale(scope.store, local, sale, &mut |key, part, line| {
                 let Some(line) = line else {
-                    let slot = actors.rollup(key, scope.stored, scope.rows)?;
+                    let table_index = actors.rollup(key, scope.stored, scope.rows)?;
                     let sale_of = (key.dim == Dim::Store).then_some(key.day);
                     let part = Part::new(part);
                     ops.push(Op::Sum {
-                        slot,
+                        table_index,
                         part,
                         sale_of,
                     });
@@ -149,14 +153,14 @@ impl Planner<'_> {
                     hour_us: key.hour_us,
                     day: key.day,
                 };
-                let slot = actors.sku(scope.sku(key.key), scope.stored, scope.rows)?;
-                actors.cell(slot, hour, scope.stored, scope.rows)?;
+                let table_index = actors.sku(scope.sku(key.key), scope.stored, scope.rows)?;
+                actors.cell(table_index, hour, scope.stored, scope.rows)?;
                 let unit = sale
                     .lines
                     .get(usize::from(line))
                     .map_or(0, |line| line.unit);
                 ops.push(Op::Line {
-                    slot,
+                    table_index,
                     hour,
                     line,
                     unit,
@@ -180,12 +184,13 @@ impl Planner<'_> {
         let sku = record.sku.to_native();
         let unit = record.unit;
         let quantity = record.quantity.to_native();
-        let slot = self.actors.sku(scope.sku(sku), scope.stored, scope.rows)?;
+        let table_index = self.actors.sku(scope.sku(sku), scope.stored, scope.rows)?;
         if let Some(quantity) = movement_of(event) {
             let hour = self.local(scope.store, at_us);
-            self.actors.cell(slot, hour, scope.stored, scope.rows)?;
+            self.actors
+                .cell(table_index, hour, scope.stored, scope.rows)?;
             self.plan.ops.push(Op::Move {
-                slot,
+                table_index,
                 hour,
                 unit,
                 quantity,
@@ -194,22 +199,22 @@ impl Planner<'_> {
         }
         let op = match record.kind {
             stock::kind::RESERVED => Op::Reserve {
-                slot,
+                table_index,
                 unit,
                 change: i128::from(quantity),
             },
             stock::kind::RELEASED => Op::Reserve {
-                slot,
+                table_index,
                 unit,
                 change: -i128::from(quantity),
             },
             _ => {
                 let key = scope.key(at_us, seq, 0);
-                let level = &self.actors.skus.get(slot).level;
+                let level = &self.actors.skus.get(table_index).level;
                 let is_late = level.base_key() < key && key < level.last_move();
                 let stored = if is_late {
                     let id = SkuId::from_u64(sku);
-                    self.actors.moved_after(slot, &key, || {
+                    self.actors.moved_after(table_index, &key, || {
                         let rows = scope.rows;
                         rows.moved_after(scope.store, id, key, scope.position)
                     })?
@@ -217,7 +222,7 @@ impl Planner<'_> {
                     0
                 };
                 Op::Count {
-                    slot,
+                    table_index,
                     unit,
                     quantity,
                     stored,
@@ -228,17 +233,17 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// Looks up the goods of a frame before its events are planned one by one.
-    pub(crate) fn look_ahead(&mut self, scope: &Scope<'_>, view: &View<'_>) {
+    /// Looks up the SKUs of a frame before its events are planned one by one.
+    pub(crate) fn prefetch(&mut self, scope: &Scope<'_>, view: &View<'_>) {
         let actors = &mut *self.actors;
         match view {
             View::Sale(sales) => {
                 let lines = sales.batch().lines.iter();
-                actors.look_ahead(scope.store, lines.map(|line| line.sku.to_native()));
+                actors.prefetch(scope.store, lines.map(|line| line.sku.to_native()));
             }
             View::Stock(moves) => {
                 let records = moves.records().iter();
-                actors.look_ahead(scope.store, records.map(|record| record.sku.to_native()));
+                actors.prefetch(scope.store, records.map(|record| record.sku.to_native()));
             }
             View::Sensor(_) | View::Device(_) => {}
         }
@@ -261,17 +266,17 @@ impl Planner<'_> {
 
     /// The slots of the SKUs that the event planned last is about.
     pub(crate) fn skus_since(&self, start: usize) -> impl Iterator<Item = u32> {
-        self.plan.ops.iter().skip(start).filter_map(Op::sku_slot)
+        self.plan.ops.iter().skip(start).filter_map(Op::sku_index)
     }
 }
 
 impl Op {
-    pub(crate) const fn sku_slot(&self) -> Option<u32> {
+    pub(crate) const fn sku_index(&self) -> Option<u32> {
         match self {
-            Self::Line { slot, .. }
-            | Self::Move { slot, .. }
-            | Self::Count { slot, .. }
-            | Self::Reserve { slot, .. } => Some(*slot),
+            Self::Line { table_index, .. }
+            | Self::Move { table_index, .. }
+            | Self::Count { table_index, .. }
+            | Self::Reserve { table_index, .. } => Some(*table_index),
             Self::Event { .. } | Self::Training { .. } | Self::Sum { .. } => None,
         }
     }

@@ -17,10 +17,10 @@ use crate::terminal::Window;
 /// What became of a record of the past.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[must_use]
-pub enum Placed {
+pub enum Replayed {
     /// The shard holds it, now or since before.
     Held,
-    /// It fits nowhere: its terminal had come to other events under its sequence numbers, or to a newer life. Nothing of it
+    /// It fits nowhere: its terminal had come to other events under its sequence numbers, or to a newer epoch. Nothing of it
     /// was applied.
     Nowhere,
 }
@@ -37,13 +37,13 @@ impl Shard {
         position: u64,
         record: &Record,
         rows: &dyn Rows,
-    ) -> Result<Placed, RowsError> {
+    ) -> Result<Replayed, RowsError> {
         match record.head.kind {
             RecordKind::StoreRegistered => {
                 self.apply_registration(position, record, rows)?;
-                return Ok(Placed::Held);
+                return Ok(Replayed::Held);
             }
-            RecordKind::SkuAlias | RecordKind::BaseRow => return Ok(Placed::Held),
+            RecordKind::SkuAlias | RecordKind::BaseRow => return Ok(Replayed::Held),
             RecordKind::Batch
             | RecordKind::Tombstones
             | RecordKind::Duplicates
@@ -63,22 +63,22 @@ impl Shard {
         #[cfg(feature = "planted")]
         let is_held = is_held && !crate::planted::is("apply-twice");
         if is_held {
-            return Ok(Placed::Held);
+            return Ok(Replayed::Held);
         }
         self.actors.terminal(terminal, rows)?;
         let scope = self.scope(terminal, record.head.epoch, position, rows);
         #[cfg(feature = "planted")]
         if record.head.kind == RecordKind::Retry && crate::planted::is("forget-retries") {
-            return Ok(Placed::Held);
+            return Ok(Replayed::Held);
         }
-        let placed = if record.head.kind == RecordKind::Retry {
+        let replayed = if record.head.kind == RecordKind::Retry {
             self.apply_retry(record, &scope)?;
-            Placed::Held
+            Replayed::Held
         } else {
             self.apply_events(position, record, &scope)?
         };
-        self.mark_applied(store, position);
-        Ok(placed)
+        self.note_applied(store, position);
+        Ok(replayed)
     }
 
     fn apply_events(
@@ -86,7 +86,7 @@ impl Shard {
         position: u64,
         record: &Record,
         scope: &Scope<'_>,
-    ) -> Result<Placed, RowsError> {
+    ) -> Result<Replayed, RowsError> {
         let head = &record.head;
         let window = self.actors.terminals.get(&scope.terminal).map_or(
             Window::Next { skip: head.skip },
@@ -105,7 +105,7 @@ impl Shard {
             Window::Known if crate::planted::is("apply-twice") => {}
             Window::Next { .. } | Window::Known | Window::Closed => {
                 self.violations.count(InvariantId::Seq2);
-                return Ok(Placed::Nowhere);
+                return Ok(Replayed::Nowhere);
             }
         }
         self.plan.ops.clear();
@@ -113,12 +113,12 @@ impl Shard {
             let verified = read_back(position, record)?;
             let view = verified.view();
             self.plan_record(&view, record, scope)?;
-            self.settle(record, Some(&view), scope);
+            self.apply_record(record, Some(&view), scope);
         } else {
-            self.settle(record, None, scope);
+            self.apply_record(record, None, scope);
         }
         self.counters.replayed += u64::from(head.count - head.skip);
-        Ok(Placed::Held)
+        Ok(Replayed::Held)
     }
 
     /// Plans the events of a record that took effect.
@@ -133,7 +133,7 @@ impl Shard {
             contributor: &mut self.contributor,
             plan: &mut self.plan,
         };
-        planner.look_ahead(scope, view);
+        planner.prefetch(scope, view);
         for_each(view, |index, event| {
             if let Some((Outcome::Applied, flags)) = record.outcome(index) {
                 let seq = record.head.first_seq + u64::from(index);
@@ -172,7 +172,7 @@ impl Shard {
         Ok(())
     }
 
-    fn mark_applied(&mut self, store: StoreId, position: u64) {
+    fn note_applied(&mut self, store: StoreId, position: u64) {
         if let Some(actor) = self.actors.stores.get_mut(&store.get()) {
             actor.row.applied = actor.row.applied.max(position);
         }

@@ -9,7 +9,7 @@ use crate::row::{Rows, RowsError};
 use crate::terminal::Window;
 
 impl Shard {
-    /// The next epoch of a terminal, taken for events that have no place in theirs: no device is granted it from here on.
+    /// The next epoch of a terminal, taken for events that have no position in theirs: no device is granted it from here on.
     ///
     /// # Errors
     /// Returns [`RowsError`] when a row could not be read.
@@ -31,7 +31,7 @@ impl Shard {
         Ok(Epoch::new(number).ok())
     }
 
-    /// A record that has no place at its own numbers, as one of another epoch, from number 1 on. What it skips, and what is here
+    /// A record that has no position at its own numbers, as one of another epoch, from number 1 on. What it skips, and what is here
     /// under its own numbers, is a duplicate in it. The same again as long as nothing more of it is here.
     ///
     /// # Errors

@@ -60,7 +60,7 @@ impl Shard {
     ///
     /// `original` is the journal's record of the event's sequence number. The movements of a parked SKU are all taken
     /// from the facts, so that one retry brings its level back; the retries of its other entries then only remove them.
-    /// An event that was set aside for a collision and does not bring the code of each SKU that it uses stays.
+    /// An event that was quarantined for a collision and does not bring the code of each SKU that it uses stays.
     ///
     /// # Errors
     /// [`RetryError`]; nothing has changed then.
@@ -215,8 +215,8 @@ impl Shard {
         key: QuarantineKey,
     ) -> Result<Verdict, RetryError> {
         let found = self.waiting(scope, view, index, (key.seq, key.line))?;
-        let (slot, waiting) = found.ok_or(RetryError::OtherRecord)?;
-        let mut level = self.actors.skus.get(slot).level.clone();
+        let (table_index, waiting) = found.ok_or(RetryError::OtherRecord)?;
+        let mut level = self.actors.skus.get(table_index).level.clone();
         if waiting.take_into(&mut level) == Effect::Waits {
             let reason = if level.is_parked() {
                 Reason::Parked
@@ -247,8 +247,8 @@ impl Shard {
             let Some(sku) = event.sku_of_item(line) else {
                 return Ok(());
             };
-            let slot = self.actors.sku(scope.sku(sku), scope.stored, scope.rows)?;
-            let level = &self.actors.skus.get(slot).level;
+            let table_index = self.actors.sku(scope.sku(sku), scope.stored, scope.rows)?;
+            let level = &self.actors.skus.get(table_index).level;
             let base = level.base_key();
             let moved_after = |after| {
                 scope
@@ -284,7 +284,7 @@ impl Shard {
                 },
                 Event::Sensor(_) | Event::Device(_) => return Ok(()),
             };
-            found = Some((slot, waiting));
+            found = Some((table_index, waiting));
             Ok(())
         })?;
         Ok(found)
@@ -310,9 +310,9 @@ impl Shard {
         }
         // From here on nothing can fail.
         self.take_names(&view, record);
-        self.commit(scope, record.head.received_at_us);
-        for (slot, waiting) in lines {
-            let effect = self.level(slot, |level| waiting.take_into(level));
+        self.apply_plan(scope, record.head.received_at_us);
+        for (table_index, waiting) in lines {
+            let effect = self.level(table_index, |level| waiting.take_into(level));
             if effect == Effect::Waits {
                 self.violations.count(InvariantId::Rep1);
             }

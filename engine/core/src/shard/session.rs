@@ -12,7 +12,7 @@ use crate::record::{Record, RecordHead, RecordKind};
 use crate::row::{Rows, RowsError, StoreRow, Totals};
 use crate::store::{RegisterError, Registration, StoreActor};
 
-/// How far a life that a device states may lie above the newest one that is known. Devices state what they were granted;
+/// How far an epoch that a device states may lie above the newest one that is known. Devices state what they were granted;
 /// a number from nowhere would leave none above it for all who come later.
 const EPOCH_AHEAD_MAX: u32 = 1 << 20;
 
@@ -21,7 +21,7 @@ const EPOCH_AHEAD_MAX: u32 = 1 << 20;
 pub struct Hello<'a> {
     /// The terminal that it speaks for.
     pub terminal: TerminalId,
-    /// Its life; 0 asks for a new one.
+    /// Its epoch; 0 asks for a new one.
     pub epoch: u32,
     /// Its clock.
     pub clock: DeviceTime,
@@ -33,19 +33,19 @@ pub struct Hello<'a> {
 
 /// Where a terminal goes on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Greeting {
-    /// The life that is spoken of: the one named in the Hello, or the new one.
+pub struct HandshakeState {
+    /// The epoch that is spoken of: the one named in the Hello, or the new one.
     pub epoch: Epoch,
-    /// The newest life that has events; 0 when none has.
+    /// The newest epoch that has events; 0 when none has.
     pub latest_epoch: u32,
     /// The sequence number that comes next in `epoch`; [`Seq::MAX`] in one of which it is forgotten, so that the device
     /// takes none of its events for new that it can't find here.
     pub next_seq: u64,
-    /// Mark of the event before it; 0 when there is none or it could not be read.
-    pub mark: u64,
+    /// Digest of the event before it; 0 when there is none or it could not be read.
+    pub digest: u64,
     /// Events of this terminal were refused, in whatever life: a device that sends again may not have heard of it.
     pub has_refusals: bool,
-    /// The life is over: a newer one has events. Take a new one.
+    /// The epoch is over: a newer one has events. Take a new one.
     pub is_closed: bool,
     /// The device's clock is more than a day off.
     pub clock_suspect: bool,
@@ -64,19 +64,19 @@ pub enum HelloError {
 }
 
 impl Shard {
-    /// Greets a terminal of a registered store. A life that is granted becomes real with its first durable event; two
+    /// Accepts a terminal of a registered store. An epoch that is granted becomes real with its first durable event; two
     /// devices that ask for the same terminal are never granted the same one.
     ///
     /// # Errors
     /// [`HelloError::Refused`] with [`Reason::UnregisteredStore`] for a store that is not registered (register it, then
-    /// greet again), [`Reason::CurrencyMismatch`] and [`Reason::ZoneMismatch`] where the device states others than the
+    /// accept again), [`Reason::CurrencyMismatch`] and [`Reason::ZoneMismatch`] where the device states others than the
     /// store has, [`Reason::BadHello`] for an epoch out of range or far above all that are known.
     pub fn hello(
         &mut self,
         now: Timestamp,
         hello: &Hello<'_>,
         rows: &dyn Rows,
-    ) -> Result<Greeting, HelloError> {
+    ) -> Result<HandshakeState, HelloError> {
         let store = hello.terminal.store();
         let Some(actor) = self.actors.store(store, rows)? else {
             return Err(HelloError::Refused(Reason::UnregisteredStore));
@@ -112,11 +112,11 @@ impl Shard {
             false => 1,
         };
         let ahead_us = hello.clock.us().saturating_sub(now.us());
-        Ok(Greeting {
+        Ok(HandshakeState {
             epoch,
             latest_epoch,
-            next_seq: known.map_or(next_unknown, |mark| mark.next_seq),
-            mark: known.map_or(0, |mark| mark.mark),
+            next_seq: known.map_or(next_unknown, |progress| progress.next_seq),
+            digest: known.map_or(0, |progress| progress.digest),
             has_refusals: terminal.row.refused > 0,
             is_closed: number < latest_epoch,
             clock_suspect: ahead_us.saturating_abs() > CLOCK_SUSPECT_AFTER_US,
@@ -160,7 +160,7 @@ impl Shard {
             count: 0,
             skip: 0,
             received_at_us: now.us(),
-            mark: 0,
+            digest: 0,
         };
         Ok(Some(Record {
             head,

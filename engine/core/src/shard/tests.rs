@@ -2,12 +2,12 @@
 
 mod backlog;
 mod counting;
-mod foreseeing;
 mod gaps;
 mod handoff;
 mod leaving;
 mod memory;
 mod models;
+mod prefetch;
 mod properties;
 mod quarantine;
 mod sequence;

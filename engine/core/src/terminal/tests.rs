@@ -1,7 +1,7 @@
 use super::*;
 
 #[test]
-fn a_terminal_remembers_its_newest_lives() {
+fn a_terminal_remembers_its_newest_epochs() {
     let mut row = TerminalRow::default();
     let most = u32::try_from(EPOCHS_MAX).unwrap();
     for epoch in 1..=most + 36 {
@@ -15,12 +15,13 @@ fn a_terminal_remembers_its_newest_lives() {
 }
 
 #[test]
-fn a_mark_never_goes_back() {
+fn a_digest_never_goes_back() {
     let mut row = TerminalRow::default();
     row.advance(1, 9, 90);
     row.advance(1, 4, 40);
     assert_eq!(
-        row.epoch(1).map(|mark| (mark.next_seq, mark.mark)),
+        row.epoch(1)
+            .map(|progress| (progress.next_seq, progress.digest)),
         Some((9, 90))
     );
 }

@@ -17,7 +17,8 @@ use x509_parser::time::ASN1Time;
 use super::lists::LIST;
 use super::lists::{self, Lists};
 use super::{
-    NAMES_MAX, PkiError, Speaks, certificates, content, io_error, read, sync_dir, write_secret,
+    Authorisation, NAMES_MAX, PkiError, certificates, content, io_error, read, sync_dir,
+    write_secret,
 };
 
 /// The certificate of the authority, in its folder.
@@ -26,7 +27,7 @@ const CERTIFICATE: &str = "ca.pem";
 const KEY: &str = "ca-key.pem";
 /// Seconds of a day.
 const DAY_S: i64 = 86_400;
-/// Days after which a list should have been made anew. An own authority makes one with each revocation alone.
+/// Days after which a list should have been rebuilt. An own authority makes one with each revocation alone.
 const LIST_DAYS: i64 = 3_650;
 
 /// The own authority of a data folder, where its key is.
@@ -95,7 +96,7 @@ impl Authority {
             return Err(PkiError::Authority(text));
         }
         for name in names {
-            if !Speaks::understands(name) {
+            if !Authorisation::understands(name) {
                 return Err(PkiError::Authority(format!(
                     "{name} names no terminal: write till://STORE/TILL, till://STORE/* or till://*"
                 )));
@@ -158,7 +159,7 @@ impl Authority {
         serial_of(&device, file)
     }
 
-    /// Revokes a certificate by its serial number: writes the list anew. A running engine reads it within seconds. Gives
+    /// Revokes a certificate by its serial number: writes the list again. A running engine reads it within seconds. Gives
     /// whether that is news.
     ///
     /// # Errors
@@ -258,7 +259,7 @@ fn time(seconds: i64) -> Result<ASN1Time, PkiError> {
         .map_err(|error| PkiError::Authority(format!("a time that cannot be written: {error}")))
 }
 
-// An authority, a server and a device that may speak for every terminal. All or nothing: the folder is renamed.
+// An authority, a server and a device that is authorised for every terminal. All or nothing: the folder is renamed.
 pub(super) fn make(dir: &Path) -> Result<(), PkiError> {
     let new = dir.with_extension("new");
     if new.exists() {

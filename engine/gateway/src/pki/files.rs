@@ -98,7 +98,7 @@ impl Files {
         let mut authorities = certificates(&self.ca)?;
         let mut chain = certificates(&self.certificate)?;
         if self.is_identity {
-            // The authority stands first in the file; it has no place in the chain that devices are shown.
+            // The authority stands first in the file; it has no position in the chain that devices are shown.
             authorities.truncate(1);
             chain = chain.split_off(1);
             if chain.is_empty() {
@@ -124,7 +124,7 @@ impl Files {
         match (&before.lists, &new.lists, &self.list) {
             (Some(_), None, Some(file)) => Err(PkiError::Lists {
                 file: file.clone(),
-                cause: "it is gone; restore it, or start the engine anew without it".to_owned(),
+                cause: "it is gone; restore it, or start the engine again without it".to_owned(),
             }),
             (Some(old), Some(new_lists), Some(file)) => {
                 new_lists.follows(old, file)?;

@@ -25,19 +25,22 @@ fn authority_and_identity_are_made_once_and_kept_to_the_owner() {
 }
 
 #[test]
-fn the_made_identity_speaks_for_every_terminal() {
+fn the_made_identity_is_authorised_for_every_terminal() {
     let dir = tempfile::tempdir().unwrap();
     let files = Files::find(&PkiConfig::Dev, None, dir.path()).unwrap();
     let chain = certificates(&files.identity.unwrap()).unwrap();
-    let speaks = Speaks::of_certificate(&chain[1]);
-    assert!(speaks.may(terminal(1, 1)) && speaks.may(terminal(99, 7)));
+    let authorisation = Authorisation::of_certificate(&chain[1]);
+    assert!(authorisation.may(terminal(1, 1)) && authorisation.may(terminal(99, 7)));
     // The authority itself names nobody.
-    assert_eq!(Speaks::of_certificate(&chain[0]), Speaks::default());
+    assert_eq!(
+        Authorisation::of_certificate(&chain[0]),
+        Authorisation::default()
+    );
 }
 
 #[test]
 fn names_give_a_till_a_store_or_everything_and_nothing_else() {
-    let mut speaks = Speaks::default();
+    let mut authorisation = Authorisation::default();
     for uri in [
         "till://7/3",
         "till://8/*",
@@ -49,14 +52,14 @@ fn names_give_a_till_a_store_or_everything_and_nothing_else() {
         "till://7",
         "till://7/8/9",
     ] {
-        speaks.add(uri);
+        authorisation.add(uri);
     }
-    assert!(speaks.may(terminal(7, 3)) && speaks.may(terminal(8, 200)));
+    assert!(authorisation.may(terminal(7, 3)) && authorisation.may(terminal(8, 200)));
     for (store, till) in [(7, 4), (7, 5), (1, 6), (7, 9), (7, 8), (9, 1)] {
-        assert!(!speaks.may(terminal(store, till)), "{store}/{till}");
+        assert!(!authorisation.may(terminal(store, till)), "{store}/{till}");
     }
-    speaks.add("till://*");
-    assert!(speaks.may(terminal(9, 1)));
+    authorisation.add("till://*");
+    assert!(authorisation.may(terminal(9, 1)));
 }
 
 /// A folder with an authority of its own.
@@ -172,8 +175,8 @@ fn a_file_that_was_just_written_is_looked_at_again() {
         let path = dir.path().join("pki").join(name);
         fs::File::open(path).unwrap().set_modified(old).unwrap();
     }
-    let settled = files.stamps();
-    assert!(!files.stamps().may_differ(&settled));
+    let passed = files.stamps();
+    assert!(!files.stamps().may_differ(&passed));
     Authority::open(dir.path()).unwrap().revoke("7").unwrap();
-    assert!(files.stamps().may_differ(&settled), "a list is new");
+    assert!(files.stamps().may_differ(&passed), "a list is new");
 }

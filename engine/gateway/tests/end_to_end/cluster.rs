@@ -53,17 +53,21 @@ pub(crate) async fn started(
     till_gateway::start_with(config, parts).await
 }
 
-/// A device of a store, at whichever engine serves it. The life that it had, or 0.
+/// A device of a store, at whichever engine serves it. The epoch that it had, or 0.
 pub(crate) async fn at_home(
     engines: &[Arc<Handle>],
     store: u64,
     epoch: u32,
 ) -> (Device, u64, Connection) {
-    let (device, welcome, connection) = greeted(engines, store, epoch).await;
+    let (device, welcome, connection) = established(engines, store, epoch).await;
     (device, welcome.next_seq.get(), connection)
 }
 
-async fn greeted(engines: &[Arc<Handle>], store: u64, epoch: u32) -> (Device, Welcome, Connection) {
+async fn established(
+    engines: &[Arc<Handle>],
+    store: u64,
+    epoch: u32,
+) -> (Device, Welcome, Connection) {
     let began = Instant::now();
     while began.elapsed() < Duration::from_secs(15) {
         for engine in engines {
@@ -81,9 +85,9 @@ async fn greeted(engines: &[Arc<Handle>], store: u64, epoch: u32) -> (Device, We
     panic!("nobody serves store {store}");
 }
 
-/// Gives the life that the device has, which depends on how often its slot has changed hands.
+/// Gives the epoch that the device has, which depends on how often its slot has changed hands.
 pub(crate) async fn send(engines: &[Arc<Handle>], store: u64, epoch: u32, upto: u64) -> u32 {
-    let (mut device, welcome, _connection) = greeted(engines, store, epoch).await;
+    let (mut device, welcome, _connection) = established(engines, store, epoch).await;
     let next = welcome.next_seq.get();
     if next <= upto {
         device.send(teas(next, upto + 1 - next)).await;
@@ -133,15 +137,15 @@ async fn engines_share_the_stores_and_answer_for_all_of_them() {
     let dirs = [folder(), folder()];
     let store = Arc::new(MemoryCluster::new(SLOTS));
     let first = alone(dirs[0].path(), &store).await;
-    let mut lives = Vec::new();
+    let mut epochs = Vec::new();
     for number in STORES {
-        lives.push(send(std::slice::from_ref(&first), number, 0, 5).await);
+        epochs.push(send(std::slice::from_ref(&first), number, 0, 5).await);
     }
     let second = node(dirs[1].path(), &store).await;
     let engines = [first, second];
     share(&engines).await;
-    for (number, life) in STORES.zip(lives) {
-        send(&engines, number, life, 9).await;
+    for (number, epoch) in STORES.zip(epochs) {
+        send(&engines, number, epoch, 9).await;
     }
     for engine in &engines {
         for number in 1..=12 {
@@ -162,9 +166,9 @@ async fn the_stores_of_an_engine_that_dies_are_served_by_another() {
     let dirs = [folder(), folder()];
     let store = Arc::new(MemoryCluster::new(SLOTS));
     let engines = pair(&dirs, &store).await;
-    let mut lives = Vec::new();
+    let mut epochs = Vec::new();
     for number in STORES {
-        lives.push(send(&engines, number, 0, 7).await);
+        epochs.push(send(&engines, number, 0, 7).await);
     }
     let [first, second] = engines;
     first.kill().await.unwrap();
@@ -172,8 +176,8 @@ async fn the_stores_of_an_engine_that_dies_are_served_by_another() {
     let left = [second];
     share(&left).await;
     assert!(began.elapsed() < Duration::from_secs(10));
-    for (number, life) in STORES.zip(lives) {
-        send(&left, number, life, 11).await;
+    for (number, epoch) in STORES.zip(epochs) {
+        send(&left, number, epoch, 11).await;
     }
     for number in 1..=12 {
         assert_eq!(level(&left[0], number).await, "11", "store {number}");

@@ -35,7 +35,7 @@ pub(crate) fn seq(number: u64) -> Seq {
     Seq::new(number).unwrap()
 }
 
-/// A connection that may speak for every terminal.
+/// A connection that is authorised for every terminal.
 pub(crate) async fn connect(handle: &Handle) -> Connection {
     connect_as(handle, handle.identity().unwrap()).await
 }
@@ -79,7 +79,7 @@ impl Device {
         }
     }
 
-    /// Opens a stream and says Hello; epoch 0 asks for a new life.
+    /// Opens a stream and says Hello; epoch 0 asks for a new epoch.
     pub(crate) async fn open(
         connection: &Connection,
         store: u64,

@@ -148,7 +148,7 @@ async fn a_loss_of_power_at_any_sync_keeps_every_acknowledged_event() {
     }
 }
 
-/// Every greeting and every goodbye takes a place in the journal's queue: at a full disk nothing leaves it.
+/// Every handshake and every goodbye takes a place in the journal's queue: at a full disk nothing leaves it.
 #[tokio::test(flavor = "multi_thread")]
 async fn devices_that_come_again_and_again_do_not_fill_the_queue_of_a_full_disk() {
     let dir = folder();

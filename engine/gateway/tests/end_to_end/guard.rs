@@ -16,7 +16,7 @@ use crate::device::{Device, connect, connect_as, hello, seq, tea, teas, terminal
 use crate::{engine, folder, level};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_certificate_speaks_for_its_own_tills_alone() {
+async fn a_certificate_is_authorised_for_its_own_tills_alone() {
     let dir = folder();
     let engine = engine(dir.path()).await;
     let pki = dir.path().join("pki");

@@ -54,7 +54,7 @@ async fn a_stream_is_not_idle_while_the_engine_holds_its_connection_up() {
     let (mut greedy, _) = Device::open(&held, 7, 2, 0).await;
     let mut slow = Vec::new();
     for till in 1..=2 {
-        // Greeted while there is a disk: greetings wait for the journal.
+        // Accepted while there is a disk: handshakes wait for the journal.
         let (device, _) = Device::open(&other, 9, till, 0).await;
         slow.push(device);
     }
@@ -90,14 +90,14 @@ async fn a_stream_is_not_idle_while_the_engine_holds_its_connection_up() {
     disk.limit_bytes(None);
     let (mut victim, mut silent) = sending.await.unwrap();
     assert!(victim.acked(EVENTS).await.is_empty());
-    // Greeted, or told to come again where it waited too long for room; never called idle.
-    let greeted = silent.next().await;
-    let is_right = match &greeted {
+    // Accepted, or told to come again where it waited too long for room; never called idle.
+    let established = silent.next().await;
+    let is_right = match &established {
         Some(Message::Welcome(_)) => true,
         Some(Message::Bye(bye)) => bye.reason == Reason::Busy,
         _ => false,
     };
-    assert!(is_right, "{greeted:?}");
+    assert!(is_right, "{established:?}");
     stuffing.await.unwrap();
     a_timeout_is_over(&held, 7).await;
     engine.drain().await.unwrap();

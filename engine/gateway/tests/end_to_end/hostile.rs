@@ -219,7 +219,7 @@ async fn who_begins_most_and_ends_nothing_makes_room_for_others() {
 }
 
 /// A stream that waits for the room of a large frame holds what has come of it: it gives way at once, not when it has waited
-/// in vain. Meanwhile others would have given way in its place, whatever little they held.
+/// to no effect. Meanwhile others would have given way in its place, whatever little they held.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_waits_for_room_for_a_large_frame_gives_way_too() {
     let dir = folder();
@@ -237,7 +237,7 @@ async fn who_waits_for_room_for_a_large_frame_gives_way_too() {
         streams.push(Device::open(&greedy, 8, till, 0).await.0);
     }
     let (mut till, _) = Device::open(&greedy, 8, 13, 0).await;
-    // All of them are open before their connection has to wait for what it does in vain. Eight fill the room and wait.
+    // All of them are open before their connection has to wait for what it does to no effect. Eight fill the room and wait.
     let (waiting, more) = streams.split_at_mut(8);
     for (device, number) in waiting.iter_mut().zip(1..) {
         drop(device.send.write_all(&begun).await);

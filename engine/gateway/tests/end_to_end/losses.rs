@@ -253,7 +253,7 @@ async fn a_start_states_a_lost_registration_again_while_its_rows_know_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_store_whose_records_wait_is_not_greeted_as_a_new_one() {
+async fn a_store_whose_records_wait_is_not_accepted_as_a_new_one() {
     let dir = folder();
     crashed(dir.path()).await;
     flip_registration(dir.path());
@@ -316,7 +316,7 @@ async fn a_store_whose_records_wait_is_not_greeted_as_a_new_one() {
     let path = dir.path().to_path_buf();
     let level = blocking(move || {
         let rebuilt = rebuild(&path).0.unwrap();
-        assert!(rebuilt.report().unplaced.is_empty() && rebuilt.report().left_out.is_empty());
+        assert!(rebuilt.report().unapplied.is_empty() && rebuilt.report().left_out.is_empty());
         stock(&rebuilt)
     });
     assert_eq!(level.await, "65");
@@ -327,8 +327,8 @@ async fn a_rebuild_names_the_records_that_fit_nowhere() {
     let dir = folder();
     crashed(dir.path()).await;
     let path = dir.path().to_path_buf();
-    let unplaced = blocking(move || {
-        // As an engine would leave it that had greeted a store as new whose records were in the journal.
+    let unapplied = blocking(move || {
+        // As an engine would leave it that had accepted a store as new whose records were in the journal.
         let opened = Journal::open(
             std::sync::Arc::new(StdDisk),
             &path.join("journal"),
@@ -346,12 +346,12 @@ async fn a_rebuild_names_the_records_that_fit_nowhere() {
         drop(opened);
         let rebuilt = rebuild(&path).0.unwrap();
         assert_eq!(stock(&rebuilt), "60");
-        rebuilt.report().unplaced.clone()
+        rebuilt.report().unapplied.clone()
     });
-    let unplaced = unplaced.await;
-    assert_eq!(unplaced.len(), 1, "{unplaced:?}");
-    assert_eq!(unplaced[0].records, 2);
-    let told = unplaced[0].to_string();
+    let unapplied = unapplied.await;
+    assert_eq!(unapplied.len(), 1, "{unapplied:?}");
+    assert_eq!(unapplied[0].records, 2);
+    let told = unapplied[0].to_string();
     assert!(told.contains("terminal 7-1 epoch 1 seq 1 to 40"), "{told}");
 }
 

@@ -7,12 +7,12 @@
     reason = "helpers of tests fail the test"
 )]
 
+mod abuse;
 mod cluster;
-mod conduct;
+mod crashes;
 mod device;
 mod disk;
 mod doors;
-mod falls;
 mod guard;
 mod held;
 mod hostile;
@@ -199,7 +199,7 @@ async fn a_newer_session_of_a_terminal_takes_the_place_of_the_older() {
     let (mut second, again) = Device::open(&connection, 7, 1, 1).await;
     assert_eq!(welcome.epoch, again.epoch);
     assert_eq!(again.next_seq, seq(6));
-    assert_ne!(again.mark, 0);
+    assert_ne!(again.digest, 0);
     assert_eq!(first.bye().await.reason, Reason::Superseded);
     // What the older one still sends is not taken.
     let _stopped = first.send.write_all(&teas(6, 5)).await;
@@ -217,12 +217,12 @@ async fn a_device_learns_which_of_its_events_are_here() {
     let (mut device, welcome) = Device::open(&connection, 7, 1, 0).await;
     device.send(teas(1, 4)).await;
     device.acked(4).await;
-    let mut marks: Vec<u64> = (1..=4).map(|n| mark_of(&tea(n, 1))).collect();
-    marks[2] ^= 1;
+    let mut digests: Vec<u64> = (1..=4).map(|n| digest_of(&tea(n, 1))).collect();
+    digests[2] ^= 1;
     let check = Check {
         epoch: welcome.epoch,
         first_seq: seq(1),
-        marks,
+        digests,
     };
     device.send(check.encode()).await;
     match device.next().await {
@@ -231,7 +231,7 @@ async fn a_device_learns_which_of_its_events_are_here() {
         }
         other => panic!("{other:?}"),
     }
-    // A new life closes the old one.
+    // A new epoch closes the old one.
     let (mut next, welcome) = Device::open(&connection, 7, 1, 0).await;
     assert_eq!(welcome.epoch.get(), 2);
     next.send(teas(1, 1)).await;
@@ -241,8 +241,8 @@ async fn a_device_learns_which_of_its_events_are_here() {
     engine.drain().await.unwrap();
 }
 
-fn mark_of(one: &till_protocol::family::stock::v1::Move) -> u64 {
-    till_protocol::digest::stock_mark(one)
+fn digest_of(one: &till_protocol::family::stock::v1::Move) -> u64 {
+    till_protocol::digest::stock_digest(one)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -133,7 +133,7 @@ async fn a_folder_is_open_in_one_process_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rows_that_do_not_open_are_made_anew_by_themselves() {
+async fn rows_that_do_not_open_are_rebuilt_by_themselves() {
     let dir = folder();
     let first = engine(dir.path()).await;
     let connection = connect(&first).await;
@@ -148,8 +148,8 @@ async fn rows_that_do_not_open_are_made_anew_by_themselves() {
     second.drain().await.unwrap();
 }
 
-// Sends forty of store 7, in two lives of the engine. Gives the journal's only segment as it was between them.
-async fn two_lives(dir: &Path) -> (PathBuf, Vec<u8>) {
+// Sends forty of store 7, in two epochs of the engine. Gives the journal's only segment as it was between them.
+async fn two_epochs(dir: &Path) -> (PathBuf, Vec<u8>) {
     let segment = dir.join("journal").join(format!("{:020}.till", 0));
     let mut between = Vec::new();
     for round in 0..2_u64 {
@@ -169,7 +169,7 @@ async fn two_lives(dir: &Path) -> (PathBuf, Vec<u8>) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_journal_that_lost_its_end_stops_the_start_until_the_rows_are_rebuilt() {
     let dir = folder();
-    let (segment, between) = two_lives(dir.path()).await;
+    let (segment, between) = two_epochs(dir.path()).await;
     std::fs::write(&segment, between).unwrap();
     for _ in 0..2 {
         let refused = till_gateway::start(Config::dev(dir.path()))
@@ -208,7 +208,7 @@ async fn a_journal_that_lost_its_end_stops_the_start_until_the_rows_are_rebuilt(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_registration_that_salvage_lost_is_taken_from_the_old_rows_and_stated_again() {
     let dir = folder();
-    let (segment, _) = two_lives(dir.path()).await;
+    let (segment, _) = two_epochs(dir.path()).await;
     // The first record registers the store: its payload begins behind three headers.
     let mut bytes = std::fs::read(&segment).unwrap();
     bytes[64 + 48 + 16 + 56] ^= 1;
@@ -247,8 +247,8 @@ async fn a_start_reports_the_torn_group_that_it_cuts_off() {
     // The front of a group that was being written.
     let path = dir.path().join("journal").join(format!("{:020}.till", 0));
     let mut bytes = std::fs::read(&path).unwrap();
-    let mark = bytes.windows(4).rposition(|four| four == b"TGRP").unwrap();
-    let end = mark + 48;
+    let digest = bytes.windows(4).rposition(|four| four == b"TGRP").unwrap();
+    let end = digest + 48;
     bytes[end..end + 4].copy_from_slice(b"TGRP");
     bytes[end + 4..end + 100].fill(0xa5);
     std::fs::write(&path, bytes).unwrap();

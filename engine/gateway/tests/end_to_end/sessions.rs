@@ -12,15 +12,15 @@ fn two_good_and_one_odd(first: u64) -> (Bytes, Vec<u64>) {
     let mut odd = tea(first + 1, 1);
     odd.kind = 99;
     let moves = [tea(first, 1), odd, tea(first + 2, 1)];
-    let marks = moves.iter().map(mark_of).collect();
-    (hand_made(first, &moves), marks)
+    let digests = moves.iter().map(digest_of).collect();
+    (hand_made(first, &moves), digests)
 }
 
-async fn check(device: &mut Device, first: u64, marks: Vec<u64>) -> Vec<Message> {
+async fn check(device: &mut Device, first: u64, digests: Vec<u64>) -> Vec<Message> {
     let check = Check {
         epoch: till_protocol::id::Epoch::FIRST,
         first_seq: seq(first),
-        marks,
+        digests,
     };
     device.send(check.encode()).await;
     let mut said = Vec::new();
@@ -50,10 +50,10 @@ async fn a_device_that_comes_back_is_told_of_nothing_that_it_has_not_sent_again(
     device.acked(9).await;
     let (mut again, welcome) = Device::open(&connection, 7, 1, 1).await;
     assert_eq!(
-        (welcome.next_seq, welcome.mark),
-        (seq(10), mark_of(&tea(9, 1)))
+        (welcome.next_seq, welcome.digest),
+        (seq(10), digest_of(&tea(9, 1)))
     );
-    let said = check(&mut again, 1, vec![mark_of(&tea(1, 1)), 5]).await;
+    let said = check(&mut again, 1, vec![digest_of(&tea(1, 1)), 5]).await;
     assert!(matches!(said[..], [Message::Checked(_)]), "{said:?}");
     assert_eq!(found(&said), (1, 2));
     again.send(teas(1, 4)).await;
@@ -101,7 +101,7 @@ async fn a_tombstone_equals_the_refused_event_and_no_other() {
     let engine = engine(dir.path()).await;
     let connection = connect(&engine).await;
     let (mut device, _) = Device::open(&connection, 7, 1, 0).await;
-    let (frame, marks) = two_good_and_one_odd(1);
+    let (frame, digests) = two_good_and_one_odd(1);
     device.send(frame).await;
     device
         .send(encode_frame(4, 1, 1, 4, b"no archive at all"))
@@ -109,12 +109,12 @@ async fn a_tombstone_equals_the_refused_event_and_no_other() {
     device.acked(4).await;
     let (mut again, _) = Device::open(&connection, 7, 1, 1).await;
     for place in [1, 3] {
-        let mut other = [&marks[..], &[0]].concat();
-        other[place] = mark_of(&tea(70, 1));
+        let mut other = [&digests[..], &[0]].concat();
+        other[place] = digest_of(&tea(70, 1));
         let said = check(&mut again, 1, other).await;
         assert_eq!(found(&said), (u16::try_from(place).unwrap(), 4));
     }
-    let said = check(&mut again, 1, [&marks[..], &[0]].concat()).await;
+    let said = check(&mut again, 1, [&digests[..], &[0]].concat()).await;
     assert_eq!(found(&said), (4, 4));
     match &said[0] {
         Message::Ack(ack) => assert_eq!(
@@ -171,6 +171,6 @@ async fn a_goodbye_is_answered_with_the_end_of_the_stream_after_the_last_ack() {
     engine.drain().await.unwrap();
 }
 
-fn mark_of(one: &Move) -> u64 {
-    till_protocol::digest::stock_mark(one)
+fn digest_of(one: &Move) -> u64 {
+    till_protocol::digest::stock_digest(one)
 }

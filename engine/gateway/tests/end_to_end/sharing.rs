@@ -4,16 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use till_protocol::reply::Ack;
-use till_runtime::{Commits, Config, Parts, Place, Placement};
+use till_runtime::{Commits, Config, Location, Parts, Placement};
 
 use super::*;
 
 /// Stores that are elsewhere; all others are here.
 #[derive(Clone, Default)]
-struct Away(Arc<Mutex<BTreeMap<u32, Place>>>);
+struct Away(Arc<Mutex<BTreeMap<u32, Location>>>);
 
 impl Away {
-    fn put(&self, store: u32, place: Place) {
+    fn put(&self, store: u32, place: Location) {
         self.0.lock().unwrap().insert(store, place);
     }
 
@@ -23,14 +23,14 @@ impl Away {
 }
 
 impl Placement for Away {
-    fn place(&self, store: StoreId) -> Place {
+    fn locate(&self, store: StoreId) -> Location {
         let away = self.0.lock().unwrap();
-        away.get(&store.get()).cloned().unwrap_or(Place::Here)
+        away.get(&store.get()).cloned().unwrap_or(Location::Here)
     }
 }
 
-fn there() -> Place {
-    Place::There("10.1.2.3:7880".to_owned())
+fn there() -> Location {
+    Location::There("10.1.2.3:7880".to_owned())
 }
 
 async fn sharing(dir: &Path, commits: Commits) -> (Arc<Handle>, Away) {
@@ -103,11 +103,11 @@ async fn a_drain_waits_for_the_last_commit_and_not_for_ever() {
     let (engine, _) = sharing(dir.path(), Commits::Apart).await;
     let connection = connect(&engine).await;
     let (mut told, _) = Device::open(&connection, 7, 1, 0).await;
-    let (mut untold, _) = Device::open(&connection, 8, 1, 0).await;
+    let (mut pending_refusals, _) = Device::open(&connection, 8, 1, 0).await;
     told.send(teas(1, 5)).await;
     assert_eq!(next_ack(&mut told).await, (5, 0));
-    untold.send(teas(1, 5)).await;
-    assert_eq!(next_ack(&mut untold).await, (5, 0));
+    pending_refusals.send(teas(1, 5)).await;
+    assert_eq!(next_ack(&mut pending_refusals).await, (5, 0));
     let draining = tokio::spawn({
         let engine = Arc::clone(&engine);
         async move { engine.drain().await }
@@ -116,7 +116,7 @@ async fn a_drain_waits_for_the_last_commit_and_not_for_ever() {
     commit(&engine, 7).await;
     assert_eq!(next_ack(&mut told).await, (5, 5));
     assert_eq!(told.bye().await.reason, Reason::Draining);
-    assert_eq!(untold.bye().await.reason, Reason::Draining);
+    assert_eq!(pending_refusals.bye().await.reason, Reason::Draining);
     draining.await.unwrap().unwrap();
 }
 
@@ -125,7 +125,7 @@ async fn a_hello_of_a_store_that_is_elsewhere_is_sent_there() {
     let dir = folder();
     let (engine, away) = sharing(dir.path(), Commits::WithJournal).await;
     away.put(7, there());
-    away.put(8, Place::Nobody);
+    away.put(8, Location::Nobody);
     let connection = connect(&engine).await;
     let mut device = Device::raw(&connection).await;
     device.send(hello(terminal(7, 1), 0).encode()).await;
@@ -158,7 +158,7 @@ async fn sessions_of_a_store_that_leaves_are_sent_after_it_and_others_stay() {
     leaves.send(teas(1, 5)).await;
     leaves.acked(5).await;
     away.put(7, there());
-    away.put(8, Place::Nobody);
+    away.put(8, Location::Nobody);
     engine.evict(|store| store.get() < 9);
     match leaves.next().await {
         Some(Message::Redirect(to)) => assert_eq!(to.address, "10.1.2.3:7880"),

@@ -29,7 +29,7 @@ async fn an_engine_shows_its_slots_its_commits_and_the_engines_beside_it() {
             sight.commit.count > 0 && sight.commit.sum_us > 0,
             "{sight:?}"
         );
-        assert_eq!((sight.handovers_waiting, sight.slots_free), (0, 0));
+        assert_eq!((sight.handoffs_waiting, sight.slots_free), (0, 0));
         let addresses: Vec<&str> = sight.engines.iter().map(|one| &*one.address).collect();
         assert!(addresses.contains(&engine.quic_addr().to_string().as_str()));
         let health = engine.health();

@@ -13,7 +13,7 @@ use super::*;
 pub(crate) async fn dead(dir: &Path, store: &Arc<MemoryCluster>) {
     let engine = alone(dir, store).await;
     send(std::slice::from_ref(&engine), 3, 0, 10).await;
-    // Nobody is greeted once the store has not heard the engine for a while.
+    // Nobody is accepted once the store has not heard the engine for a while.
     let (mut device, next, _connection) = at_home(std::slice::from_ref(&engine), 3, 1).await;
     assert_eq!(next, 11);
     store.set_away(true);
@@ -52,7 +52,7 @@ async fn what_a_dead_engine_had_journalled_alone_counts_once_after_it_was_submit
     assert_eq!(level(&other, 3).await, "35");
     // And once more, when it is known.
     assert!(submitted(&store, dirs[0].path()) > 0);
-    until("everything is taken in again", || {
+    until("everything is replayed again", || {
         waiting.waiting().unwrap().is_empty()
     })
     .await;
@@ -94,7 +94,7 @@ async fn an_engine_does_not_bring_the_events_of_one_chain_to_another() {
     other.chain_key([7; 32]).unwrap();
     let error = started(dir.path(), &other, LEASE).await.unwrap_err();
     assert!(error.to_string().contains("another chain"), "{error}");
-    // At home they are handed over.
+    // At home they are handed off.
     let again = alone(dir.path(), &store).await;
     let known = Arc::clone(&store);
     until("what was left is committed", || {

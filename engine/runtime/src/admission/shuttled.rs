@@ -26,7 +26,7 @@ fn whoever_waits_at_a_paused_gate_goes_on_when_it_opens() {
                 .map(|_| {
                     let gate = Arc::clone(&gate);
                     spawn(async move {
-                        gate.admit(&Mark::default(), room(1, 100), || ())
+                        gate.admit(&VirtualTime::default(), room(1, 100), || ())
                             .await
                             .is_some()
                     })
@@ -62,17 +62,17 @@ fn permits_never_exceed_the_bound_and_all_come_back() {
                 .map(|frames| {
                     let (gate, held) = (Arc::clone(&gate), Arc::clone(&held));
                     spawn(async move {
-                        let Some((mut taken, turn)) = gate
-                            .admit(&Mark::default(), room(frames, frames * 100), || ())
+                        let Some((mut taken, grant)) = gate
+                            .admit(&VirtualTime::default(), room(frames, frames * 100), || ())
                             .await
                         else {
                             return;
                         };
                         let all = held.fetch_add(u64::from(frames), Ordering::AcqRel);
                         assert!(all + u64::from(frames) <= 3, "more than the bound");
-                        drop(turn);
+                        drop(grant);
                         let mut first = taken.split(room(1, 100));
-                        first.heard();
+                        first.left_mailbox();
                         shuttle::future::yield_now().await;
                         held.fetch_sub(u64::from(frames), Ordering::AcqRel);
                         drop(first);

@@ -28,8 +28,8 @@ fn header(length: u32, count: u32) -> FrameHeader {
 
 /// As a stream that has taken nothing before.
 async fn admit(gate: &Arc<Gate>, frames: u32, bytes: u32) -> Option<Permit> {
-    let mark = Mark::default();
-    let admitted = gate.admit(&mark, room(frames, bytes), || ()).await;
+    let virtual_time = VirtualTime::default();
+    let admitted = gate.admit(&virtual_time, room(frames, bytes), || ()).await;
     admitted.map(|(permit, _)| permit)
 }
 
@@ -96,12 +96,16 @@ async fn a_mailbox_is_short_and_frees_its_room_when_a_frame_is_heard() {
     assert_eq!(held.len(), size(AHEAD_MAX / 1_024));
     let next = tokio::spawn({
         let gate = Arc::clone(&gate);
-        async move { gate.admit(&Mark::default(), frame, || ()).await.is_some() }
+        async move {
+            gate.admit(&VirtualTime::default(), frame, || ())
+                .await
+                .is_some()
+        }
     });
     tokio::task::yield_now().await;
     assert!(!next.is_finished());
     // Heard, and not durable yet.
-    held[0].heard();
+    held[0].left_mailbox();
     assert!(next.await.unwrap());
     let bytes = gate.free().bytes;
     drop(held);
@@ -113,19 +117,23 @@ async fn a_mailbox_is_short_and_frees_its_room_when_a_frame_is_heard() {
 #[tokio::test]
 async fn much_is_checked_one_after_another_and_little_passes_by() {
     let gate = gate(1 << 20, 1 << 30);
-    let (one, other) = (Mark::default(), Mark::default());
+    let (one, other) = (VirtualTime::default(), VirtualTime::default());
     let much = room(1, SMALL_BYTES + 1);
-    let (_permit, turn) = gate.admit(&one, much, || ()).await.unwrap();
-    assert!(turn.is_some());
+    let (_permit, grant) = gate.admit(&one, much, || ()).await.unwrap();
+    assert!(grant.is_some());
     let second = tokio::spawn({
         let gate = Arc::clone(&gate);
-        async move { gate.admit(&Mark::default(), much, || ()).await.is_some() }
+        async move {
+            gate.admit(&VirtualTime::default(), much, || ())
+                .await
+                .is_some()
+        }
     });
     tokio::task::yield_now().await;
     assert!(!second.is_finished());
     let little = gate.admit(&other, room(1, SMALL_BYTES), || ()).await;
-    assert!(little.is_some_and(|(_, turn)| turn.is_none()));
-    drop(turn);
+    assert!(little.is_some_and(|(_, grant)| grant.is_none()));
+    drop(grant);
     assert!(second.await.unwrap());
 }
 
@@ -160,12 +168,12 @@ async fn who_sends_little_is_let_in_before_those_who_send_much() {
         for name in name {
             let (gate, order) = (Arc::clone(&gate), Arc::clone(&order));
             waiting.push(tokio::spawn(async move {
-                let mark = Mark::default();
+                let virtual_time = VirtualTime::default();
                 if name < 5 {
                     // What it has taken before.
-                    gate.turns.take(&mark, 1_000_000);
+                    gate.fair_queue.take(&virtual_time, 1_000_000);
                 }
-                let permit = gate.admit(&mark, room(1, bytes), || ()).await;
+                let permit = gate.admit(&virtual_time, room(1, bytes), || ()).await;
                 order.lock().push(name);
                 drop(permit);
             }));

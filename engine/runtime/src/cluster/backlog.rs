@@ -1,6 +1,6 @@
 //! Records that are in a journal and in no commit of the node that wrote it: put into the inbox of whoever has their slot now.
 //!
-//! Where it is not known whether a record was committed, it is handed over: what is known and equal is dropped there.
+//! Where it is not known whether a record was committed, it is handed off: what is known and equal is dropped there.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,33 +13,33 @@ use bytes::Bytes;
 use crossbeam::channel::Receiver;
 use thiserror::Error;
 use till_core::{Record, RecordHead, Verdict};
-use till_storage::cluster::{Handover, NodeId, SharedStore, slot_of};
+use till_storage::cluster::{Handoff, NodeId, SharedStore, slot_of};
 use till_storage::disk::Disk;
 use till_storage::journal::{Lsn, ReadError};
 use till_storage::rebuild::store_of;
 use till_storage::views::StoreError;
 
 use super::Cluster;
-use super::inbox::{Inbox, Taken};
+use super::inbox::{Inbox, ReplayedHandoff};
 use crate::engine::Engine;
 use crate::note;
 
-/// Bytes of records that are handed over in one piece.
-const PIECE_BYTES: usize = 1 << 20;
-/// Bytes of records that wait for their pieces to be full, of all slots. There may be thousands of slots; beyond this, pieces are
-/// handed over as they are.
+/// Bytes of records that are handed off in one piece.
+const CHUNK_BYTES: usize = 1 << 20;
+/// Bytes of records that wait for their pieces to be full, of all slots. There may be thousands of slots; beyond this, chunks are
+/// handed off as they are.
 const HELD_BYTES: usize = 32 << 20;
 /// Time between two looks for what waits.
 pub(super) const LOOK: Duration = Duration::from_millis(500);
-/// Time that a commit of what was taken in gets; it is taken in again if that is over.
+/// Time that a commit of what was replayed gets; it is replayed again if that is over.
 pub(super) const COMMITTED_WITHIN: Duration = Duration::from_secs(30);
 /// The file that says up to where a journal is committed.
-const MARK: &str = "committed";
+const COMMITTED_LSN_FILE: &str = "committed";
 
-/// Why records were not handed over.
+/// Why records were not handed off.
 #[derive(Debug, Error)]
 #[non_exhaustive]
-pub enum HandoverError {
+pub enum HandoffError {
     /// The journal cannot be read.
     #[error(transparent)]
     Read(#[from] ReadError),
@@ -48,33 +48,33 @@ pub enum HandoverError {
     Store(#[from] StoreError),
 }
 
-/// What was handed over.
+/// What was handed off.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct HandedOver {
+pub struct HandedOff {
     /// Records.
     pub records: u64,
     /// Pieces that they are in.
-    pub pieces: u64,
+    pub chunks: u64,
 }
 
 /// Hands records of a journal over to the owners of their slots, in the order of the journal.
 ///
-/// The pieces are numbered from `first` on. One life of a node gives no number to two contents: the same records once more,
+/// The chunks are numbered from `first` on. One incarnation of a node gives no number to two contents: the same records once more,
 /// under the same numbers, change nothing.
 ///
 /// # Errors
-/// [`HandoverError`]; what was handed over before stays so, and the same call may be made again.
-pub fn hand_over(
+/// [`HandoffError`]; what was handed off before stays so, and the same call may be made again.
+pub fn hand_off(
     store: &dyn SharedStore,
     from: NodeId,
     first: u64,
     records: &mut dyn Iterator<Item = Result<(Lsn, Record), ReadError>>,
-) -> Result<HandedOver, HandoverError> {
-    let mut pieces = Pieces::new();
-    let mut done = HandedOver::default();
+) -> Result<HandedOff, HandoffError> {
+    let mut chunks = Chunks::new();
+    let mut done = HandedOff::default();
     let mut numbered = || {
-        let number = first.saturating_add(done.pieces);
-        done.pieces += 1;
+        let number = first.saturating_add(done.chunks);
+        done.chunks += 1;
         number
     };
     let (mut records_done, mut held) = (0, 0);
@@ -85,25 +85,25 @@ pub fn hand_over(
         };
         let slot = slot_of(of, store.slots());
         records_done += 1;
-        let (bytes, piece) = pieces.entry(slot).or_default();
+        let (bytes, chunk) = chunks.entry(slot).or_default();
         let record = alone(record);
         let size = bytes_of(&record);
         *bytes += size;
         held += size;
-        piece.push(record);
-        if *bytes >= PIECE_BYTES {
+        chunk.push(record);
+        if *bytes >= CHUNK_BYTES {
             held -= std::mem::take(bytes);
-            let records = std::mem::take(piece);
+            let records = std::mem::take(chunk);
             put(store, (slot, from, numbered()), records)?;
         }
         if held >= HELD_BYTES {
             held = 0;
-            for (slot, records) in filled(std::mem::take(&mut pieces)) {
+            for (slot, records) in filled(std::mem::take(&mut chunks)) {
                 put(store, (slot, from, numbered()), records)?;
             }
         }
     }
-    for (slot, records) in filled(pieces) {
+    for (slot, records) in filled(chunks) {
         put(store, (slot, from, numbered()), records)?;
     }
     done.records = records_done;
@@ -124,10 +124,10 @@ fn bytes_of(record: &Record) -> usize {
 }
 
 /// Records that wait for their pieces to be full, with their bytes, by slot.
-type Pieces = BTreeMap<u32, (usize, Vec<Record>)>;
+type Chunks = BTreeMap<u32, (usize, Vec<Record>)>;
 
-fn filled(pieces: Pieces) -> impl Iterator<Item = (u32, Vec<Record>)> {
-    let all = pieces
+fn filled(chunks: Chunks) -> impl Iterator<Item = (u32, Vec<Record>)> {
+    let all = chunks
         .into_iter()
         .map(|(slot, (_, records))| (slot, records));
     all.filter(|(_, records)| !records.is_empty())
@@ -138,7 +138,7 @@ fn put(
     (slot, from, number): (u32, NodeId, u64),
     records: Vec<Record>,
 ) -> Result<(), StoreError> {
-    store.hand_over(&Handover {
+    store.hand_off(&Handoff {
         slot,
         from,
         number,
@@ -147,34 +147,34 @@ fn put(
 }
 
 /// Where the journal of a data folder is committed up to; its start where nothing says so.
-pub fn committed_mark(data_dir: &Path) -> Lsn {
-    marked(fs::read_to_string(data_dir.join(MARK)).ok())
+pub fn committed_lsn_file(data_dir: &Path) -> Lsn {
+    is_written(fs::read_to_string(data_dir.join(COMMITTED_LSN_FILE)).ok())
 }
 
-fn marked(text: Option<String>) -> Lsn {
+fn is_written(text: Option<String>) -> Lsn {
     let text = text.unwrap_or_default();
     Lsn::new(text.trim().parse().unwrap_or(0))
 }
 
-/// Remembers where the journal is committed up to. Lost, it costs that more is handed over than need be.
-pub(super) struct Mark {
+/// Remembers where the journal is committed up to. Lost, it costs that more is handed off than need be.
+pub(super) struct CommittedLsnFile {
     disk: Arc<dyn Disk>,
     path: PathBuf,
     written: u64,
 }
 
-impl Mark {
+impl CommittedLsnFile {
     pub(super) fn of(disk: Arc<dyn Disk>, data_dir: &Path) -> Self {
         Self {
             disk,
-            path: data_dir.join(MARK),
+            path: data_dir.join(COMMITTED_LSN_FILE),
             written: 0,
         }
     }
 
     /// What the last life has written.
     pub(super) fn read(&self) -> Lsn {
-        marked(note::read(self.disk.as_ref(), &self.path).ok().flatten())
+        is_written(note::read(self.disk.as_ref(), &self.path).ok().flatten())
     }
 
     pub(super) fn write(&mut self, upto: u64) {
@@ -189,7 +189,7 @@ impl Mark {
 }
 
 impl Cluster {
-    /// Hands over what the journal had at the start of this life and no commit has, then takes in what others hand over,
+    /// Hands off what the journal had at the start of this incarnation and no commit has, then replays what others hand off,
     /// until told to stop.
     pub(super) fn tend(&self, engine: &Arc<Engine>, tender: &mut Tender, stopped: &Receiver<()>) {
         while stopped
@@ -202,15 +202,19 @@ impl Cluster {
             }
         }
         if tender.left.is_none() {
-            self.write_mark(&mut tender.mark);
+            self.write_committed_lsn(&mut tender.committed_lsn);
         } else {
             self.parting.keeps.store(true, Ordering::Release);
         }
     }
 
-    /// One look: what was taken in, where that is anything. It is then committed, with
+    /// One look: what was replayed, where that is anything. It is then committed, with
     /// [`flush`](crate::flush::FlushDoor::flush), before [`Self::taken_in`].
-    pub(super) fn tend_turn(&self, engine: &Engine, tender: &mut Tender) -> Option<Taken> {
+    pub(super) fn tend_turn(
+        &self,
+        engine: &Engine,
+        tender: &mut Tender,
+    ) -> Option<ReplayedHandoff> {
         #[cfg(feature = "planted")]
         if till_core::planted::is("drop-backlog") {
             tender.left = None;
@@ -221,17 +225,17 @@ impl Cluster {
                 Ok(records) => {
                     tracing::info!(
                         records,
-                        "what the journal had and no commit has was handed over"
+                        "what the journal had and no commit has was handed off"
                     );
                     tender.left = None;
                 }
                 Err(error) => {
-                    tracing::debug!(%error, "not handed over yet");
+                    tracing::debug!(%error, "not handed off yet");
                     return None;
                 }
             }
         }
-        self.write_mark(&mut tender.mark);
+        self.write_committed_lsn(&mut tender.committed_lsn);
         match self.take_in(engine, &mut tender.inbox) {
             Ok(taken) => Some(taken).filter(|taken| !taken.is_empty()),
             Err(error) => {
@@ -241,7 +245,7 @@ impl Cluster {
         }
     }
 
-    fn write_mark(&self, mark: &mut Mark) {
+    fn write_committed_lsn(&self, committed_lsn: &mut CommittedLsnFile) {
         let upto = self.committed_upto();
         #[cfg(feature = "planted")]
         let upto = if till_core::planted::is("mark-ahead") {
@@ -249,16 +253,17 @@ impl Cluster {
         } else {
             upto
         };
-        mark.write(upto);
-        self.marked.store(mark.written, Ordering::Release);
+        committed_lsn.write(upto);
+        self.is_written
+            .store(committed_lsn.written, Ordering::Release);
     }
 
-    /// Place up to which the next start finds everything committed or handed over.
-    pub(crate) fn marked(&self) -> Lsn {
-        Lsn::new(self.marked.load(Ordering::Acquire))
+    /// Place up to which the next start finds everything committed or handed off.
+    pub(crate) fn is_written(&self) -> Lsn {
+        Lsn::new(self.is_written.load(Ordering::Acquire))
     }
 
-    /// Hands over the records of a stretch of the journal that pass: by slot, store and place. Its pieces are numbered from
+    /// Hands off the records of a range of LSNs that pass: by slot, store and place. Its chunks are numbered from
     /// `number` on, so that the same once more is the same to those who take it in.
     pub(super) fn submit(
         &self,
@@ -266,7 +271,7 @@ impl Cluster {
         (from, to): (Lsn, Lsn),
         number: u64,
         wanted: &dyn Fn(u32, &Record, u64) -> bool,
-    ) -> Result<u64, HandoverError> {
+    ) -> Result<u64, HandoffError> {
         if from >= to {
             return Ok(0);
         }
@@ -277,25 +282,29 @@ impl Cluster {
             Err(_) => true,
         };
         let mut records = engine.journal.records_between(from, to).filter(passes);
-        let done = hand_over(self.store.as_ref(), self.me, number, &mut records);
-        self.note_handover(engine, number, done.as_ref().err());
+        let done = hand_off(self.store.as_ref(), self.me, number, &mut records);
+        self.note_handoff(engine, number, done.as_ref().err());
         Ok(done?.records)
     }
 }
 
 /// What looks after records that are in no commit.
 pub(crate) struct Tender {
-    /// What the journal had at the start and is not handed over yet, and the number of its first piece.
+    /// What the journal had at the start and is not handed off yet, and the number of its first chunk.
     left: Option<((Lsn, Lsn), u64)>,
-    mark: Mark,
+    committed_lsn: CommittedLsnFile,
     inbox: Inbox,
 }
 
 impl Tender {
-    pub(super) fn new(cluster: &Cluster, range: (Lsn, Lsn), mark: Mark) -> Self {
+    pub(super) fn new(
+        cluster: &Cluster,
+        range: (Lsn, Lsn),
+        committed_lsn: CommittedLsnFile,
+    ) -> Self {
         Self {
             left: Some((range, cluster.numbers())),
-            mark,
+            committed_lsn,
             inbox: Inbox::default(),
         }
     }

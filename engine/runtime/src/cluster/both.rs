@@ -26,13 +26,13 @@ pub(crate) struct BothFacts {
 }
 
 /// A place of the own journal among those of the shared store: behind all of them.
-pub(super) const fn own_place(place: u64) -> u64 {
-    (1 << 63) | place
+pub(super) const fn own_position(position: u64) -> u64 {
+    (1 << 63) | position
 }
 
 /// Whether a fact lies at such a place: in the journal of this engine, and in no commit.
-pub(crate) const fn is_own_place(place: u64) -> bool {
-    place >> 63 == 1
+pub(crate) const fn is_own_position(position: u64) -> bool {
+    position >> 63 == 1
 }
 
 /// What a record is known by wherever it lies.
@@ -78,15 +78,17 @@ impl BothFacts {
             let Some(store) = store_of(head) else {
                 return Ok(());
             };
-            let place = fact.lsn.get();
+            let position = fact.lsn.get();
             let slot = slot_of(store, self.cluster.store.slots());
-            let is_ours = since.get(&slot).is_some_and(|since| place >= since.place);
-            let is_above = place > cursors.of(shard_of(store, self.shards));
+            let is_ours = since
+                .get(&slot)
+                .is_some_and(|since| position >= since.position);
+            let is_above = position > cursors.of(shard_of(store, self.shards));
             if !is_ours || !is_above || seen.contains(&name_of(head)) {
                 return Ok(());
             }
             visit(&Fact {
-                lsn: Lsn::new(own_place(place)),
+                lsn: Lsn::new(own_position(position)),
                 record: fact.record.clone(),
             })
         })
@@ -140,7 +142,7 @@ impl FactReader for BothFacts {
             |visit| self.shared.of_run(terminal, epoch, run, visit),
             |since, visit| match since.get(&slot) {
                 Some(since) => {
-                    let since = Lsn::new(since.place);
+                    let since = Lsn::new(since.position);
                     run_since(&self.own, terminal, epoch, (run, since), visit)
                 }
                 None => Ok(()),

@@ -29,7 +29,7 @@ pub(super) fn start(
 }
 
 fn run(cluster: &Cluster, inbox: &Receiver<Later>, tick: Duration) {
-    let mut clock = Clock::new(tick, cluster.now());
+    let mut clock = TickClock::new(tick, cluster.now());
     loop {
         let pause = clock.due().saturating_sub(cluster.now());
         match inbox.recv_timeout(pause) {
@@ -42,7 +42,7 @@ fn run(cluster: &Cluster, inbox: &Receiver<Later>, tick: Duration) {
 }
 
 /// What comes up, and when.
-pub(super) struct Clock {
+pub(super) struct TickClock {
     /// By time, and among equals in the order in which they came.
     waiting: BTreeMap<(Duration, u64), Job>,
     came: u64,
@@ -50,7 +50,7 @@ pub(super) struct Clock {
     next: Duration,
 }
 
-impl Clock {
+impl TickClock {
     pub(super) const fn new(tick: Duration, now: Duration) -> Self {
         Self {
             waiting: BTreeMap::new(),

@@ -11,7 +11,7 @@ use super::Cluster;
 use super::owners::{Asked, Owner, Tenure};
 use super::round::{Round, numbered};
 use super::unread::{COMMITS, pause_after};
-use crate::commit::Part;
+use crate::durable::Part;
 use crate::engine::Engine;
 use crate::figures::FlushState;
 use crate::flush::FlushError;
@@ -49,12 +49,12 @@ struct Reading {
 }
 
 /// How a look at a slot went.
-enum Look {
+enum OutcomeRead {
     /// What was waited for is so.
     Done,
     /// Not yet.
     NotYet,
-    /// The ownership has ended, and with it what it was about to commit: its records are handed over.
+    /// The ownership has ended, and with it what it was about to commit: its records are handed off.
     Ended,
 }
 
@@ -104,7 +104,7 @@ impl Cluster {
         #[cfg(feature = "planted")]
         if till_core::planted::is("told-before-commit") {
             for (shard, upto) in &uptos {
-                self.tell_devices(engine, *shard, *upto);
+                self.notify_devices(engine, *shard, *upto);
             }
         }
         let shape = (engine.slots.len(), self.store.slots());
@@ -174,7 +174,7 @@ impl Cluster {
             Err(error) if engine.is_draining() => Err(FlushError::Rows(error.to_string())),
             Err(error) => {
                 tracing::debug!(%error, "names are not written yet");
-                self.tell_slow(engine, round.since);
+                self.report_slow(engine, round.since);
                 Ok(false)
             }
         }
@@ -190,9 +190,9 @@ impl Cluster {
         while let Some((tenure, commit)) = round.waiting.front_mut() {
             let tenure = *tenure;
             match begin(all, tenure, commit)? {
-                (Look::NotYet, _) => return self.not_yet(engine, tenure, round.since),
-                (Look::Ended, _) => {}
-                (Look::Done, asked) => {
+                (OutcomeRead::NotYet, _) => return self.not_yet(engine, tenure, round.since),
+                (OutcomeRead::Ended, _) => {}
+                (OutcomeRead::Done, asked) => {
                     round.begun.push_back(tenure);
                     self.change(asked);
                 }
@@ -201,7 +201,7 @@ impl Cluster {
             round.since = self.now();
         }
         while let Some(tenure) = round.begun.front().copied() {
-            if let Look::NotYet = finish(all, tenure) {
+            if let OutcomeRead::NotYet = finish(all, tenure) {
                 return self.not_yet(engine, tenure, round.since);
             }
             round.begun.pop_front();
@@ -220,7 +220,7 @@ impl Cluster {
             let text = format!("slot {}: the shared store does not answer", tenure.slot);
             return Err(FlushError::Rows(text));
         }
-        self.tell_slow(engine, since);
+        self.report_slow(engine, since);
         Ok(false)
     }
 
@@ -234,15 +234,15 @@ impl Cluster {
             self.unread.note_going_on();
         }
         self.cursors.lock().pass(&round.uptos);
-        let settled = self.cursors.lock().clone();
-        self.owners.pass(&settled);
+        let passed = self.cursors.lock().clone();
+        self.owners.pass(&passed);
         for (shard, upto) in &round.uptos {
-            self.tell_devices(engine, *shard, (*upto).min(settled.of(*shard)));
+            self.notify_devices(engine, *shard, (*upto).min(passed.of(*shard)));
         }
     }
 
     // Tells of what has not come through for a while, once.
-    fn tell_slow(&self, engine: &Engine, since: Duration) {
+    fn report_slow(&self, engine: &Engine, since: Duration) {
         if self.waited(since) < SLOW || !engine.figures.flush_state(FlushState::Failed) {
             return;
         }
@@ -267,35 +267,35 @@ fn begin(
     all: &mut MutexGuard<'_, BTreeMap<u32, Owner>>,
     tenure: Tenure,
     commit: &mut Commit,
-) -> Result<(Look, Option<Asked>), FlushError> {
+) -> Result<(OutcomeRead, Option<Asked>), FlushError> {
     let Some(owner) = owner(all, tenure) else {
-        return Ok((Look::Ended, None));
+        return Ok((OutcomeRead::Ended, None));
     };
     if !owner.writer.is_idle() {
-        return Ok((Look::NotYet, None));
+        return Ok((OutcomeRead::NotYet, None));
     }
     let (next, epoch) = (owner.writer.next_flush(), owner.writer.epoch());
     let numbered = numbered(std::mem::take(commit), next);
     let flush = MutexGuard::unlocked(all, || Flush::new(numbered, epoch));
     let flush = flush.map_err(|error| FlushError::Rows(error.to_string()))?;
     let Some(owner) = self::owner(all, tenure) else {
-        return Ok((Look::Ended, None));
+        return Ok((OutcomeRead::Ended, None));
     };
     match owner.writer.commit_made(flush) {
-        Ok(()) => Ok((Look::Done, Some(Asked::of(owner)))),
+        Ok(()) => Ok((OutcomeRead::Done, Some(Asked::of(owner)))),
         // A renewal has come between.
         Err(flush) => {
             *commit = flush.into_commit();
-            Ok((Look::NotYet, None))
+            Ok((OutcomeRead::NotYet, None))
         }
     }
 }
 
 // Whether the rows of a commit are written.
-fn finish(all: &mut BTreeMap<u32, Owner>, tenure: Tenure) -> Look {
+fn finish(all: &mut BTreeMap<u32, Owner>, tenure: Tenure) -> OutcomeRead {
     match owner(all, tenure) {
-        None => Look::Ended,
-        Some(owner) if owner.writer.is_idle() => Look::Done,
-        Some(_) => Look::NotYet,
+        None => OutcomeRead::Ended,
+        Some(owner) if owner.writer.is_idle() => OutcomeRead::Done,
+        Some(_) => OutcomeRead::NotYet,
     }
 }

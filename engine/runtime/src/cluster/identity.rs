@@ -1,4 +1,4 @@
-//! Who this node is: a new life with each start, and the life before, which has surely ended.
+//! Who this node is: a new incarnation with each start, and the incarnation before, which has surely ended.
 
 use std::io;
 use std::path::Path;
@@ -17,18 +17,18 @@ pub(crate) fn has_joined(data_dir: &Path) -> bool {
     data_dir.join(FILE).exists()
 }
 
-/// The id of a new life.
+/// The id of a new incarnation.
 ///
 /// # Errors
 /// The system gives no random bytes.
-pub(crate) fn new_life() -> io::Result<NodeId> {
+pub(crate) fn new_incarnation() -> io::Result<NodeId> {
     let mut bytes = [0_u8; 16];
     let random = aws_lc_rs::default_provider().secure_random.fill(&mut bytes);
     random.map_err(|_| io::Error::other("the system gives no random bytes"))?;
     Ok(NodeId::from_bytes(bytes))
 }
 
-/// Begins a new life; the one before. The data folder is locked by this process, so that the one before has ended.
+/// Begins a new incarnation; the one before. The data folder is locked by this process, so that the one before has ended.
 ///
 /// # Errors
 /// What the file system says.
@@ -57,9 +57,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_start_is_a_new_life_that_knows_the_one_before() {
+    fn each_start_is_a_new_incarnation_that_knows_the_one_before() {
         let dir = tempfile::tempdir().unwrap();
-        let [first, second, third] = [0; 3].map(|_| new_life().unwrap());
+        let [first, second, third] = [0; 3].map(|_| new_incarnation().unwrap());
         assert_ne!(second, first);
         assert_eq!(begin(&StdDisk, dir.path(), first).unwrap(), None);
         assert_eq!(begin(&StdDisk, dir.path(), second).unwrap(), Some(first));

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use till_protocol::id::Epoch;
-use till_storage::cluster::{Handover, InboxId, NodeId};
+use till_storage::cluster::{Handoff, InboxId, NodeId};
 use till_storage::views::StoreError;
 
 use super::Cluster;
@@ -15,7 +15,7 @@ use crate::engine::Engine;
 use crate::flush::FlushError;
 use crate::shard_actor::{Left, Offer, Waits, take_in};
 
-/// Bytes of records that are taken in between two commits.
+/// Bytes of records that are replayed between two commits.
 const TAKEN_BYTES: usize = 16 << 20;
 /// Time that a gap before a record gets to fill. After it the record is stranded.
 pub(super) const FILLED_WITHIN: Duration = Duration::from_secs(30);
@@ -23,10 +23,10 @@ pub(super) const FILLED_WITHIN: Duration = Duration::from_secs(30);
 const SOON: Duration = Duration::from_secs(1);
 const AGAIN: Duration = Duration::from_secs(30);
 
-/// A piece of the inbox: slot, node and number.
-type Piece = (u32, NodeId, u64);
+/// A chunk of the inbox: slot, node and number.
+type Chunk = (u32, NodeId, u64);
 
-/// What is left of a piece.
+/// What is left of a chunk.
 #[derive(Debug)]
 struct Rest {
     /// Under which ownership that was found.
@@ -59,9 +59,9 @@ impl Rest {
     }
 }
 
-/// What the owner of slots knows of pieces that were not taken in whole.
+/// What the owner of slots knows of chunks that were not taken in whole.
 #[derive(Debug, Default)]
-pub(super) struct Inbox(BTreeMap<Piece, Rest>);
+pub(super) struct Inbox(BTreeMap<Chunk, Rest>);
 
 /// What others are told of the inbox.
 #[derive(Debug, Default)]
@@ -72,16 +72,16 @@ pub(super) struct Counts {
     now: AtomicBool,
 }
 
-/// Pieces that were taken in together: under which ownership, whose, and their numbers.
+/// Chunks that were taken in together: under which ownership, whose, and their numbers.
 #[derive(Debug, Default)]
-pub(super) struct Taken {
-    pieces: Vec<(Tenure, NodeId, u64)>,
+pub(super) struct ReplayedHandoff {
+    chunks: Vec<(Tenure, NodeId, u64)>,
     bytes: usize,
 }
 
-impl Taken {
+impl ReplayedHandoff {
     pub(super) const fn is_empty(&self) -> bool {
-        self.pieces.is_empty()
+        self.chunks.is_empty()
     }
 }
 
@@ -96,24 +96,28 @@ impl Cluster {
         self.inbox.now.store(true, Ordering::Release);
     }
 
-    /// Takes in what waits for slots that this node has: pieces together, so that they are committed together.
-    pub(super) fn take_in(&self, engine: &Engine, inbox: &mut Inbox) -> Result<Taken, StoreError> {
-        let mut taken = Taken::default();
+    /// Replays what waits for slots that this node has: pieces together, so that they are committed together.
+    pub(super) fn take_in(
+        &self,
+        engine: &Engine,
+        inbox: &mut Inbox,
+    ) -> Result<ReplayedHandoff, StoreError> {
+        let mut taken = ReplayedHandoff::default();
         let waiting = self.store.waiting()?;
         self.intake.answered(self.now());
         let is_all_due = self.inbox.now.swap(false, Ordering::AcqRel);
-        inbox.0.retain(|piece, rest| {
-            waiting.contains(piece) && self.owners.tenure(piece.0) == Some(rest.tenure)
+        inbox.0.retain(|chunk, rest| {
+            waiting.contains(chunk) && self.owners.tenure(chunk.0) == Some(rest.tenure)
         });
-        for piece in waiting {
-            let Some(tenure) = self.owners.tenure(piece.0) else {
+        for chunk in waiting {
+            let Some(tenure) = self.owners.tenure(chunk.0) else {
                 continue;
             };
-            let rest = inbox.0.get(&piece);
+            let rest = inbox.0.get(&chunk);
             if rest.is_some_and(|rest| !is_all_due && !rest.is_due(self.now())) {
                 continue;
             }
-            self.take_piece_in(engine, (piece, tenure), inbox, &mut taken)?;
+            self.take_piece_in(engine, (chunk, tenure), inbox, &mut taken)?;
             if taken.bytes >= TAKEN_BYTES {
                 break;
             }
@@ -128,19 +132,19 @@ impl Cluster {
     fn take_piece_in(
         &self,
         engine: &Engine,
-        (piece, tenure): (Piece, Tenure),
+        (chunk, tenure): (Chunk, Tenure),
         inbox: &mut Inbox,
-        taken: &mut Taken,
+        taken: &mut ReplayedHandoff,
     ) -> Result<(), StoreError> {
-        let (slot, from, number) = piece;
-        let left = inbox.0.get(&piece).and_then(|rest| rest.left.clone());
-        let offered = match self.store.handed_over(slot, from, number) {
+        let (slot, from, number) = chunk;
+        let left = inbox.0.get(&chunk).and_then(|rest| rest.left.clone());
+        let offered = match self.store.handed_off(slot, from, number) {
             Ok(None) => return Ok(()),
             // One that is damaged keeps no other from being taken in.
             Err(damaged @ StoreError::Damaged { .. }) => Err((0, damaged.to_string())),
             Err(error) => return Err(error),
-            Ok(Some(handover)) => {
-                let offers = self.offers(handover, left.as_ref())?;
+            Ok(Some(handoff)) => {
+                let offers = self.offers(handoff, left.as_ref())?;
                 let payloads = offers.iter().map(|offer| offer.record.payload.len());
                 let bytes = payloads.sum();
                 #[cfg(feature = "planted")]
@@ -156,28 +160,28 @@ impl Cluster {
             Ok((left, bytes)) => {
                 taken.bytes += bytes;
                 if left.is_empty() {
-                    inbox.0.remove(&piece);
-                    taken.pieces.push((tenure, from, number));
+                    inbox.0.remove(&chunk);
+                    taken.chunks.push((tenure, from, number));
                     return Ok(());
                 }
-                self.keep(engine, (piece, tenure), Ok(left), inbox);
+                self.keep(engine, (chunk, tenure), Ok(left), inbox);
             }
             Err((bytes, cause)) => {
                 taken.bytes += bytes;
-                self.keep(engine, (piece, tenure), Err(cause), inbox);
+                self.keep(engine, (chunk, tenure), Err(cause), inbox);
             }
         }
         Ok(())
     }
 
-    // The records of a piece that are left, all of them where none was looked at; those that are released with their epochs.
-    fn offers(&self, handover: Handover, left: Option<&Left>) -> Result<Vec<Offer>, StoreError> {
-        let Handover {
+    // The records of a chunk that are left, all of them where none was looked at; those that are released with their epochs.
+    fn offers(&self, handoff: Handoff, left: Option<&Left>) -> Result<Vec<Offer>, StoreError> {
+        let Handoff {
             slot,
             from,
             number,
             records,
-        } = handover;
+        } = handoff;
         let mut offers = Vec::new();
         for (index, record) in (0_u32..).zip(records) {
             let mut released = None;
@@ -202,16 +206,16 @@ impl Cluster {
         Ok(offers)
     }
 
-    // A piece, or some of it, stays where it is.
+    // A chunk, or some of it, stays where it is.
     fn keep(
         &self,
         engine: &Engine,
-        (piece, tenure): (Piece, Tenure),
+        (chunk, tenure): (Chunk, Tenure),
         offered: Result<Left, String>,
         inbox: &mut Inbox,
     ) {
         let now = self.now();
-        let before = inbox.0.remove(&piece);
+        let before = inbox.0.remove(&chunk);
         let first = before.as_ref().map_or(now, |rest| rest.first);
         let cause = match &offered {
             Ok(left) => left
@@ -229,15 +233,15 @@ impl Cluster {
         };
         let stranded = rest.stranded(now);
         if stranded > told {
-            tell_stranded(engine, piece, stranded, &cause);
+            tell_stranded(engine, chunk, stranded, &cause);
         } else {
-            tracing::debug!(slot = piece.0, from = %piece.1, number = piece.2, cause, "records wait in the inbox");
+            tracing::debug!(slot = chunk.0, from = %chunk.1, number = chunk.2, cause, "records wait in the inbox");
         }
-        inbox.0.insert(piece, rest);
+        inbox.0.insert(chunk, rest);
     }
 
-    /// What was taken in is committed, or was not.
-    pub(super) fn taken_in(&self, taken: Taken, flushed: Result<(), FlushError>) {
+    /// What was replayed is committed, or was not.
+    pub(super) fn taken_in(&self, taken: ReplayedHandoff, flushed: Result<(), FlushError>) {
         if let Err(error) = flushed {
             tracing::debug!(%error, "records that were handed off are not committed yet");
             return;
@@ -246,21 +250,21 @@ impl Cluster {
         if till_core::planted::is("forget-taken-in") {
             return;
         }
-        let (pieces, bytes) = (taken.pieces.len(), taken.bytes);
-        for (tenure, from, number) in taken.pieces {
+        let (chunks, bytes) = (taken.chunks.len(), taken.bytes);
+        for (tenure, from, number) in taken.chunks {
             // Under another ownership they would be in the journal alone.
             if self.owners.tenure(tenure.slot) == Some(tenure)
                 && let Err(error) = self.store.taken_in(tenure.slot, from, number)
             {
-                tracing::debug!(%error, "what was taken in is still in the shared store");
+                tracing::debug!(%error, "what was replayed is still in the shared store");
                 return;
             }
         }
-        tracing::info!(pieces, bytes, "took in records of other journals");
+        tracing::info!(chunks, bytes, "took in records of other journals");
     }
 }
 
-fn tell_stranded(engine: &Engine, (slot, from, number): Piece, records: usize, cause: &str) {
+fn tell_stranded(engine: &Engine, (slot, from, number): Chunk, records: usize, cause: &str) {
     tracing::warn!(slot, %from, number, records, cause, "records that were handed off are stranded");
     engine.figures.problem(
         &format!("{records} records of engine {from} for slot {slot} are stranded: {cause}"),

@@ -18,9 +18,9 @@ struct Pause {
 
 /// What is known of pauses.
 #[derive(Debug, Default)]
-pub(crate) struct Intake(Mutex<Option<Pause>>);
+pub(crate) struct IntakePause(Mutex<Option<Pause>>);
 
-impl Intake {
+impl IntakePause {
     /// Frames could not be taken.
     pub(super) fn pause(&self, now: Duration, cause: &str) {
         let mut pause = self.0.lock();
@@ -46,7 +46,7 @@ impl Intake {
         let is_over = |pause: &mut Pause| now.saturating_sub(pause.last) >= QUIET;
         if let Some(pause) = pause.take_if(is_over) {
             let seconds = now.saturating_sub(pause.since).as_secs();
-            tracing::info!(seconds, "frames are taken in again");
+            tracing::info!(seconds, "frames are replayed again");
         }
     }
 
@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     fn a_pause_ends_with_an_answer_once_no_frame_is_sent_away_any_more() {
-        let intake = Intake::default();
+        let intake = IntakePause::default();
         let second = Duration::from_secs;
         intake.answered(second(1));
         assert_eq!(intake.words(), None);

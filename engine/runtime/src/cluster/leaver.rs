@@ -148,7 +148,7 @@ impl Leaver {
         if let Err(error) = flushed
             && error != FlushError::Stopped
         {
-            tracing::warn!(slots = slots.len(), %error, "slots are given up with records that are not committed; these are handed over to the next owners");
+            tracing::warn!(slots = slots.len(), %error, "slots are given up with records that are not committed; these are handed off to the next owners");
         }
         self.cluster.give_up(slots);
     }
@@ -219,14 +219,14 @@ impl Leaver {
     /// Hands these records on.
     pub(super) fn hand_on(&self, handing: &Handing) -> Handed {
         let shards = self.engine.slots.len();
-        let wanted = |slot: u32, record: &Record, place: u64| {
+        let wanted = |slot: u32, record: &Record, position: u64| {
             let upto = |cursors: &Cursors| {
                 store_of(&record.head).map_or(0, |store| cursors.of(shard_of(store, shards)))
             };
             handing
                 .standing
                 .get(&slot)
-                .is_some_and(|(since, cursors)| place >= *since && place > upto(cursors))
+                .is_some_and(|(since, cursors)| position >= *since && position > upto(cursors))
         };
         #[cfg(feature = "planted")]
         if till_core::planted::is("keep-what-left") {
@@ -236,10 +236,10 @@ impl Leaver {
         match self.cluster.submit(&self.engine, range, number, &wanted) {
             Ok(0) => Handed::Yes,
             Ok(records) => {
-                tracing::info!(records, "records of slots that have left were handed over");
+                tracing::info!(records, "records of slots that have left were handed off");
                 if self.engine.is_draining() {
                     let parting = &self.cluster.parting;
-                    parting.handed_over.fetch_add(records, Ordering::AcqRel);
+                    parting.handed_off.fetch_add(records, Ordering::AcqRel);
                 }
                 Handed::Yes
             }
@@ -249,7 +249,7 @@ impl Leaver {
                 Handed::Never
             }
             Err(error) => {
-                tracing::debug!(%error, "records of slots that have left are not handed over yet");
+                tracing::debug!(%error, "records of slots that have left are not handed off yet");
                 Handed::NotYet
             }
         }

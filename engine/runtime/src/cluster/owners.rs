@@ -14,12 +14,12 @@ use super::round::Cursors;
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) struct Tenure {
     pub(crate) slot: u32,
-    pub(crate) life: u64,
+    pub(crate) ownership_epoch: u64,
 }
 
 /// A slot under one ownership.
 pub(super) struct Owner {
-    life: u64,
+    ownership_epoch: u64,
     pub(super) writer: SlotWriter,
     /// Where in the journal its records begin to be its own; `None` until it is open.
     since: Option<u64>,
@@ -32,9 +32,9 @@ pub(super) struct Owner {
 /// An ownership that takes part in commits.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Since {
-    pub(crate) life: u64,
+    pub(crate) ownership_epoch: u64,
     /// Where in the journal its records begin to be its own.
-    pub(crate) place: u64,
+    pub(crate) position: u64,
 }
 
 /// All of them.
@@ -44,7 +44,7 @@ pub(super) struct Owners {
     all: Mutex<BTreeMap<u32, Owner>>,
     /// A slot has become idle, was opened, or has ended.
     moved: Condvar,
-    lives: AtomicU64,
+    ownership_epochs: AtomicU64,
 }
 
 #[derive(Default)]
@@ -52,7 +52,7 @@ struct Flags {
     /// Frames of sessions that are there.
     serves: AtomicBool,
     /// New sessions.
-    greets: AtomicBool,
+    accepts: AtomicBool,
 }
 
 impl Owners {
@@ -61,7 +61,7 @@ impl Owners {
             open: (0..slots).map(|_| Flags::default()).collect(),
             all: Mutex::default(),
             moved: Condvar::new(),
-            lives: AtomicU64::new(1),
+            ownership_epochs: AtomicU64::new(1),
         }
     }
 
@@ -72,8 +72,8 @@ impl Owners {
     /// Whether events of a slot are taken in.
     ///
     /// Also where the shared store does not hear this node, of sessions that are there: such a device was nowhere else
-    /// since, and keeps its numbers. What is taken in is on the disk, and counts once the node is heard again, or once it is
-    /// handed over to whoever has the slot then.
+    /// since, and keeps its numbers. What is replayed is on the disk, and counts once the node is heard again, or once it is handed
+    /// off to whoever has the slot then.
     pub(super) fn is_open(&self, slot: u32) -> bool {
         self.flags(slot)
             .is_some_and(|flags| flags.serves.load(Ordering::Acquire))
@@ -81,9 +81,9 @@ impl Owners {
 
     /// Whether a slot is surely this node's, as far as the slot is concerned, so that devices may be told how far they are.
     /// A device that heard an old number would give its events new ones, and they would count twice.
-    pub(super) fn greets(&self, slot: u32) -> bool {
+    pub(super) fn accepts(&self, slot: u32) -> bool {
         self.flags(slot)
-            .is_some_and(|flags| flags.greets.load(Ordering::Acquire))
+            .is_some_and(|flags| flags.accepts.load(Ordering::Acquire))
     }
 
     /// Slots that are served here.
@@ -98,15 +98,18 @@ impl Owners {
         let owner = all.get(&slot).filter(|owner| owner.is_open())?;
         Some(Tenure {
             slot,
-            life: owner.life,
+            ownership_epoch: owner.ownership_epoch,
         })
     }
 
     /// Begins an ownership; what its writer asks for first.
     pub(super) fn begin(&self, writer: SlotWriter, cursors: Cursors) -> Asked {
-        let (slot, life) = (writer.slot(), self.lives.fetch_add(1, Ordering::Relaxed));
+        let (slot, ownership_epoch) = (
+            writer.slot(),
+            self.ownership_epochs.fetch_add(1, Ordering::Relaxed),
+        );
         let mut owner = Owner {
-            life,
+            ownership_epoch,
             writer,
             since: None,
             is_closed: false,
@@ -117,7 +120,7 @@ impl Owners {
         asked
     }
 
-    /// Does something to a slot's ownership; what its writer asks for then. Nothing where it is not `life`'s any more.
+    /// Does something to a slot's ownership; what its writer asks for then. Nothing where it is not `ownership_epoch`'s any more.
     pub(super) fn change(&self, tenure: Tenure, act: impl FnOnce(&mut Owner)) -> Option<Asked> {
         let mut all = self.all.lock();
         let owner = all
@@ -147,7 +150,7 @@ impl Owners {
         if let Some(flags) = self.flags(owner.writer.slot()) {
             let (is_open, is_sure) = (owner.is_open(), owner.writer.is_open());
             flags.serves.store(is_open, Ordering::Release);
-            flags.greets.store(is_open && is_sure, Ordering::Release);
+            flags.accepts.store(is_open && is_sure, Ordering::Release);
         }
         self.moved.notify_all();
         Asked::of(owner)
@@ -158,7 +161,7 @@ impl Owners {
         let mut all = self.all.lock();
         if all
             .get(&tenure.slot)
-            .is_some_and(|owner| owner.life == tenure.life)
+            .is_some_and(|owner| owner.ownership_epoch == tenure.ownership_epoch)
         {
             all.remove(&tenure.slot);
         }
@@ -169,9 +172,15 @@ impl Owners {
     pub(super) fn since(&self) -> BTreeMap<u32, Since> {
         let all = self.all.lock();
         let of_one = |(slot, owner): (&u32, &Owner)| {
-            let place = owner.since.filter(|_| !owner.writer.has_ended())?;
-            let life = owner.life;
-            Some((*slot, Since { life, place }))
+            let position = owner.since.filter(|_| !owner.writer.has_ended())?;
+            let ownership_epoch = owner.ownership_epoch;
+            Some((
+                *slot,
+                Since {
+                    ownership_epoch,
+                    position,
+                },
+            ))
         };
         all.iter().filter_map(of_one).collect()
     }
@@ -197,7 +206,7 @@ impl Owners {
         let all = self.all.lock();
         let owner = all
             .get(&tenure.slot)
-            .filter(|owner| owner.life == tenure.life)?;
+            .filter(|owner| owner.ownership_epoch == tenure.ownership_epoch)?;
         Some((owner.since?, owner.cursors.clone()))
     }
 
@@ -217,14 +226,14 @@ impl Owners {
 
 impl Owner {
     pub(super) fn is_of(&self, tenure: Tenure) -> bool {
-        self.life == tenure.life
+        self.ownership_epoch == tenure.ownership_epoch
     }
 
     fn is_open(&self) -> bool {
         self.since.is_some() && !self.is_closed && !self.writer.has_ended()
     }
 
-    /// Its records are its own from a place in the journal on. After a renewal it is as it was.
+    /// Its records are its own from a position in the journal on. After a renewal it is as it was.
     pub(super) fn open(&mut self, from: u64) {
         self.since.get_or_insert(from);
     }
@@ -252,7 +261,7 @@ impl Asked {
         Self {
             tenure: Tenure {
                 slot: owner.writer.slot(),
-                life: owner.life,
+                ownership_epoch: owner.ownership_epoch,
             },
             commands: owner.writer.drain().collect(),
         }

@@ -11,7 +11,7 @@ use till_storage::rebuild::store_of;
 use till_storage::views::FlushBatch;
 
 use super::owners::{Since, Tenure};
-use crate::commit::Part;
+use crate::durable::Part;
 use crate::route::shard_of;
 
 /// How far the records of each shard have been put into commits: the place of the last one.
@@ -24,7 +24,7 @@ impl Cursors {
         Self(vec![end.get().saturating_sub(1); shards])
     }
 
-    /// Place of the last record of a shard that was dealt with.
+    /// LSN of the last record of a shard that was dealt with.
     pub(crate) fn of(&self, shard: usize) -> u64 {
         self.0.get(shard).copied().unwrap_or(u64::MAX)
     }
@@ -51,12 +51,12 @@ pub(crate) struct Round {
     pub(crate) commits: BTreeMap<u32, Commit>,
     /// Names that the commits use; they belong to no slot.
     pub(crate) names: Vec<(till_core::Space, u64, String)>,
-    stretch: Stretch,
+    lsn_range: LsnRange,
 }
 
 /// What of the journal is in a round: records of these ownerships, behind what was dealt with before.
 #[derive(Debug)]
-struct Stretch {
+struct LsnRange {
     cursors: Cursors,
     since: BTreeMap<u32, Since>,
     /// By shard, the place up to which the round holds all of its records.
@@ -77,7 +77,7 @@ impl Round {
         let mut round = Self {
             commits: BTreeMap::new(),
             names: Vec::new(),
-            stretch: Stretch {
+            lsn_range: LsnRange {
                 cursors,
                 since,
                 upto,
@@ -93,7 +93,7 @@ impl Round {
     /// Reads the records behind these rows. All of them, or none: where one cannot be read, this is to be called again, and
     /// nothing of the round is committed before it has worked.
     pub(crate) fn read(&mut self, journal: &Journal) -> Result<(), ReadError> {
-        for (slot, records) in self.stretch.records(journal)? {
+        for (slot, records) in self.lsn_range.records(journal)? {
             self.commit(slot).records = records;
         }
         Ok(())
@@ -101,12 +101,18 @@ impl Round {
 
     /// The commits of ownerships that have something to commit.
     pub(crate) fn into_commits(self) -> impl Iterator<Item = (Tenure, Commit)> {
-        let since = self.stretch.since;
+        let since = self.lsn_range.since;
         let commits = self.commits.into_iter();
         commits.filter_map(move |(slot, commit)| {
-            let life = since.get(&slot)?.life;
+            let ownership_epoch = since.get(&slot)?.ownership_epoch;
             let is_empty = commit.records.is_empty() && commit.rows.rows() == 0;
-            (!is_empty).then_some((Tenure { slot, life }, commit))
+            (!is_empty).then_some((
+                Tenure {
+                    slot,
+                    ownership_epoch,
+                },
+                commit,
+            ))
         })
     }
 
@@ -119,9 +125,9 @@ impl Round {
 
     // The slot of a store, if it is among those of the round.
     fn slot_of(&self, store: Option<StoreId>) -> Option<u32> {
-        let (_, slots) = self.stretch.shape;
+        let (_, slots) = self.lsn_range.shape;
         let slot = slot_of(store?, slots);
-        self.stretch.since.contains_key(&slot).then_some(slot)
+        self.lsn_range.since.contains_key(&slot).then_some(slot)
     }
 
     fn rows(&mut self, batch: FlushBatch) {
@@ -163,7 +169,7 @@ impl Round {
     }
 }
 
-impl Stretch {
+impl LsnRange {
     fn records(&self, journal: &Journal) -> Result<BTreeMap<u32, Vec<Record>>, ReadError> {
         let mut records: BTreeMap<u32, Vec<Record>> = BTreeMap::new();
         let (shards, slots) = self.shape;
@@ -185,7 +191,7 @@ impl Stretch {
             let is_in = upto.is_some_and(|last| lsn.get() <= *last);
             let slot = slot_of(store, slots);
             let since = self.since.get(&slot);
-            let is_ours = since.is_some_and(|since| lsn.get() >= since.place);
+            let is_ours = since.is_some_and(|since| lsn.get() >= since.position);
             if is_new && is_in && is_ours {
                 records.entry(slot).or_default().push(record);
             }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use till_core::{Placed, Shard};
+use till_core::{Replayed, Shard};
 use till_protocol::id::StoreId;
 use till_storage::base::FoldError;
 use till_storage::cluster::slot_of;
@@ -12,7 +12,7 @@ use till_storage::rebuild::{FactRows, panic_text, store_of};
 use till_storage::views::StoreError;
 
 use super::Cluster;
-use super::both::own_place;
+use super::both::own_position;
 use crate::engine::Engine;
 use crate::route::shard_of;
 use crate::shard_actor::{ShardMessage, Which};
@@ -52,7 +52,7 @@ impl Cluster {
                 asked = shard.release(&which);
             }
         }
-        engine.settle();
+        engine.barrier();
     }
 
     /// Parts with the sessions that are left of the stores of slots: they hear of no commit any more. Nothing comes to them
@@ -67,14 +67,14 @@ impl Cluster {
         }
     }
 
-    /// Devices hear that what their stores have in the journal up to a place is committed.
-    pub(super) fn tell_devices(&self, engine: &Engine, shard: usize, upto: u64) {
+    /// Devices hear that what their stores have in the journal up to an LSN is committed.
+    pub(super) fn notify_devices(&self, engine: &Engine, shard: usize, upto: u64) {
         let since = self.since();
         let slots = self.store.slots();
         let is_ours = |store: StoreId| {
             since
                 .get(&slot_of(store, slots))
-                .is_some_and(|since| since.place <= upto)
+                .is_some_and(|since| since.position <= upto)
         };
         if let Some(slot) = engine.slots.get(shard) {
             for session in slot.sessions_of(&is_ours) {
@@ -92,7 +92,7 @@ impl Cluster {
         let cursor = self.cursors.lock().of(index);
         let since = self.since();
         let mut shard = Shard::new(shard_config(&engine.config));
-        let rows = FactRows::new(engine.views.as_ref(), engine.reader.as_ref());
+        let rows = FactRows::new(engine.views.as_ref(), engine.decision_facts.as_ref());
         for item in engine.journal.records(Lsn::new(cursor)) {
             let (lsn, record) = item?;
             let Some(store) = store_of(&record.head) else {
@@ -101,13 +101,13 @@ impl Cluster {
             let slot = slot_of(store, self.store.slots());
             let is_ours = since
                 .get(&slot)
-                .is_some_and(|since| lsn.get() >= since.place);
+                .is_some_and(|since| lsn.get() >= since.position);
             if lsn.get() <= cursor || shard_of(store, shards) != index || !is_ours {
                 continue;
             }
             // Above every place of the shared store, and rising.
-            let place = own_place(lsn.get());
-            let applied = catch_unwind(AssertUnwindSafe(|| shard.apply(place, &record, &rows)));
+            let position = own_position(lsn.get());
+            let applied = catch_unwind(AssertUnwindSafe(|| shard.apply(position, &record, &rows)));
             let failed = |cause: String| {
                 FoldError::Store(StoreError::Failed {
                     table: "journal",
@@ -117,7 +117,7 @@ impl Cluster {
             let placed = applied
                 .map_err(|panic| failed(panic_text(panic.as_ref())))?
                 .map_err(|error| failed(error.to_string()))?;
-            if placed == Placed::Nowhere {
+            if placed == Replayed::Nowhere {
                 return Err(failed("it fits nowhere".to_owned()));
             }
         }

@@ -11,9 +11,9 @@ use till_storage::disk::Disk;
 use till_storage::facts::{Facts, FactsConfig};
 use till_storage::journal::{Journal, JournalConfig, Lsn, OpenError, Writer};
 
-use super::backlog::{Mark, Tender};
+use super::backlog::{CommittedLsnFile, Tender};
 use super::work::WORKERS;
-use super::{Cluster, Inboxes, Monotonic, Standing, clock, identity, leaver, work};
+use super::{Cluster, ClusterStanding, Inboxes, Monotonic, clock, identity, leaver, work};
 use crate::chain::ChainError;
 use crate::clock::now;
 use crate::config::SharedConfig;
@@ -29,8 +29,8 @@ pub(crate) struct Joined {
     pub(crate) inboxes: Inboxes,
     /// What the journal had at the start and may not be committed.
     pub(crate) backlog: Tender,
-    /// Place up to which the life before saw everything committed.
-    pub(crate) marked: Lsn,
+    /// Place up to which the epoch before saw everything committed.
+    pub(crate) is_written: Lsn,
     pub(crate) report: StartReport,
 }
 
@@ -58,7 +58,7 @@ pub(crate) fn join(
     let opened = Journal::open_known(Arc::clone(&disk), &at, journal, Lsn::ZERO)?;
     let facts = Arc::new(Facts::new(opened.journal.clone(), FactsConfig::default()));
     let former = identity::begin(disk.as_ref(), data_dir, joiner.me).map_err(JoinError::Name)?;
-    let standing = Standing {
+    let standing = ClusterStanding {
         me: joiner.me,
         former,
         address: shared.advertise.clone().unwrap_or(joiner.address),
@@ -66,10 +66,10 @@ pub(crate) fn join(
         started_us: now().us(),
         clock: joiner.clock,
     };
-    let mark = Mark::of(disk, data_dir);
-    let marked = mark.read().max(opened.journal.start());
+    let committed_lsn = CommittedLsnFile::of(disk, data_dir);
+    let is_written = committed_lsn.read().max(opened.journal.start());
     let (cluster, inboxes) = Cluster::new(store, standing, (shards, opened.journal.end()));
-    let backlog = Tender::new(&cluster, (marked, opened.journal.end()), mark);
+    let backlog = Tender::new(&cluster, (is_written, opened.journal.end()), committed_lsn);
     let report = StartReport {
         cut: opened.cut,
         closed_cleanly: opened.closed_cleanly,
@@ -84,7 +84,7 @@ pub(crate) fn join(
         cluster: Arc::new(cluster),
         inboxes,
         backlog,
-        marked,
+        is_written,
         report,
     })
 }

@@ -9,12 +9,12 @@ use till_storage::cluster::{Duty, End};
 
 use super::Cluster;
 use super::backlog::{COMMITTED_WITHIN, Tender};
-use super::clock::{Clock, Later};
-use super::inbox::Taken;
+use super::clock::{Later, TickClock};
+use super::inbox::ReplayedHandoff;
 use super::leaver::{Handed, Handing, LAST_COMMIT, Leave, Leaver, Leaving};
 use super::owners::Tenure;
 use super::start::{Jobs, RELEASED_WITHIN, tick_of};
-use super::work::{Call, Heard, Job, Worker};
+use super::work::{Call, Completion, Job, Worker};
 use crate::engine::Engine;
 use crate::flush::{FlushError, Wait};
 
@@ -31,7 +31,7 @@ impl Asking {
 
 /// What became of a call, on its way to those who wait for it.
 #[derive(Debug)]
-pub struct Answered(Heard);
+pub struct Answered(Completion);
 
 /// The turns of a node's threads.
 pub(crate) struct Steps {
@@ -41,13 +41,13 @@ pub(crate) struct Steps {
     jobs: Receiver<Job>,
     later: Receiver<Later>,
     leaving: Receiver<Leave>,
-    clock: Clock,
+    clock: TickClock,
     worker: Worker,
     leaver: Leaver,
     tender: Tender,
     stage: Stage,
-    /// What was taken in, and the flush that it waits for.
-    taken: Option<(Taken, Flushing)>,
+    /// What was replayed, and the flush that it waits for.
+    taken: Option<(ReplayedHandoff, Flushing)>,
     stopping: Option<Stopping>,
 }
 
@@ -88,7 +88,7 @@ impl Steps {
             jobs: inboxes.jobs,
             later: inboxes.later,
             leaving: inboxes.leaving,
-            clock: Clock::new(tick_of(lease), cluster.now()),
+            clock: TickClock::new(tick_of(lease), cluster.now()),
             worker: Worker::new(engine, cluster),
             leaver: Leaver::new(engine, cluster),
             tender,
@@ -133,8 +133,8 @@ impl Steps {
     }
 
     /// Its answer is told.
-    pub(crate) fn hear(&self, answered: Answered) {
-        self.worker.hear(answered.0);
+    pub(crate) fn complete(&self, answered: Answered) {
+        self.worker.complete(answered.0);
     }
 
     /// The turn of the thread for slots that leave. False: there was nothing to do.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use till_storage::journal::ReadError;
 
-use super::{Cluster, HandoverError};
+use super::{Cluster, HandoffError};
 use crate::engine::Engine;
 
 /// First pause before what commits need is read again; it doubles up to the longest.
@@ -16,13 +16,13 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Longest pause before it is read again. It is short against the time in which a person looks.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
-/// What commits need, among what is handed over: that has numbers from 1 on.
+/// What commits need, among what is handed off: that has numbers from 1 on.
 pub(super) const COMMITS: u64 = 0;
 
 /// Reads of the journal that have failed and not worked since.
 #[derive(Debug, Default)]
 pub(crate) struct Unread {
-    /// By what is read: [`COMMITS`], or the number of what is handed over.
+    /// By what is read: [`COMMITS`], or the number of what is handed off.
     lasting: Mutex<BTreeMap<u64, Failing>>,
     failed: AtomicU64,
     /// Rounds that were committed after all.
@@ -32,13 +32,13 @@ pub(crate) struct Unread {
 #[derive(Debug)]
 struct Failing {
     text: String,
-    kind: Kind,
+    kind: UnreadKind,
     tries: u64,
 }
 
 /// What kind of trouble it is, the worst last.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-enum Kind {
+enum UnreadKind {
     /// The file system did not give the bytes.
     Passing,
     /// The bytes are of a version that is not known here.
@@ -47,7 +47,7 @@ enum Kind {
     Damaged,
 }
 
-impl Kind {
+impl UnreadKind {
     const fn of(error: &ReadError) -> Self {
         match error {
             ReadError::Damaged { .. } => Self::Damaged,
@@ -82,7 +82,7 @@ impl Unread {
     // True: that is news.
     fn note(&self, of: u64, error: &ReadError) -> bool {
         self.failed.fetch_add(1, Ordering::Relaxed);
-        let kind = Kind::of(error);
+        let kind = UnreadKind::of(error);
         let mut lasting = self.lasting.lock();
         let before = lasting.get(&of);
         let is_news = before.is_none_or(|before| before.kind < kind);
@@ -122,7 +122,7 @@ const fn waiting(of: u64) -> &'static str {
     if of == COMMITS {
         "no commit is made, as what it needs cannot be read back"
     } else {
-        "records are not handed over, as they cannot be read back"
+        "records are not handed off, as they cannot be read back"
     }
 }
 
@@ -134,7 +134,7 @@ impl Cluster {
         }
         let what = waiting(of);
         tracing::error!(%error, "{what}; it is read again, and nothing is skipped");
-        let hint = Kind::of(error).hint();
+        let hint = UnreadKind::of(error).hint();
         engine.figures.problem(&format!("{what}: {error}"), hint);
     }
 
@@ -146,13 +146,13 @@ impl Cluster {
         }
     }
 
-    /// How a hand-over of this number went, as far as its journal is concerned.
-    pub(super) fn note_handover(&self, engine: &Engine, of: u64, done: Option<&HandoverError>) {
+    /// How a handoff of this number went, as far as its journal is concerned.
+    pub(super) fn note_handoff(&self, engine: &Engine, of: u64, done: Option<&HandoffError>) {
         match done {
             None => self.note_read(of),
-            Some(HandoverError::Read(error)) => self.note_unread(engine, of, error),
+            Some(HandoffError::Read(error)) => self.note_unread(engine, of, error),
             // It may have come as far as the journal goes, or not: what was said of that still holds.
-            Some(HandoverError::Store(_)) => {}
+            Some(HandoffError::Store(_)) => {}
         }
     }
 }

@@ -5,7 +5,7 @@ use std::thread::JoinHandle;
 
 use crossbeam::channel::Receiver;
 use till_storage::cluster::{
-    Action, Answer, Command, Conditional, Decided, Duty, Log, NodeRow, SlotRow, Wishes,
+    Action, Answer, Command, Conditional, Constraints, Decided, Duty, Log, NodeRow, SlotRow,
 };
 use till_storage::views::StoreError;
 
@@ -15,8 +15,8 @@ use crate::engine::Engine;
 
 /// Threads for the slots. Each waits for one answer at a time; a flush has a commit per slot to make.
 pub(super) const WORKERS: usize = 16;
-/// Threads for the membership: a sign of life, and looks at the nodes, at the slots and at the wishes may be under way together.
-/// They are its own, so that no sign of life waits behind the work of slots.
+/// Threads for the membership: a heartbeat, and looks at the nodes, at the slots and at the placement constraints may be under way
+/// together. They are its own, so that no heartbeat waits behind the work of slots.
 const MEMBERS: usize = 4;
 
 /// What a thread is to do.
@@ -62,7 +62,7 @@ pub(super) fn members(
             loop {
                 crossbeam::channel::select! {
                     recv(duties) -> duty => match duty {
-                        Ok(duty) => worker.hear(worker.ask(Call::Duty(duty))),
+                        Ok(duty) => worker.complete(worker.ask(Call::Duty(duty))),
                         Err(_) => return,
                     },
                     recv(stopped) -> _ => return,
@@ -84,11 +84,11 @@ pub(super) enum Call {
 
 /// What became of it.
 #[derive(Debug)]
-pub(super) enum Heard {
-    Beaten(u64),
+pub(super) enum Completion {
+    HeartbeatWritten(u64),
     Nodes(u64, Vec<NodeRow>),
     Slots(u64, Vec<SlotRow>),
-    Wishes(u64, Wishes),
+    Constraints(u64, Constraints),
     Answer(Tenure, u64, Answer),
     /// A slot may be served.
     Serve(Tenure),
@@ -112,12 +112,12 @@ impl Worker {
 
     fn run(&self, jobs: &Receiver<Job>) {
         while let Ok(Job::Command(tenure, command)) = jobs.recv() {
-            self.hear(self.ask(Call::Command(tenure, command)));
+            self.complete(self.ask(Call::Command(tenure, command)));
         }
     }
 
     /// Asks, and waits for the answer.
-    pub(super) fn ask(&self, call: Call) -> Heard {
+    pub(super) fn ask(&self, call: Call) -> Completion {
         match call {
             Call::Duty(duty) => self.duty(duty),
             Call::Command(tenure, command) => self.command(tenure, command),
@@ -125,53 +125,63 @@ impl Worker {
     }
 
     /// Tells what was answered to those who wait for it.
-    pub(super) fn hear(&self, heard: Heard) {
+    pub(super) fn complete(&self, completion: Completion) {
         let cluster = &self.cluster;
-        match heard {
-            Heard::Beaten(beat) => cluster.tell(|member, now| member.beaten(now, beat)),
-            Heard::Nodes(read, rows) => {
-                cluster.tell(|member, now| member.nodes_read(now, read, &rows));
+        match completion {
+            Completion::HeartbeatWritten(heartbeat) => {
+                cluster.with_membership(|member, now| member.heartbeat_written(now, heartbeat))
             }
-            Heard::Slots(read, rows) => {
+            Completion::Nodes(read, rows) => {
+                cluster.with_membership(|member, now| member.nodes_read(now, read, &rows));
+            }
+            Completion::Slots(read, rows) => {
                 cluster.observe(&rows);
-                cluster.tell(|member, now| member.slots_read(now, read, &rows));
+                cluster.with_membership(|member, now| member.slots_read(now, read, &rows));
             }
-            Heard::Wishes(read, wishes) => {
-                cluster.tell(|member, now| member.wishes_read(now, read, &wishes));
+            Completion::Constraints(read, constraints) => {
+                cluster.with_membership(|member, now| {
+                    member.constraints_read(now, read, &constraints)
+                });
             }
-            Heard::Answer(tenure, request, answer) => cluster.answer(tenure, request, answer),
-            Heard::Serve(tenure) => self.open(tenure),
-            Heard::Nothing => {}
+            Completion::Answer(tenure, request, answer) => cluster.answer(tenure, request, answer),
+            Completion::Serve(tenure) => self.open(tenure),
+            Completion::Nothing => {}
         }
     }
 
-    fn duty(&self, duty: Duty) -> Heard {
+    fn duty(&self, duty: Duty) -> Completion {
         let store = &self.cluster.store;
-        let (what, heard) = match duty {
-            Duty::Beat(row) => {
-                let written = store.beat(&self.with_lag(row.clone()));
-                ("beat", written.map(|()| Heard::Beaten(row.beat)))
+        let (what, completion) = match duty {
+            Duty::Heartbeat(row) => {
+                let written = store.heartbeat(&self.with_lag(row.clone()));
+                (
+                    "beat",
+                    written.map(|()| Completion::HeartbeatWritten(row.heartbeat)),
+                )
             }
             Duty::ReadNodes { read } => {
                 let rows = store.nodes();
-                ("nodes", rows.map(|rows| Heard::Nodes(read, rows)))
+                ("nodes", rows.map(|rows| Completion::Nodes(read, rows)))
             }
             Duty::ReadSlots { read } => {
                 let rows = store.all_slots();
-                ("slots", rows.map(|rows| Heard::Slots(read, rows)))
+                ("slots", rows.map(|rows| Completion::Slots(read, rows)))
             }
-            Duty::ReadWishes { read } => {
-                let wishes = store.wishes();
-                ("wishes", wishes.map(|wishes| Heard::Wishes(read, wishes)))
+            Duty::ReadConstraints { read } => {
+                let constraints = store.constraints();
+                (
+                    "constraints",
+                    constraints.map(|constraints| Completion::Constraints(read, constraints)),
+                )
             }
             // Done where they are asked for.
             Duty::Acquire(_) | Duty::Release { .. } | Duty::Suspend | Duty::Resume => {
-                return Heard::Nothing;
+                return Completion::Nothing;
             }
         };
-        heard.unwrap_or_else(|error| {
+        completion.unwrap_or_else(|error| {
             tracing::debug!(what, %error, "the shared store did not answer the membership");
-            Heard::Nothing
+            Completion::Nothing
         })
     }
 
@@ -182,7 +192,7 @@ impl Worker {
         }
     }
 
-    fn command(&self, tenure: Tenure, command: Command) -> Heard {
+    fn command(&self, tenure: Tenure, command: Command) -> Completion {
         let (slot, store) = (tenure.slot, &self.cluster.store);
         let answer = match command.action {
             Action::WriteLog {
@@ -196,7 +206,7 @@ impl Worker {
                 };
                 done(slot, store.write_log(slot, flush, epoch, &log))
             }
-            Action::Swap(wish) => self.swap(&wish),
+            Action::Swap(constraint) => self.swap(&constraint),
             Action::ReadSlot => store
                 .slot(slot)
                 .map_or_else(|e| failed(slot, &e), Answer::Row),
@@ -208,14 +218,14 @@ impl Worker {
                 if let Err(error) = store.delete_log(slot, flush) {
                     tracing::debug!(slot, flush, %error, "an old log stays until the next owner");
                 }
-                return Heard::Nothing;
+                return Completion::Nothing;
             }
             // Devices are told once the rows are written, so that what they forget is in every answer. The end of a writer
             // goes another way.
-            Action::TellCommitted { .. } | Action::Stop(_) => return Heard::Nothing,
+            Action::NotifyCommitted { .. } | Action::Stop(_) => return Completion::Nothing,
             Action::Serve { flush, epoch } => {
                 tracing::debug!(slot, flush, epoch, "a slot is served here");
-                return Heard::Serve(tenure);
+                return Completion::Serve(tenure);
             }
             Action::Report(error) => {
                 let text = format!("slot {slot} cannot be served: its last commit: {error}");
@@ -224,20 +234,20 @@ impl Worker {
                     &text,
                     "It is tried again; look at the shared store's health and repair it.",
                 );
-                return Heard::Nothing;
+                return Completion::Nothing;
             }
         };
-        Heard::Answer(tenure, command.request, answer)
+        Completion::Answer(tenure, command.request, answer)
     }
 
-    fn swap(&self, wish: &Conditional) -> Answer {
-        match self.cluster.store.decide(wish) {
+    fn swap(&self, constraint: &Conditional) -> Answer {
+        match self.cluster.store.decide(constraint) {
             Ok(Decided::Applied) => Answer::Applied,
             Ok(Decided::Refused(Some(row))) => Answer::NotApplied(row),
             // The row tells why.
             Ok(Decided::Refused(None)) => Answer::Unknown,
             Err(error) => {
-                tracing::debug!(slot = wish.slot, %error, "the outcome of a conditional write is unknown");
+                tracing::debug!(slot = constraint.slot, %error, "the outcome of a conditional write is unknown");
                 Answer::Unknown
             }
         }
@@ -245,7 +255,7 @@ impl Worker {
 
     // Whatever an earlier ownership left in the journal's queue is behind `from` then.
     fn open(&self, tenure: Tenure) {
-        self.engine.settle();
+        self.engine.barrier();
         let from = self.engine.journal.end().get();
         self.cluster.opened(tenure, from);
     }

@@ -229,7 +229,7 @@ pub const KEYS: &[Key] = &[
         },
         default: "64MiB",
         unit: "bytes",
-        about: "Disk space set aside, which is freed when the disk is full so that flush and indexes can finish.",
+        about: "Disk space reserved, which is freed when the disk is full so that flush and indexes can finish.",
         cost: "Disk space.",
     },
     Key {
@@ -311,7 +311,7 @@ pub const KEYS: &[Key] = &[
         default: "false",
         unit: "",
         about: "Whether the engine makes its own certificate authority, server certificate and device identity under the data folder.",
-        cost: "The identity may speak for every terminal: for development and single stores.",
+        cost: "The identity is authorised for every terminal: for development and single stores.",
     },
     Key {
         name: "pki.ca",
@@ -351,7 +351,7 @@ pub const KEYS: &[Key] = &[
         default: "",
         unit: "",
         about: "With pki.dev: the identity file (PEM) that another engine made, to be one of its cluster instead of an authority of its own.",
-        cost: "Whoever has the file may speak for every terminal, and for an engine.",
+        cost: "Whoever has the file is authorised for every terminal, and for an engine.",
     },
     Key {
         name: "store.kind",

@@ -273,12 +273,12 @@ impl RawConfig {
 }
 
 /// Parses settings one by one and gathers what is wrong.
-pub(super) struct Reader<'a> {
+pub(super) struct RawReader<'a> {
     raw: &'a RawConfig,
     errors: Vec<ConfigError>,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> RawReader<'a> {
     pub(super) fn new(raw: &'a RawConfig) -> Self {
         Self {
             raw,

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::raw::Reader;
+use super::raw::RawReader;
 
 /// How an engine takes part in a store that several share.
 #[derive(Clone, Debug)]
@@ -45,7 +45,7 @@ impl Default for SharedConfig {
     }
 }
 
-pub(super) fn read(from: &mut Reader<'_>) -> Option<SharedConfig> {
+pub(super) fn read(from: &mut RawReader<'_>) -> Option<SharedConfig> {
     let is_shared = from.word("store.kind") == "scylla";
     let hosts = from.words("store.scylla").unwrap_or_default();
     let hosts = hosts

@@ -3,13 +3,13 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// Stretches of the journal that are told apart. Where there are more, neighbours become one, as old as the older of them.
+/// Ranges of the journal that are told apart. Where there are more, neighbours become one, as old as the older of them.
 const STRETCHES_MAX: usize = 512;
 
 /// What becomes durable within this time is one stretch.
 const STRETCH: Duration = Duration::from_millis(20);
 
-/// When the stretches of the journal that are not in the rows became durable.
+/// When the ranges of the journal that are not in the rows became durable.
 #[derive(Debug, Default)]
 pub(super) struct Ages {
     /// Where each begins, and when its first record was durable. It ends where the next one begins.
@@ -18,7 +18,7 @@ pub(super) struct Ages {
 }
 
 impl Ages {
-    /// The journal is durable up to a place, as of now.
+    /// The journal is durable up to an LSN, as of now.
     pub(super) fn durable(&mut self, through: u64, now: Instant) {
         if through <= self.durable {
             return;
@@ -38,7 +38,7 @@ impl Ages {
         self.stretches.push_back((from, now));
     }
 
-    /// The rows hold every record up to a place, and perhaps none above it.
+    /// The rows hold every record up to an LSN, and perhaps none above it.
     pub(super) fn applied(&mut self, upto: u64) {
         let next = upto.saturating_add(1);
         while !self.stretches.is_empty() {

@@ -17,8 +17,8 @@ pub struct IngressFigures {
     /// Connections that were not taken in.
     pub turned_away: AtomicU64,
     /// First packets of handshakes that were dropped unread.
-    pub knocks_dropped: AtomicU64,
-    /// Times that a connection had to wait for what it did in vain.
+    pub initials_dropped: AtomicU64,
+    /// Times that a connection had to wait for what it did to no effect.
     pub made_to_wait: AtomicU64,
     /// Certificates.
     pub pki: PkiFigures,

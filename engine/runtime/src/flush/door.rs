@@ -90,7 +90,7 @@ impl FlushDoor {
         }
     }
 
-    /// Returns when nothing that a shard handed over before will be written any more.
+    /// Returns when nothing that a shard handed off before will be written any more.
     pub(crate) fn restart(&self, shard: usize) {
         let (reply, done) = bounded(1);
         if self.requests.send(Request::Restart(shard, reply)).is_ok() {

@@ -2,17 +2,17 @@
 
 use std::collections::BTreeSet;
 
-use crate::commit::Part;
+use crate::durable::Part;
 
 /// One round at a time, each with those who wait for it.
 #[derive(Debug)]
 pub(crate) struct Rounds<W> {
     number: u64,
-    round: Option<Round<W>>,
+    round: Option<FlushRound<W>>,
 }
 
 #[derive(Debug)]
-struct Round<W> {
+struct FlushRound<W> {
     expected: BTreeSet<usize>,
     parts: Vec<Part>,
     /// Every shard takes part, so that the checkpoint may move.
@@ -63,7 +63,7 @@ impl<W> Rounds<W> {
         self.number += 1;
         let number = self.number;
         let expected: BTreeSet<usize> = (0..shards).filter(|shard| ask(*shard, number)).collect();
-        self.round = Some(Round {
+        self.round = Some(FlushRound {
             is_whole: expected.len() == shards,
             expected,
             parts: Vec::new(),

@@ -4,27 +4,27 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::rounds::Finished;
-use super::{Flusher, Inbox, Reply, Request};
+use super::{FlushInbox, FlushReply, Flusher, Request};
 use crate::cluster::{Cluster, Committing};
 use crate::engine::Engine;
 
 /// A flush into a shared store that whoever steps the engine drives. While a round is on its way nothing else is turned to,
 /// as the thread would not.
-pub(crate) struct Turns {
+pub(crate) struct FlushTurns {
     flusher: Flusher,
     cluster: Arc<Cluster>,
     under_way: Option<UnderWay>,
 }
 
 struct UnderWay {
-    round: Finished<Reply>,
+    round: Finished<FlushReply>,
     committing: Committing,
     rows: usize,
     began: Instant,
 }
 
-impl Turns {
-    pub(crate) fn new(engine: &Arc<Engine>, cluster: &Arc<Cluster>, inbox: Inbox) -> Self {
+impl FlushTurns {
+    pub(crate) fn new(engine: &Arc<Engine>, cluster: &Arc<Cluster>, inbox: FlushInbox) -> Self {
         Self {
             flusher: Flusher::new(Arc::clone(engine), inbox),
             cluster: Arc::clone(cluster),
@@ -94,7 +94,7 @@ impl Turns {
         }
     }
 
-    fn keep(&mut self, mut round: Finished<Reply>) {
+    fn keep(&mut self, mut round: Finished<FlushReply>) {
         let parts = std::mem::take(&mut round.parts);
         let rows = parts.iter().map(|part| part.dirty.rows()).sum();
         if let Some(error) = self.flusher.given_up.clone() {

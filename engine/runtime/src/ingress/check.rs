@@ -12,7 +12,7 @@ use till_storage::facts::Fact;
 use till_storage::query::FactReader;
 use till_storage::views::StoreError;
 
-use crate::cluster::is_own_place;
+use crate::cluster::is_own_position;
 
 /// Time that a commit gets before a device is sent away, to ask again.
 const COMMITTED_WITHIN: Duration = Duration::from_secs(10);
@@ -22,10 +22,10 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// Events of a terminal that were refused, and why.
 pub(crate) type Refusals = Vec<(Seq, Reason)>;
 
-/// Compares marks with the journal, event by event, and tells which of the equal ones were refused. Reads the disk: for
+/// Compares digests with the journal, event by event, and tells which of the equal ones were refused. Reads the disk: for
 /// threads that may block.
 ///
-/// The events of a frame that could not be read have the mark 0, here as on the device. An event whose bytes were never
+/// The events of a frame that could not be read have the digest 0, here as on the device. An event whose bytes were never
 /// journalled (it came under another sequence number before) cannot be compared.
 ///
 /// What is found here a device forgets. Where several engines share a store, an event that only the disk of this one holds
@@ -36,9 +36,9 @@ pub(crate) fn answer(
     check: &Check,
 ) -> Result<Option<(Checked, Refusals)>, StoreError> {
     let first = check.first_seq.get();
-    let count = u64::try_from(check.marks.len()).unwrap_or(0);
+    let count = u64::try_from(check.digests.len()).unwrap_or(0);
     let last = first.saturating_add(count.saturating_sub(1));
-    let mut known: Vec<Option<u64>> = vec![None; check.marks.len()];
+    let mut known: Vec<Option<u64>> = vec![None; check.digests.len()];
     let mut refused = Refusals::new();
     // The first event that is in no commit.
     let mut loose = u64::MAX;
@@ -47,15 +47,15 @@ pub(crate) fn answer(
         if !is_of(fact, terminal, check.epoch.get()) {
             return Ok(());
         }
-        note_marks(fact, first, &mut known);
-        if is_own_place(fact.lsn.get()) {
+        note_digests(fact, first, &mut known);
+        if is_own_position(fact.lsn.get()) {
             loose = loose.min(fact.seq(fact.record.head.skip));
         }
         note_refusals(fact, first, last, &mut refused);
         Ok(())
     })?;
-    let comparable = known.iter().take_while(|mark| mark.is_some()).count();
-    let pairs = known.iter().zip(&check.marks);
+    let comparable = known.iter().take_while(|digest| digest.is_some()).count();
+    let pairs = known.iter().zip(&check.digests);
     let matched = pairs
         .take_while(|(known, stated)| **known == Some(**stated))
         .count();
@@ -98,7 +98,7 @@ pub(crate) fn answer_once_committed(
     }
 }
 
-/// Which of the events `first` to `last` of a life were refused. Reads the disk: for threads that may block.
+/// Which of the events `first` to `last` of an epoch were refused. Reads the disk: for threads that may block.
 pub(crate) fn refusals(
     facts: &dyn FactReader,
     key: SessionKey,
@@ -136,7 +136,7 @@ fn note_refusals(fact: &Fact, first: u64, last: u64, refused: &mut Refusals) {
     }
 }
 
-fn note_marks(fact: &Fact, first: u64, known: &mut [Option<u64>]) {
+fn note_digests(fact: &Fact, first: u64, known: &mut [Option<u64>]) {
     let head = &fact.record.head;
     if head.kind == RecordKind::Retry {
         return;
@@ -144,14 +144,14 @@ fn note_marks(fact: &Fact, first: u64, known: &mut [Option<u64>]) {
     let batch = batch(fact);
     for index in head.skip..head.count {
         let at = fact.seq(index).checked_sub(first);
-        let place = at.and_then(|at| usize::try_from(at).ok());
-        let Some(slot) = place.and_then(|at| known.get_mut(at)) else {
+        let position = at.and_then(|at| usize::try_from(at).ok());
+        let Some(slot) = position.and_then(|at| known.get_mut(at)) else {
             continue;
         };
         *slot = match (head.kind, &batch) {
-            (RecordKind::Batch, Some(batch)) => Some(batch.mark(index)),
+            (RecordKind::Batch, Some(batch)) => Some(batch.digest(index)),
             (RecordKind::Tombstones, _) => Some(0),
-            (RecordKind::Duplicates, _) if index + 1 == head.count => Some(head.mark),
+            (RecordKind::Duplicates, _) if index + 1 == head.count => Some(head.digest),
             _ => None,
         };
     }

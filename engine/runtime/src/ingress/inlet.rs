@@ -16,14 +16,14 @@ use till_protocol::verified::Verified;
 use till_storage::query::FactReader;
 use tokio::time::timeout;
 
-use super::session::{Farewell, Greeted, Session};
-use super::vain::unreadable;
+use super::session::{Established, Farewell, Session};
+use super::useless::unreadable;
 use super::{Intake, check};
 use crate::admission::{Permit, Room};
+use crate::fair_queue::VirtualTime;
 use crate::registry::Listing;
-use crate::route::Slot;
-use crate::shard_actor::{Content, FromDevice, Inbound, Knock, ShardMessage};
-use crate::turns::Mark;
+use crate::route::ShardHandle;
+use crate::shard_actor::{Content, FromDevice, HelloRequest, Inbound, ShardMessage};
 
 /// Frames that go to a shard at a time; the least that [`permits_frames`](crate::Config::permits_frames) may be.
 const BATCH_FRAMES: usize = 16;
@@ -115,14 +115,14 @@ impl Knocking {
     }
 
     fn send(self, permit: Permit) -> Result<Inlet, Bye> {
-        let knock = Knock {
+        let request = HelloRequest {
             session: Arc::clone(&self.inlet.session),
             hello: self.hello,
             listing: self.listing,
             permit: Some(permit),
         };
         self.inlet
-            .send(FromDevice::Hello(knock))
+            .send(FromDevice::Hello(request))
             .map_err(|_| Bye::new(Reason::Internal))?;
         Ok(self.inlet)
     }
@@ -132,19 +132,19 @@ impl Knocking {
 #[derive(Debug)]
 pub struct Inlet {
     intake: Arc<Intake>,
-    slot: Arc<Slot>,
+    slot: Arc<ShardHandle>,
     session: Arc<Session>,
     /// What the stream has taken.
-    mark: Mark,
+    virtual_time: VirtualTime,
 }
 
 impl Inlet {
-    pub(super) fn new(intake: Arc<Intake>, slot: Arc<Slot>, session: Arc<Session>) -> Self {
+    pub(super) fn new(intake: Arc<Intake>, slot: Arc<ShardHandle>, session: Arc<Session>) -> Self {
         Self {
             intake,
             slot,
             session,
-            mark: Mark::default(),
+            virtual_time: VirtualTime::default(),
         }
     }
 
@@ -166,29 +166,29 @@ impl Inlet {
         if self.session.is_over() {
             return Err(End::Over);
         }
-        self.tell_again(&frames, &hold).await?;
+        self.repeat_refusals(&frames, &hold).await?;
         let received = Instant::now();
         self.count(&frames, room);
-        let admitted = self.slot.gate.admit(&self.mark, room, hold);
+        let admitted = self.slot.gate.admit(&self.virtual_time, room, hold);
         let (permit, turn) = admitted.await.ok_or(End::Draining)?;
         let verified = self.verified(frames, permit, received);
         drop(turn);
         self.hand_on(verified)
     }
 
-    /// The same, if there is room now and the greeting is out; the frames where not. Reads the disk.
+    /// The same, if there is room now and the handshake is out; the frames where not. Reads the disk.
     pub(crate) fn try_submit(&self, batch: FrameBatch) -> Result<Result<(), End>, Vec<Frame>> {
         let FrameBatch { frames, room } = batch;
-        let Some(greeted) = self.session.welcomed_now() else {
+        let Some(established) = self.session.welcomed_now() else {
             return Err(frames);
         };
         let Some(permit) = self.slot.gate.try_admit(room) else {
             return Err(frames);
         };
         for frame in &frames {
-            if let Some((first, last)) = sent_again(&greeted, &frame.header) {
+            if let Some((first, last)) = sent_again(&established, &frame.header) {
                 let facts = self.intake.look_ups.facts.as_ref();
-                match check::refusals(facts, greeted.key, first, last) {
+                match check::refusals(facts, established.key, first, last) {
                     Ok(refusals) => self.session.refused(&refusals),
                     Err(_) => self.session.bye(Reason::Internal, None),
                 }
@@ -210,21 +210,21 @@ impl Inlet {
 
     // A device sends again what it has no ack for. The ack that covers a frame tells which of its events were refused, so those
     // that were known when the session began are looked up before the frame goes on.
-    async fn tell_again<H>(&self, frames: &[Frame], hold: &impl Fn() -> H) -> Result<(), End> {
-        let greeted = {
+    async fn repeat_refusals<H>(&self, frames: &[Frame], hold: &impl Fn() -> H) -> Result<(), End> {
+        let established = {
             let _held = hold();
             tokio::select! {
                 biased;
-                greeted = self.session.welcomed() => greeted.ok_or(End::Over)?,
-                () = self.intake.drained() => return Err(End::Draining),
+                established = self.session.welcomed() => established.ok_or(End::Over)?,
+                () = self.intake.cordoned() => return Err(End::Draining),
             }
         };
         for frame in frames {
-            let Some((first, last)) = sent_again(&greeted, &frame.header) else {
+            let Some((first, last)) = sent_again(&established, &frame.header) else {
                 continue;
             };
             let look_up =
-                move |facts: &dyn FactReader| check::refusals(facts, greeted.key, first, last);
+                move |facts: &dyn FactReader| check::refusals(facts, established.key, first, last);
             let _held = hold();
             self.session.refused(&self.intake.look_up(look_up).await?);
         }
@@ -247,7 +247,7 @@ impl Inlet {
                     let header = failed.frame.header;
                     match Seq::new(header.first_seq) {
                         Ok(first_seq) => {
-                            self.session.in_vain(unreadable(header.count));
+                            self.session.is_useless(unreadable(header.count));
                             Content::Unreadable {
                                 first_seq,
                                 count: header.count,
@@ -283,7 +283,7 @@ impl Inlet {
     /// # Errors
     /// [`End`]: why the stream is over.
     pub async fn check<H>(&self, check: Check, hold: impl Fn() -> H) -> Result<(), End> {
-        // What the greeting speaks of is durable, and found.
+        // What the handshake speaks of is durable, and found.
         self.session.welcomed().await.ok_or(End::Over)?;
         let terminal = self.session.terminal();
         let look_up =
@@ -296,7 +296,7 @@ impl Inlet {
         }
     }
 
-    /// The same at once. `false`: the greeting is not out, or what is asked for is in no commit; ask again. Reads the disk.
+    /// The same at once. `false`: the handshake is not out, or what is asked for is in no commit; ask again. Reads the disk.
     pub(crate) fn try_check(&self, check: &Check) -> bool {
         let session = &self.session;
         if session.is_over() {
@@ -376,13 +376,13 @@ impl Inlet {
 }
 
 // Events of a frame that were known when its session began, and may have been refused.
-fn sent_again(greeted: &Greeted, header: &FrameHeader) -> Option<(u64, u64)> {
+fn sent_again(established: &Established, header: &FrameHeader) -> Option<(u64, u64)> {
     let first = header.first_seq;
-    if !greeted.has_refusals || first > greeted.known {
+    if !established.has_refusals || first > established.known {
         return None;
     }
     let last = first
         .saturating_add(u64::from(header.count))
         .saturating_sub(1);
-    Some((first, last.min(greeted.known)))
+    Some((first, last.min(established.known)))
 }

@@ -3,8 +3,9 @@
 //! An ack speaks of what this stream has sent, never of what the engine knows besides: a device whose history is another
 //! one must not take it for its own.
 
+mod farewell;
+mod pending_refusals;
 mod uncommitted;
-mod untold;
 
 use std::mem;
 use std::sync::{Arc, OnceLock};
@@ -14,12 +15,13 @@ use till_core::SessionKey;
 use till_protocol::code::Reason;
 use till_protocol::id::{Seq, TerminalId};
 use till_protocol::limits::NOTICE_BYTES_MAX;
-use till_protocol::reply::{Ack, Bye, Checked, Message, Nack, Redirect, Slow, Welcome};
+use till_protocol::reply::{Ack, Bye, Checked, Message, Nack, Slow, Welcome};
 use tokio::sync::{Semaphore, watch};
 
+pub(crate) use self::farewell::Farewell;
+use self::pending_refusals::PendingRefusals;
+pub(crate) use self::pending_refusals::{RUN_BYTES, RUNS_MAX};
 use self::uncommitted::Uncommitted;
-use self::untold::Untold;
-pub(crate) use self::untold::{RUN_BYTES, RUNS_MAX};
 use crate::placement::Commits;
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Notify, Ordering};
 
@@ -27,22 +29,22 @@ use crate::sync::{AtomicBool, AtomicU64, Mutex, Notify, Ordering};
 #[derive(Debug)]
 pub struct Session {
     terminal: TerminalId,
-    /// Which life it speaks for; set by the shard when it greets.
-    greeted: OnceLock<Greeted>,
-    /// The greeting is on its way: what it speaks of is durable.
+    /// Which epoch it speaks for; set by the shard when it accepts.
+    established: OnceLock<Established>,
+    /// The handshake is on its way: what it speaks of is durable.
     welcomed: watch::Sender<bool>,
     /// Last sequence number that this stream has sent and that is durable; 0 = none.
     journalled: AtomicU64,
     /// What is durable and not committed; `None` where the one is the other.
     uncommitted: Option<Mutex<Uncommitted>>,
-    /// Last sequence number that was given to the journal, of this stream or as its greeting had it. Its shard alone changes it.
+    /// Last sequence number that was given to the journal, of this stream or as its handshake had it. Its shard alone changes it.
     taken: AtomicU64,
     /// What was asked for again, so that one gap is told once.
     nacked: AtomicU64,
     /// Last sequence number that was known when the session began, and came again.
     repeated: AtomicU64,
-    /// What its shard has found to be in vain, and its connection is not charged with yet.
-    vain: AtomicU64,
+    /// What its shard has found to be to no effect, and its connection is not charged with yet.
+    useless: AtomicU64,
     /// A newer session took its place, or it was ended: nothing more is taken from it.
     over: AtomicBool,
     /// Room for the refusals that wait for all devices.
@@ -52,9 +54,9 @@ pub struct Session {
     wake: Notify,
 }
 
-/// Whom the shard has greeted, and where that life stood.
+/// Whom the shard has accepted, and where that epoch stood.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Greeted {
+pub(crate) struct Established {
     pub(crate) key: SessionKey,
     /// Last sequence number that was known; 0 = none.
     pub(crate) known: u64,
@@ -68,7 +70,7 @@ struct Outgoing {
     acked: u64,
     committed: u64,
     /// Refusals that no ack has told.
-    untold: Untold,
+    pending_refusals: PendingRefusals,
     /// More refusals than fit came while the device did not listen: nothing more is acked.
     is_overrun: bool,
     nack: Option<Seq>,
@@ -78,28 +80,6 @@ struct Outgoing {
     held: Option<Farewell>,
     bye: Option<Message>,
     is_closed: bool,
-}
-
-/// How a session ends.
-#[derive(Clone, Debug)]
-pub(crate) enum Farewell {
-    /// The device is told why.
-    Bye(Reason),
-    /// The device is told where its store is served.
-    Redirect(String),
-    /// The device said goodbye itself.
-    Silent,
-}
-
-impl Farewell {
-    /// The words; `None` where there are none.
-    pub(crate) fn into_message(self) -> Option<Message> {
-        match self {
-            Self::Bye(reason) => Some(Bye::new(reason).into()),
-            Self::Redirect(address) => Some(Redirect { address }.into()),
-            Self::Silent => None,
-        }
-    }
 }
 
 /// Answers to Checks that may wait; a device asks one at a time.
@@ -118,7 +98,7 @@ impl Session {
     pub(crate) fn new(terminal: TerminalId, room: Arc<Semaphore>, commits: Commits) -> Self {
         Self {
             terminal,
-            greeted: OnceLock::new(),
+            established: OnceLock::new(),
             welcomed: watch::Sender::new(false),
             journalled: AtomicU64::new(0),
             uncommitted: match commits {
@@ -128,7 +108,7 @@ impl Session {
             taken: AtomicU64::new(0),
             nacked: AtomicU64::new(0),
             repeated: AtomicU64::new(0),
-            vain: AtomicU64::new(0),
+            useless: AtomicU64::new(0),
             over: AtomicBool::new(false),
             room,
             out: Mutex::new(Outgoing::default()),
@@ -142,20 +122,20 @@ impl Session {
         self.terminal
     }
 
-    /// The life that was greeted.
+    /// The epoch that was accepted.
     pub(crate) fn key(&self) -> Option<SessionKey> {
-        self.greeted.get().map(|greeted| greeted.key)
+        self.established.get().map(|established| established.key)
     }
 
-    /// The shard has greeted it as a life of the terminal.
-    pub(crate) fn greeted(&self, greeted: Greeted) {
-        self.taken.store(greeted.known, Ordering::Relaxed);
-        // The first greeting stands: a second Hello on a stream never gets here.
-        let _first = self.greeted.set(greeted);
+    /// The shard has accepted it as a epoch of the terminal.
+    pub(crate) fn established(&self, established: Established) {
+        self.taken.store(established.known, Ordering::Relaxed);
+        // The first handshake stands: a second Hello on a stream never gets here.
+        let _first = self.established.set(established);
     }
 
-    /// Waits until all that the greeting speaks of is durable. `None`: the session ended first.
-    pub(crate) async fn welcomed(&self) -> Option<Greeted> {
+    /// Waits until all that the handshake speaks of is durable. `None`: the session ended first.
+    pub(crate) async fn welcomed(&self) -> Option<Established> {
         if !*self.welcomed.borrow() {
             let mut welcomed = self.welcomed.subscribe();
             // The sender lives as long as the session.
@@ -163,7 +143,7 @@ impl Session {
                 .wait_for(|welcomed| *welcomed || self.is_over())
                 .await;
         }
-        self.greeted.get().copied().filter(|_| !self.is_over())
+        self.established.get().copied().filter(|_| !self.is_over())
     }
 
     /// Takes nothing more from it; its last word is on the way.
@@ -176,35 +156,35 @@ impl Session {
         self.over.load(Ordering::Acquire)
     }
 
-    /// Sends the greeting. Everything before `next_seq` is durable.
+    /// Sends the handshake. Everything before `next_seq` is durable.
     pub(crate) fn welcome(&self, welcome: Welcome) {
         self.out.lock().welcome = Some(welcome);
         self.welcomed.send_replace(true);
         self.flag();
     }
 
-    /// What this stream has sent up to `upto` is durable at a place of the journal. True: [`tell`](Self::tell) it, once its
+    /// What this stream has sent up to `upto` is durable at a place of the journal. True: [`wake`](Self::wake) it, once its
     /// group is through; until then more may come, and one message says it all.
     #[must_use]
-    pub(crate) fn durable(&self, place: u64, upto: u64, refusals: &[(Seq, Reason)]) -> bool {
+    pub(crate) fn durable(&self, position: u64, upto: u64, refusals: &[(Seq, Reason)]) -> bool {
         // Before the number rises, so that no ack covers a refused event without its refusal.
         self.refused(refusals);
         self.journalled.fetch_max(upto, Ordering::AcqRel);
         if let Some(uncommitted) = &self.uncommitted {
-            uncommitted.lock().durable(place, upto);
+            uncommitted.lock().durable(position, upto);
         }
         !self.flagged.swap(true, Ordering::AcqRel)
     }
 
-    /// All that this terminal has in the journal up to a place is committed. Places never fall. Nothing is to be said where a
+    /// All that this terminal has in the journal up to an LSN is committed. Places never fall. Nothing is to be said where a
     /// commit is not apart from the journal.
-    pub(crate) fn committed_upto(&self, place: u64) {
+    pub(crate) fn committed_upto(&self, position: u64) {
         let Some(uncommitted) = &self.uncommitted else {
             return;
         };
         let (has_risen, is_done) = {
             let mut uncommitted = uncommitted.lock();
-            (uncommitted.committed_upto(place), uncommitted.is_done())
+            (uncommitted.committed_upto(position), uncommitted.is_done())
         };
         if is_done {
             self.let_go();
@@ -215,7 +195,7 @@ impl Session {
     }
 
     /// Wakes the writer.
-    pub(crate) fn tell(&self) {
+    pub(crate) fn wake(&self) {
         self.wake.notify_one();
     }
 
@@ -229,11 +209,11 @@ impl Session {
             return;
         }
         let mut out = self.out.lock();
-        if out.is_overrun || out.untold.add(&self.room, refusals) {
+        if out.is_overrun || out.pending_refusals.add(&self.room, refusals) {
             return;
         }
         out.is_overrun = true;
-        out.untold = Untold::default();
+        out.pending_refusals = PendingRefusals::default();
         drop(out);
         self.bye(Reason::Busy, Some("too many refusals wait to be read"));
     }
@@ -255,23 +235,26 @@ impl Session {
     /// A frame came whose events are all known. Once in a session a device may say again what was known before it, in its
     /// order: it had no ack for it when its line broke. What else is known it has said in this very session.
     pub(crate) fn again(&self, upto: Seq) {
-        let known = self.greeted.get().map_or(0, |greeted| greeted.known);
+        let known = self
+            .established
+            .get()
+            .map_or(0, |established| established.known);
         let before = self.repeated.fetch_max(upto.get(), Ordering::Relaxed);
         if upto.get() > known || upto.get() <= before {
-            self.in_vain(1);
+            self.is_useless(1);
         }
     }
 
-    /// Something was in vain.
-    pub(crate) fn in_vain(&self, points: u64) {
-        self.vain.fetch_add(points, Ordering::Relaxed);
+    /// Something was to no effect.
+    pub(crate) fn is_useless(&self, points: u64) {
+        self.useless.fetch_add(points, Ordering::Relaxed);
     }
 
-    /// What was in vain since this was asked last.
-    pub fn take_vain(&self) -> u64 {
-        match self.vain.load(Ordering::Relaxed) {
+    /// What was to no effect since this was asked last.
+    pub fn take_useless(&self) -> u64 {
+        match self.useless.load(Ordering::Relaxed) {
             0 => 0,
-            _ => self.vain.swap(0, Ordering::Relaxed),
+            _ => self.useless.swap(0, Ordering::Relaxed),
         }
     }
 
@@ -364,7 +347,7 @@ impl Session {
     }
 
     fn end(&self) {
-        // Whoever waits for the greeting looks again.
+        // Whoever waits for the handshake looks again.
         self.welcomed.send_modify(|_| {});
         self.flag();
     }
@@ -386,10 +369,10 @@ impl Session {
         self.take()
     }
 
-    /// Whom the shard has greeted, once what the greeting speaks of is durable.
-    pub(crate) fn welcomed_now(&self) -> Option<Greeted> {
-        let greeted = self.greeted.get().copied();
-        greeted.filter(|_| *self.welcomed.borrow() && !self.is_over())
+    /// Whom the shard has accepted, once what the handshake speaks of is durable.
+    pub(crate) fn welcomed_now(&self) -> Option<Established> {
+        let established = self.established.get().copied();
+        established.filter(|_| *self.welcomed.borrow() && !self.is_over())
     }
 
     fn take(&self) -> Messages {
@@ -435,7 +418,7 @@ impl Session {
 
     fn flag(&self) {
         if !self.flagged.swap(true, Ordering::AcqRel) {
-            self.tell();
+            self.wake();
         }
     }
 }
@@ -448,7 +431,7 @@ impl Outgoing {
         if self.is_overrun {
             return false;
         }
-        let (refusals, next) = self.untold.take(upto);
+        let (refusals, next) = self.pending_refusals.take(upto);
         let upto = next.map_or(upto, |next| next.saturating_sub(1));
         let acked = upto.max(self.acked);
         let committed = committed.min(acked).max(self.committed);

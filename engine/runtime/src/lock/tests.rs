@@ -17,7 +17,7 @@ fn a_folder_is_held_by_one_and_says_by_whom() {
     let error = DirLock::take(dir.path(), Role::Engine).unwrap_err();
     assert!(error.to_string().contains("not up yet"), "{error}");
     let me = engine(std::process::id());
-    lock.tell(&me).unwrap();
+    lock.announce(&me).unwrap();
     let error = DirLock::take(dir.path(), Role::Engine).unwrap_err();
     let named = format!("process {} (admin port 127.0.0.1:2)", me.pid);
     assert!(error.to_string().contains(&named), "{error}");
@@ -68,7 +68,7 @@ fn whoever_asks_waits_for_an_engine_to_come_up_and_a_second_engine_does_not() {
     DirLock::wait_blocking(dir.path(), Role::Engine).unwrap_err();
     assert!(began.elapsed() < VISITOR_MAX / 2);
     assert!(!asking.is_finished());
-    lock.tell(&engine(std::process::id())).unwrap();
+    lock.announce(&engine(std::process::id())).unwrap();
     let error = asking.join().unwrap().unwrap_err();
     assert!(error.to_string().contains("ask it"), "{error}");
 }

@@ -38,13 +38,13 @@ impl fmt::Display for LostEnd {
         f.write_str(
             "; an older copy of a segment may have been restored, the last segment may be missing, or the machine lost power \
              while durability was \"os\", which leaves out the syncs. Put the newer segments back, or accept the loss with \
-             `tillstream rebuild`, which makes the rows anew from what the journal has",
+             `tillstream rebuild`, which rebuilds the rows from what the journal has",
         )
     }
 }
 
 /// Says what of the journal is in no row.
-pub(super) fn tell(report: &StartReport) {
+pub(super) fn report_start(report: &StartReport) {
     for (store, records) in &report.left_out {
         tracing::error!(
             %store,
@@ -53,7 +53,7 @@ pub(super) fn tell(report: &StartReport) {
              refused. A Hello of one of them registers it again: the next start applies what waits"
         );
     }
-    for one in &report.unplaced {
+    for one in &report.unapplied {
         tracing::error!(
             at = one.at.get(),
             "the journal holds what fits nowhere and is in no answer: {one}"

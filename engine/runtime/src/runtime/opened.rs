@@ -15,17 +15,17 @@ use till_storage::journal::{Journal, JournalConfig, Lsn, Writer};
 use till_storage::query::FactReader;
 use till_storage::views::WriteViews;
 
-use super::{Handle, Running, StartError, journal_config, tell};
+use super::{Handle, Running, StartError, journal_config, report_start};
 use crate::chain::bind;
 use crate::cluster::{
-    BothFacts, Cluster, Jobs, JoinError, Joined, Joiner, Members, has_joined, join, new_life,
+    BothFacts, Cluster, Jobs, JoinError, Joined, Joiner, Members, has_joined, join, new_incarnation,
 };
 use crate::config::{Config, SharedConfig};
 use crate::engine::{Engine, Ground};
-use crate::keeping::Keeping;
 use crate::parts::Parts;
 use crate::placement::{Commits, Placement};
 use crate::recovery::{Recovered, StartReport};
+use crate::row_backend::RowBackend;
 use crate::watched::Watched;
 
 /// What a start opens.
@@ -43,7 +43,7 @@ impl Opened {
     /// What is taken out before the engine is put together: what was found, the shards, and what the threads of a node read.
     pub(super) fn take(&mut self) -> (StartReport, Vec<Shard>, Option<Jobs>) {
         let report = std::mem::take(&mut self.report);
-        tell(&report);
+        report_start(&report);
         (report, std::mem::take(&mut self.shards), self.jobs.take())
     }
 }
@@ -65,10 +65,10 @@ impl Opened {
             ground: Ground {
                 journal: recovered.journal,
                 facts: recovered.facts,
-                reader: Arc::clone(&facts),
-                told: facts,
+                decision_facts: Arc::clone(&facts),
+                query_facts: facts,
                 views: Arc::<dyn WriteViews>::clone(&recovered.views),
-                keeping: Keeping::Own(recovered.views),
+                row_backend: RowBackend::Own(recovered.views),
                 watched: None,
                 placement: Arc::clone(&parts.placement),
                 commits: parts.commits,
@@ -91,8 +91,8 @@ pub(super) fn members(
     jobs: Option<Jobs>,
     engine: &Arc<Engine>,
 ) -> std::io::Result<Option<Members>> {
-    let (Some(jobs), Keeping::Shared(cluster), Some(shared)) =
-        (jobs, &engine.keeping, &engine.config.shared)
+    let (Some(jobs), RowBackend::Shared(cluster), Some(shared)) =
+        (jobs, &engine.row_backend, &engine.config.shared)
     else {
         return Ok(None);
     };
@@ -134,7 +134,7 @@ pub(super) async fn joined(
     let began = Instant::now();
     let opening = tokio::task::spawn_blocking(move || {
         let joiner = Joiner {
-            me: new_life().map_err(JoinError::Name)?,
+            me: new_incarnation().map_err(JoinError::Name)?,
             address: address.to_string(),
             clock: Arc::new(move || began.elapsed()),
         };
@@ -167,7 +167,7 @@ pub(super) fn open_joined(
         shards,
     )?;
     let chain = ChainId::of(&screen);
-    let is_anything_left = || has_any_above(&joined.journal, joined.marked);
+    let is_anything_left = || has_any_above(&joined.journal, joined.is_written);
     bind(disk.as_ref(), dir, chain, is_anything_left).map_err(JoinError::Chain)?;
     Ok((joined, screen))
 }
@@ -188,10 +188,10 @@ impl Opened {
             ground: Ground {
                 journal: joined.journal,
                 facts: joined.facts,
-                reader: Arc::new(both),
-                told: cluster.store.facts(),
+                decision_facts: Arc::new(both),
+                query_facts: cluster.store.facts(),
                 views: cluster.store.views(),
-                keeping: Keeping::Shared(cluster),
+                row_backend: RowBackend::Shared(cluster),
                 watched: Some(watched),
                 placement,
                 commits: Commits::Apart,
@@ -206,9 +206,9 @@ impl Opened {
 }
 
 // Whether the journal has anything above what its engine saw committed. What cannot be read may be that.
-fn has_any_above(journal: &Journal, mark: Lsn) -> bool {
-    let mut above = journal.records(mark);
-    above.any(|item| item.map_or(true, |(lsn, _)| lsn > mark))
+fn has_any_above(journal: &Journal, committed: Lsn) -> bool {
+    let mut above = journal.records(committed);
+    above.any(|item| item.map_or(true, |(lsn, _)| lsn > committed))
 }
 
 impl Handle {

@@ -16,8 +16,8 @@ use crate::watched::Sight;
 /// none.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct LeftOver {
-    /// Records that were handed over through the shared store: they count once the owners of their slots have taken them in.
-    pub handed_over: u64,
+    /// Records that were handed off through the shared store: they count once the owners of their slots have taken them in.
+    pub handed_off: u64,
     /// The journal has records that the shared store does not have: they count after the next start on it.
     pub in_journal: bool,
 }
@@ -34,19 +34,19 @@ impl Handle {
     /// # Errors
     /// [`StoreError`] with what it said.
     pub fn ask_store(&self) -> Result<(), StoreError> {
-        let cluster = self.engine.keeping.cluster();
+        let cluster = self.engine.row_backend.cluster();
         cluster.map_or(Ok(()), |one| one.store.known_chain_key().map(drop))
     }
 
     /// Slots that the stores of the chain are dealt to; 0 for an engine with rows of its own.
     pub fn slots(&self) -> u32 {
-        let cluster = self.engine.keeping.cluster();
+        let cluster = self.engine.row_backend.cluster();
         cluster.map_or(0, |cluster| cluster.store.slots())
     }
 
     /// Slots of a shared store that this engine should serve; 0 for an engine with rows of its own.
     pub fn wanted_slots(&self) -> u32 {
-        let cluster = self.engine.keeping.cluster();
+        let cluster = self.engine.row_backend.cluster();
         cluster.map_or(0, |cluster| cluster.wanted_slots())
     }
 
@@ -57,7 +57,7 @@ impl Handle {
 
     /// Records that other engines handed off and that have no place, of slots that are served here.
     pub fn stranded(&self) -> u64 {
-        let cluster = self.engine.keeping.cluster();
+        let cluster = self.engine.row_backend.cluster();
         cluster.map_or(0, |cluster| cluster.stranded())
     }
 
@@ -66,7 +66,7 @@ impl Handle {
     /// # Errors
     /// [`StoreError`] when the shared store does not answer.
     pub fn list_stranded(&self) -> Result<Vec<Stranded>, StoreError> {
-        let cluster = self.engine.keeping.cluster();
+        let cluster = self.engine.row_backend.cluster();
         cluster.map_or(Ok(Vec::new()), |one| stranded(one.store.as_ref()))
     }
 
@@ -81,10 +81,10 @@ impl Handle {
 
     /// What a [drain](Self::drain) that has ended well left in no row.
     pub fn left_over(&self) -> LeftOver {
-        let cluster = self.engine.keeping.cluster();
-        let (handed_over, in_journal) = cluster.map_or((0, false), |one| one.left_over());
+        let cluster = self.engine.row_backend.cluster();
+        let (handed_off, in_journal) = cluster.map_or((0, false), |one| one.left_over());
         LeftOver {
-            handed_over,
+            handed_off,
             in_journal,
         }
     }
@@ -105,11 +105,11 @@ impl Handle {
 
     /// Slots of a shared store that this engine serves now; `None` for an engine with rows of its own.
     pub fn open_slots(&self) -> Option<usize> {
-        let cluster = self.engine.keeping.cluster()?;
+        let cluster = self.engine.row_backend.cluster()?;
         Some(cluster.open_slots())
     }
 
-    /// Says that everything which some stores have in the journal up to a place is committed; devices are told. Places of a
+    /// Says that everything which some stores have in the journal up to an LSN is committed; devices are told. Places of a
     /// store never fall. Say it of stores without anything new too: a device that says again what is known waits for the
     /// next place. An engine that [commits with its journal](crate::Commits::WithJournal) takes no notice.
     pub fn committed(&self, which: &dyn Fn(StoreId) -> bool, upto: u64) {
@@ -143,7 +143,7 @@ impl Handle {
         }
         for done in released {
             // One that fell in the meantime has forgotten everything.
-            let _fell = done.await;
+            let _crashed = done.await;
         }
     }
 }

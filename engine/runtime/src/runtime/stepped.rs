@@ -24,23 +24,23 @@ use till_protocol::time::Timestamp;
 use till_storage::base::FoldError;
 use till_storage::disk::Disk;
 use till_storage::facts::Facts;
-use till_storage::journal::{Appender, Attempt, CommitError, Journal, JournalConfig, Lsn};
+use till_storage::journal::{Appender, Attempt, Journal, JournalConfig, Lsn, SyncError};
 use till_storage::views::WriteViews;
 
 use super::opened::Opened;
-use super::{commit_config, journal_config, slots};
+use super::{journal_config, slots, sync_config};
 use crate::admission::AHEAD_MAX;
 use crate::clock::Clock;
-use crate::commit::Part;
 use crate::config::Config;
+use crate::durable::Part;
 use crate::engine::{Engine, Ways};
 use crate::figures::Figures;
 use crate::flush::{self, Rounds};
-use crate::keeping::Keeping;
 use crate::parts::Parts;
 use crate::recovery::{RowsAt, StartReport, Target, recover};
 use crate::registry::Registry;
 use crate::route::Down;
+use crate::row_backend::RowBackend;
 use crate::runtime::StartError;
 use crate::shard_actor::{Done, ShardArguments, ShardMessage, ShardState, Stop};
 use crate::supervisor::{refill, shard_config};
@@ -52,7 +52,7 @@ use self::rows::Writing;
 
 pub use self::node::SteppedNode;
 pub use self::rows::Flushed;
-pub use self::stream::{Said, Stream, Taken};
+pub use self::stream::{Replies, Stream, Taken};
 
 /// What a stepped engine stands on.
 pub struct SteppedParts {
@@ -97,7 +97,7 @@ impl fmt::Debug for SteppedParts {
 pub enum Halt {
     /// A write or sync failed.
     #[error(transparent)]
-    Journal(#[from] CommitError),
+    Journal(#[from] SyncError),
     /// A shard waits for the journal, and the disk is full.
     #[error("a shard waits for room on the disk")]
     Stuck,
@@ -204,14 +204,14 @@ impl Stepped {
         let (rows, door, inbox) = flush::channels(slots.len());
         let end = opened.ground.journal.end();
         let figures = Arc::new(Figures::since(end.get(), opened.applied));
-        let (appender, queue) = Appender::queue(commit_config(&config).queue_max);
+        let (appender, queue) = Appender::queue(sync_config(&config).queue_max);
         let sink = line::sink(slots.len(), &figures, rows, end, on_durable);
-        let line = Line::new(opened.writer, commit_config(&config), sink, queue);
-        let commit_stats = line.stats();
+        let line = Line::new(opened.writer, sync_config(&config), sink, queue);
+        let sync_stats = line.stats();
         let line = Arc::new(Mutex::new(line));
         let ways = Ways {
             appender,
-            commit_stats,
+            sync_stats,
             flush: door,
             figures,
             slots,
@@ -220,7 +220,7 @@ impl Stepped {
             by_hand: Some(line::by_hand(&line)),
         };
         let engine = Arc::new(Engine::on(opened.ground, ways, config, &report.left_out));
-        let flow = match (jobs, engine.keeping.cluster()) {
+        let flow = match (jobs, engine.row_backend.cluster()) {
             (Some(jobs), Some(cluster)) => {
                 let turns = NodeTurns::new(&engine, cluster, inbox, jobs);
                 Flow::Shared(Box::new(turns))
@@ -287,7 +287,7 @@ impl Stepped {
     }
 
     // A shard turns to a message. One that waits for a journal that cannot go on ends where it stands.
-    fn tell(&mut self, index: usize, message: ShardMessage) -> Result<(), Halt> {
+    fn deliver(&mut self, index: usize, message: ShardMessage) -> Result<(), Halt> {
         let Some(shard) = self.shards.get(index).map(Arc::clone) else {
             return Ok(());
         };
@@ -345,14 +345,14 @@ impl Stepped {
         #[cfg(not(feature = "planted"))]
         let settles = true;
         if settles {
-            self.line.lock().settle()?;
+            self.line.lock().barrier()?;
         }
         if let Flow::Own(rows) = &mut self.flow {
             rows.take_parts();
         }
-        let shard = match &self.engine.keeping {
-            Keeping::Own(views) => refill(&self.engine, views.as_ref(), index)?,
-            Keeping::Shared(cluster) => cluster.restore(&self.engine, index)?,
+        let shard = match &self.engine.row_backend {
+            RowBackend::Own(views) => refill(&self.engine, views.as_ref(), index)?,
+            RowBackend::Shared(cluster) => cluster.restore(&self.engine, index)?,
         };
         if let Some(state) = self.state(index, shard) {
             let state = self.in_hand(index, state);
@@ -368,7 +368,7 @@ impl Stepped {
     /// # Errors
     /// What the disk says, in words: it is tried again with the next call.
     pub fn keep_up(&self) -> Result<usize, String> {
-        if let Some(cluster) = self.engine.keeping.cluster() {
+        if let Some(cluster) = self.engine.row_backend.cluster() {
             let dropped = drop_committed(&self.engine, cluster);
             dropped.map_err(|error| error.to_string())?;
         }
@@ -408,8 +408,8 @@ impl Stepped {
     /// Ends in good order: writes the closing mark. What was not made durable before is dropped.
     ///
     /// # Errors
-    /// [`CommitError`] when the mark could not be written.
-    pub fn close(self) -> Result<(), CommitError> {
+    /// [`SyncError`] when the mark could not be written.
+    pub fn close(self) -> Result<(), SyncError> {
         self.line.lock().close()
     }
 

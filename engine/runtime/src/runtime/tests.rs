@@ -14,7 +14,7 @@ use till_storage::memory::MemoryViews;
 use till_storage::query::StoresQuery;
 
 use super::*;
-use crate::fall::FALLS_MAX;
+use crate::crash::CRASHES_MAX;
 use crate::ingress::{FrameBatch, Inlet};
 use crate::route::shard_of;
 use crate::shard_actor::ShardMessage;
@@ -43,11 +43,11 @@ async fn a_shard_that_fails_starts_again_and_one_that_fails_and_fails_is_parked(
     config.shards = 2;
     let engine = Arc::new(start(config).await);
     assert!(engine.health().is_ready());
-    for fall in 1..=FALLS_MAX {
+    for crash in 1..=CRASHES_MAX {
         assert!(!engine.metrics().shards[1].is_parked);
         strike(&engine, 1);
         until("the failure is told", || {
-            engine.metrics().problems.len() == fall
+            engine.metrics().problems.len() == crash
         })
         .await;
         until("the shard runs again, or never", || {
@@ -83,13 +83,13 @@ fn strike(engine: &Handle, shard: usize) {
 
 /// One stream of a terminal, without its bytes.
 struct Till {
-    slot: Arc<Slot>,
+    slot: Arc<ShardHandle>,
     inlet: Inlet,
     said: FrameDecoder,
 }
 
 impl Till {
-    // Says Hello; epoch 0 asks for a new life.
+    // Says Hello; epoch 0 asks for a new epoch.
     fn hello(engine: &Handle, store: StoreId, epoch: u32) -> Self {
         let terminal = TerminalId::new(store, TillId::new(1).unwrap());
         let hello = Hello {
@@ -205,7 +205,7 @@ async fn a_panic_gives_all_room_back_tells_its_sessions_and_loses_no_count() {
     }
     let (hold, strike) = mpsc::channel();
     assert!(till.slot.send(ShardMessage::Strike(strike)).is_ok());
-    // 204 to 208 and a greeting are queued behind the panic.
+    // 204 to 208 and a handshake are queued behind the panic.
     till.send(204, 208);
     let mut late = Till::hello(&engine, struck.unwrap(), 1);
     let held = till.slot.gate.in_use();

@@ -11,10 +11,10 @@ use till_storage::rebuild::store_of;
 use tokio::sync::oneshot;
 
 use super::{Done, ShardMessage, ShardState, Stop};
-use crate::commit::Companion;
+use crate::crash::PoisonMessage;
+use crate::durable::Companion;
 use crate::engine::Engine;
-use crate::fall::Suspect;
-use crate::route::{Slot, shard_of};
+use crate::route::{ShardHandle, shard_of};
 
 /// Records that are decided with what was fetched for them together.
 const RECORDS_AT_ONCE: usize = 16;
@@ -22,10 +22,10 @@ const RECORDS_AT_ONCE: usize = 16;
 /// A record of the inbox.
 #[derive(Clone, Debug)]
 pub(crate) struct Offer {
-    /// Its place in the piece that it is in.
+    /// Its place in the chunk that it is in.
     pub(crate) index: u32,
     pub(crate) record: Record,
-    /// The epoch under which it is released, where it has no place in its own.
+    /// The epoch under which it is released, where it has no position in its own.
     pub(crate) released: Option<Epoch>,
 }
 
@@ -110,12 +110,12 @@ impl ShardState {
             return Ok(Err("its store is served elsewhere".to_owned()));
         }
         let records: Vec<&Record> = offers.iter().map(|offer| &offer.record).collect();
-        let known = match self.foresee_records(&records) {
+        let known = match self.prefetch_records(&records) {
             Ok(known) => known,
             Err(error) => return Ok(Err(error.to_string())),
         };
         for offer in offers {
-            self.begin(Suspect::record(&offer.record));
+            self.begin(PoisonMessage::record(&offer.record));
             if let Some(waits) = self.take_one_in(offer, &known)? {
                 left.push((offer.index, waits));
             }
@@ -211,7 +211,7 @@ pub(crate) fn take_in(engine: &Engine, offers: Vec<Offer>) -> Offered {
     Ok(left)
 }
 
-fn offer(slot: &Slot, offers: Vec<Offer>) -> Offered {
+fn offer(slot: &ShardHandle, offers: Vec<Offer>) -> Offered {
     let (reply, answer) = oneshot::channel();
     let sent = slot.send(ShardMessage::TakeIn { offers, reply });
     sent.map_err(|_| "its shard does not run".to_owned())?;

@@ -168,7 +168,7 @@ fn pki(raw: &Metrics) -> PkiFigures {
         closed: raw.pki.closed,
         failed_handshakes: raw.pki.failed_handshakes,
         turned_away: raw.turned_away,
-        knocks_dropped: raw.knocks_dropped,
+        initials_dropped: raw.initials_dropped,
     }
 }
 
@@ -193,7 +193,7 @@ fn cluster(engine: &Handle) -> Option<ClusterFigures> {
         slots_free: sight.slots_free,
         commit: times(sight.commit),
         rows: times(sight.rows),
-        handovers_waiting: sight.handovers_waiting,
+        handoffs_waiting: sight.handoffs_waiting,
         stranded: engine.stranded(),
         names_unwritten: engine.names_unwritten(),
         redirects: engine.redirects(),

@@ -4,39 +4,39 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
-use till_storage::cluster::{NodeId, NodeRow, SharedStore, Wishes};
+use till_storage::cluster::{Constraints, NodeId, NodeRow, SharedStore};
 
 use super::unknown;
 
-/// Time between two looks at the signs of life.
+/// Time between two looks at the heartbeats.
 const LOOK: Duration = Duration::from_millis(100);
 /// Fewest digits that name a node.
 const DIGITS_MIN: usize = 4;
 
-/// Nodes that show no sign of life for longer than those that live. Takes as long as that.
+/// Nodes that show no heartbeat for longer than those that live. Takes as long as that.
 pub(super) fn silent(
     store: &dyn SharedStore,
     first: &[NodeRow],
 ) -> anyhow::Result<BTreeSet<NodeId>> {
     let longest = first.iter().map(|row| row.lease).max().unwrap_or_default();
-    // One that lives beats every fifth of its lease.
+    // One that lives writes a heartbeat every fifth of its lease.
     std::thread::sleep(longest.mul_f32(0.3));
     let second = store.nodes()?;
     let is_silent = |row: &&NodeRow| {
         let again = second.iter().find(|one| one.node == row.node);
-        again.is_none_or(|again| again.beat <= row.beat)
+        again.is_none_or(|again| again.heartbeat <= row.heartbeat)
     };
     let silent = first.iter().filter(is_silent).map(|row| row.node);
     Ok(silent.collect())
 }
 
-/// The engines that have shown a sign of life within a day.
+/// The engines that have shown a heartbeat within a day.
 pub(super) struct Fleet<'a> {
     store: &'a dyn SharedStore,
     began: Instant,
     first: Vec<NodeRow>,
-    wishes: Wishes,
-    /// Addresses where somebody has shown a new sign of life since.
+    constraints: Constraints,
+    /// Addresses where somebody has shown a new heartbeat since.
     alive: BTreeSet<String>,
 }
 
@@ -47,7 +47,7 @@ impl<'a> Fleet<'a> {
             store,
             began: Instant::now(),
             first: store.nodes()?,
-            wishes: store.wishes()?,
+            constraints: store.constraints()?,
             alive: BTreeSet::new(),
         })
     }
@@ -70,14 +70,14 @@ impl<'a> Fleet<'a> {
         }
     }
 
-    /// The address of a drained engine that goes by this name, also when it is long gone.
-    pub(super) fn drained(&self, name: &str) -> Option<String> {
-        self.wishes.drained.get(name).cloned()
+    /// The address of a cordoned engine that goes by this name, also when it is long gone.
+    pub(super) fn cordoned(&self, name: &str) -> Option<String> {
+        self.constraints.cordoned.get(name).cloned()
     }
 
     /// Whether an operator wants the engine at this address to have no slot.
-    pub(super) fn is_drained(&self, address: &str) -> bool {
-        self.wishes.drained.contains(address)
+    pub(super) fn is_cordoned(&self, address: &str) -> bool {
+        self.constraints.cordoned.contains(address)
     }
 
     /// An error unless the engine at this address lives and stays.
@@ -86,15 +86,15 @@ impl<'a> Fleet<'a> {
             return Ok(());
         }
         bail!(
-            "the engine at {address} is dead or leaves: it has shown no sign of life for {:?}; the others serve its slots",
+            "the engine at {address} is dead or leaves: it has shown no heartbeat for {:?}; the others serve its slots",
             self.lease()
         )
     }
 
     /// Whether an engine lives at another address that is not drained.
     pub(super) fn is_another_alive(&mut self, address: &str) -> anyhow::Result<bool> {
-        let drained = self.wishes.drained.clone();
-        self.watch(|one| one != address && !drained.contains(one))
+        let cordoned = self.constraints.cordoned.clone();
+        self.watch(|one| one != address && !cordoned.contains(one))
     }
 
     fn lease(&self) -> Duration {
@@ -102,7 +102,7 @@ impl<'a> Fleet<'a> {
         leases.max().unwrap_or_default()
     }
 
-    // Whether somebody at such an address shows a sign of life within the longest lease.
+    // Whether somebody at such an address shows a heartbeat within the longest lease.
     fn watch(&mut self, is_such: impl Fn(&str) -> bool) -> anyhow::Result<bool> {
         if !self.first.iter().any(|row| is_such(&row.address)) {
             return Ok(false);
@@ -117,7 +117,7 @@ impl<'a> Fleet<'a> {
             std::thread::sleep(LOOK);
             for row in self.store.nodes()? {
                 let before = self.first.iter().find(|one| one.node == row.node);
-                let is_new = before.is_none_or(|before| before.beat < row.beat);
+                let is_new = before.is_none_or(|before| before.heartbeat < row.heartbeat);
                 if is_new && !row.is_leaving {
                     self.alive.insert(row.address);
                 }

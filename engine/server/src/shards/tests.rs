@@ -1,17 +1,19 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use till_storage::cluster::{Change, Conditional, NodeId, NodeRow, SharedStore as _, Wish, Wishes};
+use till_storage::cluster::{
+    Change, Conditional, Constraint, Constraints, NodeId, NodeRow, SharedStore as _,
+};
 use till_storage::testing::MemoryCluster;
 
 use super::fleet::Fleet;
 use super::{engines, ranges};
 
-fn node(number: u8, beat: u64) -> NodeRow {
+fn node(number: u8, heartbeat: u64) -> NodeRow {
     NodeRow {
         node: NodeId::from_bytes([number; 16]),
         address: format!("10.0.0.{number}:7880"),
-        beat,
+        heartbeat,
         lease: Duration::from_millis(300),
         started_us: i64::from(number),
         is_leaving: false,
@@ -28,8 +30,8 @@ fn slots_are_told_as_ranges() {
 #[test]
 fn an_engine_is_named_by_its_address_or_the_beginning_of_its_node_id() {
     let store = MemoryCluster::new(4);
-    store.beat(&node(0x11, 1)).unwrap();
-    store.beat(&node(0x12, 1)).unwrap();
+    store.heartbeat(&node(0x11, 1)).unwrap();
+    store.heartbeat(&node(0x12, 1)).unwrap();
     let fleet = Fleet::of(&store).unwrap();
     assert_eq!(
         fleet.address_of("10.0.0.17:7880").unwrap(),
@@ -48,20 +50,20 @@ fn an_engine_is_named_by_its_address_or_the_beginning_of_its_node_id() {
 }
 
 #[test]
-fn an_engine_without_a_new_sign_of_life_is_dead_and_a_drained_one_takes_nothing() {
+fn an_engine_without_a_new_heartbeat_is_dead_and_a_cordoned_one_takes_nothing() {
     let store = MemoryCluster::new(4);
-    store.beat(&node(1, 1)).unwrap();
-    store.beat(&node(2, 1)).unwrap();
-    store.beat(&node(3, 1)).unwrap();
+    store.heartbeat(&node(1, 1)).unwrap();
+    store.heartbeat(&node(2, 1)).unwrap();
+    store.heartbeat(&node(3, 1)).unwrap();
     store
-        .wish(&Wish::Drain {
+        .constraint(&Constraint::Drain {
             address: node(3, 0).address,
-            is_drained: true,
+            is_cordoned: true,
         })
         .unwrap();
     let mut fleet = Fleet::of(&store).unwrap();
-    store.beat(&node(1, 2)).unwrap();
-    store.beat(&node(3, 2)).unwrap();
+    store.heartbeat(&node(1, 2)).unwrap();
+    store.heartbeat(&node(3, 2)).unwrap();
     fleet.must_live("10.0.0.1:7880").unwrap();
     assert!(fleet.is_another_alive("10.0.0.3:7880").unwrap());
     assert!(!fleet.is_another_alive("10.0.0.1:7880").unwrap());
@@ -80,8 +82,8 @@ fn the_list_has_a_row_for_each_engine_and_none_for_lives_that_are_over() {
         address: node(1, 0).address,
         ..node(9, 1)
     };
-    let mut wishes = Wishes::default();
-    wishes.drained.insert(node(2, 0).address);
+    let mut constraints = Constraints::default();
+    constraints.cordoned.insert(node(2, 0).address);
     let nodes = [node(1, 1), node(2, 1), node(3, 1), over];
     for slot in [0, 1, 3] {
         let taken = Conditional {
@@ -95,8 +97,8 @@ fn the_list_has_a_row_for_each_engine_and_none_for_lives_that_are_over() {
         store.decide(&taken).unwrap();
     }
     let silent = BTreeSet::from([node(3, 0).node]);
-    let rows = engines(&store.all_slots().unwrap(), &nodes, &wishes, &silent);
-    let told: Vec<_> = rows
+    let rows = engines(&store.all_slots().unwrap(), &nodes, &constraints, &silent);
+    let notes: Vec<_> = rows
         .iter()
         .map(|row| {
             let text = |name: &str| row[name].as_str().unwrap().to_owned();
@@ -105,10 +107,10 @@ fn the_list_has_a_row_for_each_engine_and_none_for_lives_that_are_over() {
         .collect();
     let wanted = [
         ("10.0.0.1:7880", "serving", r#"["0-1","3"]"#),
-        ("10.0.0.2:7880", "drained", "[]"),
+        ("10.0.0.2:7880", "cordoned", "[]"),
         ("10.0.0.3:7880", "silent", "[]"),
     ];
     let wanted =
         wanted.map(|(at, state, slots)| (at.to_owned(), state.to_owned(), slots.to_owned()));
-    assert_eq!(told, wanted);
+    assert_eq!(notes, wanted);
 }

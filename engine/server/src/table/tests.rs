@@ -20,8 +20,8 @@ fn columns_are_aligned_and_money_is_in_units_of_its_currency() {
 
 #[test]
 fn what_is_not_there_is_a_dash_and_texts_stay_whole() {
-    let (name, lives) = ("x".repeat(60), vec![json!({"epoch": 1}); 30]);
-    let rows = [json!({"name": name, "lives": lives, "flags": [], "note": null, "seen_us": 0})];
+    let (name, epochs) = ("x".repeat(60), vec![json!({"epoch": 1}); 30]);
+    let rows = [json!({"name": name, "lives": epochs, "flags": [], "note": null, "seen_us": 0})];
     let lines = lines(&rows);
     assert!(lines[1].starts_with(&name), "{lines:?}");
     // Tests write no terminal: what is piped is never cut.

@@ -165,8 +165,8 @@ fn a_cluster_that_does_not_answer_is_an_error_that_names_every_address() {
 fn a_number_of_slots_that_cannot_be_is_told_with_the_one_range_that_there_is() {
     let place = ["--scylla", "127.0.0.1:1", "--keyspace", "till"];
     for slots in ["0", "4097", "5000", "-1", "many"] {
-        let wish = format!("--slots={slots}");
-        let output = run(&[&["schema", "apply", &wish], &place[..]].concat());
+        let constraint = format!("--slots={slots}");
+        let output = run(&[&["schema", "apply", &constraint], &place[..]].concat());
         let words = errors(&output);
         assert_eq!(code(&output), 2, "{slots}: {words}");
         assert!(

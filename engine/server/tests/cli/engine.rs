@@ -156,7 +156,7 @@ impl Drop for Running {
 pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let end = Instant::now() + PATIENCE;
     while !holds() {
-        assert!(Instant::now() < end, "in vain: {what}");
+        assert!(Instant::now() < end, "to no effect: {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }

@@ -11,16 +11,16 @@ use till_storage::journal::{Journal, JournalConfig};
 
 use crate::engine::{code, errors, one_line, run};
 
-fn said(output: &std::process::Output) -> String {
+fn printed_text(output: &std::process::Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-fn traded(data: &str) {
+fn sold_events(data: &str) {
     let output = run(&["demo", "--duration", "2s", "--json", "--data", data]);
     assert_eq!(code(&output), 0, "{}", errors(&output));
 }
 
-// Journals the first batch once more, as what is left of a life that began again.
+// Journals the first batch once more, as what is left of an epoch that began again.
 fn double_a_batch(data: &Path) {
     let config = JournalConfig {
         reserve_bytes: 0,
@@ -40,7 +40,7 @@ fn double_a_batch(data: &Path) {
 fn a_rebuild_that_leaves_records_out_names_them_and_fails() {
     let dir = tempdir().unwrap();
     let data = dir.path().to_str().unwrap();
-    traded(data);
+    sold_events(data);
     let whole = run(&["rebuild", "--data", data, "--json"]);
     assert_eq!(code(&whole), 0, "{}", errors(&whole));
     assert_eq!(one_line(&whole)["complete"], true);
@@ -48,25 +48,25 @@ fn a_rebuild_that_leaves_records_out_names_them_and_fails() {
     double_a_batch(dir.path());
     let output = run(&["rebuild", "--data", data]);
     assert_eq!(code(&output), 1, "{}", errors(&output));
-    let told = said(&output);
+    let printed = printed_text(&output);
     for part in [
         "not in the rows: 1 record from position",
         "1 records fit nowhere",
     ] {
-        assert!(told.contains(part), "{told}");
+        assert!(printed.contains(part), "{printed}");
     }
     let output = run(&["rebuild", "--data", data, "--json"]);
     assert_eq!(code(&output), 1);
     let line = one_line(&output);
     assert_eq!(line["complete"], false);
-    assert_eq!(line["unplaced"].as_array().unwrap().len(), 1);
+    assert_eq!(line["unapplied"].as_array().unwrap().len(), 1);
 }
 
 #[test]
 fn a_journal_without_its_segments_is_refused_by_all_but_a_rebuild_that_says_what_is_lost() {
     let dir = tempdir().unwrap();
     let data = dir.path().to_str().unwrap();
-    traded(data);
+    sold_events(data);
     for file in fs::read_dir(dir.path().join("journal")).unwrap() {
         let path = file.unwrap().path();
         if path.extension().is_some_and(|ending| ending == "till") {
@@ -84,7 +84,11 @@ fn a_journal_without_its_segments_is_refused_by_all_but_a_rebuild_that_says_what
     ] {
         let output = run(args);
         assert_eq!(code(&output), 1, "{args:?}");
-        assert!(said(&output).contains(words), "{words}\n{}", said(&output));
+        assert!(
+            printed_text(&output).contains(words),
+            "{words}\n{}",
+            printed_text(&output)
+        );
     }
     let output = run(&["rebuild", "--data", data]);
     assert_eq!(code(&output), 0, "{}", errors(&output));
@@ -94,7 +98,7 @@ fn a_journal_without_its_segments_is_refused_by_all_but_a_rebuild_that_says_what
         errors(&output)
     );
     let output = run(&["doctor", "--data", data]);
-    assert_eq!(code(&output), 0, "{}", said(&output));
+    assert_eq!(code(&output), 0, "{}", printed_text(&output));
 }
 
 // The folder of an engine on a shared store: its journal has events of a store that another engine has registered.
@@ -117,7 +121,7 @@ fn shared_folder(from: &Path, to: &Path) {
 #[test]
 fn commands_on_the_folder_of_a_shared_store_s_engine_do_not_take_it_for_a_whole_one() {
     let (alone, dir) = (tempdir().unwrap(), tempdir().unwrap());
-    traded(alone.path().to_str().unwrap());
+    sold_events(alone.path().to_str().unwrap());
     shared_folder(alone.path(), dir.path());
     let data = dir.path().to_str().unwrap();
 
@@ -128,7 +132,7 @@ fn commands_on_the_folder_of_a_shared_store_s_engine_do_not_take_it_for_a_whole_
         &["quarantine", "list", "--data", data],
     ] {
         let output = run(args);
-        assert_eq!(code(&output), 1, "{args:?}: {}", said(&output));
+        assert_eq!(code(&output), 1, "{args:?}: {}", printed_text(&output));
         let words = errors(&output);
         for part in [
             "shares a store with others",
@@ -138,14 +142,14 @@ fn commands_on_the_folder_of_a_shared_store_s_engine_do_not_take_it_for_a_whole_
         }
     }
     let output = run(&["doctor", "--data", data]);
-    let told = said(&output);
-    assert_eq!(code(&output), 0, "{told}{}", errors(&output));
+    let printed = printed_text(&output);
+    assert_eq!(code(&output), 0, "{printed}{}", errors(&output));
     assert!(
-        told.contains("the journal was checked and nothing else"),
-        "{told}"
+        printed.contains("the journal was checked and nothing else"),
+        "{printed}"
     );
-    assert!(told.contains("the journal is sound"), "{told}");
-    assert!(!told.contains("lost: "), "{told}");
+    assert!(printed.contains("the journal is sound"), "{printed}");
+    assert!(!printed.contains("lost: "), "{printed}");
     assert_eq!(
         one_line(&run(&["doctor", "--data", data, "--json"]))["shared"],
         true

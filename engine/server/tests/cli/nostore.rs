@@ -56,10 +56,13 @@ fn all_at(address: &str) -> Vec<(Vec<String>, Output)> {
 
 fn each_names(address: &str, cause: &str) {
     for (command, output) in all_at(address) {
-        let said = errors(&output);
-        assert_eq!(code(&output), 1, "{command:?}: {said}");
-        assert!(said.contains(address), "{command:?}: {said}");
-        assert!(said.contains(cause), "{command:?}: {said}");
+        let printed_text = errors(&output);
+        assert_eq!(code(&output), 1, "{command:?}: {printed_text}");
+        assert!(
+            printed_text.contains(address),
+            "{command:?}: {printed_text}"
+        );
+        assert!(printed_text.contains(cause), "{command:?}: {printed_text}");
         assert!(output.stdout.is_empty(), "{command:?}");
     }
 }

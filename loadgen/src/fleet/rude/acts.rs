@@ -7,10 +7,10 @@ use anyhow::Result;
 use bytes::{Bytes, BytesMut};
 use till_protocol::header::HEADER_BYTES;
 
-use super::{Device, Fate, Line, Said};
+use super::{Device, Fate, RudeLine, Said};
 use crate::bench::now_us;
 use crate::fleet::Yard;
-use crate::trade::Event;
+use crate::workload::Event;
 
 /// Times that are wrong by up to so many days.
 const LIE_DAYS: i64 = 3;
@@ -18,13 +18,17 @@ const DAY_US: i64 = 86_400_000_000;
 
 impl Device {
     /// Does one rude thing. Gives the line back where it still stands.
-    pub(super) async fn act(&mut self, mut line: Line, yard: &Arc<Yard>) -> Result<Option<Line>> {
+    pub(super) async fn act(
+        &mut self,
+        mut line: RudeLine,
+        yard: &Arc<Yard>,
+    ) -> Result<Option<RudeLine>> {
         if !self.said.is_empty() {
             // After a cut: the rest of what was said comes first.
             for frame in self.frames(self.first)? {
                 line.send.write_chunk(frame).await?;
             }
-            self.settled(&mut line, yard).await?;
+            self.quiesced(&mut line, yard).await?;
             return Ok(Some(line));
         }
         if yard.is_over() {
@@ -45,7 +49,7 @@ impl Device {
     /// Says a few new events; they are in the books once they are acknowledged.
     fn say(&mut self, yard: &Yard, fate: Fate, mut change: impl FnMut(&mut Event)) {
         for _ in 0..self.dice.between(1, 12) {
-            let mut event = self.trade.next_at(0, now_us());
+            let mut event = self.workload.next_at(0, now_us());
             change(&mut event);
             self.say_one(yard, event, fate);
         }
@@ -57,14 +61,14 @@ impl Device {
     }
 
     /// Every frame twice, once before and once after the ack.
-    async fn repeat(&mut self, mut line: Line, yard: &Yard) -> Result<Option<Line>> {
+    async fn repeat(&mut self, mut line: RudeLine, yard: &Yard) -> Result<Option<RudeLine>> {
         self.say(yard, Fate::Applied, |_| {});
         let frames = self.frames(self.first)?;
         let events = u64::try_from(self.said.len())?;
         for frame in frames.iter().chain(&frames) {
             line.send.write_chunk(frame.clone()).await?;
         }
-        self.settled(&mut line, yard).await?;
+        self.quiesced(&mut line, yard).await?;
         for frame in frames {
             line.send.write_chunk(frame).await?;
         }
@@ -73,7 +77,7 @@ impl Device {
     }
 
     /// The last frame first: the engine names the gap.
-    async fn reorder(&mut self, mut line: Line, yard: &Yard) -> Result<Option<Line>> {
+    async fn reorder(&mut self, mut line: RudeLine, yard: &Yard) -> Result<Option<RudeLine>> {
         self.say(yard, Fate::Applied, |_| {});
         self.say(yard, Fate::Applied, |_| {});
         let mut frames = self.frames(self.first)?;
@@ -81,12 +85,12 @@ impl Device {
         for frame in frames {
             line.send.write_chunk(frame).await?;
         }
-        self.settled(&mut line, yard).await?;
+        self.quiesced(&mut line, yard).await?;
         Ok(Some(line))
     }
 
     /// The stream ends in the middle of a frame.
-    async fn cut(&mut self, mut line: Line, yard: &Yard) -> Result<Option<Line>> {
+    async fn cut(&mut self, mut line: RudeLine, yard: &Yard) -> Result<Option<RudeLine>> {
         self.say(yard, Fate::Applied, |_| {});
         for frame in self.frames(self.first)? {
             let half = frame.slice(..frame.len() / 2);
@@ -102,7 +106,7 @@ impl Device {
     }
 
     /// Times that cannot be: they are taken, filed under what they say, and flagged.
-    async fn lie(&mut self, mut line: Line, yard: &Yard) -> Result<Option<Line>> {
+    async fn lie(&mut self, mut line: RudeLine, yard: &Yard) -> Result<Option<RudeLine>> {
         let off = self.dice.between(-LIE_DAYS, LIE_DAYS) * DAY_US;
         self.say(yard, Fate::Applied, |event| match event {
             Event::Sale(sale) => sale.sale.at += off,
@@ -113,12 +117,12 @@ impl Device {
         for frame in self.frames(self.first)? {
             line.send.write_chunk(frame).await?;
         }
-        self.settled(&mut line, yard).await?;
+        self.quiesced(&mut line, yard).await?;
         Ok(Some(line))
     }
 
     /// One event id three times: the same content again, and other content under it.
-    async fn same_name(&mut self, mut line: Line, yard: &Yard) -> Result<Option<Line>> {
+    async fn same_name(&mut self, mut line: RudeLine, yard: &Yard) -> Result<Option<RudeLine>> {
         let mut id = [0; 16];
         for (to, from) in id
             .iter_mut()
@@ -127,7 +131,7 @@ impl Device {
             *to = *from;
         }
         let first = loop {
-            if let Event::Sale(mut sale) = self.trade.next_at(0, now_us()) {
+            if let Event::Sale(mut sale) = self.workload.next_at(0, now_us()) {
                 sale.event_id = Some(id);
                 break sale;
             }
@@ -140,12 +144,12 @@ impl Device {
         for frame in self.frames(self.first)? {
             line.send.write_chunk(frame).await?;
         }
-        self.settled(&mut line, yard).await?;
+        self.quiesced(&mut line, yard).await?;
         Ok(Some(line))
     }
 
     /// Events of kinds that do not exist among good ones: only they are refused.
-    async fn nonsense(&mut self, mut line: Line, yard: &Yard) -> Result<Option<Line>> {
+    async fn nonsense(&mut self, mut line: RudeLine, yard: &Yard) -> Result<Option<RudeLine>> {
         self.say(yard, Fate::Applied, |_| {});
         self.say(yard, Fate::Refused, |event| match event {
             Event::Sale(sale) => sale.sale.kind = 99,
@@ -157,12 +161,12 @@ impl Device {
         for frame in self.frames(self.first)? {
             line.send.write_chunk(frame).await?;
         }
-        self.settled(&mut line, yard).await?;
+        self.quiesced(&mut line, yard).await?;
         Ok(Some(line))
     }
 
     /// Bytes that are no frame: the engine ends the stream, and nothing of them counts.
-    async fn broken(&mut self, mut line: Line, yard: &Yard) -> Result<Option<Line>> {
+    async fn broken(&mut self, mut line: RudeLine, yard: &Yard) -> Result<Option<RudeLine>> {
         self.say(yard, Fate::Applied, |_| {});
         let good = self
             .frames(self.first)?

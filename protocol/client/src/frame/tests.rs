@@ -7,7 +7,7 @@ fn a_part_of_a_frame_carries_the_same_events() {
     let part = part(&whole, 1, 3).unwrap();
     assert_eq!(range(&part).unwrap(), (1, 3));
     for index in 0..3 {
-        assert_eq!(mark(&part, index), mark(&whole, index + 1));
+        assert_eq!(digest(&part, index), digest(&whole, index + 1));
         // Texts and references go with their event.
         let of_part = single(&part, index).unwrap();
         assert_eq!(of_part, single(&whole, index + 1).unwrap());
@@ -40,7 +40,7 @@ fn a_flipped_bit_is_noticed_wherever_it_is() {
 fn an_event_that_is_not_there_is_an_error() {
     let frame = frame_of_moves(1, 2, 3);
     assert_eq!(
-        mark(&frame, 2),
+        digest(&frame, 2),
         Err(FrameError::Index { count: 2, index: 2 })
     );
     assert!(part(&frame, 1, 2).is_err());

@@ -22,7 +22,7 @@ use crate::session::{End, Notice, SessionError};
 const REDIRECTS_AT_ONCE: u32 = 2;
 /// Most bytes that are taken from a stream in one step.
 pub(super) const READ_BYTES: usize = 64 << 10;
-/// Most pieces that are handed to QUIC in one step: enough that small frames share packets, and little enough that an
+/// Most chunks that are handed to QUIC in one step: enough that small frames share packets, and little enough that an
 /// answer is looked at soon.
 const PIECES_MAX: usize = 64;
 
@@ -249,7 +249,7 @@ async fn stream(
 /// Ends when the engine has not answered the Hello in time; else never.
 async fn unanswered(inner: &Inner, patience: Duration) {
     sleep(patience).await;
-    if !inner.with(|state| state.session.is_greeting()) {
+    if !inner.with(|state| state.session.is_in_handshake()) {
         std::future::pending::<()>().await;
     }
 }

@@ -105,9 +105,9 @@ impl Node {
     ) -> Result<Option<Connection>, Gone> {
         let mut state = self.state.subscribe();
         let mut closed = link.closed.subscribe();
-        let settled = |reach: &Reach| reach.connection.is_some() || is_gone(reach);
+        let quiesced = |reach: &Reach| reach.connection.is_some() || is_gone(reach);
         tokio::select! {
-            found = state.wait_for(settled) => match found {
+            found = state.wait_for(quiesced) => match found {
                 Ok(reach) => reach.connection.clone().map(Some).ok_or(Gone),
                 Err(_) => Ok(None),
             },

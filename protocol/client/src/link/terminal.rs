@@ -52,15 +52,15 @@ pub enum SendError {
 /// A terminal on a link. Clones are the same terminal; when the last one is dropped, it leaves the link.
 #[derive(Clone, Debug)]
 pub struct Terminal {
-    handle: Arc<Handle>,
+    handle: Arc<TerminalHandle>,
 }
 
 #[derive(Debug)]
-struct Handle {
+struct TerminalHandle {
     inner: Arc<Inner>,
 }
 
-impl Drop for Handle {
+impl Drop for TerminalHandle {
     fn drop(&mut self) {
         self.inner.closing.send_replace(true);
     }
@@ -260,7 +260,7 @@ impl Terminal {
         inner.keep.notify_one();
         drop(tokio::spawn(drive::run(link, Arc::clone(&inner))));
         Self {
-            handle: Arc::new(Handle { inner }),
+            handle: Arc::new(TerminalHandle { inner }),
         }
     }
 
@@ -312,7 +312,7 @@ impl Terminal {
         self.send(Event::Sensor(record, refs, texts)).await
     }
 
-    /// Sends a sign of life (see [`Terminal::send`]).
+    /// Sends a heartbeat (see [`Terminal::send`]).
     ///
     /// # Errors
     /// As [`Terminal::send`].

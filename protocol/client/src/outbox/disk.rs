@@ -57,7 +57,7 @@ pub struct DiskOutbox {
     /// The oldest file could not be deleted, and that was told.
     is_stuck: bool,
     poisoned: bool,
-    life: Generation,
+    generation: Generation,
 }
 
 impl DiskOutbox {
@@ -108,21 +108,21 @@ impl DiskOutbox {
             surely_committed: 0,
             is_stuck: false,
             poisoned: false,
-            life: Generation::empty(1),
+            generation: Generation::empty(1),
             files,
         };
         match generations.last() {
             Some(number) => {
-                this.life.number = *number;
+                this.generation.number = *number;
                 this.load()?;
             }
-            None => this.life = this.write_generation(1, 0, &[])?,
+            None => this.generation = this.write_generation(1, 0, &[])?,
         }
         Ok(this)
     }
 
     fn dir(&self) -> PathBuf {
-        self.folder.join(name_of(self.life.number))
+        self.folder.join(name_of(self.generation.number))
     }
 
     /// Writes a generation beside the current one and puts it in its place by one rename.
@@ -135,7 +135,7 @@ impl DiskOutbox {
         let dir = self.folder.join(name_of(number));
         let draft = self.folder.join(format!("{}.tmp", name_of(number)));
         self.files.create_dir(&draft)?;
-        let mut life = Generation::empty(number);
+        let mut generation = Generation::empty(number);
         let name = file_name(1);
         let mut bytes = BytesMut::new();
         segment::put_head(
@@ -153,7 +153,7 @@ impl DiskOutbox {
             let offset = len + length(&bytes) + length(&[0; segment::HEAD_BYTES]);
             segment::put_frame(&mut bytes, 0, &stored.bytes);
             let bytes_of = frame::length(&stored.bytes);
-            life.push(0, offset, bytes_of, stored.first, stored.count);
+            generation.push(0, offset, bytes_of, stored.first, stored.count);
             if bytes.len() > 1 << 20 {
                 self.files.append(&writer, &draft, &bytes)?;
                 len += length(&bytes);
@@ -166,21 +166,21 @@ impl DiskOutbox {
         self.files.sync_dir(&draft)?;
         self.files.rename(&draft, &dir)?;
         self.files.sync_dir(&self.folder)?;
-        life.durable = life.last;
-        life.files.push_back(Segment {
+        generation.durable = generation.last;
+        generation.files.push_back(Segment {
             path: dir.join(name),
             writer,
-            last: life.last,
+            last: generation.last,
             len,
             synced: len,
         });
-        life.count_pending(0);
-        Ok(life)
+        generation.count_pending(0);
+        Ok(generation)
     }
 
     /// Closes the current file and begins the next one.
     fn rotate(&mut self) -> Result<(), OutboxError> {
-        let first = self.life.last + 1;
+        let first = self.generation.last + 1;
         let path = self.dir().join(file_name(first));
         self.sync_now()?;
         let writer = self.files.create(&path)?;
@@ -195,10 +195,10 @@ impl DiskOutbox {
         self.files.append(&writer, &path, &bytes)?;
         self.files.sync(&writer, &path)?;
         self.files.sync_dir(&self.dir())?;
-        self.life.files.push_back(Segment {
+        self.generation.files.push_back(Segment {
             path,
             writer,
-            last: self.life.last,
+            last: self.generation.last,
             len: length(&bytes),
             synced: length(&bytes),
         });
@@ -206,26 +206,26 @@ impl DiskOutbox {
     }
 
     fn sync_now(&mut self) -> Result<(), OutboxError> {
-        if let Some(file) = self.life.files.back_mut() {
+        if let Some(file) = self.generation.files.back_mut() {
             if let Err(error) = self.files.sync(&file.writer, &file.path) {
                 self.poisoned = true;
                 return Err(error);
             }
             file.synced = file.len;
         }
-        self.life.durable = self.life.last;
+        self.generation.durable = self.generation.last;
         self.surely_committed = self.committed;
         Ok(())
     }
 
-    /// Deletes files whose events are committed, the oldest first. The file with the committed event itself stays: its mark
+    /// Deletes files whose events are committed, the oldest first. The file with the committed event itself stays: its digest
     /// is asked for at the next session.
     ///
     /// That they are committed is on disk before: only then does the next start know what is missing as done with.
     fn delete_committed(&mut self) -> Result<(), OutboxError> {
-        while let Some(old) = self.life.files.front() {
+        while let Some(old) = self.generation.files.front() {
             let last = old.last;
-            if self.life.files.len() == 1 || last >= self.committed {
+            if self.generation.files.len() == 1 || last >= self.committed {
                 break;
             }
             if last >= self.surely_committed {
@@ -240,8 +240,8 @@ impl DiskOutbox {
                 }
                 break;
             }
-            self.life.files.pop_front();
-            self.life.forget_front(last);
+            self.generation.files.pop_front();
+            self.generation.forget_front(last);
         }
         Ok(())
     }
@@ -252,7 +252,7 @@ impl DiskOutbox {
         put: impl FnOnce(&mut BytesMut, u64) -> Result<(), OutboxError>,
     ) -> Result<u64, OutboxError> {
         self.check()?;
-        let Some(file) = self.life.files.back_mut() else {
+        let Some(file) = self.generation.files.back_mut() else {
             return Err(OutboxError::Poisoned {
                 path: self.folder.clone(),
             });
@@ -281,7 +281,7 @@ impl DiskOutbox {
 
     fn try_rotate(&mut self) -> Result<(), OutboxError> {
         let full = |file: &Segment| file.len >= self.config.file_bytes;
-        if self.life.files.back().is_some_and(full) {
+        if self.generation.files.back().is_some_and(full) {
             let rotated = self.rotate();
             self.poisoned |= rotated.is_err();
             return rotated;
@@ -295,7 +295,7 @@ impl DiskOutbox {
         };
         let at = usize::try_from(entry.file).map_err(|_| missing())?;
         let len = usize::try_from(entry.len).map_err(|_| missing())?;
-        let file = self.life.files.get(at).ok_or_else(missing)?;
+        let file = self.generation.files.get(at).ok_or_else(missing)?;
         let mut bytes = vec![0; len];
         self.files
             .read_at(&file.writer, &file.path, entry.offset, &mut bytes)?;
@@ -311,15 +311,15 @@ impl Outbox for DiskOutbox {
     fn standing(&self) -> Standing {
         Standing {
             epoch: self.epoch,
-            last: self.life.last,
-            durable: self.life.durable,
+            last: self.generation.last,
+            durable: self.generation.durable,
             committed: self.committed,
-            pending_bytes: self.life.pending_bytes,
+            pending_bytes: self.generation.pending_bytes,
         }
     }
 
     fn has_room(&self) -> bool {
-        self.life.pending_bytes < self.config.bytes_max
+        self.generation.pending_bytes < self.config.bytes_max
     }
 
     fn sync_policy(&self) -> Sync {
@@ -332,7 +332,7 @@ impl Outbox for DiskOutbox {
 
     fn append(&mut self, bytes: Bytes, count: u32) -> Result<(), OutboxError> {
         self.check()?;
-        let first = self.life.last + 1;
+        let first = self.generation.last + 1;
         frame::expect_first(&bytes, first, count)?;
         self.try_rotate()?;
         let at = self.write(|into, synced| {
@@ -340,26 +340,29 @@ impl Outbox for DiskOutbox {
             Ok(())
         })?;
         let len = frame::length(&bytes);
-        let file = u64::try_from(self.life.files.len() - 1).unwrap_or(u64::MAX);
+        let file = u64::try_from(self.generation.files.len() - 1).unwrap_or(u64::MAX);
         let offset = at + length(&[0; segment::HEAD_BYTES]);
-        self.life.push(file, offset, len, first, count);
-        self.life.pending_bytes += len;
-        if let Some(file) = self.life.files.back_mut() {
-            file.last = self.life.last;
+        self.generation.push(file, offset, len, first, count);
+        self.generation.pending_bytes += len;
+        if let Some(file) = self.generation.files.back_mut() {
+            file.last = self.generation.last;
         }
         Ok(())
     }
 
     fn frame_of(&mut self, seq: u64) -> Result<Option<Stored>, OutboxError> {
-        let at = self.life.frames.partition_point(|entry| entry.last() < seq);
-        match self.life.frames.get(at).copied() {
+        let at = self
+            .generation
+            .frames
+            .partition_point(|entry| entry.last() < seq);
+        match self.generation.frames.get(at).copied() {
             Some(entry) if entry.first <= seq => self.read(entry).map(Some),
             _ => Ok(None),
         }
     }
 
     fn commit(&mut self, upto: u64) -> Result<(), OutboxError> {
-        let upto = upto.min(self.life.last);
+        let upto = upto.min(self.generation.last);
         if upto <= self.committed {
             return Ok(());
         }
@@ -367,7 +370,7 @@ impl Outbox for DiskOutbox {
             segment::put_committed(into, synced, upto);
             Ok(())
         })?;
-        self.life.leave_backlog(self.committed, upto);
+        self.generation.leave_backlog(self.committed, upto);
         self.committed = upto;
         self.delete_committed()
     }
@@ -375,8 +378,8 @@ impl Outbox for DiskOutbox {
     fn begin_epoch(&mut self, epoch: Epoch, from: u64) -> Result<(), OutboxError> {
         self.check()?;
         let (mut frames, mut next) = (Vec::new(), 1);
-        for at in 0..self.life.frames.len() {
-            let Some(entry) = self.life.frames.get(at).copied() else {
+        for at in 0..self.generation.frames.len() {
+            let Some(entry) = self.generation.frames.get(at).copied() else {
                 break;
             };
             if entry.last() < from {
@@ -389,17 +392,17 @@ impl Outbox for DiskOutbox {
             }
         }
         let old = self.dir();
-        let number = self.life.number + 1;
-        let life = self.write_generation(number, epoch.get(), &frames);
-        let life = match life {
-            Ok(life) => life,
+        let number = self.generation.number + 1;
+        let generation = self.write_generation(number, epoch.get(), &frames);
+        let generation = match generation {
+            Ok(generation) => generation,
             Err(error) => {
                 // Which of the two a restart finds is unknown; only opening again tells.
                 self.poisoned = true;
                 return Err(error);
             }
         };
-        self.life = life;
+        self.generation = generation;
         self.epoch = Some(epoch);
         (self.committed, self.surely_committed) = (0, 0);
         if let Err(error) = self.files.remove_dir(&old) {
@@ -410,15 +413,15 @@ impl Outbox for DiskOutbox {
 
     fn sync_job(&mut self) -> Result<Option<SyncJob>, OutboxError> {
         self.check()?;
-        if self.life.durable == self.life.last {
+        if self.generation.durable == self.generation.last {
             return Ok(None);
         }
-        Ok(self.life.files.back().map(|file| SyncJob {
+        Ok(self.generation.files.back().map(|file| SyncJob {
             files: self.files.clone(),
             file: Arc::clone(&file.writer),
             path: file.path.clone(),
-            generation: self.life.number,
-            upto: self.life.last,
+            generation: self.generation.number,
+            upto: self.generation.last,
             len: file.len,
         }))
     }
@@ -429,10 +432,10 @@ impl Outbox for DiskOutbox {
             self.poisoned = true;
             return Err(error);
         }
-        if done.generation == self.life.number {
-            self.life.durable = self.life.durable.max(done.upto);
+        if done.generation == self.generation.number {
+            self.generation.durable = self.generation.durable.max(done.upto);
             let same = |file: &&mut Segment| file.path == done.path;
-            if let Some(file) = self.life.files.back_mut().filter(same) {
+            if let Some(file) = self.generation.files.back_mut().filter(same) {
                 file.synced = file.synced.max(done.len);
             }
         }

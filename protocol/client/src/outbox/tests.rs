@@ -72,7 +72,7 @@ fn frames_come_back_as_they_were_given() {
 }
 
 #[test]
-fn the_frame_of_the_last_committed_event_stays_for_its_mark() {
+fn the_frame_of_the_last_committed_event_stays_for_its_digest() {
     both(|outbox| {
         fill(outbox, 20);
         sync(outbox);
@@ -117,12 +117,12 @@ fn a_new_epoch_renumbers_from_one_and_cuts_a_frame_in_two() {
         assert_eq!(ranges, [(1, 1), (2, 2), (4, 2), (6, 2)]);
         // The second event of the frame at 3 carried the number 4.
         assert_eq!(
-            frame::mark(&kept[0].bytes, 0),
-            frame::mark(&frame_of_moves(3, 2, 3), 1)
+            frame::digest(&kept[0].bytes, 0),
+            frame::digest(&frame_of_moves(3, 2, 3), 1)
         );
         assert_eq!(
-            frame::mark(&kept[3].bytes, 1),
-            frame::mark(&frame_of_moves(9, 2, 9), 1)
+            frame::digest(&kept[3].bytes, 1),
+            frame::digest(&frame_of_moves(9, 2, 9), 1)
         );
     });
 }

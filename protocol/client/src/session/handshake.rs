@@ -10,7 +10,7 @@
 
 use till_protocol::code::Reason;
 use till_protocol::id::{Epoch, Seq};
-use till_protocol::limits::CHECK_MARKS_MAX;
+use till_protocol::limits::CHECK_DIGESTS_MAX;
 use till_protocol::reply::{Check, Checked, Welcome, welcome_flag};
 use till_protocol::time::Timestamp;
 
@@ -92,7 +92,7 @@ impl Session {
         if last == 0 {
             return Ok(true);
         }
-        if self.digest(last)? != Some(welcome.mark) {
+        if self.digest(last)? != Some(welcome.digest) {
             return Ok(false);
         }
         // What this session has sent, the engine has from it. An outbox that was put back may only have its last event in
@@ -151,15 +151,15 @@ impl Session {
         ) else {
             return self.begin_epoch(comparison.grant, from);
         };
-        let mut marks = Vec::new();
-        for seq in (from..=last).take(CHECK_MARKS_MAX) {
-            marks.push(self.digest(seq)?.unwrap_or(0));
+        let mut digests = Vec::new();
+        for seq in (from..=last).take(CHECK_DIGESTS_MAX) {
+            digests.push(self.digest(seq)?.unwrap_or(0));
         }
-        comparison.asked = u16::try_from(marks.len()).unwrap_or(u16::MAX);
+        comparison.asked = u16::try_from(digests.len()).unwrap_or(u16::MAX);
         let check = Check {
             epoch,
             first_seq,
-            marks,
+            digests,
         };
         self.control.push_back(check.encode());
         self.phase = Phase::Checking(comparison);
@@ -270,6 +270,6 @@ impl Session {
     /// has a digest.
     fn digest(&mut self, seq: u64) -> Result<Option<u64>, SessionError> {
         let stored = self.outbox.frame_of(seq)?;
-        Ok(stored.map(|stored| frame::mark(&stored.bytes, stored.index_of(seq)).unwrap_or(0)))
+        Ok(stored.map(|stored| frame::digest(&stored.bytes, stored.index_of(seq)).unwrap_or(0)))
     }
 }

@@ -29,7 +29,7 @@ struct World {
     connected: bool,
     up: VecDeque<Bytes>,
     down: VecDeque<Bytes>,
-    /// Marks of the events that the device has made, in order.
+    /// Digests of the events that the device has made, in order.
     made: Vec<u64>,
     salt: u64,
 }
@@ -57,7 +57,7 @@ impl World {
         let count = self.rng.random_range(1..5_u32);
         let frame = frame_of_moves(self.session.next_seq(), count, self.salt);
         for index in 0..count {
-            self.made.push(frame::mark(&frame, index).unwrap());
+            self.made.push(frame::digest(&frame, index).unwrap());
         }
         self.session.append(frame).unwrap();
     }
@@ -119,7 +119,7 @@ impl World {
         }
     }
 
-    fn settle(&mut self) {
+    fn quiesce(&mut self) {
         for _ in 0..100_000 {
             let moved = self.pump();
             if !moved {
@@ -135,15 +135,15 @@ impl World {
 
     fn assert_once_and_in_order(&self, seed: u64) {
         let mut seen = BTreeSet::new();
-        for mark in &self.engine.applied {
+        for digest in &self.engine.applied {
             assert!(
-                seen.insert(*mark),
+                seen.insert(*digest),
                 "seed {seed}: an event took effect twice"
             );
         }
         let places: BTreeMap<u64, usize> = self.made.iter().copied().zip(0..).collect();
-        for (epoch, marks) in &self.engine.epochs {
-            let order: Vec<usize> = marks.iter().map(|mark| places[mark]).collect();
+        for (epoch, digests) in &self.engine.epochs {
+            let order: Vec<usize> = digests.iter().map(|digest| places[digest]).collect();
             assert!(
                 order.is_sorted(),
                 "seed {seed}: epoch {epoch} is out of order"
@@ -153,11 +153,15 @@ impl World {
 
     fn assert_nothing_lost(&self, seed: u64) {
         let applied: BTreeSet<u64> = self.engine.applied.iter().copied().collect();
-        let dead = self.dead.marks();
-        for (at, mark) in self.made.iter().enumerate() {
-            let refused = self.engine.refuses.contains(mark);
-            assert_eq!(applied.contains(mark), !refused, "seed {seed}: event {at}");
-            assert_eq!(dead.contains(mark), refused, "seed {seed}: event {at}");
+        let dead = self.dead.digests();
+        for (at, digest) in self.made.iter().enumerate() {
+            let refused = self.engine.refuses.contains(digest);
+            assert_eq!(
+                applied.contains(digest),
+                !refused,
+                "seed {seed}: event {at}"
+            );
+            assert_eq!(dead.contains(digest), refused, "seed {seed}: event {at}");
         }
     }
 }
@@ -185,7 +189,7 @@ fn a_line_that_breaks_at_random_loses_doubles_and_misorders_nothing() {
                 _ => drop(world.pump()),
             }
         }
-        world.settle();
+        world.quiesce();
         world.assert_once_and_in_order(seed);
         world.assert_nothing_lost(seed);
     }
@@ -220,7 +224,7 @@ fn images_put_back_and_disks_lost_at_random_double_and_misorder_nothing() {
                 _ => drop(world.pump()),
             }
         }
-        world.settle();
+        world.quiesce();
         world.assert_once_and_in_order(seed);
     }
 }
@@ -229,27 +233,27 @@ fn images_put_back_and_disks_lost_at_random_double_and_misorder_nothing() {
 fn an_image_of_yesterday_takes_a_new_epoch_and_its_new_sales_arrive() {
     let mut world = World::new(1);
     world.make_events();
-    world.settle();
+    world.quiesce();
     world.make_events();
     let yesterday = world.image();
     world.make_events();
-    world.settle();
+    world.quiesce();
     world.restart_with(yesterday);
     world.make_events();
-    world.settle();
+    world.quiesce();
     assert_eq!(world.session.standing().epoch, Epoch::new(2).ok());
     world.assert_once_and_in_order(1);
     world.assert_nothing_lost(1);
 }
 
 #[test]
-fn a_lost_disk_starts_a_new_life_at_one() {
+fn a_lost_disk_starts_a_new_epoch_at_one() {
     let mut world = World::new(2);
     world.make_events();
-    world.settle();
+    world.quiesce();
     world.restart_with(MemoryOutbox::new(MemoryConfig::default()));
     world.make_events();
-    world.settle();
+    world.quiesce();
     assert_eq!(world.session.standing().epoch, Epoch::new(2).ok());
     world.assert_nothing_lost(2);
 }
@@ -258,7 +262,7 @@ fn a_lost_disk_starts_a_new_life_at_one() {
 fn a_gap_is_answered_once_and_again_only_when_nothing_moves() {
     let mut world = World::new(4);
     world.make_events();
-    world.settle();
+    world.quiesce();
     for _ in 0..3 {
         world.make_events();
     }
@@ -287,7 +291,7 @@ fn a_gap_is_answered_once_and_again_only_when_nothing_moves() {
 fn an_engine_that_acknowledges_what_was_never_sent_is_not_believed() {
     let mut world = World::new(5);
     world.make_events();
-    world.settle();
+    world.quiesce();
     let last = world.session.standing().last;
     let ack = Message::Ack(Ack {
         journalled: Seq::new(last + 1).ok(),
@@ -302,7 +306,7 @@ fn an_engine_that_acknowledges_what_was_never_sent_is_not_believed() {
 fn a_pause_that_the_engine_asked_for_is_kept() {
     let mut world = World::new(6);
     world.make_events();
-    world.settle();
+    world.quiesce();
     world.make_events();
     let slow = Message::Slow(Slow { wait_ms: 250 });
     world.session.handle(world.now, slow).unwrap();
@@ -324,7 +328,7 @@ fn a_last_answer_that_was_lost_is_asked_for_again() {
     }
     world.engine.commit();
     world.cut();
-    world.settle();
+    world.quiesce();
     world.assert_once_and_in_order(7);
     world.assert_nothing_lost(7);
 }
@@ -342,9 +346,9 @@ fn a_refusal_whose_answer_was_lost_becomes_a_dead_letter_all_the_same() {
     }
     world.engine.commit();
     world.cut();
-    assert!(world.dead.marks().is_empty());
-    world.settle();
-    assert_eq!(world.dead.marks().len(), 3);
+    assert!(world.dead.digests().is_empty());
+    world.quiesce();
+    assert_eq!(world.dead.digests().len(), 3);
     world.assert_once_and_in_order(9);
     world.assert_nothing_lost(9);
 }
@@ -353,19 +357,19 @@ fn a_refusal_whose_answer_was_lost_becomes_a_dead_letter_all_the_same() {
 fn a_refused_event_that_an_image_brings_back_is_a_dead_letter_again() {
     let mut world = World::new(10);
     world.make_events();
-    world.settle();
+    world.quiesce();
     world.make_events();
     world.engine.refuses.insert(*world.made.last().unwrap());
     world.make_events();
     let image = world.image();
-    world.settle();
+    world.quiesce();
     world.make_events();
-    world.settle();
+    world.quiesce();
     // The dead-letter file was as old as the image.
     world.dead = SharedDead::default();
     world.restart_with(image);
     world.make_events();
-    world.settle();
+    world.quiesce();
     assert_eq!(world.session.standing().epoch, Epoch::new(2).ok());
     world.assert_once_and_in_order(10);
     world.assert_nothing_lost(10);
@@ -374,15 +378,15 @@ fn a_refused_event_that_an_image_brings_back_is_a_dead_letter_again() {
 /// Another copy of the same image sends what both hold, after this one was told that its epoch is over and before it has
 /// a new one.
 #[test]
-fn a_copy_that_gets_ahead_between_two_greetings_doubles_nothing() {
+fn a_copy_that_gets_ahead_between_two_handshakes_doubles_nothing() {
     let mut world = World::new(11);
     world.make_events();
-    world.settle();
+    world.quiesce();
     world.make_events();
     let image = world.image();
     world.restart_with(MemoryOutbox::new(MemoryConfig::default()));
     world.make_events();
-    world.settle();
+    world.quiesce();
     world.restart_with(image.clone());
     while world.session.diverged.is_none() {
         world.pump();
@@ -391,50 +395,50 @@ fn a_copy_that_gets_ahead_between_two_greetings_doubles_nothing() {
     let slow = (world.outbox.clone(), world.session);
     world.outbox = Shared(Arc::new(Mutex::new(image)));
     world.session = session_on(&world.outbox, &world.dead);
-    world.settle();
+    world.quiesce();
     world.cut();
     (world.outbox, world.session) = slow;
     world.make_events();
-    world.settle();
+    world.quiesce();
     world.assert_once_and_in_order(11);
     world.assert_nothing_lost(11);
 }
 
 #[test]
-fn an_engine_that_lost_its_memory_is_met_anew() {
+fn an_engine_that_lost_its_memory_is_met_again() {
     let mut world = World::new(12);
     for _ in 0..2 {
         world.make_events();
-        world.settle();
+        world.quiesce();
         world.restart_with(MemoryOutbox::new(MemoryConfig::default()));
     }
     world.make_events();
-    world.settle();
+    world.quiesce();
     world.engine = EngineModel::default();
     world.made.clear();
     world.cut();
     world.make_events();
-    world.settle();
+    world.quiesce();
     world.assert_once_and_in_order(12);
     world.assert_nothing_lost(12);
 }
 
 #[test]
-fn a_tombstone_without_a_mark_is_no_event_of_this_device() {
+fn a_tombstone_without_a_digest_is_no_event_of_this_device() {
     let mut world = World::new(13);
     world.make_events();
-    world.settle();
+    world.quiesce();
     world.make_events();
     world.cut();
     let standing = world.session.standing();
-    let mut greet = |next: u64, mark: u64| {
+    let mut handshake = |next: u64, digest: u64| {
         world.session.connected(DeviceTime::default());
         let welcome = Welcome {
             terminal: terminal(),
             epoch: Epoch::FIRST,
             latest_epoch: Epoch::FIRST,
             next_seq: seq(next),
-            mark,
+            digest,
             credit_frames: 4,
             frame_bytes_max: 1 << 20,
             frame_events_max: 1_024,
@@ -444,14 +448,14 @@ fn a_tombstone_without_a_mark_is_no_event_of_this_device() {
         let ended = world.session.handle(world.now, welcome.into());
         ended.unwrap()
     };
-    assert_eq!(greet(standing.last + 1, 0), Some(End::Renew));
+    assert_eq!(handshake(standing.last + 1, 0), Some(End::Renew));
 }
 
 #[test]
 fn a_tombstone_of_another_history_swallows_no_event() {
     let mut world = World::new(8);
     world.make_events();
-    world.settle();
+    world.quiesce();
     world.make_events();
     let image = world.image();
     // The disk is lost, and the first event of the next life is refused.
@@ -459,10 +463,10 @@ fn a_tombstone_of_another_history_swallows_no_event() {
     let lost = world.made.len();
     world.make_events();
     world.engine.refuses.insert(world.made[lost]);
-    world.settle();
+    world.quiesce();
     assert_eq!(world.session.standing().epoch, Epoch::new(2).ok());
     world.restart_with(image);
-    world.settle();
+    world.quiesce();
     world.assert_once_and_in_order(8);
     world.assert_nothing_lost(8);
 }

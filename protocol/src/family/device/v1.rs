@@ -7,7 +7,7 @@ use rkyv::{Archive, Deserialize, Serialize};
 
 use crate::family::{Reference, Text};
 
-/// A frame's worth of life signs.
+/// A frame's worth of heartbeats.
 #[derive(Archive, Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Batch {
     /// One per event.
@@ -20,7 +20,7 @@ pub struct Batch {
     pub text: Vec<u8>,
 }
 
-/// A sign of life: 32 bytes.
+/// A heartbeat: 32 bytes.
 #[derive(Archive, Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[rkyv(derive(Clone, Copy, Debug))]
 pub struct Sign {

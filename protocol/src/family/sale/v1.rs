@@ -70,7 +70,7 @@ pub mod kind {
     pub const SALE: u8 = 1;
     /// Goods back, money out.
     pub const RETURN: u8 = 2;
-    /// Goods back and other goods out.
+    /// Goods back and other SKUs out.
     pub const EXCHANGE: u8 = 3;
     /// A transaction that was cancelled before it was completed: kept, and left out of sales and stock.
     pub const VOID: u8 = 4;
@@ -132,7 +132,7 @@ pub mod line_flag {
 #[derive(Archive, Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[rkyv(derive(Clone, Copy, Debug))]
 pub struct Tender {
-    /// What was handed over in minor units, tip, change and cashback included; negative where money went back.
+    /// What was paid in minor units, tip, change and cashback included; negative where money went back.
     pub amount: i64,
     /// One of [`tender`].
     pub kind: u8,

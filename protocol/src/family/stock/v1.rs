@@ -56,7 +56,7 @@ pub mod kind {
     pub const TRANSFER_IN: u8 = 5;
     /// Broken, spoiled or stolen: the level falls by the quantity.
     pub const WASTE: u8 = 6;
-    /// Set aside for a customer: reserved rises, the level stays.
+    /// Reserved for a customer: reserved rises, the level stays.
     pub const RESERVED: u8 = 7;
     /// Set free again: reserved falls, the level stays.
     pub const RELEASED: u8 = 8;

@@ -6,12 +6,12 @@ use till_protocol::safe;
 use till_protocol::view::{EventsView, SaleView, View};
 
 /// Puts a batch together again from its events, so that nothing an iterator drops goes unnoticed.
-pub(crate) fn rebuild(view: &View<'_>) -> safe::Batch {
+pub(crate) fn rebuild(view: &View<'_>) -> safe::SafeBatch {
     match view {
-        View::Sale(sales) => safe::Batch::Sale(rebuild_sales(sales)),
+        View::Sale(sales) => safe::SafeBatch::Sale(rebuild_sales(sales)),
         View::Stock(view) => {
             let (moves, refs, texts, text) = rebuild_flat(view);
-            safe::Batch::Stock(stock::v1::Batch {
+            safe::SafeBatch::Stock(stock::v1::Batch {
                 moves,
                 refs,
                 texts,
@@ -20,7 +20,7 @@ pub(crate) fn rebuild(view: &View<'_>) -> safe::Batch {
         }
         View::Sensor(view) => {
             let (readings, refs, texts, text) = rebuild_flat(view);
-            safe::Batch::Sensor(sensor::v1::Batch {
+            safe::SafeBatch::Sensor(sensor::v1::Batch {
                 readings,
                 refs,
                 texts,
@@ -29,7 +29,7 @@ pub(crate) fn rebuild(view: &View<'_>) -> safe::Batch {
         }
         View::Device(view) => {
             let (signs, refs, texts, text) = rebuild_flat(view);
-            safe::Batch::Device(device::v1::Batch {
+            safe::SafeBatch::Device(device::v1::Batch {
                 signs,
                 refs,
                 texts,

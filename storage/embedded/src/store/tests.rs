@@ -124,7 +124,7 @@ fn no_length_in_fjalls_journal_that_is_gone_makes_opening_panic() {
     let journal = dir.join("0.jnl");
     let mut bytes = fs::read(&journal).unwrap();
     let used = bytes.iter().rposition(|byte| *byte != 0).unwrap();
-    // Without the room that fjall sets aside.
+    // Without the room that fjall reserves.
     bytes.truncate(used + 1);
     fs::write(&journal, &bytes).unwrap();
     let copy = tempfile::tempdir().unwrap();
@@ -166,7 +166,9 @@ fn copy_folder(from: &std::path::Path, to: &std::path::Path) {
 fn rows_of_another_format_are_damage() {
     let mut embedded = Embedded::new();
     let views = embedded.views.take().unwrap();
-    behind(&views, |open| open.marks.insert(crate::tables::FORMAT, [9]));
+    behind(&views, |open| {
+        open.digests.insert(crate::tables::FORMAT, [9])
+    });
     drop(views);
     let opened = EmbeddedViews::open(config(&embedded.dir));
     assert!(

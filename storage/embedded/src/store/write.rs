@@ -37,10 +37,10 @@ impl EmbeddedViews {
             self.wait_for_workers(open)?;
             let mut batch = open.db.batch().durability(Some(PersistMode::Buffer));
             put_all(&mut batch, open, flush);
-            if let Some(mark) = flush.checkpoint
-                && mark > checkpoint(open)?
+            if let Some(digest) = flush.checkpoint
+                && digest > checkpoint(open)?
             {
-                batch.insert(&open.marks, CHECKPOINT, mark.to_le_bytes());
+                batch.insert(&open.digests, CHECKPOINT, digest.to_le_bytes());
             }
             batch.commit().map_err(|error| self.write_failed(&error))?;
             self.write_out_idle(open)

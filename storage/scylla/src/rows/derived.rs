@@ -6,7 +6,7 @@ mod tables; // the tables, column by column
 
 use scylla::value::CqlVarint;
 use till_core::{
-    Dim, EpochMark, EventIdRow, MoveKey, QuarantineKey, QuarantineRow, RollupKey, RollupRow,
+    Dim, EpochProgress, EventIdRow, MoveKey, QuarantineKey, QuarantineRow, RollupKey, RollupRow,
     SkuRow, StoreRow, TerminalRow, Totals,
 };
 use till_protocol::id::{EventId, SkuId, StoreId, TerminalId};
@@ -84,9 +84,13 @@ impl StoreCells {
 
 impl TerminalCells {
     pub(crate) fn new(terminal: TerminalId, row: &TerminalRow) -> Self {
-        let epochs = row.epochs.iter().map(|mark| {
-            let next_seq = mark.next_seq.cast_signed();
-            (signed(mark.epoch), next_seq, mark.mark.cast_signed())
+        let epochs = row.epochs.iter().map(|progress| {
+            let next_seq = progress.next_seq.cast_signed();
+            (
+                signed(progress.epoch),
+                next_seq,
+                progress.digest.cast_signed(),
+            )
         });
         let (sums, shift) = (&row.totals, &row.shift);
         Self {
@@ -118,13 +122,16 @@ impl TerminalCells {
     }
 
     pub(crate) fn read(self) -> Option<(TerminalId, TerminalRow)> {
-        let marks = self.epochs.iter().map(|(epoch, next_seq, mark)| EpochMark {
-            epoch: epoch.cast_unsigned(),
-            next_seq: next_seq.cast_unsigned(),
-            mark: mark.cast_unsigned(),
-        });
+        let digests = self
+            .epochs
+            .iter()
+            .map(|(epoch, next_seq, digest)| EpochProgress {
+                epoch: epoch.cast_unsigned(),
+                next_seq: next_seq.cast_unsigned(),
+                digest: digest.cast_unsigned(),
+            });
         let row = TerminalRow {
-            epochs: marks.collect(),
+            epochs: digests.collect(),
             last_seen_us: self.last_seen_us,
             last_event_at_us: self.last_event_at_us,
             totals: totals(

@@ -36,7 +36,7 @@ pub(crate) struct Scribe<'a> {
 
 /// What all rows of an event have.
 #[derive(Clone, Copy)]
-struct Place {
+struct EventKey {
     store: i32,
     hour: i32,
     at_us: i64,
@@ -49,19 +49,19 @@ struct Place {
 impl Scribe<'_> {
     /// The rows of an event that the record says this of.
     pub(crate) fn event(&mut self, event: &Event<'_>, fate: Fate, index: u32) {
-        let place = self.place(event.at_us(), index);
+        let event_key = self.event_key(event.at_us(), index);
         match event {
             Event::Sale(sale) => {
-                self.transaction(sale, fate, place);
-                self.lines(sale, fate, place);
+                self.transaction(sale, fate, event_key);
+                self.lines(sale, fate, event_key);
             }
-            Event::Stock(one) => self.stock_move(one, fate, place),
+            Event::Stock(one) => self.stock_move(one, fate, event_key),
             // These tables have no outcome: an event that came twice would stand there twice.
-            Event::Sensor(one) if took_effect(fate.outcome) => self.reading(one, place),
-            Event::Device(one) if took_effect(fate.outcome) => self.sign(one, place),
+            Event::Sensor(one) if took_effect(fate.outcome) => self.reading(one, event_key),
+            Event::Device(one) if took_effect(fate.outcome) => self.sign(one, event_key),
             Event::Sensor(_) | Event::Device(_) => {}
         }
-        self.audit(fate, place);
+        self.audit(fate, event_key);
     }
 
     fn is_retry(&self) -> bool {
@@ -69,14 +69,14 @@ impl Scribe<'_> {
     }
 
     // A retry is written over the rows of the first record: it is the later one.
-    fn place(&self, at_us: i64, index: u32) -> Place {
+    fn event_key(&self, at_us: i64, index: u32) -> EventKey {
         let head = &self.fact.record.head;
         let stamp = if self.is_retry() {
             head.received_at_us
         } else {
             at_us.min(head.received_at_us)
         };
-        Place {
+        EventKey {
             store: signed(self.terminal.store().get()),
             hour: hour_of(at_us),
             at_us,
@@ -99,9 +99,9 @@ impl Scribe<'_> {
         }
     }
 
-    fn transaction(&mut self, sale: &SaleEvent<'_>, fate: Fate, place: Place) {
+    fn transaction(&mut self, sale: &SaleEvent<'_>, fate: Fate, event_key: EventKey) {
         let totals = self.contributor.totals_of(sale);
-        let day = day_of(sale, self.zone.local(place.at_us));
+        let day = day_of(sale, self.zone.local(event_key.at_us));
         let operator = sale.sale.operator.to_native();
         let receipt = stated_receipt(sale);
         let head = &self.fact.record.head;
@@ -109,19 +109,19 @@ impl Scribe<'_> {
         if let Some(receipt) = &receipt {
             let row = ReceiptRow {
                 receipt: receipt.clone(),
-                store: place.store,
-                hour: place.hour,
+                store: event_key.store,
+                hour: event_key.hour,
                 position,
             };
-            self.out.receipts.push((place.stamp, row));
+            self.out.receipts.push((event_key.stamp, row));
         }
         let row = TransactionRow {
-            store: place.store,
-            hour: place.hour,
-            at_us: place.at_us,
-            terminal: place.terminal,
-            epoch: place.epoch,
-            seq: place.seq,
+            store: event_key.store,
+            hour: event_key.hour,
+            at_us: event_key.at_us,
+            terminal: event_key.terminal,
+            epoch: event_key.epoch,
+            seq: event_key.seq,
             till: signed(self.terminal.till().get()),
             kind: kind_name(sale.sale.kind),
             outcome: outcome_name(fate.outcome),
@@ -142,20 +142,20 @@ impl Scribe<'_> {
             position,
             counts: took_effect(fate.outcome) && ledger::counts(sale),
         };
-        self.out.transactions.push((place.stamp, row));
+        self.out.transactions.push((event_key.stamp, row));
     }
 
-    fn lines(&mut self, sale: &SaleEvent<'_>, fate: Fate, place: Place) {
+    fn lines(&mut self, sale: &SaleEvent<'_>, fate: Fate, event_key: EventKey) {
         let counts = took_effect(fate.outcome) && ledger::counts(sale);
-        let day = day_of(sale, self.zone.local(place.at_us));
+        let day = day_of(sale, self.zone.local(event_key.at_us));
         for (number, line) in (0_i32..).zip(sale.lines) {
             let row = LineRow {
-                store: place.store,
-                hour: place.hour,
-                at_us: place.at_us,
-                terminal: place.terminal,
-                epoch: place.epoch,
-                seq: place.seq,
+                store: event_key.store,
+                hour: event_key.hour,
+                at_us: event_key.at_us,
+                terminal: event_key.terminal,
+                epoch: event_key.epoch,
+                seq: event_key.seq,
                 line: number,
                 sku: line.sku.to_native().cast_signed(),
                 kind: line_kind_name(line.kind),
@@ -166,19 +166,19 @@ impl Scribe<'_> {
                 day: date(day),
                 counts: counts && line.kind != line_kind::VOID,
             };
-            self.out.lines.push((place.stamp, row));
+            self.out.lines.push((event_key.stamp, row));
         }
     }
 
-    fn stock_move(&mut self, event: &StockEvent<'_>, fate: Fate, place: Place) {
+    fn stock_move(&mut self, event: &StockEvent<'_>, fate: Fate, event_key: EventKey) {
         let record = event.record;
         let row = MoveRow {
-            store: place.store,
-            hour: place.hour,
-            at_us: place.at_us,
-            terminal: place.terminal,
-            epoch: place.epoch,
-            seq: place.seq,
+            store: event_key.store,
+            hour: event_key.hour,
+            at_us: event_key.at_us,
+            terminal: event_key.terminal,
+            epoch: event_key.epoch,
+            seq: event_key.seq,
             sku: record.sku.to_native().cast_signed(),
             kind: move_name(record.kind),
             quantity_e5: record.quantity.to_native(),
@@ -187,10 +187,10 @@ impl Scribe<'_> {
             reason: self.reason(fate),
             flags: i64::from(fate.flags),
         };
-        self.out.moves.push((place.stamp, row));
+        self.out.moves.push((event_key.stamp, row));
     }
 
-    fn reading(&mut self, event: &SensorEvent<'_>, place: Place) {
+    fn reading(&mut self, event: &SensorEvent<'_>, event_key: EventKey) {
         let record = event.record;
         let sku = record.sku.to_native();
         let row = TelemetryRow {
@@ -198,23 +198,23 @@ impl Scribe<'_> {
             value_e3: MaybeUnset::Set(record.value.to_native()),
             unit: MaybeUnset::Set(unit::name(record.unit)),
             sku: set((sku != 0).then_some(sku.cast_signed())),
-            ..telemetry(place, reading_name(record.kind))
+            ..telemetry(event_key, reading_name(record.kind))
         };
-        self.out.telemetry.push((place.stamp, row));
+        self.out.telemetry.push((event_key.stamp, row));
     }
 
-    fn sign(&mut self, event: &DeviceEvent<'_>, place: Place) {
+    fn sign(&mut self, event: &DeviceEvent<'_>, event_key: EventKey) {
         let record = event.record;
         let row = TelemetryRow {
             backlog: MaybeUnset::Set(record.backlog.to_native().cast_signed()),
             uptime_ms: MaybeUnset::Set(record.uptime_ms.to_native().cast_signed()),
             code: MaybeUnset::Set(i64::from(record.code.to_native())),
-            ..telemetry(place, sign_name(record.kind))
+            ..telemetry(event_key, sign_name(record.kind))
         };
-        self.out.telemetry.push((place.stamp, row));
+        self.out.telemetry.push((event_key.stamp, row));
     }
 
-    fn audit(&mut self, fate: Fate, place: Place) {
+    fn audit(&mut self, fate: Fate, event_key: EventKey) {
         let what = match fate.outcome {
             Outcome::Refused => "refused",
             Outcome::Quarantined => "quarantined",
@@ -224,12 +224,12 @@ impl Scribe<'_> {
         let at_us = self.fact.record.head.received_at_us;
         let reason = (fate.reason != 0).then_some(fate.reason);
         let row = AuditRow {
-            store: place.store,
+            store: event_key.store,
             day: date_of_us(at_us),
             at_us,
-            terminal: place.terminal,
-            epoch: place.epoch,
-            seq: place.seq,
+            terminal: event_key.terminal,
+            epoch: event_key.epoch,
+            seq: event_key.seq,
             what,
             reason: set(reason.map(i32::from)),
             detail: set(reason.map(words)),
@@ -238,14 +238,14 @@ impl Scribe<'_> {
     }
 }
 
-// The part that readings and life signs have in common.
-fn telemetry(place: Place, kind: &'static str) -> TelemetryRow {
+// The part that readings and heartbeats have in common.
+fn telemetry(event_key: EventKey, kind: &'static str) -> TelemetryRow {
     TelemetryRow {
-        terminal: place.terminal,
-        day: date_of_us(place.at_us),
-        at_us: place.at_us,
-        epoch: place.epoch,
-        seq: place.seq,
+        terminal: event_key.terminal,
+        day: date_of_us(event_key.at_us),
+        at_us: event_key.at_us,
+        epoch: event_key.epoch,
+        seq: event_key.seq,
         kind,
         sensor: MaybeUnset::Unset,
         value_e3: MaybeUnset::Unset,

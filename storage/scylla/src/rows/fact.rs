@@ -8,7 +8,7 @@ use super::table;
 /// A column that an event may lack. Left alone where it was never written; written empty where a retry takes it away.
 pub(crate) type Maybe<T> = MaybeUnset<Option<T>>;
 
-/// A tender: its name, what was handed over, tip, change and cashback, in minor units.
+/// A tender: its name, what was given, tip, change and cashback, in minor units.
 pub(crate) type TenderCell = (String, i64, CqlVarint, CqlVarint, CqlVarint);
 
 table! {
@@ -131,7 +131,7 @@ table! {
 }
 
 table! {
-    /// A reading or a sign of life.
+    /// A reading or a heartbeat.
     TelemetryRow = "telemetry" by (terminal, day) {
         terminal: i64,
         day: CqlDate,

@@ -8,7 +8,7 @@ use scylla::serialize::writers::RowWriter;
 use scylla::statement::prepared::PreparedStatement;
 use till_storage::views::StoreError;
 
-use super::{Stamped, Table};
+use super::{Stamped, WideTable};
 
 /// Rows of one batch.
 const ROWS_MAX: usize = 200;
@@ -74,7 +74,7 @@ impl Packer {
     ///
     /// # Errors
     /// [`StoreError::Failed`] when a row does not fit the table as it is on the server.
-    pub(crate) fn add<T: Table>(
+    pub(crate) fn add<T: WideTable>(
         &mut self,
         statement: &PreparedStatement,
         mut rows: Vec<Stamped<T>>,
@@ -119,7 +119,7 @@ impl Packer {
     }
 }
 
-fn packed<T: Table>(
+fn packed<T: WideTable>(
     row: &T,
     stamp: i64,
     context: &RowSerializationContext<'_>,

@@ -24,7 +24,7 @@ const REPLICATION_DEFAULT: u32 = 3;
 /// What a schema should be like. What is not said stays as it is, or is as usual: three copies, or one per node where there are
 /// fewer; 256 slots.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Wish {
+pub struct SchemaRequest {
     /// Copies of every row.
     pub replication: Option<u32>,
     /// Slots that stores are dealt to. Fixed when the schema is first applied.
@@ -36,15 +36,15 @@ pub struct Wish {
 ///
 /// # Errors
 /// [`SchemaError`] says which wish cannot be met. Those are found before anything is changed.
-pub fn apply(cql: &Cql, wish: Wish) -> Result<Status, SchemaError> {
+pub fn apply(cql: &Cql, request: SchemaRequest) -> Result<Status, SchemaError> {
     let client = Arc::clone(cql.client());
-    cql.wait(async move { apply_on(&client, wish).await })
+    cql.wait(async move { apply_on(&client, request).await })
 }
 
-async fn apply_on(client: &Client, wish: Wish) -> Result<Status, SchemaError> {
+async fn apply_on(client: &Client, request: SchemaRequest) -> Result<Status, SchemaError> {
     let before = state::read(client).await?;
-    let replication = replication(&before, wish)?;
-    may_apply(&before, wish)?;
+    let replication = replication(&before, request)?;
+    may_apply(&before, request)?;
     if before.state() == State::Current {
         return Ok(before);
     }
@@ -60,7 +60,7 @@ async fn apply_on(client: &Client, wish: Wish) -> Result<Status, SchemaError> {
         _ => 0,
     };
     make(client, statements(from, &variables)).await?;
-    let slots = fix_slots(client, wish).await?;
+    let slots = fix_slots(client, request).await?;
     fill_slots(client, slots).await?;
     set_version(client, before.version).await?;
     let after = state::read(client).await?;
@@ -69,11 +69,11 @@ async fn apply_on(client: &Client, wish: Wish) -> Result<Status, SchemaError> {
 }
 
 /// How many copies the keyspace has or is to have.
-fn replication(before: &Status, wish: Wish) -> Result<u32, SchemaError> {
-    if wish.replication == Some(0) {
+fn replication(before: &Status, request: SchemaRequest) -> Result<u32, SchemaError> {
+    if request.replication == Some(0) {
         return Err(SchemaError::NoCopies);
     }
-    if let Some(wanted) = wish.replication
+    if let Some(wanted) = request.replication
         && wanted > before.nodes
     {
         return Err(SchemaError::TooFewNodes {
@@ -84,10 +84,10 @@ fn replication(before: &Status, wish: Wish) -> Result<u32, SchemaError> {
     }
     if !before.exists {
         let usual = REPLICATION_DEFAULT.min(before.nodes).max(1);
-        return Ok(wish.replication.unwrap_or(usual));
+        return Ok(request.replication.unwrap_or(usual));
     }
     let fixed = before.replication.unwrap_or(0);
-    match wish.replication {
+    match request.replication {
         Some(wanted) if wanted != fixed => Err(SchemaError::Replication {
             keyspace: before.keyspace.clone(),
             datacenter: before.datacenter.clone(),
@@ -98,8 +98,8 @@ fn replication(before: &Status, wish: Wish) -> Result<u32, SchemaError> {
     }
 }
 
-fn may_apply(before: &Status, wish: Wish) -> Result<(), SchemaError> {
-    if let Some(wanted) = wish.slots
+fn may_apply(before: &Status, request: SchemaRequest) -> Result<(), SchemaError> {
+    if let Some(wanted) = request.slots
         && !(1..=SLOTS_MAX).contains(&wanted)
     {
         return Err(SchemaError::SlotsRange {
@@ -117,13 +117,13 @@ fn may_apply(before: &Status, wish: Wish) -> Result<(), SchemaError> {
         State::Absent | State::Incomplete | State::Older | State::Current => (),
     }
     match before.slots {
-        Some(fixed) => same_slots(before.keyspace.clone(), fixed, wish),
+        Some(fixed) => same_slots(before.keyspace.clone(), fixed, request),
         None => Ok(()),
     }
 }
 
-fn same_slots(keyspace: String, fixed: u32, wish: Wish) -> Result<(), SchemaError> {
-    match wish.slots {
+fn same_slots(keyspace: String, fixed: u32, request: SchemaRequest) -> Result<(), SchemaError> {
+    match request.slots {
         Some(wanted) if wanted != fixed => Err(SchemaError::Slots {
             keyspace,
             fixed,
@@ -155,10 +155,10 @@ async fn make(client: &Client, statements: Vec<String>) -> Result<(), CqlError> 
 }
 
 /// Fixes the number of slots, unless it is.
-async fn fix_slots(client: &Client, wish: Wish) -> Result<u32, SchemaError> {
+async fn fix_slots(client: &Client, request: SchemaRequest) -> Result<u32, SchemaError> {
     let table = client.table("settings");
     let set = format!("INSERT INTO {table} (name, value) VALUES (?, ?) IF NOT EXISTS");
-    let wanted = wish.slots.unwrap_or(SLOTS_DEFAULT).to_string();
+    let wanted = request.slots.unwrap_or(SLOTS_DEFAULT).to_string();
     settle(client, "fix the number of slots", &set, (SLOTS, wanted)).await?;
     let keyspace = client.keyspace().name().to_owned();
     let Some(fixed) = state::slots(client).await? else {
@@ -168,7 +168,7 @@ async fn fix_slots(client: &Client, wish: Wish) -> Result<u32, SchemaError> {
         });
     };
     // Another may have been quicker, with another wish.
-    same_slots(keyspace, fixed, wish)?;
+    same_slots(keyspace, fixed, request)?;
     Ok(fixed)
 }
 

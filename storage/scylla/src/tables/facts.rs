@@ -61,28 +61,28 @@ impl Tables {
         hours: &[i32],
         visit: VisitFact<'_>,
     ) -> Result<(), StoreError> {
-        let mut places: BTreeMap<i64, i32> = BTreeMap::new();
+        let mut positions: BTreeMap<i64, i32> = BTreeMap::new();
         for hours in hours.chunks(WINDOW) {
             let asked = hours.iter().map(|hour| (store, *hour));
             let mut rows = Streams::new(self, &self.reads.positions, "records", asked);
             for (number, hour) in hours.iter().enumerate() {
                 while let Some((position,)) = rows.next_of(number)? {
-                    places.insert(position, *hour);
+                    positions.insert(position, *hour);
                 }
             }
         }
-        let places = places.into_iter().map(|(at, hour)| (store, hour, at));
-        self.of_places(&places.collect::<Vec<_>>(), visit)
+        let positions = positions.into_iter().map(|(at, hour)| (store, hour, at));
+        self.of_places(&positions.collect::<Vec<_>>(), visit)
     }
 
     // Single records, read side by side.
     fn of_places(
         &self,
-        places: &[(i32, i32, i64)],
+        positions: &[(i32, i32, i64)],
         visit: VisitFact<'_>,
     ) -> Result<(), StoreError> {
-        for places in places.chunks(WINDOW) {
-            let asked = places.iter().copied();
+        for positions in positions.chunks(WINDOW) {
+            let asked = positions.iter().copied();
             let found = self.many::<_, RecordCells>(&self.reads.record, "records", asked)?;
             // What points to a record is written with it, in no order.
             for cells in found.into_iter().flatten() {
@@ -126,14 +126,14 @@ impl FactReader for Tables {
         let asked = [(receipt.to_owned(),)];
         let found = Streams::new(self, &self.reads.receipt, "receipts", asked).all()?;
         // A record is listed once for each hour; positions of two stores may be equal.
-        let places = found
+        let positions = found
             .into_iter()
             .map(|(store, hour, position): (i32, i32, i64)| ((position, store), hour));
-        let places: BTreeMap<_, _> = places.collect();
-        let places = places
+        let positions: BTreeMap<_, _> = positions.collect();
+        let positions = positions
             .into_iter()
             .map(|((position, store), hour)| (store, hour, position));
-        self.of_places(&places.collect::<Vec<_>>(), visit)
+        self.of_places(&positions.collect::<Vec<_>>(), visit)
     }
 
     fn of_run(
@@ -143,17 +143,17 @@ impl FactReader for Tables {
         (first, last): (u64, u64),
         visit: VisitFact<'_>,
     ) -> Result<(), StoreError> {
-        let mut places = self.reaching(terminal, epoch, first)?;
+        let mut positions = self.reaching(terminal, epoch, first)?;
         if first < last {
-            places.extend(self.beginning(terminal, epoch, (first, last))?);
+            positions.extend(self.beginning(terminal, epoch, (first, last))?);
         }
-        places.sort_unstable_by_key(|(_, _, position)| *position);
-        self.of_places(&places, visit)
+        positions.sort_unstable_by_key(|(_, _, position)| *position);
+        self.of_places(&positions, visit)
     }
 }
 
 /// Where a record lies: store, hour, position.
-type Place = (i32, i32, i64);
+type RecordKey = (i32, i32, i64);
 
 impl Tables {
     // Records that begin at or before a number and reach it.
@@ -162,11 +162,11 @@ impl Tables {
         terminal: TerminalId,
         epoch: u32,
         seq: u64,
-    ) -> Result<Vec<Place>, StoreError> {
+    ) -> Result<Vec<RecordKey>, StoreError> {
         let key = terminal.to_u64();
         let bucket = seq >> RUN_BITS;
-        let mut places = Vec::new();
-        // A run may begin in the bucket before and reach into this one. Runs of a life lie side by side.
+        let mut positions = Vec::new();
+        // A run may begin in the bucket before and reach into this one. Runs of an epoch lie side by side.
         for bucket in bucket.saturating_sub(1)..=bucket {
             let asked = (
                 key.cast_signed(),
@@ -178,9 +178,9 @@ impl Tables {
             let reaching = found
                 .into_iter()
                 .filter(|(last, _, _)| last.cast_unsigned() >= seq);
-            places.extend(reaching.map(|(_, hour, position)| (store_of(key), hour, position)));
+            positions.extend(reaching.map(|(_, hour, position)| (store_of(key), hour, position)));
         }
-        Ok(places)
+        Ok(positions)
     }
 
     // Records that begin behind a number, up to another.
@@ -189,7 +189,7 @@ impl Tables {
         terminal: TerminalId,
         epoch: u32,
         (after, last): (u64, u64),
-    ) -> Result<Vec<Place>, StoreError> {
+    ) -> Result<Vec<RecordKey>, StoreError> {
         let key = terminal.to_u64();
         let buckets = (after >> RUN_BITS)..=(last >> RUN_BITS);
         let asked = buckets.map(|bucket| {
@@ -203,9 +203,9 @@ impl Tables {
         });
         let found = Streams::new(self, &self.reads.runs_between, "runs", asked).all()?;
         let found: Vec<(i32, i64)> = found.into_iter().collect();
-        let places = found
+        let positions = found
             .into_iter()
             .map(|(hour, position)| (store_of(key), hour, position));
-        Ok(places.collect())
+        Ok(positions.collect())
     }
 }

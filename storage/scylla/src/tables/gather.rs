@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use scylla::response::PagingState;
 use scylla::statement::prepared::PreparedStatement;
-use till_core::{Dim, RollupKey, Space, Wants};
+use till_core::{Dim, ReadSet, RollupKey, Space};
 use till_protocol::id::{EventId, StoreId, TerminalId};
 use till_storage::cluster::Found;
 use till_storage::views::StoreError;
@@ -61,15 +61,15 @@ impl SumsOf {
     }
 }
 
-fn asks_of(wants: &Wants) -> Vec<Ask> {
+fn asks_of(read_set: &ReadSet) -> Vec<Ask> {
     let mut asks: Vec<Ask> = Vec::new();
-    asks.extend(wants.stores.iter().copied().map(Ask::Store));
-    asks.extend(wants.terminals.iter().copied().map(Ask::Terminal));
+    asks.extend(read_set.stores.iter().copied().map(Ask::Store));
+    asks.extend(read_set.terminals.iter().copied().map(Ask::Terminal));
     let mut levels: BTreeMap<(StoreId, i32), Vec<i64>> = BTreeMap::new();
-    for (store, sku) in &wants.skus {
-        let place = (*store, bucket_of_sku(sku.get()));
+    for (store, sku) in &read_set.skus {
+        let partition = (*store, bucket_of_sku(sku.get()));
         levels
-            .entry(place)
+            .entry(partition)
             .or_default()
             .push(sku.get().cast_signed());
     }
@@ -78,7 +78,7 @@ fn asks_of(wants: &Wants) -> Vec<Ask> {
         asks.extend(some.map(|some| Ask::Levels(store, bucket, some.to_vec())));
     }
     let mut sums: BTreeMap<SumsOf, Vec<(i64, i64)>> = BTreeMap::new();
-    for key in &wants.rollups {
+    for key in &read_set.rollups {
         let within = (key.hour_us, key.key.cast_signed());
         sums.entry(SumsOf::new(key)).or_default().push(within);
     }
@@ -88,8 +88,8 @@ fn asks_of(wants: &Wants) -> Vec<Ask> {
     }
     // Each is a partition of its own, maybe on another node: a statement for several would make one server gather them, past
     // the driver's routing.
-    asks.extend(wants.event_ids.iter().copied().map(Ask::EventId));
-    let names = wants.names.iter();
+    asks.extend(read_set.event_ids.iter().copied().map(Ask::EventId));
+    let names = read_set.names.iter();
     asks.extend(names.map(|(space, id)| Ask::Name(*space, *id)));
     asks
 }
@@ -99,9 +99,9 @@ impl Tables {
     ///
     /// # Errors
     /// [`StoreError`] when one of them cannot be read.
-    pub fn rows_of(&self, wants: &Wants) -> Result<Found, StoreError> {
-        let asks = asks_of(wants);
-        let found = Found::nothing_of(wants);
+    pub fn rows_of(&self, read_set: &ReadSet) -> Result<Found, StoreError> {
+        let asks = asks_of(read_set);
+        let found = Found::nothing_of(read_set);
         if asks.is_empty() {
             return Ok(found);
         }
@@ -212,7 +212,7 @@ async fn all<V: Asked, R: Cells>(
     }
 }
 
-// Puts rows in their places.
+// Puts rows in their LSNs.
 fn put(found: &mut Found, rows: Rows) -> Result<(), StoreError> {
     match rows {
         Rows::Stores(rows) => {
@@ -265,12 +265,12 @@ mod tests {
     fn no_statement_asks_for_two_partitions() {
         let id = |last: u8| EventId::from_bytes([last; 16]);
         let sku = |number| (StoreId::new(1).unwrap(), SkuId::from_u64(number));
-        let wants = Wants {
+        let read_set = ReadSet {
             event_ids: (1..=40).map(id).collect(),
             skus: (0..=64).map(sku).collect(),
-            ..Wants::default()
+            ..ReadSet::default()
         };
-        let asks = asks_of(&wants);
+        let asks = asks_of(&read_set);
         let ids = asks.iter().filter(|ask| matches!(ask, Ask::EventId(_)));
         assert_eq!(ids.count(), 40);
         let is_apart = |ask: &Ask| match ask {

@@ -232,8 +232,8 @@ impl Tables {
         let client = Arc::clone(self.cql.client());
         let pages = pages(client, statement.clone(), what, wanted);
         for (number, mut rows, _) in self.cql.wait(pages)? {
-            if let Some(place) = found.get_mut(number) {
-                *place = rows.pop_front();
+            if let Some(partition) = found.get_mut(number) {
+                *partition = rows.pop_front();
             }
         }
         Ok(found)

@@ -6,8 +6,8 @@ use crate::client::{Client, Purpose};
 use crate::error::CqlError;
 use crate::rows::{
     AuditRow, EventIdCells, LevelRow, LineRow, MoveRow, NameRow, QuarantineCells, QuarantineGone,
-    ReceiptRow, RecordHourRow, RecordRow, RollupCells, RollupDayRow, RunRow, StoreCells, Table,
-    TelemetryRow, TerminalCells, TransactionRow,
+    ReceiptRow, RecordHourRow, RecordRow, RollupCells, RollupDayRow, RunRow, StoreCells,
+    TelemetryRow, TerminalCells, TransactionRow, WideTable,
 };
 
 /// Rows of one page. A page of the widest rows takes about half a megabyte.
@@ -38,7 +38,7 @@ pub(super) struct Writes {
     pub(super) names: PreparedStatement,
 }
 
-async fn write<T: Table>(client: &Client) -> Result<PreparedStatement, CqlError> {
+async fn write<T: WideTable>(client: &Client) -> Result<PreparedStatement, CqlError> {
     let statement = T::write_statement(&client.table(T::NAME));
     client.prepare(Purpose::Ingest, T::NAME, &statement).await
 }
@@ -110,7 +110,10 @@ async fn read(
 }
 
 // All columns of a table.
-async fn read_rows<T: Table>(client: &Client, rest: &str) -> Result<PreparedStatement, CqlError> {
+async fn read_rows<T: WideTable>(
+    client: &Client,
+    rest: &str,
+) -> Result<PreparedStatement, CqlError> {
     read(client, T::NAME, &T::COLUMNS.join(", "), rest).await
 }
 

@@ -2,19 +2,19 @@
 
 use std::time::Duration;
 
-use super::{Kept, TRADE};
+use super::{Kept, WORKLOAD};
 use crate::base::{Old, Pace, old, retain};
 use crate::facts::Facts;
 use crate::journal::{Journal, Lsn, base_bytes};
 use crate::memory::MemoryViews;
-use crate::testing::world::Trade;
+use crate::testing::world::Workload;
 
 const LOOK: Duration = Duration::from_secs(600);
 
 fn long() -> Kept {
-    Kept::new(Trade {
+    Kept::new(Workload {
         events: 1_000,
-        ..TRADE
+        ..WORKLOAD
     })
 }
 

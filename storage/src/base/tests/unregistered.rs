@@ -2,7 +2,7 @@
 
 use till_core::RecordKind;
 
-use super::{Kept, TRADE, everything};
+use super::{Kept, WORKLOAD, everything};
 use crate::base::{FoldError, retain};
 use crate::disk::SimDisk;
 use crate::facts::{Facts, FactsConfig};
@@ -38,7 +38,7 @@ fn without_registration(kept: &Kept, again: bool) -> (Journal, Facts, u64) {
 
 #[test]
 fn a_rebuild_goes_on_without_a_store_whose_registration_is_lost() {
-    let kept = Kept::new(TRADE);
+    let kept = Kept::new(WORKLOAD);
     let (journal, facts, waiting) = without_registration(&kept, false);
     let views = MemoryViews::new();
     let none = Registrations::new(journal.clone(), []);
@@ -71,7 +71,7 @@ fn a_rebuild_goes_on_without_a_store_whose_registration_is_lost() {
 
 #[test]
 fn a_registration_that_is_stated_again_later_counts_for_the_records_before_it() {
-    let kept = Kept::new(TRADE);
+    let kept = Kept::new(WORKLOAD);
     let (journal, facts, _) = without_registration(&kept, true);
     let views = MemoryViews::new();
     let none = Registrations::new(journal.clone(), []);
@@ -82,7 +82,7 @@ fn a_registration_that_is_stated_again_later_counts_for_the_records_before_it() 
 
 #[test]
 fn a_registration_that_old_rows_know_is_used_and_stated_again() {
-    let kept = Kept::new(TRADE);
+    let kept = Kept::new(WORKLOAD);
     let (journal, facts, _) = without_registration(&kept, false);
     let mut known = Vec::new();
     let old = kept.world.views.as_ref();

@@ -26,14 +26,14 @@ pub(in crate::cluster) fn decode(key: &LogKey, parts: &[(u32, Bytes)]) -> Result
             part: number,
             parts: key.parts,
         })?;
-        body.extend_from_slice(piece_of(key, number, part)?);
+        body.extend_from_slice(chunk_of(key, number, part)?);
         digest.update(part);
     }
     let digest: [u8; 32] = digest.finalize().into();
     if digest != key.digest {
         return Err(LogError::Digest);
     }
-    let mut reader = Reader {
+    let mut reader = LogReader {
         body: body.freeze(),
         at: 0,
     };
@@ -50,10 +50,10 @@ pub(in crate::cluster) fn decode(key: &LogKey, parts: &[(u32, Bytes)]) -> Result
     })
 }
 
-/// The piece of the body in a part that proves to be the right one.
-fn piece_of<'a>(key: &LogKey, number: u32, part: &'a [u8]) -> Result<&'a [u8], LogError> {
+/// The chunk of the body in a part that proves to be the right one.
+fn chunk_of<'a>(key: &LogKey, number: u32, part: &'a [u8]) -> Result<&'a [u8], LogError> {
     let damaged = LogError::Damaged { part: number };
-    let Some((head, piece)) = part.split_first_chunk::<HEADER_BYTES>() else {
+    let Some((head, chunk)) = part.split_first_chunk::<HEADER_BYTES>() else {
         return Err(damaged);
     };
     if head[..4] != MAGIC {
@@ -66,8 +66,8 @@ fn piece_of<'a>(key: &LogKey, number: u32, part: &'a [u8]) -> Result<&'a [u8], L
             version: head[4],
         });
     }
-    let crc = crc32c::crc32c_append(crc32c::crc32c(&head[..44]), piece);
-    if crc != u32_at(head, 44) || size32(u32_at(head, 36)) != piece.len() {
+    let crc = crc32c::crc32c_append(crc32c::crc32c(&head[..44]), chunk);
+    if crc != u32_at(head, 44) || size32(u32_at(head, 36)) != chunk.len() {
         return Err(damaged);
     }
     let says = [
@@ -84,16 +84,16 @@ fn piece_of<'a>(key: &LogKey, number: u32, part: &'a [u8]) -> Result<&'a [u8], L
             found,
             wanted,
         }),
-        None => Ok(piece),
+        None => Ok(chunk),
     }
 }
 
-struct Reader {
+struct LogReader {
     body: Bytes,
     at: usize,
 }
 
-impl Reader {
+impl LogReader {
     fn wrong(&self, what: &'static str) -> LogError {
         LogError::Content { what, at: self.at }
     }

@@ -28,7 +28,7 @@ fn record(number: u64, payload: Vec<u8>) -> Record {
             count: 3,
             skip: 0,
             received_at_us: -1,
-            mark: !number,
+            digest: !number,
         },
         payload: Bytes::from(payload),
         verdicts,

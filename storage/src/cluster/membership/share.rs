@@ -6,7 +6,7 @@
 //! a node gives up what it has above the most that anybody should have (the ceiling): without this, whoever took the
 //! slots of several dead nodes would keep up to one slot too many per node for ever. Nobody gives up a slot only because
 //! its place among the ids has changed. Slots are never given to nobody, and never more at a time than an eighth of all.
-//! What operators wish changes the numbers, and which slots they are: see [`super::plan`].
+//! What operators constrain changes the numbers, and which slots they are: see [`super::plan`].
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -35,7 +35,7 @@ fn halves(node: NodeId) -> [u64; 2] {
 impl Membership {
     /// What is to be taken or given up, as far as is known now.
     pub(super) fn decide(&mut self) {
-        if self.is_suspended || !self.knows_wishes() {
+        if self.is_suspended || !self.knows_constraints() {
             return;
         }
         self.watch_free();
@@ -48,7 +48,7 @@ impl Membership {
         // Those that shall be elsewhere go in any case.
         let mine = narrow(mine.count()).saturating_sub(narrow(strays.len()));
         let is_missing = plan
-            .wished_to(me)
+            .constrained_to(me)
             .any(|slot| !self.held.contains_key(&slot));
         let is_free = self.slots.values().any(|seen| seen.free_since.is_some());
         let owned = self.owned();
@@ -78,7 +78,10 @@ impl Membership {
     /// Slots that are here and shall be elsewhere.
     fn strays(&self, plan: &Plan) -> Vec<u32> {
         let here = self.held.iter().filter(|(_, held)| **held == Held::Here);
-        let is_stray = |slot: &u32| plan.wished(*slot).is_some_and(|to| to != self.config.me);
+        let is_stray = |slot: &u32| {
+            plan.constrained(*slot)
+                .is_some_and(|to| to != self.config.me)
+        };
         here.map(|(slot, _)| *slot).filter(is_stray).collect()
     }
 
@@ -110,7 +113,7 @@ impl Membership {
             None => true,
             // An attempt of this node that was late, and of which its writer did not know.
             Some(owner) if owner == self.config.me => true,
-            // That life has surely ended.
+            // That epoch has surely ended.
             Some(owner) if self.config.former == Some(owner) => true,
             // A node that counts as dead may have come back and taken it: it has to be seen dead since.
             Some(owner) => self
@@ -133,7 +136,7 @@ impl Membership {
         }
     }
 
-    /// Takes what is wished to this node; and, where there is room, so many others and those that nobody has taken for a
+    /// Takes what is constrained to this node; and, where there is room, so many others and those that nobody has taken for a
     /// lease, whoever should have.
     fn take(&mut self, room: Option<u32>, plan: &Plan) {
         let me = self.config.me;
@@ -143,13 +146,13 @@ impl Membership {
             .filter_map(|(slot, seen)| Some((rank(me, *slot), *slot, seen.free_since?)))
             .collect();
         free.sort_unstable();
-        let is_mine = |slot: u32| plan.wished(slot) == Some(me);
+        let is_mine = |slot: u32| plan.constrained(slot) == Some(me);
         let mine = free.iter().filter(|(_, slot, _)| is_mine(*slot)).count();
         let mut left = room.unwrap_or(0).saturating_sub(narrow(mine));
         for (_, slot, since) in free {
             let is_overdue = self.now.saturating_sub(since) >= self.config.lease;
-            let wished = plan.wished(slot);
-            let is_due = match wished {
+            let constrained = plan.constrained(slot);
+            let is_due = match constrained {
                 Some(to) if to == me => true,
                 Some(_) => room.is_some() && is_overdue,
                 None => left > 0 || (room.is_some() && is_overdue),
@@ -157,7 +160,7 @@ impl Membership {
             if !is_due {
                 continue;
             }
-            match wished {
+            match constrained {
                 Some(to) if to != me => self.keep_from(slot, to),
                 Some(_) => {}
                 None => left = left.saturating_sub(1),
@@ -174,7 +177,7 @@ impl Membership {
     fn give(&mut self, count: u32, plan: &Plan) {
         let me = self.config.me;
         let is_here = |(slot, held): &(&u32, &Held)| {
-            **held == Held::Here && plan.wished(**slot).is_none_or(|to| to != me)
+            **held == Held::Here && plan.constrained(**slot).is_none_or(|to| to != me)
         };
         let here = self.held.iter().filter(is_here);
         let mut here: Vec<(u64, u32)> = here.map(|(slot, _)| (rank(me, *slot), *slot)).collect();
@@ -193,7 +196,7 @@ impl Membership {
         let room = if plan.has_any() {
             window.saturating_sub(narrow(free.saturating_add(going.count())))
         } else {
-            // Nobody to hand over to: the last one out.
+            // Nobody to hand off to: the last one out.
             u32::MAX
         };
         for slot in slots.iter().take(size32(room)) {

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::{Duty, MemberConfig, Membership, Route};
-use crate::cluster::{NodeId, NodeRow, SlotRow, Wishes};
+use crate::cluster::{Constraints, NodeId, NodeRow, SlotRow};
 
 const LEASE: Duration = Duration::from_secs(5);
 
@@ -25,11 +25,11 @@ fn member(slots: u32, former: Option<NodeId>) -> Membership {
     Membership::new(config, at(0))
 }
 
-fn peer(number: u8, beat: u64) -> NodeRow {
+fn peer(number: u8, heartbeat: u64) -> NodeRow {
     NodeRow {
         node: node(number),
         address: format!("node {number}"),
-        beat,
+        heartbeat,
         lease: LEASE,
         started_us: 0,
         is_leaving: false,
@@ -50,14 +50,14 @@ fn slots(owners: &[Option<u8>]) -> Vec<SlotRow> {
 
 /// Ticks and answers everything with these rows; what else is to be done.
 fn round(member: &mut Membership, ms: u64, nodes: &[NodeRow], slots: &[SlotRow]) -> Vec<Duty> {
-    round_with(member, ms, (nodes, slots), &Wishes::default())
+    round_with(member, ms, (nodes, slots), &Constraints::default())
 }
 
 fn round_with(
     member: &mut Membership,
     ms: u64,
     (nodes, slots): (&[NodeRow], &[SlotRow]),
-    wishes: &Wishes,
+    constraints: &Constraints,
 ) -> Vec<Duty> {
     member.tick(at(ms));
     let mut rest = Vec::new();
@@ -68,10 +68,12 @@ fn round_with(
         }
         for duty in duties {
             match duty {
-                Duty::Beat(row) => member.beaten(at(ms), row.beat),
+                Duty::Heartbeat(row) => member.heartbeat_written(at(ms), row.heartbeat),
                 Duty::ReadNodes { read } => member.nodes_read(at(ms), read, nodes),
                 Duty::ReadSlots { read } => member.slots_read(at(ms), read, slots),
-                Duty::ReadWishes { read } => member.wishes_read(at(ms), read, wishes),
+                Duty::ReadConstraints { read } => {
+                    member.constraints_read(at(ms), read, constraints)
+                }
                 other => rest.push(other),
             }
         }
@@ -104,7 +106,7 @@ fn a_node_alone_takes_everything_that_is_free() {
 }
 
 #[test]
-fn a_node_is_dead_when_its_beat_stood_still_for_a_lease() {
+fn a_node_is_dead_when_its_heartbeat_stood_still_for_a_lease() {
     let mut member = member(2, None);
     let rows = slots(&[Some(2), Some(2)]);
     for ms in (0..5_000).step_by(250) {
@@ -120,20 +122,20 @@ fn a_node_is_dead_when_its_beat_stood_still_for_a_lease() {
 }
 
 #[test]
-fn a_beat_that_moves_keeps_a_node_alive_and_reads_that_fail_prove_nothing() {
+fn a_heartbeat_that_moves_keeps_a_node_alive_and_reads_that_fail_prove_nothing() {
     let mut member = member(2, None);
     let rows = slots(&[Some(2), Some(2)]);
     for ms in (0..20_000).step_by(500) {
         let duties = round(&mut member, ms, &[peer(2, ms)], &rows);
         assert_eq!(acquired(&duties), [0_u32; 0], "at {ms} ms");
     }
-    // Nothing is read for a long time; the first read then shows a beat that has moved.
+    // Nothing is read for a long time; the first read then shows a heartbeat that has moved.
     let duties = round(&mut member, 60_000, &[peer(2, 60_000)], &rows);
     assert_eq!(acquired(&duties), [0_u32; 0]);
 }
 
 #[test]
-fn a_node_that_cannot_beat_stops_before_others_may_take_its_slots() {
+fn a_node_that_cannot_write_its_heartbeat_stops_before_others_may_take_its_slots() {
     let mut member = member(1, None);
     round(&mut member, 0, &[], &slots(&[None]));
     member.taken(at(1), 0);
@@ -142,12 +144,12 @@ fn a_node_that_cannot_beat_stops_before_others_may_take_its_slots() {
     member.tick(at(4_500));
     let duties: Vec<Duty> = member.drain().collect();
     assert_eq!(duties[0], Duty::Suspend);
-    // A beat of long ago that is acknowledged now says nothing about now; a new one does.
-    let Duty::Beat(row) = &duties[1] else {
+    // A heartbeat of long ago that is acknowledged now says nothing about now; a new one does.
+    let Duty::Heartbeat(row) = &duties[1] else {
         panic!("{duties:?}");
     };
     assert!(!member.may_serve(at(4_600)));
-    member.beaten(at(4_700), row.beat);
+    member.heartbeat_written(at(4_700), row.heartbeat);
     assert_eq!(member.drain().next(), Some(Duty::Resume));
     assert!(member.may_serve(at(4_700)));
 }
@@ -209,12 +211,12 @@ fn more_than_anybody_should_have_goes_back_although_nobody_has_too_little() {
     assert_eq!(released, [3_500]);
 }
 
-fn wished(slots: &[(u32, &str)], drained: &[&str]) -> Wishes {
+fn constrained(slots: &[(u32, &str)], cordoned: &[&str]) -> Constraints {
     let slots = slots.iter().map(|(slot, at)| (*slot, (*at).to_owned()));
-    let drained = drained.iter().map(|at| (*at).to_owned());
-    Wishes {
+    let cordoned = cordoned.iter().map(|at| (*at).to_owned());
+    Constraints {
         slots: slots.collect(),
-        drained: drained.collect(),
+        cordoned: cordoned.collect(),
     }
 }
 
@@ -227,14 +229,14 @@ fn released(duties: &[Duty]) -> Vec<u32> {
 }
 
 #[test]
-fn nothing_is_taken_before_the_wishes_are_known_or_a_lease_has_gone_by() {
+fn nothing_is_taken_before_the_placement_constraints_are_known_or_a_lease_has_gone_by() {
     let mut member = member(4, None);
     let mut taken_at = None;
     for ms in (0..=5_000).step_by(250) {
         member.tick(at(ms));
         for duty in member.drain().collect::<Vec<_>>() {
             match duty {
-                Duty::Beat(row) => member.beaten(at(ms), row.beat),
+                Duty::Heartbeat(row) => member.heartbeat_written(at(ms), row.heartbeat),
                 Duty::ReadNodes { read } => member.nodes_read(at(ms), read, &[]),
                 Duty::ReadSlots { read } => member.slots_read(at(ms), read, &slots(&[None; 4])),
                 _ => {}
@@ -249,27 +251,27 @@ fn nothing_is_taken_before_the_wishes_are_known_or_a_lease_has_gone_by() {
 }
 
 #[test]
-fn a_wish_wins_over_the_even_share_and_one_for_a_dead_node_is_none() {
-    let wishes = wished(
+fn a_placement_constraint_wins_over_the_even_share_and_one_for_a_dead_node_is_none() {
+    let constraints = constrained(
         &[(0, "node 2"), (1, "one"), (2, "nobody"), (99, "one")],
         &[],
     );
     let peers = [peer(2, 1)];
     let mut member = member(4, None);
     let rows = slots(&[None; 4]);
-    let duties = round_with(&mut member, 0, (&peers, &rows), &wishes);
+    let duties = round_with(&mut member, 0, (&peers, &rows), &constraints);
     let taken = acquired(&duties);
     // Its share is two: the one that is wished here, and one that nobody in particular shall have.
     assert_eq!(taken.len(), 2, "{taken:?}");
     assert!(taken.contains(&1) && !taken.contains(&0), "{taken:?}");
-    // The other one does not beat any more: what is wished to it is like any other slot.
+    // The other one does not beat any more: what is constrained to it is like any other slot.
     let mut taken: Vec<u32> = taken;
     for ms in (250..6_000).step_by(250) {
         taken.extend(acquired(&round_with(
             &mut member,
             ms,
             (&peers, &rows),
-            &wishes,
+            &constraints,
         )));
     }
     taken.sort_unstable();
@@ -278,7 +280,7 @@ fn a_wish_wins_over_the_even_share_and_one_for_a_dead_node_is_none() {
 
 #[test]
 fn a_slot_that_shall_be_elsewhere_goes_there_and_stays_where_it_was_let_lie() {
-    let wishes = wished(&[(0, "node 2")], &[]);
+    let constraints = constrained(&[(0, "node 2")], &[]);
     let mut member = member(2, None);
     round(&mut member, 0, &[], &slots(&[None; 2]));
     (0..2).for_each(|slot| member.taken(at(1), slot));
@@ -286,7 +288,7 @@ fn a_slot_that_shall_be_elsewhere_goes_there_and_stays_where_it_was_let_lie() {
     let ended = rows[1].clone();
     member.ended(at(2), 1, Some(&SlotRow { epoch: 8, ..ended }));
     rows[1].epoch = 8;
-    let duties = round_with(&mut member, 500, (&[peer(2, 1)], &rows), &wishes);
+    let duties = round_with(&mut member, 500, (&[peer(2, 1)], &rows), &constraints);
     assert_eq!(released(&duties), [0]);
     member.ended(at(600), 0, None);
     rows[0] = SlotRow {
@@ -296,7 +298,7 @@ fn a_slot_that_shall_be_elsewhere_goes_there_and_stays_where_it_was_let_lie() {
     };
     let (mut taken, mut given) = (Vec::new(), Vec::new());
     for ms in (750..80_000).step_by(250) {
-        let duties = round_with(&mut member, ms, (&[peer(2, ms)], &rows), &wishes);
+        let duties = round_with(&mut member, ms, (&[peer(2, ms)], &rows), &constraints);
         for slot in acquired(&duties) {
             taken.push(ms);
             member.taken(at(ms), slot);
@@ -321,21 +323,21 @@ fn a_slot_that_shall_be_elsewhere_goes_there_and_stays_where_it_was_let_lie() {
 }
 
 #[test]
-fn a_drained_node_gives_up_an_eighth_at_a_time_and_takes_nothing() {
-    let wishes = wished(&[(3, "one")], &["one"]);
+fn a_cordoned_node_gives_up_an_eighth_at_a_time_and_takes_nothing() {
+    let constraints = constrained(&[(3, "one")], &["one"]);
     let mut member = member(16, None);
     round(&mut member, 0, &[], &slots(&[None; 16]));
     (0..16).for_each(|slot| member.taken(at(1), slot));
     let rows = slots(&[Some(1); 16]);
     // Alone it keeps what it has.
-    let duties = round_with(&mut member, 1_000, (&[], &rows), &wishes);
+    let duties = round_with(&mut member, 1_000, (&[], &rows), &constraints);
     assert_eq!(duties, []);
-    let duties = round_with(&mut member, 2_000, (&[peer(2, 1)], &rows), &wishes);
+    let duties = round_with(&mut member, 2_000, (&[peer(2, 1)], &rows), &constraints);
     assert_eq!(released(&duties).len(), 2, "{duties:?}");
     let rows = slots(&[None; 16]);
-    let mut drained = self::member(16, None);
+    let mut cordoned = self::member(16, None);
     for ms in (0..9_000).step_by(250) {
-        let duties = round_with(&mut drained, ms, (&[peer(2, ms)], &rows), &wishes);
+        let duties = round_with(&mut cordoned, ms, (&[peer(2, ms)], &rows), &constraints);
         assert_eq!(acquired(&duties), [0_u32; 0], "at {ms} ms");
     }
 }

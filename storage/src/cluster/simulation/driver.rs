@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use super::oracle::{cells, load};
 use super::store::RowWrite;
-use super::world::{Event, To, World};
+use super::world::{Event, SlotWorld, To};
 use super::{Faults, MS, Mistake, SECOND};
 use crate::cluster::{Action, Answer, Commit, Conditional, End};
 
-impl World {
+impl SlotWorld {
     /// Carries a command out. `tag` is the writer and the number of the request.
     pub(super) fn carry_out(
         &mut self,
@@ -37,8 +37,8 @@ impl World {
                         self.after(wait + delay, write);
                     }
                 }
-                if self.is(Mistake::TellBeforeCommit) {
-                    self.tell_committed(to, slot, flush);
+                if self.is(Mistake::NotifyBeforeCommit) {
+                    self.notify_committed(to, slot, flush);
                 }
                 let answer = if is_whole {
                     Answer::Done
@@ -77,7 +77,7 @@ impl World {
                     self.after(delay, Event::DeleteLog((slot, flush)));
                 }
             }
-            action => self.told(to, slot, action),
+            action => self.notified(to, slot, action),
         }
     }
 
@@ -148,9 +148,9 @@ impl World {
     }
 
     /// A writer tells something that needs no answer.
-    pub(super) fn told(&mut self, to: To, slot: u32, action: Action) {
+    pub(super) fn notified(&mut self, to: To, slot: u32, action: Action) {
         match action {
-            Action::TellCommitted { flush } => self.tell_committed(to, slot, flush),
+            Action::NotifyCommitted { flush } => self.notify_committed(to, slot, flush),
             Action::Serve { flush, epoch } => {
                 self.oracle.serves(&self.store, slot, flush, epoch);
                 let closed = self.closed.remove(&slot);
@@ -193,7 +193,7 @@ impl World {
         }
     }
 
-    pub(super) fn tell_committed(&mut self, to: To, slot: u32, flush: u64) {
+    pub(super) fn notify_committed(&mut self, to: To, slot: u32, flush: u64) {
         let is_early = self.is(Mistake::DeleteLogEarly);
         if is_early {
             self.after(MS, Event::DeleteLog((slot, flush)));
@@ -206,7 +206,7 @@ impl World {
             host.committed.insert(*device, *seq);
         }
         for (device, seq) in events {
-            self.oracle.told(slot, device, seq);
+            self.oracle.notified(slot, device, seq);
             if let Some(seqs) = self.nodes[to.0].journal.get_mut(&device) {
                 seqs.remove(&seq);
             }
@@ -242,7 +242,7 @@ impl World {
                 if node.process.is_none() && !node.is_lost {
                     node.paused_until = now;
                     node.start(clock, slots, lease, salt);
-                    let to = (node.number, node.life);
+                    let to = (node.number, node.incarnation);
                     self.after(0, Event::Tick(to));
                 }
             }

@@ -9,7 +9,7 @@ use crate::cluster::{MemberConfig, Membership, NodeId, SlotWriter};
 
 pub(super) struct Node {
     pub(super) number: usize,
-    pub(super) life: u32,
+    pub(super) incarnation: u32,
     /// Its disk is gone with it.
     pub(super) is_lost: bool,
     pub(super) paused_until: u64,
@@ -72,7 +72,7 @@ impl Node {
     pub(super) fn new(number: usize, drift: i64) -> Self {
         Self {
             number,
-            life: 0,
+            incarnation: 0,
             is_lost: false,
             paused_until: 0,
             drift,
@@ -85,9 +85,9 @@ impl Node {
 
     /// A process starts.
     pub(super) fn start(&mut self, now: Duration, slots: u32, lease: Duration, salt: u64) {
-        let former = (self.life > 0).then_some(self.id);
-        self.life += 1;
-        self.id = id_of(self.number, self.life, salt);
+        let former = (self.incarnation > 0).then_some(self.id);
+        self.incarnation += 1;
+        self.id = id_of(self.number, self.incarnation, salt);
         let config = MemberConfig {
             me: self.id,
             former,
@@ -117,10 +117,10 @@ impl Node {
 }
 
 /// The id of one life of a node.
-pub(super) fn id_of(number: usize, life: u32, salt: u64) -> NodeId {
+pub(super) fn id_of(number: usize, incarnation: u32, salt: u64) -> NodeId {
     let mut bytes = [0; 16];
-    let life = u64::from(life) << 8 | u64::try_from(number).unwrap();
-    bytes[..8].copy_from_slice(&Rng::new(salt ^ life).next().to_le_bytes());
-    bytes[8..].copy_from_slice(&life.to_le_bytes());
+    let incarnation = u64::from(incarnation) << 8 | u64::try_from(number).unwrap();
+    bytes[..8].copy_from_slice(&Rng::new(salt ^ incarnation).next().to_le_bytes());
+    bytes[8..].copy_from_slice(&incarnation.to_le_bytes());
     NodeId::from_bytes(bytes)
 }

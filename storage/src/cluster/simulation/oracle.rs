@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use till_core::{
-    EpochMark, QuarantineKey, QuarantineRow, Record, RecordHead, RecordKind, StoreRow, TerminalRow,
-    Totals,
+    EpochProgress, QuarantineKey, QuarantineRow, Record, RecordHead, RecordKind, StoreRow,
+    TerminalRow, Totals,
 };
 use till_protocol::id::{StoreId, TerminalId, TillId};
 
@@ -21,14 +21,14 @@ pub(super) type Next = BTreeMap<u32, u64>;
 
 /// What was committed of one slot.
 #[derive(Default)]
-struct Fold {
+struct OracleFold {
     next: Next,
     flushes: Vec<BTreeMap<Vec<u8>, Option<Vec<u8>>>>,
     rows: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
 }
 
 pub(super) struct Oracle {
-    folds: Vec<Fold>,
+    folds: Vec<OracleFold>,
     served: Vec<u64>,
     pub(super) error: Option<String>,
     pub(super) seen: BTreeSet<&'static str>,
@@ -64,7 +64,7 @@ pub(super) fn commit_of(slot: u32, flush: u64, next: &Next, events: &[(u32, u64)
                 count: 1,
                 skip: 0,
                 received_at_us: 0,
-                mark: *seq,
+                digest: *seq,
             },
             payload: Bytes::from_static(b"an event"),
             verdicts: Vec::new(),
@@ -92,10 +92,10 @@ pub(super) fn commit_of(slot: u32, flush: u64, next: &Next, events: &[(u32, u64)
             _ => {}
         }
         let row = TerminalRow {
-            epochs: vec![EpochMark {
+            epochs: vec![EpochProgress {
                 epoch: 1,
                 next_seq: seq + 1,
-                mark: *seq,
+                digest: *seq,
             }],
             ..TerminalRow::default()
         };
@@ -144,14 +144,14 @@ pub(super) fn load(store: &Store, slot: u32) -> Next {
 impl Oracle {
     pub(super) fn new(slots: u32) -> Self {
         Self {
-            folds: (0..slots).map(|_| Fold::default()).collect(),
+            folds: (0..slots).map(|_| OracleFold::default()).collect(),
             served: vec![0; usize::try_from(slots).unwrap()],
             error: None,
             seen: BTreeSet::new(),
         }
     }
 
-    fn fold(&self, slot: u32) -> &Fold {
+    fn fold(&self, slot: u32) -> &OracleFold {
         &self.folds[usize::try_from(slot).unwrap()]
     }
 
@@ -188,8 +188,8 @@ impl Oracle {
             Ok(commit) => commit,
             Err(error) => return self.fail(format!("committed without its log: {error}, {row:?}")),
         };
-        let place = usize::try_from(row.slot).unwrap();
-        let fold = &mut self.folds[place];
+        let index = usize::try_from(row.slot).unwrap();
+        let fold = &mut self.folds[index];
         let mut errors = Vec::new();
         if u64::try_from(fold.flushes.len()).unwrap() + 1 != row.flush {
             errors.push(format!("flush {} after {}", row.flush, fold.flushes.len()));
@@ -219,8 +219,8 @@ impl Oracle {
 
     /// A row was written and is visible now; `over` is the flush of what was there.
     pub(super) fn written(&mut self, write: &RowWrite, over: Option<u64>) {
-        let place = usize::try_from(write.flush).unwrap();
-        let committed = self.fold(write.slot).flushes.get(place - 1);
+        let index = usize::try_from(write.flush).unwrap();
+        let committed = self.fold(write.slot).flushes.get(index - 1);
         let is_committed =
             committed.is_some_and(|rows| rows.get(&write.cell.0) == Some(&write.cell.1));
         if !is_committed {
@@ -236,11 +236,11 @@ impl Oracle {
 
     /// A node begins to serve a slot.
     pub(super) fn serves(&mut self, store: &Store, slot: u32, flush: u64, epoch: u64) {
-        let place = usize::try_from(slot).unwrap();
-        if epoch <= self.served[place] {
+        let index = usize::try_from(slot).unwrap();
+        if epoch <= self.served[index] {
             self.fail(format!("slot {slot} served twice in epoch {epoch}"));
         }
-        self.served[place] = epoch;
+        self.served[index] = epoch;
         let known = u64::try_from(self.fold(slot).flushes.len()).unwrap();
         if known != flush {
             self.fail(format!("slot {slot} served at flush {flush} of {known}"));
@@ -270,7 +270,7 @@ impl Oracle {
     }
 
     /// A device is told that its event is committed.
-    pub(super) fn told(&mut self, slot: u32, device: u32, seq: u64) {
+    pub(super) fn notified(&mut self, slot: u32, device: u32, seq: u64) {
         if !self.has(slot, device, seq) {
             self.fail(format!(
                 "event {seq} of device {device} told committed, and is not"

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::oracle::{Cell, Oracle};
 use super::{Mistake, NODES_MAX};
 use crate::cluster::{
-    Change, Conditional, LOG_DELETE_STAMP, LOG_STAMP, LogKey, NodeId, NodeRow, SlotRow, Wishes,
+    Change, Conditional, Constraints, LOG_DELETE_STAMP, LOG_STAMP, LogKey, NodeId, NodeRow, SlotRow,
 };
 
 pub(super) struct Store {
@@ -15,14 +15,14 @@ pub(super) struct Store {
     /// The rows before their last change: what a plain read may still see.
     before: Vec<SlotRow>,
     pub(super) nodes: BTreeMap<NodeId, NodeRow>,
-    pub(super) wishes: Wishes,
+    pub(super) constraints: Constraints,
     log: BTreeMap<(u32, u64), BTreeMap<(u64, u32), Bytes>>,
     deleted: BTreeMap<(u32, u64), i64>,
-    pub(super) rows: BTreeMap<(u32, Vec<u8>), Row>,
+    pub(super) rows: BTreeMap<(u32, Vec<u8>), StoredRow>,
 }
 
 /// A row as it is visible.
-pub(super) struct Row {
+pub(super) struct StoredRow {
     stamp: i64,
     pub(super) cell: Option<Vec<u8>>,
     flush: u64,
@@ -49,7 +49,7 @@ impl Store {
             before: slots.clone(),
             slots,
             nodes: BTreeMap::new(),
-            wishes: Wishes::default(),
+            constraints: Constraints::default(),
             log: BTreeMap::new(),
             deleted: BTreeMap::new(),
             rows: BTreeMap::new(),
@@ -75,8 +75,8 @@ impl Store {
         mistake: Option<Mistake>,
         oracle: &mut Oracle,
     ) -> Option<SlotRow> {
-        let place = usize::try_from(swap.slot).unwrap();
-        let row = self.slots[place].clone();
+        let index = usize::try_from(swap.slot).unwrap();
+        let row = self.slots[index].clone();
         let is_commit = matches!(swap.change, Change::Commit { .. });
         let is_acquire = matches!(swap.change, Change::Acquire { .. });
         let mut asked = swap.clone();
@@ -97,24 +97,24 @@ impl Store {
             let parts = self.parts(swap.slot, after.flush, after.flush_epoch);
             oracle.committed(&after, &parts);
         }
-        self.slots[place] = after.clone();
-        self.before[place] = row;
+        self.slots[index] = after.clone();
+        self.before[index] = row;
         Some(after)
     }
 
-    pub(super) fn put_part(&mut self, place: (u32, u64), epoch: u64, part: u32, body: Bytes) {
-        if self.deleted.get(&place).is_some_and(|at| *at > LOG_STAMP) {
+    pub(super) fn put_part(&mut self, index: (u32, u64), epoch: u64, part: u32, body: Bytes) {
+        if self.deleted.get(&index).is_some_and(|at| *at > LOG_STAMP) {
             return;
         }
         self.log
-            .entry(place)
+            .entry(index)
             .or_default()
             .insert((epoch, part), body);
     }
 
-    pub(super) fn delete_log(&mut self, place: (u32, u64)) {
-        self.deleted.insert(place, LOG_DELETE_STAMP);
-        self.log.remove(&place);
+    pub(super) fn delete_log(&mut self, index: (u32, u64)) {
+        self.deleted.insert(index, LOG_DELETE_STAMP);
+        self.log.remove(&index);
     }
 
     fn parts(&self, slot: u32, flush: u64, epoch: u64) -> Vec<(u32, Bytes)> {
@@ -135,24 +135,24 @@ impl Store {
     /// A plain write arrives.
     pub(super) fn put_row(&mut self, write: &RowWrite, oracle: &mut Oracle) {
         let (key, cell) = write.cell.clone();
-        let place = (write.slot, key);
-        let old = self.rows.get(&place);
+        let index = (write.slot, key);
+        let old = self.rows.get(&index);
         // Of two with one stamp the larger value wins, as in the real ones.
         if old.is_some_and(|old| (old.stamp, &old.cell) >= (write.stamp, &cell)) {
             return;
         }
         oracle.written(write, old.map(|old| old.flush));
-        let row = Row {
+        let row = StoredRow {
             stamp: write.stamp,
             cell,
             flush: write.flush,
         };
-        self.rows.insert(place, row);
+        self.rows.insert(index, row);
     }
 
     pub(super) fn put_node(&mut self, row: NodeRow) {
         let old = self.nodes.get(&row.node);
-        if old.is_none_or(|old| old.beat < row.beat) {
+        if old.is_none_or(|old| old.heartbeat < row.heartbeat) {
             self.nodes.insert(row.node, row);
         }
         assert!(self.nodes.len() <= NODES_MAX * 64, "nodes without end");

@@ -1,9 +1,9 @@
-mod wishes;
+mod constraints;
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 
-use super::world::{Event, World};
+use super::world::{Event, SlotWorld};
 use super::{MS, Mistake, SECOND, judge, quiet};
 
 const SEEDS: u64 = 1_900;
@@ -23,7 +23,7 @@ struct Sum {
 }
 
 impl Sum {
-    fn add(&mut self, seed: u64, world: Result<World, String>) {
+    fn add(&mut self, seed: u64, world: Result<SlotWorld, String>) {
         match world {
             Ok(world) => {
                 let flushes = world.store.slots.iter().map(|row| row.flush);
@@ -105,7 +105,7 @@ fn every_planted_mistake_is_found() {
         Mistake::WallClockLease,
         Mistake::ServeSuspended,
         Mistake::DeleteLogEarly,
-        Mistake::TellBeforeCommit,
+        Mistake::NotifyBeforeCommit,
         Mistake::ForgetBacklog,
     ] {
         let found =
@@ -118,7 +118,7 @@ fn every_planted_mistake_is_found() {
     assert_eq!(missed, [], "not found by {SEEDS_TO_FIND} seeds");
 }
 
-fn shares(world: &World) -> Vec<usize> {
+fn shares(world: &SlotWorld) -> Vec<usize> {
     let processes = world.nodes.iter().filter_map(|node| node.process.as_ref());
     processes
         .map(|process| {
@@ -138,7 +138,7 @@ fn size(seed: u64) -> (usize, u32) {
     SIZES[usize::try_from(seed).unwrap() % SIZES.len()]
 }
 
-fn is_fair(world: &World, slots: u32) -> bool {
+fn is_fair(world: &SlotWorld, slots: u32) -> bool {
     let shares = shares(world);
     let slots = usize::try_from(slots).unwrap();
     let fair = slots / shares.len()..=slots.div_ceil(shares.len());

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::Mistake;
-use super::world::{Event, Sender, To, World};
+use super::world::{Event, Sender, SlotWorld, To};
 use crate::cluster::Route;
 
-impl World {
+impl SlotWorld {
     /// Takes in what this node's own journal has of a slot that it serves.
     pub(super) fn absorb(&mut self, to: To, slot: u32) {
         let devices: Vec<u32> = self.nodes[to.0].journal.keys().copied().collect();

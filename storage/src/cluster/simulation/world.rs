@@ -8,8 +8,10 @@ use super::node::{Host, Node};
 use super::oracle::{Oracle, commit_of};
 use super::rng::Rng;
 use super::store::{RowWrite, Store};
-use super::{Faults, MS, Mistake, Plan, SECOND};
-use crate::cluster::{Answer, Conditional, Duty, NodeRow, SlotRow, SlotWriter, Wish, Wishes};
+use super::{Faults, MS, Mistake, SECOND, SimPlan};
+use crate::cluster::{
+    Answer, Conditional, Constraint, Constraints, Duty, NodeRow, SlotRow, SlotWriter,
+};
 
 /// A process of a node: what was sent to an earlier one is lost.
 pub(super) type To = (usize, u32);
@@ -25,16 +27,16 @@ pub(super) enum Event {
     Tick(To),
     /// For the writer of a slot that began in this epoch.
     Answer(To, u32, u64, u64, Answer),
-    Beaten(To, u64),
+    HeartbeatWritten(To, u64),
     Nodes(To, u64, Vec<NodeRow>),
     Slots(To, u64, Vec<SlotRow>),
-    Wishes(To, u64, Wishes),
+    Constraints(To, u64, Constraints),
     Swap(To, u32, u64, u64, Conditional, bool),
     ReadSlot(To, u32, u64, u64),
     ReadLog(To, u32, u64, u64, crate::cluster::LogKey),
     ReadNodes(To, u64),
     ReadSlots(To, u64),
-    ReadWishes(To, u64),
+    ReadConstraints(To, u64),
     PutNode(NodeRow),
     PutPart((u32, u64), u64, u32, bytes::Bytes),
     PutRow(RowWrite),
@@ -47,7 +49,7 @@ pub(super) enum Event {
     Start(usize),
     Pause(usize, u64),
     Jump(usize, i64),
-    Wish(Wish),
+    Constraint(Constraint),
     Calm,
 }
 
@@ -60,10 +62,10 @@ pub(super) struct Device {
     pub(super) gone_at: u64,
 }
 
-pub(super) struct World {
+pub(super) struct SlotWorld {
     pub(super) now: u64,
     pub(super) rng: Rng,
-    pub(super) plan: Plan,
+    pub(super) plan: SimPlan,
     pub(super) faults: Faults,
     pub(super) store: Store,
     pub(super) oracle: Oracle,
@@ -77,8 +79,8 @@ pub(super) struct World {
     pub(super) pauses: Vec<u64>,
 }
 
-impl World {
-    pub(super) fn new(seed: u64, plan: Plan, faults: Faults) -> Self {
+impl SlotWorld {
+    pub(super) fn new(seed: u64, plan: SimPlan, faults: Faults) -> Self {
         let mut rng = Rng::new(seed);
         let nodes = (0..plan.nodes).map(|number| {
             let drift = i64::try_from(rng.within(0, 41)).unwrap() - 20;
@@ -156,8 +158,8 @@ impl World {
                     world.answer(to, slot, (born, request), answer);
                 });
             }
-            Event::Beaten(to, beat) => self.at_node(to, event, |world, now| {
-                world.member(to).beaten(now, beat);
+            Event::HeartbeatWritten(to, heartbeat) => self.at_node(to, event, |world, now| {
+                world.member(to).heartbeat_written(now, heartbeat);
             }),
             Event::Nodes(to, read, ref rows) => {
                 let rows = rows.clone();
@@ -172,14 +174,14 @@ impl World {
                     world.observe(to, &rows);
                 });
             }
-            Event::Wishes(to, read, ref wishes) => {
-                let wishes = wishes.clone();
+            Event::Constraints(to, read, ref constraints) => {
+                let constraints = constraints.clone();
                 self.at_node(to, event, |world, now| {
-                    world.member(to).wishes_read(now, read, &wishes);
+                    world.member(to).constraints_read(now, read, &constraints);
                 });
             }
             Event::Frame(node, device, first, last, from) => {
-                let to = (node, self.nodes[node].life);
+                let to = (node, self.nodes[node].incarnation);
                 let again = Event::Frame(node, device, first, last, from);
                 self.at_node(to, again, |world, now| {
                     world.frame(to, now, device, (first, last), from);
@@ -236,18 +238,18 @@ impl World {
                 let delay = self.delay();
                 self.after(delay, Event::Slots(to, read, rows));
             }
-            Event::ReadWishes(to, read) => {
-                let wishes = self.store.wishes.clone();
+            Event::ReadConstraints(to, read) => {
+                let constraints = self.store.constraints.clone();
                 let delay = self.delay();
-                self.after(delay, Event::Wishes(to, read, wishes));
+                self.after(delay, Event::Constraints(to, read, constraints));
             }
-            Event::Wish(wish) => self.store.wishes.change(&wish),
+            Event::Constraint(constraint) => self.store.constraints.change(&constraint),
             Event::PutNode(row) => self.store.put_node(row),
-            Event::PutPart(place, epoch, part, body) => {
-                self.store.put_part(place, epoch, part, body);
+            Event::PutPart(index, epoch, part, body) => {
+                self.store.put_part(index, epoch, part, body);
             }
             Event::PutRow(write) => self.store.put_row(&write, &mut self.oracle),
-            Event::DeleteLog(place) => self.store.delete_log(place),
+            Event::DeleteLog(index) => self.store.delete_log(index),
             event => self.nemesis(&event),
         }
     }
@@ -288,7 +290,7 @@ impl World {
     /// Something comes to a process: later if it is stopped, never if it is gone. A look at the clock comes first.
     fn at_node(&mut self, to: To, event: Event, act: impl FnOnce(&mut Self, Duration)) {
         let node = &self.nodes[to.0];
-        if node.life != to.1 || node.process.is_none() {
+        if node.incarnation != to.1 || node.process.is_none() {
             return;
         }
         if node.paused_until > self.now {
@@ -343,12 +345,12 @@ impl World {
     fn duty(&mut self, to: To, duty: Duty) {
         let is_lost = self.rng.chance(self.faults.lost);
         match duty {
-            Duty::Beat(row) => {
-                let (beat, delay) = (row.beat, self.delay());
+            Duty::Heartbeat(row) => {
+                let (heartbeat, delay) = (row.heartbeat, self.delay());
                 if !is_lost {
                     self.after(delay, Event::PutNode(row));
                     let back = delay + self.delay();
-                    self.after(back, Event::Beaten(to, beat));
+                    self.after(back, Event::HeartbeatWritten(to, heartbeat));
                 } else if self.rng.chance(500) {
                     let late = self.rng.within(MS, 3 * SECOND);
                     self.after(late, Event::PutNode(row));
@@ -362,11 +364,11 @@ impl World {
                 let delay = self.delay();
                 self.after(delay, Event::ReadSlots(to, read));
             }
-            Duty::ReadWishes { read } if !is_lost => {
+            Duty::ReadConstraints { read } if !is_lost => {
                 let delay = self.delay();
-                self.after(delay, Event::ReadWishes(to, read));
+                self.after(delay, Event::ReadConstraints(to, read));
             }
-            Duty::ReadNodes { .. } | Duty::ReadSlots { .. } | Duty::ReadWishes { .. } => {}
+            Duty::ReadNodes { .. } | Duty::ReadSlots { .. } | Duty::ReadConstraints { .. } => {}
             Duty::Acquire(row) => {
                 self.number += 1;
                 let born = self.number;

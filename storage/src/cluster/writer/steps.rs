@@ -4,43 +4,43 @@ use std::sync::Arc;
 
 use super::{
     Action, Answer, Change, Command, Commit, Conditional, End, Flush, LogKey, SlotRow, SlotWriter,
-    State,
+    WriterState,
 };
 
 impl SlotWriter {
     /// One step: the state that was left, and the answer that came. Answers that do not belong to a command count as
     /// failed.
-    pub(super) fn step(&mut self, state: State, answer: Answer) {
+    pub(super) fn step(&mut self, state: WriterState, answer: Answer) {
         match state {
-            State::Acquiring { is_asking } => self.acquiring(is_asking, answer),
-            State::Reading => self.reading(answer),
-            State::Loading(key) => self.loading(key, answer),
-            State::Restoring(commit) => match answer {
+            WriterState::Acquiring { is_asking } => self.acquiring(is_asking, answer),
+            WriterState::Reading => self.reading(answer),
+            WriterState::Loading(key) => self.loading(key, answer),
+            WriterState::Restoring(commit) => match answer {
                 Answer::Done => self.serve(),
-                _ => self.again(State::Restoring(commit)),
+                _ => self.again(WriterState::Restoring(commit)),
             },
-            State::WritingLog(flush) => match answer {
+            WriterState::WritingLog(flush) => match answer {
                 Answer::Done => {
-                    self.state = State::Deciding {
+                    self.state = WriterState::Deciding {
                         flush,
                         is_asking: false,
                     };
                     self.begin();
                 }
-                _ => self.again(State::WritingLog(flush)),
+                _ => self.again(WriterState::WritingLog(flush)),
             },
-            State::Deciding { flush, is_asking } => self.deciding(flush, is_asking, answer),
-            State::Materialising(commit) => match answer {
+            WriterState::Deciding { flush, is_asking } => self.deciding(flush, is_asking, answer),
+            WriterState::Materialising(commit) => match answer {
                 Answer::Done => self.rest(),
-                _ => self.again(State::Materialising(commit)),
+                _ => self.again(WriterState::Materialising(commit)),
             },
-            State::Renewing {
+            WriterState::Renewing {
                 is_asking,
                 suspensions,
             } => self.renewing(is_asking, suspensions, answer),
-            State::Releasing { is_asking } => self.releasing(is_asking, answer),
-            State::Idle => self.state = State::Idle,
-            State::Ended => {}
+            WriterState::Releasing { is_asking } => self.releasing(is_asking, answer),
+            WriterState::Idle => self.state = WriterState::Idle,
+            WriterState::Ended => {}
         }
     }
 
@@ -51,14 +51,14 @@ impl SlotWriter {
                 if self.has_taken(&row) {
                     self.acquired();
                 } else if row.epoch == self.epoch {
-                    self.again(State::Acquiring { is_asking: false });
+                    self.again(WriterState::Acquiring { is_asking: false });
                 } else {
                     self.end(End::Lost(row));
                 }
             }
-            Answer::Unknown => self.again(State::Acquiring { is_asking: true }),
+            Answer::Unknown => self.again(WriterState::Acquiring { is_asking: true }),
             Answer::Done | Answer::Failed | Answer::Log(_) => {
-                self.again(State::Acquiring { is_asking });
+                self.again(WriterState::Acquiring { is_asking });
             }
         }
     }
@@ -70,13 +70,13 @@ impl SlotWriter {
 
     fn acquired(&mut self) {
         self.epoch = self.epoch.saturating_add(1);
-        self.state = State::Reading;
+        self.state = WriterState::Reading;
         self.begin();
     }
 
     fn reading(&mut self, answer: Answer) {
         let Answer::Row(row) = answer else {
-            return self.again(State::Reading);
+            return self.again(WriterState::Reading);
         };
         if row.epoch != self.epoch {
             return self.end(End::Fenced(row));
@@ -93,29 +93,29 @@ impl SlotWriter {
             digest: row.digest,
         };
         if let Some(error) = self.doubt.take() {
-            self.tell(Action::Report(error));
-            return self.again(State::Loading(key));
+            self.notify(Action::Report(error));
+            return self.again(WriterState::Loading(key));
         }
-        self.state = State::Loading(key);
+        self.state = WriterState::Loading(key);
         self.begin();
     }
 
     fn loading(&mut self, key: LogKey, answer: Answer) {
         let Answer::Log(parts) = answer else {
-            return self.again(State::Loading(key));
+            return self.again(WriterState::Loading(key));
         };
         match Commit::from_parts(&key, &parts) {
             #[cfg(feature = "planted")]
             Ok(_) if till_core::planted::is("serve-without-rows") => self.serve(),
             Ok(commit) => {
-                self.state = State::Restoring(Arc::new(commit));
+                self.state = WriterState::Restoring(Arc::new(commit));
                 self.begin();
             }
             Err(error) => {
                 // Another may have taken the slot since the row was read, and deleted the log behind the next one: nothing is
                 // wrong before the row has said that it is still this one's.
                 self.doubt = Some(error);
-                self.again(State::Reading);
+                self.again(WriterState::Reading);
             }
         }
     }
@@ -124,14 +124,14 @@ impl SlotWriter {
         // The owner before may have gone between its commit and the deletion.
         if self.flush > 1 {
             let flush = self.flush.saturating_sub(1);
-            self.tell(Action::DeleteLog { flush });
+            self.notify(Action::DeleteLog { flush });
         }
         self.opened();
     }
 
     fn opened(&mut self) {
         if !self.is_suspended && !self.is_leaving {
-            self.tell(Action::Serve {
+            self.notify(Action::Serve {
                 flush: self.flush,
                 epoch: self.epoch,
             });
@@ -141,14 +141,14 @@ impl SlotWriter {
 
     /// Nothing is on its way: what waited for that begins.
     pub(super) fn rest(&mut self) {
-        self.state = State::Idle;
+        self.state = WriterState::Idle;
         // Whatever arrives under the old number is not for the next command.
         self.request = self.request.saturating_add(1);
         if self.is_leaving {
-            self.state = State::Releasing { is_asking: false };
+            self.state = WriterState::Releasing { is_asking: false };
             self.begin();
         } else if self.is_suspended && self.wants_renewal {
-            self.state = State::Renewing {
+            self.state = WriterState::Renewing {
                 is_asking: false,
                 suspensions: self.suspensions,
             };
@@ -168,16 +168,16 @@ impl SlotWriter {
                 self.flush = row.flush;
                 let mut commit = Commit::clone(&flush.commit);
                 commit.flush = row.flush + 1;
-                self.state = State::Idle;
+                self.state = WriterState::Idle;
                 drop(self.commit(commit));
             }
             Answer::NotApplied(row) | Answer::Row(row) => self.judge(flush, row),
-            Answer::Unknown => self.again(State::Deciding {
+            Answer::Unknown => self.again(WriterState::Deciding {
                 flush,
                 is_asking: true,
             }),
             Answer::Done | Answer::Failed | Answer::Log(_) => {
-                self.again(State::Deciding { flush, is_asking });
+                self.again(WriterState::Deciding { flush, is_asking });
             }
         }
     }
@@ -191,10 +191,10 @@ impl SlotWriter {
             (true, true) => self.committed(flush),
             // Committed, and then taken: the next owner writes the rows.
             (true, false) => {
-                self.tell(Action::TellCommitted { flush: row.flush });
+                self.notify(Action::NotifyCommitted { flush: row.flush });
                 self.end(End::Fenced(row));
             }
-            (false, true) if row.flush == self.flush => self.again(State::Deciding {
+            (false, true) if row.flush == self.flush => self.again(WriterState::Deciding {
                 flush,
                 is_asking: false,
             }),
@@ -207,11 +207,11 @@ impl SlotWriter {
     fn committed(&mut self, flush: Flush) {
         let before = self.flush;
         self.flush = flush.commit.flush;
-        self.tell(Action::TellCommitted { flush: self.flush });
+        self.notify(Action::NotifyCommitted { flush: self.flush });
         if before > 0 {
-            self.tell(Action::DeleteLog { flush: before });
+            self.notify(Action::DeleteLog { flush: before });
         }
-        self.state = State::Materialising(flush.commit);
+        self.state = WriterState::Materialising(flush.commit);
         self.begin();
     }
 
@@ -222,7 +222,7 @@ impl SlotWriter {
                 if self.has_taken(&row) {
                     self.renewed(suspensions);
                 } else if row.epoch == self.epoch {
-                    self.again(State::Renewing {
+                    self.again(WriterState::Renewing {
                         is_asking: false,
                         suspensions,
                     });
@@ -230,11 +230,11 @@ impl SlotWriter {
                     self.end(End::Fenced(row));
                 }
             }
-            Answer::Unknown => self.again(State::Renewing {
+            Answer::Unknown => self.again(WriterState::Renewing {
                 is_asking: true,
                 suspensions,
             }),
-            Answer::Done | Answer::Failed | Answer::Log(_) => self.again(State::Renewing {
+            Answer::Done | Answer::Failed | Answer::Log(_) => self.again(WriterState::Renewing {
                 is_asking,
                 suspensions,
             }),
@@ -255,21 +255,21 @@ impl SlotWriter {
             Answer::Applied => self.end(End::Released),
             Answer::NotApplied(row) | Answer::Row(row) => {
                 if row.epoch == self.epoch {
-                    self.again(State::Releasing { is_asking: false });
+                    self.again(WriterState::Releasing { is_asking: false });
                 } else {
                     self.end(End::Released);
                 }
             }
-            Answer::Unknown => self.again(State::Releasing { is_asking: true }),
+            Answer::Unknown => self.again(WriterState::Releasing { is_asking: true }),
             Answer::Done | Answer::Failed | Answer::Log(_) => {
-                self.again(State::Releasing { is_asking });
+                self.again(WriterState::Releasing { is_asking });
             }
         }
     }
 
     pub(super) fn end(&mut self, end: End) {
-        self.state = State::Ended;
-        self.tell(Action::Stop(end));
+        self.state = WriterState::Ended;
+        self.notify(Action::Stop(end));
     }
 
     pub(super) fn acquire(&self) -> Change {
@@ -285,7 +285,7 @@ impl SlotWriter {
         self.ask();
     }
 
-    fn again(&mut self, state: State) {
+    fn again(&mut self, state: WriterState) {
         self.state = state;
         self.attempt = self.attempt.saturating_add(1);
         self.ask();
@@ -293,18 +293,20 @@ impl SlotWriter {
 
     fn ask(&mut self) {
         let action = match &self.state {
-            State::Acquiring { is_asking: true }
-            | State::Deciding {
+            WriterState::Acquiring { is_asking: true }
+            | WriterState::Deciding {
                 is_asking: true, ..
             }
-            | State::Renewing {
+            | WriterState::Renewing {
                 is_asking: true, ..
             }
-            | State::Releasing { is_asking: true }
-            | State::Reading => Action::ReadSlot,
-            State::Acquiring { .. } | State::Renewing { .. } => return self.swap(self.acquire()),
-            State::Releasing { .. } => return self.swap(Change::Release),
-            State::Deciding { flush, .. } => {
+            | WriterState::Releasing { is_asking: true }
+            | WriterState::Reading => Action::ReadSlot,
+            WriterState::Acquiring { .. } | WriterState::Renewing { .. } => {
+                return self.swap(self.acquire());
+            }
+            WriterState::Releasing { .. } => return self.swap(Change::Release),
+            WriterState::Deciding { flush, .. } => {
                 let change = Change::Commit {
                     after: self.flush,
                     parts: crate::num::narrow(flush.log.parts.len()),
@@ -312,16 +314,16 @@ impl SlotWriter {
                 };
                 return self.swap(change);
             }
-            State::Loading(key) => Action::ReadLog(*key),
-            State::Restoring(commit) | State::Materialising(commit) => {
+            WriterState::Loading(key) => Action::ReadLog(*key),
+            WriterState::Restoring(commit) | WriterState::Materialising(commit) => {
                 Action::Materialise(Arc::clone(commit))
             }
-            State::WritingLog(flush) => Action::WriteLog {
+            WriterState::WritingLog(flush) => Action::WriteLog {
                 flush: flush.commit.flush,
                 epoch: self.epoch,
                 parts: flush.log.parts.clone(),
             },
-            State::Idle | State::Ended => return,
+            WriterState::Idle | WriterState::Ended => return,
         };
         self.push(action);
     }
@@ -343,7 +345,7 @@ impl SlotWriter {
         });
     }
 
-    fn tell(&mut self, action: Action) {
+    fn notify(&mut self, action: Action) {
         self.out.push(Command {
             request: 0,
             attempt: 0,

@@ -108,7 +108,7 @@ fn an_unknown_commit_is_read_and_found() {
     let request = writer.request;
     writer.answer(request, Answer::Row(row));
     let all = commands(&mut writer);
-    assert_eq!(all[0].action, Action::TellCommitted { flush: 1 });
+    assert_eq!(all[0].action, Action::NotifyCommitted { flush: 1 });
     assert!(matches!(all[1].action, Action::Materialise(_)));
     assert_eq!(writer.commit(flush(2)), Err(NotNow::Busy { slot: 3 }));
     let request = writer.request;
@@ -135,7 +135,7 @@ fn a_commit_that_happened_before_the_slot_was_taken_is_told() {
     let request = writer.request;
     writer.answer(request, Answer::NotApplied(row.clone()));
     let all = commands(&mut writer);
-    assert_eq!(all[0].action, Action::TellCommitted { flush: 1 });
+    assert_eq!(all[0].action, Action::NotifyCommitted { flush: 1 });
     assert_eq!(all[1].action, Action::Stop(End::Fenced(row)));
     assert!(writer.has_ended());
 }

@@ -87,19 +87,19 @@ fn every_harmed_byte_stops_the_start_or_is_the_torn_end_and_salvage_keeps_the_re
         let is_last = number + 1 == journal.segments.len();
         below += (if is_last { journal.last.0 } else { end }) - start;
         for offset in 0..bytes {
-            let place = start + u64::try_from(offset).unwrap();
+            let at_lsn = start + u64::try_from(offset).unwrap();
             let harmed = journal.harmed(info.start, |bytes| bytes[offset] ^= 0x41);
-            if !is_last && place >= end {
+            if !is_last && at_lsn >= end {
                 // Behind the last group of a sealed segment nothing is read.
                 seen.unused += 1;
                 assert!(doctor(&harmed, &dir(), Lsn::ZERO).unwrap().is_sound());
-                assert_eq!(kept(&harmed), journal.records, "byte {place}");
-            } else if is_last && place >= journal.last.0 {
+                assert_eq!(kept(&harmed), journal.records, "byte {at_lsn}");
+            } else if is_last && at_lsn >= journal.last.0 {
                 seen.cut += 1;
-                cut(&journal, &harmed, place);
+                cut(&journal, &harmed, at_lsn);
             } else {
                 seen.stopped += 1;
-                stopped(&journal, &harmed, place);
+                stopped(&journal, &harmed, at_lsn);
             }
         }
     }
@@ -108,25 +108,25 @@ fn every_harmed_byte_stops_the_start_or_is_the_torn_end_and_salvage_keeps_the_re
 }
 
 // The last group, or zeros behind it: cut, told, and the doctor calls it torn.
-fn cut(journal: &Journal, harmed: &SimDisk, place: u64) {
+fn cut(journal: &Journal, harmed: &SimDisk, at_lsn: u64) {
     let report = doctor(harmed, &dir(), Lsn::ZERO).unwrap();
-    assert!(report.is_sound() && report.torn.is_some(), "byte {place}");
+    assert!(report.is_sound() && report.torn.is_some(), "byte {at_lsn}");
     let opened = open(&harmed.copy()).unwrap();
-    assert!(opened.cut.is_some(), "byte {place} was cut in silence");
-    let is_in_it = place < journal.last.1;
+    assert!(opened.cut.is_some(), "byte {at_lsn} was cut in silence");
+    let is_in_it = at_lsn < journal.last.1;
     let wanted = journal.without(|lsn| is_in_it && lsn > journal.last.0);
-    assert_eq!(all(&opened.journal), wanted, "byte {place}");
+    assert_eq!(all(&opened.journal), wanted, "byte {at_lsn}");
 }
 
-fn stopped(journal: &Journal, harmed: &SimDisk, place: u64) {
+fn stopped(journal: &Journal, harmed: &SimDisk, at_lsn: u64) {
     let Err(OpenError::Damaged(damage)) = open(&harmed.copy()) else {
-        panic!("byte {place} did not stop the start as damage");
+        panic!("byte {at_lsn} did not stop the start as damage");
     };
-    assert!(damage.to_string().contains("--salvage"), "byte {place}");
+    assert!(damage.to_string().contains("--salvage"), "byte {at_lsn}");
     let report = salvage(harmed, &dir(), Lsn::ZERO).unwrap();
     assert!(!report.is_sound() && report.moved.len() == 1);
-    let hit = |lsn: u64| lsn <= place && place < lsn + ENTRY;
-    assert_eq!(kept(harmed), journal.without(hit), "byte {place}");
+    let hit = |lsn: u64| lsn <= at_lsn && at_lsn < lsn + ENTRY;
+    assert_eq!(kept(harmed), journal.without(hit), "byte {at_lsn}");
     // Whose record it was is said by its neighbours; the first one has none before it.
     let lost: Vec<u64> = report
         .lost
@@ -140,8 +140,8 @@ fn stopped(journal: &Journal, harmed: &SimDisk, place: u64) {
         .map(|number| journal.records[number].1.head.first_seq)
         .into_iter()
         .collect();
-    assert_eq!(lost, wanted, "byte {place}");
-    assert_eq!(damage.lost, report.lost, "byte {place}");
+    assert_eq!(lost, wanted, "byte {at_lsn}");
+    assert_eq!(damage.lost, report.lost, "byte {at_lsn}");
     assert!(doctor(harmed, &dir(), Lsn::ZERO).unwrap().is_sound());
 }
 
@@ -218,8 +218,8 @@ fn a_damaged_group_before_a_torn_one_is_damage_and_only_the_end_is_torn() {
         before.get() + 300,
     ] {
         let harmed = journal.harmed(Lsn::new(start), |bytes| {
-            for place in [first, last.get() + 100] {
-                bytes[usize::try_from(place - start).unwrap()] ^= 1;
+            for at_lsn in [first, last.get() + 100] {
+                bytes[usize::try_from(at_lsn - start).unwrap()] ^= 1;
             }
         });
         let Err(OpenError::Damaged(damage)) = open(&harmed.copy()) else {
@@ -364,8 +364,11 @@ fn a_wide_gap_is_filled_with_segments_that_open() {
         salt: 9,
         key: 0,
     };
-    let mark = GroupHeader::mark(far.plus(64), true).encode(9);
-    disk.put(&segment(far.get()), &[&header.encode()[..], &mark].concat());
+    let digest = GroupHeader::watermark(far.plus(64), true).encode(9);
+    disk.put(
+        &segment(far.get()),
+        &[&header.encode()[..], &digest].concat(),
+    );
     assert!(matches!(open(&disk), Err(OpenError::Missing { .. })));
     let report = salvage(&disk, &dir(), Lsn::ZERO).unwrap();
     assert_eq!(report.missing, [(from, far)]);

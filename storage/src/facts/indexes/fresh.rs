@@ -105,8 +105,8 @@ impl Indexes {
         let opened = self.open(segment, end);
         match opened.and_then(|file| Ok((file.retries(&self.cache)?, file))) {
             Ok((retries, file)) => {
-                for place in places_of(start, retries) {
-                    self.note_retry(place, &self.journal.read(place)?)?;
+                for at_lsn in places_of(start, retries) {
+                    self.note_retry(at_lsn, &self.journal.read(at_lsn)?)?;
                 }
                 let index = Index::File(Arc::new(file));
                 lock(&self.state).put(Sealed {
@@ -151,7 +151,7 @@ impl Indexes {
         }
     }
 
-    // Reads the segment that grows, or has just been sealed, up to a place.
+    // Reads the segment that grows, or has just been sealed, up to an LSN.
     fn extend(&self, start: Lsn, end: Lsn) -> Result<(), FactsError> {
         let from = {
             let mut state = lock(&self.state);

@@ -11,12 +11,12 @@ use crate::facts::indexes::{HELD_MAX, Index};
 use crate::facts::{Facts, FactsConfig, FactsError};
 use crate::journal::testing::{dir, open};
 use crate::journal::{
-    BaseError, CommitStats, Journal, Prepared, Writer, index_name, lock, write_base,
+    BaseError, Journal, Prepared, SyncStats, Writer, index_name, lock, write_base,
 };
 
 // Commits groups by hand until the journal has `segments` of them.
 fn grow(writer: &mut Writer, journal: &Journal, sent: &mut Vec<Record>, segments: usize) {
-    let stats = CommitStats::default();
+    let stats = SyncStats::default();
     while journal.segments().len() < segments {
         let record = Prepared::new(&sent.remove(0)).unwrap();
         writer.commit(&[&record], &mut Vec::new(), &stats).unwrap();
@@ -29,7 +29,7 @@ fn a_segment_that_begins_while_facts_are_looked_up_is_found_once() {
     let opened = open(&disk).unwrap();
     let (journal, mut writer) = (opened.journal, opened.writer);
     let mut sent = some_batches();
-    let stats = CommitStats::default();
+    let stats = SyncStats::default();
     let first = Prepared::new(&sent.remove(0)).unwrap();
     writer.commit(&[&first], &mut Vec::new(), &stats).unwrap();
     let facts = facts(journal.clone());

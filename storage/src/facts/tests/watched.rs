@@ -168,7 +168,7 @@ fn visited() -> (Watched, Facts, Vec<Lsn>) {
 fn found(facts: &Facts, disk: &Watched, terminal: u64, run: (u64, u64)) -> (usize, usize) {
     let before = disk.reads.load(Ordering::Relaxed);
     let found = facts.by_terminal(terminal, 1, run, Lsn::ZERO).unwrap();
-    let records = found.places().len();
+    let records = found.lsns().len();
     (records, disk.reads.load(Ordering::Relaxed) - before)
 }
 
@@ -211,7 +211,7 @@ fn without_room_for_terminals_a_device_is_looked_for_from_its_newest_index_on() 
         records == 2 && reads <= 4,
         "{records} records, {reads} reads"
     );
-    // Of all that lies before a place nothing is asked.
+    // Of all that lies before an LSN nothing is asked.
     let before = disk.reads.load(Ordering::Relaxed);
     let since = segments[segments.len() - 3];
     facts.by_terminal(7 << 32 | 7, 1, (1, 9), since).unwrap();

@@ -36,8 +36,8 @@ pub(crate) fn look(disk: Arc<dyn Disk>, dir: &Path) -> Result<Looked, OpenError>
         let file = shared.file(header.start).map_err(io)?;
         let end = written_end(file.as_ref(), header.start).map_err(io)?;
         if end > scan.end {
-            let place = (header.start, header.salt);
-            if let Some(proof) = proof_of_damage(file.as_ref(), place, scan, end).map_err(io)? {
+            let origin = (header.start, header.salt);
+            if let Some(proof) = proof_of_damage(file.as_ref(), origin, scan, end).map_err(io)? {
                 return Err(damage(&shared, &headers, header, scan.end, proof));
             }
             torn = Some(Cut {

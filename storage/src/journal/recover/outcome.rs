@@ -15,7 +15,7 @@ use crate::journal::{BaseError, Journal, Lost, Lsn, Writer};
 pub struct Opened {
     /// For reading.
     pub journal: Journal,
-    /// For appending, to be given to a [`Committer`](crate::journal::Committer).
+    /// For appending, to be given to a [`Syncer`](crate::journal::Syncer).
     pub writer: Writer,
     /// The last group, where a crash had torn it: it was never acknowledged.
     pub cut: Option<Cut>,

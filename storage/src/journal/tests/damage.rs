@@ -7,7 +7,7 @@ use till_core::Record;
 
 use super::super::testing::{SMALL, all, dir, open, segment};
 use super::super::{Cut, Journal, Lsn, OpenError, Opened, ReadError, SegmentInfo, segment_name};
-use super::life::Life;
+use super::journal_run::JournalRun;
 use crate::disk::SimDisk;
 
 /// A journal of several segments with several groups each, of which some hold several records.
@@ -24,8 +24,8 @@ struct Sample {
 impl Sample {
     fn new(is_closed: bool) -> Self {
         let disk = SimDisk::new(0);
-        let mut life = Life::new(Arc::new(disk.clone()));
-        life.open().unwrap();
+        let mut journal_run = JournalRun::new(Arc::new(disk.clone()));
+        journal_run.open().unwrap();
         let groups = [
             &[40, 300][..],
             &[1_200],
@@ -35,14 +35,14 @@ impl Sample {
             &[700],
         ];
         for sizes in groups.iter().chain(&groups[..2]) {
-            life.commit(sizes).unwrap();
+            journal_run.commit(sizes).unwrap();
         }
-        let last = life.journal().end();
-        life.commit(&[120, 20, 250]).unwrap();
-        let end = life.journal().end();
+        let last = journal_run.journal().end();
+        journal_run.commit(&[120, 20, 250]).unwrap();
+        let end = journal_run.journal().end();
         match is_closed {
-            true => life.close().unwrap(),
-            false => life.fall(),
+            true => journal_run.close().unwrap(),
+            false => journal_run.fall(),
         }
         let looked = Journal::look(Arc::new(disk.clone()), &dir()).unwrap();
         let segments = looked.journal.segments();
@@ -56,9 +56,9 @@ impl Sample {
         }
     }
 
-    /// The records that begin before a place.
-    fn before(&self, place: Lsn) -> &[(Lsn, Record)] {
-        let count = self.records.partition_point(|(lsn, _)| *lsn < place);
+    /// The records that begin before an LSN.
+    fn before(&self, at_lsn: Lsn) -> &[(Lsn, Record)] {
+        let count = self.records.partition_point(|(lsn, _)| *lsn < at_lsn);
         &self.records[..count]
     }
 
@@ -83,20 +83,20 @@ impl Sample {
     }
 }
 
-fn wide(place: usize) -> u64 {
-    u64::try_from(place).unwrap()
+fn wide(at_lsn: usize) -> u64 {
+    u64::try_from(at_lsn).unwrap()
 }
 
 // What may be said of a segment whose bytes are not those that were written. Never anything about another one.
-fn names_the_place(error: &OpenError, info: &SegmentInfo, place: Lsn) -> bool {
+fn names_the_place(error: &OpenError, info: &SegmentInfo, at_lsn: Lsn) -> bool {
     match error {
         OpenError::Damaged(damage) => {
-            damage.segment == segment_name(info.start) && damage.at <= place
+            damage.segment == segment_name(info.start) && damage.at <= at_lsn
         }
         OpenError::Foreign(path) => *path == segment(info.start.get()),
-        OpenError::Newer { .. } => place.since(info.start) < 64,
-        OpenError::Missing { from, .. } => *from <= place.get() && *from > info.start.get(),
-        OpenError::LostEnd { end, .. } => *end <= place.get(),
+        OpenError::Newer { .. } => at_lsn.since(info.start) < 64,
+        OpenError::Missing { from, .. } => *from <= at_lsn.get() && *from > info.start.get(),
+        OpenError::LostEnd { end, .. } => *end <= at_lsn.get(),
         _ => false,
     }
 }
@@ -125,20 +125,20 @@ fn flip_all(sample: &Sample, info: &SegmentInfo, known: Lsn, tally: &mut Tally) 
     };
     let mut disk = sample.disk.copy();
     for bit in 0..bytes.len() * 8 {
-        let place = info.start.plus(wide(bit / 8));
+        let at_lsn = info.start.plus(wide(bit / 8));
         disk.flip_bit(&path, bit);
         match Sample::open(&disk, known) {
             Err(error) => {
-                assert!(names_the_place(&error, info, place), "bit {bit}: {error}");
-                assert!(place < info.end, "bit {bit}: {error}");
+                assert!(names_the_place(&error, info, at_lsn), "bit {bit}: {error}");
+                assert!(at_lsn < info.end, "bit {bit}: {error}");
                 tally.refused += 1;
                 disk.flip_bit(&path, bit);
             }
             Ok(opened) => {
                 // Behind the groups of a sealed segment lies nothing that is ever read; behind the newest it is cut.
-                let is_unused = place >= info.end;
+                let is_unused = at_lsn >= info.end;
                 let at = if is_unused { info.end } else { proved };
-                assert!(place >= at, "bit {bit} was not seen");
+                assert!(at_lsn >= at, "bit {bit} was not seen");
                 let cut = opened.cut.as_ref().map(|cut| cut.at);
                 assert_eq!(cut, is_newest.then_some(at), "bit {bit} was cut in silence");
                 let kept = if is_unused { sample.end } else { at };
@@ -180,9 +180,9 @@ fn every_flipped_bit_is_damage_where_the_rows_or_a_clean_end_prove_the_last_grou
     flip_all(&sample, sample.newest(), sample.end, &mut tally);
     assert_eq!(tally.cut, 0);
     let closed = Sample::new(true);
-    let mark = closed.newest().end.since(closed.end);
+    let watermark = closed.newest().end.since(closed.end);
     flip_all(&closed, closed.newest(), Lsn::ZERO, &mut tally);
-    assert_eq!(tally.cut, mark * 8, "the closing mark alone");
+    assert_eq!(tally.cut, watermark * 8, "the closing mark alone");
     println!("{} flips: {tally:?}", tally.all());
 }
 
@@ -207,16 +207,16 @@ fn every_cut_of_a_sealed_segment_is_seen() {
         let (path, bytes) = sample.file(info);
         let disk = sample.disk.copy();
         for (length, left) in cuts(&bytes) {
-            let place = info.start.plus(wide(length));
+            let at_lsn = info.start.plus(wide(length));
             disk.put(&path, &left);
             match open(&disk) {
                 Err(error) => {
-                    assert!(names_the_place(&error, info, place), "{length}: {error}");
+                    assert!(names_the_place(&error, info, at_lsn), "{length}: {error}");
                     assert_eq!(disk.bytes(&path), Some(left), "{length}");
                     tally.refused += 1;
                 }
                 Ok(opened) => {
-                    assert!(place >= info.end, "a cut at {length} was not seen");
+                    assert!(at_lsn >= info.end, "a cut at {length} was not seen");
                     assert_eq!(all(&opened.journal), sample.records, "{length}");
                     tally.unused += 1;
                 }
@@ -241,25 +241,25 @@ fn every_cut_of_the_newest_segment_is_torn_or_refused_as_the_rows_know() {
     let groups = group_starts(&sample, &info);
     let mut tally = Tally::default();
     for (length, left) in cuts(&bytes) {
-        let place = info.start.plus(wide(length));
-        let is_whole = place >= info.end;
+        let at_lsn = info.start.plus(wide(length));
+        let is_whole = at_lsn >= info.end;
         let disk = sample.disk.copy();
         disk.put(&path, &left);
         // Rows that hold all but the last group: only that one may be cut.
         match Sample::open(&disk, sample.last) {
             Err(error) => {
-                assert!(place < sample.last, "{length}: {error}");
-                assert!(names_the_place(&error, &info, place), "{length}: {error}");
+                assert!(at_lsn < sample.last, "{length}: {error}");
+                assert!(names_the_place(&error, &info, at_lsn), "{length}: {error}");
                 assert_eq!(disk.bytes(&path), Some(left.clone()), "{length}");
                 tally.refused += 1;
             }
             Ok(opened) => {
                 assert!(
-                    place >= sample.last || is_whole,
+                    at_lsn >= sample.last || is_whole,
                     "a cut at {length} was not seen"
                 );
                 let from = if is_whole { info.end } else { sample.last };
-                assert_eq!(opened.cut.is_some(), !is_whole && place > sample.last);
+                assert_eq!(opened.cut.is_some(), !is_whole && at_lsn > sample.last);
                 expected_cut(&sample, &opened, from);
                 tally.cut += u64::from(!is_whole);
                 tally.unused += u64::from(is_whole);
@@ -271,9 +271,9 @@ fn every_cut_of_the_newest_segment_is_torn_or_refused_as_the_rows_know() {
             Err(error) => assert!(length < 64, "{length}: {error}"),
             Ok(opened) if is_whole => expected_cut(&sample, &opened, info.end),
             Ok(opened) => {
-                let after = groups.partition_point(|start| *start <= place);
+                let after = groups.partition_point(|start| *start <= at_lsn);
                 let from = groups[after.saturating_sub(1)];
-                assert_eq!(opened.cut.is_some(), place > from, "{length}");
+                assert_eq!(opened.cut.is_some(), at_lsn > from, "{length}");
                 expected_cut(&sample, &opened, from);
             }
         }

@@ -1,4 +1,4 @@
-//! Any lives of a journal, one after another, beside a list of what was appended.
+//! Any runs of a journal, one after another, beside a list of what was appended.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use till_core::Record;
 
 use super::super::Lsn;
 use super::super::testing::all;
-use super::life::{Ended, Life};
+use super::journal_run::{Ended, JournalRun};
 use super::stopping::StoppingDisk;
 use super::stops::Kept;
 use crate::disk::SimDisk;
@@ -46,38 +46,38 @@ fn a_run() -> impl Strategy<Value = Run> {
     (deeds, stop, kept).prop_map(|(deeds, stop, kept)| Run { deeds, stop, kept })
 }
 
-fn live(life: &mut Life, deeds: &[Deed]) -> Result<(), Ended> {
-    life.open()?;
+fn live(journal_run: &mut JournalRun, deeds: &[Deed]) -> Result<(), Ended> {
+    journal_run.open()?;
     for deed in deeds {
         match deed {
-            Deed::Commit(sizes) => life.commit(sizes)?,
-            Deed::Retain(kept) => life.retain(*kept)?,
-            Deed::Read(from, to) => read(life, *from, *to),
+            Deed::Commit(sizes) => journal_run.commit(sizes)?,
+            Deed::Retain(kept) => journal_run.retain(*kept)?,
+            Deed::Read(from, to) => read(journal_run, *from, *to),
             Deed::Restart => {
-                life.close()?;
-                life.open()?;
+                journal_run.close()?;
+                journal_run.open()?;
             }
         }
     }
-    life.close()
+    journal_run.close()
 }
 
 // What lies between two places is what all records between them are.
-fn read(life: &Life, from: u64, to: u64) {
-    let journal = life.journal();
+fn read(journal_run: &JournalRun, from: u64, to: u64) {
+    let journal = journal_run.journal();
     let (start, length) = (journal.start(), journal.end().since(journal.start()));
-    let place = |share: u64| start.plus(length * share / 1_000);
-    let (from, to) = (place(from.min(to)), place(from.max(to)));
+    let at_lsn = |share: u64| start.plus(length * share / 1_000);
+    let (from, to) = (at_lsn(from.min(to)), at_lsn(from.max(to)));
     let known = all(journal);
     let first = known.first().map(|(_, record)| record.head.first_seq);
     let first = match first {
         Some(seq) => usize::try_from(seq).unwrap() - 1,
-        None => life.sent().len(),
+        None => journal_run.sent().len(),
     };
     // What is not there is in a base.
     assert!(first == 0 || journal.base().is_some());
     let listed: Vec<&Record> = known.iter().map(|(_, record)| record).collect();
-    let sent: Vec<&Record> = life.sent()[first..].iter().collect();
+    let sent: Vec<&Record> = journal_run.sent()[first..].iter().collect();
     assert_eq!(listed, sent);
     let between = journal.records_between(from, to);
     let between: Vec<(Lsn, Record)> = between.map(|item| item.unwrap()).collect();
@@ -100,12 +100,12 @@ proptest! {
         let mut found = Vec::new();
         for (number, run) in runs.iter().enumerate() {
             let stopping = StoppingDisk::after(&disk, run.stop);
-            let mut life = Life::resumed(Arc::new(stopping), found);
-            let _ended = live(&mut life, &run.deeds);
-            life.fall();
+            let mut journal_run = JournalRun::resumed(Arc::new(stopping), found);
+            let _ended = live(&mut journal_run, &run.deeds);
+            journal_run.fall();
             disk = run.kept.crash(&disk);
             // Looked at on a copy, so that the next run meets what the crash has left.
-            found = life.check(&disk.copy(), &format!("run {number}"));
+            found = journal_run.check(&disk.copy(), &format!("run {number}"));
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::life::{Ended, Life};
+use super::journal_run::{Ended, JournalRun};
 use super::stopping::StoppingDisk;
 use crate::disk::SimDisk;
 
@@ -28,8 +28,8 @@ impl Kept {
 }
 
 // Rotation, a clean end, restarts, a base, retention, and a second base in place of the first.
-fn a_long_life(life: &mut Life) -> Result<(), Ended> {
-    life.open()?;
+fn a_long_run(journal_run: &mut JournalRun) -> Result<(), Ended> {
+    journal_run.open()?;
     for sizes in [
         &[40, 900, 10][..],
         &[700],
@@ -37,29 +37,29 @@ fn a_long_life(life: &mut Life) -> Result<(), Ended> {
         &[2_600],
         &[5_000],
     ] {
-        life.commit(sizes)?;
+        journal_run.commit(sizes)?;
     }
-    life.close()?;
-    life.open()?;
-    life.commit(&[600, 20])?;
-    life.retain(1)?;
-    life.commit(&[1_900, 1_900])?;
-    life.commit(&[800])?;
-    life.fall();
-    life.open()?;
-    life.commit(&[3_000])?;
-    life.retain(2)?;
-    life.commit(&[10, 10, 10])?;
-    life.close()
+    journal_run.close()?;
+    journal_run.open()?;
+    journal_run.commit(&[600, 20])?;
+    journal_run.retain(1)?;
+    journal_run.commit(&[1_900, 1_900])?;
+    journal_run.commit(&[800])?;
+    journal_run.fall();
+    journal_run.open()?;
+    journal_run.commit(&[3_000])?;
+    journal_run.retain(2)?;
+    journal_run.commit(&[10, 10, 10])?;
+    journal_run.close()
 }
 
 // What a start and the first work after it do.
-fn a_short_life(life: &mut Life) -> Result<(), Ended> {
-    life.open()?;
-    life.commit(&[300, 20])?;
-    life.commit(&[3_700])?;
-    life.retain(1)?;
-    life.close()
+fn a_short_run(journal_run: &mut JournalRun) -> Result<(), Ended> {
+    journal_run.open()?;
+    journal_run.commit(&[300, 20])?;
+    journal_run.commit(&[3_700])?;
+    journal_run.retain(1)?;
+    journal_run.close()
 }
 
 #[derive(Debug, Default)]
@@ -68,23 +68,23 @@ struct Tried {
     second_stops: u32,
 }
 
-// Lives, ends after so many operations, is found, and goes on. False when the life was over before.
+// Lives, ends after so many operations, is found, and goes on. False when the epoch was over before.
 fn stop_after(operations: u64, (kept, seed): (Kept, u64), tried: &mut Tried) -> bool {
     let disk = SimDisk::new(seed);
     let stopping = StoppingDisk::after(&disk, operations);
-    let mut life = Life::new(Arc::new(stopping.clone()));
-    let ended = a_long_life(&mut life);
+    let mut journal_run = JournalRun::new(Arc::new(stopping.clone()));
+    let ended = a_long_run(&mut journal_run);
     assert_eq!(ended.is_err(), stopping.has_stopped());
     let told = format!("{kept:?} ({seed}) after {operations} operations");
-    life.fall();
+    journal_run.fall();
     let left = kept.crash(&disk);
-    let found = life.check(&left.copy(), &told);
+    let found = journal_run.check(&left.copy(), &told);
     tried.stops += 1;
     for second in 0.. {
         let again = left.copy();
         let stopping = StoppingDisk::after(&again, second);
-        let mut next = Life::resumed(Arc::new(stopping.clone()), found.clone());
-        let _ended = a_short_life(&mut next);
+        let mut next = JournalRun::resumed(Arc::new(stopping.clone()), found.clone());
+        let _ended = a_short_run(&mut next);
         next.fall();
         next.check(&kept.crash(&again), &format!("{told}, then after {second}"));
         tried.second_stops += 1;

@@ -10,14 +10,14 @@ use till_core::zone::Zone;
 use till_core::{Dim, Outcome, RollupKey, StoreRow, Totals};
 
 use super::span::{HOUR_US, Span};
-use super::{Part, add, dim_of};
+use super::{SalesPart, add, dim_of};
 use crate::query::reader::each_event;
 use crate::query::{IncompleteHour, Sources, text};
 use crate::views::StoreError;
 
 /// Adds a span that is bounded by event times: whole hours from the sums, hours across a bound from the facts.
 pub(super) fn add_span(
-    part: &mut Part,
+    part: &mut SalesPart,
     sources: &Sources<'_>,
     span: &Span,
     store: &StoreRow,
@@ -58,7 +58,7 @@ pub(super) fn add_span(
 
 // Adds the part of an hour that lies in the span. Returns the sums by day of the whole hour as the facts have them.
 fn add_edge(
-    part: &mut Part,
+    part: &mut SalesPart,
     sources: &Sources<'_>,
     span: &Span,
     store: &StoreRow,

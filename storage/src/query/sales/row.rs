@@ -4,7 +4,7 @@ use serde::Serialize;
 use till_core::Totals;
 use till_protocol::time::Day;
 
-use super::{Group, Sums, add};
+use super::{GroupSums, SalesGroup, add};
 use crate::query::{By, text};
 use crate::views::{StoreError, Views};
 
@@ -49,17 +49,21 @@ pub struct SalesRow {
 }
 
 /// The rows of sums, sorted by key and then currency; keys of one name are one row.
-pub(super) fn rows(views: &dyn Views, by: By, sums: Sums) -> Result<Vec<SalesRow>, StoreError> {
-    let mut found: Vec<(Group, String, String, Totals)> = Vec::with_capacity(sums.len());
+pub(super) fn rows(
+    views: &dyn Views,
+    by: By,
+    sums: GroupSums,
+) -> Result<Vec<SalesRow>, StoreError> {
+    let mut found: Vec<(SalesGroup, String, String, Totals)> = Vec::with_capacity(sums.len());
     for ((group, currency), totals) in sums {
         let name = match (by, group) {
-            (By::Sku, Group::Key(id)) => text::sku(views, id)?,
-            (By::Tender, Group::Key(key)) => text::tender(views, key)?,
+            (By::Sku, SalesGroup::Key(id)) => text::sku(views, id)?,
+            (By::Tender, SalesGroup::Key(key)) => text::tender(views, key)?,
             _ => String::new(),
         };
         // Names sort before ids: under a name, the id is of no matter.
         let named = matches!(by, By::Sku | By::Tender);
-        let group = if named { Group::Total } else { group };
+        let group = if named { SalesGroup::Total } else { group };
         found.push((group, name, text::currency(currency), totals));
     }
     found.sort_by(|a, b| (&a.0, &a.1, &a.2).cmp(&(&b.0, &b.1, &b.2)));
@@ -73,7 +77,7 @@ pub(super) fn rows(views: &dyn Views, by: By, sums: Sums) -> Result<Vec<SalesRow
     Ok(found.into_iter().map(|entry| row(by, entry)).collect())
 }
 
-fn row(by: By, (group, name, currency, totals): (Group, String, String, Totals)) -> SalesRow {
+fn row(by: By, (group, name, currency, totals): (SalesGroup, String, String, Totals)) -> SalesRow {
     let mut row = SalesRow {
         currency,
         transactions: totals.transactions,
@@ -87,12 +91,12 @@ fn row(by: By, (group, name, currency, totals): (Group, String, String, Totals))
     match (by, group) {
         (By::Sku, _) => row.sku = Some(name),
         (By::Tender, _) => row.tender = Some(name),
-        (By::Category, Group::Key(key)) => row.category = Some(key),
-        (_, Group::Key(key)) => row.operator = Some(key),
-        (_, Group::Store(store)) => row.store = Some(store),
-        (_, Group::Day(day)) => row.day = Some(Day::new(day).to_string()),
-        (_, Group::Hour(us, offset_s)) => row.hour = Some(text::at_offset(us, offset_s)),
-        (_, Group::Total) => {}
+        (By::Category, SalesGroup::Key(key)) => row.category = Some(key),
+        (_, SalesGroup::Key(key)) => row.operator = Some(key),
+        (_, SalesGroup::Store(store)) => row.store = Some(store),
+        (_, SalesGroup::Day(day)) => row.day = Some(Day::new(day).to_string()),
+        (_, SalesGroup::Hour(us, offset_s)) => row.hour = Some(text::at_offset(us, offset_s)),
+        (_, SalesGroup::Total) => {}
     }
     row
 }

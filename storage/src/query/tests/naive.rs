@@ -13,7 +13,7 @@ use till_protocol::view::SaleEvent;
 
 use crate::query::reader::each_event;
 use crate::query::{Bound, By, SalesQuery, sales};
-use crate::testing::world::{MIDNIGHT_US, MINUTE_US, Trade, World};
+use crate::testing::world::{MIDNIGHT_US, MINUTE_US, Workload, World};
 use till_protocol::time::Day;
 
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -325,7 +325,7 @@ proptest! {
         let (from, to) = (earlier(from, days), earlier(to, days));
         let mut world = World::new();
         let start_us = MIDNIGHT_US - i64::from(days) * 1_440 * MINUTE_US;
-        world.trade(Trade { seed, events, start_us, late: true });
+        world.workload(Workload { seed, events, start_us, late: true });
         for by in By::ALL.into_iter().filter(|by| *by != By::Category) {
             let store = store.map(|number| StoreId::new(number).unwrap());
             let query = SalesQuery { from, to, by, store };

@@ -156,10 +156,10 @@ pub(super) fn large(fixture: &mut dyn Fixture) -> Result<(), StoreError> {
     let views = fixture.views();
     let mut flush = sample(1)?;
     flush.terminals[0].1.epochs = (1..=5_000)
-        .map(|epoch| till_core::EpochMark {
+        .map(|epoch| till_core::EpochProgress {
             epoch,
             next_seq: u64::MAX,
-            mark: u64::MAX,
+            digest: u64::MAX,
         })
         .collect();
     flush.rollups = (0..20_000)

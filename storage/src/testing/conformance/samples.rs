@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use till_core::{
-    Dim, EpochMark, EventIdRow, MoveKey, QuarantineKey, QuarantineRow, RollupKey, RollupRow,
+    Dim, EpochProgress, EventIdRow, MoveKey, QuarantineKey, QuarantineRow, RollupKey, RollupRow,
     SkuRow, Space, StoreRow, TerminalRow, Totals,
 };
 use till_protocol::id::{EventId, IdError, SkuId, StoreId, TerminalId, TillId};
@@ -96,13 +96,13 @@ pub(super) fn store_row(n: u64) -> StoreRow {
 }
 
 pub(super) fn terminal_row(n: u64) -> TerminalRow {
-    let mark = |epoch| EpochMark {
+    let digest = |epoch| EpochProgress {
         epoch,
         next_seq: n + 1,
-        mark: u64::MAX - n,
+        digest: u64::MAX - n,
     };
     TerminalRow {
-        epochs: vec![mark(1), mark(3)],
+        epochs: vec![digest(1), digest(3)],
         last_seen_us: n.cast_signed(),
         last_event_at_us: -n.cast_signed(),
         totals: totals(n),

@@ -1,6 +1,6 @@
 //! What stores that several engines share promise beyond their rows.
 
-use till_core::{Dim, RollupKey, Space, Wants};
+use till_core::{Dim, ReadSet, RollupKey, Space};
 use till_protocol::id::{EventId, SkuId};
 
 use super::samples::{rollup_key, rollup_row, sample, sku_row, store_id, terminal_id};
@@ -15,7 +15,7 @@ const MANY: u32 = 300;
 /// # Errors
 /// What the store says.
 pub fn rows_at_once(store: &dyn SharedStore) -> Result<(), StoreError> {
-    assert_eq!(store.rows_of(&Wants::default())?, Found::default());
+    assert_eq!(store.rows_of(&ReadSet::default())?, Found::default());
     let rows = many()?;
     store.materialise(&Commit {
         slot: 0,
@@ -24,21 +24,21 @@ pub fn rows_at_once(store: &dyn SharedStore) -> Result<(), StoreError> {
         rows: rows.clone(),
     })?;
     store.write_names(&rows.names)?;
-    let mut wants = wants_of(&rows);
-    let written = wants.len();
-    wants.stores.push(store_id(MANY + 1)?);
-    wants.terminals.push(terminal_id(MANY + 1, 4)?);
+    let mut read_set = read_set_of(&rows);
+    let written = read_set.len();
+    read_set.stores.push(store_id(MANY + 1)?);
+    read_set.terminals.push(terminal_id(MANY + 1, 4)?);
     for number in 0..u64::from(MANY) {
-        wants
+        read_set
             .skus
             .push((store_id(1)?, SkuId::from_u64(u64::MAX - number)));
-        wants.rollups.push(side_by_side(number, 3_600_000_000));
+        read_set.rollups.push(side_by_side(number, 3_600_000_000));
     }
-    wants.event_ids.push(EventId::from_bytes([0xee; 16]));
-    wants.names.push((Space::Tender, 1));
-    let found = store.rows_of(&wants)?;
+    read_set.event_ids.push(EventId::from_bytes([0xee; 16]));
+    read_set.names.push((Space::Tender, 1));
+    let found = store.rows_of(&read_set)?;
     let views = store.views();
-    assert_eq!(found, Found::one_by_one(&wants, views.as_ref())?);
+    assert_eq!(found, Found::one_by_one(&read_set, views.as_ref())?);
     let there = found.stores.values().flatten().count()
         + found.terminals.values().flatten().count()
         + found.skus.values().flatten().count()
@@ -69,9 +69,9 @@ fn many() -> Result<FlushBatch, StoreError> {
     Ok(rows)
 }
 
-fn wants_of(rows: &FlushBatch) -> Wants {
+fn read_set_of(rows: &FlushBatch) -> ReadSet {
     let names = rows.names.iter();
-    Wants {
+    ReadSet {
         stores: rows.stores.iter().map(|(key, _)| *key).collect(),
         terminals: rows.terminals.iter().map(|(key, _)| *key).collect(),
         skus: rows.skus.iter().map(|(key, _)| *key).collect(),

@@ -6,7 +6,7 @@ use till_protocol::time::Day;
 
 use super::plays::START_US;
 use crate::query::{
-    Answer, Bound, By, QuarantineQuery, SalesQuery, Sources, StockQuery, StoresQuery,
+    Bound, By, QuarantineQuery, QueryAnswer, SalesQuery, Sources, StockQuery, StoresQuery,
     TerminalQuery, TransactionQuery, quarantine, sales, stock, stores, terminals, transactions,
 };
 use crate::testing::world::MINUTE_US;
@@ -89,7 +89,7 @@ fn spans() -> [(Option<Bound>, Option<Bound>); 5] {
     ]
 }
 
-fn put<R: Serialize>(out: &mut Answers, question: &impl std::fmt::Debug, answer: Answer<R>) {
+fn put<R: Serialize>(out: &mut Answers, question: &impl std::fmt::Debug, answer: QueryAnswer<R>) {
     let rows = serde_json::to_string(&answer.rows).unwrap();
     let incomplete = answer.freshness.incomplete_hours;
     out.push((format!("{question:?}"), format!("{rows} {incomplete:?}")));

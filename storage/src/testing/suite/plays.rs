@@ -7,7 +7,7 @@ use till_protocol::id::{Seq, SkuId};
 use crate::cluster::Commit;
 use crate::names::NameBook;
 use crate::testing::world::{
-    MIDNIGHT_US, MINUTE_US, Trade, World, cash, line, named, sale_at, till,
+    MIDNIGHT_US, MINUTE_US, Workload, World, cash, line, named, sale_at, till,
 };
 
 /// When trade starts: in the days when New York goes back by an hour.
@@ -16,15 +16,15 @@ pub(super) const START_US: i64 = MIDNIGHT_US - 20 * 1_440 * MINUTE_US;
 /// All trades, each with the model of it.
 pub(super) fn all() -> Vec<(&'static str, World)> {
     vec![
-        ("trade that comes late", trade(11, 150, true)),
-        ("trade as it happens", trade(12, 150, false)),
+        ("trade that comes late", workload(11, 150, true)),
+        ("transactions as they happen", workload(12, 150, false)),
         ("an event that is decided again", retried()),
     ]
 }
 
-fn trade(seed: u64, events: u32, late: bool) -> World {
+fn workload(seed: u64, events: u32, late: bool) -> World {
     let mut world = World::new();
-    world.trade(Trade {
+    world.workload(Workload {
         seed,
         events,
         start_us: START_US,
@@ -34,11 +34,11 @@ fn trade(seed: u64, events: u32, late: bool) -> World {
 }
 
 /// Trade in three stores as the commits of one slot: sales of every kind, training, stock.
-pub fn trade_of(seed: u64, events: u32) -> Vec<Commit> {
-    trade(seed, events, true).commits
+pub fn workload_of(seed: u64, events: u32) -> Vec<Commit> {
+    workload(seed, events, true).commits
 }
 
-/// A sale that is set aside, and applied by the last of three commits.
+/// A sale that is quarantined, and applied by the last of three commits.
 pub fn retry_of() -> Vec<Commit> {
     retried().commits
 }

@@ -26,7 +26,7 @@ pub(super) type Key = (i32, i8, u32, i64, i64);
 /// An event: terminal, epoch, sequence number.
 pub(crate) type Event = (i64, i32, i64);
 /// Where an event of a SKU stands in their order: time, epoch, sequence number, terminal, line.
-type Place = (i64, i32, i64, i64, i32);
+type RollupCell = (i64, i32, i64, i64, i32);
 
 #[derive(DeserializeRow)]
 pub(super) struct Transaction {
@@ -81,7 +81,7 @@ pub(super) struct Facts {
     transactions: Vec<Transaction>,
     lines: Vec<Line>,
     moves: Vec<Move>,
-    /// Readings and life signs.
+    /// Readings and heartbeats.
     signs: Vec<Event>,
 }
 
@@ -110,7 +110,7 @@ impl Sum {
     }
 }
 
-/// The stock of a SKU: what was last counted, what moved after that, what is set aside.
+/// The stock of a SKU: what was last counted, what moved after that, what is reserved.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct Level {
     pub(super) counted: Option<i64>,
@@ -161,7 +161,7 @@ impl Line {
 }
 
 impl Move {
-    /// What it adds to the level; nothing for counts and what is set aside.
+    /// What it adds to the level; nothing for counts and what is quarantined.
     fn moved(&self) -> Option<i128> {
         match self.kind.as_str() {
             "received" | "adjusted" | "transfer_in" => Some(self.quantity_e5.into()),
@@ -224,8 +224,8 @@ impl Facts {
             let operator = one.operator.unwrap_or(0);
             operators.insert(one.event(), operator);
             for (dim, key) in [(STORE, 0), (OPERATOR, operator)] {
-                let place = (one.store, dim, one.day.0, hour_of(one.at_us), key);
-                sums.entry(place).or_default().add(&one.sum());
+                let cell = (one.store, dim, one.day.0, hour_of(one.at_us), key);
+                sums.entry(cell).or_default().add(&one.sum());
             }
         }
         let mut baskets = BTreeSet::new();
@@ -253,15 +253,15 @@ impl Facts {
                 (STORE, 0, returned),
                 (OPERATOR, operator, returned),
             ] {
-                let place = (one.store, dim, one.day.0, hour_of(one.at_us), key);
-                sums.entry(place).or_default().add(&part);
+                let cell = (one.store, dim, one.day.0, hour_of(one.at_us), key);
+                sums.entry(cell).or_default().add(&part);
             }
         }
         for one in self.moves() {
             let Some(moved) = one.moved() else { continue };
             let (day, hour) = (day_of(one.at_us), hour_of(one.at_us));
-            let place = (one.store, SKU, day, hour, one.sku);
-            sums.entry(place).or_default().moved += moved;
+            let cell = (one.store, SKU, day, hour, one.sku);
+            sums.entry(cell).or_default().moved += moved;
         }
         sums
     }
@@ -269,30 +269,30 @@ impl Facts {
     /// Stock by store and SKU.
     pub(super) fn levels(&self) -> BTreeMap<(i32, i64), Level> {
         let mut levels: BTreeMap<(i32, i64), Level> = BTreeMap::new();
-        let mut counted: BTreeMap<(i32, i64), Place> = BTreeMap::new();
-        let mut moves: Vec<((i32, i64), Place, i128)> = Vec::new();
+        let mut counted: BTreeMap<(i32, i64), RollupCell> = BTreeMap::new();
+        let mut moves: Vec<((i32, i64), RollupCell, i128)> = Vec::new();
         for one in self.moves() {
             let key = (one.store, one.sku);
-            let place = (one.at_us, one.epoch, one.seq, one.terminal, 0);
+            let cell = (one.at_us, one.epoch, one.seq, one.terminal, 0);
             let level = levels.entry(key).or_default();
             match one.kind.as_str() {
-                "counted" if counted.get(&key).is_none_or(|last| *last < place) => {
+                "counted" if counted.get(&key).is_none_or(|last| *last < cell) => {
                     level.counted = Some(one.quantity_e5);
-                    counted.insert(key, place);
+                    counted.insert(key, cell);
                 }
                 "reserved" => level.reserved += i128::from(one.quantity_e5),
                 "released" => level.reserved -= i128::from(one.quantity_e5),
-                _ => moves.extend(one.moved().map(|moved| (key, place, moved))),
+                _ => moves.extend(one.moved().map(|moved| (key, cell, moved))),
             }
         }
         for one in self.standing_lines() {
-            let place = (one.at_us, one.epoch, one.seq, one.terminal, one.line);
+            let cell = (one.at_us, one.epoch, one.seq, one.terminal, one.line);
             let key = (one.store, one.sku);
-            moves.push((key, place, -i128::from(one.quantity_e5)));
+            moves.push((key, cell, -i128::from(one.quantity_e5)));
         }
-        for (key, place, moved) in moves {
+        for (key, cell, moved) in moves {
             let level = levels.entry(key).or_default();
-            if counted.get(&key).is_none_or(|last| *last < place) {
+            if counted.get(&key).is_none_or(|last| *last < cell) {
                 level.moved += moved;
             }
         }

@@ -38,7 +38,7 @@ pub(super) enum Trouble {
     Blackhole,
     /// Devices come from other addresses.
     Rebind,
-    /// Rows, or one of their files, are gone: a start makes them anew.
+    /// Rows, or one of their files, are gone: a start makes them again.
     Rows,
 }
 

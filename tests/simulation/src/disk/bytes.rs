@@ -3,12 +3,12 @@
 use super::DiskCounts;
 use crate::rng::Rng;
 
-/// Smallest piece that is written whole or not at all.
+/// Smallest chunk that is written whole or not at all.
 pub(super) const SECTOR: usize = 512;
 
 /// A file.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Node {
+pub(super) struct DiskNode {
     /// What readers see.
     pub(super) data: Vec<u8>,
     /// What survives a loss of power.
@@ -17,7 +17,7 @@ pub(super) struct Node {
     pub(super) resized: bool,
 }
 
-impl Node {
+impl DiskNode {
     pub(super) fn write(&mut self, at: usize, bytes: Vec<u8>) {
         if bytes.is_empty() {
             return;

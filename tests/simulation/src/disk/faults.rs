@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::bytes::SECTOR;
-use super::{State, WorldDisk};
+use super::{DiskState, WorldDisk};
 
 /// What the disk says of bytes that it cannot read.
 pub(crate) const UNREAD: &str = "the disk could not read the bytes";
@@ -20,7 +20,7 @@ pub(crate) struct DiskFaults {
     pub(crate) short_write: u64,
     /// A read fails; the next one may not.
     pub(crate) read_fails: u64,
-    /// A write lands elsewhere, once in the life of a disk.
+    /// A write lands elsewhere, once in the epoch of a disk.
     pub(crate) strays: u64,
 }
 
@@ -68,7 +68,7 @@ impl WorldDisk {
     }
 }
 
-impl State {
+impl DiskState {
     /// Where a write to a file lands: at another offset of it, or in another file of its folder.
     pub(super) fn landing(&mut self, node: usize, at: usize) -> (usize, usize) {
         let strays = self.faults.strays;

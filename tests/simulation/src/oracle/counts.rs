@@ -39,25 +39,25 @@ impl Counts {
 }
 
 impl Oracle {
-    /// An engine or a shard begins anew, and may count from nothing.
-    pub(crate) const fn counts_anew(&mut self) {
+    /// An engine or a shard begins again, and may count from nothing.
+    pub(crate) const fn counts_rebuilt(&mut self) {
         self.counted_from = None;
     }
 
     /// What an engine counts. `is_quiet`: all that it has decided is durable, and was read.
-    pub(crate) fn counts(&mut self, told: &Counters, is_quiet: bool) {
-        let sum = told.applied + told.duplicate + told.refused + told.quarantined;
-        if told.received != sum {
-            self.fail("CNT-1", format!("{told:?}"));
+    pub(crate) fn counts(&mut self, reported: &Counters, is_quiet: bool) {
+        let sum = reported.applied + reported.duplicate + reported.refused + reported.quarantined;
+        if reported.received != sum {
+            self.fail("CNT-1", format!("{reported:?}"));
         }
         if !is_quiet {
             return;
         }
         let own = Counts {
-            applied: told.applied,
-            duplicate: told.duplicate,
-            refused: told.refused,
-            quarantined: told.quarantined,
+            applied: reported.applied,
+            duplicate: reported.duplicate,
+            refused: reported.refused,
+            quarantined: reported.quarantined,
         };
         let Some((before, seen)) = self.counted_from else {
             self.counted_from = Some((own, self.seen));

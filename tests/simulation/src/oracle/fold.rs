@@ -10,7 +10,7 @@ use till_storage::views::{StoreError, Views};
 
 use super::read::Fate;
 use super::{Oracle, Violation};
-use crate::trade::{Act, BULK, Receipt, Truth, code, sku};
+use crate::workload::{Act, BULK, Receipt, Truth, code, sku};
 
 const HOUR_US: i64 = 3_600_000_000;
 const DAY_US: i64 = 24 * HOUR_US;
@@ -52,8 +52,10 @@ impl Model {
     pub(crate) fn of(oracle: &Oracle, dropped_us: i64) -> Self {
         let mut model = Self::default();
         if oracle.is_clustered {
-            let goods = oracle.truths.iter().flat_map(|truth| truth.act.goods());
-            model.spoken_of = goods.map(|goods| (sku(goods), code(goods))).collect();
+            let all_skus = oracle.truths.iter().flat_map(|truth| truth.act.all_skus());
+            model.spoken_of = all_skus
+                .map(|all_skus| (sku(all_skus), code(all_skus)))
+                .collect();
         }
         for entry in &oracle.log {
             let terminal = model.terminals.entry(entry.terminal).or_default();
@@ -79,39 +81,39 @@ impl Model {
     /// Levels that may have left their range are not looked at.
     pub(crate) fn leave_out_bulk(&mut self) {
         let bulk = sku(BULK);
-        let places = self.moves.keys().chain(self.counts.keys());
-        let places = places.filter(|(_, sku)| *sku == bulk).copied();
-        self.unsure.extend(places);
+        let positions = self.moves.keys().chain(self.counts.keys());
+        let positions = positions.filter(|(_, sku)| *sku == bulk).copied();
+        self.unsure.extend(positions);
     }
 
     fn apply(&mut self, truth: &Truth, dropped_us: i64) {
         let store = u32::try_from(truth.terminal >> 32).unwrap_or(0);
         match &truth.act {
             Act::Sale(receipt) => self.sell(store, truth, receipt),
-            Act::Moved(goods, quantity) => {
+            Act::Moved(all_skus, quantity) => {
                 let moved = i128::from(*quantity);
                 self.moves
-                    .entry((store, sku(*goods)))
+                    .entry((store, sku(*all_skus)))
                     .or_default()
                     .push((truth.at, moved));
-                let key = key(truth, Dim::Sku, sku(*goods));
+                let key = key(truth, Dim::Sku, sku(*all_skus));
                 add(&mut self.sums, key, [0, 0, 0, 0, 0, moved, 0, 0]);
             }
-            Act::Counted(goods, quantity) => {
-                let place = (store, sku(*goods));
+            Act::Counted(all_skus, quantity) => {
+                let position = (store, sku(*all_skus));
                 if truth.at < dropped_us {
-                    self.unsure.insert(place);
+                    self.unsure.insert(position);
                 }
                 let counted = (truth.at, i128::from(*quantity));
-                let newest = self.counts.entry(place).or_insert(counted);
+                let newest = self.counts.entry(position).or_insert(counted);
                 if newest.0 < counted.0 {
                     *newest = counted;
                 }
             }
-            Act::Reserved(goods, quantity) => {
-                let place = (store, sku(*goods));
-                self.moves.entry(place).or_default();
-                *self.reserved.entry(place).or_default() += i128::from(*quantity);
+            Act::Reserved(all_skus, quantity) => {
+                let position = (store, sku(*all_skus));
+                self.moves.entry(position).or_default();
+                *self.reserved.entry(position).or_default() += i128::from(*quantity);
             }
             Act::Garbage => {}
         }
@@ -120,7 +122,7 @@ impl Model {
     fn sell(&mut self, store: u32, truth: &Truth, receipt: &Receipt) {
         // Whatever a line is about may have a row, if only as goods without a name.
         for line in &receipt.lines {
-            self.moves.entry((store, sku(line.goods))).or_default();
+            self.moves.entry((store, sku(line.all_skus))).or_default();
         }
         if receipt.is_cancelled {
             return;
@@ -132,8 +134,8 @@ impl Model {
             let (quantity, net) = (i128::from(line.quantity), i128::from(line.amount));
             let (discount, tax) = (i128::from(line.discount), i128::from(line.tax));
             let back = if quantity < 0 { net } else { 0 };
-            let first = i128::from(seen.insert(line.goods));
-            let sku = sku(line.goods);
+            let first = i128::from(seen.insert(line.all_skus));
+            let sku = sku(line.all_skus);
             let part = [first, 1, quantity, net, back, -quantity, discount, tax];
             add(&mut self.sums, key(truth, Dim::Sku, sku), part);
             let moves = self.moves.entry((store, sku)).or_default();
@@ -159,19 +161,22 @@ impl Model {
         add_to(terminal.days.entry(day).or_default(), whole);
     }
 
-    fn level(&self, place: (u32, u64)) -> (Option<i64>, i128) {
-        let counted = self.counts.get(&place);
+    fn level(&self, position: (u32, u64)) -> (Option<i64>, i128) {
+        let counted = self.counts.get(&position);
         let since = counted.map_or(i64::MIN, |(at, _)| *at);
-        let moves = self.moves.get(&place).into_iter().flatten();
+        let moves = self.moves.get(&position).into_iter().flatten();
         let moved: i128 = moves.filter(|(at, _)| *at > since).map(|(_, q)| *q).sum();
         let from = counted.map_or(0, |(_, quantity)| *quantity);
         (counted.map(|(at, _)| *at), from + moved)
     }
 
     // Whether a row has room for the level, and for what has moved since the count.
-    fn fits(&self, place: (u32, u64)) -> bool {
-        let (_, level) = self.level(place);
-        let counted = self.counts.get(&place).map_or(0, |(_, quantity)| *quantity);
+    fn fits(&self, position: (u32, u64)) -> bool {
+        let (_, level) = self.level(position);
+        let counted = self
+            .counts
+            .get(&position)
+            .map_or(0, |(_, quantity)| *quantity);
         [level, level - counted]
             .map(i64::try_from)
             .iter()
@@ -279,7 +284,7 @@ pub(crate) fn compare(model: &Model, views: &dyn Views) -> Result<(), Violation>
 }
 
 fn sums(model: &Model, dump: &Dump) -> Result<(), Violation> {
-    let told = dump.sums.iter().map(|(key, row)| {
+    let reported = dump.sums.iter().map(|(key, row)| {
         let [count, lines, quantity, net, discount, tax] = of_totals(&row.totals);
         let (back, moved) = (row.returns_net, row.moved);
         let sums = match key.dim {
@@ -291,44 +296,48 @@ fn sums(model: &Model, dump: &Dump) -> Result<(), Violation> {
         };
         (*key, sums)
     });
-    let told: BTreeMap<RollupKey, Sums> = told.collect();
-    equal("STO-1", "sums", &model.sums, &told)
+    let reported: BTreeMap<RollupKey, Sums> = reported.collect();
+    equal("STO-1", "sums", &model.sums, &reported)
 }
 
 fn stock(model: &Model, dump: &Dump) -> Result<(), Violation> {
-    let places: BTreeSet<_> = model.moves.keys().chain(model.counts.keys()).collect();
-    for place in &places {
-        if model.unsure.contains(place) {
+    let positions: BTreeSet<_> = model.moves.keys().chain(model.counts.keys()).collect();
+    for position in &positions {
+        if model.unsure.contains(position) {
             continue;
         }
-        let (counted, level) = model.level(**place);
+        let (counted, level) = model.level(**position);
         // What does not fit waits, and the level is what it was.
-        if !model.fits(**place) {
+        if !model.fits(**position) {
             continue;
         }
-        let row = dump.skus.get(place).copied().unwrap_or_default();
+        let row = dump.skus.get(position).copied().unwrap_or_default();
         let base = row.counted.map_or(0, |(_, quantity)| i128::from(quantity));
-        let told = (
+        let reported = (
             row.counted.map(|(key, _)| key.at_us),
             base + i128::from(row.moved),
         );
-        if told != (counted, level) {
+        if reported != (counted, level) {
             let what = format!(
-                "level of {place:?} is {told:?}, and should be {:?}",
+                "level of {position:?} is {reported:?}, and should be {:?}",
                 (counted, level)
             );
             return Err(broken("STK-1", what));
         }
     }
-    for (place, reserved) in &model.reserved {
-        let told = dump.skus.get(place).map_or(0, |row| row.reserved);
-        if i128::from(told) != *reserved {
-            let what = format!("{told} of {place:?} are reserved, and should be {reserved}");
+    for (position, reserved) in &model.reserved {
+        let reported = dump.skus.get(position).map_or(0, |row| row.reserved);
+        if i128::from(reported) != *reserved {
+            let what = format!("{reported} of {position:?} are reserved, and should be {reserved}");
             return Err(broken("STK-1", what));
         }
     }
-    match dump.skus.keys().find(|place| !places.contains(place)) {
-        Some(place) => Err(broken("STK-1", format!("nobody ever moved {place:?}"))),
+    match dump
+        .skus
+        .keys()
+        .find(|position| !positions.contains(position))
+    {
+        Some(position) => Err(broken("STK-1", format!("nobody ever moved {position:?}"))),
         None => Ok(()),
     }
 }
@@ -336,7 +345,10 @@ fn stock(model: &Model, dump: &Dump) -> Result<(), Violation> {
 fn terminals(model: &Model, dump: &Dump) -> Result<(), Violation> {
     for (terminal, expected) in &model.terminals {
         let row = dump.terminals.get(terminal).cloned().unwrap_or_default();
-        let next = row.epochs.iter().map(|mark| (mark.epoch, mark.next_seq));
+        let next = row
+            .epochs
+            .iter()
+            .map(|progress| (progress.epoch, progress.next_seq));
         let next: BTreeMap<u32, u64> = next.collect();
         if next != expected.next {
             let what = format!(
@@ -358,10 +370,10 @@ fn terminals(model: &Model, dump: &Dump) -> Result<(), Violation> {
             return Err(broken("CNT-1", what));
         }
         let shift = expected.days.last_key_value().unwrap_or((&0, &NOTHING));
-        let told = (of_totals(&row.totals), row.shift_day, of_totals(&row.shift));
+        let reported = (of_totals(&row.totals), row.shift_day, of_totals(&row.shift));
         let should = (of_sums(&expected.sold), *shift.0, of_sums(shift.1));
-        if told != should {
-            let what = format!("terminal {terminal} sold {told:?}, not {should:?}");
+        if reported != should {
+            let what = format!("terminal {terminal} sold {reported:?}, not {should:?}");
             return Err(broken("LED-2", what));
         }
     }
@@ -416,16 +428,16 @@ fn equal<K: Ord + Debug, V: PartialEq + Debug>(
     id: &'static str,
     table: &str,
     expected: &BTreeMap<K, V>,
-    told: &BTreeMap<K, V>,
+    reported: &BTreeMap<K, V>,
 ) -> Result<(), Violation> {
     for (key, row) in expected {
-        let found = told.get(key);
+        let found = reported.get(key);
         if found != Some(row) {
             let what = format!("{table}: {key:?} is {found:?}, and should be {row:?}");
             return Err(broken(id, what));
         }
     }
-    match told.iter().find(|(key, _)| !expected.contains_key(key)) {
+    match reported.iter().find(|(key, _)| !expected.contains_key(key)) {
         Some((key, row)) => Err(broken(
             id,
             format!("{table}: {key:?} is {row:?}, and should not be"),
@@ -444,7 +456,8 @@ pub(crate) fn same_rows(
     let dumps = Dump::of(live).and_then(|live| Ok((live, Dump::of(replayed)?)));
     let (mut live, mut replayed) = dumps.map_err(|error| broken("REP-1", error.to_string()))?;
     for dump in [&mut live, &mut replayed] {
-        dump.skus.retain(|place, _| !model.unsure.contains(place));
+        dump.skus
+            .retain(|position, _| !model.unsure.contains(position));
     }
     live.names.retain(|key, name| {
         replayed.names.contains_key(key) || model.spoken_of.get(&key.1) != Some(name)

@@ -6,7 +6,7 @@ use till_protocol::family::stock::v1::kind;
 use till_protocol::verified::Verified;
 use till_protocol::view::View;
 
-use crate::trade::{Act, Truth, sku};
+use crate::workload::{Act, Truth, sku};
 
 /// What became of an event.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -31,23 +31,24 @@ impl Read {
     pub(super) fn is(&self, truth: &Truth) -> bool {
         match &truth.act {
             Act::Sale(receipt) => {
-                let told = receipt.lines.iter();
-                let told = told.map(|line| (sku(line.goods), line.quantity, line.amount));
-                self.operator == receipt.operator && told.eq(self.lines.iter().copied())
+                let reported = receipt.lines.iter();
+                let reported =
+                    reported.map(|line| (sku(line.all_skus), line.quantity, line.amount));
+                self.operator == receipt.operator && reported.eq(self.lines.iter().copied())
             }
-            Act::Moved(goods, quantity) => {
-                self.is_one(&[kind::RECEIVED, kind::WASTE], *goods, *quantity)
+            Act::Moved(all_skus, quantity) => {
+                self.is_one(&[kind::RECEIVED, kind::WASTE], *all_skus, *quantity)
             }
-            Act::Counted(goods, quantity) => self.is_one(&[kind::COUNTED], *goods, *quantity),
-            Act::Reserved(goods, quantity) => {
-                self.is_one(&[kind::RESERVED, kind::RELEASED], *goods, *quantity)
+            Act::Counted(all_skus, quantity) => self.is_one(&[kind::COUNTED], *all_skus, *quantity),
+            Act::Reserved(all_skus, quantity) => {
+                self.is_one(&[kind::RESERVED, kind::RELEASED], *all_skus, *quantity)
             }
             Act::Garbage => false,
         }
     }
 
-    fn is_one(&self, kinds: &[u8], goods: u64, quantity: i64) -> bool {
-        kinds.contains(&self.kind) && self.lines == [(sku(goods), quantity, 0)]
+    fn is_one(&self, kinds: &[u8], all_skus: u64, quantity: i64) -> bool {
+        kinds.contains(&self.kind) && self.lines == [(sku(all_skus), quantity, 0)]
     }
 }
 
@@ -79,7 +80,7 @@ pub(super) fn places_of(record: &Record) -> impl Iterator<Item = (u64, u32, u64)
 }
 
 /// The events of a record, decided or not, as far as they can be read.
-pub(super) fn told(record: &Record) -> Vec<(u32, Read)> {
+pub(super) fn reported(record: &Record) -> Vec<(u32, Read)> {
     match record.head.kind {
         RecordKind::Batch => of_batch(record).unwrap_or_default(),
         _ => Vec::new(),

@@ -30,16 +30,20 @@ impl Oracle {
     /// was put back while another went on from a copy of its outbox.
     pub(super) fn may_double(&self, truth: usize) -> bool {
         let own = &self.truths[truth];
-        let places = self.places.get(&truth).map_or(&[][..], Vec::as_slice);
-        let epochs: HashSet<u32> = places.iter().map(|(_, epoch, _)| *epoch).collect();
-        let is_handed_off = || places.iter().any(|place| self.handed_off.contains(place));
+        let positions = self.positions.get(&truth).map_or(&[][..], Vec::as_slice);
+        let epochs: HashSet<u32> = positions.iter().map(|(_, epoch, _)| *epoch).collect();
+        let is_handed_off = || {
+            positions
+                .iter()
+                .any(|position| self.handed_off.contains(position))
+        };
         let is_double_fault = self.put_back_beside.contains(&own.terminal)
             || (self.branched.contains(&own.terminal) && is_handed_off());
         own.id.is_none()
             && is_double_fault
-            && epochs.len() == places.len()
-            && places
+            && epochs.len() == positions.len()
+            && positions
                 .iter()
-                .all(|place| self.sent.get(place) == Some(&truth))
+                .all(|position| self.sent.get(position) == Some(&truth))
     }
 }

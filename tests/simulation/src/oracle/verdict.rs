@@ -4,13 +4,18 @@ use super::Oracle;
 use super::read::Fate;
 
 impl Oracle {
-    /// Bytes that are no event are refused. What the engine has is known, and what has the id of another event is set aside.
+    /// Bytes that are no event are refused. What the engine has is known, and what has the id of another event is quarantined.
     /// Nothing else is: what is merely odd takes effect. `read`: the event, where the record holds it.
-    pub(super) fn is_due(&self, place: (u64, u32, u64), fate: Fate, read: Option<usize>) -> bool {
+    pub(super) fn is_due(
+        &self,
+        position: (u64, u32, u64),
+        fate: Fate,
+        read: Option<usize>,
+    ) -> bool {
         match (fate, read) {
             (Fate::Applied, _) | (Fate::Duplicate, None) => true,
-            (Fate::Duplicate, Some(truth)) => self.settled[truth] > 0 || self.is_excused,
-            (Fate::Refused, read) => read.is_none() && self.garbage.contains(&place),
+            (Fate::Duplicate, Some(truth)) => self.quiesced[truth] > 0 || self.is_excused,
+            (Fate::Refused, read) => read.is_none() && self.garbage.contains(&position),
             (Fate::Quarantined, read) => read.is_some_and(|truth| self.has_other(truth)),
         }
     }
@@ -23,6 +28,6 @@ impl Oracle {
         };
         let all = self.by_id.get(&(own.terminal, id));
         let mut others = all.into_iter().flatten().filter(|other| **other != truth);
-        others.any(|other| self.settled[*other] > 0 || self.is_excused)
+        others.any(|other| self.quiesced[*other] > 0 || self.is_excused)
     }
 }

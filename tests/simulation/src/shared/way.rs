@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use till_core::{Space, Wants};
+use till_core::{ReadSet, Space};
 use till_protocol::id::StoreId;
 use till_storage::cluster::{
-    Commit, Conditional, Decided, Found, Handover, InboxId, Log, LogKey, NodeId, NodeRow,
-    SharedStore, SlotRow, Wish, Wishes,
+    Commit, Conditional, Constraint, Constraints, Decided, Found, Handoff, InboxId, Log, LogKey,
+    NodeId, NodeRow, SharedStore, SlotRow,
 };
 use till_storage::query::FactReader;
 use till_storage::views::{StoreError, Views};
@@ -133,18 +133,18 @@ impl SharedStore for Way {
         self.store.store.slot(slot)
     }
 
-    fn decide(&self, wish: &Conditional) -> Result<Decided, StoreError> {
-        self.write(Write::Decide(wish.clone()))
+    fn decide(&self, constraint: &Conditional) -> Result<Decided, StoreError> {
+        self.write(Write::Decide(constraint.clone()))
     }
 
-    fn wishes(&self) -> Result<Wishes, StoreError> {
+    fn constraints(&self) -> Result<Constraints, StoreError> {
         self.reach()?;
-        self.store.store.wishes()
+        self.store.store.constraints()
     }
 
-    fn wish(&self, wish: &Wish) -> Result<(), StoreError> {
+    fn constraint(&self, constraint: &Constraint) -> Result<(), StoreError> {
         self.reach()?;
-        self.store.store.wish(wish)
+        self.store.store.constraint(constraint)
     }
 
     fn nodes(&self) -> Result<Vec<NodeRow>, StoreError> {
@@ -152,8 +152,8 @@ impl SharedStore for Way {
         self.store.store.nodes()
     }
 
-    fn beat(&self, row: &NodeRow) -> Result<(), StoreError> {
-        self.done(Write::Beat(row.clone()))
+    fn heartbeat(&self, row: &NodeRow) -> Result<(), StoreError> {
+        self.done(Write::Heartbeat(row.clone()))
     }
 
     fn write_log(&self, slot: u32, flush: u64, epoch: u64, log: &Log) -> Result<(), StoreError> {
@@ -177,8 +177,8 @@ impl SharedStore for Way {
         self.done(Write::Names(names.to_vec()))
     }
 
-    fn hand_over(&self, handover: &Handover) -> Result<(), StoreError> {
-        self.done(Write::HandOver(handover.clone()))
+    fn hand_off(&self, handoff: &Handoff) -> Result<(), StoreError> {
+        self.done(Write::HandOff(handoff.clone()))
     }
 
     fn waiting(&self) -> Result<Vec<(u32, NodeId, u64)>, StoreError> {
@@ -186,14 +186,14 @@ impl SharedStore for Way {
         self.store.store.waiting()
     }
 
-    fn handed_over(
+    fn handed_off(
         &self,
         slot: u32,
         from: NodeId,
         number: u64,
-    ) -> Result<Option<Handover>, StoreError> {
+    ) -> Result<Option<Handoff>, StoreError> {
         self.reach()?;
-        self.store.store.handed_over(slot, from, number)
+        self.store.store.handed_off(slot, from, number)
     }
 
     fn taken_in(&self, slot: u32, from: NodeId, number: u64) -> Result<(), StoreError> {
@@ -205,12 +205,12 @@ impl SharedStore for Way {
         self.store.store.release(record, proposed)
     }
 
-    fn rows_of(&self, wants: &Wants) -> Result<Found, StoreError> {
+    fn rows_of(&self, read_set: &ReadSet) -> Result<Found, StoreError> {
         self.reach()?;
         let mut state = self.store.lock();
         let is_damaged = |store: StoreId| Some(store.get()) == state.damaged;
-        let mut skus = wants.skus.iter();
-        let mut terminals = wants.terminals.iter();
+        let mut skus = read_set.skus.iter();
+        let mut terminals = read_set.terminals.iter();
         if skus.any(|(store, _)| is_damaged(*store)) || terminals.any(|one| is_damaged(one.store()))
         {
             state.counts.damaged += 1;
@@ -220,6 +220,6 @@ impl SharedStore for Way {
             });
         }
         drop(state);
-        self.store.store.rows_of(wants)
+        self.store.store.rows_of(read_set)
     }
 }

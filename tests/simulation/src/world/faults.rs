@@ -57,7 +57,7 @@ impl World {
         let node = self.plan.node;
         for (every, event) in [
             (node.crash_every, Event::Crash(n)),
-            (node.fall_every, Event::Fall(n)),
+            (node.shard_crash_every, Event::ShardCrash(n)),
             (node.leap_every, Event::Leap(n)),
             (node.full_every, Event::Fill(n)),
             (self.plan.retry_every, Event::Retry(n)),
@@ -146,7 +146,7 @@ impl World {
             let again = self.rng.within(back, end);
             self.at(made, Event::Image(till));
             self.at(back, Event::Restore(till));
-            // The same image once more: by then the till has lived another life.
+            // The same image once more: by then the till has lived another epoch.
             if self.rng.one_in(2) {
                 self.at(again, Event::Restore(till));
             }
@@ -227,19 +227,19 @@ impl World {
         self.end_process(n);
     }
 
-    pub(super) fn fall(&mut self, n: usize) {
-        self.again(self.plan.node.fall_every, Event::Fall(n));
+    pub(super) fn crash_shard(&mut self, n: usize) {
+        self.again(self.plan.node.shard_crash_every, Event::ShardCrash(n));
         let Some(engine) = &mut self.nodes[n].engine else {
             return;
         };
         if engine.is_writing() {
             return;
         }
-        self.coverage.saw(Sight::ShardFell);
-        *self.faults.entry("shard_fell").or_default() += 1;
+        self.coverage.saw(Sight::ShardCrashed);
+        *self.faults.entry("shard_crashed").or_default() += 1;
         let shard = self.rng.index(usize::from(self.plan.shards));
         let restarted = engine.restart_shard(shard);
-        self.oracle.counts_anew();
+        self.oracle.counts_rebuilt();
         match restarted {
             Ok(()) => {
                 self.may_damage();
@@ -258,7 +258,7 @@ impl World {
         self.saw(Sight::ClockLeap);
         let most = i64::try_from(30 * HOUR).unwrap_or(0);
         self.nodes[n].leapt = self.rng.signed(-most, most);
-        self.tell_time(n);
+        self.advance_time(n);
     }
 
     pub(super) fn fill(&mut self, n: usize) {
@@ -360,7 +360,7 @@ impl World {
         let last = self.nodes[n].last_group();
         let missing = before
             .get(after.len())
-            .map_or(u64::MAX, |(place, _)| *place);
+            .map_or(u64::MAX, |(position, _)| *position);
         if !is_front || missing < last || (found.torn.is_none() && !is_cut) {
             let what = format!(
                 "damage was not found: {} records of {} are left, the first that is missing lies at {missing}",
@@ -399,7 +399,7 @@ impl World {
             (counts.unknown_refused, Sight::UnknownRefused),
             (counts.taken_over, Sight::TakenOver),
             (counts.after_the_next, Sight::LateAfterNext),
-            (counts.handed_over, Sight::HandedOver),
+            (counts.handed_off, Sight::HandedOff),
             (counts.answers_lost, Sight::ShareAnswerLost),
         ] {
             self.coverage.saw_times(sight, times);
@@ -451,7 +451,7 @@ fn records(looked: &Looked) -> Option<Vec<(u64, bytes::Bytes)>> {
     records
         .map(|item| {
             item.ok()
-                .map(|(place, record)| (place.get(), record.payload))
+                .map(|(position, record)| (position.get(), record.payload))
         })
         .collect()
 }

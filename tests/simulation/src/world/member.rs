@@ -55,7 +55,7 @@ pub(super) enum Chain {
 }
 
 impl Chain {
-    const fn place(self) -> usize {
+    const fn position(self) -> usize {
         match self {
             Self::Flush => 0,
             Self::Tend => 1,
@@ -68,7 +68,7 @@ impl Chain {
 pub(super) struct Member {
     pub(super) way: Way,
     address: String,
-    /// The id of its life.
+    /// The id of its epoch.
     me: NodeId,
     /// What its monotonic clock shows, in us.
     mono: Arc<AtomicU64>,
@@ -82,7 +82,7 @@ pub(super) struct Member {
     /// Its disk: another one after it was lost.
     pub(super) disk: u64,
     pub(super) is_stopping: bool,
-    /// What devices say is put aside, to be heard together.
+    /// What devices say is put away, to be heard together.
     is_gathering: bool,
     /// All records of its journal before this place were read.
     pub(super) read_upto: u64,
@@ -113,11 +113,11 @@ impl Member {
         }
     }
 
-    fn tell_time(&self, now: u64) {
+    fn advance_time(&self, now: u64) {
         self.mono.store(now * self.rate / 1_000, Ordering::Relaxed);
     }
 
-    /// A new life.
+    /// A new epoch.
     fn born(&mut self, rng: &mut Rng) -> SteppedNode {
         let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&rng.next().to_be_bytes());
@@ -166,9 +166,9 @@ impl World {
         }
     }
 
-    pub(super) fn tell_mono(&self, n: usize) {
+    pub(super) fn advance_mono(&self, n: usize) {
         if let Some(member) = &self.nodes[n].member {
-            member.tell_time(self.now);
+            member.advance_time(self.now);
         }
     }
 
@@ -187,14 +187,14 @@ impl World {
 
     /// Goes on with a chain of an engine among others, or finds that it went on elsewhere.
     pub(super) fn is_too_soon(&mut self, n: usize, chain: Chain, pause: u64) -> bool {
-        let (now, place) = (self.now, chain.place());
+        let (now, position) = (self.now, chain.position());
         let Some(member) = &mut self.nodes[n].member else {
             return false;
         };
-        if now < member.due[place] {
+        if now < member.due[position] {
             return true;
         }
-        member.due[place] = now + pause;
+        member.due[position] = now + pause;
         let event = match chain {
             Chain::Flush => Event::Flush(n),
             Chain::Tend => Event::Tend(n),
@@ -214,7 +214,7 @@ impl World {
         if let Err(halt) = self.take_turns(n) {
             return self.halted(n, &halt);
         }
-        self.hear_news();
+        self.read_news();
         if self.nodes[n].disk.is_dead() {
             return;
         }
@@ -279,7 +279,7 @@ impl World {
 
     /// A call takes effect.
     pub(super) fn ask(&mut self, n: usize, number: u64) {
-        self.tell_time(n);
+        self.advance_time(n);
         let node = &mut self.nodes[n];
         let (Some(engine), Some(member)) = (&mut node.engine, &mut node.member) else {
             return;
@@ -291,12 +291,12 @@ impl World {
             Ok(Some(answered)) => {
                 member.answers.insert(number, answered);
                 let delay = self.store_takes();
-                self.after(delay, Event::Hear(n, number));
+                self.after(delay, Event::Deliver(n, number));
             }
             Ok(None) => {}
             Err(halt) => return self.halted(n, &halt),
         }
-        if self.hear_news() {
+        if self.read_news() {
             self.has_committed(n);
         }
     }
@@ -311,7 +311,7 @@ impl World {
     }
 
     /// The answer of a call comes.
-    pub(super) fn hear_store(&mut self, n: usize, number: u64) {
+    pub(super) fn read_store_news(&mut self, n: usize, number: u64) {
         let node = &mut self.nodes[n];
         let (Some(engine), Some(member)) = (&mut node.engine, &mut node.member) else {
             return;
@@ -319,7 +319,7 @@ impl World {
         let Some(answered) = member.answers.remove(&number) else {
             return;
         };
-        match engine.hear(answered) {
+        match engine.complete(answered) {
             Ok(()) => self.engine_moved(n),
             Err(halt) => self.halted(n, &halt),
         }
@@ -357,7 +357,7 @@ impl World {
         Ok(())
     }
 
-    /// Records are handed over, and those of others taken in.
+    /// Records are handed off, and those of others taken in.
     pub(super) fn tend(&mut self, n: usize) {
         if self.is_too_soon(n, Chain::Tend, 500 * MS) {
             return;
@@ -380,7 +380,7 @@ impl World {
         if let Some(write) = shared.late.remove(&number) {
             shared.store.make_late(&write);
         }
-        self.hear_news();
+        self.read_news();
     }
 
     /// Calls that were on their way when a process ended may still arrive.
@@ -396,7 +396,7 @@ impl World {
                 drop(engine.ask(call));
             }
         }
-        self.hear_news();
+        self.read_news();
     }
 
     /// Begins to stop in good order.
@@ -407,7 +407,7 @@ impl World {
         };
         member.is_stopping = true;
         let begun = engine.begin_stop();
-        self.saw(Sight::Drained);
+        self.saw(Sight::Cordoned);
         for conn in self.conns_of(n) {
             self.cut(conn);
         }

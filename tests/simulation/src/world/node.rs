@@ -153,7 +153,7 @@ impl Node {
             engine.journal().end(),
             self.rows.checkpoint(),
             engine.served(),
-            engine.marked(),
+            engine.is_written(),
             engine.is_alive(),
         )
     }
@@ -197,7 +197,7 @@ impl World {
         if self.now < down_until && !self.is_calm {
             return self.at(down_until, Event::Start(n));
         }
-        self.tell_time(n);
+        self.advance_time(n);
         self.fit_rows(n);
         self.look_at_rot(n);
         let rows = self.rows_of(n);
@@ -219,7 +219,7 @@ impl World {
         let report = engine.report();
         let (is_cut, clean, new) = (report.cut.is_some(), report.closed_cleanly, report.is_new);
         let (replayed, rebuilt) = (report.replayed, report.rebuilt.is_some());
-        let unplaced = report.unplaced.len();
+        let unapplied = report.unapplied.len();
         for (seen, sight) in [
             (is_cut, Sight::TornCut),
             (clean && !new, Sight::CleanStart),
@@ -230,8 +230,8 @@ impl World {
                 self.saw(sight);
             }
         }
-        if unplaced > 0 && !self.plan.is_excused() {
-            let what = format!("{unplaced} records fit nowhere");
+        if unapplied > 0 && !self.plan.is_excused() {
+            let what = format!("{unapplied} records fit nowhere");
             self.oracle.fail("REP-1", what);
         }
         let end = engine.journal().end().get();
@@ -239,7 +239,7 @@ impl World {
             None => {
                 self.look_at_loss(n, Lsn::new(end));
                 self.oracle.ends_at(end);
-                self.oracle.counts_anew();
+                self.oracle.counts_rebuilt();
             }
             Some(member) if member.read_upto > end => {
                 let what = format!("durable records of engine {n} are gone behind {end}");
@@ -272,7 +272,7 @@ impl World {
                 return;
             }
             StartError::Recovery(RecoveryError::LostEnd(_)) if lies => {
-                // What an operator does then: the rows are made anew from what is left.
+                // What an operator does then: the rows are rebuilt from what is left.
                 self.saw(Sight::LostEnd);
                 self.lose_rows(n);
             }
@@ -335,10 +335,10 @@ impl World {
         }
     }
 
-    pub(super) fn tell_time(&self, n: usize) {
+    pub(super) fn advance_time(&self, n: usize) {
         let shown = self.wall().saturating_add(self.nodes[n].leapt);
         self.nodes[n].clock.store(shown, Ordering::Relaxed);
-        self.tell_mono(n);
+        self.advance_mono(n);
     }
 
     /// The engine cannot go on where it stands: its process ends.
@@ -399,15 +399,15 @@ impl World {
     fn count_engine(&mut self, n: usize) {
         if self.nodes[n].engine.is_some() {
             // What it has decided last may end with it.
-            self.oracle.counts_anew();
+            self.oracle.counts_rebuilt();
             self.check_engine(n);
         }
     }
 
     /// Whether every till has said all it has, and the rows hold it.
-    pub(super) fn is_settled(&self) -> bool {
+    pub(super) fn is_quiet(&self) -> bool {
         if self.shared.is_some() {
-            return self.is_shared_settled();
+            return self.is_shared_quiet();
         }
         let node = &self.nodes[0];
         let Some(engine) = &node.engine else {

@@ -21,12 +21,12 @@ use crate::flash::Flash;
 use crate::outbox::{Image, Pocket};
 use crate::plan::{MS, Plan, SECOND};
 use crate::rng::Rng;
-use crate::trade::{Truth, frame, zone_of};
+use crate::workload::{Truth, frame, zone_of};
 
 /// Pieces that a till writes at a time.
-const PIECES: usize = 16;
+const CHUNKS: usize = 16;
 
-/// Letters that a till has put aside.
+/// Letters that a till has put away.
 #[derive(Clone, Debug, Default)]
 struct Letters(Arc<Mutex<Vec<DeadLetter>>>);
 
@@ -57,10 +57,10 @@ pub(super) struct Till {
     pub(super) is_online: bool,
     pub(super) is_parted: bool,
     pub(super) is_lost: bool,
-    /// Which event has which number in the life at hand, from 1.
+    /// Which event has which number in the epoch at hand, from 1.
     numbers: Vec<usize>,
     acked: u64,
-    /// The last frame that was ever sent in this life begins here.
+    /// The last frame that was ever sent in this epoch begins here.
     pub(super) sent_upto: u64,
     image: Option<(Image, Vec<usize>)>,
     skew: i64,
@@ -70,7 +70,7 @@ pub(super) struct Till {
     tick: Option<u64>,
     /// It is put back once an engine has journalled something of it and not committed it.
     rewinds: bool,
-    /// The next word of a new life does not reach it.
+    /// The next word of a new epoch does not reach it.
     loses_grant: bool,
     /// So many times it loses its connection when it is about to send.
     stumbles: u8,
@@ -180,12 +180,12 @@ impl World {
         };
         let (first, terminal) = (session.next_seq(), till.terminal.to_u64());
         let events = self.make(number, terminal);
-        let told: Vec<Truth> = events
+        let reported: Vec<Truth> = events
             .iter()
             .map(|event| self.oracle.truths[*event].clone())
             .collect();
         let named = self.rng.one_in(3);
-        let Some(bytes) = frame(&told, first, named) else {
+        let Some(bytes) = frame(&reported, first, named) else {
             return self
                 .oracle
                 .fail("WLD-1", "a frame could not be made".to_owned());
@@ -286,15 +286,15 @@ impl World {
         let (Some(conn), Some(session)) = (till.conn, &mut till.session) else {
             return;
         };
-        let mut pieces = Vec::new();
-        if let Err(error) = session.transmit(now, &mut pieces, PIECES) {
+        let mut chunks = Vec::new();
+        if let Err(error) = session.transmit(now, &mut chunks, CHUNKS) {
             let what = format!("{} can't send: {error}", till.terminal);
             return self.oracle.fail("CLI-1", what);
         }
         let epoch = session.standing().epoch.map_or(0, Epoch::get);
         let wakes = session.timeout();
-        for piece in &pieces {
-            let Ok((first, count)) = till_client::range(piece) else {
+        for chunk in &chunks {
+            let Ok((first, count)) = till_client::range(chunk) else {
                 continue;
             };
             for seq in first..first + u64::from(count) {
@@ -304,8 +304,8 @@ impl World {
                 }
             }
         }
-        let is_more = pieces.len() == PIECES;
-        self.send(conn, pieces);
+        let is_more = chunks.len() == CHUNKS;
+        self.send(conn, chunks);
         if is_more {
             self.wake(number, self.now + MS);
         }
@@ -324,7 +324,7 @@ impl World {
     }
 
     /// A till hears a message.
-    pub(super) fn hear(&mut self, number: usize, conn: u64, message: &Message) {
+    pub(super) fn deliver(&mut self, number: usize, conn: u64, message: &Message) {
         if self.tills[number].conn != Some(conn) {
             return;
         }
@@ -339,10 +339,10 @@ impl World {
             return;
         };
         let was_live = session.is_live();
-        let heard = session.handle(now, message.clone());
+        let delivered = session.handle(now, message.clone());
         self.take_letters(number);
         self.take_notices(number);
-        match heard {
+        match delivered {
             Ok(None) if self.stumbles(number, was_live) => return self.drop_conn_for_now(number),
             Ok(None) => {}
             Ok(Some(end)) => {
@@ -363,7 +363,7 @@ impl World {
     }
 
     fn take_letters(&mut self, number: usize) {
-        // They speak of the life before the one that the same message may have begun.
+        // They speak of the epoch before the one that the same message may have begun.
         let till = &self.tills[number];
         for letter in till.letters.take() {
             let Some(truth) = till.truth(letter.seq) else {
@@ -374,7 +374,7 @@ impl World {
             // Whatever one engine has had it can compare for as long as nothing of it is dropped.
             let may_be_gone = self.plan.retention.is_some() || self.plan.is_excused();
             if letter.cause == Cause::Unknown && self.shared.is_none() && !may_be_gone {
-                let what = format!("event {truth} is put aside as unknown: {letter:?}");
+                let what = format!("event {truth} is put away as unknown: {letter:?}");
                 self.oracle.fail("OUT-3", what);
             }
             if matches!(letter.cause, Cause::Refused(_) | Cause::Unreadable(_)) {
@@ -405,7 +405,7 @@ impl World {
                     if journalled > committed && std::mem::take(&mut self.tills[number].rewinds) {
                         self.after(MS, Event::Rewind(number, 2));
                     }
-                    self.told(number, epoch.get(), upto);
+                    self.reported(number, epoch.get(), upto);
                 }
                 Notice::Renumbered { old, from, .. } => self.renumbered(number, old, from),
                 Notice::Live { clock_suspect, .. } if clock_suspect => {
@@ -416,7 +416,7 @@ impl World {
         }
     }
 
-    fn told(&mut self, number: usize, epoch: u32, journalled: u64) {
+    fn reported(&mut self, number: usize, epoch: u32, journalled: u64) {
         let till = &mut self.tills[number];
         let terminal = till.terminal.to_u64();
         let (from, upto) = (till.acked + 1, journalled);

@@ -11,7 +11,7 @@ use till_runtime::{Stream, Taken};
 
 use super::{Event, World};
 use crate::coverage::Sight;
-use crate::oracle::Told;
+use crate::oracle::Acknowledged;
 use crate::plan::{MS, SECOND};
 
 /// Frames that go to a shard at a time.
@@ -26,11 +26,11 @@ pub(super) struct Conn {
     at_engine: FrameDecoder,
     at_till: FrameDecoder,
     /// What the acks that the till has heard say.
-    told: Told,
+    reported: Acknowledged,
     /// Frames that the engine has not taken yet.
     held: VecDeque<Frame>,
-    way_in: Way,
-    way_out: Way,
+    way_in: WireWay,
+    way_out: WireWay,
     is_cut: bool,
     /// The engine has said its last word, or knows that nobody is there.
     is_ended: bool,
@@ -38,7 +38,7 @@ pub(super) struct Conn {
 
 /// One direction.
 #[derive(Default)]
-struct Way {
+struct WireWay {
     chunks: VecDeque<(u64, Bytes)>,
     last: u64,
 }
@@ -51,10 +51,10 @@ impl Conn {
             stream: None,
             at_engine: FrameDecoder::new(),
             at_till: FrameDecoder::new(),
-            told: Told::default(),
+            reported: Acknowledged::default(),
             held: VecDeque::new(),
-            way_in: Way::default(),
-            way_out: Way::default(),
+            way_in: WireWay::default(),
+            way_out: WireWay::default(),
             is_cut: false,
             is_ended: false,
         }
@@ -84,13 +84,13 @@ impl World {
     }
 
     /// A till sends pieces: messages and frames, each whole.
-    pub(super) fn send(&mut self, number: u64, pieces: Vec<Bytes>) {
-        let pieces = self.meddle(number, pieces);
-        for mut piece in pieces {
+    pub(super) fn send(&mut self, number: u64, units: Vec<Bytes>) {
+        let units = self.meddle(number, units);
+        for mut unit in units {
             let (at, cut) = (self.now + self.delay(), self.rng.one_in(4));
-            let split = if cut { self.rng.index(piece.len()) } else { 0 };
-            let first = piece.split_to(split);
-            for chunk in [first, piece] {
+            let split = if cut { self.rng.index(unit.len()) } else { 0 };
+            let first = unit.split_to(split);
+            for chunk in [first, unit] {
                 self.way(number, true, at, chunk);
             }
             if !self.is_calm && self.rng.chance(self.plan.net.cut) {
@@ -104,15 +104,15 @@ impl World {
     // Frames that are lost, come twice, or in another order, as where an engine drops what it cannot take. Messages of a session
     // are left alone, and so are frames that were sent before: a stream loses nothing in its middle, and what an ack covers was
     // on its stream.
-    fn meddle(&mut self, number: u64, pieces: Vec<Bytes>) -> Vec<Bytes> {
+    fn meddle(&mut self, number: u64, units: Vec<Bytes>) -> Vec<Bytes> {
         if self.is_calm {
-            return pieces;
+            return units;
         }
         let net = self.plan.net;
         let mut sent: Vec<Bytes> = Vec::new();
         let mut was_new = false;
-        for piece in pieces {
-            let frame = range(&piece).ok();
+        for unit in units {
+            let frame = range(&unit).ok();
             let is_frame = frame.is_some();
             let is_new = frame.is_some_and(|(first, _)| self.is_first_time(number, first));
             if is_new && self.rng.chance(net.lose) {
@@ -127,20 +127,20 @@ impl World {
                 self.fault("overtaken");
                 self.saw(Sight::Overtaken);
                 let last = sent.len() - 1;
-                sent.insert(last, piece);
+                sent.insert(last, unit);
                 continue;
             }
             if is_frame && self.rng.chance(net.twice) {
                 self.fault("frame_twice");
                 self.saw(Sight::FrameTwice);
-                sent.push(piece.clone());
+                sent.push(unit.clone());
             }
-            sent.push(piece);
+            sent.push(unit);
         }
         sent
     }
 
-    // Whether a till sends this number for the first time in the life at hand.
+    // Whether a till sends this number for the first time in the epoch at hand.
     fn is_first_time(&mut self, number: u64, first: u64) -> bool {
         let till = self.conns.get(&number).map_or(0, |conn| conn.till);
         let sent = &mut self.tills[till].sent_upto;
@@ -223,7 +223,7 @@ impl World {
             let Some(frame) = conn.held.pop_front() else {
                 return false;
             };
-            self.greet(number, &frame);
+            self.handshake(number, &frame);
             return true;
         };
         let Some(front) = conn.held.front() else {
@@ -271,7 +271,7 @@ impl World {
         }
     }
 
-    fn greet(&mut self, number: u64, frame: &Frame) {
+    fn handshake(&mut self, number: u64, frame: &Frame) {
         let Ok(Message::Hello(hello)) = Message::decode(frame) else {
             let what = "a stream begins without a Hello".to_owned();
             return self.oracle.fail("PRO-1", what);
@@ -283,9 +283,9 @@ impl World {
             return;
         };
         let store = hello.terminal.store();
-        let greeted = engine.hello(hello);
-        self.look_at_greeting(n, store);
-        match greeted {
+        let accepted = engine.hello(hello);
+        self.look_at_handshake(n, store);
+        match accepted {
             Ok(Ok(stream)) => {
                 if let Some(conn) = self.conns.get_mut(&number) {
                     conn.stream = Some(stream);
@@ -311,20 +311,20 @@ impl World {
         let mut suffers = None;
         for (number, conn) in self.conns.iter_mut().filter(|(_, conn)| conn.node == n) {
             if let (Some(stream), false) = (&conn.stream, conn.is_ended) {
-                let said = engine.say(stream);
-                conn.is_ended = said.is_last;
+                let replies = engine.say(stream);
+                conn.is_ended = replies.is_last;
                 let is_old = self.tills[conn.till].conn != Some(*number);
-                if said.is_last && is_old {
+                if replies.is_last && is_old {
                     self.coverage.saw(Sight::Superseded);
                 }
                 let store = self.tills[conn.till].terminal.store().get();
                 if self.spared_but.is_some_and(|damaged| damaged != store)
-                    && is_internal(&said.bytes)
+                    && is_internal(&replies.bytes)
                 {
                     suffers = Some(store);
                 }
-                if !said.bytes.is_empty() {
-                    words.push((*number, said.bytes));
+                if !replies.bytes.is_empty() {
+                    words.push((*number, replies.bytes));
                 }
             }
         }
@@ -368,7 +368,7 @@ impl World {
             match message {
                 Ok(message) => {
                     self.look_at_ack(number, &message);
-                    self.hear(till, number, &message);
+                    self.deliver(till, number, &message);
                 }
                 Err(error) => {
                     let what = format!("the engine said: {error}");
@@ -381,7 +381,7 @@ impl World {
     fn look_at_ack(&mut self, number: u64, message: &Message) {
         let conn = self.conns.get_mut(&number);
         if let (Message::Ack(ack), Some(conn)) = (message, conn) {
-            conn.told = self.oracle.hears(conn.told, ack);
+            conn.reported = self.oracle.delivers(conn.reported, ack);
         }
     }
 

@@ -13,12 +13,12 @@ fn without_ids(steps: Vec<Step>) -> Vec<Step> {
     let each = steps.into_iter().map(|step| match step {
         Step::Sales {
             till,
-            life,
+            age,
             back,
             baskets,
         } => Step::Sales {
             till,
-            life,
+            age,
             back,
             baskets: baskets.into_iter().map(plain).collect(),
         },

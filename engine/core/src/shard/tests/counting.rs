@@ -161,7 +161,7 @@ fn void_sales_void_lines_and_services_move_no_stock() {
 }
 
 #[test]
-fn a_return_is_negative_and_brings_the_goods_back() {
+fn a_return_is_negative_and_brings_the_skus_back() {
     let mut world = World::new();
     let back = Basket {
         at: NOW,

@@ -1,9 +1,9 @@
 //! What is left of a journal that salvage has made holes in.
 
 use super::world::{NOW, World, basket, record_of, sales, terminal};
-use crate::{Placed, Record};
+use crate::{Record, Replayed};
 
-fn apply(world: &mut World, record: &Record) -> Placed {
+fn apply(world: &mut World, record: &Record) -> Replayed {
     world.journal.push(record.clone());
     let position = world.position();
     world.rows.learn(position, record);
@@ -25,8 +25,8 @@ fn events_behind_a_lost_record_count_and_a_record_that_fits_nowhere_is_told() {
     assert_eq!(journal[2].head.skip, 2);
 
     let mut salvaged = World::replay(&journal[..1]);
-    assert_eq!(apply(&mut salvaged, &journal[2]), Placed::Held);
+    assert_eq!(apply(&mut salvaged, &journal[2]), Replayed::Held);
     assert_eq!(net(&mut salvaged), 100, "only what was new in it");
-    assert_eq!(apply(&mut salvaged, &journal[1]), Placed::Nowhere);
+    assert_eq!(apply(&mut salvaged, &journal[1]), Replayed::Nowhere);
     assert_eq!(net(&mut salvaged), 100);
 }

@@ -97,7 +97,7 @@ fn a_gap_changes_nothing_also_one_before_the_first_event_that_was_new() {
 }
 
 #[test]
-fn a_life_that_is_over_goes_on_where_it_was_and_stays_over() {
+fn an_epoch_that_is_over_goes_on_where_it_was_and_stays_over() {
     let mut a = World::new();
     let first = record_of(a.send(1, 1, sales(1, &[sale(1)])));
     let second = record_of(a.send(1, 1, sales(2, &[sale(10)])));
@@ -109,18 +109,18 @@ fn a_life_that_is_over_goes_on_where_it_was_and_stays_over() {
     assert_eq!(net(&mut b), 111);
     assert_eq!(b.send(1, 1, sales(3, &[sale(5)])), Handled::Closed);
     let row = &b.state().terminals[&terminal(1).to_u64()];
-    let lives: Vec<_> = row.epochs.iter().map(|e| (e.epoch, e.next_seq)).collect();
-    assert_eq!(lives, [(1, 3), (2, 2)]);
+    let epochs: Vec<_> = row.epochs.iter().map(|e| (e.epoch, e.next_seq)).collect();
+    assert_eq!(epochs, [(1, 3), (2, 2)]);
     b.check_replay();
 }
 
 #[test]
-fn a_life_that_is_forgotten_is_not_begun_again() {
+fn an_epoch_that_is_forgotten_is_not_begun_again() {
     let mut a = World::new();
     let old = record_of(a.send(1, 1, sales(1, &[sale(1)])));
     let mut b = fresh();
-    for life in 2..=u32::try_from(crate::EPOCHS_MAX + 1).unwrap() {
-        record_of(b.send(1, life, sales(1, &[sale(1)])));
+    for epoch in 2..=u32::try_from(crate::EPOCHS_MAX + 1).unwrap() {
+        record_of(b.send(1, epoch, sales(1, &[sale(1)])));
     }
     assert_eq!(b.hand_off(&old), Handled::Closed);
 }
@@ -241,7 +241,7 @@ fn masked_cards_and_suspect_clocks_keep_their_flags() {
 }
 
 #[test]
-fn what_was_set_aside_for_a_name_stays_aside_until_its_retry() {
+fn what_was_quarantined_for_a_name_stays_quarantined_until_its_retry() {
     let sku = sku_of("apple");
     let mut a = World::new();
     a.names
@@ -251,9 +251,9 @@ fn what_was_set_aside_for_a_name_stays_aside_until_its_retry() {
         .insert((false, sku), "another name of this id".to_owned());
     let mut named = basket(NOW, &[(sku, 30)]);
     named.codes = vec![(0, "apple")];
-    let aside = record_of(a.send(1, 1, sales(1, &[named])));
+    let quarantined = record_of(a.send(1, 1, sales(1, &[named])));
     assert_eq!(
-        aside.verdict(0).unwrap().reason,
+        quarantined.verdict(0).unwrap().reason,
         Reason::SkuCollision.code()
     );
     a.names.0.lock().unwrap().remove(&(false, sku));
@@ -267,11 +267,11 @@ fn what_was_set_aside_for_a_name_stays_aside_until_its_retry() {
     a.flush();
     let retried = a
         .shard
-        .retry(later, key, &aside, &a.rows, &a.names)
+        .retry(later, key, &quarantined, &a.rows, &a.names)
         .unwrap();
     let mut b = fresh();
     assert_eq!(b.hand_off(&retried), Handled::Known { upto: seq(1) });
-    record_of(b.hand_off(&aside));
+    record_of(b.hand_off(&quarantined));
     assert_eq!((net(&mut b), b.state().quarantine.len()), (0, 1));
     assert_eq!(record_of(b.hand_off(&retried)), retried);
     assert_eq!((net(&mut b), b.state().quarantine.len()), (30, 0));
@@ -460,8 +460,8 @@ fn a_record_is_released_once_under_an_epoch_that_is_nobody_elses() {
         currency: 0,
         zone: "",
     };
-    let greeting = b.shard.hello(Timestamp::from_us(NOW), &hello, &b.rows);
-    assert_eq!(greeting.unwrap().epoch.get(), 3);
+    let handshake_state = b.shard.hello(Timestamp::from_us(NOW), &hello, &b.rows);
+    assert_eq!(handshake_state.unwrap().epoch.get(), 3);
     assert_eq!(net(&mut b), 1_114);
     b.check_replay();
 }

@@ -1,4 +1,4 @@
-//! What tills mean, worked out anew from what they sent, by rules that share nothing with the shard.
+//! What tills mean, worked out again from what they sent, by rules that share nothing with the shard.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,8 +30,8 @@ enum Step {
 
 fn a_step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        12 => (1_u32..4, 1_u32..5, 1_u64..9, 1_u64..6).prop_map(|(till, life, first, count)| Step::Send(till, life, first, count)),
-        3 => (1_u32..4, 1_u32..5).prop_map(|(till, life)| Step::Ask(till, life)),
+        12 => (1_u32..4, 1_u32..5, 1_u64..9, 1_u64..6).prop_map(|(till, till_epoch, first, count)| Step::Send(till, till_epoch, first, count)),
+        3 => (1_u32..4, 1_u32..5).prop_map(|(till, till_epoch)| Step::Ask(till, till_epoch)),
         1 => Just(Step::Take),
         1 => Just(Step::Write),
         1 => Just(Step::Leave),
@@ -40,32 +40,41 @@ fn a_step() -> impl Strategy<Value = Step> {
 }
 
 // An event has the same amount whenever it is sent.
-fn amount((till, life, seq): (u32, u32, u64)) -> i64 {
+fn amount((till, till_epoch, seq): (u32, u32, u64)) -> i64 {
     let seq = i64::try_from(seq).unwrap();
-    i64::from(till) * 10_000 + i64::from(life) * 1_000 + seq
+    i64::from(till) * 10_000 + i64::from(till_epoch) * 1_000 + seq
 }
 
-fn newest_life(done: &Done, till: u32) -> u32 {
-    let lives = done.iter().filter(|(who, ..)| *who == till);
-    lives.map(|(_, life, _)| *life).max().unwrap_or(0)
+fn newest_epoch(done: &Done, till: u32) -> u32 {
+    let epochs = done.iter().filter(|(who, ..)| *who == till);
+    epochs
+        .map(|(_, till_epoch, _)| *till_epoch)
+        .max()
+        .unwrap_or(0)
 }
 
-fn expected(done: &Done, till: u32, life: u32) -> u64 {
+fn expected(done: &Done, till: u32, till_epoch: u32) -> u64 {
     (1..)
-        .find(|seq| !done.contains(&(till, life, *seq)))
+        .find(|seq| !done.contains(&(till, till_epoch, *seq)))
         .unwrap()
 }
 
-fn send(world: &mut World, done: &mut Done, (till, life): (u32, u32), first: u64, count: u64) {
+fn send(
+    world: &mut World,
+    done: &mut Done,
+    (till, till_epoch): (u32, u32),
+    first: u64,
+    count: u64,
+) {
     let events = first..first + count;
     let baskets: Vec<Basket> = events
         .clone()
-        .map(|seq| basket(NOW, &[(1, amount((till, life, seq)))]))
+        .map(|seq| basket(NOW, &[(1, amount((till, till_epoch, seq)))]))
         .collect();
-    let handled = world.send(till, life, sales(first, &baskets));
-    let next = expected(done, till, life);
+    let handled = world.send(till, till_epoch, sales(first, &baskets));
+    let next = expected(done, till, till_epoch);
     let (upto, next_seq) = (Seq::new(first + count - 1), Seq::new(next).unwrap());
-    if life < newest_life(done, till) {
+    if till_epoch < newest_epoch(done, till) {
         assert_eq!(handled, Handled::Closed);
     } else if next < first {
         assert_eq!(handled, Handled::Gap { expected: next_seq });
@@ -79,25 +88,28 @@ fn send(world: &mut World, done: &mut Done, (till, life): (u32, u32), first: u64
     } else {
         let record = record_of(handled);
         assert_eq!(u64::from(record.head.skip), next - first);
-        assert_eq!((record.head.first_seq, record.head.epoch), (first, life));
-        done.extend(events.map(|seq| (till, life, seq)));
+        assert_eq!(
+            (record.head.first_seq, record.head.epoch),
+            (first, till_epoch)
+        );
+        done.extend(events.map(|seq| (till, till_epoch, seq)));
     }
 }
 
-fn ask(world: &mut World, done: &Done, till: u32, life: u32) {
+fn ask(world: &mut World, done: &Done, till: u32, till_epoch: u32) {
     let hello = Hello {
         terminal: terminal(till),
-        epoch: life,
+        epoch: till_epoch,
         clock: DeviceTime::from_us(NOW),
         currency: 0,
         zone: "",
     };
     let now = Timestamp::from_us(NOW);
-    let greeting = world.shard.hello(now, &hello, &world.rows).unwrap();
-    let newest = newest_life(done, till);
-    assert_eq!(greeting.next_seq, expected(done, till, life));
-    assert_eq!(greeting.latest_epoch, newest);
-    assert_eq!(greeting.is_closed, life < newest);
+    let handshake_state = world.shard.hello(now, &hello, &world.rows).unwrap();
+    let newest = newest_epoch(done, till);
+    assert_eq!(handshake_state.next_seq, expected(done, till, till_epoch));
+    assert_eq!(handshake_state.latest_epoch, newest);
+    assert_eq!(handshake_state.is_closed, till_epoch < newest);
 }
 
 fn check_windows(world: &mut World, done: &Done) {
@@ -126,10 +138,10 @@ proptest! {
         let mut done = Done::new();
         for step in steps {
             match step {
-                Step::Send(till, life, first, count) => {
-                    send(&mut world, &mut done, (till, life), first, count);
+                Step::Send(till, till_epoch, first, count) => {
+                    send(&mut world, &mut done, (till, till_epoch), first, count);
                 }
-                Step::Ask(till, life) => ask(&mut world, &done, till, life),
+                Step::Ask(till, till_epoch) => ask(&mut world, &done, till, till_epoch),
                 Step::Take => world.take(),
                 Step::Write => world.write(),
                 Step::Leave => world.leave(),
@@ -145,10 +157,10 @@ proptest! {
 enum Deed {
     /// Goods move by so many pieces, by a stock event of this kind.
     Move(u8, i64),
-    /// So many pieces are sold, or come back; on the line with this number.
+    /// So many chunks are sold, or come back; on the line with this number.
     Sell(usize, i64),
     Count(i64),
-    /// More pieces are set aside, or fewer.
+    /// More pieces are reserved, or fewer.
     Reserve(i64),
 }
 

@@ -14,13 +14,13 @@ use crate::{Dim, RollupRow, ShardConfig, Totals};
 pub(super) enum Step {
     Sales {
         till: u32,
-        life: u32,
+        age: u32,
         back: u64,
         baskets: Vec<Basket>,
     },
     Stock {
         till: u32,
-        life: u32,
+        age: u32,
         back: u64,
         moves: Vec<Move>,
     },
@@ -73,11 +73,11 @@ fn a_move() -> impl Strategy<Value = Move> {
 pub(super) fn a_step() -> impl Strategy<Value = Step> {
     let whom = || (1_u32..4, 0_u32..30, 0_u64..5);
     prop_oneof![
-        5 => (whom(), vec(a_basket(), 1..5)).prop_map(|((till, life, back), baskets)| {
-            Step::Sales { till, life, back, baskets }
+        5 => (whom(), vec(a_basket(), 1..5)).prop_map(|((till, age, back), baskets)| {
+            Step::Sales { till, age, back, baskets }
         }),
-        5 => (whom(), vec(a_move(), 1..6)).prop_map(|((till, life, back), moves)| {
-            Step::Stock { till, life, back, moves }
+        5 => (whom(), vec(a_move(), 1..6)).prop_map(|((till, age, back), moves)| {
+            Step::Stock { till, age, back, moves }
         }),
         3 => Just(Step::Take),
         3 => Just(Step::Write),
@@ -95,9 +95,9 @@ pub(super) fn a_step_of_stock() -> impl Strategy<Value = Step> {
         movement(kind, sku, pieces * ONE, NOW + second * 1_000_000)
     });
     let stock =
-        (1_u32..4, 0_u32..30, vec(a_move, 1..6)).prop_map(|(till, life, moves)| Step::Stock {
+        (1_u32..4, 0_u32..30, vec(a_move, 1..6)).prop_map(|(till, age, moves)| Step::Stock {
             till,
-            life,
+            age,
             back: 0,
             moves,
         });
@@ -112,12 +112,12 @@ pub(super) enum Act {
     Write,
 }
 
-/// The steps as tills would send them: mostly the next frame, at times one that overlaps, has a gap or a new life.
+/// The steps as tills would send them: mostly the next frame, at times one that overlaps, has a gap or a new epoch.
 pub(super) fn acts(steps: &[Step]) -> Vec<Act> {
-    let mut lives: BTreeMap<u32, (u32, u64)> = BTreeMap::new();
+    let mut epochs: BTreeMap<u32, (u32, u64)> = BTreeMap::new();
     let mut acts = Vec::new();
     for step in steps {
-        let (till, life, back) = match step {
+        let (till, age, back) = match step {
             Step::Take => {
                 acts.push(Act::Take);
                 continue;
@@ -127,14 +127,14 @@ pub(super) fn acts(steps: &[Step]) -> Vec<Act> {
                 continue;
             }
             Step::Sales {
-                till, life, back, ..
+                till, age, back, ..
             }
             | Step::Stock {
-                till, life, back, ..
-            } => (*till, *life, *back),
+                till, age, back, ..
+            } => (*till, *age, *back),
         };
-        let (epoch, next) = lives.entry(till).or_insert((1, 1));
-        if life == 0 {
+        let (epoch, next) = epochs.entry(till).or_insert((1, 1));
+        if age == 0 {
             (*epoch, *next) = (*epoch + 1, 1);
         }
         // 0 to 2: next; 3: overlaps by two; 4: a gap of one.
@@ -174,7 +174,11 @@ fn check_counts(world: &mut World, state: &Memory) {
         let Some(row) = state.terminals.get(&terminal(till).to_u64()) else {
             continue;
         };
-        let known: u64 = row.epochs.iter().map(|mark| mark.next_seq - 1).sum();
+        let known: u64 = row
+            .epochs
+            .iter()
+            .map(|progress| progress.next_seq - 1)
+            .sum();
         assert_eq!(
             known,
             row.applied + row.duplicates + row.refused + row.quarantined

@@ -48,7 +48,7 @@ fn the_same_event_id_and_content_is_a_duplicate_also_after_a_flush() {
 }
 
 #[test]
-fn the_same_event_id_with_other_content_is_set_aside_as_a_conflict() {
+fn the_same_event_id_with_other_content_is_quarantined_as_a_conflict() {
     let mut world = World::new();
     let mut sale = basket(NOW, &[(1, 100)]);
     sale.id = Some(9);
@@ -97,8 +97,8 @@ fn a_conflict_that_comes_again_is_a_duplicate_also_after_a_flush() {
     let outcomes = [0, 1].map(|index| record.outcome(index).unwrap().0);
     assert_eq!(outcomes, [Outcome::Quarantined, Outcome::Duplicate]);
     let state = world.state();
-    let set_aside: Vec<_> = state.quarantine.keys().copied().collect();
-    assert_eq!(set_aside, [key(1, 2, u16::MAX), key(4, 1, u16::MAX)]);
+    let quarantined: Vec<_> = state.quarantine.keys().copied().collect();
+    assert_eq!(quarantined, [key(1, 2, u16::MAX), key(4, 1, u16::MAX)]);
     assert_eq!(state.terminals[&terminal(1).to_u64()].totals.net, 100);
     world.check_replay();
 }
@@ -106,11 +106,11 @@ fn a_conflict_that_comes_again_is_a_duplicate_also_after_a_flush() {
 #[test]
 fn the_same_event_id_in_two_stores_names_two_events() {
     let mut world = World::new();
-    let elsewhere = StoreId::new(99).unwrap();
+    let cross_epoch = StoreId::new(99).unwrap();
     let now = Timestamp::from_us(NOW);
     let registered = world
         .shard
-        .register_store(now, elsewhere, 840, "UTC", &world.rows);
+        .register_store(now, cross_epoch, 840, "UTC", &world.rows);
     world.keep_record(registered.unwrap().unwrap());
     let mut sale = basket(NOW, &[(1, 100)]);
     sale.id = Some(9);
@@ -118,7 +118,7 @@ fn the_same_event_id_in_two_stores_names_two_events() {
     record_of(world.send(1, 1, frame()));
 
     let mut away = session(1, 1);
-    away.terminal = TerminalId::new(elsewhere, away.terminal.till());
+    away.terminal = TerminalId::new(cross_epoch, away.terminal.till());
     let batch = Verified::check(frame(), &ScreenKey::new([7; 32])).unwrap();
     let handled = world
         .shard
@@ -211,9 +211,9 @@ fn a_level_out_of_range_parks_its_sku_alone_and_a_retry_brings_it_back() {
     world.check_replay();
 }
 
-/// Two who retry at the same time have the same list of entries; between them the shard may have started anew.
+/// Two who retry at the same time have the same list of entries; between them the shard may have started again.
 #[test]
-fn an_entry_that_an_earlier_life_of_the_shard_retried_is_gone() {
+fn an_entry_that_an_earlier_run_of_the_shard_retried_is_gone() {
     let mut world = World::new();
     let huge = || movement(kind::ADJUSTED, 1, i64::MAX - 1, NOW);
     let record = record_of(world.send(1, 1, stock(1, &[huge(), huge()])));
@@ -226,7 +226,7 @@ fn an_entry_that_an_earlier_life_of_the_shard_retried_is_gone() {
     ));
     world.flush();
     let now = Timestamp::from_us(NOW + MINUTE);
-    // The count is what un-parks; the movement before it then has no place any more.
+    // The count is what un-parks; the movement before it then has no position any more.
     let count = world.journal[3].clone();
     let waiting = [(key(1, 4, 0), count), (key(1, 2, 0), record)];
     for (key, original) in &waiting {
@@ -250,7 +250,7 @@ fn an_entry_that_an_earlier_life_of_the_shard_retried_is_gone() {
 }
 
 #[test]
-fn counters_add_up_where_an_earlier_life_of_the_shard_set_an_event_aside() {
+fn counters_add_up_where_an_earlier_run_of_the_shard_quarantined_an_event() {
     let mut world = World::new();
     let sku = sku_of("MILK-1");
     let held = |world: &World, name: &str| {
@@ -274,7 +274,7 @@ fn counters_add_up_where_an_earlier_life_of_the_shard_set_an_event_aside() {
     world.check_replay();
 }
 
-/// Whoever used the code first was set aside, and whoever uses it then leaves it out.
+/// Whoever used the code first was quarantined, and whoever uses it then leaves it out.
 #[test]
 fn a_name_that_only_a_conflict_brings_is_written() {
     let mut world = World::new();

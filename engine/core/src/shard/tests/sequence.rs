@@ -77,7 +77,7 @@ fn a_gap_is_not_taken_and_names_what_is_expected() {
 }
 
 #[test]
-fn a_new_life_starts_at_one_and_closes_the_old_one() {
+fn a_new_epoch_starts_at_one_and_closes_the_old_one() {
     let mut world = World::new();
     let frame = || sales(1, &[basket(NOW, &[(1, 5)])]);
     record_of(world.send(1, 1, frame()));
@@ -103,7 +103,7 @@ fn a_new_life_starts_at_one_and_closes_the_old_one() {
 }
 
 #[test]
-fn two_devices_that_ask_for_a_new_life_never_get_the_same_one() {
+fn two_devices_that_ask_for_a_new_epoch_never_get_the_same_one() {
     let mut world = World::new();
     let now = Timestamp::from_us(NOW);
     let first = world.shard.hello(now, &hello(1, 0), &world.rows).unwrap();
@@ -118,48 +118,48 @@ fn two_devices_that_ask_for_a_new_life_never_get_the_same_one() {
     assert!(again.is_closed);
     let there = world.shard.hello(now, &hello(1, 2), &world.rows).unwrap();
     assert_eq!((there.is_closed, there.next_seq), (false, 2));
-    assert_ne!(there.mark, 0);
+    assert_ne!(there.digest, 0);
 }
 
 #[test]
-fn a_life_that_is_forgotten_counts_as_here_as_a_whole() {
+fn an_epoch_that_is_forgotten_counts_as_here_as_a_whole() {
     let mut world = World::new();
     let now = Timestamp::from_us(NOW);
     let most = u32::try_from(EPOCHS_MAX).unwrap();
     for epoch in 1..=most {
         record_of(world.send(1, epoch, sales(1, &[basket(NOW, &[(1, 5)])])));
     }
-    let greet = |world: &mut World, epoch| {
+    let handshake = |world: &mut World, epoch| {
         let hello = hello(1, epoch);
         let there = world.shard.hello(now, &hello, &world.rows).unwrap();
         (there.is_closed, there.next_seq)
     };
-    assert_eq!(greet(&mut world, 1), (true, 2));
+    assert_eq!(handshake(&mut world, 1), (true, 2));
     record_of(world.send(1, most + 1, sales(1, &[basket(NOW, &[(1, 5)])])));
-    assert_eq!(greet(&mut world, 1), (true, Seq::MAX.get()));
-    assert_eq!(greet(&mut world, 2), (true, 2));
+    assert_eq!(handshake(&mut world, 1), (true, Seq::MAX.get()));
+    assert_eq!(handshake(&mut world, 2), (true, 2));
 }
 
 #[test]
-fn one_wrong_number_of_a_life_leaves_numbers_for_the_next_ones() {
+fn one_wrong_number_of_an_epoch_leaves_numbers_for_the_next_ones() {
     let mut world = World::new();
     let now = Timestamp::from_us(NOW);
     record_of(world.send(1, 1, sales(1, &[basket(NOW, &[(1, 5)])])));
-    let mut greet = |epoch| world.shard.hello(now, &hello(1, epoch), &world.rows);
+    let mut handshake = |epoch| world.shard.hello(now, &hello(1, epoch), &world.rows);
     assert_eq!(
-        greet(u32::try_from(i32::MAX).unwrap()),
+        handshake(u32::try_from(i32::MAX).unwrap()),
         Err(HelloError::Refused(Reason::BadHello))
     );
     assert_eq!(
-        greet(2 + (1 << 20)),
+        handshake(2 + (1 << 20)),
         Err(HelloError::Refused(Reason::BadHello))
     );
-    assert_eq!(greet(1 + (1 << 20)).map(|there| there.next_seq), Ok(1));
-    assert_eq!(greet(0).map(|there| there.epoch.get()), Ok(2));
+    assert_eq!(handshake(1 + (1 << 20)).map(|there| there.next_seq), Ok(1));
+    assert_eq!(handshake(0).map(|there| there.epoch.get()), Ok(2));
 }
 
 #[test]
-fn terminals_that_are_only_greeted_do_not_fill_the_memory() {
+fn terminals_that_are_only_accepted_do_not_fill_the_memory() {
     let mut world = World::new();
     let now = Timestamp::from_us(NOW);
     record_of(world.send(1, 1, sales(1, &[basket(NOW, &[(1, 5)])])));
@@ -194,25 +194,28 @@ fn terminals_that_are_only_greeted_do_not_fill_the_memory() {
 fn a_hello_is_refused_where_it_contradicts_the_registry() {
     let mut world = World::new();
     let now = Timestamp::from_us(NOW);
-    let mut greet = |hello: Hello<'_>| world.shard.hello(now, &hello, &world.rows);
+    let mut handshake = |hello: Hello<'_>| world.shard.hello(now, &hello, &world.rows);
     let wrong = Hello {
         currency: 978,
         ..hello(1, 1)
     };
     assert_eq!(
-        greet(wrong),
+        handshake(wrong),
         Err(HelloError::Refused(Reason::CurrencyMismatch))
     );
     let wrong = Hello {
         zone: "Europe/Berlin",
         ..hello(1, 1)
     };
-    assert_eq!(greet(wrong), Err(HelloError::Refused(Reason::ZoneMismatch)));
+    assert_eq!(
+        handshake(wrong),
+        Err(HelloError::Refused(Reason::ZoneMismatch))
+    );
     let late = Hello {
         clock: DeviceTime::from_us(NOW - 25 * HOUR),
         ..hello(1, 1)
     };
-    assert!(greet(late).unwrap().clock_suspect);
+    assert!(handshake(late).unwrap().clock_suspect);
 }
 
 #[test]
@@ -369,7 +372,7 @@ fn rows_that_cannot_be_read_change_nothing() {
 }
 
 #[test]
-fn reservations_change_what_is_set_aside_and_not_the_level() {
+fn reservations_change_what_is_quarantined_and_not_the_level() {
     let mut world = World::new();
     let moves = [
         movement(kind::RECEIVED, 1, 10 * ONE, NOW),

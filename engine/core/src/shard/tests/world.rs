@@ -76,8 +76,8 @@ impl World {
             world.journal.push(record.clone());
             let position = world.position();
             world.rows.learn(position, record);
-            let placed = world.shard.apply(position, record, &world.rows);
-            assert_eq!(placed.unwrap(), crate::shard::Placed::Held);
+            let replayed = world.shard.apply(position, record, &world.rows);
+            assert_eq!(replayed.unwrap(), crate::shard::Replayed::Held);
         }
         assert!(world.shard.violations().is_empty());
         world

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use till_core::{Record, RecordHead};
 use till_protocol::builder::{StockBuilder, TextView, event_id};
 use till_protocol::id::EventId;
-use till_storage::cluster::{Handover, SharedStore as _};
+use till_storage::cluster::{Handoff, SharedStore as _};
 
 use super::*;
 use crate::device::frame;
@@ -37,7 +37,7 @@ async fn what_is_handed_off_counts_once_however_often_and_whoever_sent_it_meanwh
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_is_ended_that_has_not_sent_what_is_taken_in_under_its_numbers() {
+async fn a_session_is_ended_that_has_not_sent_what_is_replayed_under_its_numbers() {
     let dirs = [folder(), folder()];
     let store = Arc::new(MemoryCluster::new(SLOTS));
     dead(dirs[0].path(), &store).await;
@@ -48,7 +48,7 @@ async fn a_session_is_ended_that_has_not_sent_what_is_taken_in_under_its_numbers
     assert_eq!(next, 11);
     assert!(submitted(&store, dirs[0].path()) > 0);
     all_taken_in(&store).await;
-    // What it might have made since then would pass for what was taken in.
+    // What it might have made since then would pass for what was replayed.
     assert_eq!(device.bye().await.reason, Reason::Moved);
     let (mut device, next, _connection) = at_home(engines, 3, 1).await;
     assert_eq!(next, 36);
@@ -61,9 +61,9 @@ async fn a_session_is_ended_that_has_not_sent_what_is_taken_in_under_its_numbers
     other.drain().await.unwrap();
 }
 
-/// An engine where the terminal of the dead one has four events under its first numbers, and the piece of what the dead engine
+/// An engine where the terminal of the dead one has four events under its first numbers, and the chunk of what the dead engine
 /// had, which it was not given.
-async fn others_here(dirs: [&Path; 2], store: &Arc<MemoryCluster>) -> (Arc<Handle>, Handover) {
+async fn others_here(dirs: [&Path; 2], store: &Arc<MemoryCluster>) -> (Arc<Handle>, Handoff) {
     let lost = Arc::new(MemoryCluster::new(SLOTS));
     dead(dirs[0], &lost).await;
     assert!(submitted(&lost, dirs[0]) > 0);
@@ -73,11 +73,11 @@ async fn others_here(dirs: [&Path; 2], store: &Arc<MemoryCluster>) -> (Arc<Handl
     let [(slot, from, number)] = waiting[..] else {
         panic!("{waiting:?}")
     };
-    let piece = lost.handed_over(slot, from, number).unwrap().unwrap();
-    (other, piece)
+    let chunk = lost.handed_off(slot, from, number).unwrap().unwrap();
+    (other, chunk)
 }
 
-/// A record with two events of a frame, from a number of a life on.
+/// A record with two events of a frame, from a number of an epoch on.
 fn record(like: &Record, (epoch, first_seq): (u32, u64), events: &Bytes) -> Record {
     Record {
         head: RecordHead {
@@ -123,9 +123,9 @@ async fn fill(engine: &Arc<Handle>) {
 async fn events_behind_a_gap_wait_until_it_fills() {
     let dirs = [folder(), folder()];
     let store = Arc::new(MemoryCluster::new(SLOTS));
-    let (other, mut piece) = others_here([dirs[0].path(), dirs[1].path()], &store).await;
-    piece.records.retain(|record| record.head.first_seq > 10);
-    store.hand_over(&piece).unwrap();
+    let (other, mut chunk) = others_here([dirs[0].path(), dirs[1].path()], &store).await;
+    chunk.records.retain(|record| record.head.first_seq > 10);
+    store.hand_off(&chunk).unwrap();
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(
         (level(&other, 3).await.as_str(), other.stranded()),
@@ -142,10 +142,10 @@ async fn events_behind_a_gap_wait_until_it_fills() {
 async fn events_behind_a_gap_that_does_not_fill_are_stranded_and_resolve_themselves() {
     let dirs = [folder(), folder()];
     let store = Arc::new(MemoryCluster::new(SLOTS));
-    let (other, mut piece) = others_here([dirs[0].path(), dirs[1].path()], &store).await;
-    piece.records.retain(|record| record.head.first_seq > 10);
-    let records = u64::try_from(piece.records.len()).unwrap();
-    store.hand_over(&piece).unwrap();
+    let (other, mut chunk) = others_here([dirs[0].path(), dirs[1].path()], &store).await;
+    chunk.records.retain(|record| record.head.first_seq > 10);
+    let records = u64::try_from(chunk.records.len()).unwrap();
+    store.hand_off(&chunk).unwrap();
     stranded(&other, records).await;
     assert_eq!(level(&other, 3).await, "4");
     fill(&other).await;
@@ -200,7 +200,7 @@ async fn other_events_under_the_same_numbers_are_stranded_and_released_once() {
     let again = release(&other, &one.record).await.unwrap_err();
     assert!(again.contains("taken in before"), "{again}");
     // No device is granted the epoch.
-    let (_, welcome, _connection) = greeted(engines, 3, 0).await;
+    let (_, welcome, _connection) = established(engines, 3, 0).await;
     assert!(welcome.epoch.get() > epoch, "{welcome:?}");
     other.drain().await.unwrap();
     let last = alone(dirs[2].path(), &store).await;
@@ -214,14 +214,14 @@ async fn other_events_under_the_same_numbers_are_stranded_and_released_once() {
 async fn a_release_that_an_engine_does_not_live_to_finish_is_finished_by_the_next_one() {
     let dirs = [folder(), folder(), folder()];
     let store = Arc::new(MemoryCluster::new(SLOTS));
-    let (other, piece) = others_here([dirs[0].path(), dirs[1].path()], &store).await;
-    let mut piece = piece;
-    let like = piece.records.last().unwrap().clone();
-    piece.records = vec![
+    let (other, chunk) = others_here([dirs[0].path(), dirs[1].path()], &store).await;
+    let mut chunk = chunk;
+    let like = chunk.records.last().unwrap().clone();
+    chunk.records = vec![
         record(&like, (1, 1), &frame(101, 2, 10)),
         record(&like, (1, 5), &frame(105, 2, 100)),
     ];
-    store.hand_over(&piece).unwrap();
+    store.hand_off(&chunk).unwrap();
     stranded(&other, 1).await;
     // What has its place does not wait for what has none.
     assert_eq!(level(&other, 3).await, "204");
@@ -236,7 +236,7 @@ async fn a_release_that_an_engine_does_not_live_to_finish_is_finished_by_the_nex
     all_taken_in(&store).await;
     assert_eq!(level(&last, 3).await, "224");
     // As if nobody had taken it away: everything of it is known.
-    store.hand_over(&piece).unwrap();
+    store.hand_off(&chunk).unwrap();
     all_taken_in(&store).await;
     assert_eq!(level(&last, 3).await, "224");
     last.drain().await.unwrap();
@@ -247,20 +247,20 @@ async fn a_release_that_an_engine_does_not_live_to_finish_is_finished_by_the_nex
 async fn an_event_with_an_id_counts_once_over_two_engines() {
     let dirs = [folder(), folder()];
     let store = Arc::new(MemoryCluster::new(SLOTS));
-    let (other, piece) = others_here([dirs[0].path(), dirs[1].path()], &store).await;
+    let (other, chunk) = others_here([dirs[0].path(), dirs[1].path()], &store).await;
     let sent = with_id(1, 9);
-    let like = piece.records.last().unwrap().clone();
+    let like = chunk.records.last().unwrap().clone();
     let mut handed_off = record(&like, (1, 5), &with_id(5, 9));
     handed_off.head.count = 1;
     let (mut device, _, _connection) = at_home(std::slice::from_ref(&other), 3, 0).await;
     device.send(sent).await;
     assert!(device.acked(1).await.is_empty());
     assert_eq!(level(&other, 3).await, "13");
-    let piece = Handover {
+    let chunk = Handoff {
         records: vec![handed_off],
-        ..piece
+        ..chunk
     };
-    store.hand_over(&piece).unwrap();
+    store.hand_off(&chunk).unwrap();
     all_taken_in(&store).await;
     assert_eq!(level(&other, 3).await, "13");
     other.drain().await.unwrap();

@@ -8,7 +8,7 @@ use till_protocol::id::SkuId;
 use super::*;
 
 /// A frame in which one piece of these goods comes in with each event.
-pub(super) fn goods(code: &str, first: u64, count: u64) -> Bytes {
+pub(super) fn skus(code: &str, first: u64, count: u64) -> Bytes {
     let mut builder = StockBuilder::new();
     for number in first..first + count {
         let named = TextView {
@@ -59,12 +59,12 @@ async fn frames_that_need_rows_are_not_taken_while_the_shared_store_is_away() {
     device.acked(10).await;
     store.set_away(true);
     let end = engine.metrics().journal.durable;
-    device.send(goods("milk", 11, 10)).await;
+    device.send(skus("milk", 11, 10)).await;
     assert_eq!(sent_away(&mut device).await, 0);
     assert_eq!(
         engine.metrics().journal.durable,
         end,
-        "nothing is journalled undecided"
+        "nothing is journalled as deferred"
     );
     let told = intake(&engine);
     assert!(!told.ok && !engine.health().is_ready(), "{told:?}");
@@ -75,7 +75,7 @@ async fn frames_that_need_rows_are_not_taken_while_the_shared_store_is_away() {
     until("intake goes on", || watched.health().is_ready()).await;
     let (mut device, next, _connection) = at_home(std::slice::from_ref(&engine), 3, 1).await;
     assert_eq!(next, 11);
-    device.send(goods("milk", 11, 10)).await;
+    device.send(skus("milk", 11, 10)).await;
     assert!(device.acked(20).await.is_empty());
     assert_eq!(level_of(&engine, 3, "tea").await, "10");
     assert_eq!(level_of(&engine, 3, "milk").await, "10");

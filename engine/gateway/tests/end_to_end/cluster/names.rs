@@ -1,4 +1,4 @@
-//! Names of goods and tenders, which whoever serves a store next has from the shared store alone.
+//! Names of SKUs and tenders, which whoever serves a store next has from the shared store alone.
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -27,7 +27,7 @@ const NAMELESS: Trouble = Trouble {
     refuses_commits: false,
 };
 
-/// A sale of one piece, paid by a means that has a name. Of the goods the code is said, or their id alone.
+/// A sale of one piece, paid by a means that has a name. Of the SKUs the code is said, or their id alone.
 fn sale(number: u64, code: &str, says_code: bool, paid: &str) -> Bytes {
     let line = Line {
         sku: SkuId::of_code(code).get(),
@@ -66,7 +66,7 @@ fn sale(number: u64, code: &str, says_code: bool, paid: &str) -> Bytes {
     builder.finish(seq(number)).unwrap()
 }
 
-fn goods_of(store: u64) -> String {
+fn skus_of(store: u64) -> String {
     format!("goods-{store}")
 }
 
@@ -88,14 +88,14 @@ fn names_in(views: &dyn Views) -> BTreeSet<(Space, String)> {
 fn names_of(stores: impl Iterator<Item = u64>) -> BTreeSet<(Space, String)> {
     let both = |store| {
         [
-            (Space::Sku, goods_of(store)),
+            (Space::Sku, skus_of(store)),
             (Space::Tender, paid_in(store)),
         ]
     };
     stores.flat_map(both).collect()
 }
 
-/// What is shown of the goods of a store: name, level and what is odd about them.
+/// What is shown of the SKUs of a store: name, level and what is odd about them.
 async fn shown(engine: &Arc<Handle>, store: u64) -> (String, String, Vec<&'static str>) {
     let query = Query::Stock(StockQuery {
         store: StoreId::new(store.try_into().unwrap()).unwrap(),
@@ -116,7 +116,7 @@ async fn shown(engine: &Arc<Handle>, store: u64) -> (String, String, Vec<&'stati
 
 async fn sells(engines: &[Arc<Handle>], store: u64, (epoch, number): (u32, u64), says_code: bool) {
     let (mut device, _, _connection) = at_home(engines, store, epoch).await;
-    let frame = sale(number, &goods_of(store), says_code, &paid_in(store));
+    let frame = sale(number, &skus_of(store), says_code, &paid_in(store));
     device.send(frame).await;
     assert!(device.acked(number).await.is_empty());
 }
@@ -133,7 +133,7 @@ async fn names_are_in_the_shared_store_for_whoever_serves_next_and_are_written_o
     for engine in &engines {
         assert_eq!(names_in(engine.views()), names_of(STORES));
         for number in STORES {
-            let wanted = (goods_of(number), "-1".to_owned(), Vec::new());
+            let wanted = (skus_of(number), "-1".to_owned(), Vec::new());
             assert_eq!(shown(engine, number).await, wanted);
         }
     }
@@ -149,12 +149,12 @@ async fn names_are_in_the_shared_store_for_whoever_serves_next_and_are_written_o
     let left = [second];
     share(&left).await;
     for number in STORES {
-        let (_, welcome, _connection) = greeted(&left, number, 1).await;
-        let life = welcome.epoch.get();
+        let (_, welcome, _connection) = established(&left, number, 1).await;
+        let epoch = welcome.epoch.get();
         let next = welcome.next_seq.get();
-        sells(&left, number, (life, next), false).await;
-        sells(&left, number, (life, next + 1), true).await;
-        let wanted = (goods_of(number), "-4".to_owned(), Vec::new());
+        sells(&left, number, (epoch, next), false).await;
+        sells(&left, number, (epoch, next + 1), true).await;
+        let wanted = (skus_of(number), "-4".to_owned(), Vec::new());
         assert_eq!(shown(&left[0], number).await, wanted);
     }
     assert_eq!(names_in(left[0].views()), names_of(STORES));
@@ -168,7 +168,7 @@ async fn nameless(dir: &Path, store: &Arc<MemoryCluster>) {
     let engine = alone(dir, store).await;
     let (mut device, _, _connection) = at_home(std::slice::from_ref(&engine), 3, 0).await;
     store.set_trouble(NAMELESS, 0);
-    device.send(sale(1, &goods_of(3), true, &paid_in(3))).await;
+    device.send(sale(1, &skus_of(3), true, &paid_in(3))).await;
     // It is not committed before its names are written.
     loop {
         match device.next().await {
@@ -189,7 +189,7 @@ async fn nameless(dir: &Path, store: &Arc<MemoryCluster>) {
 
 async fn has_names(engine: &Arc<Handle>) {
     let began = Instant::now();
-    let wanted = (goods_of(3), "-1".to_owned(), Vec::new());
+    let wanted = (skus_of(3), "-1".to_owned(), Vec::new());
     while names_in(engine.views()).is_empty() {
         assert!(began.elapsed() < Duration::from_secs(60));
         tokio::time::sleep(Duration::from_millis(20)).await;

@@ -1,4 +1,4 @@
-//! What is set aside: in the shared store, for whoever serves its stores when an operator has it decided again.
+//! What is quarantined: in the shared store, for whoever serves its stores when an operator has it decided again.
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -14,7 +14,7 @@ use till_storage::query::QuarantineQuery;
 use till_storage::testing::Trouble;
 use till_storage::views::{FlushBatch, Views};
 
-use super::intake::goods;
+use super::intake::skus;
 use super::*;
 
 /// Half of what a level may be, and more: two of these do not go together.
@@ -46,10 +46,10 @@ fn huge(first: u64) -> Bytes {
 }
 
 /// Store, sequence number, and the line that waits.
-type Aside = (u64, u64, Option<u16>);
+type Quarantined = (u64, u64, Option<u16>);
 
 /// What rows have in quarantine.
-fn in_rows(views: &dyn Views) -> BTreeSet<Aside> {
+fn in_rows(views: &dyn Views) -> BTreeSet<Quarantined> {
     let mut found = BTreeSet::new();
     let mut add = |key: QuarantineKey, _| {
         let store = TerminalId::from_u64(key.terminal).unwrap().store();
@@ -62,7 +62,7 @@ fn in_rows(views: &dyn Views) -> BTreeSet<Aside> {
 }
 
 /// What an operator is shown.
-async fn listed(engine: &Arc<Handle>) -> BTreeSet<Aside> {
+async fn listed(engine: &Arc<Handle>) -> BTreeSet<Quarantined> {
     let engine = Arc::clone(engine);
     let query = Query::Quarantine(QuarantineQuery::default());
     let reply = tokio::task::spawn_blocking(move || engine.query(&query).unwrap());
@@ -109,15 +109,15 @@ fn mend(store: &MemoryCluster) {
     store.materialise(&right).unwrap();
 }
 
-/// An event that is set aside as a whole, and two whose movements wait.
-async fn set_aside(engines: &[Arc<Handle>], store: u64) {
+/// An event that is quarantined as a whole, and two whose movements wait.
+async fn quarantined(engines: &[Arc<Handle>], store: u64) {
     let (mut device, _, _connection) = at_home(engines, store, 0).await;
-    device.send(goods("milk", 1, 1)).await;
+    device.send(skus("milk", 1, 1)).await;
     device.send(huge(2)).await;
     assert!(device.acked(4).await.is_empty());
 }
 
-fn aside_in(stores: impl Iterator<Item = u64>) -> BTreeSet<Aside> {
+fn quarantined_in(stores: impl Iterator<Item = u64>) -> BTreeSet<Quarantined> {
     let each = |store| [(store, 1, None), (store, 3, Some(0)), (store, 4, Some(0))];
     stores.flat_map(each).collect()
 }
@@ -131,19 +131,19 @@ async fn levels(engine: &Arc<Handle>, store: u64) -> [String; 2] {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_set_aside_is_in_the_shared_store_and_decided_once_by_whoever_serves_it() {
+async fn what_is_quarantined_is_in_the_shared_store_and_decided_once_by_whoever_serves_it() {
     let dirs = [folder(), folder()];
     let store = Arc::new(MemoryCluster::new(SLOTS));
     collide(&store);
     let first = alone(dirs[0].path(), &store).await;
     for number in STORES {
-        set_aside(std::slice::from_ref(&first), number).await;
+        quarantined(std::slice::from_ref(&first), number).await;
     }
     // What is said to be committed is in the rows, whoever asks.
-    assert_eq!(in_rows(store.views().as_ref()), aside_in(STORES));
+    assert_eq!(in_rows(store.views().as_ref()), quarantined_in(STORES));
     let second = node(dirs[1].path(), &store).await;
     for engine in [&first, &second] {
-        assert_eq!(listed(engine).await, aside_in(STORES));
+        assert_eq!(listed(engine).await, quarantined_in(STORES));
     }
     first.kill().await.unwrap();
     drop(first);
@@ -172,7 +172,7 @@ async fn what_is_set_aside_is_in_the_shared_store_and_decided_once_by_whoever_se
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_engine_decides_what_was_set_aside_in_the_stores_that_it_serves() {
+async fn each_engine_decides_what_was_quarantined_in_the_stores_that_it_serves() {
     let dirs = [folder(), folder()];
     let store = Arc::new(MemoryCluster::new(SLOTS));
     let engines = pair(&dirs, &store).await;
@@ -203,7 +203,7 @@ async fn each_engine_decides_what_was_set_aside_in_the_stores_that_it_serves() {
 async fn retried_and_dead(dir: &Path, store: &Arc<MemoryCluster>) {
     collide(store);
     let engine = alone(dir, store).await;
-    set_aside(std::slice::from_ref(&engine), 3).await;
+    quarantined(std::slice::from_ref(&engine), 3).await;
     engine.drain().await.unwrap();
     drop(engine);
     mend(store);
@@ -213,7 +213,7 @@ async fn retried_and_dead(dir: &Path, store: &Arc<MemoryCluster>) {
     engine.kill().await.unwrap();
     drop(engine);
     store.set_trouble(Trouble::default(), 0);
-    assert_eq!(in_rows(store.views().as_ref()), aside_in(3..=3));
+    assert_eq!(in_rows(store.views().as_ref()), quarantined_in(3..=3));
 }
 
 async fn all_taken_in(store: &Arc<MemoryCluster>) {
@@ -236,7 +236,7 @@ async fn what_was_decided_again_and_not_committed_counts_once_after_it_was_submi
     let store = Arc::new(MemoryCluster::new(SLOTS));
     retried_and_dead(dirs[0].path(), &store).await;
     let other = alone(dirs[1].path(), &store).await;
-    assert_eq!(listed(&other).await, aside_in(3..=3));
+    assert_eq!(listed(&other).await, quarantined_in(3..=3));
     // Once more, it is known.
     for _ in 0..2 {
         assert!(submit::submitted(&store, dirs[0].path()) > 0);
@@ -275,17 +275,17 @@ async fn what_two_operators_had_decided_again_counts_once() {
     other.drain().await.unwrap();
 }
 
-// The facts may give a record of an older life besides, under the same numbers.
+// The facts may give a record of an older epoch besides, under the same numbers.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_set_aside_in_one_life_is_not_taken_for_what_has_its_numbers_in_another() {
+async fn what_is_quarantined_in_one_epoch_is_not_taken_for_what_has_its_numbers_in_another() {
     let dir = folder();
     let store = Arc::new(MemoryCluster::new(SLOTS));
     let engine = alone(dir.path(), &store).await;
     let engines = std::slice::from_ref(&engine);
-    for life in [teas(1, 3), huge(1)] {
+    for epoch in [teas(1, 3), huge(1)] {
         let (mut device, next, _connection) = at_home(engines, 3, 0).await;
         assert_eq!(next, 1);
-        device.send(life).await;
+        device.send(epoch).await;
         assert!(device.acked(3).await.is_empty());
     }
     assert_eq!(retry(&engine).await, (2, 0));

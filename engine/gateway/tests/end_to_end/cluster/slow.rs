@@ -11,7 +11,7 @@ const DELAY: Duration = Duration::from_millis(500);
 const LONG: Duration = Duration::from_secs(20);
 
 /// An engine that knows rows of so many stores from the shared store alone, and a device in each of them.
-async fn traded(
+async fn sold_events(
     dirs: [&Path; 2],
     store: &Arc<MemoryCluster>,
     stores: u32,
@@ -44,7 +44,7 @@ fn waits(engine: &Handle) -> u64 {
 async fn a_slow_store_is_asked_once_for_what_many_devices_say() {
     let dirs = [folder(), folder()];
     let store = Arc::new(MemoryCluster::new(SLOTS));
-    let (engine, mut devices) = traded([dirs[0].path(), dirs[1].path()], &store, 40).await;
+    let (engine, mut devices) = sold_events([dirs[0].path(), dirs[1].path()], &store, 40).await;
     let before = waits(&engine);
     store.set_trouble(
         Trouble {
@@ -77,7 +77,7 @@ async fn a_slow_store_is_asked_once_for_what_many_devices_say() {
 async fn a_damaged_row_fells_the_session_that_needs_it_and_no_other() {
     let dirs = [folder(), folder()];
     let store = Arc::new(MemoryCluster::new(SLOTS));
-    let (engine, mut devices) = traded([dirs[0].path(), dirs[1].path()], &store, 10).await;
+    let (engine, mut devices) = sold_events([dirs[0].path(), dirs[1].path()], &store, 10).await;
     let damaged = StoreId::new(7).unwrap();
     store.set_trouble(
         Trouble {

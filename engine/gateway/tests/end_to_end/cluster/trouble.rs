@@ -100,12 +100,12 @@ async fn nothing_committed_is_lost(seed: u64) {
     let engines: Arc<[Arc<Handle>]> = engines.into();
     let until = Instant::now() + Duration::from_secs(6);
     let cutting = tokio::spawn(cut(ways.clone(), seed, until));
-    let trading: Vec<_> = STORES
+    let selling: Vec<_> = STORES
         .map(|number| tokio::spawn(trade(Arc::clone(&engines), number, until)))
         .collect();
-    let mut traded = Vec::new();
-    for one in trading {
-        traded.push(one.await.unwrap());
+    let mut sold_events = Vec::new();
+    for one in selling {
+        sold_events.push(one.await.unwrap());
     }
     cutting.await.unwrap();
     for way in &ways {
@@ -113,7 +113,7 @@ async fn nothing_committed_is_lost(seed: u64) {
     }
     share(&engines).await;
     for engine in engines.iter() {
-        for (number, count) in (1..).zip(&traded) {
+        for (number, count) in (1..).zip(&sold_events) {
             let level = level(engine, number).await;
             assert_eq!(level, count.to_string(), "store {number}, seed {seed}");
         }
@@ -132,7 +132,7 @@ async fn nothing_committed_is_lost_when_the_way_to_the_store_is_cut_and_answers_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn many_slots_change_hands_while_devices_trade() {
+async fn many_slots_change_hands_while_devices_send() {
     const MANY: u32 = 256;
     let dirs = [folder(), folder()];
     let store = Arc::new(MemoryCluster::new(MANY));
@@ -149,13 +149,13 @@ async fn many_slots_change_hands_while_devices_trade() {
     let second = node(dirs[1].path(), &store).await;
     let engines: Arc<[Arc<Handle>]> = [first, second].into();
     let until = Instant::now() + Duration::from_secs(4);
-    let trading: Vec<_> = STORES
+    let selling: Vec<_> = STORES
         .map(|number| tokio::spawn(trade(Arc::clone(&engines), number, until)))
         .collect();
     share_of(&engines, MANY).await;
-    for (number, one) in (1..).zip(trading) {
-        let traded = one.await.unwrap();
-        assert_eq!(level(&engines[1], number).await, traded.to_string());
+    for (number, one) in (1..).zip(selling) {
+        let sold_events = one.await.unwrap();
+        assert_eq!(level(&engines[1], number).await, sold_events.to_string());
     }
     for engine in engines.iter() {
         engine.drain().await.unwrap();

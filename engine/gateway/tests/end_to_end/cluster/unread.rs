@@ -240,7 +240,7 @@ async fn nothing_is_committed_past_a_damaged_record_and_the_place_is_named() {
     let store = Arc::new(MemoryCluster::new(SLOTS));
     let [engine] = alone(dir.path(), &disk, &store).await;
     let engines = [Arc::clone(&engine)];
-    let (mut device, welcome, connection) = greeted(&engines, 3, 0).await;
+    let (mut device, welcome, connection) = established(&engines, 3, 0).await;
     device.send(teas(1, 10)).await;
     assert!(device.acked(10).await.is_empty());
     let end = engine.metrics().journal.durable;
@@ -267,7 +267,7 @@ async fn nothing_is_committed_past_a_damaged_record_and_the_place_is_named() {
     // As it is once the disk was repaired.
     disk.ails(Ails::Nothing);
     let engines = alone(dir.path(), &disk, &store).await;
-    until("what was left is handed over and committed", || {
+    until("what was left is handed off and committed", || {
         engines[0].metrics().events.applied >= 10
     })
     .await;

@@ -54,11 +54,11 @@ fn event(number: i64) -> Move {
     }
 }
 
-fn mark(number: i64) -> u64 {
-    till_protocol::digest::stock_mark(&event(number))
+fn digest(number: i64) -> u64 {
+    till_protocol::digest::stock_digest(&event(number))
 }
 
-/// The record of events that say these numbers, from 1 on in a life.
+/// The record of events that say these numbers, from 1 on in an epoch.
 fn fact(lsn: u64, epoch: u32, first: u64, numbers: &[i64]) -> Fact {
     let mut builder = StockBuilder::new();
     for number in numbers {
@@ -75,7 +75,7 @@ fn fact(lsn: u64, epoch: u32, first: u64, numbers: &[i64]) -> Fact {
         count: u32::try_from(numbers.len()).unwrap(),
         skip: 0,
         received_at_us: 0,
-        mark: mark(numbers[numbers.len() - 1]),
+        digest: digest(numbers[numbers.len() - 1]),
     };
     let record = Record {
         head,
@@ -85,11 +85,11 @@ fn fact(lsn: u64, epoch: u32, first: u64, numbers: &[i64]) -> Fact {
     Fact::new(Lsn::new(lsn), record)
 }
 
-fn ask(facts: Vec<Fact>, marks: Vec<u64>) -> Option<(u16, u16)> {
+fn ask(facts: Vec<Fact>, digests: Vec<u64>) -> Option<(u16, u16)> {
     let check = Check {
         epoch: Epoch::new(2).unwrap(),
         first_seq: Seq::FIRST,
-        marks,
+        digests,
     };
     let (checked, _) = answer(&Everything(facts), terminal(), &check).unwrap()?;
     Some((checked.matched, checked.known))
@@ -98,25 +98,25 @@ fn ask(facts: Vec<Fact>, marks: Vec<u64>) -> Option<(u16, u16)> {
 const OWN: u64 = 1 << 63;
 
 #[test]
-fn other_lives_say_nothing_of_this_one() {
+fn other_epochs_say_nothing_of_this_one() {
     let facts = vec![
         fact(1, 2, 1, &[10, 11]),
         fact(2, 3, 1, &[20, 21]),
         fact(3, 1, 1, &[30, 31]),
     ];
-    assert_eq!(ask(facts, vec![mark(10), mark(11)]).unwrap(), (2, 2));
+    assert_eq!(ask(facts, vec![digest(10), digest(11)]).unwrap(), (2, 2));
 }
 
 #[test]
 fn a_device_is_told_of_nothing_that_one_disk_alone_has() {
     let facts = || vec![fact(1, 2, 1, &[10]), fact(OWN | 5, 2, 2, &[11])];
-    let marks = vec![mark(10), mark(11)];
-    assert_eq!(ask(facts(), marks.clone()), None);
+    let digests = vec![digest(10), digest(11)];
+    assert_eq!(ask(facts(), digests.clone()), None);
     // What would leave its outbox is committed.
-    assert_eq!(ask(facts(), vec![mark(10)]).unwrap(), (1, 1));
-    assert_eq!(ask(facts(), vec![mark(10), mark(99)]).unwrap(), (1, 2));
+    assert_eq!(ask(facts(), vec![digest(10)]).unwrap(), (1, 1));
+    assert_eq!(ask(facts(), vec![digest(10), digest(99)]).unwrap(), (1, 2));
     let committed = vec![fact(1, 2, 1, &[10]), fact(2, 2, 2, &[11])];
-    assert_eq!(ask(committed, marks).unwrap(), (2, 2));
+    assert_eq!(ask(committed, digests).unwrap(), (2, 2));
 }
 
 #[test]
@@ -130,5 +130,5 @@ fn a_retry_leaves_what_its_event_is_known_by() {
         flags: 0,
     }];
     let facts = vec![fact(1, 2, 1, &[10, 11]), retried];
-    assert_eq!(ask(facts, vec![mark(10), mark(11)]).unwrap(), (2, 2));
+    assert_eq!(ask(facts, vec![digest(10), digest(11)]).unwrap(), (2, 2));
 }

@@ -17,7 +17,7 @@ fn seq(number: u64) -> Seq {
 fn session(commits: Commits) -> Arc<Session> {
     let terminal = TerminalId::new(StoreId::new(7).unwrap(), TillId::new(1).unwrap());
     let session = Session::new(terminal, Arc::new(Semaphore::new(64)), commits);
-    session.greeted(Greeted {
+    session.established(Established {
         key: SessionKey {
             terminal,
             epoch: Epoch::FIRST,
@@ -33,27 +33,27 @@ fn session(commits: Commits) -> Arc<Session> {
 fn writer(session: &Arc<Session>, until: u64) -> JoinHandle<Vec<Message>> {
     let session = Arc::clone(session);
     spawn(async move {
-        let mut said = Vec::new();
+        let mut sent = Vec::new();
         loop {
             let messages = session.messages().await;
             let mut decoder = FrameDecoder::new();
             decoder.push(messages.bytes);
             while let Some(frame) = decoder.next().unwrap() {
-                said.push(Message::decode(&frame).unwrap());
+                sent.push(Message::decode(&frame).unwrap());
             }
-            let has_heard = |message: &Message| match message {
+            let has_received = |message: &Message| match message {
                 Message::Ack(ack) => ack.journalled.is_some_and(|seq| seq.get() >= until),
                 _ => false,
             };
-            if messages.is_last || said.iter().any(has_heard) {
-                return said;
+            if messages.is_last || sent.iter().any(has_received) {
+                return sent;
             }
         }
     })
 }
 
-fn acks(said: &[Message]) -> impl Iterator<Item = &Ack> {
-    said.iter().filter_map(|message| match message {
+fn acks(sent: &[Message]) -> impl Iterator<Item = &Ack> {
+    sent.iter().filter_map(|message| match message {
         Message::Ack(ack) => Some(ack),
         _ => None,
     })
@@ -64,14 +64,14 @@ fn journal(session: &Arc<Session>, groups: &'static [&'static [u64]]) -> thread:
     let session = Arc::clone(session);
     thread::spawn(move || {
         for group in groups {
-            let mut is_to_be_told = false;
+            let mut is_to_be_sent = false;
             for number in *group {
                 let refused = [(seq(*number), Reason::BadTime)];
                 let refused = if number % 2 == 0 { &refused[..] } else { &[] };
-                is_to_be_told |= session.durable(*number, *number, refused);
+                is_to_be_sent |= session.durable(*number, *number, refused);
             }
-            if is_to_be_told {
-                session.tell();
+            if is_to_be_sent {
+                session.wake();
             }
         }
     })
@@ -92,19 +92,19 @@ fn the_writer_hears_the_last_ack_and_no_ack_covers_a_refusal_that_is_not_told() 
                 }
             });
             // A writer that is not woken for the last one waits for ever, which is a deadlock here.
-            let said = block_on(writer).unwrap();
+            let sent = block_on(writer).unwrap();
             journal.join().unwrap();
             shard.join().unwrap();
-            let (mut covered, mut told) = (0, Vec::new());
-            for ack in acks(&said) {
+            let (mut covered, mut reported) = (0, Vec::new());
+            for ack in acks(&sent) {
                 let journalled = ack.journalled.map_or(0, Seq::get);
                 assert!(journalled >= covered, "acks never fall");
                 covered = journalled;
-                told.extend(ack.refusals.iter().map(|(seq, _)| seq.get()));
+                reported.extend(ack.refusals.iter().map(|(seq, _)| seq.get()));
                 let due = (1..=covered).filter(|number| number % 2 == 0).count();
-                assert!(told.len() >= due, "{told:?} of {due} at {covered}");
+                assert!(reported.len() >= due, "{reported:?} of {due} at {covered}");
             }
-            assert_eq!(told, [2, 4]);
+            assert_eq!(reported, [2, 4]);
         },
         ORDERS,
     );
@@ -125,10 +125,10 @@ fn the_last_word_is_said_once_all_that_was_sent_is_committed() {
                 }
             });
             session.end_committed(Farewell::Bye(Reason::Draining));
-            let said = block_on(writer).unwrap();
+            let sent = block_on(writer).unwrap();
             commits.join().unwrap();
-            assert!(matches!(said.last(), Some(Message::Bye(_))), "{said:?}");
-            let committed = acks(&said).filter_map(|ack| ack.committed).max();
+            assert!(matches!(sent.last(), Some(Message::Bye(_))), "{sent:?}");
+            let committed = acks(&sent).filter_map(|ack| ack.committed).max();
             assert_eq!(committed, Some(seq(3)), "the last word came too early");
             assert!(session.is_over());
         },

@@ -20,32 +20,32 @@ fn durable(session: &Session, upto: u64, refusals: &[(Seq, Reason)]) {
     durable_at(session, 0, upto, refusals);
 }
 
-fn durable_at(session: &Session, place: u64, upto: u64, refusals: &[(Seq, Reason)]) {
-    if session.durable(place, upto, refusals) {
-        session.tell();
+fn durable_at(session: &Session, position: u64, upto: u64, refusals: &[(Seq, Reason)]) {
+    if session.durable(position, upto, refusals) {
+        session.wake();
     }
 }
 
-/// A session of a life in which `known` events are known.
-fn greeted(known: u64) -> Session {
-    greeted_in(known, &Arc::new(Semaphore::new(1 << 18)))
+/// A session of an epoch in which `known` events are known.
+fn established(known: u64) -> Session {
+    established_in(known, &Arc::new(Semaphore::new(1 << 18)))
 }
 
-fn greeted_in(known: u64, room: &Arc<Semaphore>) -> Session {
-    greeted_with(known, room, Commits::WithJournal)
+fn established_in(known: u64, room: &Arc<Semaphore>) -> Session {
+    established_with(known, room, Commits::WithJournal)
 }
 
 /// A session of an engine whose commits come apart from its journal.
-fn greeted_apart() -> Session {
-    let session = greeted_with(0, &Arc::new(Semaphore::new(1 << 18)), Commits::Apart);
-    said(&session);
+fn established_apart() -> Session {
+    let session = established_with(0, &Arc::new(Semaphore::new(1 << 18)), Commits::Apart);
+    sent(&session);
     session
 }
 
-fn greeted_with(known: u64, room: &Arc<Semaphore>, commits: Commits) -> Session {
+fn established_with(known: u64, room: &Arc<Semaphore>, commits: Commits) -> Session {
     let terminal = TerminalId::new(StoreId::new(7).unwrap(), TillId::new(1).unwrap());
     let session = Session::new(terminal, Arc::clone(room), commits);
-    session.greeted(Greeted {
+    session.established(Established {
         key: SessionKey {
             terminal,
             epoch: Epoch::FIRST,
@@ -59,7 +59,7 @@ fn greeted_with(known: u64, room: &Arc<Semaphore>, commits: Commits) -> Session 
         epoch: Epoch::FIRST,
         latest_epoch: Epoch::FIRST,
         next_seq: seq(known + 1),
-        mark: 77,
+        digest: 77,
         credit_frames: 128,
         frame_bytes_max: 1 << 20,
         frame_events_max: 1_024,
@@ -69,7 +69,7 @@ fn greeted_with(known: u64, room: &Arc<Semaphore>, commits: Commits) -> Session 
     session
 }
 
-fn said(session: &Session) -> Vec<Message> {
+fn sent(session: &Session) -> Vec<Message> {
     let mut decoder = FrameDecoder::new();
     let mut messages = Vec::new();
     loop {
@@ -89,7 +89,7 @@ fn said(session: &Session) -> Vec<Message> {
 }
 
 fn acks(session: &Session) -> Vec<Ack> {
-    let acks = said(session).into_iter().map(|message| match message {
+    let acks = sent(session).into_iter().map(|message| match message {
         Message::Ack(ack) => ack,
         other => panic!("{other:?}"),
     });
@@ -98,11 +98,11 @@ fn acks(session: &Session) -> Vec<Ack> {
 
 /// The device may have other events under those numbers: it must not take them for acknowledged.
 #[test]
-fn a_greeting_acknowledges_nothing() {
-    let session = greeted(9);
-    assert!(matches!(said(&session)[..], [Message::Welcome(_)]));
+fn a_handshake_acknowledges_nothing() {
+    let session = established(9);
+    assert!(matches!(sent(&session)[..], [Message::Welcome(_)]));
     session.flag();
-    assert_eq!(said(&session), []);
+    assert_eq!(sent(&session), []);
     // What it sends again is its own, and no more of it.
     durable(&session, 4, &[]);
     assert_eq!(acks(&session)[0].committed, Some(seq(4)));
@@ -114,15 +114,15 @@ fn a_greeting_acknowledges_nothing() {
 #[test]
 fn an_ack_ends_before_the_first_refusal_that_it_has_no_room_for() {
     for count in [1, 1_024, 1_025, 2_048, 5_000] {
-        let session = greeted(0);
-        said(&session);
+        let session = established(0);
+        sent(&session);
         durable(
             &session,
             2 * count + 7,
             &refused((1..=count).map(|n| 2 * n)),
         );
         let acks = acks(&session);
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         let mut before = 0;
         for ack in &acks {
             let upto = ack.committed.map_or(0, Seq::get);
@@ -135,19 +135,19 @@ fn an_ack_ends_before_the_first_refusal_that_it_has_no_room_for() {
                     .all(|number| (before + 1..=upto).contains(number)),
                 "refusals beside {before}..{upto}"
             );
-            told.extend(numbers);
+            reported.extend(numbers);
             before = upto;
         }
         assert_eq!(before, 2 * count + 7);
-        assert_eq!(told, (1..=count).map(|n| 2 * n).collect::<Vec<_>>());
+        assert_eq!(reported, (1..=count).map(|n| 2 * n).collect::<Vec<_>>());
         assert_eq!(acks.len(), usize::try_from(count.div_ceil(1_024)).unwrap());
     }
 }
 
 #[test]
 fn refusals_of_what_is_sent_again_wait_for_the_ack_that_covers_them() {
-    let session = greeted(9);
-    said(&session);
+    let session = established(9);
+    sent(&session);
     session.refused(&refused([3, 6].into_iter()));
     durable(&session, 4, &[]);
     let first = acks(&session);
@@ -159,8 +159,8 @@ fn refusals_of_what_is_sent_again_wait_for_the_ack_that_covers_them() {
 
 #[test]
 fn a_device_that_reads_no_refusals_is_left_without_an_ack_that_hides_one() {
-    let session = greeted(0);
-    said(&session);
+    let session = established(0);
+    sent(&session);
     let mut upto = 0;
     while !session.is_over() {
         durable(
@@ -173,15 +173,15 @@ fn a_device_that_reads_no_refusals_is_left_without_an_ack_that_hides_one() {
     // All that a device may have sent without an ack fits: 128 frames, of which every second event is refused.
     assert_eq!(upto, 132_000);
     durable(&session, upto + 1, &[]);
-    let said = said(&session);
+    let sent = sent(&session);
     assert!(
-        matches!(&said[..], [Message::Bye(bye)] if bye.reason == Reason::Busy),
-        "{said:?}"
+        matches!(&sent[..], [Message::Bye(bye)] if bye.reason == Reason::Busy),
+        "{sent:?}"
     );
 }
 
 #[tokio::test]
-async fn nobody_waits_for_the_greeting_of_a_session_that_has_ended() {
+async fn nobody_waits_for_the_handshake_of_a_session_that_has_ended() {
     let terminal = TerminalId::new(StoreId::new(7).unwrap(), TillId::new(1).unwrap());
     let room = Arc::new(Semaphore::new(1));
     let session = Arc::new(Session::new(terminal, room, Commits::WithJournal));
@@ -198,8 +198,8 @@ async fn nobody_waits_for_the_greeting_of_a_session_that_has_ended() {
 #[test]
 fn frames_that_are_refused_whole_take_no_room_however_many_come() {
     let room = Arc::new(Semaphore::new(2));
-    let session = greeted_in(0, &room);
-    said(&session);
+    let session = established_in(0, &room);
+    sent(&session);
     for number in 0..2_000_u64 {
         let first = number * 1_024 + 1;
         durable(&session, first + 1_023, &refused(first..first + 1_024));
@@ -209,9 +209,9 @@ fn frames_that_are_refused_whole_take_no_room_however_many_come() {
     assert_eq!(acks.len(), 2_000);
     let last = acks.last().and_then(|ack| ack.committed);
     assert_eq!(last, Some(seq(2_000 * 1_024)));
-    let told = acks.iter().flat_map(|ack| &ack.refusals);
+    let reported = acks.iter().flat_map(|ack| &ack.refusals);
     assert!(
-        told.map(|(seq, _)| seq.get()).eq(1..=2_000 * 1_024),
+        reported.map(|(seq, _)| seq.get()).eq(1..=2_000 * 1_024),
         "refusals that were not told once and in order"
     );
     assert_eq!(room.available_permits(), 2);
@@ -220,14 +220,14 @@ fn frames_that_are_refused_whole_take_no_room_however_many_come() {
 #[test]
 fn refusals_that_wait_for_all_devices_have_one_bound() {
     let room = Arc::new(Semaphore::new(10));
-    let (deaf, other) = (greeted_in(0, &room), greeted_in(0, &room));
-    said(&other);
+    let (deaf, other) = (established_in(0, &room), established_in(0, &room));
+    sent(&other);
     durable(&deaf, 18, &refused((2..=18).step_by(2)));
     durable(&other, 4, &refused([2, 4].into_iter()));
-    let told = said(&other);
+    let reported = sent(&other);
     assert!(
-        matches!(&told[..], [Message::Bye(bye)] if bye.reason == Reason::Busy),
-        "{told:?}"
+        matches!(&reported[..], [Message::Bye(bye)] if bye.reason == Reason::Busy),
+        "{reported:?}"
     );
     // What it had taken is free at once, and the rest when the deaf one is gone.
     assert_eq!((room.available_permits(), deaf.is_over()), (1, false));
@@ -237,25 +237,25 @@ fn refusals_that_wait_for_all_devices_have_one_bound() {
 
 #[test]
 fn a_refusal_that_comes_twice_before_its_ack_is_told_once() {
-    let session = greeted(9);
-    said(&session);
+    let session = established(9);
+    sent(&session);
     session.refused(&refused([3, 4, 7].into_iter()));
     durable(&session, 9, &refused([4, 3, 8].into_iter()));
-    let told = acks(&session);
-    assert_eq!(told.len(), 1);
-    assert_eq!(told[0].refusals, refused([3, 4, 7, 8].into_iter()));
+    let reported = acks(&session);
+    assert_eq!(reported.len(), 1);
+    assert_eq!(reported[0].refusals, refused([3, 4, 7, 8].into_iter()));
 }
 
 #[test]
 fn the_last_word_comes_behind_every_refusal() {
-    let session = greeted(0);
-    said(&session);
+    let session = established(0);
+    sent(&session);
     durable(&session, 5_000, &refused(1..=5_000));
     session.bye(Reason::Draining, None);
-    let said = said(&session);
-    assert_eq!(said.len(), 6);
+    let sent = sent(&session);
+    assert_eq!(sent.len(), 6);
     assert!(matches!(
-        (&said[4], &said[5]),
+        (&sent[4], &sent[5]),
         (Message::Ack(ack), Message::Bye(_)) if ack.committed == Some(seq(5_000))
     ));
 }
@@ -269,7 +269,7 @@ fn numbers(acks: &[Ack]) -> Vec<(u64, u64)> {
 
 #[test]
 fn a_commit_that_comes_apart_is_told_when_it_comes() {
-    let session = greeted_apart();
+    let session = established_apart();
     durable_at(&session, 100, 4, &[]);
     assert_eq!(numbers(&acks(&session)), [(4, 0)]);
     durable_at(&session, 200, 9, &[]);
@@ -288,7 +288,7 @@ fn a_commit_that_comes_apart_is_told_when_it_comes() {
 
 #[test]
 fn no_commit_is_told_beyond_the_refusals_that_are() {
-    let session = greeted_apart();
+    let session = established_apart();
     durable_at(&session, 100, 5_000, &refused((1..=2_500).map(|n| 2 * n)));
     session.committed_upto(100);
     let acks = acks(&session);
@@ -303,17 +303,18 @@ fn no_commit_is_told_beyond_the_refusals_that_are() {
 
 #[test]
 fn steps_that_wait_for_a_commit_are_bounded_and_none_is_told_too_early() {
-    let session = greeted_apart();
+    let session = established_apart();
     for number in 1..=100_000 {
         durable_at(&session, 10 * number, number, &[]);
     }
-    said(&session);
+    sent(&session);
     session.committed_upto(10 * 20);
     assert_eq!(numbers(&acks(&session)), [(100_000, 20)]);
     session.committed_upto(10 * 500);
-    let told = acks(&session);
+    let reported = acks(&session);
     assert!(
-        told.last()
+        reported
+            .last()
             .is_some_and(|ack| ack.committed.map_or(0, Seq::get) <= 500)
     );
     session.committed_upto(10 * 100_000);
@@ -322,35 +323,35 @@ fn steps_that_wait_for_a_commit_are_bounded_and_none_is_told_too_early() {
 
 #[test]
 fn the_last_word_waits_for_the_last_commit() {
-    let session = greeted_apart();
+    let session = established_apart();
     durable_at(&session, 100, 4, &[]);
     session.end_committed(Farewell::Redirect("there:1".to_owned()));
     assert!(session.is_over());
     assert_eq!(numbers(&acks(&session)), [(4, 0)]);
     session.committed_upto(100);
-    let said = said(&session);
+    let sent = sent(&session);
     assert!(
-        matches!(&said[..], [Message::Ack(ack), Message::Redirect(to)]
+        matches!(&sent[..], [Message::Ack(ack), Message::Redirect(to)]
             if ack.committed == Some(seq(4)) && to.address == "there:1"),
-        "{said:?}"
+        "{sent:?}"
     );
 }
 
 #[test]
 fn the_last_word_of_who_waits_too_long_is_said_without_a_commit() {
-    let session = greeted_apart();
+    let session = established_apart();
     durable_at(&session, 100, 4, &[]);
     session.end_committed(Farewell::Bye(Reason::Draining));
     // A reason that comes later does not take its place.
     session.bye(Reason::Superseded, None);
-    let said = said(&session);
+    let sent = sent(&session);
     assert!(
-        matches!(&said[..], [Message::Ack(ack), Message::Bye(bye)]
+        matches!(&sent[..], [Message::Ack(ack), Message::Bye(bye)]
             if ack.committed.is_none() && bye.reason == Reason::Draining),
-        "{said:?}"
+        "{sent:?}"
     );
     // Nothing waits where nothing was sent, or where a commit is not apart.
-    for session in [greeted_apart(), greeted(3)] {
+    for session in [established_apart(), established(3)] {
         session.end_committed(Farewell::Silent);
         assert!(session.take().is_last);
         session.let_go();

@@ -8,9 +8,9 @@ const STEPS_MAX: usize = 64;
 /// The steps in which a stream becomes committed.
 #[derive(Debug, Default)]
 pub(super) struct Uncommitted {
-    /// Place in the journal and last sequence number; both rise.
+    /// Position in the journal and last sequence number; both rise.
     steps: VecDeque<(u64, u64)>,
-    /// All up to this place is committed.
+    /// All up to this LSN is committed.
     upto: u64,
     /// Last sequence number that this stream has sent and that is committed; 0 = none.
     committed: u64,
@@ -20,11 +20,11 @@ pub(super) struct Uncommitted {
 
 impl Uncommitted {
     /// What was sent up to a number is durable at a place.
-    pub(super) fn durable(&mut self, place: u64, seq: u64) {
+    pub(super) fn durable(&mut self, position: u64, seq: u64) {
         if self.is_over {
             return;
         }
-        if place <= self.upto {
+        if position <= self.upto {
             self.committed = self.committed.max(seq);
             return;
         }
@@ -35,18 +35,18 @@ impl Uncommitted {
         if self.steps.len() >= STEPS_MAX {
             self.steps.pop_back();
         }
-        self.steps.push_back((place, seq));
+        self.steps.push_back((position, seq));
     }
 
-    /// All up to a place is committed. True: that is more of this stream.
-    pub(super) fn committed_upto(&mut self, place: u64) -> bool {
+    /// All up to an LSN is committed. True: that is more of this stream.
+    pub(super) fn committed_upto(&mut self, position: u64) -> bool {
         if self.is_over {
             return false;
         }
-        self.upto = self.upto.max(place);
+        self.upto = self.upto.max(position);
         let before = self.committed;
-        while let Some((place, seq)) = self.steps.front().copied()
-            && place <= self.upto
+        while let Some((position, seq)) = self.steps.front().copied()
+            && position <= self.upto
         {
             self.committed = self.committed.max(seq);
             self.steps.pop_front();

@@ -6,18 +6,18 @@ use std::sync::Arc;
 use crossbeam::channel::Sender;
 use parking_lot::Mutex;
 use till_storage::journal::{
-    Attempt, CommitConfig, CommitError, CommitStats, Durable, GroupCommit, Lsn, Queue, Sink, Writer,
+    Attempt, Durable, GroupSync, Lsn, Queue, Sink, SyncConfig, SyncError, SyncStats, Writer,
 };
 
 use super::Halt;
-use crate::commit::ByHand;
-use crate::commit::Part;
-use crate::commit::{Committed, Companion};
+use crate::durable::ByHand;
+use crate::durable::Part;
+use crate::durable::{Companion, DurableSink};
 use crate::figures::Figures;
 
 /// Hands on what is durable, once whoever watches has been told.
 pub(super) struct Observed {
-    committed: Committed,
+    committed: DurableSink,
     on_durable: Box<dyn FnMut(Lsn) + Send>,
 }
 
@@ -30,7 +30,7 @@ pub(super) fn sink(
 ) -> Observed {
     let figures = Arc::clone(figures);
     Observed {
-        committed: Committed::new(shards, figures, rows, Arc::new(|_| {}), end),
+        committed: DurableSink::new(shards, figures, rows, Arc::new(|_| {}), end),
         on_durable,
     }
 }
@@ -41,7 +41,7 @@ impl Sink<Companion> for Observed {
         self.committed.durable(durable, group);
     }
 
-    fn poisoned(&mut self, error: &CommitError) {
+    fn poisoned(&mut self, error: &SyncError) {
         self.committed.poisoned(error);
     }
 }
@@ -51,32 +51,32 @@ pub(super) struct Stuck;
 
 /// The queue and the group behind it.
 pub(super) struct Line {
-    group: Option<GroupCommit<Companion, Observed>>,
+    group: Option<GroupSync<Companion, Observed>>,
     queue: Queue<Companion>,
     /// The group has no room on the disk.
     full: Option<u64>,
-    failed: Option<CommitError>,
+    failed: Option<SyncError>,
 }
 
 impl Line {
     pub(super) fn new(
         writer: Writer,
-        config: CommitConfig,
+        config: SyncConfig,
         sink: Observed,
         queue: Queue<Companion>,
     ) -> Self {
         Self {
-            group: Some(GroupCommit::new(writer, config, sink)),
+            group: Some(GroupSync::new(writer, config, sink)),
             queue,
             full: None,
             failed: None,
         }
     }
 
-    pub(super) fn stats(&self) -> Arc<CommitStats> {
+    pub(super) fn stats(&self) -> Arc<SyncStats> {
         self.group
             .as_ref()
-            .map_or_else(Arc::default, GroupCommit::stats)
+            .map_or_else(Arc::default, GroupSync::stats)
     }
 
     pub(super) fn has_waiting(&self) -> bool {
@@ -84,7 +84,7 @@ impl Line {
         !self.queue.is_empty() || group.is_some_and(|group| !group.is_empty())
     }
 
-    pub(super) fn commit(&mut self) -> Result<Attempt, CommitError> {
+    pub(super) fn commit(&mut self) -> Result<Attempt, SyncError> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
@@ -109,7 +109,7 @@ impl Line {
     }
 
     /// Makes everything durable that waits.
-    pub(super) fn settle(&mut self) -> Result<(), Halt> {
+    pub(super) fn barrier(&mut self) -> Result<(), Halt> {
         while self.has_waiting() {
             if let Attempt::Full { .. } = self.commit()? {
                 return Err(Halt::Stuck);
@@ -123,8 +123,8 @@ impl Line {
         self.failed.clone().map_or(Halt::Stuck, Halt::Journal)
     }
 
-    pub(super) fn close(&mut self) -> Result<(), CommitError> {
-        self.group.take().map_or(Ok(()), GroupCommit::close)
+    pub(super) fn close(&mut self) -> Result<(), SyncError> {
+        self.group.take().map_or(Ok(()), GroupSync::close)
     }
 }
 
@@ -132,8 +132,8 @@ impl Line {
 pub(super) fn by_hand(line: &Arc<Mutex<Line>>) -> ByHand {
     let line = Arc::clone(line);
     Arc::new(move || {
-        let settled = line.lock().settle();
-        if settled.is_err() {
+        let passed = line.lock().barrier();
+        if passed.is_err() {
             resume_unwind(Box::new(Stuck));
         }
     })

@@ -12,7 +12,7 @@ use super::{Flow, Halt, Stepped, stepped_journal};
 use crate::cluster::{Answered, Asking, Cluster, Jobs, Joiner, Steps};
 use crate::config::Config;
 use crate::engine::Engine;
-use crate::flush::{Inbox, Turns};
+use crate::flush::{FlushInbox, FlushTurns};
 use crate::runtime::StartError;
 use crate::watched::Watched;
 
@@ -20,7 +20,7 @@ use crate::watched::Watched;
 pub struct SteppedNode {
     /// Its way to the store that they share.
     pub store: Arc<dyn SharedStore>,
-    /// The id of this life.
+    /// The id of this epoch.
     pub me: NodeId,
     /// Where devices reach it.
     pub address: String,
@@ -58,7 +58,7 @@ pub(super) fn shared(
 
 /// The turns of a node's threads.
 pub(super) struct NodeTurns {
-    flush: Turns,
+    flush: FlushTurns,
     steps: Steps,
 }
 
@@ -66,13 +66,13 @@ impl NodeTurns {
     pub(super) fn new(
         engine: &Arc<Engine>,
         cluster: &Arc<Cluster>,
-        inbox: Inbox,
+        inbox: FlushInbox,
         jobs: Jobs,
     ) -> Self {
         let shared = engine.config.shared.as_ref();
         let lease = shared.map_or(Duration::ZERO, |shared| shared.lease);
         Self {
-            flush: Turns::new(engine, cluster, inbox),
+            flush: FlushTurns::new(engine, cluster, inbox),
             steps: Steps::new(engine, cluster, jobs, lease),
         }
     }
@@ -115,7 +115,7 @@ impl Stepped {
         self.turn(|turns| turns.steps.pause())
     }
 
-    /// The turn of the node's clock: signs of life, looks at the others, and what is to be tried again.
+    /// The turn of the node's clock: heartbeats, looks at the others, and what is to be tried again.
     ///
     /// # Errors
     /// [`Halt`].
@@ -143,8 +143,8 @@ impl Stepped {
     ///
     /// # Errors
     /// [`Halt`].
-    pub fn hear(&mut self, answered: Answered) -> Result<(), Halt> {
-        self.turn(|turns| turns.steps.hear(answered))
+    pub fn complete(&mut self, answered: Answered) -> Result<(), Halt> {
+        self.turn(|turns| turns.steps.complete(answered))
     }
 
     /// The turn of the thread for slots that leave. False: it has nothing to do, or waits.
@@ -181,25 +181,25 @@ impl Stepped {
 
     /// Slots that this engine serves now, also to devices that come. Of an engine that is alone none.
     pub fn served(&self) -> Vec<u32> {
-        let cluster = self.engine.keeping.cluster();
+        let cluster = self.engine.row_backend.cluster();
         cluster.map_or_else(Vec::new, |cluster| cluster.served())
     }
 
     /// Whether the node is heard by the others, as far as it knows.
     pub fn is_alive(&self) -> bool {
-        let cluster = self.engine.keeping.cluster();
+        let cluster = self.engine.row_backend.cluster();
         cluster.is_none_or(|cluster| cluster.is_alive())
     }
 
     /// Rounds of the flush that were committed after their records could not be read back at first.
     pub fn rounds_reread(&self) -> u64 {
-        let cluster = self.engine.keeping.cluster();
+        let cluster = self.engine.row_backend.cluster();
         cluster.map_or(0, |cluster| cluster.unread.went_on())
     }
 
-    /// Place in the journal up to which the next start finds everything committed, or handed over.
-    pub fn marked(&self) -> u64 {
-        let cluster = self.engine.keeping.cluster();
-        cluster.map_or(0, |cluster| cluster.marked().get())
+    /// Position in the journal up to which the next start finds everything committed, or handed off.
+    pub fn is_written(&self) -> u64 {
+        let cluster = self.engine.row_backend.cluster();
+        cluster.map_or(0, |cluster| cluster.is_written().get())
     }
 }

@@ -23,7 +23,7 @@ impl Stepped {
                 }
                 Err(error) => return Ok(Err(error)),
             };
-            self.tell(asked.shard, asked.message)?;
+            self.deliver(asked.shard, asked.message)?;
             let answer = asked.answer.try_recv();
             let taken = answer.map_err(|_| RetryAllError::Down);
             if let Err(error) = taken.and_then(|answer| retried.take(answer)) {

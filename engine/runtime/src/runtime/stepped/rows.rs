@@ -6,7 +6,7 @@ use till_storage::views::{FlushBatch, StoreError};
 
 use super::{Flow, Halt, OwnRows, Stepped};
 use crate::flush::split;
-use crate::keeping::Keeping;
+use crate::row_backend::RowBackend;
 use crate::shard_actor::ShardMessage;
 
 /// How far a flush is.
@@ -17,7 +17,7 @@ pub enum Flushed {
     Idle,
     /// The records behind some rows are not durable yet.
     Waiting,
-    /// The rows hold every record up to this place.
+    /// The rows hold every record up to this LSN.
     Upto(u64),
 }
 
@@ -68,17 +68,17 @@ impl Stepped {
             return Ok(());
         }
         let mut rounds = std::mem::take(&mut own.rounds);
-        let mut told = Ok(());
+        let mut delivered = Ok(());
         rounds.begin(self.shards.len(), vec![()], |shard, round| {
-            let asked = self.tell(shard, ShardMessage::Flush { round });
+            let asked = self.deliver(shard, ShardMessage::Flush { round });
             let runs = asked.is_ok();
-            told = std::mem::replace(&mut told, Ok(())).and(asked);
+            delivered = std::mem::replace(&mut delivered, Ok(())).and(asked);
             runs
         });
         if let Flow::Own(own) = &mut self.flow {
             own.rounds = rounds;
         }
-        told
+        delivered
     }
 
     /// Writes rows whose records are durable into a store of the engine's own. After an error the same rows are written with
@@ -87,7 +87,8 @@ impl Stepped {
     /// # Errors
     /// What the store of rows says; nothing of the failed call was written.
     pub fn write_rows(&mut self) -> Result<Flushed, StoreError> {
-        let (Flow::Own(own), Keeping::Own(views)) = (&mut self.flow, &self.engine.keeping) else {
+        let (Flow::Own(own), RowBackend::Own(views)) = (&mut self.flow, &self.engine.row_backend)
+        else {
             return Ok(Flushed::Idle);
         };
         own.gather();
@@ -122,7 +123,7 @@ impl Stepped {
                 slot.rows_landed(rows);
             }
             // It only takes note.
-            let _noted = self.tell(shard, ShardMessage::Flushed { generation });
+            let _noted = self.deliver(shard, ShardMessage::Flushed { generation });
         }
         Ok(Flushed::Upto(checkpoint))
     }

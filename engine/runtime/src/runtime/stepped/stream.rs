@@ -18,13 +18,13 @@ pub struct Stream(Inlet);
 pub enum Taken {
     /// Their shard has turned to them, or their session is over.
     Yes,
-    /// There is no room, or the greeting is not out: nothing more is read of the stream.
+    /// There is no room, or the handshake is not out: nothing more is read of the stream.
     Later(Vec<Frame>),
 }
 
 /// What the engine has to say to a device.
 #[derive(Debug, Default)]
-pub struct Said {
+pub struct Replies {
     /// Whole frames, one after another.
     pub bytes: Bytes,
     /// Nothing follows.
@@ -39,7 +39,7 @@ impl Drop for Stream {
 }
 
 impl Stepped {
-    /// A stream begins with its Hello. `Err` is what the device is told in place of a greeting.
+    /// A stream begins with its Hello. `Err` is what the device is told in place of a handshake.
     ///
     /// # Errors
     /// [`Halt`].
@@ -70,8 +70,8 @@ impl Stepped {
         Ok(Taken::Yes)
     }
 
-    /// From now on what devices say is put aside, as by a shard that shares a store and has more in its mailbox, until
-    /// [`hear_together`](Self::hear_together).
+    /// From now on what devices say is put away, as by a shard that shares a store and has more in its mailbox, until
+    /// [`deliver_together`](Self::deliver_together).
     pub fn gather(&mut self) {
         for shard in &self.shards {
             shard.lock().gather();
@@ -82,17 +82,17 @@ impl Stepped {
     ///
     /// # Errors
     /// [`Halt`].
-    pub fn hear_together(&mut self) -> Result<usize, Halt> {
+    pub fn deliver_together(&mut self) -> Result<usize, Halt> {
         let mut most = 0;
         for index in 0..self.shards.len() {
             let shard = self.shards.get(index);
             most = most.max(shard.map_or(0, |shard| shard.lock().gathered()));
-            self.tell(index, ShardMessage::Hear)?;
+            self.deliver(index, ShardMessage::Hear)?;
         }
         Ok(most)
     }
 
-    /// A device asks which of its events are here. `false`: the greeting is not out, or what is asked for is in no
+    /// A device asks which of its events are here. `false`: the handshake is not out, or what is asked for is in no
     /// commit; ask again.
     pub fn check(&self, stream: &Stream, check: &Check) -> bool {
         stream.0.try_check(check)
@@ -107,9 +107,9 @@ impl Stepped {
     }
 
     /// What there is to say to the device of a stream now.
-    pub fn say(&self, stream: &Stream) -> Said {
+    pub fn say(&self, stream: &Stream) -> Replies {
         let messages = stream.0.session().messages_now();
-        Said {
+        Replies {
             bytes: messages.bytes,
             is_last: messages.is_last,
         }

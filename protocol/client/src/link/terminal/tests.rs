@@ -45,15 +45,15 @@ fn heartbeat(at: i64) -> Event<'static> {
     Event::Device(record, &[], &[])
 }
 
-/// Marks of all events in the outbox.
-fn marks(disk: &FullDisk) -> BTreeSet<u64> {
+/// digests of all events in the outbox.
+fn digests(disk: &FullDisk) -> BTreeSet<u64> {
     let mut held = disk.held.lock().unwrap();
     let last = held.standing().last;
-    let mark_of = |seq| {
+    let digest_of = |seq| {
         let stored = held.frame_of(seq).unwrap().unwrap();
-        frame::mark(&stored.bytes, u32::try_from(seq - stored.first).unwrap()).unwrap()
+        frame::digest(&stored.bytes, u32::try_from(seq - stored.first).unwrap()).unwrap()
     };
-    (1..=last).map(mark_of).collect()
+    (1..=last).map(digest_of).collect()
 }
 
 /// Pushes events into a full disk; what was accepted is there once, and nothing else, when there is room again.
@@ -82,7 +82,7 @@ fn assert_kept(event: impl Fn(i64) -> Event<'static>) {
         same.push(&event(at)).unwrap();
     }
     same.sync_job().unwrap();
-    assert_eq!(marks(&disk), marks(&calm));
+    assert_eq!(digests(&disk), digests(&calm));
     assert_eq!(disk.standing().last, calm.standing().last);
 }
 

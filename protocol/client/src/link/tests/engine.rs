@@ -76,8 +76,8 @@ impl Pki {
 /// What an engine remembers and how it misbehaves.
 #[derive(Debug, Default)]
 pub(super) struct Journal {
-    /// Marks by terminal and epoch.
-    pub(super) lives: BTreeMap<(u64, u32), Vec<u64>>,
+    /// Digests by terminal and epoch.
+    pub(super) epochs: BTreeMap<(u64, u32), Vec<u64>>,
     /// (terminal, mark) in the order of taking effect.
     pub(super) applied: Vec<(u64, u64)>,
     pub(super) frames: u64,
@@ -146,7 +146,7 @@ async fn serve(connection: Connection, memory: Memory) {
 
 async fn talk(mut send: SendStream, mut recv: RecvStream, memory: Memory) {
     let mut decoder = FrameDecoder::new();
-    let mut life = None;
+    let mut epoch = None;
     while let Ok(Some(chunk)) = recv.read_chunk(64 << 10, true).await {
         decoder.push(chunk.bytes);
         loop {
@@ -160,7 +160,7 @@ async fn talk(mut send: SendStream, mut recv: RecvStream, memory: Memory) {
                     return;
                 }
             };
-            let answer = hear(&memory, &mut life, frame);
+            let answer = hear(&memory, &mut epoch, frame);
             let Some(answer) = answer else {
                 send.reset(0_u32.into()).ok();
                 recv.stop(0_u32.into()).ok();
@@ -180,9 +180,9 @@ async fn talk(mut send: SendStream, mut recv: RecvStream, memory: Memory) {
 }
 
 /// The answers to a frame, or `None` to cut the stream.
-fn hear(memory: &Memory, life: &mut Option<(u64, u32)>, frame: Frame) -> Option<Vec<Message>> {
+fn hear(memory: &Memory, epoch: &mut Option<(u64, u32)>, frame: Frame) -> Option<Vec<Message>> {
     let mut journal = memory.lock().unwrap();
-    match (Message::decode(&frame), *life) {
+    match (Message::decode(&frame), *epoch) {
         (Ok(Message::Hello(hello)), None) => {
             let terminal = hello.terminal.to_u64();
             *journal.hellos.entry(terminal).or_default() += 1;
@@ -196,33 +196,35 @@ fn hear(memory: &Memory, life: &mut Option<(u64, u32)>, frame: Frame) -> Option<
                 *left -= 1;
                 return Some(vec![Bye::new(Reason::Moved).into()]);
             }
-            let welcome = journal.greet(&hello);
-            *life = Some((hello.terminal.to_u64(), welcome.epoch.get()));
+            let welcome = journal.handshake(&hello);
+            *epoch = Some((hello.terminal.to_u64(), welcome.epoch.get()));
             Some(vec![welcome.into()])
         }
         (Ok(Message::Goodbye), _) => Some(vec![Bye::new(Reason::Idle).into()]),
-        (Err(_), Some(life)) => journal.take(life, frame),
+        (Err(_), Some(epoch)) => journal.take(epoch, frame),
         _ => Some(vec![Bye::new(Reason::BadMessage).into()]),
     }
 }
 
 impl Journal {
-    fn greet(&self, hello: &Hello) -> Welcome {
+    fn handshake(&self, hello: &Hello) -> Welcome {
         let terminal = hello.terminal.to_u64();
         let latest = self
-            .lives
+            .epochs
             .range((terminal, 0)..=(terminal, u32::MAX))
             .next_back()
             .map_or(0, |((_, epoch), _)| *epoch);
         let epoch = hello.epoch.map_or(latest + 1, Epoch::get);
-        let known = self.lives.get(&(terminal, epoch));
+        let known = self.epochs.get(&(terminal, epoch));
         let count = u64::try_from(known.map_or(0, Vec::len)).unwrap();
         Welcome {
             terminal: hello.terminal,
             epoch: Epoch::new(epoch).unwrap(),
             latest_epoch: Epoch::new(latest.max(1)).unwrap(),
             next_seq: Seq::new(count + 1).unwrap(),
-            mark: known.and_then(|marks| marks.last().copied()).unwrap_or(0),
+            digest: known
+                .and_then(|digests| digests.last().copied())
+                .unwrap_or(0),
             credit_frames: 64,
             frame_bytes_max: 1 << 20,
             frame_events_max: 1_024,
@@ -231,18 +233,18 @@ impl Journal {
         }
     }
 
-    fn take(&mut self, life: (u64, u32), frame: Frame) -> Option<Vec<Message>> {
+    fn take(&mut self, epoch: (u64, u32), frame: Frame) -> Option<Vec<Message>> {
         self.frames += 1;
         let (first, count) = (frame.header.first_seq, frame.header.count);
-        let marks = self.lives.entry(life).or_default();
-        let next = u64::try_from(marks.len()).unwrap() + 1;
+        let digests = self.epochs.entry(epoch).or_default();
+        let next = u64::try_from(digests.len()).unwrap() + 1;
         if first > next {
             let expected = Seq::new(next).unwrap();
             return Some(vec![Nack { expected }.into()]);
         }
         let mut refusals = Vec::new();
         if self.blind {
-            marks.resize(marks.len() + usize::try_from(count).unwrap(), 0);
+            digests.resize(digests.len() + usize::try_from(count).unwrap(), 0);
         } else {
             let verified = Verified::from_journal(frame).unwrap();
             for (index, seq) in (0..count).zip(first..) {
@@ -254,10 +256,10 @@ impl Journal {
                     self.duplicates += 1;
                     continue;
                 }
-                let mark = verified.mark(index);
-                marks.push(mark);
+                let digest = verified.digest(index);
+                digests.push(digest);
                 if !refused {
-                    self.applied.push((life.0, mark));
+                    self.applied.push((epoch.0, digest));
                 }
             }
         }

@@ -72,7 +72,7 @@ async fn when_the_engine_that_was_named_is_gone_the_others_are_asked() {
     }
     let come_back = || {
         let mut journal = first.lock().unwrap();
-        journal.lives = second.lock().unwrap().lives.clone();
+        journal.epochs = second.lock().unwrap().epochs.clone();
         journal.places.clear();
         journal.nobody.insert(id(1).to_u64(), 2);
     };

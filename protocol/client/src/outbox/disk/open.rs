@@ -37,24 +37,24 @@ impl DiskOutbox {
                 continue;
             }
             if let Some(Record::Head(head)) = records.first()
-                && head.first > self.life.last + 1
+                && head.first > self.generation.last + 1
             {
                 // Everything before this file has to be done with.
                 gap = Some((head.first - 1, path.clone()));
-                leftovers.extend(self.life.files.drain(..).map(|file| file.path));
-                self.life.frames.clear();
-                self.life.last = head.first - 1;
+                leftovers.extend(self.generation.files.drain(..).map(|file| file.path));
+                self.generation.frames.clear();
+                self.generation.last = head.first - 1;
             }
             self.load_file(&path, records, bytes.len(), stop)?;
         }
-        if self.life.files.is_empty() {
+        if self.generation.files.is_empty() {
             return Err(OutboxError::Damaged {
                 path: dir,
                 offset: 0,
             });
         }
-        self.life.durable = self.life.last;
-        self.committed = self.committed.min(self.life.last);
+        self.generation.durable = self.generation.last;
+        self.committed = self.committed.min(self.generation.last);
         if let Some((upto, path)) = gap.filter(|(upto, _)| *upto > self.committed) {
             tracing::error!(
                 upto,
@@ -71,7 +71,7 @@ impl DiskOutbox {
         self.files.sync_dir(&self.folder)?;
         // All files were synced as they were read.
         self.surely_committed = self.committed;
-        self.life.count_pending(self.committed);
+        self.generation.count_pending(self.committed);
         Ok(())
     }
 
@@ -86,21 +86,21 @@ impl DiskOutbox {
             path: path.to_owned(),
             offset,
         };
-        let file = u64::try_from(self.life.files.len()).unwrap_or(u64::MAX);
+        let file = u64::try_from(self.generation.files.len()).unwrap_or(u64::MAX);
         for (at, record) in records.into_iter().enumerate() {
             match record {
                 Record::Head(head) if at == 0 => self.begin_file(path, &head)?,
                 Record::Frame { bytes, offset } if at > 0 => {
                     let (first, count) =
                         frame::range(&bytes).map_err(|source| OutboxError::Frame {
-                            seq: self.life.last + 1,
+                            seq: self.generation.last + 1,
                             source,
                         })?;
-                    if first != self.life.last + 1 {
+                    if first != self.generation.last + 1 {
                         return Err(damaged(offset));
                     }
                     let len = frame::length(&bytes);
-                    self.life.push(file, offset, len, first, count);
+                    self.generation.push(file, offset, len, first, count);
                 }
                 Record::Committed(upto) if at > 0 => self.committed = self.committed.max(upto),
                 Record::Head(_) | Record::Frame { .. } | Record::Committed(_) => {
@@ -117,10 +117,10 @@ impl DiskOutbox {
         }
         // What survived in the page cache alone is not yet durable; later code trusts that it is.
         self.files.sync(&writer, path)?;
-        self.life.files.push_back(Segment {
+        self.generation.files.push_back(Segment {
             path: path.to_owned(),
             writer,
-            last: self.life.last,
+            last: self.generation.last,
             len: length,
             synced: length,
         });
@@ -135,10 +135,10 @@ impl DiskOutbox {
                 expected: self.terminal,
             });
         }
-        if self.life.files.is_empty() {
+        if self.generation.files.is_empty() {
             self.epoch = Epoch::new(head.epoch).ok();
         }
-        if head.first != self.life.last + 1 {
+        if head.first != self.generation.last + 1 {
             return Err(OutboxError::Damaged {
                 path: path.to_owned(),
                 offset: 0,

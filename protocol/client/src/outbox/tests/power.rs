@@ -135,7 +135,7 @@ fn a_power_cut_between_any_two_steps_leaves_no_gap() {
 }
 
 #[test]
-fn a_power_cut_leaves_one_of_two_lives_and_all_of_it() {
+fn a_power_cut_leaves_one_of_two_epochs_and_all_of_it() {
     let steps = steps_of(|folder, files| assert_eq!(a_day(folder, files), (12, Some(true))));
     for (steps, luck) in (0..=steps).flat_map(|steps| Luck::all().map(move |luck| (steps, luck))) {
         let dir = tempfile::tempdir().unwrap();

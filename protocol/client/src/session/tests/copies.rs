@@ -24,10 +24,10 @@ impl World {
     fn twins(seed: u64) -> (Self, Parked) {
         let mut world = Self::new(seed);
         world.make_events();
-        world.settle();
+        world.quiesce();
         let image = world.image();
         world.make_events();
-        world.settle();
+        world.quiesce();
         world.restart_with(image);
         world.make_events();
         world.make_events();
@@ -58,15 +58,15 @@ fn two_copies_cut_off_before_their_first_ack_count_an_event_at_most_once_each() 
     assert!(younger < world.session.standing().epoch);
     world.up.clear();
     world.swap(&mut other);
-    world.settle();
+    world.quiesce();
     world.swap(&mut other);
     world.make_events();
-    world.settle();
+    world.quiesce();
     let lost_with_the_image = length_of(&world.made) - length_of(&world.made[..made]);
     assert!(lost_with_the_image > 0);
-    for mark in &world.engine.applied[before..] {
-        let both_held = world.made[..made].contains(mark);
-        let times = world.engine.applied.iter().filter(|one| *one == mark);
+    for digest in &world.engine.applied[before..] {
+        let both_held = world.made[..made].contains(digest);
+        let times = world.engine.applied.iter().filter(|one| *one == digest);
         assert_eq!(times.count(), 1 + usize::from(both_held));
     }
     world.assert_nothing_lost(20);
@@ -76,10 +76,10 @@ fn two_copies_cut_off_before_their_first_ack_count_an_event_at_most_once_each() 
 #[test]
 fn a_copy_finds_what_the_other_one_has_sent_in_a_new_epoch() {
     let (mut world, mut other) = World::twins(24);
-    world.settle();
+    world.quiesce();
     world.swap(&mut other);
     world.make_events();
-    world.settle();
+    world.quiesce();
     world.assert_once_and_in_order(24);
     world.assert_nothing_lost(24);
 }
@@ -87,14 +87,14 @@ fn a_copy_finds_what_the_other_one_has_sent_in_a_new_epoch() {
 #[test]
 fn an_epoch_that_no_other_copy_disputes_goes_on_where_it_was() {
     let (mut world, _other) = World::twins(21);
-    world.settle();
-    let life = world.session.standing().epoch;
+    world.quiesce();
+    let epoch = world.session.standing().epoch;
     for _ in 0..3 {
         world.make_events();
         world.cut();
-        world.settle();
+        world.quiesce();
     }
-    assert_eq!(world.session.standing().epoch, life);
+    assert_eq!(world.session.standing().epoch, epoch);
     world.assert_once_and_in_order(21);
 }
 
@@ -145,14 +145,14 @@ fn copies_that_take_turns_at_random_lose_nothing_and_count_an_event_once_each_at
                 _ => drop(world.pump()),
             }
         }
-        world.settle();
+        world.quiesce();
         for other in &mut others {
             world.swap(other);
-            world.settle();
+            world.quiesce();
         }
         let mut times = BTreeMap::new();
-        for mark in &world.engine.applied {
-            *times.entry(*mark).or_insert(0) += 1;
+        for digest in &world.engine.applied {
+            *times.entry(*digest).or_insert(0) += 1;
         }
         doubled += times.values().filter(|times| **times > 1).count();
         let most = times.values().max().copied().unwrap_or(0);
@@ -188,13 +188,13 @@ fn a_device_put_back_from_one_image_loses_and_doubles_nothing_that_it_holds() {
                 _ => drop(world.pump()),
             }
         }
-        world.settle();
+        world.quiesce();
         world.assert_once_and_in_order(seed);
         let applied: BTreeSet<u64> = world.engine.applied.iter().copied().collect();
-        for (at, mark) in world.made.iter().enumerate() {
-            let is_there = applied.contains(mark) || gone.contains(&at);
+        for (at, digest) in world.made.iter().enumerate() {
+            let is_there = applied.contains(digest) || gone.contains(&at);
             assert!(is_there, "seed {seed}: event {at}");
         }
-        assert_eq!(world.dead.marks(), BTreeSet::new(), "seed {seed}");
+        assert_eq!(world.dead.digests(), BTreeSet::new(), "seed {seed}");
     }
 }

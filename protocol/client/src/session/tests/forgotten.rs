@@ -14,20 +14,20 @@ fn what_retention_dropped_becomes_a_dead_letter_instead_of_a_guess() {
         world.pump();
     }
     world.make_events();
-    world.settle();
+    world.quiesce();
     // The image has no epoch yet; give it the one under which it was sent.
     let mut image = image;
     image.begin_epoch(Epoch::FIRST, 1).unwrap();
     world.engine.retained_from = 3;
     world.restart_with(image);
-    world.settle();
-    let dead = world.dead.marks();
+    world.quiesce();
+    let dead = world.dead.digests();
     assert_eq!(dead, world.made.iter().take(2).copied().collect());
     world.assert_once_and_in_order(3);
 }
 
 #[test]
-fn of_a_life_that_the_engine_forgot_nothing_is_doubled() {
+fn of_an_epoch_that_the_engine_forgot_nothing_is_doubled() {
     let mut world = World::new(14);
     for _ in 0..3 {
         world.make_events();
@@ -39,15 +39,15 @@ fn of_a_life_that_the_engine_forgot_nothing_is_doubled() {
     let offline = world.image();
     world.restart_with(MemoryOutbox::new(MemoryConfig::default()));
     world.make_events();
-    world.settle();
+    world.quiesce();
     world.engine.forgotten_before = 2;
     world.engine.retained_from = 3;
     world.restart_with(offline);
     let before = world.made.len();
     world.make_events();
-    world.settle();
+    world.quiesce();
     // Of what it made since, nobody can tell either.
     let unclear = world.made.iter().take(2).chain(&world.made[before..]);
-    assert_eq!(world.dead.marks(), unclear.copied().collect());
+    assert_eq!(world.dead.digests(), unclear.copied().collect());
     world.assert_once_and_in_order(14);
 }

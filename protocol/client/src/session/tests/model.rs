@@ -60,11 +60,11 @@ impl DeadLetters for SharedDead {
 }
 
 impl SharedDead {
-    pub(super) fn marks(&self) -> BTreeSet<u64> {
+    pub(super) fn digests(&self) -> BTreeSet<u64> {
         let dead = self.0.lock().unwrap();
         let letters = dead.letters().iter();
         letters
-            .map(|letter| frame::mark(&letter.frame, 0).unwrap())
+            .map(|letter| frame::digest(&letter.frame, 0).unwrap())
             .collect()
     }
 }
@@ -73,13 +73,13 @@ pub(super) fn terminal() -> TerminalId {
     TerminalId::new(StoreId::new(7).unwrap(), TillId::new(1).unwrap())
 }
 
-/// The smallest engine: one terminal's epochs as lists of marks.
+/// The smallest engine: one terminal's epochs as lists of digests.
 #[derive(Debug, Default)]
 pub(super) struct EngineModel {
     pub(super) epochs: BTreeMap<u32, Vec<u64>>,
     /// What took effect, in order.
     pub(super) applied: Vec<u64>,
-    /// Marks that are refused.
+    /// Digests that are refused.
     pub(super) refuses: BTreeSet<u64>,
     pub(super) epoch: u32,
     /// Newest epoch that was granted since the engine started.
@@ -98,7 +98,7 @@ impl EngineModel {
     pub(super) fn hear(&mut self, bytes: &Bytes, say: &mut VecDeque<Bytes>) {
         let heard = Frame::decode(bytes.clone()).unwrap();
         let said = match Message::decode(&heard) {
-            Ok(Message::Hello(hello)) => vec![self.greet(&hello)],
+            Ok(Message::Hello(hello)) => vec![self.handshake(&hello)],
             Ok(Message::Check(check)) => self.check(&check),
             Ok(_) => Vec::new(),
             Err(_) => self
@@ -113,7 +113,7 @@ impl EngineModel {
         self.epochs.keys().last().copied().unwrap_or(0)
     }
 
-    fn greet(&mut self, hello: &Hello) -> Message {
+    fn handshake(&mut self, hello: &Hello) -> Message {
         let latest = self.latest();
         self.epoch = hello
             .epoch
@@ -133,7 +133,7 @@ impl EngineModel {
             epoch: Epoch::new(self.epoch).unwrap(),
             latest_epoch: Epoch::new(latest).unwrap_or_else(|_| Epoch::new(self.epoch).unwrap()),
             next_seq,
-            mark: known.last().copied().unwrap_or(0),
+            digest: known.last().copied().unwrap_or(0),
             credit_frames: 4,
             frame_bytes_max: 1 << 20,
             frame_events_max: 1_024,
@@ -154,9 +154,9 @@ impl EngineModel {
             .unwrap_or_default();
         let at = usize::try_from(check.first_seq.get() - 1).unwrap();
         let there = |seq: u64| seq >= self.retained_from && seq <= length_of(&own);
-        let seqs = (check.first_seq.get()..).take(check.marks.len());
+        let seqs = (check.first_seq.get()..).take(check.digests.len());
         let known = seqs.clone().take_while(|seq| there(*seq)).count();
-        let pairs = check.marks.iter().zip(own.iter().skip(at));
+        let pairs = check.digests.iter().zip(own.iter().skip(at));
         let matched: Vec<_> = pairs
             .zip(seqs)
             .take(known)
@@ -193,19 +193,19 @@ impl EngineModel {
             }));
         }
         for (index, number) in (0..count).zip(first..) {
-            let mark = frame::mark(frame, index).unwrap();
-            let refused = self.refuses.contains(&mark);
+            let digest = frame::digest(frame, index).unwrap();
+            let refused = self.refuses.contains(&digest);
             if refused {
                 self.refusals.insert(number, Reason::BadTime);
             }
             if number == length_of(epoch) + 1 {
-                epoch.push(mark);
+                epoch.push(digest);
                 if !refused {
-                    self.applied.push(mark);
+                    self.applied.push(digest);
                 }
             } else {
                 let known = epoch[usize::try_from(number - 1).unwrap()];
-                assert_eq!(known, mark, "{number} came again with other content");
+                assert_eq!(known, digest, "{number} came again with other content");
             }
         }
         self.journalled = self.journalled.max(first + u64::from(count) - 1);

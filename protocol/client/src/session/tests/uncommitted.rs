@@ -5,13 +5,13 @@ use super::*;
 /// Frames that the engine allows in flight.
 const WINDOW: u32 = 4;
 
-fn welcome(next: u64, mark: u64) -> Message {
+fn welcome(next: u64, digest: u64) -> Message {
     Welcome {
         terminal: terminal(),
         epoch: Epoch::FIRST,
         latest_epoch: Epoch::FIRST,
         next_seq: seq(next),
-        mark,
+        digest,
         credit_frames: WINDOW,
         frame_bytes_max: 1 << 20,
         frame_events_max: 1_024,
@@ -30,7 +30,7 @@ fn ack(journalled: u64, committed: u64) -> Message {
     .into()
 }
 
-/// A session with frames of one event in an outbox, and a stream that was greeted.
+/// A session with frames of one event in an outbox, and a stream that was accepted.
 struct Device {
     session: Session,
     outbox: Shared,
@@ -58,22 +58,24 @@ impl Device {
     }
 
     fn meet(&mut self, next: u64) {
-        assert_eq!(self.greeted(next), None);
+        assert_eq!(self.accepted(next), None);
     }
 
-    fn greeted(&mut self, next: u64) -> Option<End> {
-        let mark = match next {
+    fn accepted(&mut self, next: u64) -> Option<End> {
+        let digest = match next {
             1 => 0,
             _ => {
                 let stored = self.outbox.frame_of(next - 1).unwrap().unwrap();
-                frame::mark(&stored.bytes, 0).unwrap()
+                frame::digest(&stored.bytes, 0).unwrap()
             }
         };
         self.session.connected(DeviceTime::default());
         let mut hello = Vec::new();
         self.session.transmit(self.now, &mut hello, 8).unwrap();
         assert_eq!(hello.len(), 1);
-        self.session.handle(self.now, welcome(next, mark)).unwrap()
+        self.session
+            .handle(self.now, welcome(next, digest))
+            .unwrap()
     }
 
     /// Its process starts again; whether the outbox is an image it doesn't know.
@@ -182,9 +184,9 @@ fn an_event_that_its_source_may_have_sent_again_does_not_speak_for_those_before_
     device.meet(1);
     assert_eq!(device.sent(), [1, 2, 3]);
     device.restart();
-    assert_eq!(device.greeted(4), Some(End::Renew));
+    assert_eq!(device.accepted(4), Some(End::Renew));
     device.restart();
-    assert_eq!(device.greeted(2), None);
+    assert_eq!(device.accepted(2), None);
     // What this session has sent, the engine has from it.
     assert_eq!(device.sent(), [1, 2, 3]);
     for next in [1, 4] {

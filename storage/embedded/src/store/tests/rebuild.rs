@@ -13,7 +13,7 @@ use till_protocol::verified::Verified;
 use till_storage::disk::StdDisk;
 use till_storage::facts::{Facts, FactsConfig};
 use till_storage::journal::{
-    CommitConfig, CommitError, Committer, Durable, Journal, JournalConfig, Lsn, Prepared, Sink,
+    Durable, Journal, JournalConfig, Lsn, Prepared, Sink, SyncConfig, SyncError, Syncer,
 };
 use till_storage::memory::MemoryViews;
 use till_storage::names::NameBook;
@@ -31,7 +31,7 @@ struct Silent;
 impl Sink<()> for Silent {
     fn durable(&mut self, _: &Durable, _: &mut Vec<(Lsn, ())>) {}
 
-    fn poisoned(&mut self, error: &CommitError) {
+    fn poisoned(&mut self, error: &SyncError) {
         panic!("{error}");
     }
 }
@@ -123,12 +123,12 @@ fn rebuilt_rows_are_equal_in_every_store() {
     let journal = opened.journal.clone();
     let facts = Facts::new(journal.clone(), FactsConfig::default());
     let (views, records) = live(&facts);
-    let committer = Committer::start(opened.writer, CommitConfig::default(), Silent).unwrap();
+    let syncer = Syncer::start(opened.writer, SyncConfig::default(), Silent).unwrap();
     for record in &records {
         let prepared = Prepared::new(record).unwrap();
-        committer.appender().append(prepared, ()).unwrap();
+        syncer.appender().append(prepared, ()).unwrap();
     }
-    committer.close().unwrap();
+    syncer.close().unwrap();
 
     let memory = MemoryViews::new();
     let none = Registrations::new(journal.clone(), []);
@@ -145,7 +145,7 @@ fn rebuilt_rows_are_equal_in_every_store() {
         for item in journal.records(Lsn::ZERO) {
             let (lsn, record) = item.unwrap();
             let placed = shard.apply(lsn.get(), &record, &rows).unwrap();
-            assert_eq!(placed, till_core::Placed::Held);
+            assert_eq!(placed, till_core::Replayed::Held);
         }
         shard.take_dirty().rows()
     };

@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 
 use scylla::value::MaybeUnset;
-use till_storage::testing::suite::{retry_of, trade_of};
+use till_storage::testing::suite::{retry_of, workload_of};
 
 use super::*;
 
@@ -18,7 +18,7 @@ fn facts(commit: &Commit) -> Facts {
 #[test]
 fn facts_are_stamped_with_their_own_time_and_never_with_one_after_their_receipt() {
     let mut transactions = 0;
-    for commit in trade_of(3, 100) {
+    for commit in workload_of(3, 100) {
         let facts = facts(&commit);
         for (stamp, row) in &facts.transactions {
             assert_eq!(*stamp, row.at_us.min(row.received_at_us));
@@ -45,12 +45,12 @@ fn a_retry_is_stamped_with_its_receipt_and_takes_the_reason_away() {
         .flat_map(|commit| facts(commit).transactions)
         .filter(|(_, row)| row.seq == 2)
         .collect();
-    let [(first, set_aside), (second, applied)] = rows.as_slice() else {
+    let [(first, quarantined), (second, applied)] = rows.as_slice() else {
         panic!("{} rows", rows.len());
     };
     assert!(first < second, "the retry is the later one");
-    assert!(!set_aside.counts && applied.counts);
-    assert!(matches!(set_aside.reason, MaybeUnset::Set(Some(_))));
+    assert!(!quarantined.counts && applied.counts);
+    assert!(matches!(quarantined.reason, MaybeUnset::Set(Some(_))));
     assert!(matches!(applied.reason, MaybeUnset::Set(None)));
     assert_eq!(applied.received_at_us, *second);
 }

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use scylla::value::{CqlDate, CqlVarint};
 use scylla::{DeserializeRow, SerializeRow};
 
-use crate::rows::{Table, table};
+use crate::rows::{WideTable, table};
 
 table! {
     /// A store.
@@ -166,7 +166,7 @@ pub(crate) struct QuarantineGone {
     pub(crate) line: i32,
 }
 
-impl Table for QuarantineGone {
+impl WideTable for QuarantineGone {
     const NAME: &'static str = "quarantine";
     const COLUMNS: &'static [&'static str] = &["store", "terminal", "epoch", "seq", "line"];
     const STAMP_FIRST: bool = true;

@@ -1,4 +1,4 @@
-//! An operator who wants decided again what was set aside.
+//! An operator who wants decided again what was quarantined.
 
 use till_runtime::{Retried, RetryAllError};
 
@@ -23,7 +23,7 @@ impl World {
         }
     }
 
-    /// Whether at the very end something that was set aside has found its place, so that rows are still to be written. Of
+    /// Whether at the very end something that was quarantined has found its place, so that rows are still to be written. Of
     /// several engines each decides what is of its slots.
     pub(in crate::world) fn has_retried(&mut self) -> bool {
         let engines = if self.plan.mix.huge > 0 {
@@ -54,7 +54,7 @@ impl World {
                 self.coverage.saw_times(Sight::Retried, applied);
                 // Of several engines it also tells of what another one decides.
                 let stays = if is_shared { 0 } else { quarantined };
-                self.coverage.saw_times(Sight::StillAside, stays);
+                self.coverage.saw_times(Sight::StillQuarantined, stays);
                 applied
             }
             // It could not be read, and is tried again; some of it may have been decided.

@@ -61,8 +61,8 @@ impl World {
             .oracle
             .log
             .iter()
-            .find(|entry| entry.place >= end.get());
-        let lost = lost.map(|entry| entry.place);
+            .find(|entry| entry.position >= end.get());
+        let lost = lost.map(|entry| entry.position);
         if let Some(lost) = lost.filter(|lost| *lost < self.nodes[n].last_group()) {
             let what = format!("records from {lost} on were durable, and are taken for torn");
             return self.oracle.fail("JRN-1", what);

@@ -16,7 +16,7 @@ use crate::world::{Event, World};
 
 impl World {
     /// What happened in the shared store reaches the oracle. True: something was committed.
-    pub(in crate::world) fn hear_news(&mut self) -> bool {
+    pub(in crate::world) fn read_news(&mut self) -> bool {
         let Some(store) = self.shared.as_ref().map(|shared| Arc::clone(&shared.store)) else {
             return false;
         };
@@ -46,22 +46,22 @@ impl World {
                     has_committed = true;
                     self.note(&[u64::from(commit.slot), commit.flush]);
                     for (index, record) in (0..).zip(&commit.records) {
-                        let place = Commit::position(commit.flush, index);
-                        self.oracle.durable(place, record);
+                        let position = Commit::position(commit.flush, index);
+                        self.oracle.durable(position, record);
                     }
                     let again = self.oracle.take_again();
                     self.coverage.saw_times(Sight::RetriedShared, again);
                     let doubled = self.oracle.take_doubled();
                     self.coverage.saw_times(Sight::Doubled, doubled);
                 }
-                News::HandedOff(piece) => self.oracle.hands_off(&piece.records),
-                News::TakenAway(piece) => {
+                News::HandedOff(chunk) => self.oracle.hands_off(&chunk.records),
+                News::TakenAway(chunk) => {
                     self.saw(Sight::TakenIn);
-                    let kinds = piece.records.iter().map(|record| record.head.kind);
+                    let kinds = chunk.records.iter().map(|record| record.head.kind);
                     let retries = kinds.filter(|kind| *kind == RecordKind::Retry).count();
                     let retries = u64::try_from(retries).unwrap_or(0);
                     self.coverage.saw_times(Sight::RetryTakenIn, retries);
-                    self.oracle.taken_away(&piece.records);
+                    self.oracle.taken_away(&chunk.records);
                 }
             }
         }
@@ -93,8 +93,8 @@ impl World {
         }
     }
 
-    /// A device that is greeted is told by the owner of its slot how far it is.
-    pub(in crate::world) fn look_at_greeting(&mut self, n: usize, store: StoreId) {
+    /// A device that is accepted is told by the owner of its slot how far it is.
+    pub(in crate::world) fn look_at_handshake(&mut self, n: usize, store: StoreId) {
         let (Some(shared), Some(engine)) = (&self.shared, &self.nodes[n].engine) else {
             return;
         };
@@ -105,11 +105,11 @@ impl World {
         let is_owner = owner.is_some_and(|row| row.owner == me);
         if engine.served().contains(&slot) {
             if !is_owner {
-                let what = format!("engine {n} greets devices of slot {slot}, which is another's");
+                let what = format!("engine {n} accepts devices of slot {slot}, which is another's");
                 self.oracle.fail("OWN-1", what);
             }
         } else if is_owner {
-            self.saw(Sight::GreetingRefused);
+            self.saw(Sight::HandshakeRefused);
         }
     }
 
@@ -141,7 +141,7 @@ impl World {
     }
 
     /// Whether the shared store has all there is, and every slot its owner.
-    pub(in crate::world) fn is_shared_settled(&self) -> bool {
+    pub(in crate::world) fn is_shared_quiet(&self) -> bool {
         let Some(shared) = &self.shared else {
             return false;
         };
@@ -156,13 +156,13 @@ impl World {
         let whole = slots.iter().all(|row| shared.store.is_whole(row));
         let patient = self.now > self.plan.calm_at + 100 * SECOND;
         let crashed = self.nodes.iter().all(|node| node.crashes > 0);
-        // What an engine finds in its journal when it starts, it hands over at its first look. No device waits for that if it
+        // What an engine finds in its journal when it starts, it hands off at its first look. No device waits for that if it
         // was put back meanwhile.
-        let handed_over = engines
+        let handed_off = engines
             .iter()
-            .all(|engine| engine.marked() >= engine.journal().end().get());
+            .all(|engine| engine.is_written() >= engine.journal().end().get());
         crashed
-            && handed_over
+            && handed_off
             && flushed
             && whole
             && served == slots.len()
@@ -178,8 +178,8 @@ impl World {
         let (waiting, rows) = (shared.store.waiting(), shared.store.rows());
         let rebuilt = shared.store.rebuilt();
         let (mut kept, mut committed) = shared.store.facts();
-        kept.sort_by_key(|(place, record)| (*place, record.head.terminal));
-        committed.sort_by_key(|(place, record)| (*place, record.head.terminal));
+        kept.sort_by_key(|(position, record)| (*position, record.head.terminal));
+        committed.sort_by_key(|(position, record)| (*position, record.head.terminal));
         if kept != committed {
             let what = format!(
                 "{} records are facts, and {} were committed",
@@ -190,19 +190,19 @@ impl World {
         }
         let stranded = waiting
             .iter()
-            .map(|piece| piece.records.len())
+            .map(|chunk| chunk.records.len())
             .sum::<usize>();
         self.coverage
             .saw_times(Sight::Stranded, u64::try_from(stranded).unwrap_or(0));
-        self.oracle.none_waits_in_vain(&waiting);
+        self.oracle.none_waits_to_no_effect(&waiting);
         let stuck: Vec<_> = waiting.into_iter().flat_map(|one| one.records).collect();
         let disks: Vec<u64> = self
             .nodes
             .iter()
             .map(|node| node.member.as_ref().map_or(0, |member| member.disk))
             .collect();
-        self.oracle.settled(&stuck);
-        self.oracle.all_handed_over(&disks, &stuck);
+        self.oracle.quiesced(&stuck);
+        self.oracle.all_handed_off(&disks, &stuck);
         let model = Model::of(&self.oracle, i64::MIN);
         let judged = compare(&model, rows.as_ref())
             .and_then(|()| same_rows(&model, rows.as_ref(), &rebuilt?));

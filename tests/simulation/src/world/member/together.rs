@@ -18,11 +18,11 @@ impl World {
         member.is_gathering = true;
         engine.gather();
         let pause = self.rng.within(100, 1_200 * MS);
-        self.after(pause, Event::HearTogether(n));
+        self.after(pause, Event::DeliverTogether(n));
     }
 
-    /// Shards hear what was put aside. Rows of one store that make no sense are no trouble of the others.
-    pub(in crate::world) fn hear_together(&mut self, n: usize) {
+    /// Shards hear what was put away. Rows of one store that make no sense are no trouble of the others.
+    pub(in crate::world) fn deliver_together(&mut self, n: usize) {
         self.speak(n);
         let before = self.troubles(n);
         let node = &mut self.nodes[n];
@@ -30,17 +30,17 @@ impl World {
             return;
         };
         member.is_gathering = false;
-        let most = match engine.hear_together() {
+        let most = match engine.deliver_together() {
             Ok(most) => most,
             Err(halt) => return self.halted(n, &halt),
         };
         self.note(&[u64::try_from(most).unwrap_or(0)]);
         let (damaged, others) = self.troubles(n);
         if most > 1 {
-            self.saw(Sight::HeardTogether);
+            self.saw(Sight::DeliveredTogether);
         }
         if damaged > before.0 && most > 1 {
-            self.saw(Sight::HeardDamaged);
+            self.saw(Sight::DeliveredDamaged);
         }
         if damaged > before.0 && others == before.1 && !self.nodes[n].disk.is_dead() {
             self.spared_but = self

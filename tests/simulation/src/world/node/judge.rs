@@ -20,7 +20,7 @@ impl World {
         if self.shared.is_some() {
             return self.finish_shared();
         }
-        self.oracle.settled(&[]);
+        self.oracle.quiesced(&[]);
         let model = Model::of(&self.oracle, self.nodes[0].dropped_us);
         self.judge_rows(&model);
     }
@@ -69,20 +69,20 @@ impl World {
         let Some(engine) = &node.engine else {
             return;
         };
-        let anew = MemoryViews::new();
+        let rebuilt_views = MemoryViews::new();
         let registrations = Registrations::new(engine.journal().clone(), []);
         let look = node.disk.look();
         let made = rebuild(
             engine.journal(),
             engine.facts(),
-            &anew,
+            &rebuilt_views,
             (&registrations, replay_here),
             &mut |_| {},
         );
         drop(look);
         match made {
             Ok(_) => {
-                if let Err(broken) = same_rows(model, self.nodes[0].rows.as_ref(), &anew) {
+                if let Err(broken) = same_rows(model, self.nodes[0].rows.as_ref(), &rebuilt_views) {
                     self.oracle.fail(broken.id, broken.what);
                 }
             }

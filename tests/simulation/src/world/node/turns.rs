@@ -62,7 +62,7 @@ impl World {
         let look = self.nodes[n].disk.look();
         for item in engine.journal().records_between(from, end) {
             match item {
-                Ok((place, record)) => self.oracle.durable(place.get(), &record),
+                Ok((position, record)) => self.oracle.durable(position.get(), &record),
                 Err(error) => {
                     drop(look);
                     if self.is_stray_read(n, &error) {
@@ -98,7 +98,7 @@ impl World {
     /// The journal's turn.
     pub(in crate::world) fn commit(&mut self, n: usize) {
         self.nodes[n].is_committing = false;
-        self.tell_time(n);
+        self.advance_time(n);
         let Some(engine) = &mut self.nodes[n].engine else {
             return;
         };
@@ -162,7 +162,7 @@ impl World {
             (counters.counts_from_facts, Sight::LateFromFacts),
             (counters.duplicate, Sight::Known),
             (counters.quarantined, Sight::Conflict),
-            (counters.movements_waiting, Sight::SetAside),
+            (counters.movements_waiting, Sight::Quarantined),
             (reread, Sight::RoundReread),
         ] {
             if seen > 0 {
@@ -190,7 +190,7 @@ impl World {
 
     pub(in crate::world) fn flush(&mut self, n: usize) {
         self.nodes[n].is_flushing = false;
-        self.tell_time(n);
+        self.advance_time(n);
         if self.is_too_soon(n, Chain::Flush, self.plan.flush_every) {
             return;
         }
@@ -233,7 +233,7 @@ impl World {
 
     /// Indexes of sealed segments, and segments that are old enough to go.
     pub(in crate::world) fn upkeep(&mut self, n: usize) {
-        self.tell_time(n);
+        self.advance_time(n);
         if self.is_too_soon(n, Chain::Upkeep, 3 * SECOND) {
             return;
         }
@@ -271,7 +271,7 @@ impl World {
                 node.has_base = true;
                 node.segments = engine.journal().segments().len();
                 let log = self.oracle.log.iter();
-                let gone = log.filter(|entry| entry.place < upto.get());
+                let gone = log.filter(|entry| entry.position < upto.get());
                 let truths = gone.flat_map(|entry| entry.events.iter());
                 let at = truths.filter_map(|(_, _, truth)| *truth);
                 let newest = at.map(|truth| self.oracle.truths[truth].at).max();

@@ -1,7 +1,7 @@
 //! What happens at a till, as events.
 
 use crate::coverage::Sight;
-use crate::trade::{Act, SKUS, Truth, happen, zone_of};
+use crate::workload::{Act, SKUS, Truth, happen, zone_of};
 use crate::world::World;
 
 impl World {

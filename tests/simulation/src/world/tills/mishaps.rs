@@ -195,7 +195,7 @@ impl World {
         self.online(number);
     }
 
-    /// Whether a till is cut off before it can say anything in the life that it has just been given.
+    /// Whether a till is cut off before it can say anything in the epoch that it has just been given.
     pub(in crate::world) fn stumbles(&mut self, number: usize, was_live: bool) -> bool {
         let till = &mut self.tills[number];
         let is_live = till.session.as_ref().is_some_and(Session::is_live);
@@ -206,9 +206,9 @@ impl World {
         true
     }
 
-    /// A till is put back, goes on without a network, and is copied again. What it then sends in a new life reaches an engine
+    /// A till is put back, goes on without a network, and is copied again. What it then sends in a new epoch reaches an engine
     /// that ends with it; the copy is put back, and its events get numbers at another engine. Or the old image is put back once
-    /// more: then there is nothing to say in the life that the other engine grants, and what comes next must not pass for known.
+    /// more: then there is nothing to say in the epoch that the other engine grants, and what comes next must not pass for known.
     pub(in crate::world) fn rewind(&mut self, number: usize, step: u8) {
         if self.is_calm || self.tills[number].is_lost || self.tills[number].image.is_none() {
             return;
@@ -239,7 +239,7 @@ impl World {
         }
     }
 
-    /// Whether a till does not hear that it has a new life. The engine has granted it.
+    /// Whether a till does not hear that it has a new epoch. The engine has granted it.
     pub(in crate::world) fn is_grant_lost(&mut self, number: usize, message: &Message) -> bool {
         let till = &mut self.tills[number];
         let Message::Welcome(welcome) = message else {

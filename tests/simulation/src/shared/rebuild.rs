@@ -1,0 +1,181 @@
+//! Rows that are rebuilt from the records of commits, beside those that engines wrote.
+//!
+//! A commit brings records and the rows after them. What its records make of the rows before must be these rows: nothing
+//! else may come into them, from an engine's memory or from an earlier owner, and nothing may stay out. What differs for good
+//! reasons is left out:
+//!
+//! * how far a store's rows are: they say the place of the last record of their commit, which may be another store's;
+//! * rows of a commit that are as they were: an engine may write one again;
+//! * names that no record brings: they are written before the commit that uses them, which may then be another's, or nobody's
+//!   where an engine is lost with its disk and a device with what it had.
+
+use std::fmt::Debug;
+use std::sync::{Mutex, PoisonError};
+
+use till_core::{Record, Replayed, Rows as _, RowsError, Shard, ShardConfig, StoreRow};
+use till_storage::base::FoldError;
+use till_storage::cluster::Commit;
+use till_storage::journal::Lsn;
+use till_storage::memory::MemoryViews;
+use till_storage::query::FactReader;
+use till_storage::rebuild::{FactRows, Fold};
+use till_storage::views::{FlushBatch, Views, WriteViews as _};
+
+/// Why rows are not those that their records make.
+type Unlike = String;
+
+/// Rows as the records of all commits make them, in a shard that has never been anywhere else: what an owner reads from the
+/// rows when a slot comes to it, this one still knows.
+#[derive(Debug)]
+pub(super) struct Rebuild {
+    rows: MemoryViews,
+    shard: Mutex<Shard>,
+}
+
+impl Rebuild {
+    pub(super) fn new() -> Self {
+        Self {
+            rows: MemoryViews::new(),
+            shard: Mutex::new(Shard::new(ShardConfig::default())),
+        }
+    }
+
+    /// Takes in the records of a commit whose rows were written for the first time just now, and compares what changes.
+    pub(super) fn take_in(
+        &self,
+        commit: &Commit,
+        facts: &dyn FactReader,
+        written: &dyn Views,
+    ) -> Result<(), Unlike> {
+        let made = self.apply(commit, facts)?;
+        let mut first = First::default();
+        for rows in [&made, &commit.rows] {
+            self.compare(rows, written, &mut first)
+                .map_err(|error| error.to_string())?;
+        }
+        let last = commit.records.len().saturating_sub(1);
+        let last = Commit::position(commit.flush, u32::try_from(last).unwrap_or(u32::MAX));
+        for (key, _) in &commit.rows.stores {
+            let row = written.store(*key).map_err(|error| error.to_string())?;
+            first.note("marks", key, [row.map(|row| row.applied), Some(last)]);
+        }
+        first.0.map_or(Ok(()), Err)
+    }
+
+    // Gives the rows that change.
+    fn apply(&self, commit: &Commit, facts: &dyn FactReader) -> Result<FlushBatch, Unlike> {
+        let mut shard = self.shard.lock().unwrap_or_else(PoisonError::into_inner);
+        let rows = FactRows::new(&self.rows, facts);
+        for (index, record) in (0..).zip(&commit.records) {
+            let position = Commit::position(commit.flush, index);
+            match shard.apply(position, record, &rows) {
+                Ok(Replayed::Held) => {}
+                Ok(Replayed::Nowhere) => return Err(format!("{:?} fits nowhere", record.head)),
+                Err(error) => return Err(format!("no rows from records: {error}")),
+            }
+        }
+        if let Some((id, _)) = shard.violations().iter().next() {
+            return Err(format!("its records break {}", id.id()));
+        }
+        let dirty = shard.take_dirty();
+        let generation = dirty.generation;
+        let made = FlushBatch::from(dirty);
+        self.rows.write(&made).map_err(|error| error.to_string())?;
+        shard.flushed(generation);
+        Ok(made)
+    }
+
+    // The rows of these keys.
+    fn compare(
+        &self,
+        of: &FlushBatch,
+        written: &dyn Views,
+        unlike: &mut First,
+    ) -> Result<(), RowsError> {
+        for (key, _) in &of.stores {
+            let [reported, rebuilt_views] = [written.store(*key)?, self.rows.store(*key)?];
+            let unmarked = |row: StoreRow| StoreRow { applied: 0, ..row };
+            unlike.note(
+                "stores",
+                key,
+                [reported, rebuilt_views].map(|row| row.map(unmarked)),
+            );
+        }
+        for (key, _) in &of.terminals {
+            let rebuilt_views = self.rows.terminal(*key)?;
+            unlike.note("terminals", key, [written.terminal(*key)?, rebuilt_views]);
+        }
+        for (key, _) in &of.skus {
+            let rebuilt_views = self.rows.sku(key.0, key.1)?;
+            unlike.note("skus", key, [written.sku(key.0, key.1)?, rebuilt_views]);
+        }
+        for (key, _) in &of.rollups {
+            let rebuilt_views = self.rows.rollup(key)?;
+            unlike.note("sums", key, [written.rollup(key)?, rebuilt_views]);
+        }
+        for (key, _) in &of.event_ids {
+            let rebuilt_views = self.rows.event_id(key)?;
+            unlike.note("event ids", key, [written.event_id(key)?, rebuilt_views]);
+        }
+        for (key, _) in &of.quarantine {
+            let rebuilt_views = self.rows.quarantined(key)?;
+            unlike.note(
+                "quarantine",
+                key,
+                [written.quarantined(key)?, rebuilt_views],
+            );
+        }
+        for (space, id, name) in &of.names {
+            let reported = written.name(*space, *id)?;
+            unlike.note("names", &(*space, *id), [reported, Some(name.clone())]);
+        }
+        Ok(())
+    }
+}
+
+/// The first difference.
+#[derive(Default)]
+struct First(Option<Unlike>);
+
+impl First {
+    fn note<R: Debug + PartialEq>(
+        &mut self,
+        table: &str,
+        key: &impl Debug,
+        [reported, rebuilt_views]: [Option<R>; 2],
+    ) {
+        if reported != rebuilt_views && self.0.is_none() {
+            let what =
+                format!("{table}: {key:?} is {reported:?}, and its records make {rebuilt_views:?}");
+            self.0 = Some(what);
+        }
+    }
+}
+
+/// All rows of a store, from its facts alone.
+pub(super) fn rebuilt(
+    kept: &[(u64, Record)],
+    facts: &dyn FactReader,
+) -> Result<MemoryViews, Unlike> {
+    let rows = MemoryViews::new();
+    let mut fold = Fold::new(&rows, facts, ShardConfig::default());
+    for (position, record) in kept {
+        let position = Lsn::new(*position);
+        fold.apply(position, record)
+            .map_err(|error| unmade(&error))?;
+    }
+    is_whole(&fold)?;
+    fold.finish_part().map_err(|error| unmade(&error))?;
+    Ok(rows)
+}
+
+fn unmade(error: &FoldError) -> Unlike {
+    format!("no rows from records: {error}")
+}
+
+fn is_whole(fold: &Fold<'_>) -> Result<(), Unlike> {
+    match (fold.unapplied(), fold.left_out().is_empty()) {
+        ([], true) => Ok(()),
+        (unapplied, _) => Err(format!("{unapplied:?} fit nowhere, {fold:?}")),
+    }
+}
