@@ -39,8 +39,9 @@ pub(super) use read::decode;
 
 /// Most bytes of a part: one cell of the store, well below what a coordinator likes to hold.
 pub const PART_BYTES_MAX: usize = 128 << 10;
-/// Most parts of a log. A flush of half a gigabyte would pause its slot for too long; the flusher asks far earlier.
-pub const PARTS_MAX: u32 = 4_096;
+/// Most parts of a log: 2 GiB, twice what an engine may be set to hold uncommitted, as all of that may be of one slot, with the
+/// rows that come of it. A flush that fits no log would never be committed.
+pub const PARTS_MAX: u32 = 16_384;
 
 /// Stamp of every write of a part. An owner writes one content under one epoch, so that no clock has to say which write
 /// of a part is the newest.

@@ -1,5 +1,7 @@
 //! Every setting, once: its name, what it may be, and what it costs.
 
+use till_storage::cluster::{PART_BYTES_MAX, PARTS_MAX};
+
 /// What a setting may be.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Kind {
@@ -59,6 +61,14 @@ pub struct Key {
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
+/// All of it may be of one slot, whose next commit has it in one log, beside the rows that come of it: most of another half is
+/// left for them.
+const BACKLOG_BYTES_MAX: u64 = GIB;
+#[expect(clippy::as_conversions, reason = "both widen; From is not const")]
+const _: () = assert!(
+    2 * BACKLOG_BYTES_MAX <= PARTS_MAX as u64 * PART_BYTES_MAX as u64,
+    "what an engine may hold uncommitted fits the log of a slot"
+);
 
 /// All settings, in the order of the reference file.
 pub const KEYS: &[Key] = &[
@@ -424,7 +434,7 @@ pub const KEYS: &[Key] = &[
         name: "cluster.backlog_bytes",
         kind: Kind::Bytes {
             min: 4 * MIB,
-            max: 16 * GIB,
+            max: BACKLOG_BYTES_MAX,
         },
         default: "256MiB",
         unit: "bytes",
