@@ -369,7 +369,7 @@ impl Cluster {
         (handed_off, keeps)
     }
 
-    /// Place up to which everything in the journal is committed, or handed off.
+    /// LSN up to which everything in the journal is committed, or handed off.
     fn committed_upto(&self) -> u64 {
         // In this order: a slot that is lost in between has its own place in the second.
         let least = self.cursors.lock().least();

@@ -81,7 +81,7 @@ pub(crate) struct Part {
     pub(crate) shard: usize,
     pub(crate) round: u64,
     pub(crate) dirty: Box<Dirty>,
-    /// Place up to which these rows hold every record of the shard.
+    /// LSN up to which these rows hold every record of the shard.
     pub(crate) upto: u64,
 }
 

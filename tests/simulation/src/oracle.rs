@@ -68,7 +68,7 @@ pub(crate) struct Oracle {
     /// What happened under an id of its source's.
     by_id: HashMap<(u64, u64), Vec<usize>>,
     pub(crate) log: Vec<Entry>,
-    /// All records before this place were read.
+    /// All records before this LSN were read.
     pub(crate) read_upto: u64,
     fates: HashMap<(u64, u32, u64), Fate>,
     next: HashMap<(u64, u32), u64>,

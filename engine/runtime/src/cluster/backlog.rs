@@ -258,7 +258,7 @@ impl Cluster {
             .store(committed_lsn.written, Ordering::Release);
     }
 
-    /// Place up to which the next start finds everything committed or handed off.
+    /// LSN up to which the next start finds everything committed or handed off.
     pub(crate) fn is_written(&self) -> Lsn {
         Lsn::new(self.is_written.load(Ordering::Acquire))
     }

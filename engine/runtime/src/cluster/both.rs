@@ -30,7 +30,7 @@ pub(super) const fn own_position(position: u64) -> u64 {
     (1 << 63) | position
 }
 
-/// Whether a fact lies at such a place: in the journal of this engine, and in no commit.
+/// Whether a fact lies at such an LSN: in the journal of this engine, and in no commit.
 pub(crate) const fn is_own_position(position: u64) -> bool {
     position >> 63 == 1
 }

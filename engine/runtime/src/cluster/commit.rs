@@ -33,7 +33,7 @@ pub(crate) struct Committing {
     waiting: VecDeque<(Tenure, Commit)>,
     /// Those that have, and whose rows may not all be written.
     begun: VecDeque<Tenure>,
-    /// Shards, and the place up to which the round holds all of theirs.
+    /// Shards, and the LSN up to which the round holds all of theirs.
     uptos: Vec<(usize, u64)>,
     /// When what is waited for was begun.
     since: Duration,

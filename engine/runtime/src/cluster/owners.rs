@@ -194,7 +194,7 @@ impl Owners {
         }
     }
 
-    /// Place up to which every ownership that is not forgotten has its records in commits.
+    /// LSN up to which every ownership that is not forgotten has its records in commits.
     pub(super) fn committed_upto(&self) -> u64 {
         let all = self.all.lock();
         let least = all.values().map(|owner| owner.cursors.least()).min();

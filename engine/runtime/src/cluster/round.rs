@@ -14,7 +14,7 @@ use super::owners::{Since, Tenure};
 use crate::durable::Part;
 use crate::route::shard_of;
 
-/// How far the records of each shard have been put into commits: the place of the last one.
+/// How far the records of each shard have been put into commits: the LSN of the last one.
 #[derive(Clone, Debug)]
 pub(crate) struct Cursors(Vec<u64>);
 
@@ -29,12 +29,12 @@ impl Cursors {
         self.0.get(shard).copied().unwrap_or(u64::MAX)
     }
 
-    /// Place up to which every shard is dealt with.
+    /// LSN up to which every shard is dealt with.
     pub(crate) fn least(&self) -> u64 {
         self.0.iter().copied().min().unwrap_or(0)
     }
 
-    /// What a round held is dealt with: shards, and the place up to which it held all of theirs.
+    /// What a round held is dealt with: shards, and the LSN up to which it held all of theirs.
     pub(crate) fn pass(&mut self, parts: &[(usize, u64)]) {
         for (shard, upto) in parts {
             if let Some(cursor) = self.0.get_mut(*shard) {
@@ -59,7 +59,7 @@ pub(crate) struct Round {
 struct LsnRange {
     cursors: Cursors,
     since: BTreeMap<u32, Since>,
-    /// By shard, the place up to which the round holds all of its records.
+    /// By shard, the LSN up to which the round holds all of its records.
     upto: BTreeMap<usize, u64>,
     /// Shards and slots.
     shape: (usize, u32),

@@ -29,7 +29,7 @@ pub(crate) struct Joined {
     pub(crate) inboxes: Inboxes,
     /// What the journal had at the start and may not be committed.
     pub(crate) backlog: Tender,
-    /// Place up to which the epoch before saw everything committed.
+    /// LSN up to which the incarnation before saw everything committed.
     pub(crate) is_written: Lsn,
     pub(crate) report: StartReport,
 }

@@ -24,7 +24,7 @@ struct FlushRound<W> {
 #[derive(Debug)]
 pub(crate) struct Finished<W> {
     pub(crate) parts: Vec<Part>,
-    /// Place up to which the rows hold every record once the parts are written; `None` where a shard did not take part.
+    /// LSN up to which the rows hold every record once the parts are written; `None` where a shard did not take part.
     pub(crate) checkpoint: Option<u64>,
     pub(crate) waiting: Vec<W>,
     /// Of each shard: which take it was, and its rows.

@@ -163,7 +163,7 @@ impl Session {
         self.flag();
     }
 
-    /// What this stream has sent up to `upto` is durable at a place of the journal. True: [`wake`](Self::wake) it, once its
+    /// What this stream has sent up to `upto` is durable at an LSN of the journal. True: [`wake`](Self::wake) it, once its
     /// group is through; until then more may come, and one message says it all.
     #[must_use]
     pub(crate) fn durable(&self, position: u64, upto: u64, refusals: &[(Seq, Reason)]) -> bool {

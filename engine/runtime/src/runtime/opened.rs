@@ -32,7 +32,7 @@ use crate::watched::Watched;
 pub(super) struct Opened {
     pub(super) ground: Ground,
     pub(super) writer: Writer,
-    /// Place up to which the rows hold everything.
+    /// LSN up to which the rows hold everything.
     pub(super) applied: u64,
     pub(super) shards: Vec<Shard>,
     pub(super) report: StartReport,

@@ -397,7 +397,7 @@ impl Stepped {
         )
     }
 
-    // Place up to which rows of its own hold everything.
+    // LSN up to which rows of its own hold everything.
     fn checkpoint(&self) -> Lsn {
         match &self.flow {
             Flow::Own(rows) => Lsn::new(rows.checkpoint),

@@ -84,7 +84,7 @@ pub(super) struct Member {
     pub(super) is_stopping: bool,
     /// What devices say is put away, to be heard together.
     is_gathering: bool,
-    /// All records of its journal before this place were read.
+    /// All records of its journal before this LSN were read.
     pub(super) read_upto: u64,
     /// What it served when it was last looked at.
     served: Vec<u32>,

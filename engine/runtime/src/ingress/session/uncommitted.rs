@@ -19,7 +19,7 @@ pub(super) struct Uncommitted {
 }
 
 impl Uncommitted {
-    /// What was sent up to a number is durable at a place.
+    /// What was sent up to a number is durable at an LSN.
     pub(super) fn durable(&mut self, position: u64, seq: u64) {
         if self.is_over {
             return;
