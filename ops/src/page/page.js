@@ -231,6 +231,7 @@ function showCluster(c) {
     c.commit.count ? `commit p50 ${micros(c.commit.p50_us)}, p99 ${micros(c.commit.p99_us)} since the start` : "nothing was committed yet",
     `${whole.format(c.redirects)} devices sent elsewhere`,
     c.handoffs_waiting ? `${whole.format(c.handoffs_waiting)} chunks of dead engines wait` : "",
+    c.stranded ? `${whole.format(c.stranded)} stranded records: tillstream quarantine list --stranded` : "",
   ];
   show("cluster-note", parts.filter(Boolean).join(" · "));
   fill("engines", c.engines.map((e) => {
