@@ -43,14 +43,22 @@ impl Rows for InMemory {
     fn is_quarantined(&self, _: &QuarantineKey) -> Result<bool, RowsError> {
         Ok(false)
     }
-    fn moved_after(&self, _: StoreId, _: SkuId, _: MoveKey, _: u64) -> Result<i128, RowsError> {
-        Ok(0)
+    fn moved_after(
+        &self,
+        _: StoreId,
+        counts: &[(SkuId, MoveKey)],
+        _: u64,
+    ) -> Result<Vec<i128>, RowsError> {
+        Ok(vec![0; counts.len()])
     }
 }
 
 impl Names for InMemory {
-    fn claim(&self, _: Space, _: u64, _: &str) -> Result<Claim, RowsError> {
+    fn look_up(&self, _: Space, _: u64, _: &str) -> Result<Claim, RowsError> {
         Ok(Claim::Known)
+    }
+    fn claim(&self, _: Space, _: u64, _: &str) -> bool {
+        true
     }
     fn known(&self, _: Space, _: u64) -> Result<bool, RowsError> {
         Ok(true)

@@ -232,10 +232,9 @@ impl Rows for MemoryViews {
     fn moved_after(
         &self,
         store: StoreId,
-        sku: SkuId,
-        after: MoveKey,
-        before: u64,
-    ) -> Result<i128, RowsError> {
-        crate::views::without_facts(store, sku, after, before)
+        _: &[(SkuId, MoveKey)],
+        _: u64,
+    ) -> Result<Vec<i128>, RowsError> {
+        crate::views::without_facts(store)
     }
 }

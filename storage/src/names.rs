@@ -62,10 +62,9 @@ impl NameBook {
 }
 
 impl Names for NameBook {
-    fn claim(&self, space: Space, id: u64, name: &str) -> Result<Claim, RowsError> {
+    fn look_up(&self, space: Space, id: u64, name: &str) -> Result<Claim, RowsError> {
         let mut held = self.held();
-        let key = (space, id);
-        let known = match held.get(&key) {
+        let known = match held.get(&(space, id)) {
             Some(known) => Some(known.as_ref() == name),
             None => self.views.name(space, id)?.map(|known| known == name),
         };
@@ -74,10 +73,15 @@ impl Names for NameBook {
             Some(false) => Ok(Claim::Collision),
             None => {
                 self.trim(&mut held)?;
-                held.insert(key, name.into());
                 Ok(Claim::New)
             }
         }
+    }
+
+    fn claim(&self, space: Space, id: u64, name: &str) -> bool {
+        let mut held = self.held();
+        let known = held.entry((space, id)).or_insert_with(|| name.into());
+        known.as_ref() == name
     }
 
     fn known(&self, space: Space, id: u64) -> Result<bool, RowsError> {
@@ -98,17 +102,22 @@ mod tests {
     fn a_claim_holds_before_and_after_it_is_flushed() {
         let views = Arc::new(MemoryViews::new());
         let book = NameBook::new(Arc::<MemoryViews>::clone(&views));
-        assert_eq!(book.claim(Space::Sku, 1, "a").unwrap(), Claim::New);
-        assert_eq!(book.claim(Space::Sku, 1, "a").unwrap(), Claim::Known);
-        assert_eq!(book.claim(Space::Sku, 1, "b").unwrap(), Claim::Collision);
-        assert_eq!(book.claim(Space::Tender, 1, "b").unwrap(), Claim::New);
+        let look_up = |id, name| book.look_up(Space::Sku, id, name).unwrap();
+        // A look changes nothing.
+        assert_eq!(look_up(1, "a"), Claim::New);
+        assert_eq!(look_up(1, "b"), Claim::New);
+        assert!(book.claim(Space::Sku, 1, "a"));
+        assert_eq!(look_up(1, "a"), Claim::Known);
+        assert_eq!(look_up(1, "b"), Claim::Collision);
+        assert!(!book.claim(Space::Sku, 1, "b"));
+        assert!(book.claim(Space::Tender, 1, "b"));
         views
             .write(&FlushBatch {
                 names: vec![(Space::Sku, 2, "c".to_owned())],
                 ..FlushBatch::default()
             })
             .unwrap();
-        assert_eq!(book.claim(Space::Sku, 2, "d").unwrap(), Claim::Collision);
+        assert_eq!(look_up(2, "d"), Claim::Collision);
         assert!(book.known(Space::Sku, 2).unwrap());
         assert!(!book.known(Space::Sku, 3).unwrap());
     }

@@ -12,8 +12,8 @@ mod flush;
 use std::ops::{ControlFlow, RangeInclusive};
 
 use till_core::{
-    Dim, EventIdRow, MoveKey, QuarantineKey, QuarantineRow, RollupKey, RollupRow, Rows, RowsError,
-    SkuRow, Space, StoreRow, TerminalRow,
+    Dim, EventIdRow, QuarantineKey, QuarantineRow, RollupKey, RollupRow, Rows, RowsError, SkuRow,
+    Space, StoreRow, TerminalRow,
 };
 use till_protocol::id::{EventId, SkuId, StoreId, TerminalId};
 
@@ -145,15 +145,10 @@ pub trait WriteViews: Views {
 ///
 /// # Errors
 /// Always [`RowsError`].
-pub fn without_facts(
-    store: StoreId,
-    sku: SkuId,
-    _after: MoveKey,
-    _before: u64,
-) -> Result<i128, RowsError> {
+pub fn without_facts(store: StoreId) -> Result<Vec<i128>, RowsError> {
     Err(RowsError {
         table: "facts",
-        cause: format!("movements of SKU {sku} in store {store} asked of rows without facts"),
+        cause: format!("movements in store {store} asked of rows without facts"),
     })
 }
 

@@ -55,36 +55,6 @@ pub fn movements_of_sale(sale: &SaleEvent<'_>, mut each: impl FnMut(u16, u64, i1
     }
 }
 
-/// What a stock movement adds to the sums: one row of its SKU, or nothing.
-///
-/// # Errors
-/// Passes on what `emit` returns.
-pub fn of_move<E>(
-    store: StoreId,
-    local: LocalHour,
-    event: &StockEvent<'_>,
-    emit: &mut impl FnMut(&RollupKey, &RollupRow, Option<u16>) -> Result<(), E>,
-) -> Result<(), E> {
-    let Some(moved) = movement_of(event) else {
-        return Ok(());
-    };
-    let key = RollupKey {
-        store: store.get(),
-        dim: Dim::Sku,
-        day: local.day,
-        hour_us: local.hour_us,
-        key: event.record.sku.to_native(),
-    };
-    emit(
-        &key,
-        &RollupRow {
-            moved,
-            ..RollupRow::default()
-        },
-        Some(0),
-    )
-}
-
 /// Works out what a sale adds to the sums. Keeps its buffers, so that a sale costs no allocation.
 #[derive(Debug, Default)]
 pub struct Contributor {
@@ -107,18 +77,15 @@ impl Contributor {
     /// Rows of [`Dim::Sku`] come once for each line, in order, with the line's number; `moved` in them is the stock that
     /// the line moves. All others come once for each key, without a line. `local` is the hour of the sale's own time in
     /// its store's zone.
-    ///
-    /// # Errors
-    /// Passes on what `emit` returns, at once.
-    pub fn of_sale<E>(
+    pub fn of_sale(
         &mut self,
         store: StoreId,
         local: LocalHour,
         sale: &SaleEvent<'_>,
-        emit: &mut impl FnMut(&RollupKey, &RollupRow, Option<u16>) -> Result<(), E>,
-    ) -> Result<(), E> {
+        emit: &mut impl FnMut(&RollupKey, &RollupRow, Option<u16>),
+    ) {
         if !counts(sale) {
-            return Ok(());
+            return;
         }
         let key = RollupKey {
             store: store.get(),
@@ -127,7 +94,7 @@ impl Contributor {
             hour_us: local.hour_us,
             key: 0,
         };
-        let whole = self.lines(key, sale, emit)?;
+        let whole = self.lines(key, sale, emit);
         let mut sum = whole;
         for (_, group) in &self.groups {
             sum.totals.lines += group.totals.lines;
@@ -144,7 +111,7 @@ impl Contributor {
             },
             &sum,
             None,
-        )?;
+        );
         let operator = u64::from(sale.sale.operator.to_native());
         emit(
             &RollupKey {
@@ -154,9 +121,9 @@ impl Contributor {
             },
             &sum,
             None,
-        )?;
-        self.categories(key, &whole, emit)?;
-        self.tenders(key, sale, &sum, emit)
+        );
+        self.categories(key, &whole, emit);
+        self.tenders(key, sale, &sum, emit);
     }
 
     /// The sums of a sale by itself, whatever its kind: lines, quantity, money.
@@ -172,12 +139,12 @@ impl Contributor {
     }
 
     // Emits the SKU rows, and leaves the sums by category in `groups`. Returns what belongs to the sale as a whole.
-    fn lines<E>(
+    fn lines(
         &mut self,
         key: RollupKey,
         sale: &SaleEvent<'_>,
-        emit: &mut impl FnMut(&RollupKey, &RollupRow, Option<u16>) -> Result<(), E>,
-    ) -> Result<RollupRow, E> {
+        emit: &mut impl FnMut(&RollupKey, &RollupRow, Option<u16>),
+    ) -> RollupRow {
         self.read_line_amounts(sale);
         self.by_sku.clear();
         self.by_key.clear();
@@ -199,9 +166,9 @@ impl Contributor {
             let sku = line.sku.to_native();
             part.totals.transactions = u64::from(self.is_first(sale, number, sku));
             part.moved = movement_of_line(line).unwrap_or(0);
-            emit(&RollupKey { key: sku, ..key }, &part, Some(number))?;
+            emit(&RollupKey { key: sku, ..key }, &part, Some(number));
         }
-        Ok(whole_of(sale))
+        whole_of(sale)
     }
 
     fn line_part(&self, number: usize, line: &ArchivedLine) -> RollupRow {
@@ -283,12 +250,12 @@ impl Contributor {
             .is_some_and(|&(_, first)| first == number)
     }
 
-    fn categories<E>(
+    fn categories(
         &mut self,
         key: RollupKey,
         whole: &RollupRow,
-        emit: &mut impl FnMut(&RollupKey, &RollupRow, Option<u16>) -> Result<(), E>,
-    ) -> Result<(), E> {
+        emit: &mut impl FnMut(&RollupKey, &RollupRow, Option<u16>),
+    ) {
         let (discount, tax) = (whole.totals.discount, whole.totals.tax);
         if discount != 0 || tax != 0 {
             if self.groups.is_empty() {
@@ -314,18 +281,17 @@ impl Contributor {
                 },
                 row,
                 None,
-            )?;
+            );
         }
-        Ok(())
     }
 
-    fn tenders<E>(
+    fn tenders(
         &mut self,
         key: RollupKey,
         sale: &SaleEvent<'_>,
         sum: &RollupRow,
-        emit: &mut impl FnMut(&RollupKey, &RollupRow, Option<u16>) -> Result<(), E>,
-    ) -> Result<(), E> {
+        emit: &mut impl FnMut(&RollupKey, &RollupRow, Option<u16>),
+    ) {
         let key = RollupKey {
             dim: Dim::Tender,
             ..key
@@ -372,9 +338,8 @@ impl Contributor {
             }
             row.totals.transactions = 1;
             let tender = same.first().map_or(0, |(tender, _)| *tender);
-            emit(&RollupKey { key: tender, ..key }, &row, None)?;
+            emit(&RollupKey { key: tender, ..key }, &row, None);
         }
-        Ok(())
     }
 }
 

@@ -1,5 +1,7 @@
 //! Events of every family, one after another, with what they have in common; and which of them a record made effective.
 
+use std::convert::Infallible;
+
 use till_protocol::code::Reason;
 use till_protocol::digest;
 use till_protocol::family::{Family, sale, stock};
@@ -160,6 +162,14 @@ pub fn for_each<'a, E>(
             .zip(batch.events())
             .try_for_each(|(i, event)| each(i, Event::Device(event))),
     }
+}
+
+/// Gives each event of a frame to `each`, in order, with its index.
+pub fn visit<'a>(view: &View<'a>, mut each: impl FnMut(u32, Event<'a>)) {
+    let Ok(()) = for_each(view, |index, event| {
+        each(index, event);
+        Ok::<(), Infallible>(())
+    });
 }
 
 impl Record {

@@ -3,9 +3,11 @@
 //! This crate is deterministic: the same inputs give the same outputs, byte for byte. It performs no I/O, reads no clock
 //! and draws no random numbers; callers hand in the time with every input, and [`Rows`] and [`Names`] to look things up.
 //!
-//! A live shard is driven by [`Shard::hello`], [`Shard::handle`] and [`Shard::take_dirty`]; recovery and rebuild
-//! drive the same fold by [`Shard::apply`]. `decide` may refuse and changes nothing; `apply` changes and cannot fail. The
-//! modules stand in the order in which a batch meets them.
+//! A live shard is driven by [`Shard::hello`], [`Shard::handle`] and [`Shard::take_dirty`]. Each batch is prefetched, decided and
+//! applied: `prefetch` brings in all that it needs and is the one step that can fail, `decide` is a pure function and changes
+//! nothing, `apply` does what the record says and cannot fail. Recovery and rebuild ([`Shard::replay`]) and retries
+//! ([`Shard::retry`]) end in the same `apply`. Where rows are on other machines, [`Shard::read_standing`] and
+//! [`Shard::read_touched`] name those of many batches, to be fetched at once.
 
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! Rows that are asked for together.
+//! The read set: rows that are fetched together.
 
 use till_protocol::id::{EventId, SkuId, StoreId, TerminalId};
 
@@ -23,7 +23,7 @@ pub struct ReadSet {
 }
 
 impl ReadSet {
-    /// How many rows are wanted.
+    /// How many rows are asked for.
     pub const fn len(&self) -> usize {
         self.stores.len()
             + self.terminals.len()
@@ -33,12 +33,12 @@ impl ReadSet {
             + self.names.len()
     }
 
-    /// Whether nothing is wanted.
+    /// Whether nothing is asked for.
     pub const fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Wants nothing any more; keeps its room.
+    /// ReadSet nothing any more; keeps its room.
     pub fn clear(&mut self) {
         self.stores.clear();
         self.terminals.clear();

@@ -199,6 +199,18 @@ pub struct QuarantineKey {
     pub line: u16,
 }
 
+impl QuarantineKey {
+    /// Of an event of a record.
+    pub(crate) fn of(record: &Record, index: u32, line: u16) -> Self {
+        Self {
+            terminal: record.head.terminal,
+            epoch: record.head.epoch,
+            seq: record.head.first_seq + u64::from(index),
+            line,
+        }
+    }
+}
+
 /// Why an event has no effect yet.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct QuarantineRow {
@@ -256,20 +268,20 @@ pub trait Rows {
     /// # Errors
     /// See [`Self::store`].
     fn is_quarantined(&self, key: &QuarantineKey) -> Result<bool, RowsError>;
-    /// Net movement (1e-5 units) of a SKU by all *journalled and applied* movements whose key is greater than `after`.
+    /// For each of `counts` the net movement (1e-5 units) of its SKU by all *journalled and applied* movements whose key is
+    /// greater than its own, in their order.
     ///
-    /// Asked only when a count arrives late; answered from the facts. `before` is the journal position of the record
-    /// that is being applied: movements at or after it are not included.
+    /// Asked once for all counts of a batch that arrive late; answered from the facts, in one pass over them. `before` is the
+    /// journal position of the record that is being applied: movements at or after it are not included.
     ///
     /// # Errors
     /// See [`Self::store`].
     fn moved_after(
         &self,
         store: StoreId,
-        sku: SkuId,
-        after: MoveKey,
+        counts: &[(SkuId, MoveKey)],
         before: u64,
-    ) -> Result<i128, RowsError>;
+    ) -> Result<Vec<i128>, RowsError>;
     /// Gives the *journalled* records that have events `first` to `last` of a terminal's epoch; it may give others besides.
     /// Asked only of what another engine hands off and is known here by its numbers. Of rows without facts nothing is known.
     ///
@@ -296,10 +308,10 @@ pub enum Space {
     Tender = 2,
 }
 
-/// What became of a placement constraint to name an id.
+/// What a claim to a name comes to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Claim {
-    /// The id had no name; now it has this one.
+    /// The id has no name yet.
     New,
     /// The id has this name already.
     Known,
@@ -309,11 +321,14 @@ pub enum Claim {
 
 /// The names of ids, shared by all shards of a node.
 pub trait Names: Sync {
-    /// Gives an id its name, if it has none.
+    /// What a claim would come to. Changes nothing.
     ///
     /// # Errors
     /// Returns [`RowsError`] when names cannot be read.
-    fn claim(&self, space: Space, id: u64, name: &str) -> Result<Claim, RowsError>;
+    fn look_up(&self, space: Space, id: u64, name: &str) -> Result<Claim, RowsError>;
+    /// Gives an id its name, if it has none, for a record that brings it. Whether the id has this name now: of two shards that
+    /// looked two names of one id up at the same instant, one is told no.
+    fn claim(&self, space: Space, id: u64, name: &str) -> bool;
     /// Whether an id has a name.
     ///
     /// # Errors

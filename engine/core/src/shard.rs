@@ -1,21 +1,34 @@
 //! A shard: whole stores with all their actors, and the one door to them.
+//!
+//! The modules stand in the order in which a batch meets them. [`Shard::handle`] finds its place in the terminal's sequence.
+//! Prefetch goes over its events once (`touch`) and brings in all that they touch: the one step that can fail. Decide says what
+//! each event comes to, and changes nothing. Apply does what the record of that says; recovery, rebuild and retries end in it, too.
+//! A flush takes the rows that have changed.
 
-mod actors;
-mod apply;
-mod batch;
-mod decide;
-mod flush;
 mod handle;
-mod handoff;
-mod ids;
-mod names;
-mod plan;
+
+mod touch;
+
 mod prefetch;
+
+mod decide;
+
+mod apply;
+
+mod flush;
+
+// Other ways in: the start of a session, records of other engines, of the past, and out of the quarantine.
+mod handoff;
 mod recover;
-mod release;
 mod renumber;
 mod retry;
 mod session;
+
+// What the modules above work on.
+mod actors;
+mod ids;
+mod names;
+mod release;
 mod tally;
 
 use till_protocol::code::Reason;
@@ -24,7 +37,7 @@ use till_protocol::id::{Epoch, Seq, TerminalId};
 use self::actors::Actors;
 use self::ids::EventIds;
 use self::names::NameBook;
-use self::plan::Plan;
+use self::touch::Touched;
 use crate::contribution::Contributor;
 use crate::counters::Counters;
 use crate::hash::Map;
@@ -113,8 +126,8 @@ pub struct Shard {
     config: ShardConfig,
     actors: Actors,
     contributor: Contributor,
-    plan: Plan,
-    collided: Vec<u64>,
+    /// What the batch at hand touches.
+    touched: Touched,
     event_ids: EventIds,
     names: NameBook,
     /// Rows of the quarantine that changed since the last take; `None` deletes.
@@ -140,8 +153,7 @@ impl Shard {
                 ..Actors::default()
             },
             contributor: Contributor::default(),
-            plan: Plan::default(),
-            collided: Vec::new(),
+            touched: Touched::default(),
             event_ids: EventIds::default(),
             names: NameBook::default(),
             quarantine: Map::default(),

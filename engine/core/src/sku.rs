@@ -138,6 +138,12 @@ impl Level {
         self.counted().map_or_else(MoveKey::default, |(key, _)| key)
     }
 
+    /// Whether its name has to be looked up: of one that was used without the flag it is known.
+    #[inline]
+    pub(crate) fn may_lack_name(&self) -> bool {
+        self.is_unnamed() || self.is_virgin()
+    }
+
     pub(crate) const fn set_unnamed(&mut self, unnamed: bool) {
         self.set(flag::sku::UNNAMED, unnamed);
     }

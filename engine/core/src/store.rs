@@ -4,7 +4,8 @@ use thiserror::Error;
 use till_protocol::currency::Currency;
 use till_protocol::id::StoreId;
 
-use crate::row::{RowsError, StoreRow};
+use crate::record::RecordHead;
+use crate::row::{RowsError, StoreRow, Totals};
 use crate::zone::{UnknownZone, Zone};
 
 /// A store that cannot be registered.
@@ -70,8 +71,19 @@ impl StoreActor {
         })
     }
 
-    /// A store that was registered just now: nothing of it is stored.
-    pub(crate) fn new(row: StoreRow) -> Result<Self, UnknownZone> {
+    /// A store that a record registers: nothing of it is stored.
+    pub(crate) fn registered(
+        head: &RecordHead,
+        registration: Registration,
+        applied: u64,
+    ) -> Result<Self, UnknownZone> {
+        let row = StoreRow {
+            currency: registration.currency,
+            zone: registration.zone,
+            registered_at_us: head.received_at_us,
+            applied,
+            training: Totals::default(),
+        };
         Ok(Self {
             hours_stored: i64::MIN,
             skus_stored: false,

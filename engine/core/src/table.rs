@@ -5,6 +5,8 @@ use hashbrown::HashTable;
 /// Actors per chunk. A chunk is allocated at once and never moves; growing the table copies no actor.
 const CHUNK_BITS: u32 = 10;
 const CHUNK_LEN: usize = 1 << CHUNK_BITS;
+/// No slot: there are never so many.
+pub(crate) const NO_SLOT: u32 = u32::MAX;
 
 /// Which flush an actor waits for.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -148,6 +150,12 @@ impl<T: Actor> Table<T> {
                 at(chunks, table_index).key() == *key
             })
             .copied()
+    }
+
+    /// The slot of a key, or [`NO_SLOT`].
+    #[inline]
+    pub(crate) fn slot_of(&self, key: &T::Key) -> u32 {
+        self.find(key).unwrap_or(NO_SLOT)
     }
 
     /// All slots whose actors could be dropped.

@@ -163,7 +163,7 @@ impl Engine {
     }
 
     /// What a device is told in a session of a store that is not served here any more; `None` where it is.
-    pub(crate) fn cross_epoch(&self, store: StoreId) -> Option<Farewell> {
+    pub(crate) fn moved_away(&self, store: StoreId) -> Option<Farewell> {
         if self.placement.is_here(store) {
             return None;
         }

@@ -19,6 +19,7 @@ use till_core::{
 };
 use till_protocol::code::Reason;
 use till_protocol::id::{Epoch, Seq, TerminalId};
+use till_protocol::time::Timestamp;
 use till_protocol::verified::Verified;
 use till_storage::cluster::Found;
 use till_storage::journal::{Prepared, TooLarge};
@@ -106,6 +107,27 @@ pub(crate) enum Content {
 }
 
 impl Content {
+    /// The frame as its shard's core takes it.
+    const fn origin(&self, now: Timestamp, session: SessionKey) -> Origin<'_> {
+        let frame = match self {
+            Self::Batch(batch) => Frame::Batch(batch),
+            Self::Unreadable {
+                first_seq,
+                count,
+                reason,
+            } => Frame::Unreadable {
+                first_seq: *first_seq,
+                count: *count,
+                reason: *reason,
+            },
+        };
+        Origin::Device {
+            now,
+            session,
+            frame,
+        }
+    }
+
     fn first_seq(&self) -> u64 {
         match self {
             Self::Batch(batch) => batch.frame().header.first_seq,
@@ -265,7 +287,7 @@ impl ShardState {
     // Turns to a frame; `None` where it is not taken.
     fn turn_to(&mut self, session: &Arc<Session>, frame: Inbound) -> Option<(SessionKey, Inbound)> {
         let key = live(session)?;
-        if let Some(last) = self.engine.cross_epoch(key.terminal.store()) {
+        if let Some(last) = self.engine.moved_away(key.terminal.store()) {
             self.turn_away(session, last, frame.permit);
             return None;
         }
@@ -283,35 +305,14 @@ impl ShardState {
             received,
         } = frame;
         let now = self.engine.now();
-        let handled = match content {
-            Content::Batch(batch) => {
-                let engine = Arc::clone(&self.engine);
-                self.look_into(&batch, key);
-                self.with_known(known, |shard, rows| {
-                    shard.handle(Origin::batch(now, key, &batch), rows, &engine.names)
-                })
-            }
-            Content::Unreadable {
-                first_seq,
-                count,
-                reason,
-            } => {
-                let engine = Arc::clone(&self.engine);
-                let frame = Frame::Unreadable {
-                    first_seq,
-                    count,
-                    reason,
-                };
-                let origin = Origin::Device {
-                    now,
-                    session: key,
-                    frame,
-                };
-                self.with_known(known, |shard, rows| {
-                    shard.handle(origin, rows, &engine.names)
-                })
-            }
-        };
+        if let Content::Batch(batch) = &content {
+            self.look_into(batch, key);
+        }
+        let engine = Arc::clone(&self.engine);
+        let origin = content.origin(now, key);
+        let handled = self.with_known(known, |shard, rows| {
+            shard.handle(origin, rows, &engine.names)
+        });
         permit.left_mailbox();
         self.answer(Arc::clone(session), handled, permit, received)
     }

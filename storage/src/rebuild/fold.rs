@@ -175,7 +175,7 @@ impl<'a> Fold<'a> {
             return Ok(false);
         };
         // In front of every record.
-        let _held = self.shard.apply(0, &record, &self.rows)?;
+        let _held = self.shard.replay(0, &record, &self.rows)?;
         Ok(true)
     }
 
@@ -201,7 +201,7 @@ fn apply(
     record: &Record,
     rows: &FactRows<'_>,
 ) -> Result<Replayed, FoldError> {
-    let applied = catch_unwind(AssertUnwindSafe(|| shard.apply(lsn.get(), record, rows)));
+    let applied = catch_unwind(AssertUnwindSafe(|| shard.replay(lsn.get(), record, rows)));
     let head = &record.head;
     applied
         .map_err(|panic| FoldError::Panicked {

@@ -1,13 +1,14 @@
 //! Rows together with facts, as a shard wants them.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::ControlFlow;
 
 use till_core::contribution::{movement_of, movements_of_sale};
 use till_core::event::Event;
 use till_core::{
-    Dim, EventIdRow, LocalHour, MoveKey, Outcome, QuarantineKey, Record, RollupKey, RollupRow,
-    Rows, RowsError, SkuRow, StoreRow, TerminalRow, Zone,
+    Dim, EventIdRow, MoveKey, Outcome, QuarantineKey, Record, RollupKey, RollupRow, Rows,
+    RowsError, SkuRow, StoreRow, TerminalRow, Zone,
 };
 use till_protocol::id::{EventId, SkuId, StoreId, TerminalId};
 
@@ -65,43 +66,102 @@ impl<'a> FactRows<'a> {
     }
 }
 
-// Sums of movements of one SKU after a key.
-struct Wanted {
-    sku: u64,
+// A count that arrives late, and what its SKU has moved since.
+struct LateCount {
     after: MoveKey,
+    /// The local hour that it was made in.
+    hour_us: i64,
+    moved: i128,
 }
 
-impl Wanted {
-    // The movements of a fact after the key, of events whose time passes `when`.
-    fn of_fact(&self, fact: &Fact, mut when: impl FnMut(i64) -> bool) -> Result<i128, StoreError> {
+// All late counts of a batch, by SKU: a few counts of one SKU at most.
+struct LateCounts<'a> {
+    asked: &'a [(SkuId, MoveKey)],
+    by_sku: BTreeMap<SkuId, Vec<LateCount>>,
+}
+
+impl<'a> LateCounts<'a> {
+    fn new(asked: &'a [(SkuId, MoveKey)], mut hour_of: impl FnMut(i64) -> i64) -> Self {
+        let mut by_sku: BTreeMap<SkuId, Vec<LateCount>> = BTreeMap::new();
+        for (sku, after) in asked {
+            by_sku.entry(*sku).or_default().push(LateCount {
+                after: *after,
+                hour_us: hour_of(after.at_us),
+                moved: 0,
+            });
+        }
+        Self { asked, by_sku }
+    }
+
+    // When the earliest of them was made.
+    fn first_at_us(&self) -> i64 {
+        let times = self.asked.iter().map(|(_, after)| after.at_us);
+        times.min().unwrap_or(i64::MAX)
+    }
+
+    // Movements that were added up with others are counted from here on.
+    fn reset(&mut self) {
+        for late in self.by_sku.values_mut().flatten() {
+            late.moved = 0;
+        }
+    }
+
+    // A movement of a SKU, which counts for those counts that it comes after.
+    fn add(&mut self, sku: u64, moved: i128, comes_after: impl Fn(&LateCount) -> bool) {
+        let counts = self.by_sku.get_mut(&SkuId::from_u64(sku));
+        for late in counts.into_iter().flatten() {
+            if comes_after(late) {
+                late.moved += moved;
+            }
+        }
+    }
+
+    // The movements of a fact. Where `only_of` gives an hour for an event's time, they are those of counts in that hour alone.
+    fn add_fact(
+        &mut self,
+        fact: &Fact,
+        mut only_of: impl FnMut(i64) -> Option<i64>,
+    ) -> Result<(), StoreError> {
         let head = &fact.record.head;
-        let mut sum = 0_i128;
         each_event(fact, |event, fate, index| {
-            if fate.outcome != Outcome::Applied || !when(event.at_us()) {
+            if fate.outcome != Outcome::Applied {
                 return Ok(());
             }
+            let at_us = event.at_us();
             let key = |line| MoveKey {
-                at_us: event.at_us(),
+                at_us,
                 epoch: head.epoch,
                 seq: fact.seq(index),
                 terminal: head.terminal,
                 line,
             };
+            let hour = only_of(at_us);
+            let is_after = |line, late: &LateCount| {
+                key(line) > late.after && hour.is_none_or(|hour| hour == late.hour_us)
+            };
             match event {
-                Event::Sale(sale) => movements_of_sale(&sale, |line, sku, quantity| {
-                    if sku == self.sku && key(line) > self.after {
-                        sum += quantity;
-                    }
+                Event::Sale(sale) => movements_of_sale(&sale, |line, sku, moved| {
+                    self.add(sku, moved, |late| is_after(line, late));
                 }),
-                Event::Stock(stock) if stock.record.sku.to_native() == self.sku => {
-                    let moved = movement_of(&stock).filter(|_| key(0) > self.after);
-                    sum += moved.unwrap_or(0);
+                Event::Stock(stock) => {
+                    let sku = stock.record.sku.to_native();
+                    let moved = movement_of(&stock).unwrap_or(0);
+                    self.add(sku, moved, |late| is_after(0, late));
                 }
-                Event::Stock(_) | Event::Sensor(_) | Event::Device(_) => {}
+                Event::Sensor(_) | Event::Device(_) => {}
             }
             Ok(())
-        })?;
-        Ok(sum)
+        })
+    }
+
+    // What was moved after each, in the order in which they were asked for.
+    fn into_moved(self) -> Vec<i128> {
+        let moved = self.asked.iter().map(|(sku, after)| {
+            let counts = self.by_sku.get(sku)?;
+            let late = counts.iter().find(|late| late.after == *after)?;
+            Some(late.moved)
+        });
+        moved.map(Option::unwrap_or_default).collect()
     }
 }
 
@@ -109,74 +169,69 @@ impl FactRows<'_> {
     fn movements(
         &self,
         store: StoreId,
-        sku: SkuId,
-        after: MoveKey,
+        counts: &[(SkuId, MoveKey)],
         before: u64,
-    ) -> Result<i128, StoreError> {
+    ) -> Result<Vec<i128>, StoreError> {
         if let Some(barrier) = self.barrier {
             barrier();
         }
-        let wanted = Wanted {
-            sku: sku.get(),
-            after,
-        };
-        let mut row = self.views.store(store)?;
         if self.facts.start() == 0 {
-            return self.of_facts(store, &wanted, before, |_, _| true);
+            let mut late = LateCounts::new(counts, |_| 0);
+            self.of_facts(store, &mut late, before, |_, _| None)?;
+            return Ok(late.into_moved());
         }
+        let mut row = self.views.store(store)?;
         let mut zone = zone_of(row.as_ref())?;
-        let own = zone.local(after.at_us);
+        let mut late = LateCounts::new(counts, |at_us| zone.local(at_us).hour_us);
         loop {
             // The sums of the hours after have what the store's row holds, but for the count's own hour.
             let stored = row.as_ref().map_or(0, |row| row.applied);
-            let mut sum = self.of_facts(store, &wanted, before, |position, at_us| {
-                position > stored || zone.local(at_us).hour_us == own.hour_us
+            late.reset();
+            self.of_facts(store, &mut late, before, |position, at_us| {
+                (position <= stored).then(|| zone.local(at_us).hour_us)
             })?;
-            sum += self.of_later_hours(store, sku, own)?;
+            let first = zone.local(late.first_at_us()).day;
+            self.of_later_hours(store, &mut late, first)?;
             let after = self.views.store(store)?;
             // A flush came between row and sums: they are of two states. The shard that asks gives no other meanwhile.
             if after.as_ref().map_or(0, |row| row.applied) == stored {
-                return Ok(sum);
+                return Ok(late.into_moved());
             }
             row = after;
         }
     }
 
-    // The sum of the movements after a key that took effect before an LSN and pass `counts` with their place and time.
+    // Adds the movements that took effect before an LSN, in one pass over the facts since the first count. `only_of` says of
+    // the LSN and time of an event of which hour's counts it is taken from here; `None`: of all.
     fn of_facts(
         &self,
         store: StoreId,
-        wanted: &Wanted,
+        late: &mut LateCounts<'_>,
         before: u64,
-        mut counts: impl FnMut(u64, i64) -> bool,
-    ) -> Result<i128, StoreError> {
-        let mut sum = 0_i128;
-        let from = wanted.after.at_us;
+        mut only_of: impl FnMut(u64, i64) -> Option<i64>,
+    ) -> Result<(), StoreError> {
+        let from = late.first_at_us();
         self.facts.of_hours(store, from, i64::MAX, &mut |fact| {
             let position = fact.lsn.get();
-            if position < before {
-                sum += wanted.of_fact(fact, |at_us| counts(position, at_us))?;
+            if position >= before {
+                return Ok(());
             }
-            Ok(())
-        })?;
-        Ok(sum)
+            late.add_fact(fact, |at_us| only_of(position, at_us))
+        })
     }
 
+    // Adds the sums of the hours after each count's own; `first` is the business day of the earliest count.
     fn of_later_hours(
         &self,
         store: StoreId,
-        sku: SkuId,
-        own: LocalHour,
-    ) -> Result<i128, StoreError> {
-        let mut sum = 0_i128;
-        let days = own.day.saturating_sub(DAYS_BEHIND)..=u16::MAX;
+        late: &mut LateCounts<'_>,
+        first: u16,
+    ) -> Result<(), StoreError> {
+        let days = first.saturating_sub(DAYS_BEHIND)..=u16::MAX;
         self.views.rollups(store, Dim::Sku, days, &mut |key, row| {
-            if key.key == sku.get() && key.hour_us > own.hour_us {
-                sum += row.moved;
-            }
+            late.add(key.key, row.moved, |late| key.hour_us > late.hour_us);
             ControlFlow::Continue(())
-        })?;
-        Ok(sum)
+        })
     }
 }
 
@@ -233,11 +288,10 @@ impl Rows for FactRows<'_> {
     fn moved_after(
         &self,
         store: StoreId,
-        sku: SkuId,
-        after: MoveKey,
+        counts: &[(SkuId, MoveKey)],
         before: u64,
-    ) -> Result<i128, RowsError> {
-        Ok(self.movements(store, sku, after, before)?)
+    ) -> Result<Vec<i128>, RowsError> {
+        Ok(self.movements(store, counts, before)?)
     }
 
     fn records(

@@ -1,5 +1,4 @@
 use std::collections::BTreeMap;
-use std::convert::Infallible;
 
 use till_protocol::builder::{SaleBuilder, SaleParts};
 use till_protocol::family::sale::v1::{Adjustment, Line, Sale, Tax, Tender, adjustment};
@@ -15,9 +14,9 @@ const LOCAL: LocalHour = LocalHour {
     day: 100,
 };
 
-type Found = BTreeMap<(Dim, u64), RollupRow>;
+type Contributions = BTreeMap<(Dim, u64), RollupRow>;
 
-fn contributions(parts: &SaleParts<'_>) -> (Found, bool) {
+fn contributions(parts: &SaleParts<'_>) -> (Contributions, bool) {
     let mut builder = SaleBuilder::new();
     builder.push(parts).unwrap();
     let frame = builder.finish_frame(Seq::FIRST).unwrap();
@@ -26,14 +25,11 @@ fn contributions(parts: &SaleParts<'_>) -> (Found, bool) {
         panic!("not a sale")
     };
     let sale = sales.events().next().unwrap();
-    let mut found = Found::new();
+    let mut found = Contributions::new();
     let store = StoreId::new(1).unwrap();
-    let done: Result<(), Infallible> =
-        Contributor::default().of_sale(store, LOCAL, &sale, &mut |key, part, _| {
-            found.entry((key.dim, key.key)).or_default().add(part);
-            Ok(())
-        });
-    done.unwrap();
+    Contributor::default().of_sale(store, LOCAL, &sale, &mut |key, part, _| {
+        found.entry((key.dim, key.key)).or_default().add(part);
+    });
     (found, Balance::of(&sale).is_even())
 }
 

@@ -56,7 +56,7 @@ impl Model {
 }
 
 #[derive(Clone, Debug)]
-enum Step {
+enum RecentStep {
     Move(u8, MoveKey, i128),
     Count(u8, MoveKey),
     Passivate(u8),
@@ -95,11 +95,11 @@ fn a_quantity() -> impl Strategy<Value = i128> {
     ]
 }
 
-fn a_step() -> impl Strategy<Value = Step> {
+fn a_step() -> impl Strategy<Value = RecentStep> {
     prop_oneof![
-        8 => (0_u8..3, a_key(), a_quantity()).prop_map(|(sku, key, q)| Step::Move(sku, key, q)),
-        4 => (0_u8..3, a_key()).prop_map(|(sku, key)| Step::Count(sku, key)),
-        1 => (0_u8..3).prop_map(Step::Passivate),
+        8 => (0_u8..3, a_key(), a_quantity()).prop_map(|(sku, key, q)| RecentStep::Move(sku, key, q)),
+        4 => (0_u8..3, a_key()).prop_map(|(sku, key)| RecentStep::Count(sku, key)),
+        1 => (0_u8..3).prop_map(RecentStep::Passivate),
     ]
 }
 
@@ -114,9 +114,9 @@ proptest! {
         let mut model = Model::new(bytes);
         for step in steps {
             match step {
-                Step::Move(sku, key, quantity) => model.push(sku, key, quantity),
-                Step::Passivate(sku) => model.passivate(sku),
-                Step::Count(sku, count) => {
+                RecentStep::Move(sku, key, quantity) => model.push(sku, key, quantity),
+                RecentStep::Passivate(sku) => model.passivate(sku),
+                RecentStep::Count(sku, count) => {
                     if let Some(moved) = model.moved_after(sku, &count) {
                         prop_assert_eq!(moved, model.truth(sku, &count));
                     }

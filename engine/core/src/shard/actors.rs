@@ -1,4 +1,4 @@
-//! Activation: what a batch needs is brought into memory before anything changes.
+//! The actors of a shard: activated from rows, and changed in place.
 
 use till_protocol::id::{SkuId, StoreId, TerminalId};
 
@@ -27,9 +27,6 @@ pub(crate) struct Actors {
     pub(crate) activations: u64,
     /// Late counts that reached back behind the recent movements.
     pub(crate) counts_from_facts: u64,
-    /// SKUs that were looked up ahead, and how many of them have been used.
-    pub(crate) ahead: Vec<(u64, Option<u32>)>,
-    pub(crate) ahead_at: usize,
 }
 
 /// What may be stored of a store and not be in memory.
@@ -101,40 +98,6 @@ impl Actors {
         Ok(self.terminals.entry(key).or_default())
     }
 
-    /// Looks up the SKUs that a batch is about to use, in its order, and takes hold of their actors.
-    ///
-    /// Where actors are many, each is far away in memory. One after another, in the midst of other work, a processor would
-    /// wait for each; here the look-ups depend on nothing but the batch, and it waits for many at a time.
-    pub(crate) fn prefetch(&mut self, store: StoreId, skus: impl Iterator<Item = u64>) {
-        self.ahead.clear();
-        self.ahead_at = 0;
-        let store = store.get();
-        for sku in skus {
-            self.ahead
-                .push((sku, self.skus.find(&SkuKey { store, sku })));
-        }
-        // The look-up has read an actor's first line; its last field lies in the second.
-        let found = self
-            .ahead
-            .iter()
-            .filter_map(|(_, table_index)| *table_index);
-        let last = found.map(|table_index| self.skus.get(table_index).stamp().generation);
-        std::hint::black_box(last.fold(0, |all, one| all ^ one));
-    }
-
-    // The slot of a SKU that was looked up ahead. Those of a batch are asked for in its order, some left out.
-    #[inline]
-    fn seen(&mut self, key: SkuKey) -> Option<u32> {
-        while let Some(&(sku, table_index)) = self.ahead.get(self.ahead_at) {
-            self.ahead_at += 1;
-            if sku == key.sku {
-                // Compared whole: what was looked up for another batch must not be found.
-                return table_index.filter(|table_index| self.skus.get(*table_index).key() == key);
-            }
-        }
-        None
-    }
-
     /// Brings a SKU in; one without a row is new.
     #[inline]
     pub(crate) fn sku(
@@ -143,9 +106,6 @@ impl Actors {
         stored: Stored,
         rows: &dyn Rows,
     ) -> Result<u32, RowsError> {
-        if let Some(table_index) = self.seen(key) {
-            return Ok(table_index);
-        }
         if let Some(table_index) = self.skus.find(&key) {
             return Ok(table_index);
         }
@@ -317,22 +277,6 @@ impl Actors {
         let effect = level.movement(key, quantity, unit);
         self.skus.touch(table_index, self.generation);
         effect
-    }
-
-    /// What moved of a SKU after a count that arrives late: from memory, or from the facts where that does not reach back
-    /// far enough.
-    pub(crate) fn moved_after(
-        &mut self,
-        table_index: u32,
-        count: &MoveKey,
-        facts: impl FnOnce() -> Result<i128, RowsError>,
-    ) -> Result<i128, RowsError> {
-        let ring_index = self.skus.get(table_index).level.ring_index;
-        if let Some(moved) = self.recent.moved_after(ring_index, count) {
-            return Ok(moved);
-        }
-        self.counts_from_facts += 1;
-        facts()
     }
 
     /// Adds to a sum that has been brought in.

@@ -1,124 +1,129 @@
-//! The verdict on one event: refused, known, quarantined, or taken with its flags. In this order; the first that holds wins.
+//! The verdicts on a batch: for each event, refused, known, quarantined, or taken with its flags. In this order; the first that
+//! holds wins.
+//!
+//! A pure function of what came and of what prefetch has found out about it: it asks nobody, changes nothing and cannot fail.
 
+use bytes::Bytes;
 use till_protocol::code::Reason;
 use till_protocol::id::EventId;
-use till_protocol::time::Timestamp;
 
-use super::SessionKey;
-use super::batch::Found;
-use super::ids::EventIds;
-use super::names::names_any;
-use super::plan::{Planner, Scope};
-use crate::event::{Event, time_flags};
+use super::Shard;
+use super::prefetch::{Arrival, is_same, reason_of};
+use super::touch::{Touched, TouchedEvent, TouchedId};
+use crate::event::time_flags;
 use crate::flag;
 use crate::hash::Map;
-use crate::ledger::Balance;
-use crate::record::{Outcome, Verdict};
-use crate::row::{EventIdRow, Names, RowsError, Space};
+use crate::record::{Outcome, Record, RecordKind, Verdict};
+use crate::row::{EventIdRow, Space};
+use crate::shard::tally::compress;
+
+/// What an event comes to, with the reason where there is one.
+type Conclusion = (Outcome, Option<Reason>);
+
+impl Shard {
+    /// Decides the events that were asked about. Those without a verdict take effect, without flags.
+    pub(super) fn decide(&self, arrival: &Arrival<'_>) -> Vec<Verdict> {
+        let mut decider = Decider {
+            arrival,
+            touched: &self.touched,
+            in_batch: Map::default(),
+        };
+        let events = self.touched.events.iter();
+        let asked = events.filter(|event| arrival.asks_about(event.index));
+        asked.filter_map(|event| decider.event(event)).collect()
+    }
+
+    /// The record of what was decided. Events that are all known by their ids need no payload, unless it brings names.
+    pub(super) fn record_of(
+        &self,
+        arrival: &Arrival<'_>,
+        payload: &Bytes,
+        verdicts: Vec<Verdict>,
+    ) -> Record {
+        let mut head = arrival.head;
+        let fresh = head.count - head.skip;
+        let is_duplicate = |verdict: &&Verdict| verdict.outcome == Outcome::Duplicate;
+        let duplicates = verdicts.iter().filter(is_duplicate).count();
+        if u32::try_from(duplicates) == Ok(fresh) && !self.touched.has_new_name {
+            head.kind = RecordKind::Duplicates;
+            return Record {
+                head,
+                payload: Bytes::new(),
+                verdicts: vec![Verdict {
+                    index: Verdict::ALL,
+                    outcome: Outcome::Duplicate,
+                    reason: 0,
+                    flags: 0,
+                }],
+            };
+        }
+        Record {
+            head,
+            payload: payload.clone(),
+            verdicts: compress(verdicts, fresh),
+        }
+    }
+}
 
 /// Decides the events of one batch, one after another.
-pub(super) struct Decider<'d> {
-    pub(super) now: Timestamp,
-    pub(super) session: SessionKey,
-    pub(super) found: Found<'d>,
-    pub(super) names: &'d dyn Names,
-    pub(super) event_ids: &'d EventIds,
-    /// SKUs that the batch names, sorted.
-    pub(super) named: Vec<u64>,
-    /// Ids whose names collide, sorted.
-    pub(super) collided: Vec<u64>,
+struct Decider<'d> {
+    arrival: &'d Arrival<'d>,
+    touched: &'d Touched,
     /// Event ids of this batch.
-    pub(super) in_batch: Map<[u8; 16], EventIdRow>,
-    pub(super) verdicts: Vec<Verdict>,
+    in_batch: Map<[u8; 16], EventIdRow>,
 }
 
 impl Decider<'_> {
-    /// Decides an event; what takes effect goes into the plan.
-    pub(super) fn event(
-        &mut self,
-        planner: &mut Planner<'_>,
-        scope: &Scope<'_>,
-        event: &Event<'_>,
-        index: u32,
-        seq: u64,
-    ) -> Result<(), RowsError> {
-        if let Some((outcome, reason)) = self.exception(scope, event, index, seq)? {
-            let reason = reason.map_or(0, Reason::code);
-            let mut flags = self.own_flags(event, index);
-            if outcome != Outcome::Refused && names_any(event, &self.collided) {
-                flags |= flag::UNNAMED_SKU;
+    // `None`: it takes effect, without flags.
+    fn event(&mut self, event: &TouchedEvent) -> Option<Verdict> {
+        let index = event.index;
+        let mut flags = event.flags | self.flags_of_receipt(event);
+        let (outcome, reason) = match self.exception(event) {
+            None if flags == 0 => return None,
+            None => (Outcome::Applied, None),
+            Some(exception) => {
+                flags &= !flag::UNNAMED_SKU;
+                if exception.0 != Outcome::Refused && self.brings_collision(index) {
+                    flags |= flag::UNNAMED_SKU;
+                }
+                exception
             }
-            self.verdicts.push(Verdict {
-                index,
-                outcome,
-                reason,
-                flags,
-            });
-            return Ok(());
-        }
-        let start = planner.event(scope, event, seq, 0)?;
-        let mut flags = self.own_flags(event, index);
-        if self.has_unnamed(planner, start)? {
-            flags |= flag::UNNAMED_SKU;
-        }
-        if flags != 0 {
-            planner.flag(start, flags);
-            self.verdicts.push(Verdict {
-                index,
-                outcome: Outcome::Applied,
-                reason: 0,
-                flags,
-            });
-        }
-        Ok(())
+        };
+        Some(Verdict {
+            index,
+            outcome,
+            reason: reason.map_or(0, Reason::code),
+            flags,
+        })
     }
 
     // Why an event does not take effect.
-    fn exception(
-        &mut self,
-        scope: &Scope<'_>,
-        event: &Event<'_>,
-        index: u32,
-        seq: u64,
-    ) -> Result<Option<(Outcome, Option<Reason>)>, RowsError> {
-        if let Some(reason) = reason_of(self.found.refusals, index) {
-            return Ok(Some((Outcome::Refused, Some(reason))));
+    fn exception(&mut self, event: &TouchedEvent) -> Option<Conclusion> {
+        let index = event.index;
+        let screened = &self.arrival.screened;
+        if let Some(reason) = reason_of(screened.refusals, index) {
+            return Some((Outcome::Refused, Some(reason)));
         }
         #[cfg(feature = "planted")]
         if let Some(outcome) = self.odd(event) {
-            return Ok(Some((outcome, Some(Reason::Overflow))));
+            return Some((outcome, Some(Reason::Overflow)));
         }
-        if self.found.duplicates.binary_search(&index).is_ok() {
-            return Ok(Some((Outcome::Duplicate, None)));
+        if screened.duplicates.binary_search(&index).is_ok() {
+            return Some((Outcome::Duplicate, None));
         }
-        if let Some(id) = event.event_id().map(|id| id.in_store(scope.store)) {
-            let content = event.content();
-            let own = EventIdRow {
-                terminal: scope.terminal,
-                epoch: scope.epoch,
-                seq,
-                content,
-            };
-            match self.known(&id, scope)? {
-                Some(row) if is_same(&row, &own) => {}
-                Some(row) if row.content == content => {
-                    return Ok(Some((Outcome::Duplicate, None)));
-                }
-                Some(_) => return Ok(Some(self.conflict(&id, own, scope)?)),
-                None => {
-                    self.in_batch.insert(id.to_bytes(), own);
-                }
-            }
+        if let Some(id) = self.touched.id_of(index)
+            && let Some(known) = self.known_by_id(id)
+        {
+            return Some(known);
         }
-        Ok(reason_of(self.found.quarantined, index)
-            .or_else(|| self.collision(event))
-            .map(|reason| (Outcome::Quarantined, Some(reason))))
+        let reason = reason_of(screened.quarantined, index).or_else(|| self.collision(index));
+        reason.map(|reason| (Outcome::Quarantined, Some(reason)))
     }
 
     // What is merely odd does not take effect.
     #[cfg(feature = "planted")]
-    fn odd(&self, event: &Event<'_>) -> Option<Outcome> {
-        let is_odd = time_flags(event.at_us(), self.now.us()) != 0;
+    fn odd(&self, event: &TouchedEvent) -> Option<Outcome> {
+        let is_odd = time_flags(event.at_us, self.arrival.head.received_at_us) != 0;
         match is_odd {
             true if crate::planted::is("refuse-good") => Some(Outcome::Refused),
             true if crate::planted::is("aside-good") => Some(Outcome::Quarantined),
@@ -126,109 +131,61 @@ impl Decider<'_> {
         }
     }
 
-    // The event that an id stands for, this batch included.
-    fn known(&self, id: &EventId, scope: &Scope<'_>) -> Result<Option<EventIdRow>, RowsError> {
-        match self.in_batch.get(&id.to_bytes()) {
-            Some(row) => Ok(Some(*row)),
-            None => self.event_ids.find(id, scope.rows),
+    // Whether the id of an event has come before, this batch included.
+    fn known_by_id(&mut self, one: &TouchedId) -> Option<Conclusion> {
+        let own = self.arrival.event_id_row(one.index, one.content);
+        match self.or_in_batch(&one.id, one.row) {
+            Some(row) if is_same(&row, &own) => None,
+            Some(row) if row.content == one.content => Some((Outcome::Duplicate, None)),
+            Some(_) => Some(self.conflict(one, own)),
+            None => {
+                self.in_batch.insert(one.id.to_bytes(), own);
+                None
+            }
         }
     }
 
     // An event whose id stands for other content is quarantined once, however often it comes.
-    fn conflict(
-        &mut self,
-        id: &EventId,
-        own: EventIdRow,
-        scope: &Scope<'_>,
-    ) -> Result<(Outcome, Option<Reason>), RowsError> {
-        let pair = id.with_content(own.content);
-        match self.known(&pair, scope)? {
-            Some(row) if !is_same(&row, &own) => return Ok((Outcome::Duplicate, None)),
+    fn conflict(&mut self, one: &TouchedId, own: EventIdRow) -> Conclusion {
+        let pair = one.id.with_content(one.content);
+        match self.or_in_batch(&pair, one.with_content) {
+            Some(row) if !is_same(&row, &own) => return (Outcome::Duplicate, None),
             Some(_) => {}
             None => {
                 self.in_batch.insert(pair.to_bytes(), own);
             }
         }
-        Ok((Outcome::Quarantined, Some(Reason::Conflict)))
+        (Outcome::Quarantined, Some(Reason::Conflict))
+    }
+
+    fn or_in_batch(&self, id: &EventId, row: Option<EventIdRow>) -> Option<EventIdRow> {
+        self.in_batch.get(&id.to_bytes()).copied().or(row)
     }
 
     // An event that uses an id of two names is quarantined: merging them could not be undone.
-    fn collision(&self, event: &Event<'_>) -> Option<Reason> {
-        if self.collided.is_empty() {
-            return None;
-        }
-        let uses = |id: u64| self.collided.binary_search(&id).is_ok();
-        match event {
-            Event::Sale(sale) => {
-                if sale.lines.iter().any(|line| uses(line.sku.to_native())) {
-                    return Some(Reason::SkuCollision);
-                }
-                let tenders = u16::try_from(sale.tenders.len()).unwrap_or(u16::MAX);
-                (0..tenders)
-                    .any(|tender| uses(sale.tender_key(tender)))
-                    .then_some(Reason::TenderCollision)
-            }
-            Event::Stock(stock) => {
-                uses(stock.record.sku.to_native()).then_some(Reason::SkuCollision)
-            }
-            Event::Sensor(reading) => {
-                uses(reading.record.sku.to_native()).then_some(Reason::SkuCollision)
-            }
-            Event::Device(_) => None,
-        }
+    fn collision(&self, index: u32) -> Option<Reason> {
+        let collided = self.touched.collided_at(index)?;
+        Some(match collided.space {
+            Space::Sku => Reason::SkuCollision,
+            Space::Tender => Reason::TenderCollision,
+        })
     }
 
-    // Flags that follow from the event, its receipt and its session.
-    fn own_flags(&self, event: &Event<'_>, index: u32) -> u32 {
-        let mut flags = time_flags(event.at_us(), self.now.us());
-        if self.session.clock_suspect {
+    fn brings_collision(&self, index: u32) -> bool {
+        let here = self.touched.collided_at(index);
+        here.is_some_and(|one| one.brings)
+            || self.arrival.screened.collided.binary_search(&index).is_ok()
+    }
+
+    // Flags that follow from the receipt of an event and its session.
+    fn flags_of_receipt(&self, event: &TouchedEvent) -> u32 {
+        let mut flags = time_flags(event.at_us, self.arrival.head.received_at_us);
+        if self.arrival.session.clock_suspect {
             flags |= flag::CLOCK_SUSPECT;
         }
-        if self.found.masked.contains(&index) {
+        if self.arrival.screened.masked.contains(&event.index) {
             flags |= flag::CARD_MASKED;
-        }
-        if event.is_training() {
-            flags |= flag::TRAINING;
-        }
-        if let Event::Sale(sale) = event
-            && sale.sale.kind != till_protocol::family::sale::v1::kind::VOID
-            && !Balance::of(sale).is_even()
-        {
-            flags |= flag::UNBALANCED;
         }
         flags
     }
-
-    // A SKU that was used before without the flag has a name; only others are looked up.
-    fn has_unnamed(&self, planner: &Planner<'_>, start: usize) -> Result<bool, RowsError> {
-        for table_index in planner.skus_since(start) {
-            let actor = planner.actors.skus.get(table_index);
-            if !actor.level.is_unnamed() && !actor.level.is_virgin() {
-                continue;
-            }
-            let sku = actor.level.key().sku;
-            let is_named =
-                self.named.binary_search(&sku).is_ok() || self.names.known(Space::Sku, sku)?;
-            if !is_named {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-}
-
-// Whether two rows are of one event: a retry meets itself.
-fn is_same(one: &EventIdRow, other: &EventIdRow) -> bool {
-    (one.terminal, one.epoch, one.seq) == (other.terminal, other.epoch, other.seq)
-}
-
-/// The reason that stands beside an index, if there is one.
-pub(super) fn reason_of(reasons: &[(u32, Reason)], index: u32) -> Option<Reason> {
-    if reasons.is_empty() {
-        return None;
-    }
-    let at = reasons
-        .binary_search_by_key(&index, |(other, _)| *other)
-        .ok()?;
-    reasons.get(at).map(|(_, reason)| *reason)
 }

@@ -38,7 +38,7 @@ impl Shard {
         // Stable, as it makes use of the runs that are in order: those of SKUs are.
         dirty.rollups.sort_by_key(|(key, _)| *key);
         dirty.event_ids = self.event_ids.take();
-        dirty.names = std::mem::take(&mut self.names.dirty);
+        dirty.names = self.names.take();
         dirty.names.sort_unstable_by(|a, b| {
             (a.0 == Space::Tender, a.1, &a.2).cmp(&(b.0 == Space::Tender, b.1, &b.2))
         });

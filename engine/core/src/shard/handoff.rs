@@ -12,13 +12,13 @@ use till_protocol::code::Reason;
 use till_protocol::id::{Epoch, EventId, Seq, StoreId, TerminalId};
 use till_protocol::time::Timestamp;
 
-use super::batch::{Found, Span};
+use super::prefetch::{Arrival, Lookup, Screened};
 use super::recover::read_back;
 use super::{Handled, RetryError, SessionKey, Shard};
-use crate::event::for_each;
+use crate::event::visit;
 use crate::flag;
 use crate::record::{Outcome, Record, RecordHead, RecordKind, Verdict};
-use crate::row::{Names, QuarantineKey, Rows, RowsError, StoreRow, Totals};
+use crate::row::{QuarantineKey, Rows, RowsError};
 use crate::store::{Registration, StoreActor};
 use crate::terminal::Window;
 
@@ -42,28 +42,22 @@ impl Shard {
     pub(super) fn handle_handoff(
         &mut self,
         record: &Record,
-        rows: &dyn Rows,
-        names: &dyn Names,
+        ask: Lookup<'_>,
     ) -> Result<Handled, RowsError> {
         match record.head.kind {
             RecordKind::Batch | RecordKind::Tombstones | RecordKind::Duplicates => {
-                self.handoff_events(record, rows, names)
+                self.handoff_events(record, ask)
             }
-            RecordKind::StoreRegistered => self.handoff_registration(record, rows),
-            RecordKind::Retry => self.handoff_retry(record, rows, names),
+            RecordKind::StoreRegistered => self.handoff_registration(record, ask.rows),
+            RecordKind::Retry => self.handoff_retry(record, ask),
             RecordKind::SkuAlias | RecordKind::BaseRow => Ok(Handled::Known { upto: Seq::FIRST }),
         }
     }
 
-    fn handoff_events(
-        &mut self,
-        record: &Record,
-        rows: &dyn Rows,
-        names: &dyn Names,
-    ) -> Result<Handled, RowsError> {
+    fn handoff_events(&mut self, record: &Record, ask: Lookup<'_>) -> Result<Handled, RowsError> {
         let (session, last) = sender_of(record)?;
         let fresh = record.head.count - record.head.skip;
-        let known = match self.known_part(record, rows)? {
+        let known = match self.known_part(record, ask.rows)? {
             Ok(known) => known,
             Err(waits) => return Ok(waits),
         };
@@ -81,27 +75,16 @@ impl Shard {
             skip: record.head.skip + known,
             ..record.head
         };
-        let scope = self.scope(session.terminal, head.epoch, u64::MAX, rows);
-        let applied = if head.kind == RecordKind::Batch {
+        if head.kind == RecordKind::Batch {
             let verified = read_back(u64::MAX, record)?;
-            let view = verified.view();
             let past = Past::of(record);
-            let now = Timestamp::from_us(head.received_at_us);
-            let found = (&view, past.found());
-            let decided = self.decide((now, session), found, span_of(&head), &scope, names)?;
-            let applied = self.record_of(head, &record.payload, decided);
-            self.apply_record(&applied, Some(&view), &scope);
-            applied
-        } else {
-            let applied = Record {
-                head,
-                ..record.clone()
-            };
-            self.apply_record(&applied, None, &scope);
-            applied
-        };
-        self.count_live(&applied);
-        Ok(self.handled(applied))
+            let arrival = Arrival::of_record(head, session, &past);
+            return self.take(&arrival, &verified.view(), &record.payload, ask);
+        }
+        Ok(self.take_eventless(Record {
+            head,
+            ..record.clone()
+        }))
     }
 
     // How many of a record's events are known and equal to what is here, or the answer to one that has no position.
@@ -235,16 +218,9 @@ impl Shard {
                 Err(_) => Handled::Conflict { seq: Seq::FIRST },
             });
         }
-        let row = StoreRow {
-            currency: registration.currency,
-            zone: registration.zone,
-            registered_at_us: record.head.received_at_us,
-            applied: 0,
-            training: Totals::default(),
-        };
-        let actor = StoreActor::new(row).map_err(|error| foreign(record, &error.to_string()))?;
-        self.actors.stores.insert(store.get(), actor);
-        self.touch_store(store.get());
+        let actor = StoreActor::registered(&record.head, registration, 0)
+            .map_err(|error| foreign(record, &error.to_string()))?;
+        self.insert_store(store, actor);
         Ok(Handled::Journal {
             record: record.clone(),
             upto,
@@ -254,31 +230,25 @@ impl Shard {
     }
 
     // The event itself came before, with its own record, or comes later and is quarantined then.
-    fn handoff_retry(
-        &mut self,
-        record: &Record,
-        rows: &dyn Rows,
-        names: &dyn Names,
-    ) -> Result<Handled, RowsError> {
+    fn handoff_retry(&mut self, record: &Record, ask: Lookup<'_>) -> Result<Handled, RowsError> {
         let (session, last) = sender_of(record)?;
         let known = Ok(Handled::Known { upto: last });
         let Some(verdict) = record.verdicts.first().copied() else {
             return known;
         };
-        if self.actors.store(session.terminal.store(), rows)?.is_none() {
+        if self
+            .actors
+            .store(session.terminal.store(), ask.rows)?
+            .is_none()
+        {
             return Ok(Handled::Unregistered);
         }
-        let same = self.equal_ones(&alone(record, verdict.index), 1, rows)?;
+        let same = self.equal_ones(&alone(record, verdict.index), 1, ask.rows)?;
         if !same.iter().all(|is_same| *is_same) {
             return known;
         }
         let waits = verdict.waiting_line();
-        let key = QuarantineKey {
-            terminal: record.head.terminal,
-            epoch: record.head.epoch,
-            seq: record.head.first_seq + u64::from(verdict.index),
-            line: waits.unwrap_or(u16::MAX),
-        };
+        let key = QuarantineKey::of(record, verdict.index, waits.unwrap_or(u16::MAX));
         // Why the event was quarantined here is not at hand. The strictest reason is assumed: what does not bring all its
         // names stays where it is.
         let quarantined = Verdict {
@@ -295,7 +265,7 @@ impl Shard {
             verdicts: waits.is_none().then_some(quarantined).into_iter().collect(),
         };
         let now = Timestamp::from_us(record.head.received_at_us);
-        match self.retry(now, key, &original, rows, names) {
+        match self.retry(now, key, &original, ask.rows, ask.names) {
             Ok(record) => Ok(Handled::Journal {
                 record,
                 upto: last,
@@ -315,6 +285,7 @@ pub(super) struct Past {
     masked: Vec<u32>,
     quarantined: Vec<(u32, Reason)>,
     duplicates: Vec<u32>,
+    collided: Vec<u32>,
 }
 
 impl Past {
@@ -338,6 +309,9 @@ impl Past {
                 // without it nobody can say that the event is clear now.
                 Outcome::Quarantined if reason != Reason::Conflict => {
                     past.quarantined.push((index, reason));
+                    if verdict.flags & flag::UNNAMED_SKU != 0 {
+                        past.collided.push(index);
+                    }
                 }
                 Outcome::Duplicate => past.duplicates.push(index),
                 Outcome::Quarantined | Outcome::Applied => {}
@@ -346,12 +320,13 @@ impl Past {
         past
     }
 
-    pub(super) fn found(&self) -> Found<'_> {
-        Found {
+    pub(super) fn screened(&self) -> Screened<'_> {
+        Screened {
             refusals: &self.refusals,
             masked: &self.masked,
             quarantined: &self.quarantined,
             duplicates: &self.duplicates,
+            collided: &self.collided,
         }
     }
 }
@@ -384,14 +359,10 @@ pub(super) fn sender_of(record: &Record) -> Result<(SessionKey, Seq), RowsError>
 fn said_by(record: &Record) -> Result<Vec<Said>, RowsError> {
     let verified = read_back(u64::MAX, record)?;
     let mut said = Vec::new();
-    let done: Result<(), std::convert::Infallible> = for_each(&verified.view(), |_, event| {
+    visit(&verified.view(), |_, event| {
         said.push((event.content(), event.event_id()));
-        Ok(())
     });
-    match done {
-        Ok(()) => Ok(said),
-        Err(never) => match never {},
-    }
+    Ok(said)
 }
 
 // What a fact has of the events from `first` on.
@@ -429,16 +400,6 @@ fn alone(record: &Record, index: u32) -> Record {
     let mut one = record.clone();
     one.head.skip = index;
     one
-}
-
-const fn span_of(head: &RecordHead) -> Span {
-    Span {
-        family: head.family,
-        version: head.version,
-        first_seq: head.first_seq,
-        count: head.count,
-        skip: head.skip,
-    }
 }
 
 fn foreign(record: &Record, cause: &str) -> RowsError {

@@ -14,20 +14,21 @@ pub(crate) struct EventIds {
 }
 
 impl EventIds {
+    /// What an id stands for.
     pub(crate) fn find(
         &self,
         id: &EventId,
         rows: &dyn Rows,
     ) -> Result<Option<EventIdRow>, RowsError> {
-        match self.recent.get(&id.to_bytes()) {
-            Some((row, _)) => Ok(Some(*row)),
+        match self.recent(id) {
+            Some(row) => Ok(Some(row)),
             None => rows.event_id(id),
         }
     }
 
-    /// Whether an id is known without its row.
-    pub(crate) fn has(&self, id: &EventId) -> bool {
-        self.recent.contains_key(&id.to_bytes())
+    /// What an id stands for, as far as that is known without rows.
+    pub(crate) fn recent(&self, id: &EventId) -> Option<EventIdRow> {
+        self.recent.get(&id.to_bytes()).map(|(row, _)| *row)
     }
 
     pub(crate) fn insert(&mut self, id: &EventId, row: EventIdRow, generation: u32) {

@@ -1,53 +1,81 @@
-//! What a frame is going to ask rows for, so that all of it can be fetched before the frame is decided.
-//!
-//! In two steps. First its standing: the store, the terminal and the event ids, which say whether its events count. Then its
-//! goods: the SKUs, sums and names that those change which count. A few rows more than are asked for may be named, never one
-//! less, but for the facts behind a late count.
+//! Brings in all that a batch needs before it is decided: the store, the terminal, the events behind event ids, what names stand
+//! for, SKUs, sums, and what the facts say of late counts. Nothing after it asks anybody, so nothing after it can fail.
 
-use till_protocol::family::stock::v1 as stock;
-use till_protocol::id::{SkuId, StoreId, TerminalId};
-use till_protocol::verified::Verified;
-use till_protocol::view::{SaleEvent, StockEvent, View};
+mod fetch; // where rows are on other machines
 
-use super::actors::{Actors, Stored, cell_key};
-use super::batch::Found;
-use super::decide::reason_of;
-use super::handoff::{Past, sender_of};
-use super::plan::Scope;
-use super::recover::read_back;
+use till_protocol::code::Reason;
+use till_protocol::id::{EventId, SkuId, StoreId};
+use till_protocol::view::View;
+
+use super::handoff::Past;
+use super::touch::{Change, Scope, Touched, TouchedId, TouchedSku, Walk};
 use super::{SessionKey, Shard};
-use crate::contribution::movement_of;
-use crate::event::{Event, Sides, for_each};
-use crate::read_set::ReadSet;
-use crate::record::{Record, RecordKind};
-use crate::row::{Dim, RollupKey, Rows, RowsError, Space};
-use crate::sku::SkuKey;
-use crate::terminal::Window;
-use crate::zone::LocalHour;
+use crate::event::{Sides, for_each};
+use crate::flag;
+use crate::hash::Map;
+use crate::record::{Outcome, Record, RecordHead, RecordKind};
+use crate::row::{EventIdRow, MoveKey, Names, Rows, RowsError, Space};
+use crate::table::NO_SLOT;
 
-/// Events as they were sent.
-struct Sent<'a> {
-    session: SessionKey,
-    first_seq: u64,
-    skip: u32,
-    count: u32,
-    found: Found<'a>,
+/// Events that came and are to be decided. Those below `head.skip` are known.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Arrival<'a> {
+    pub(super) head: RecordHead,
+    pub(super) session: SessionKey,
+    pub(super) screened: Screened<'a>,
+    /// The one event that is asked about, where not all are.
+    only: Option<u32>,
+    /// A device sends only in its newest epoch; a record continues its own.
     is_record: bool,
 }
 
-impl<'a> Sent<'a> {
-    fn of_frame(session: SessionKey, batch: &'a Verified) -> Self {
-        let header = &batch.frame().header;
+/// What was found out about the events of a frame before they are decided; all by rising index.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Screened<'a> {
+    /// Events that are refused.
+    pub(super) refusals: &'a [(u32, Reason)],
+    /// Events in which card data was masked.
+    pub(super) masked: &'a [u32],
+    /// Events that stay quarantined, as they were when they were received.
+    pub(super) quarantined: &'a [(u32, Reason)],
+    /// Events that stay duplicates, as they were when they were received.
+    pub(super) duplicates: &'a [u32],
+    /// Quarantined events that bring a name whose id had another where they were received.
+    pub(super) collided: &'a [u32],
+}
+
+impl<'a> Arrival<'a> {
+    /// Events of a device's frame.
+    pub(super) const fn of_frame(
+        head: RecordHead,
+        session: SessionKey,
+        screened: Screened<'a>,
+    ) -> Self {
         Self {
+            head,
             session,
-            first_seq: header.first_seq,
-            skip: 0,
-            count: header.count,
-            found: Found {
-                refusals: batch.refusals(),
-                ..Found::default()
-            },
+            screened,
+            only: None,
             is_record: false,
+        }
+    }
+
+    /// As if only one event were asked about.
+    pub(super) const fn only(self, index: u32) -> Self {
+        Self {
+            only: Some(index),
+            ..self
+        }
+    }
+
+    /// Events of a record that was handed off.
+    pub(super) fn of_record(head: RecordHead, session: SessionKey, past: &'a Past) -> Self {
+        Self {
+            head,
+            session,
+            screened: past.screened(),
+            only: None,
+            is_record: true,
         }
     }
 
@@ -55,345 +83,284 @@ impl<'a> Sent<'a> {
         self.session.terminal.store()
     }
 
-    fn is_refused(&self, index: u32) -> bool {
-        reason_of(self.found.refusals, index).is_some()
+    pub(super) const fn scope(&self) -> Scope {
+        Scope::of(self.store(), &self.head)
     }
 
-    fn is_quarantined(&self, index: u32) -> bool {
-        reason_of(self.found.quarantined, index).is_some()
+    /// What an event is remembered as under its event id.
+    pub(super) fn event_id_row(&self, index: u32, content: u64) -> EventIdRow {
+        EventIdRow {
+            terminal: self.head.terminal,
+            epoch: self.head.epoch,
+            seq: self.head.first_seq + u64::from(index),
+            content,
+        }
+    }
+
+    /// Whether they come in a session: what collided in it is remembered.
+    pub(super) const fn is_in_session(&self) -> bool {
+        self.only.is_none()
+    }
+
+    /// Whether an event is asked about.
+    pub(super) fn asks_about(&self, index: u32) -> bool {
+        self.head.skip <= index && self.only.is_none_or(|only| only == index)
+    }
+
+    // Whether it is asked about and not refused.
+    fn is_asked(&self, index: u32) -> bool {
+        self.asks_about(index) && reason_of(self.screened.refusals, index).is_none()
+    }
+
+    // Whether its event id is looked at.
+    fn needs_id(&self, index: u32) -> bool {
+        let duplicates = self.screened.duplicates;
+        self.is_asked(index) && duplicates.binary_search(&index).is_err()
+    }
+
+    // Whether the names that it brings may be taken.
+    pub(super) fn may_name(&self, index: u32) -> bool {
+        self.is_asked(index) && reason_of(self.screened.quarantined, index).is_none()
+    }
+
+    // Whether it may take effect, as far as can be said without its event id.
+    fn may_count(&self, index: u32) -> bool {
+        self.may_name(index) && self.needs_id(index)
     }
 }
 
-// The events of a record that was handed off.
-fn read_sent<'a>(record: &Record, past: &'a Past) -> Result<(Sent<'a>, Verified), RowsError> {
-    let (session, _) = sender_of(record)?;
-    let sent = Sent {
-        session,
-        first_seq: record.head.first_seq,
-        skip: record.head.skip,
-        count: record.head.count,
-        found: past.found(),
-        is_record: true,
-    };
-    Ok((sent, read_back(u64::MAX, record)?))
+/// The reason that stands beside an index, if there is one.
+pub(super) fn reason_of(reasons: &[(u32, Reason)], index: u32) -> Option<Reason> {
+    if reasons.is_empty() {
+        return None;
+    }
+    let at = reasons.binary_search_by_key(&index, |(other, _)| *other);
+    at.ok()
+        .and_then(|at| reasons.get(at).map(|(_, reason)| *reason))
+}
+
+/// Whether two rows are of one event: a retry meets itself.
+pub(super) fn is_same(one: &EventIdRow, other: &EventIdRow) -> bool {
+    (one.terminal, one.epoch, one.seq) == (other.terminal, other.epoch, other.seq)
+}
+
+/// Whom to ask.
+#[derive(Clone, Copy)]
+pub(super) struct Lookup<'r> {
+    pub(super) rows: &'r dyn Rows,
+    pub(super) names: &'r dyn Names,
 }
 
 impl Shard {
-    /// What a terminal that says Hello asks rows for.
-    pub fn read_terminal(&self, terminal: TerminalId, read_set: &mut ReadSet) {
-        let store = terminal.store();
-        let is_here = self.actors.stores.contains_key(&store.get());
-        if !is_here {
-            read_set.stores.push(store);
+    /// Brings in what events need to be decided and applied.
+    pub(super) fn prefetch(
+        &mut self,
+        arrival: &Arrival<'_>,
+        view: &View<'_>,
+        ask: Lookup<'_>,
+    ) -> Result<(), RowsError> {
+        let scope = arrival.scope();
+        self.touched.clear();
+        self.touched.sides = Sides::of(view);
+        if self.touched.sides.refs {
+            let (event_ids, ids) = (&self.event_ids, &mut self.touched.ids);
+            let find = |id: &EventId| event_ids.find(id, ask.rows);
+            list_ids(arrival, arrival.head.skip, view, ids, find)?;
+            for one in ids {
+                if let Some(pair) = one.pair {
+                    one.with_content = find(&pair)?;
+                }
+            }
         }
-        if self.actors.stored(store).terminals
-            && !self.actors.terminals.contains_key(&terminal.to_u64())
+        self.look_up_names(arrival, view, ask.names)?;
+        let skip = arrival.head.skip;
+        self.walk(&scope, view, skip, true, |index| arrival.may_count(index));
+        self.activate(&scope, ask.rows)?;
+        self.flag_unnamed(ask.names)?;
+        self.sum_after_counts(&scope, arrival.head.first_seq, u64::MAX, ask.rows)
+    }
+
+    /// Brings in what a record of the past needs to be applied. `position` is its position in the journal.
+    pub(super) fn prefetch_record(
+        &mut self,
+        (position, record): (u64, &Record),
+        view: &View<'_>,
+        scope: &Scope,
+        rows: &dyn Rows,
+    ) -> Result<(), RowsError> {
+        self.touched.clear();
+        self.touched.sides = Sides::of(view);
+        self.walk(scope, view, record.head.skip, false, |index| {
+            matches!(record.outcome(index), Some((Outcome::Applied, _)))
+        });
+        self.activate(scope, rows)?;
+        if let Some(verdict) = record.verdicts.first()
+            && record.head.kind == RecordKind::Retry
+            && let Some(line) = verdict.waiting_line()
         {
-            read_set.terminals.push(terminal);
+            let seq = record.head.first_seq + u64::from(verdict.index);
+            self.prefetch_waiting(scope, view, (verdict.index, seq, line), (position, rows))?;
+        }
+        self.sum_after_counts(scope, record.head.first_seq, position, rows)
+    }
+
+    // Lists what events touch; their store has been brought in.
+    fn walk(
+        &mut self,
+        scope: &Scope,
+        view: &View<'_>,
+        skip: u32,
+        with_flags: bool,
+        may_count: impl Fn(u32) -> bool,
+    ) {
+        if let Some(actor) = self.actors.stores.get_mut(&scope.store.get()) {
+            let mut walk = Walk {
+                store: scope.store,
+                zone: &mut actor.zone,
+                contributor: &mut self.contributor,
+                touched: &mut self.touched,
+                with_flags,
+            };
+            walk.events(view, skip, may_count);
         }
     }
 
-    /// What a frame asks rows for that say whether its events count.
-    pub fn read_standing(&self, session: SessionKey, batch: &Verified, read_set: &mut ReadSet) {
-        let sent = Sent::of_frame(session, batch);
-        self.standing(&sent, &batch.view(), read_set);
+    // Brings in SKUs, with the sums of the hours that are touched, and all other sums.
+    //
+    // Where actors are many, each is far away in memory. One after another, in the midst of other work, a processor would wait for
+    // each; here the look-ups depend on nothing but the list, and it waits for many at a time.
+    fn activate(&mut self, scope: &Scope, rows: &dyn Rows) -> Result<(), RowsError> {
+        let stored = self.actors.stored(scope.store);
+        for one in &mut self.touched.skus {
+            one.table_index = self.actors.skus.slot_of(&scope.sku(one.sku));
+        }
+        for one in &mut self.touched.skus {
+            if one.table_index == NO_SLOT {
+                one.table_index = self.actors.sku(scope.sku(one.sku), stored, rows)?;
+            }
+            if let Some(hour) = one.hour() {
+                self.actors.cell(one.table_index, hour, stored, rows)?;
+            }
+        }
+        for sum in &mut self.touched.sums {
+            sum.table_index = self.actors.rollup(&sum.key, stored, rows)?;
+        }
+        Ok(())
     }
 
-    /// What a record that was handed off asks rows for that say whether its events count. Nothing where it cannot be read:
-    /// [`Shard::handle`] says so.
-    pub fn read_standing_of_record(&self, record: &Record, read_set: &mut ReadSet) {
-        match record.head.kind {
-            RecordKind::Batch => {
-                let past = Past::of(record);
-                if let Ok((sent, batch)) = read_sent(record, &past) {
-                    self.standing(&sent, &batch.view(), read_set);
+    // Flags events with a SKU that has no name. One that was used before without the flag has one; only others are looked up.
+    fn flag_unnamed(&mut self, names: &dyn Names) -> Result<(), RowsError> {
+        let actors = &self.actors;
+        let may_lack_name =
+            |one: &TouchedSku| actors.skus.get(one.table_index).level.may_lack_name();
+        if !self.touched.skus.iter().any(may_lack_name) {
+            return Ok(());
+        }
+        let named = std::mem::take(&mut self.touched.named);
+        for (event, skus) in self.touched.skus_by_event() {
+            for one in skus.iter().filter(|one| may_lack_name(one)) {
+                let has_name = named.binary_search(&one.sku).is_ok();
+                if !has_name && !names.known(Space::Sku, one.sku)? {
+                    event.flags |= flag::UNNAMED_SKU;
                 }
             }
-            RecordKind::Tombstones | RecordKind::Duplicates | RecordKind::Retry => {
-                if let Ok((session, _)) = sender_of(record) {
-                    self.read_terminal(session.terminal, read_set);
-                }
-            }
-            RecordKind::StoreRegistered => {
-                let number = u32::try_from(record.head.terminal >> 32).unwrap_or(0);
-                let store = StoreId::new(number).ok();
-                let is_here = self.actors.stores.contains_key(&number);
-                read_set.stores.extend(store.filter(|_| !is_here));
-            }
-            RecordKind::SkuAlias | RecordKind::BaseRow => {}
         }
+        self.touched.named = named;
+        Ok(())
     }
 
-    /// Brings stores and terminals in that were fetched. What is known of them here already stands.
-    ///
-    /// # Errors
-    /// Returns [`RowsError`] when a row could not be read.
-    pub fn bring_in(&mut self, read_set: &ReadSet, rows: &dyn Rows) -> Result<(), RowsError> {
-        for store in &read_set.stores {
-            self.actors.store(*store, rows)?;
+    // What moved of a SKU after a count that arrives late: from memory, or from the facts where that does not reach back far
+    // enough. All counts of the batch are asked of the facts at once.
+    fn sum_after_counts(
+        &mut self,
+        scope: &Scope,
+        first_seq: u64,
+        position: u64,
+        rows: &dyn Rows,
+    ) -> Result<(), RowsError> {
+        if self.touched.counts.is_empty() {
+            return Ok(());
         }
-        for terminal in &read_set.terminals {
-            if self.actors.store(terminal.store(), rows)?.is_some() {
-                self.actors.terminal(*terminal, rows)?;
+        let late = self.late_counts(scope, first_seq);
+        if late.is_empty() {
+            return Ok(());
+        }
+        self.actors.counts_from_facts += u64::try_from(late.len()).unwrap_or(0);
+        let (changes, counts): (Vec<usize>, Vec<(SkuId, MoveKey)>) = late.into_iter().unzip();
+        let sums = rows.moved_after(scope.store, &counts, position)?;
+        for (change, sum) in changes.into_iter().zip(sums) {
+            if let Some(Change::Count { stored, .. }) = self.touched.changes.get_mut(change) {
+                *stored = sum;
             }
         }
         Ok(())
     }
 
-    /// What the events of a frame that count ask rows for. To be called once its standing is known to `rows` and brought in.
-    ///
-    /// # Errors
-    /// Returns [`RowsError`] when a row could not be read.
-    pub fn read_skus(
-        &mut self,
-        session: SessionKey,
-        batch: &Verified,
-        rows: &dyn Rows,
-        read_set: &mut ReadSet,
-    ) -> Result<(), RowsError> {
-        let sent = Sent::of_frame(session, batch);
-        self.skus_of(&sent, &batch.view(), rows, read_set)
-    }
-
-    /// What the events of a record that count ask rows for. Nothing where it cannot be read.
-    ///
-    /// # Errors
-    /// As [`Shard::read_skus`].
-    pub fn read_skus_of_record(
-        &mut self,
-        record: &Record,
-        rows: &dyn Rows,
-        read_set: &mut ReadSet,
-    ) -> Result<(), RowsError> {
-        if record.head.kind != RecordKind::Batch {
-            return Ok(());
-        }
-        let past = Past::of(record);
-        match read_sent(record, &past) {
-            Ok((sent, batch)) => self.skus_of(&sent, &batch.view(), rows, read_set),
-            Err(_) => Ok(()),
-        }
-    }
-
-    // The first event that may be new, as far as that is known here; `None` where none is. A frame behind a gap counts whole:
-    // what closes the gap may come before it.
-    fn first_new(&self, sent: &Sent<'_>) -> Option<u32> {
-        let fresh = sent.count.saturating_sub(sent.skip);
-        let Some(actor) = self.actors.terminals.get(&sent.session.terminal.to_u64()) else {
-            return Some(sent.skip);
-        };
-        let (row, epoch) = (&actor.row, sent.session.epoch.get());
-        let first = sent.first_seq + u64::from(sent.skip);
-        let window = match sent.is_record {
-            true => row.window_of_record(epoch, first, fresh),
-            false => row.window(epoch, first, fresh),
-        };
-        match window {
-            Window::Next { skip } => Some(sent.skip + skip),
-            Window::Gap { .. } => Some(sent.skip),
-            Window::Known | Window::Closed => None,
-        }
-    }
-
-    fn standing(&self, sent: &Sent<'_>, view: &View<'_>, read_set: &mut ReadSet) {
-        self.read_terminal(sent.session.terminal, read_set);
-        let Some(first) = self.first_new(sent).filter(|_| Sides::of(view).refs) else {
-            return;
-        };
-        let done: Result<(), std::convert::Infallible> = for_each(view, |index, event| {
-            if index >= first
-                && !sent.is_refused(index)
-                && let Some(id) = event.event_id().map(|id| id.in_store(sent.store()))
-                && !self.event_ids.has(&id)
-            {
-                read_set.event_ids.push(id);
+    // The late counts that memory does not reach back behind, by their change. Others get what memory says.
+    fn late_counts(&mut self, scope: &Scope, first_seq: u64) -> Vec<(usize, (SkuId, MoveKey))> {
+        let Touched {
+            events,
+            skus,
+            changes,
+            counts,
+            ..
+        } = &mut self.touched;
+        let mut late = Vec::new();
+        for &(number, change) in &*counts {
+            // A count is the one change of its event, and its SKU the one that the event touches.
+            let event = events.get(number);
+            let sku = event.and_then(|event| skus.get(event.skus.checked_sub(1)?));
+            let (Some(event), Some(sku)) = (event, sku) else {
+                continue;
+            };
+            let key = scope.key(event.at_us, first_seq + u64::from(event.index), 0);
+            let level = &self.actors.skus.get(sku.table_index).level;
+            if level.base_key() >= key || key >= level.last_move() {
+                continue;
             }
-            Ok(())
-        });
-        if let Err(never) = done {
-            match never {}
-        }
-    }
-
-    fn skus_of(
-        &mut self,
-        sent: &Sent<'_>,
-        view: &View<'_>,
-        rows: &dyn Rows,
-        read_set: &mut ReadSet,
-    ) -> Result<(), RowsError> {
-        if self.actors.store(sent.store(), rows)?.is_none() {
-            return Ok(());
-        }
-        let Some(first) = self.first_new(sent) else {
-            return Ok(());
-        };
-        let terminal = sent.session.terminal;
-        let scope = self.scope(terminal, sent.session.epoch.get(), u64::MAX, rows);
-        self.plan.named.clear();
-        if Sides::of(view).texts {
-            self.read_names(sent, first, view, read_set);
-        }
-        for_each(view, |index, event| {
-            if index < first || index >= sent.count || sent.is_refused(index) {
-                return Ok(());
-            }
-            let counts = self.may_count(&event, (&scope, sent, index), read_set)?;
-            if counts && !sent.is_quarantined(index) {
-                self.read_skus_of_event(&scope, &event, read_set);
-            }
-            Ok(())
-        })
-    }
-
-    // Whether an event may take effect, as far as its id says. Where the id is another event's, what tells whether it has come
-    // before is asked for as well.
-    fn may_count(
-        &self,
-        event: &Event<'_>,
-        (scope, sent, index): (&Scope<'_>, &Sent<'_>, u32),
-        read_set: &mut ReadSet,
-    ) -> Result<bool, RowsError> {
-        let Some(id) = event.event_id().map(|id| id.in_store(scope.store)) else {
-            return Ok(true);
-        };
-        let Some(row) = self.event_ids.find(&id, scope.rows)? else {
-            return Ok(true);
-        };
-        let seq = sent.first_seq + u64::from(index);
-        if (row.terminal, row.epoch, row.seq) == (scope.terminal, scope.epoch, seq) {
-            return Ok(true);
-        }
-        let content = event.content();
-        if row.content != content {
-            read_set.event_ids.push(id.with_content(content));
-        }
-        Ok(false)
-    }
-
-    // Leaves the SKUs that the events name in `plan.named`.
-    fn read_names(&mut self, sent: &Sent<'_>, first: u32, view: &View<'_>, read_set: &mut ReadSet) {
-        let (book, named) = (&mut self.names, &mut self.plan.named);
-        let done: Result<(), std::convert::Infallible> = for_each(view, |index, event| {
-            if index >= first && !sent.is_refused(index) && !sent.is_quarantined(index) {
-                for (space, id, is_ours) in event.texts().filter_map(|text| book.look_up(&text)) {
-                    if !is_ours {
-                        read_set.names.push((space, id));
-                    }
-                    if space == Space::Sku {
-                        named.push(id);
+            match self.actors.recent.moved_after(level.ring_index, &key) {
+                Some(moved) => {
+                    if let Some(Change::Count { stored, .. }) = changes.get_mut(change) {
+                        *stored = moved;
                     }
                 }
+                None => late.push((change, (SkuId::from_u64(sku.sku), key))),
             }
-            Ok(())
+        }
+        late
+    }
+}
+
+// Lists the event ids of events from `skip` on that need them, with what `find` says that each stands for.
+fn list_ids(
+    arrival: &Arrival<'_>,
+    skip: u32,
+    view: &View<'_>,
+    ids: &mut Vec<TouchedId>,
+    find: impl Fn(&EventId) -> Result<Option<EventIdRow>, RowsError>,
+) -> Result<(), RowsError> {
+    let mut before: Map<[u8; 16], u64> = Map::default();
+    for_each(view, |index, event| {
+        let id = event.event_id().map(|id| id.in_store(arrival.store()));
+        let Some(id) = id.filter(|_| index >= skip && arrival.needs_id(index)) else {
+            return Ok(());
+        };
+        let content = event.content();
+        let row = find(&id)?;
+        let own = arrival.event_id_row(index, content);
+        let other = row.filter(|row| !is_same(row, &own));
+        // Two events of one id may come together.
+        let first = *before.entry(id.to_bytes()).or_insert(content);
+        let is_conflict = first != content || other.is_some_and(|row| row.content != content);
+        ids.push(TouchedId {
+            index,
+            id,
+            pair: is_conflict.then(|| id.with_content(content)),
+            content,
+            row,
+            with_content: None,
+            is_taken: other.is_some(),
         });
-        if let Err(never) = done {
-            match never {}
-        }
-        self.plan.named.sort_unstable();
-    }
-
-    fn read_skus_of_event(&mut self, scope: &Scope<'_>, event: &Event<'_>, read_set: &mut ReadSet) {
-        match event {
-            Event::Sale(sale) => self.read_skus_of_sale(scope, sale, read_set),
-            Event::Stock(stock) => self.read_skus_of_stock(scope, stock, read_set),
-            Event::Sensor(_) | Event::Device(_) => {}
-        }
-    }
-
-    fn read_skus_of_sale(
-        &mut self,
-        scope: &Scope<'_>,
-        sale: &SaleEvent<'_>,
-        read_set: &mut ReadSet,
-    ) {
-        let local = self.local(scope.store, sale.sale.at.to_native());
-        let (actors, named) = (&self.actors, &self.plan.named);
-        let prefetcher = Prefetcher {
-            actors,
-            named,
-            stored: scope.stored,
-        };
-        let done: Result<(), std::convert::Infallible> =
-            self.contributor
-                .of_sale(scope.store, local, sale, &mut |key, _, _| {
-                    match key.dim {
-                        Dim::Sku => {
-                            let hour = LocalHour {
-                                hour_us: key.hour_us,
-                                day: key.day,
-                            };
-                            prefetcher.sku(scope.sku(key.key), Some(hour), read_set);
-                        }
-                        Dim::Store | Dim::Category | Dim::Tender | Dim::Operator => {
-                            prefetcher.rollup(key, read_set);
-                        }
-                    }
-                    Ok(())
-                });
-        if let Err(never) = done {
-            match never {}
-        }
-    }
-
-    fn read_skus_of_stock(
-        &mut self,
-        scope: &Scope<'_>,
-        event: &StockEvent<'_>,
-        read_set: &mut ReadSet,
-    ) {
-        if event.record.flags.to_native() & stock::flag::TRAINING != 0 {
-            return;
-        }
-        let hour = movement_of(event).map(|_| self.local(scope.store, event.record.at.to_native()));
-        let prefetcher = Prefetcher {
-            actors: &self.actors,
-            named: &self.plan.named,
-            stored: scope.stored,
-        };
-        prefetcher.sku(scope.sku(event.record.sku.to_native()), hour, read_set);
-    }
-
-    fn local(&mut self, store: StoreId, at_us: i64) -> LocalHour {
-        let found = self.actors.stores.get_mut(&store.get());
-        found.map_or(LocalHour { hour_us: 0, day: 0 }, |store| {
-            store.zone.local(at_us)
-        })
-    }
-}
-
-/// Looks what is in memory, and what may be in rows.
-struct Prefetcher<'l> {
-    actors: &'l Actors,
-    named: &'l [u64],
-    stored: Stored,
-}
-
-impl Prefetcher<'_> {
-    fn sku(&self, key: SkuKey, hour: Option<LocalHour>, read_set: &mut ReadSet) {
-        let table_index = self.actors.skus.find(&key);
-        let actor = table_index.map(|table_index| self.actors.skus.get(table_index));
-        if actor.is_none()
-            && self.stored.skus
-            && let Ok(store) = StoreId::new(key.store)
-        {
-            read_set.skus.push((store, SkuId::from_u64(key.sku)));
-        }
-        let may_lack_name =
-            actor.is_none_or(|actor| actor.level.is_unnamed() || actor.level.is_virgin());
-        if may_lack_name && self.named.binary_search(&key.sku).is_err() {
-            read_set.names.push((Space::Sku, key.sku));
-        }
-        if let Some(hour) = hour
-            && actor.is_none_or(|actor| !actor.cell.is_of(hour))
-        {
-            self.rollup(&cell_key(key, hour), read_set);
-        }
-    }
-
-    fn rollup(&self, key: &RollupKey, read_set: &mut ReadSet) {
-        if key.hour_us <= self.stored.hours && self.actors.rollups.find(key).is_none() {
-            read_set.rollups.push(*key);
-        }
-    }
+        Ok(())
+    })
 }

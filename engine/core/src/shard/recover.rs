@@ -1,16 +1,15 @@
-//! Applying records of the past: recovery and rebuild.
+//! Records of the past: recovery and rebuild. Where a record has its place it is prefetched and applied, as in a live run; there is
+//! nothing to decide.
 
 use till_protocol::codec::Frame;
 use till_protocol::id::{StoreId, TerminalId};
 use till_protocol::verified::Verified;
-use till_protocol::view::View;
 
 use super::Shard;
-use super::plan::{Planner, Scope};
-use crate::event::for_each;
+use super::touch::Scope;
 use crate::invariant::InvariantId;
-use crate::record::{Outcome, Record, RecordKind};
-use crate::row::{Rows, RowsError, StoreRow};
+use crate::record::{Record, RecordKind};
+use crate::row::{Rows, RowsError};
 use crate::store::{Registration, StoreActor};
 use crate::terminal::Window;
 
@@ -32,7 +31,7 @@ impl Shard {
     /// # Errors
     /// Returns [`RowsError`] when a row could not be read, or when the record is none that this software could have
     /// written. Nothing has changed then.
-    pub fn apply(
+    pub fn replay(
         &mut self,
         position: u64,
         record: &Record,
@@ -40,7 +39,7 @@ impl Shard {
     ) -> Result<Replayed, RowsError> {
         match record.head.kind {
             RecordKind::StoreRegistered => {
-                self.apply_registration(position, record, rows)?;
+                self.replay_registration(position, record, rows)?;
                 return Ok(Replayed::Held);
             }
             RecordKind::SkuAlias | RecordKind::BaseRow => return Ok(Replayed::Held),
@@ -66,29 +65,51 @@ impl Shard {
             return Ok(Replayed::Held);
         }
         self.actors.terminal(terminal, rows)?;
-        let scope = self.scope(terminal, record.head.epoch, position, rows);
         #[cfg(feature = "planted")]
         if record.head.kind == RecordKind::Retry && crate::planted::is("forget-retries") {
             return Ok(Replayed::Held);
         }
-        let replayed = if record.head.kind == RecordKind::Retry {
-            self.apply_retry(record, &scope)?;
-            Replayed::Held
-        } else {
-            self.apply_events(position, record, &scope)?
-        };
-        self.note_applied(store, position);
+        let replayed = self.replay_events(position, record, terminal, rows)?;
+        if let Some(actor) = self.actors.stores.get_mut(&store.get()) {
+            actor.row.applied = actor.row.applied.max(position);
+        }
         Ok(replayed)
     }
 
-    fn apply_events(
+    fn replay_events(
         &mut self,
         position: u64,
         record: &Record,
-        scope: &Scope<'_>,
+        terminal: TerminalId,
+        rows: &dyn Rows,
     ) -> Result<Replayed, RowsError> {
         let head = &record.head;
-        let window = self.actors.terminals.get(&scope.terminal).map_or(
+        let is_retry = head.kind == RecordKind::Retry;
+        if !is_retry && !self.has_place(record) {
+            self.violations.count(InvariantId::Seq2);
+            return Ok(Replayed::Nowhere);
+        }
+        let scope = Scope::of(terminal.store(), head);
+        let verified = match head.kind {
+            RecordKind::Batch | RecordKind::Retry => Some(read_back(position, record)?),
+            _ => None,
+        };
+        let view = verified.as_ref().map(Verified::view);
+        self.touched.clear();
+        if let Some(view) = &view {
+            self.prefetch_record((position, record), view, &scope, rows)?;
+        }
+        self.apply(record, view.as_ref(), &scope);
+        if !is_retry {
+            self.counters.replayed += u64::from(head.count - head.skip);
+        }
+        Ok(Replayed::Held)
+    }
+
+    // Whether the events of a record come next in their terminal's epoch.
+    fn has_place(&mut self, record: &Record) -> bool {
+        let head = &record.head;
+        let window = self.actors.terminals.get(&head.terminal).map_or(
             Window::Next { skip: head.skip },
             |actor| {
                 let row = &actor.row;
@@ -103,47 +124,12 @@ impl Shard {
             Window::Next { skip } if skip < head.skip => self.violations.count(InvariantId::Seq1),
             #[cfg(feature = "planted")]
             Window::Known if crate::planted::is("apply-twice") => {}
-            Window::Next { .. } | Window::Known | Window::Closed => {
-                self.violations.count(InvariantId::Seq2);
-                return Ok(Replayed::Nowhere);
-            }
+            Window::Next { .. } | Window::Known | Window::Closed => return false,
         }
-        self.plan.ops.clear();
-        if head.kind == RecordKind::Batch {
-            let verified = read_back(position, record)?;
-            let view = verified.view();
-            self.plan_record(&view, record, scope)?;
-            self.apply_record(record, Some(&view), scope);
-        } else {
-            self.apply_record(record, None, scope);
-        }
-        self.counters.replayed += u64::from(head.count - head.skip);
-        Ok(Replayed::Held)
+        true
     }
 
-    /// Plans the events of a record that took effect.
-    pub(super) fn plan_record(
-        &mut self,
-        view: &View<'_>,
-        record: &Record,
-        scope: &Scope<'_>,
-    ) -> Result<(), RowsError> {
-        let mut planner = Planner {
-            actors: &mut self.actors,
-            contributor: &mut self.contributor,
-            plan: &mut self.plan,
-        };
-        planner.prefetch(scope, view);
-        for_each(view, |index, event| {
-            if let Some((Outcome::Applied, flags)) = record.outcome(index) {
-                let seq = record.head.first_seq + u64::from(index);
-                planner.event(scope, &event, seq, flags)?;
-            }
-            Ok(())
-        })
-    }
-
-    fn apply_registration(
+    fn replay_registration(
         &mut self,
         position: u64,
         record: &Record,
@@ -158,24 +144,10 @@ impl Shard {
         let Some(registration) = Registration::decode(&record.payload) else {
             return Err(unreadable(position, "its registration is cut short"));
         };
-        let row = StoreRow {
-            currency: registration.currency,
-            zone: registration.zone,
-            registered_at_us: record.head.received_at_us,
-            applied: position,
-            training: crate::row::Totals::default(),
-        };
-        let actor =
-            StoreActor::new(row).map_err(|error| unreadable(position, &error.to_string()))?;
-        self.actors.stores.insert(store.get(), actor);
-        self.touch_store(store.get());
+        let actor = StoreActor::registered(&record.head, registration, position)
+            .map_err(|error| unreadable(position, &error.to_string()))?;
+        self.insert_store(store, actor);
         Ok(())
-    }
-
-    fn note_applied(&mut self, store: StoreId, position: u64) {
-        if let Some(actor) = self.actors.stores.get_mut(&store.get()) {
-            actor.row.applied = actor.row.applied.max(position);
-        }
     }
 }
 

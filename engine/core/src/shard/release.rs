@@ -29,8 +29,7 @@ impl Shard {
         self.actors
             .rollups
             .remove_where(|actor| has_left(actor.key.store));
-        self.actors.ahead.clear();
-        self.plan.ops.clear();
+        self.touched.clear();
         self.event_ids.release(is_of_one);
         self.quarantine.retain(|key, _| !is_of_one(key.terminal));
         self.retried.retain(|key, _| !is_of_one(key.terminal));

@@ -1,23 +1,19 @@
-//! The quarantine: what is durable and had no effect is decided again.
+//! The quarantine: what is durable and had no effect is decided again, and applied as everything else is.
 
 use thiserror::Error;
 use till_protocol::code::Reason;
 use till_protocol::family::stock::v1::kind;
 use till_protocol::id::{Epoch, SkuId, TerminalId};
 use till_protocol::time::Timestamp;
-use till_protocol::verified::Verified;
 use till_protocol::view::View;
 
-use super::batch::Found;
-use super::decide::Decider;
 use super::names::names_all_skus;
-use super::plan::{Planner, Scope};
+use super::prefetch::{Arrival, Lookup, Screened};
 use super::recover::read_back;
+use super::touch::Scope;
 use super::{SessionKey, Shard};
 use crate::event::{Event, for_each};
 use crate::flag;
-use crate::hash::Map;
-use crate::invariant::InvariantId;
 use crate::record::{Outcome, Record, RecordHead, RecordKind, Verdict};
 use crate::row::{MoveKey, Names, QuarantineKey, Rows, RowsError};
 use crate::sku::{Effect, Level};
@@ -41,7 +37,8 @@ pub enum RetryError {
 }
 
 /// What becomes of a waiting line.
-enum Waiting {
+#[derive(Debug)]
+pub(crate) enum Waiting {
     /// The level as a whole is taken from the facts again.
     Recompute { moved: i128 },
     /// A count that becomes the base.
@@ -97,16 +94,17 @@ impl Shard {
         self.actors.store(terminal.store(), rows)?;
         self.actors.terminal(terminal, rows)?;
         let verified = read_back(0, original)?;
-        let scope = self.scope(terminal, key.epoch, u64::MAX, rows);
+        let (view, scope) = (verified.view(), Scope::of(terminal.store(), head));
         let verdict = if key.line == u16::MAX {
-            self.decide_again(&scope, original, &verified, index, names)?
+            self.decide_again(original, &view, index, Lookup { rows, names })?
         } else {
-            self.check_waiting(&scope, &verified.view(), index, key)?
+            self.check_waiting(&scope, &view, (index, key), rows)?
         };
         let head = RecordHead {
             kind: RecordKind::Retry,
             skip: 0,
-            received_at_us: now.us(),
+            // Never before the event itself, whatever a clock says: rows of shared stores that both write keep the later one.
+            received_at_us: now.us().max(head.received_at_us),
             ..*head
         };
         let record = Record {
@@ -114,7 +112,8 @@ impl Shard {
             payload: original.payload.clone(),
             verdicts: vec![verdict],
         };
-        self.apply_retry(&record, &scope)?;
+        self.apply(&record, Some(&view), &scope);
+        self.names.claim(names);
         // One that was received before this start is in none of the counts.
         if key.line == u16::MAX && self.counters.quarantined > 0 {
             self.counters.quarantined -= 1;
@@ -139,65 +138,43 @@ impl Shard {
     // The verdict on a whole event, as if it came now; its flags stay those of its receipt.
     fn decide_again(
         &mut self,
-        scope: &Scope<'_>,
         original: &Record,
-        verified: &Verified,
+        view: &View<'_>,
         index: u32,
-        names: &dyn Names,
+        ask: Lookup<'_>,
     ) -> Result<Verdict, RetryError> {
-        let view = verified.view();
-        let flags = original.verdict(index).map_or(0, |verdict| verdict.flags);
-        let cause = original.verdict(index).map_or(0, |verdict| verdict.reason);
-        if cause == Reason::SkuCollision.code() {
-            must_name_its_skus(&view, index)?;
+        let before = original.verdict(index).copied();
+        let flags = before.map_or(0, |verdict| verdict.flags);
+        if before.is_some_and(|verdict| verdict.reason == Reason::SkuCollision.code()) {
+            must_name_its_skus(view, index)?;
         }
-        let mut collided = Vec::new();
-        self.claim_names(&view, |other| other == index, names, &mut collided)?;
-        self.plan.ops.clear();
-        let terminal = TerminalId::from_u64(scope.terminal);
-        let (Ok(terminal), Ok(epoch)) = (terminal, Epoch::new(scope.epoch)) else {
+        let head = RecordHead {
+            skip: 0,
+            ..original.head
+        };
+        let terminal = TerminalId::from_u64(head.terminal);
+        let (Ok(terminal), Ok(epoch)) = (terminal, Epoch::new(head.epoch)) else {
             return Err(RetryError::OtherRecord);
         };
-        let clock_suspect = flags & flag::CLOCK_SUSPECT != 0;
-        let masked = if flags & flag::CARD_MASKED != 0 {
-            vec![index]
-        } else {
-            Vec::new()
+        let session = SessionKey {
+            terminal,
+            epoch,
+            clock_suspect: flags & flag::CLOCK_SUSPECT != 0,
         };
-        let mut decider = Decider {
-            now: Timestamp::from_us(original.head.received_at_us),
-            session: SessionKey {
-                terminal,
-                epoch,
-                clock_suspect,
-            },
-            found: Found {
-                masked: &masked,
-                ..Found::default()
-            },
-            names,
-            event_ids: &self.event_ids,
-            named: std::mem::take(&mut self.plan.named),
-            collided,
-            in_batch: Map::default(),
-            verdicts: Vec::new(),
+        let is_masked = flags & flag::CARD_MASKED != 0;
+        let screened = Screened {
+            masked: if is_masked { &[index] } else { &[] },
+            ..Screened::default()
         };
-        let mut planner = Planner {
-            actors: &mut self.actors,
-            contributor: &mut self.contributor,
-            plan: &mut self.plan,
-        };
-        let seq = original.head.first_seq + u64::from(index);
-        with_event(&view, index, |event| {
-            decider.event(&mut planner, scope, event, index, seq)
-        })?;
+        let arrival = Arrival::of_frame(head, session, screened).only(index);
+        self.prefetch(&arrival, view, ask)?;
         let applied = Verdict {
             index,
             outcome: Outcome::Applied,
             reason: 0,
             flags: 0,
         };
-        let verdict = decider.verdicts.first().copied().unwrap_or(applied);
+        let verdict = self.decide(&arrival).first().copied().unwrap_or(applied);
         match verdict.outcome {
             Outcome::Applied => Ok(verdict),
             Outcome::Duplicate | Outcome::Refused | Outcome::Quarantined => {
@@ -209,14 +186,16 @@ impl Shard {
     // Whether the movement of a line has a place now.
     fn check_waiting(
         &mut self,
-        scope: &Scope<'_>,
+        scope: &Scope,
         view: &View<'_>,
-        index: u32,
-        key: QuarantineKey,
+        (index, key): (u32, QuarantineKey),
+        rows: &dyn Rows,
     ) -> Result<Verdict, RetryError> {
-        let found = self.waiting(scope, view, index, (key.seq, key.line))?;
-        let (table_index, waiting) = found.ok_or(RetryError::OtherRecord)?;
-        let mut level = self.actors.skus.get(table_index).level.clone();
+        self.touched.clear();
+        self.prefetch_waiting(scope, view, (index, key.seq, key.line), (u64::MAX, rows))?;
+        let waiting = self.touched.waiting.as_ref();
+        let (table_index, waiting) = waiting.ok_or(RetryError::OtherRecord)?;
+        let mut level = self.actors.skus.get(*table_index).level.clone();
         if waiting.take_into(&mut level) == Effect::Waits {
             let reason = if level.is_parked() {
                 Reason::Parked
@@ -234,26 +213,25 @@ impl Shard {
         })
     }
 
-    // What a line waits for, with all that it needs brought in.
-    fn waiting(
+    /// Brings in what a waiting line needs. `position` is the LSN of the record that releases it.
+    pub(super) fn prefetch_waiting(
         &mut self,
-        scope: &Scope<'_>,
+        scope: &Scope,
         view: &View<'_>,
-        index: u32,
-        (seq, line): (u64, u16),
-    ) -> Result<Option<(u32, Waiting)>, RowsError> {
-        let mut found = None;
+        (index, seq, line): (u32, u64, u16),
+        (position, rows): (u64, &dyn Rows),
+    ) -> Result<(), RowsError> {
         with_event(view, index, |event| {
             let Some(sku) = event.sku_of_item(line) else {
                 return Ok(());
             };
-            let table_index = self.actors.sku(scope.sku(sku), scope.stored, scope.rows)?;
-            let level = &self.actors.skus.get(table_index).level;
-            let base = level.base_key();
+            let stored = self.actors.stored(scope.store);
+            let table_index = self.actors.sku(scope.sku(sku), stored, rows)?;
+            let base = self.actors.skus.get(table_index).level.base_key();
             let moved_after = |after| {
-                scope
-                    .rows
-                    .moved_after(scope.store, SkuId::from_u64(sku), after, scope.position)
+                let count = (SkuId::from_u64(sku), after);
+                let sums = rows.moved_after(scope.store, &[count], position)?;
+                Ok(sums.first().copied().unwrap_or(0))
             };
             let key = scope.key(event.at_us(), seq, line);
             let waiting = match event {
@@ -284,68 +262,15 @@ impl Shard {
                 },
                 Event::Sensor(_) | Event::Device(_) => return Ok(()),
             };
-            found = Some((table_index, waiting));
+            self.touched.waiting = Some((table_index, waiting));
             Ok(())
-        })?;
-        Ok(found)
-    }
-
-    /// Does what a retry says, live and in recovery.
-    pub(super) fn apply_retry(
-        &mut self,
-        record: &Record,
-        scope: &Scope<'_>,
-    ) -> Result<(), RowsError> {
-        let verified = read_back(scope.position, record)?;
-        let view = verified.view();
-        self.plan.ops.clear();
-        self.plan_record(&view, record, scope)?;
-        let mut lines = Vec::new();
-        for verdict in &record.verdicts {
-            if let Some(line) = verdict.waiting_line() {
-                let seq = record.head.first_seq + u64::from(verdict.index);
-                let found = self.waiting(scope, &view, verdict.index, (seq, line))?;
-                lines.extend(found);
-            }
-        }
-        // From here on nothing can fail.
-        self.take_names(&view, record);
-        self.apply_plan(scope, record.head.received_at_us);
-        for (table_index, waiting) in lines {
-            let effect = self.level(table_index, |level| waiting.take_into(level));
-            if effect == Effect::Waits {
-                self.violations.count(InvariantId::Rep1);
-            }
-        }
-        for verdict in &record.verdicts {
-            self.set_free(record, verdict);
-        }
-        self.touch_terminal(scope.terminal, self.actors.generation);
-        self.touch_store(scope.store.get());
-        Ok(())
-    }
-
-    // Takes an entry out of the quarantine.
-    fn set_free(&mut self, record: &Record, verdict: &Verdict) {
-        let key = QuarantineKey {
-            terminal: record.head.terminal,
-            epoch: record.head.epoch,
-            seq: record.head.first_seq + u64::from(verdict.index),
-            line: verdict.waiting_line().unwrap_or(u16::MAX),
-        };
-        self.quarantine.insert(key, None);
-        self.retried.insert(key, self.actors.generation);
-        if key.line == u16::MAX
-            && let Some(terminal) = self.actors.terminals.get_mut(&key.terminal)
-        {
-            terminal.row.quarantined = terminal.row.quarantined.saturating_sub(1);
-            terminal.row.applied += 1;
-        }
+        })
     }
 }
 
 impl Waiting {
-    fn take_into(&self, level: &mut Level) -> Effect {
+    /// Takes the line into the level of its SKU.
+    pub(crate) fn take_into(&self, level: &mut Level) -> Effect {
         match self {
             Self::Recompute { moved } => level.recompute(*moved),
             Self::Recount {

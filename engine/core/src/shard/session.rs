@@ -9,7 +9,7 @@ use till_protocol::time::{DeviceTime, Timestamp};
 use super::Shard;
 use crate::event::CLOCK_SUSPECT_AFTER_US;
 use crate::record::{Record, RecordHead, RecordKind};
-use crate::row::{Rows, RowsError, StoreRow, Totals};
+use crate::row::{Rows, RowsError};
 use crate::store::{RegisterError, Registration, StoreActor};
 
 /// How far an epoch that a device states may lie above the newest one that is known. Devices state what they were granted;
@@ -140,16 +140,6 @@ impl Shard {
             actor.compare(store, currency, &registration.zone)?;
             return Ok(None);
         }
-        let payload = Bytes::from(registration.encode());
-        let actor = StoreActor::new(StoreRow {
-            currency,
-            zone: registration.zone,
-            registered_at_us: now.us(),
-            applied: 0,
-            training: Totals::default(),
-        })?;
-        self.actors.stores.insert(store.get(), actor);
-        self.touch_store(store.get());
         let head = RecordHead {
             kind: RecordKind::StoreRegistered,
             family: 0,
@@ -162,10 +152,18 @@ impl Shard {
             received_at_us: now.us(),
             digest: 0,
         };
+        let payload = Bytes::from(registration.encode());
+        self.insert_store(store, StoreActor::registered(&head, registration, 0)?);
         Ok(Some(Record {
             head,
             payload,
             verdicts: Vec::new(),
         }))
+    }
+
+    /// Takes a store in that has been registered.
+    pub(super) fn insert_store(&mut self, store: StoreId, actor: StoreActor) {
+        self.actors.stores.insert(store.get(), actor);
+        self.touch_store(store.get());
     }
 }

@@ -7,6 +7,7 @@ mod handoff;
 mod leaving;
 mod memory;
 mod models;
+mod names;
 mod prefetch;
 mod properties;
 mod quarantine;

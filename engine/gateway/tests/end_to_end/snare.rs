@@ -84,11 +84,10 @@ impl Rows for Snare {
     fn moved_after(
         &self,
         store: StoreId,
-        sku: SkuId,
-        after: MoveKey,
+        counts: &[(SkuId, MoveKey)],
         before: u64,
-    ) -> Result<i128, RowsError> {
-        self.rows.moved_after(store, sku, after, before)
+    ) -> Result<Vec<i128>, RowsError> {
+        self.rows.moved_after(store, counts, before)
     }
 }
 

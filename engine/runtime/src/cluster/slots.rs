@@ -107,7 +107,7 @@ impl Cluster {
             }
             // Above every place of the shared store, and rising.
             let position = own_position(lsn.get());
-            let applied = catch_unwind(AssertUnwindSafe(|| shard.apply(position, &record, &rows)));
+            let applied = catch_unwind(AssertUnwindSafe(|| shard.replay(position, &record, &rows)));
             let failed = |cause: String| {
                 FoldError::Store(StoreError::Failed {
                     table: "journal",

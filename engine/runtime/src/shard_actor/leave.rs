@@ -41,7 +41,7 @@ impl ShardState {
     /// Ends the sessions of some stores behind the last of their frames that was taken.
     pub(super) fn evict(&self, which: &Which) {
         let last = |session: Arc<Session>| {
-            let last = self.engine.cross_epoch(session.terminal().store())?;
+            let last = self.engine.moved_away(session.terminal().store())?;
             Some((session, last))
         };
         let sessions = self.slot.sessions_of(&**which);
@@ -65,7 +65,7 @@ impl ShardState {
 /// What is said to somebody who wants a quarantined event of a store decided that is served elsewhere.
 pub(super) fn gone(engine: &Engine, terminal: u64) -> Option<RetryError> {
     let store = TerminalId::from_u64(terminal).ok()?.store();
-    engine.cross_epoch(store)?;
+    engine.moved_away(store)?;
     Some(RetryError::Rows(RowsError {
         table: "stores",
         cause: format!("store {store} is served by another engine"),

@@ -8,13 +8,13 @@ use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use till_core::{ReadSet, Record, RowsError, SessionKey};
+use till_core::{Origin, ReadSet, Record, RowsError, SessionKey};
 use till_protocol::reply::Hello;
 use till_storage::cluster::Found;
 use till_storage::views::StoreError;
 
 use super::mailbox::has_frames;
-use super::{Content, FromDevice, Inbound, ShardState, live};
+use super::{FromDevice, Inbound, ShardState, live};
 use crate::crash::PoisonMessage;
 use crate::engine::Engine;
 
@@ -98,6 +98,7 @@ impl ShardState {
         if engine.row_backend.cluster().is_none() {
             return Ok(Found::default());
         }
+        let now = engine.now();
         let mut read_set = mem::take(&mut self.read_set);
         read_set.clear();
         for hello in established(&engine, messages) {
@@ -106,20 +107,17 @@ impl ShardState {
         }
         for (key, frame) in frames(&engine, messages) {
             self.begin(PoisonMessage::frame(key, frame.content.first_seq()));
-            match &frame.content {
-                Content::Batch(batch) => self.shard.read_standing(key, batch, &mut read_set),
-                Content::Unreadable { .. } => self.shard.read_terminal(key.terminal, &mut read_set),
-            }
+            let origin = frame.content.origin(now, key);
+            self.shard.read_standing(&origin, &mut read_set);
         }
         self.blame_nobody_of(messages);
         let mut found = self.bring_in(&mut read_set)?;
         for (key, frame) in frames(&engine, messages) {
             self.begin(PoisonMessage::frame(key, frame.content.first_seq()));
-            if let Content::Batch(batch) = &frame.content {
-                self.with_known(&found, |shard, rows| {
-                    shard.read_skus(key, batch, rows, &mut read_set)
-                })?;
-            }
+            let origin = frame.content.origin(now, key);
+            self.with_known(&found, |shard, rows| {
+                shard.read_touched(&origin, rows, &mut read_set)
+            })?;
         }
         self.blame_nobody_of(messages);
         found.extend(engine.fetch(&mut read_set)?);
@@ -147,14 +145,16 @@ impl ShardState {
         let mut read_set = ReadSet::default();
         for record in records {
             self.begin(PoisonMessage::record(record));
-            self.shard.read_standing_of_record(record, &mut read_set);
+            let origin = Origin::Handoff(record);
+            self.shard.read_standing(&origin, &mut read_set);
         }
         self.begin(None);
         let mut found = self.bring_in(&mut read_set)?;
         for record in records {
             self.begin(PoisonMessage::record(record));
+            let origin = Origin::Handoff(record);
             self.with_known(&found, |shard, rows| {
-                shard.read_skus_of_record(record, rows, &mut read_set)
+                shard.read_touched(&origin, rows, &mut read_set)
             })?;
         }
         found.extend(self.engine.fetch(&mut read_set)?);

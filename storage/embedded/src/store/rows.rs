@@ -37,10 +37,9 @@ impl Rows for EmbeddedViews {
     fn moved_after(
         &self,
         store: StoreId,
-        sku: SkuId,
-        after: MoveKey,
-        before: u64,
-    ) -> Result<i128, RowsError> {
-        without_facts(store, sku, after, before)
+        _: &[(SkuId, MoveKey)],
+        _: u64,
+    ) -> Result<Vec<i128>, RowsError> {
+        without_facts(store)
     }
 }

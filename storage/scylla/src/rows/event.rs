@@ -68,11 +68,12 @@ impl Scribe<'_> {
         self.fact.record.head.kind == RecordKind::Retry
     }
 
-    // A retry is written over the rows of the first record: it is the later one.
+    // A retry is written over the rows of the first record, whose receipt it never lies before: one more, as of two writes with one
+    // stamp the store would choose.
     fn event_key(&self, at_us: i64, index: u32) -> EventKey {
         let head = &self.fact.record.head;
         let stamp = if self.is_retry() {
-            head.received_at_us
+            head.received_at_us.saturating_add(1)
         } else {
             at_us.min(head.received_at_us)
         };

@@ -106,10 +106,9 @@ impl Rows for Tables {
     fn moved_after(
         &self,
         store: StoreId,
-        sku: SkuId,
-        after: MoveKey,
-        before: u64,
-    ) -> Result<i128, RowsError> {
-        without_facts(store, sku, after, before)
+        _: &[(SkuId, MoveKey)],
+        _: u64,
+    ) -> Result<Vec<i128>, RowsError> {
+        without_facts(store)
     }
 }

@@ -1,7 +1,6 @@
 //! Spans that start or end within an hour.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::convert::Infallible;
 use std::ops::ControlFlow;
 
 use till_core::Contributor;
@@ -96,9 +95,8 @@ fn add_edge(
                     if in_span && key.dim == dim && span.days.contains(&key.day) {
                         part.add(key, &row.totals);
                     }
-                    Ok::<(), Infallible>(())
                 };
-                let Ok(()) = contributor.of_sale(store_id, local, &sale, &mut emit);
+                contributor.of_sale(store_id, local, &sale, &mut emit);
                 Ok(())
             })
         })?;

@@ -68,7 +68,7 @@ impl Rebuild {
         let rows = FactRows::new(&self.rows, facts);
         for (index, record) in (0..).zip(&commit.records) {
             let position = Commit::position(commit.flush, index);
-            match shard.apply(position, record, &rows) {
+            match shard.replay(position, record, &rows) {
                 Ok(Replayed::Held) => {}
                 Ok(Replayed::Nowhere) => return Err(format!("{:?} fits nowhere", record.head)),
                 Err(error) => return Err(format!("no rows from records: {error}")),

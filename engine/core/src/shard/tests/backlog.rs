@@ -3,13 +3,18 @@ use std::collections::BTreeMap;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::properties::{Act, Step, a_step, acts, drive};
+use super::properties::{Act, Step, a_step, acts, drive, take_id};
 use super::world::{Basket, World};
 use crate::Handled;
 
-// An event id makes the first event that comes the one that counts: what others say depends on the order.
-fn without_ids(steps: Vec<Step>) -> Vec<Step> {
-    let plain = |basket: Basket| Basket { id: None, ..basket };
+// An event id makes the first event that comes the one that counts, and a name is known from the first that brings it on: what
+// others say depends on the order.
+fn without_ids_and_names(steps: Vec<Step>) -> Vec<Step> {
+    let plain = |basket: Basket| Basket {
+        id: None,
+        codes: Vec::new(),
+        ..basket
+    };
     let each = steps.into_iter().map(|step| match step {
         Step::Sales {
             till,
@@ -62,7 +67,7 @@ proptest! {
     /// Each till has come to another point when the other node takes over, some in their newest life alone.
     #[test]
     fn it_counts_everything_once_whatever_each_till_has_sent_again(
-        steps in vec(a_step(), 1..25).prop_map(without_ids),
+        steps in vec(a_step(), 1..25).prop_map(without_ids_and_names),
         cuts in vec((0_usize..12, any::<bool>()), 4),
     ) {
         let mut a = World::new();
@@ -75,6 +80,7 @@ proptest! {
             }
         }
         let mut b = World::new();
+        take_id(&b);
         let mut sent = BTreeMap::new();
         for act in acts {
             let Act::Frame(till, epoch, frame) = act else { continue };

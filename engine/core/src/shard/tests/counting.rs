@@ -70,6 +70,39 @@ fn a_late_count_is_computed_from_memory_while_that_reaches_back_to_it() {
 }
 
 #[test]
+fn late_counts_of_a_batch_are_asked_of_the_facts_in_one_pass() {
+    let mut world = World::with(ShardConfig {
+        recent_bytes: 0,
+        ..ShardConfig::default()
+    });
+    let inventory = 1..=60_u64;
+    let moves: Vec<_> = inventory
+        .clone()
+        .flat_map(|sku| [received(sku, 10, NOW), received(sku, 5, NOW + HOUR)])
+        .collect();
+    record_of(world.send(1, 1, stock(1, &moves)));
+    let mut counts: Vec<_> = inventory
+        .clone()
+        .map(|sku| counted(sku, 7, NOW + MINUTE))
+        .collect();
+    // A second one of a SKU, later than the first, and one that is not late.
+    counts.push(counted(60, 9, NOW + 2 * MINUTE));
+    counts.push(counted(59, 1, NOW + 2 * HOUR));
+    record_of(world.send(2, 1, stock(1, &counts)));
+    assert_eq!(world.rows.passes.get(), 1);
+    assert_eq!(world.shard.counters().counts_from_facts, 61);
+    for sku in inventory {
+        let pieces = match sku {
+            60 => 14,
+            59 => 1,
+            _ => 12,
+        };
+        assert_eq!(world.level(sku), pieces * ONE, "SKU {sku}");
+    }
+    world.check_replay();
+}
+
+#[test]
 fn a_late_count_knows_what_waits_for_a_parked_sku() {
     let mut world = World::new();
     let huge = |sign: i64, at| movement(kind::ADJUSTED, 1, sign * (i64::MAX - 1), at);

@@ -7,7 +7,7 @@ fn apply(world: &mut World, record: &Record) -> Replayed {
     world.journal.push(record.clone());
     let position = world.position();
     world.rows.learn(position, record);
-    world.shard.apply(position, record, &world.rows).unwrap()
+    world.shard.replay(position, record, &world.rows).unwrap()
 }
 
 fn net(world: &mut World) -> i128 {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use till_protocol::id::{EventId, SkuId, StoreId, TerminalId};
 
@@ -27,6 +28,30 @@ pub(super) struct Memory {
     pub(super) moves: Vec<(u64, u32, u64, MoveKey, i128)>,
     /// What was journalled.
     pub(super) facts: Vec<Record>,
+    /// How often the facts were gone over for late counts.
+    pub(super) passes: Passes,
+}
+
+/// A number that says nothing of what rows hold.
+#[derive(Debug, Default)]
+pub(super) struct Passes(AtomicUsize);
+
+impl Passes {
+    pub(super) fn get(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Clone for Passes {
+    fn clone(&self) -> Self {
+        Self(AtomicUsize::new(self.get()))
+    }
+}
+
+impl PartialEq for Passes {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 impl Memory {
@@ -126,14 +151,17 @@ impl Rows for Memory {
     fn moved_after(
         &self,
         store: StoreId,
-        sku: SkuId,
-        after: MoveKey,
+        counts: &[(SkuId, MoveKey)],
         before: u64,
-    ) -> Result<i128, RowsError> {
-        let found = self.moves.iter().filter(|(position, s, k, key, _)| {
-            *position < before && (*s, *k) == (store.get(), sku.get()) && *key > after
-        });
-        Ok(found.map(|entry| entry.4).sum())
+    ) -> Result<Vec<i128>, RowsError> {
+        self.passes.0.fetch_add(1, Ordering::Relaxed);
+        let sum = |(sku, after): &(SkuId, MoveKey)| {
+            let found = self.moves.iter().filter(|(position, s, k, key, _)| {
+                *position < before && (*s, *k) == (store.get(), sku.get()) && key > after
+            });
+            found.map(|entry| entry.4).sum()
+        };
+        Ok(counts.iter().map(sum).collect())
     }
 
     fn records(
@@ -172,7 +200,12 @@ impl Rows for Broken {
     fn is_quarantined(&self, _: &QuarantineKey) -> Result<bool, RowsError> {
         Err(broken())
     }
-    fn moved_after(&self, _: StoreId, _: SkuId, _: MoveKey, _: u64) -> Result<i128, RowsError> {
+    fn moved_after(
+        &self,
+        _: StoreId,
+        _: &[(SkuId, MoveKey)],
+        _: u64,
+    ) -> Result<Vec<i128>, RowsError> {
         Err(broken())
     }
 }
@@ -189,24 +222,23 @@ fn broken() -> RowsError {
 pub(super) struct MemoryNames(pub(super) Mutex<BTreeMap<(bool, u64), String>>);
 
 impl Names for MemoryNames {
-    fn claim(&self, space: Space, id: u64, name: &str) -> Result<Claim, RowsError> {
+    fn look_up(&self, space: Space, id: u64, name: &str) -> Result<Claim, RowsError> {
+        let names = self.0.lock().unwrap();
+        let known = names.get(&(space == Space::Tender, id));
+        Ok(known.map_or(Claim::New, |known| match known == name {
+            true => Claim::Known,
+            false => Claim::Collision,
+        }))
+    }
+
+    fn claim(&self, space: Space, id: u64, name: &str) -> bool {
         let mut names = self.0.lock().unwrap();
-        let known = names.get(&(space == Space::Tender, id)).cloned();
-        Ok(match known {
-            Some(known) if known == name => Claim::Known,
-            Some(_) => Claim::Collision,
-            None => {
-                names.insert((space == Space::Tender, id), name.to_owned());
-                Claim::New
-            }
-        })
+        let key = (space == Space::Tender, id);
+        names.entry(key).or_insert_with(|| name.to_owned()) == name
     }
 
     fn known(&self, space: Space, id: u64) -> Result<bool, RowsError> {
-        Ok(self
-            .0
-            .lock()
-            .unwrap()
-            .contains_key(&(space == Space::Tender, id)))
+        let names = self.0.lock().unwrap();
+        Ok(names.contains_key(&(space == Space::Tender, id)))
     }
 }

@@ -19,7 +19,7 @@ use crate::{Handled, Hello};
 type Done = BTreeSet<(u32, u32, u64)>;
 
 #[derive(Clone, Debug)]
-enum Step {
+enum ModelStep {
     Send(u32, u32, u64, u64),
     Ask(u32, u32),
     Take,
@@ -28,14 +28,14 @@ enum Step {
     Restart,
 }
 
-fn a_step() -> impl Strategy<Value = Step> {
+fn a_step() -> impl Strategy<Value = ModelStep> {
     prop_oneof![
-        12 => (1_u32..4, 1_u32..5, 1_u64..9, 1_u64..6).prop_map(|(till, till_epoch, first, count)| Step::Send(till, till_epoch, first, count)),
-        3 => (1_u32..4, 1_u32..5).prop_map(|(till, till_epoch)| Step::Ask(till, till_epoch)),
-        1 => Just(Step::Take),
-        1 => Just(Step::Write),
-        1 => Just(Step::Leave),
-        1 => Just(Step::Restart),
+        12 => (1_u32..4, 1_u32..5, 1_u64..9, 1_u64..6).prop_map(|(till, till_epoch, first, count)| ModelStep::Send(till, till_epoch, first, count)),
+        3 => (1_u32..4, 1_u32..5).prop_map(|(till, till_epoch)| ModelStep::Ask(till, till_epoch)),
+        1 => Just(ModelStep::Take),
+        1 => Just(ModelStep::Write),
+        1 => Just(ModelStep::Leave),
+        1 => Just(ModelStep::Restart),
     ]
 }
 
@@ -138,14 +138,14 @@ proptest! {
         let mut done = Done::new();
         for step in steps {
             match step {
-                Step::Send(till, till_epoch, first, count) => {
+                ModelStep::Send(till, till_epoch, first, count) => {
                     send(&mut world, &mut done, (till, till_epoch), first, count);
                 }
-                Step::Ask(till, till_epoch) => ask(&mut world, &done, till, till_epoch),
-                Step::Take => world.take(),
-                Step::Write => world.write(),
-                Step::Leave => world.leave(),
-                Step::Restart => world = World::replay(&world.journal),
+                ModelStep::Ask(till, till_epoch) => ask(&mut world, &done, till, till_epoch),
+                ModelStep::Take => world.take(),
+                ModelStep::Write => world.write(),
+                ModelStep::Leave => world.leave(),
+                ModelStep::Restart => world = World::replay(&world.journal),
             }
         }
         check_windows(&mut world, &done);
@@ -165,14 +165,14 @@ enum Deed {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Event {
+struct StockDeed {
     till: u32,
     second: i64,
     sku: u64,
     deed: Deed,
 }
 
-fn an_event() -> impl Strategy<Value = Event> {
+fn an_event() -> impl Strategy<Value = StockDeed> {
     let moves = [
         kind::RECEIVED,
         kind::TRANSFER_IN,
@@ -186,7 +186,7 @@ fn an_event() -> impl Strategy<Value = Event> {
         3 => (0_i64..30).prop_map(Deed::Count),
         1 => prop_oneof![-5_i64..0, 1_i64..6].prop_map(Deed::Reserve),
     ];
-    (1_u32..4, 0_i64..6, 1_u64..3, deed).prop_map(|(till, second, sku, deed)| Event {
+    (1_u32..4, 0_i64..6, 1_u64..3, deed).prop_map(|(till, second, sku, deed)| StockDeed {
         till,
         second,
         sku,
@@ -194,11 +194,11 @@ fn an_event() -> impl Strategy<Value = Event> {
     })
 }
 
-fn at(event: &Event) -> i64 {
+fn at(event: &StockDeed) -> i64 {
     NOW + event.second * 1_000_000
 }
 
-fn frame_of(event: &Event, seq: u64) -> Frame {
+fn frame_of(event: &StockDeed, seq: u64) -> Frame {
     let quantity =
         |kind, pieces: i64| stock(seq, &[movement(kind, event.sku, pieces * ONE, at(event))]);
     match event.deed {
@@ -223,8 +223,8 @@ fn frame_of(event: &Event, seq: u64) -> Frame {
 
 /// Level and reserved pieces of a SKU, from all of its events: the newest count, and what moved after it. Events of one time
 /// stand in the order of their sequence numbers, then of their tills.
-fn recount(events: &[(u64, Event)], sku: u64) -> (i64, i64) {
-    let mut mine: Vec<&(u64, Event)> = events
+fn recount(events: &[(u64, StockDeed)], sku: u64) -> (i64, i64) {
+    let mut mine: Vec<&(u64, StockDeed)> = events
         .iter()
         .filter(|(_, event)| event.sku == sku)
         .collect();
@@ -244,8 +244,8 @@ fn recount(events: &[(u64, Event)], sku: u64) -> (i64, i64) {
 }
 
 // Each till sends its own events in its own order; how the tills take turns is what differs.
-fn turns(events: &[Event], order: &[u32]) -> Vec<(u64, Event)> {
-    let mut waiting: BTreeMap<u32, Vec<(u64, Event)>> = BTreeMap::new();
+fn turns(events: &[StockDeed], order: &[u32]) -> Vec<(u64, StockDeed)> {
+    let mut waiting: BTreeMap<u32, Vec<(u64, StockDeed)>> = BTreeMap::new();
     for event in events {
         let of_till = waiting.entry(event.till).or_default();
         let seq = u64::try_from(of_till.len()).unwrap() + 1;

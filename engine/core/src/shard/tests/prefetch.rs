@@ -13,14 +13,17 @@ use till_protocol::time::Timestamp;
 use till_protocol::verified::Verified;
 
 use super::memory::{Memory, MemoryNames};
-use super::properties::{Act, Step, a_step, a_step_of_stock, acts};
+use super::properties::{Act, Step, a_step, a_step_of_stock, acts, take_id};
 use super::world::{
     Basket, HOUR, NOW, ONE, World, basket, id_ref, movement, record_of, sales, session, sku_of,
     stock, store,
 };
+use crate::event::visit;
+use crate::shard::recover::read_back;
 use crate::{
-    Claim, EventIdRow, Handled, MoveKey, Names, Origin, QuarantineKey, ReadSet, Record, RollupKey,
-    RollupRow, Rows, RowsError, SessionKey, ShardConfig, SkuRow, Space, StoreRow, TerminalRow,
+    Claim, EventIdRow, Handled, MoveKey, Names, Origin, QuarantineKey, ReadSet, Record, RecordKind,
+    RollupKey, RollupRow, Rows, RowsError, SessionKey, ShardConfig, SkuRow, Space, StoreRow,
+    TerminalRow,
 };
 
 /// Rows and names that write down what they are asked for and was not wanted.
@@ -28,9 +31,9 @@ struct Told {
     rows: Memory,
     names: MemoryNames,
     wanted: ReadSet,
-    /// Event ids that stand in the frames themselves.
-    ids: Vec<EventId>,
     missed: Mutex<Vec<String>>,
+    /// The ids that stand in the frames, and each with its content.
+    ids: Vec<(EventId, EventId)>,
 }
 
 impl Told {
@@ -40,8 +43,8 @@ impl Told {
             rows: world.rows.clone(),
             names: std::mem::take(&mut world.names),
             wanted: ReadSet::default(),
-            ids: Vec::new(),
             missed: Mutex::default(),
+            ids: Vec::new(),
         }
     }
 
@@ -51,9 +54,17 @@ impl Told {
         self.wanted.terminals.append(&mut read_set.terminals);
         self.wanted.skus.append(&mut read_set.skus);
         self.wanted.rollups.append(&mut read_set.rollups);
-        self.ids.extend(read_set.event_ids.iter().copied());
         self.wanted.event_ids.append(&mut read_set.event_ids);
         self.wanted.names.append(&mut read_set.names);
+    }
+
+    // What may tell events apart that come together.
+    fn note_ids(&mut self, batch: &Verified) {
+        visit(&batch.view(), |_, event| {
+            let id = event.event_id().map(|id| id.in_store(store()));
+            let pair = id.map(|id| (id, id.with_content(event.content())));
+            self.ids.extend(pair);
+        });
     }
 
     // A record is journalled: the world has it, and its movements are facts. Rows stay as they were fetched.
@@ -98,12 +109,11 @@ impl Rows for Told {
         self.rows.rollup(key)
     }
 
-    // Two events of one id that come together: what tells them apart is asked for when the second is decided.
+    // Two events of one id in frames that come together: what tells them apart is asked for when the second is handled.
     fn event_id(&self, id: &EventId) -> Result<Option<EventIdRow>, RowsError> {
-        self.check(
-            self.wanted.event_ids.contains(id) || !self.ids.contains(id),
-            || format!("event id {id}"),
-        );
+        let is_pair = || self.ids.iter().any(|(one, pair)| one != id && pair == id);
+        let wanted = self.wanted.event_ids.contains(id) || is_pair();
+        self.check(wanted, || format!("event id {id}"));
         self.rows.event_id(id)
     }
 
@@ -114,11 +124,10 @@ impl Rows for Told {
     fn moved_after(
         &self,
         store: StoreId,
-        sku: SkuId,
-        after: MoveKey,
+        counts: &[(SkuId, MoveKey)],
         before: u64,
-    ) -> Result<i128, RowsError> {
-        self.rows.moved_after(store, sku, after, before)
+    ) -> Result<Vec<i128>, RowsError> {
+        self.rows.moved_after(store, counts, before)
     }
 
     fn records(
@@ -133,9 +142,13 @@ impl Rows for Told {
 }
 
 impl Names for Told {
-    fn claim(&self, space: Space, id: u64, name: &str) -> Result<Claim, RowsError> {
+    fn look_up(&self, space: Space, id: u64, name: &str) -> Result<Claim, RowsError> {
         let wanted = self.wanted.names.contains(&(space, id));
         self.check(wanted, || format!("name {name}"));
+        self.names.look_up(space, id, name)
+    }
+
+    fn claim(&self, space: Space, id: u64, name: &str) -> bool {
         self.names.claim(space, id, name)
     }
 
@@ -153,19 +166,19 @@ fn send(world: &mut World, session: SessionKey, frames: Vec<Frame>) -> (Vec<Hand
     let batches: Vec<Verified> = batches.map(Result::unwrap).collect();
     let mut told = Told::of(world);
     let (shard, mut read_set) = (&mut world.shard, ReadSet::default());
+    let now = Timestamp::from_us(world.now);
     for batch in &batches {
-        shard.read_standing(session, batch, &mut read_set);
+        told.note_ids(batch);
+        shard.read_standing(&Origin::batch(now, session, batch), &mut read_set);
     }
     told.add(&mut read_set.clone());
     shard.bring_in(&read_set, &told).unwrap();
     read_set.clear();
     for batch in &batches {
-        shard
-            .read_skus(session, batch, &told, &mut read_set)
-            .unwrap();
+        let origin = Origin::batch(now, session, batch);
+        shard.read_touched(&origin, &told, &mut read_set).unwrap();
     }
     told.add(&mut read_set);
-    let now = Timestamp::from_us(world.now);
     let mut all = Vec::new();
     for batch in &batches {
         let shard = &mut world.shard;
@@ -182,14 +195,17 @@ fn hand_off(world: &mut World, records: &[Record]) -> Vec<String> {
     let mut told = Told::of(world);
     let (shard, mut read_set) = (&mut world.shard, ReadSet::default());
     for record in records {
-        shard.read_standing_of_record(record, &mut read_set);
+        if record.head.kind == RecordKind::Batch {
+            told.note_ids(&read_back(0, record).unwrap());
+        }
+        shard.read_standing(&Origin::Handoff(record), &mut read_set);
     }
     told.add(&mut read_set.clone());
     shard.bring_in(&read_set, &told).unwrap();
     read_set.clear();
     for record in records {
-        let wanted = shard.read_skus_of_record(record, &told, &mut read_set);
-        wanted.unwrap();
+        let origin = Origin::Handoff(record);
+        shard.read_touched(&origin, &told, &mut read_set).unwrap();
     }
     told.add(&mut read_set);
     for record in records {
@@ -198,6 +214,14 @@ fn hand_off(world: &mut World, records: &[Record]) -> Vec<String> {
         told.keep(world, &handled);
     }
     told.end(world)
+}
+
+// Both steps, of a frame of till 1.
+fn read_all(world: &mut World, batch: &Verified, read_set: &mut ReadSet) {
+    let (shard, now) = (&mut world.shard, Timestamp::from_us(world.now));
+    let origin = Origin::batch(now, session(1, 1), batch);
+    shard.read_standing(&origin, read_set);
+    shard.read_touched(&origin, &world.rows, read_set).unwrap();
 }
 
 fn nothing() -> Vec<String> {
@@ -294,12 +318,7 @@ fn a_hello_asks_for_nothing_more_and_what_is_in_memory_is_not_wanted() {
     world.shard.read_terminal(terminal, &mut read_set);
     let next = sales(5, &[named(NOW, 20, "tea", 1)]);
     let batch = Verified::check(next, &ScreenKey::new([7; 32])).unwrap();
-    let session = session(1, 1);
-    world.shard.read_standing(session, &batch, &mut read_set);
-    let skus = world
-        .shard
-        .read_skus(session, &batch, &world.rows, &mut read_set);
-    skus.unwrap();
+    read_all(&mut world, &batch, &mut read_set);
     assert!(read_set.is_empty(), "{read_set:?}");
 }
 
@@ -309,13 +328,7 @@ fn a_store_that_was_just_registered_is_not_looked_for() {
     let sale = basket(NOW, &[(1, 250)]);
     let batch = Verified::check(sales(1, &[sale]), &ScreenKey::new([7; 32])).unwrap();
     let mut read_set = ReadSet::default();
-    world
-        .shard
-        .read_standing(session(1, 1), &batch, &mut read_set);
-    let skus = world
-        .shard
-        .read_skus(session(1, 1), &batch, &world.rows, &mut read_set);
-    skus.unwrap();
+    read_all(&mut world, &batch, &mut read_set);
     let names = vec![(Space::Sku, 1)];
     assert_eq!(
         read_set,
@@ -324,9 +337,8 @@ fn a_store_that_was_just_registered_is_not_looked_for() {
             ..ReadSet::default()
         }
     );
-    world
-        .shard
-        .read_standing_of_record(&world.journal[0], &mut read_set);
+    let registration = Origin::Handoff(&world.journal[0]);
+    world.shard.read_standing(&registration, &mut read_set);
     assert_eq!(read_set.stores, [], "{}", store());
 }
 
@@ -334,7 +346,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn what_is_prefetched_is_all_that_is_asked_for_and_changes_nothing(
+    fn the_read_set_is_all_that_is_asked_for_and_changes_nothing(
         steps in vec(a_step(), 1..30),
         late in vec(a_step_of_stock(), 1..20),
         actors_max in prop_oneof![Just(0_usize), Just(4), Just(1 << 20)],
@@ -353,6 +365,8 @@ fn prefetch_all(steps: &[Step], actors_max: usize, leaves: bool) -> Result<(), T
         ..ShardConfig::default()
     };
     let (mut plain, mut prefetched) = (World::with(config), World::with(config));
+    take_id(&plain);
+    take_id(&prefetched);
     let mut together: Option<(SessionKey, Vec<Frame>)> = None;
     for act in acts(steps).into_iter().map(Some).chain([None]) {
         if let Some(Act::Frame(till, epoch, frame)) = &act {
@@ -388,6 +402,7 @@ fn prefetch_all(steps: &[Step], actors_max: usize, leaves: bool) -> Result<(), T
     }
     prop_assert_eq!(&plain.journal, &prefetched.journal);
     let mut heir = World::new();
+    take_id(&heir);
     heir.flush();
     heir.shard.release(&|_| true);
     for some in prefetched.journal[1..].chunks(5) {

@@ -7,8 +7,8 @@ use till_protocol::family::sale::v1::{Tender, flag as sale_flag, kind as sale_ki
 use till_protocol::family::stock::v1::{Move, kind};
 
 use super::memory::Memory;
-use super::world::{Basket, HOUR, NOW, ONE, World, line, movement, sales, stock, terminal};
-use crate::{Dim, RollupRow, ShardConfig, Totals};
+use super::world::{Basket, HOUR, NOW, ONE, World, line, movement, sales, sku_of, stock, terminal};
+use crate::{Dim, Names as _, RollupRow, ShardConfig, Space, Totals};
 
 #[derive(Clone, Debug)]
 pub(super) enum Step {
@@ -33,7 +33,32 @@ fn a_line() -> impl Strategy<Value = till_protocol::family::sale::v1::Line> {
         .prop_map(|(sku, pieces, price)| line(sku, pieces * ONE, pieces.signum() * price))
 }
 
+/// Codes of SKUs. The id of the first has another name.
+const CODES: [&str; 3] = ["cola", "milk", "tea"];
+
+// A basket in which some lines are of a SKU with a code, which they bring or not.
 fn a_basket() -> impl Strategy<Value = Basket> {
+    let coded = vec((0_u16..6, 0_usize..3, any::<bool>()), 0..3);
+    (
+        a_plain_basket(),
+        prop_oneof![2 => Just(Vec::new()), 1 => coded],
+    )
+        .prop_map(|(mut basket, coded)| {
+            for (number, code, is_brought) in coded {
+                if let Some(line) = basket.lines.get_mut(usize::from(number)) {
+                    line.sku = sku_of(CODES[code]);
+                    let is_first = basket.codes.iter().all(|(other, _)| *other != number);
+                    if is_brought && is_first {
+                        basket.codes.push((number, CODES[code]));
+                    }
+                }
+            }
+            basket.codes.sort_unstable();
+            basket
+        })
+}
+
+fn a_plain_basket() -> impl Strategy<Value = Basket> {
     let money = (
         vec((0_u8..3, -50_i64..300), 0..4),
         prop::option::weighted(0.3, 0_u8..6),
@@ -158,6 +183,7 @@ pub(super) fn acts(steps: &[Step]) -> Vec<Act> {
 }
 
 pub(super) fn drive(world: &mut World, steps: &[Step]) {
+    take_id(world);
     for act in acts(steps) {
         match act {
             Act::Frame(till, epoch, frame) => drop(world.send(till, epoch, frame)),
@@ -165,6 +191,20 @@ pub(super) fn drive(world: &mut World, steps: &[Step]) {
             Act::Write => world.write(),
         }
     }
+}
+
+/// The id of one of the codes has another name, of which no record is here.
+pub(super) fn take_id(world: &World) {
+    let [taken, ..] = CODES;
+    assert!(world.names.claim(Space::Sku, sku_of(taken), "another"));
+}
+
+// What is claimed stands in a record, and what collides in none.
+fn check_names(world: &World, state: &Memory) {
+    let mut claimed = world.names.0.lock().unwrap().clone();
+    let [taken, ..] = CODES;
+    claimed.remove(&(false, sku_of(taken)));
+    assert_eq!(state.names, claimed);
 }
 
 fn check_counts(world: &mut World, state: &Memory) {
@@ -239,6 +279,7 @@ proptest! {
         check_counts(&mut world, &state);
         check_money(&state);
         check_stock(&world, &state);
+        check_names(&world, &state);
         let replayed = World::replay(&world.journal).state();
         prop_assert_eq!(replayed, state);
     }

@@ -106,11 +106,11 @@ fn a_conflict_that_comes_again_is_a_duplicate_also_after_a_flush() {
 #[test]
 fn the_same_event_id_in_two_stores_names_two_events() {
     let mut world = World::new();
-    let cross_epoch = StoreId::new(99).unwrap();
+    let other_store = StoreId::new(99).unwrap();
     let now = Timestamp::from_us(NOW);
     let registered = world
         .shard
-        .register_store(now, cross_epoch, 840, "UTC", &world.rows);
+        .register_store(now, other_store, 840, "UTC", &world.rows);
     world.keep_record(registered.unwrap().unwrap());
     let mut sale = basket(NOW, &[(1, 100)]);
     sale.id = Some(9);
@@ -118,7 +118,7 @@ fn the_same_event_id_in_two_stores_names_two_events() {
     record_of(world.send(1, 1, frame()));
 
     let mut away = session(1, 1);
-    away.terminal = TerminalId::new(cross_epoch, away.terminal.till());
+    away.terminal = TerminalId::new(other_store, away.terminal.till());
     let batch = Verified::check(frame(), &ScreenKey::new([7; 32])).unwrap();
     let handled = world
         .shard
@@ -349,5 +349,29 @@ fn a_retry_does_not_merge_an_event_that_brings_no_name_for_its_id() {
     let state = world.state();
     assert!(state.skus.is_empty());
     assert_eq!(state.quarantine.len(), 3);
+    world.check_replay();
+}
+
+#[test]
+fn a_retry_under_a_lagging_clock_is_not_received_before_its_event() {
+    let mut world = World::new();
+    let code = "tea";
+    let mut sale = basket(NOW, &[(sku_of(code), 100)]);
+    sale.codes = vec![(0, code)];
+    let names = &world.names.0;
+    let id = (false, sku_of(code));
+    names.lock().unwrap().insert(id, "another".to_owned());
+    let record = record_of(world.send(1, 1, sales(1, &[sale])));
+    assert_eq!(record.outcome(0).unwrap().0, Outcome::Quarantined);
+    world.names.0.lock().unwrap().clear();
+    let clock = Timestamp::from_us(NOW - MINUTE);
+    let key = key(1, 1, u16::MAX);
+    let retried = world
+        .shard
+        .retry(clock, key, &record, &world.rows, &world.names);
+    let retried = retried.unwrap();
+    assert_eq!(retried.outcome(0).unwrap().0, Outcome::Applied);
+    assert_eq!(retried.head.received_at_us, record.head.received_at_us);
+    world.keep_record(retried);
     world.check_replay();
 }

@@ -76,7 +76,7 @@ impl World {
             world.journal.push(record.clone());
             let position = world.position();
             world.rows.learn(position, record);
-            let replayed = world.shard.apply(position, record, &world.rows);
+            let replayed = world.shard.replay(position, record, &world.rows);
             assert_eq!(replayed.unwrap(), crate::shard::Replayed::Held);
         }
         assert!(world.shard.violations().is_empty());

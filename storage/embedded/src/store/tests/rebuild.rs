@@ -144,7 +144,7 @@ fn rebuilt_rows_are_equal_in_every_store() {
         let mut shard = Shard::new(ShardConfig::default());
         for item in journal.records(Lsn::ZERO) {
             let (lsn, record) = item.unwrap();
-            let placed = shard.apply(lsn.get(), &record, &rows).unwrap();
+            let placed = shard.replay(lsn.get(), &record, &rows).unwrap();
             assert_eq!(placed, till_core::Replayed::Held);
         }
         shard.take_dirty().rows()
