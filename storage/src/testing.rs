@@ -3,10 +3,12 @@
 
 mod cluster;
 pub mod conformance;
+mod refusing;
 pub mod suite;
 pub(crate) mod world;
 
 pub use cluster::{MemoryCluster, Trouble};
+pub use refusing::RefusingAddr;
 
 #[cfg(test)]
 mod tests;

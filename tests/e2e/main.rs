@@ -30,10 +30,3 @@ fn truth(report: &Value, key: &str) -> Result<bool> {
         .and_then(Value::as_bool)
         .with_context(|| format!("no truth {key} in {report}"))
 }
-
-/// `127.0.0.1:9000` of `http://127.0.0.1:9000`.
-fn host_of(url: &str) -> String {
-    url.trim_start_matches("http://")
-        .trim_end_matches('/')
-        .to_owned()
-}

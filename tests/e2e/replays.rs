@@ -8,9 +8,9 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
-use till_tests::{Engine, command, json_of, wait_until};
+use till_tests::{Engine, ReservedPort, command, json_of, wait_until};
 
-use crate::{host_of, number, truth};
+use crate::{number, truth};
 
 const HEADER: &str = "receipt_id,store_id,terminal_id,occurred_at,sku,quantity,extended_amount,\
                       discount_amount,tax_amount,tender,customer_id";
@@ -190,11 +190,13 @@ fn ends_with_all_of_it(mut replay: Child, data: &Path) -> Result<()> {
 fn an_engine_that_dies_and_comes_back_costs_a_replay_only_time() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let data = folder.path().join("data");
-    let mut engine = Engine::start(&data)?;
-    let (quic, admin) = (engine.quic.to_string(), host_of(&engine.admin));
+    let port = ReservedPort::take()?;
+    let at = port.addr().to_string();
+    let same_port = ["--listen", at.as_str(), "--admin", at.as_str()];
+    let mut engine = Engine::start_with(&data, &same_port)?;
     let identity = engine.identity.clone();
     let identity = identity.to_str().context("path is not UTF-8")?;
-    let mut replay = replay_of_a_pipe(&["--addr", &quic, "--identity", identity])?;
+    let mut replay = replay_of_a_pipe(&["--addr", &at, "--identity", identity])?;
     let pipe = replay.stdin.as_mut().context("no pipe")?;
     pipe.write_all(format!("{HEADER}\n{}", receipts(0)).as_bytes())?;
     wait_until("the first receipts", || {
@@ -203,7 +205,7 @@ fn an_engine_that_dies_and_comes_back_costs_a_replay_only_time() -> Result<()> {
         Ok(acked.and_then(Value::as_u64).context("no events")? > 0)
     })?;
     engine.kill()?;
-    engine = Engine::start_with(&data, &["--listen", &quic, "--admin", &admin])?;
+    engine = Engine::start_with(&data, &same_port)?;
     ends_with_all_of_it(replay, &data)?;
     engine.stop()
 }
@@ -238,8 +240,10 @@ fn a_wrong_address_is_said_and_not_waited_for() -> Result<()> {
     let engine = Engine::start(&folder.path().join("data"))?;
     let file = folder.path().join("lines.csv");
     fs::write(&file, format!("{HEADER}\n{}", receipts(0)))?;
-    // A port that was free a moment ago, and has nobody now.
-    let nobody = std::net::UdpSocket::bind("127.0.0.1:0")?.local_addr()?;
+    // A socket that is connected to itself takes from nobody else: the system says that nobody is there.
+    let held = std::net::UdpSocket::bind("127.0.0.1:0")?;
+    let nobody = held.local_addr()?;
+    held.connect(nobody)?;
     let output = Command::new(command("tillload")?)
         .args([
             "replay",

@@ -9,6 +9,7 @@ mod cql_proxy;
 mod engine;
 mod home;
 pub mod hostile;
+mod port;
 mod till;
 mod udp_proxy;
 
@@ -25,11 +26,12 @@ pub use basket::Basket;
 pub use cql_proxy::{CqlProxy, Faults, Tally};
 pub use engine::Engine;
 pub use home::{Home, complaint, text};
+pub use port::ReservedPort;
 pub use till::{Till, Wire, copy_folder};
 pub use udp_proxy::{LineFaults, LineTally, UdpProxy};
 
 /// How long an engine may take to accept, or to drain, before a test gives up on it.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What stands in for the built commands.
 static STAND_IN: OnceLock<PathBuf> = OnceLock::new();
@@ -100,7 +102,7 @@ pub fn get_text(url: &str) -> Result<String> {
 /// Waits until a condition holds.
 ///
 /// # Errors
-/// When it does not within a minute; `what` says what was waited for.
+/// When it does not within two minutes; `what` says what was waited for.
 pub fn wait_until(what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
     while Instant::now() < deadline {

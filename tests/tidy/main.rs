@@ -7,6 +7,7 @@
 
 mod dependencies;
 mod files;
+mod luck;
 mod prose;
 mod words;
 

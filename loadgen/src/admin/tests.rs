@@ -1,6 +1,8 @@
 use std::io::{Read as _, Write as _};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 
+use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
 use serde_json::json;
 
 use super::*;
@@ -52,10 +54,12 @@ fn port(status: &'static str, body: &'static str) -> (String, Arc<AtomicUsize>) 
     (base, asked)
 }
 
-/// An address where nobody listens.
-fn nobody() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().to_string()
+/// An address where nobody listens; it is bound, so that nobody else is given it.
+fn nobody() -> (String, OwnedFd) {
+    let bound = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    bind(&bound, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let addr = SocketAddr::try_from(getsockname(&bound).unwrap()).unwrap();
+    (addr.to_string(), bound)
 }
 
 const SOLD: &str = r#"{"rows":[{"store":3,"transactions":2,"lines":2,"quantity":"2","net_minor":7,"discount_minor":0,"tax_minor":0}]}"#;
@@ -63,27 +67,29 @@ const SOLD: &str = r#"{"rows":[{"store":3,"transactions":2,"lines":2,"quantity":
 #[test]
 fn any_engine_that_answers_is_asked() {
     let (alive, asked) = port("200 OK", SOLD);
-    let admin = Admin::new(&format!("{},http://{alive}/", nobody()));
+    let (nobody, _held) = nobody();
+    let admin = Admin::new(&format!("{nobody},http://{alive}/"));
     assert_eq!(admin.sales("store", None).unwrap()[0].net_minor, 7);
     // It is asked first from now on.
     assert_eq!(admin.base(), format!("http://{alive}"));
     assert_eq!(admin.sales("store", None).unwrap().len(), 1);
     assert_eq!(asked.load(Ordering::Relaxed), 2);
-    assert!(Admin::new(&nobody()).sales("store", None).is_err());
+    assert!(Admin::new(&nobody).sales("store", None).is_err());
 }
 
 #[test]
 fn every_engine_that_is_there_flushes() {
     let (one, first) = port("200 OK", "{}");
     let (other, second) = port("200 OK", "{}");
-    let all = format!("{one},{},{other}", nobody());
+    let (nobody, _held) = nobody();
+    let all = format!("{one},{nobody},{other}");
     Admin::new(&all).flush().unwrap();
     let counts = (
         first.load(Ordering::Relaxed),
         second.load(Ordering::Relaxed),
     );
     assert_eq!(counts, (1, 1));
-    assert!(Admin::new(&nobody()).flush().is_err());
+    assert!(Admin::new(&nobody).flush().is_err());
     // One that is there and cannot flush is not passed over.
     let (full, _) = port("503 Service Unavailable", "{}");
     assert!(Admin::new(&format!("{one},{full}")).flush().is_err());

@@ -27,7 +27,7 @@ pub(super) const STORE: u32 = 1;
 pub(super) const TEA: &str = "TEA";
 const HOUR_US: i64 = 3_600_000_000;
 /// Longest wait for an engine that is there.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(240);
 
 pub(super) fn id(till: u32) -> Result<TerminalId> {
     Ok(TerminalId::new(StoreId::new(STORE)?, TillId::new(till)?))

@@ -15,7 +15,7 @@ use till_protocol::reply::{Hello, Message};
 use till_protocol::time::DeviceTime;
 
 /// Longest silence of an engine that owes an answer.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 /// 2026-03-02 12:00 UTC.
 const NOON_US: i64 = 1_772_452_800_000_000;
 

@@ -1,7 +1,6 @@
 //! A device that says exactly what a test wants, over real QUIC.
 
 use std::path::Path;
-use std::time::Duration;
 
 use bytes::Bytes;
 use quinn::{Connection, Endpoint, RecvStream, SendStream};
@@ -16,9 +15,10 @@ use till_protocol::reply::{Ack, Bye, Hello, Message, Welcome};
 use till_protocol::time::DeviceTime;
 use till_runtime::{Config, Handle};
 
+use crate::PATIENCE;
+
 /// 2026-03-02 12:00 UTC.
 pub(crate) const NOON_US: i64 = 1_772_452_800_000_000;
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// An engine with two shards.
 pub(crate) async fn start(dir: &Path) -> Handle {
@@ -120,6 +120,12 @@ impl Device {
 
     /// Reads acks until everything up to `upto` is durable; gives the refusals.
     pub(crate) async fn acked(&mut self, upto: u64) -> Vec<(Seq, Reason)> {
+        let acked = self.acked_unless_ended(upto).await;
+        acked.unwrap_or_else(|| panic!("the session ended with no ack up to {upto}"))
+    }
+
+    /// As [`Self::acked`]; `None` when the session is sent elsewhere, or its stream ends.
+    pub(crate) async fn acked_unless_ended(&mut self, upto: u64) -> Option<Vec<(Seq, Reason)>> {
         let mut refused = Vec::new();
         loop {
             match self.next().await {
@@ -130,10 +136,11 @@ impl Device {
                 })) => {
                     refused.extend(refusals);
                     if committed.is_some_and(|seq| seq.get() >= upto) {
-                        return refused;
+                        return Some(refused);
                     }
                 }
                 Some(Message::Slow(_)) => {}
+                Some(Message::Redirect(_) | Message::Bye(_)) | None => return None,
                 other => panic!("no ack up to {upto}: {other:?}"),
             }
         }

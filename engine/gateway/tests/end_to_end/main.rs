@@ -27,7 +27,7 @@ mod submit;
 mod trust;
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use till_protocol::code::Reason;
 use till_protocol::id::StoreId;
@@ -63,15 +63,30 @@ fn folder() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
 }
 
+/// After so long a test gives up. Nothing here takes a tenth of it, but for a machine that others are busy on as well.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+
 /// Waits until something is the case.
 pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    for _ in 0..2_000 {
-        if holds() {
-            return;
-        }
+    until_it(what, async || holds()).await;
+}
+
+/// As [`until`], for what is asked of an engine.
+pub(crate) async fn until_it(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !holds().await {
+        assert!(Instant::now() < end, "it never came to this: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    panic!("it never came to this: {what}");
+}
+
+/// Streams that were told that there is no room.
+fn busy(engine: &Handle) -> u64 {
+    let refusals = engine.metrics().refusals;
+    let busy = refusals
+        .iter()
+        .filter(|(reason, _)| *reason == Reason::Busy);
+    busy.map(|(_, count)| count).sum()
 }
 
 pub(crate) async fn engine(dir: &Path) -> std::sync::Arc<Handle> {

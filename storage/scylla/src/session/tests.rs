@@ -1,5 +1,6 @@
 use std::net::TcpListener;
-use std::time::{Duration, Instant};
+
+use till_storage::testing::RefusingAddr;
 
 use super::*;
 
@@ -7,21 +8,14 @@ fn config(hosts: &[&str]) -> ScyllaConfig {
     ScyllaConfig::new(hosts.iter().copied(), "till").unwrap()
 }
 
-/// An address that nobody listens at.
-fn closed() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().to_string()
-}
-
 #[test]
-fn when_no_node_answers_every_address_is_named_within_ten_seconds() {
+fn when_no_node_answers_every_address_is_named_with_its_cause() {
     // One refuses, one takes connections and never says a word.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let silent = (silent.local_addr().unwrap().to_string(), silent);
-    let refusing = closed();
-    let started = Instant::now();
+    let held = RefusingAddr::bind().unwrap();
+    let refusing = held.addr().to_string();
     let error = Cql::connect(&config(&[&refusing, &silent.0])).unwrap_err();
-    assert!(started.elapsed() < Duration::from_secs(10));
     let CqlError::Unreachable(tried) = &error else {
         panic!("{error}");
     };
@@ -36,12 +30,15 @@ fn when_no_node_answers_every_address_is_named_within_ten_seconds() {
 }
 
 #[test]
-fn an_address_that_refuses_is_told_at_once() {
-    let refusing = closed();
-    let started = Instant::now();
-    let error = Cql::connect(&config(&[&refusing])).unwrap_err();
-    assert!(started.elapsed() < Duration::from_secs(5));
-    assert!(matches!(error, CqlError::Unreachable(_)), "{error}");
+fn an_address_that_refuses_is_told_as_one_that_does() {
+    let held = RefusingAddr::bind().unwrap();
+    let error = Cql::connect(&config(&[&held.addr().to_string()])).unwrap_err();
+    let CqlError::Unreachable(tried) = &error else {
+        panic!("{error}");
+    };
+    // Nobody waits for an answer that cannot come.
+    let cause = tried.0[0].1.to_string();
+    assert!(cause.contains("refused"), "{cause}");
 }
 
 fn runtime() -> Runtime {

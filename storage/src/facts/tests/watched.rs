@@ -233,7 +233,7 @@ fn is_found_during(disk: &Watched, facts: &Arc<Facts>, name: &str, call: impl Fn
             done.send(()).unwrap();
         });
         // An answer comes at once, or, where the look-up waits for this call, never.
-        let answer = is_done.recv_timeout(Duration::from_secs(20));
+        let answer = is_done.recv_timeout(Duration::from_secs(60));
         came_through.send(answer.is_ok()).unwrap();
     });
     call(facts);

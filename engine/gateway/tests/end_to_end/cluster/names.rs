@@ -188,12 +188,8 @@ async fn nameless(dir: &Path, store: &Arc<MemoryCluster>) {
 }
 
 async fn has_names(engine: &Arc<Handle>) {
-    let began = Instant::now();
     let wanted = (skus_of(3), "-1".to_owned(), Vec::new());
-    while names_in(engine.views()).is_empty() {
-        assert!(began.elapsed() < Duration::from_secs(60));
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    until("names are written", || !names_in(engine.views()).is_empty()).await;
     assert_eq!(names_in(engine.views()), names_of(3..=3));
     assert_eq!(shown(engine, 3).await, wanted);
 }

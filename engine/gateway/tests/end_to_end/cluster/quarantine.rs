@@ -252,11 +252,10 @@ async fn what_was_decided_again_and_not_committed_counts_once_when_its_engine_is
     let store = Arc::new(MemoryCluster::new(SLOTS));
     retried_and_dead(dir.path(), &store).await;
     let again = alone(dir.path(), &store).await;
-    let began = Instant::now();
-    while !listed(&again).await.is_empty() {
-        assert!(began.elapsed() < Duration::from_secs(60));
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    until_it("it is decided again", async || {
+        listed(&again).await.is_empty()
+    })
+    .await;
     is_decided(&again).await;
     again.drain().await.unwrap();
 }
