@@ -11,6 +11,8 @@ use crate::reader::Reader;
 
 /// Time in which a device must read what it is told.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time in which a device has its last word, over a line that loses packets.
+const ARRIVE_TIMEOUT: Duration = Duration::from_secs(3);
 /// A session that ends well or badly; QUIC needs a number for it.
 const STOPPED: VarInt = VarInt::from_u32(0);
 
@@ -56,4 +58,10 @@ pub(crate) fn finish(send: &mut SendStream, recv: &mut RecvStream) {
     // Both fail only on a stream that has ended already.
     let _ended = send.finish();
     let _ended = recv.stop(STOPPED);
+}
+
+/// Waits until the device has all of a finished stream: with its connection ends what is on the way.
+pub(crate) async fn arrived(send: &SendStream) {
+    // One that does not answer is gone, and asks again wherever it comes next.
+    let _gone = timeout(ARRIVE_TIMEOUT, send.stopped()).await;
 }

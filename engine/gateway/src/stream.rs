@@ -17,7 +17,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{sleep, timeout};
 
 use crate::abuse_control::AbuseControl;
-use crate::ending::{finish, refuse, write};
+use crate::ending::{arrived, finish, refuse, write};
 use crate::hall::Hall;
 use crate::hello::{KnownFamilies, authorised};
 use crate::patience::Holding;
@@ -128,6 +128,9 @@ async fn live(
     };
     if let Ok(mut send) = reported {
         finish(&mut send, &mut reader.recv);
+        if hall.intake.is_draining() {
+            arrived(&send).await;
+        }
     }
     inlet.leave();
 }

@@ -1,5 +1,6 @@
 //! A device that says exactly what a test wants, over real QUIC.
 
+use std::net::SocketAddr;
 use std::path::Path;
 
 use bytes::Bytes;
@@ -41,12 +42,19 @@ pub(crate) async fn connect(handle: &Handle) -> Connection {
 }
 
 pub(crate) async fn connect_as(handle: &Handle, identity: &Path) -> Connection {
+    connect_by(identity, handle.quic_addr()).await
+}
+
+/// A connection that is authorised for every terminal, over another address than the engine's own.
+pub(crate) async fn connect_at(handle: &Handle, addr: SocketAddr) -> Connection {
+    connect_by(handle.identity().unwrap(), addr).await
+}
+
+async fn connect_by(identity: &Path, addr: SocketAddr) -> Connection {
     let identity = Identity::read(identity).unwrap();
     let endpoint = Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
     let config = identity.client_config(&Tuning::default()).unwrap();
-    let connecting = endpoint
-        .connect_with(config, handle.quic_addr(), SERVER_NAME)
-        .unwrap();
+    let connecting = endpoint.connect_with(config, addr, SERVER_NAME).unwrap();
     connecting.await.unwrap()
 }
 

@@ -13,6 +13,7 @@ mod crashes;
 mod device;
 mod disk;
 mod doors;
+mod drain;
 mod guard;
 mod held;
 mod hostile;
