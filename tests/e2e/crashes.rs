@@ -28,10 +28,10 @@ fn twenty_kills_under_load_lose_nothing_and_double_nothing() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let data = folder.path().join("data");
 
-    let port = ReservedPort::take()?;
-    let at = port.addr().to_string();
-    let same_port = ["--listen", at.as_str(), "--admin", at.as_str()];
-    let mut engine = Engine::start_with(&data, &same_port)?;
+    let ports = [ReservedPort::take()?, ReservedPort::take()?];
+    let [at, admin] = ports.each_ref().map(|port| port.addr().to_string());
+    let same_ports = ["--listen", at.as_str(), "--admin", admin.as_str()];
+    let mut engine = Engine::start_with(&data, &same_ports)?;
     let fleet = Command::new(command("tillload")?)
         .args([
             "fleet",
@@ -64,7 +64,7 @@ fn twenty_kills_under_load_lose_nothing_and_double_nothing() -> Result<()> {
     for _ in 0..KILLS {
         std::thread::sleep(Duration::from_millis(chance.random_range(50..RUN_MS_MAX)));
         engine.kill()?;
-        engine = Engine::start_with(&data, &same_port)?;
+        engine = Engine::start_with(&data, &same_ports)?;
     }
 
     let output = fleet.wait_with_output().context("wait for the fleet")?;

@@ -190,10 +190,10 @@ fn ends_with_all_of_it(mut replay: Child, data: &Path) -> Result<()> {
 fn an_engine_that_dies_and_comes_back_costs_a_replay_only_time() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let data = folder.path().join("data");
-    let port = ReservedPort::take()?;
-    let at = port.addr().to_string();
-    let same_port = ["--listen", at.as_str(), "--admin", at.as_str()];
-    let mut engine = Engine::start_with(&data, &same_port)?;
+    let ports = [ReservedPort::take()?, ReservedPort::take()?];
+    let [at, admin] = ports.each_ref().map(|port| port.addr().to_string());
+    let same_ports = ["--listen", at.as_str(), "--admin", admin.as_str()];
+    let mut engine = Engine::start_with(&data, &same_ports)?;
     let identity = engine.identity.clone();
     let identity = identity.to_str().context("path is not UTF-8")?;
     let mut replay = replay_of_a_pipe(&["--addr", &at, "--identity", identity])?;
@@ -205,7 +205,7 @@ fn an_engine_that_dies_and_comes_back_costs_a_replay_only_time() -> Result<()> {
         Ok(acked.and_then(Value::as_u64).context("no events")? > 0)
     })?;
     engine.kill()?;
-    engine = Engine::start_with(&data, &same_port)?;
+    engine = Engine::start_with(&data, &same_ports)?;
     ends_with_all_of_it(replay, &data)?;
     engine.stop()
 }

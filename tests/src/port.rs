@@ -10,7 +10,7 @@ use rand::RngExt as _;
 /// Below those that the system gives to whoever asks for any (32768 and up on Linux), above those of well-known services.
 const PORTS: std::ops::Range<u16> = 10_000..20_000;
 
-/// A port of the loopback address, UDP and TCP, that nobody is given by chance: also not while its engine is down.
+/// A port of the loopback address that nobody is given by chance: also not while its engine is down.
 #[derive(Debug)]
 pub struct ReservedPort {
     port: u16,
@@ -31,7 +31,7 @@ impl ReservedPort {
         Ok(Self { port, _name: name })
     }
 
-    /// The address, for devices (UDP) and people (TCP) alike.
+    /// Its address, UDP or TCP.
     pub const fn addr(&self) -> SocketAddr {
         SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), self.port)
     }
