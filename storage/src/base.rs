@@ -41,8 +41,7 @@ pub fn load(
     let mut flush = FlushBatch::default();
     for record in records {
         codec::decode(&record?, &mut flush)?;
-        #[cfg(feature = "planted")]
-        if till_core::planted::is("base-without-ids") {
+        if crate::planted::is("base-without-ids") {
             flush.event_ids.clear();
         }
         if flush.rows() >= ROWS_PER_FLUSH {
@@ -169,8 +168,7 @@ pub fn retain(
     };
     let base = upto.max(dropped);
     fold(journal, facts, scratch, base, progress)?;
-    #[cfg(feature = "planted")]
-    let base = if till_core::planted::is("base-too-far") {
+    let base = if crate::planted::is("base-too-far") {
         base.plus(64)
     } else {
         base

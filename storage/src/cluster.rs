@@ -25,6 +25,3 @@ pub use row::{Change, Conditional, NodeId, NodeRow, SlotRow};
 pub use slot::{SLOTS_DEFAULT, SLOTS_MAX, slot_of};
 pub use store::{Decided, Handoff, InboxId, SharedStore, UnknownId};
 pub use writer::{Action, Answer, Command, End, Flush, NotNow, SlotWriter};
-
-#[cfg(test)]
-mod simulation;

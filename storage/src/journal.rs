@@ -34,7 +34,7 @@ pub use read::{ReadError, Records};
 pub use recover::{Cut, Damage, Looked, OpenError, Opened};
 pub use retain::{DropError, SegmentInfo};
 pub use stats::{SYNC_BUCKETS_US, State, SyncStats, SyncSummary};
-pub use syncer::{Appender, Durable, Queue, QueueError, Sink, SyncConfig, SyncError, Syncer};
+pub use syncer::{Appender, Durable, QueueError, Sink, SyncConfig, SyncError, Syncer};
 pub use writer::Writer;
 
 use crate::disk::{Disk, DiskFile};

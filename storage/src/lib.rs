@@ -24,6 +24,7 @@ pub mod rebuild;
 pub mod cluster;
 
 mod num;
+mod planted;
 mod sync;
 
 #[cfg(any(test, feature = "testing"))]

@@ -198,14 +198,6 @@ impl Gate {
         }))
     }
 
-    /// The same, if there is room now.
-    pub(crate) fn try_enter(self: &Arc<Self>) -> Option<Permit> {
-        self.try_admit(Room {
-            frames: 1,
-            ..Room::default()
-        })
-    }
-
     /// Stops or goes on admitting: the back-pressure of the flush.
     pub(crate) fn pause(&self, paused: bool) {
         if self.paused.swap(paused, Ordering::AcqRel) && !paused {
@@ -225,6 +217,7 @@ impl Gate {
     }
 
     /// What is free now; bytes of all shards.
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn free(&self) -> Room {
         let free = |permits: &Semaphore| u32::try_from(permits.available_permits());
         Room {

@@ -13,9 +13,10 @@ mod intake;
 mod leaver;
 mod owners;
 mod round;
+#[cfg(feature = "testing")]
+mod sight;
 mod slots;
 mod start;
-mod stepped;
 mod unread;
 mod wanted;
 mod work;
@@ -35,8 +36,11 @@ use till_storage::cluster::{
 };
 use till_storage::journal::Lsn;
 
+use crate::clock::Monotonic;
 use crate::placement::{Location, Placement};
+use crate::planted;
 
+pub(crate) use backlog::Backlog;
 pub use backlog::{HandedOff, HandoffError, committed_lsn_file, hand_off};
 pub(crate) use both::{BothFacts, is_own_position};
 use clock::Later;
@@ -48,11 +52,13 @@ use leaver::Leave;
 use owners::{Asked, Owners, Since, Tenure};
 use round::Cursors;
 pub use start::JoinError;
-pub(crate) use start::{Jobs, Joined, Joiner, Members, join};
-pub(crate) use stepped::Steps;
-pub use stepped::{Answered, Asking};
+#[cfg(feature = "testing")]
+pub(crate) use start::RELEASED_WITHIN;
+pub(crate) use start::{FairQueue, Joined, Joiner, Members, join};
 use unread::Unread;
-use work::Job;
+pub(crate) use work::Job;
+#[cfg(feature = "testing")]
+pub(crate) use work::{Call, Completion};
 
 /// Pieces that one range of a journal is handed off in, at most: each has a number of its own.
 const CHUNKS_MAX: u64 = 1 << 32;
@@ -148,9 +154,6 @@ pub(crate) struct ClusterStanding {
     pub(crate) clock: Monotonic,
 }
 
-/// What a monotonic clock shows, from any fixed start.
-pub(crate) type Monotonic = Arc<dyn Fn() -> Duration + Send + Sync>;
-
 impl Cluster {
     /// A node that has nothing yet, and what its threads read.
     pub(crate) fn new(
@@ -186,7 +189,7 @@ impl Cluster {
         (cluster, inboxes)
     }
 
-    fn now(&self) -> Duration {
+    pub(crate) fn now(&self) -> Duration {
         (self.clock)()
     }
 
@@ -311,29 +314,13 @@ impl Cluster {
     }
 
     /// Begins to give every slot up. Everything is committed before.
-    fn begin_release(&self) {
+    pub(crate) fn begin_release(&self) {
         self.with_membership(Membership::leave);
         self.change_all(SlotWriter::release);
     }
 
-    /// Whether every slot has been given up.
-    fn has_released(&self) -> bool {
-        let all = self.owners.lock();
-        all.values().all(|owner| owner.writer.has_ended())
-    }
-
-    /// Slots that are served here, to devices that come as well.
-    pub(crate) fn served(&self) -> Vec<u32> {
-        let membership = self.membership.lock();
-        let slots = 0..self.store.slots();
-        slots
-            .filter(|slot| self.accepts(*slot, &membership))
-            .collect()
-    }
-
     fn accepts(&self, slot: u32, membership: &Membership) -> bool {
-        #[cfg(feature = "planted")]
-        if till_core::planted::is("stale-handshake") {
+        if planted::is("stale-handshake") {
             return self.owners.is_open(slot);
         }
         self.owners.accepts(slot) && membership.may_serve(self.now())

@@ -72,9 +72,6 @@ pub(crate) struct FrameDone {
     pub(crate) permit: Permit,
 }
 
-/// Makes by hand durable what waits, which a thread does otherwise.
-pub(crate) type ByHand = Arc<dyn Fn() + Send + Sync>;
-
 /// The rows of one shard in one round of the flush.
 #[derive(Debug)]
 pub(crate) struct Part {
@@ -215,9 +212,8 @@ impl Sink<Companion> for DurableSink {
                     round,
                     dirty,
                 } => {
-                    let is_behind_all = records.is_none_or(|last| last < at);
-                    #[cfg(feature = "planted")]
-                    let is_behind_all = is_behind_all || till_core::planted::is("watermark-ahead");
+                    let is_behind_all = records.is_none_or(|last| last < at)
+                        || crate::planted::is("watermark-ahead");
                     let upto = if is_behind_all {
                         durable.through().get()
                     } else {

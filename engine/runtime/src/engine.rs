@@ -16,7 +16,8 @@ use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::durable::{ByHand, Companion};
+use crate::driver::Driver;
+use crate::durable::Companion;
 use crate::figures::Figures;
 use crate::flush::FlushDoor;
 use crate::ingress::session::Farewell;
@@ -61,8 +62,8 @@ pub(crate) struct Engine {
     /// True once the engine drains.
     pub(crate) draining: watch::Sender<bool>,
     pub(crate) clock: Clock,
-    /// Makes durable what waits, where no thread does.
-    pub(crate) by_hand: Option<ByHand>,
+    /// What lets others get on while a part waits.
+    pub(crate) driver: Arc<dyn Driver>,
 }
 
 /// What an engine stands on.
@@ -88,7 +89,7 @@ pub(crate) struct Ways {
     pub(crate) slots: Vec<Arc<ShardHandle>>,
     pub(crate) registry: Registry,
     pub(crate) clock: Clock,
-    pub(crate) by_hand: Option<ByHand>,
+    pub(crate) driver: Arc<dyn Driver>,
 }
 
 impl std::fmt::Debug for Engine {
@@ -131,7 +132,7 @@ impl Engine {
             figures: ways.figures,
             flush: ways.flush,
             clock: ways.clock,
-            by_hand: ways.by_hand,
+            driver: ways.driver,
             intake: Arc::new(intake),
             retention: Mutex::new(()),
             waiting: Waiting::new(left_out),
@@ -152,14 +153,15 @@ impl Engine {
 
     /// Waits until everything that the caller gave to the journal before is durable. For threads that may block.
     pub(crate) fn barrier(&self) {
-        if let Some(by_hand) = &self.by_hand {
-            return by_hand();
-        }
-        let (passed, wait) = bounded(1);
+        let (passed, done) = bounded(1);
         if self.appender.marker(Companion::Barrier(passed)).is_ok() {
-            // An error means that the journal has ended: there is nothing left to wait for.
-            let _ended = wait.recv();
+            self.driver.await_journal(&done);
         }
+    }
+
+    /// Returns when nothing that a shard handed off before will be written any more. For threads that may block.
+    pub(crate) fn restart_flush(&self, shard: usize) {
+        self.driver.await_flush(&self.flush.restart(shard));
     }
 
     /// What a device is told in a session of a store that is not served here any more; `None` where it is.

@@ -7,28 +7,29 @@
 mod batches;
 mod door;
 mod rounds;
-mod turns;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crossbeam::channel::{Receiver, Sender, bounded};
-use till_storage::views::{FlushBatch, StoreError};
+use crossbeam::channel::{Receiver, Select, Sender, TryRecvError, bounded};
+use till_storage::views::{FlushBatch, StoreError, WriteViews};
 
+use crate::clock::Monotonic;
+use crate::cluster::Committing;
 use crate::durable::Part;
 use crate::engine::Engine;
 use crate::figures::FlushState;
+use crate::planted;
 use crate::row_backend::RowBackend;
 use crate::shard_actor::ShardMessage;
 
-pub(crate) use batches::split;
+use batches::split;
 pub use door::FlushError;
 use door::Request;
 pub(crate) use door::{FlushDoor, Wait};
-use rounds::Finished;
-pub(crate) use rounds::Rounds;
-pub(crate) use turns::FlushTurns;
+use rounds::{Finished, Rounds};
 
 /// Time between two tries when the rows cannot be written.
 const RETRY: Duration = Duration::from_millis(250);
@@ -48,13 +49,6 @@ pub(crate) struct FlushInbox {
     requests: Receiver<Request>,
 }
 
-impl FlushInbox {
-    /// What shards give, for whoever needs no thread.
-    pub(crate) fn into_parts(self) -> Receiver<Part> {
-        self.parts
-    }
-}
-
 /// The channels of a flush: for the journal's thread, for everyone else, and for the flush itself.
 pub(crate) fn channels(shards: usize) -> (Sender<Part>, FlushDoor, FlushInbox) {
     // One round at a time; a shard that starts again may leave a part behind.
@@ -67,27 +61,33 @@ pub(crate) fn channels(shards: usize) -> (Sender<Part>, FlushDoor, FlushInbox) {
     (parts, FlushDoor::new(requests), inbox)
 }
 
-/// Starts the flush thread.
-///
-/// # Errors
-/// What the system says when it gives no thread.
-pub(crate) fn start(engine: Arc<Engine>, inbox: FlushInbox) -> std::io::Result<JoinHandle<()>> {
-    let mut flusher = Flusher::new(engine, inbox);
-    std::thread::Builder::new()
-        .name("flush".to_owned())
-        .spawn(move || flusher.run())
-}
-
 type FlushReply = Sender<Result<u64, FlushError>>;
 
+/// What a flush waits for between two turns.
 #[derive(Debug)]
+pub(crate) enum Next {
+    /// Nothing: a round is over, and there may be another.
+    Over,
+    /// What shards give and others ask for, until the next round is due.
+    News(Duration),
+    /// The store of rows takes nothing: it is asked again after a while.
+    Again(Duration),
+    /// Answers of the shared store.
+    Answers,
+    /// Nothing any more.
+    Ended,
+}
+
+/// The flush: a round of rows after another.
 pub(crate) struct Flusher {
     engine: Arc<Engine>,
+    clock: Monotonic,
     inbox: FlushInbox,
     rounds: Rounds<FlushReply>,
+    writing: Option<Writing>,
     checkpoint: u64,
     waiting: Vec<FlushReply>,
-    last: Instant,
+    last: Duration,
     /// How long the last round took.
     took: Duration,
     stop: Option<FlushReply>,
@@ -98,19 +98,43 @@ pub(crate) struct Flusher {
     given_up: Option<FlushError>,
 }
 
+/// A round on its way into the store of rows. Nothing else is turned to meanwhile.
+struct Writing {
+    round: Finished<FlushReply>,
+    rows: usize,
+    began: Duration,
+    to: Destination,
+}
+
+enum Destination {
+    /// Calls that write into a store of the engine's own, and whether the first of them has failed before.
+    Own(VecDeque<FlushBatch>, bool),
+    /// Commits of a shared store.
+    Shared(Box<Committing>),
+}
+
+impl std::fmt::Debug for Flusher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Flusher").finish_non_exhaustive()
+    }
+}
+
 impl Flusher {
-    fn new(engine: Arc<Engine>, inbox: FlushInbox) -> Self {
-        let checkpoint = match &engine.row_backend {
-            RowBackend::Own(views) => views.checkpoint().unwrap_or(0),
-            RowBackend::Shared(_) => engine.journal.end().get(),
-        };
+    /// A flush that has not begun a round; `checkpoint` is the place up to which the rows hold everything.
+    pub(crate) fn new(
+        engine: Arc<Engine>,
+        inbox: FlushInbox,
+        (clock, checkpoint): (Monotonic, u64),
+    ) -> Self {
         Self {
             engine,
             inbox,
             rounds: Rounds::default(),
+            writing: None,
             checkpoint,
             waiting: Vec::new(),
-            last: Instant::now(),
+            last: clock(),
+            clock,
             took: Duration::ZERO,
             stop: None,
             passing: Vec::new(),
@@ -118,34 +142,102 @@ impl Flusher {
         }
     }
 
-    fn run(&mut self) {
-        loop {
-            let due = self.interval().saturating_sub(self.last.elapsed());
-            let pause = if self.rounds.is_running() { RETRY } else { due };
-            crossbeam::channel::select! {
-                recv(self.inbox.parts) -> part => match part {
-                    Ok(part) => self.rounds.take(part),
-                    Err(_) => return self.end(),
-                },
-                recv(self.inbox.requests) -> request => match request {
-                    Ok(Request::Abandon) | Err(_) => return self.end(),
-                    Ok(request) => self.request(request),
-                },
-                default(pause) => {}
-            }
-            if self.rounds.is_complete() {
-                self.finish_round();
-            }
-            if !self.rounds.is_running() {
-                if self.stop.is_some() && self.waiting.is_empty() {
-                    return self.end();
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// What the system says when it gives no thread.
+    pub(crate) fn start(mut self) -> std::io::Result<JoinHandle<()>> {
+        let thread = std::thread::Builder::new().name("flush".to_owned());
+        thread.spawn(move || {
+            loop {
+                match self.turn() {
+                    Next::Ended => return,
+                    next => self.wait(&next),
                 }
-                let is_due = self.last.elapsed() >= self.interval();
-                if is_due || !self.waiting.is_empty() {
-                    self.begin();
+            }
+        })
+    }
+
+    fn wait(&self, next: &Next) {
+        match (next, &self.writing) {
+            (Next::News(within), _) => {
+                let mut news = Select::new();
+                news.recv(&self.inbox.parts);
+                news.recv(&self.inbox.requests);
+                // The next turn finds what has come.
+                let _ready = news.ready_timeout(*within);
+            }
+            (Next::Again(pause), _) => std::thread::sleep(*pause),
+            (Next::Answers, Some(writing)) => {
+                if let (Destination::Shared(round), RowBackend::Shared(cluster)) =
+                    (&writing.to, &self.engine.row_backend)
+                {
+                    cluster.wait(round);
                 }
+            }
+            _ => {}
+        }
+    }
+
+    /// Turns to what has come, and gets on with a round as far as it goes without waiting.
+    pub(crate) fn turn(&mut self) -> Next {
+        if self.writing.is_none() && !self.take_news() {
+            return self.end();
+        }
+        if self.rounds.is_complete() && self.writing.is_none() {
+            self.begin_writing();
+        }
+        if self.writing.is_some() {
+            return self.get_on();
+        }
+        if !self.rounds.is_running() {
+            if self.stop.is_some() && self.waiting.is_empty() {
+                return self.end();
+            }
+            if self.due().is_zero() || !self.waiting.is_empty() {
+                self.begin();
             }
         }
+        Next::News(match self.rounds.is_running() {
+            true => RETRY,
+            false => self.due(),
+        })
+    }
+
+    /// Whether a round has begun and is not over.
+    #[cfg(feature = "testing")]
+    pub(crate) const fn is_busy(&self) -> bool {
+        self.rounds.is_running() || self.is_writing()
+    }
+
+    /// Whether rows are on their way into the store.
+    #[cfg(feature = "testing")]
+    pub(crate) const fn is_writing(&self) -> bool {
+        self.writing.is_some()
+    }
+
+    // False: nothing comes any more.
+    fn take_news(&mut self) -> bool {
+        loop {
+            match self.inbox.parts.try_recv() {
+                Ok(part) => self.rounds.take(part),
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => return false,
+            }
+        }
+        loop {
+            match self.inbox.requests.try_recv() {
+                Ok(Request::Abandon) | Err(TryRecvError::Disconnected) => return false,
+                Ok(request) => self.request(request),
+                Err(TryRecvError::Empty) => return true,
+            }
+        }
+    }
+
+    /// For how long no round is due.
+    fn due(&self) -> Duration {
+        let since = (self.clock)().saturating_sub(self.last);
+        self.interval().saturating_sub(since)
     }
 
     /// Time from the beginning of one round to that of the next.
@@ -172,13 +264,13 @@ impl Flusher {
                 self.rounds.restart(shard);
                 let _gone = reply.send(());
             }
-            // Ends the thread where it comes in.
+            // Ends the flush where it comes in.
             Request::Abandon => {}
         }
     }
 
     fn begin(&mut self) {
-        self.last = Instant::now();
+        self.last = (self.clock)();
         let slots = &self.engine.slots;
         let waiting = std::mem::take(&mut self.waiting);
         self.rounds.begin(slots.len(), waiting, |shard, round| {
@@ -187,18 +279,80 @@ impl Flusher {
         });
     }
 
-    fn finish_round(&mut self) {
+    // Every shard has answered: what they gave is about to be written.
+    fn begin_writing(&mut self) {
         let Some(mut round) = self.rounds.finish() else {
             return;
         };
-        let began = Instant::now();
         let parts = std::mem::take(&mut round.parts);
-        let result = match &self.given_up {
-            Some(error) => Err(error.clone()),
-            None => self.keep(parts, round.checkpoint),
+        let rows = parts.iter().map(|part| part.dirty.rows()).sum();
+        let to = match &self.engine.row_backend {
+            RowBackend::Shared(cluster) => {
+                Destination::Shared(Box::new(cluster.gather(&self.engine, parts)))
+            }
+            RowBackend::Own(_) => {
+                Destination::Own(self.calls(rows, parts, round.checkpoint), false)
+            }
         };
-        self.took = began.elapsed();
-        self.kept(round, result);
+        self.writing = Some(Writing {
+            round,
+            rows,
+            began: (self.clock)(),
+            to,
+        });
+    }
+
+    fn calls(
+        &self,
+        rows: usize,
+        parts: Vec<Part>,
+        checkpoint: Option<u64>,
+    ) -> VecDeque<FlushBatch> {
+        let moved = checkpoint.filter(|upto| *upto > self.checkpoint);
+        if rows == 0 && moved.is_none() {
+            return VecDeque::new();
+        }
+        let batches = parts.into_iter().map(|part| FlushBatch::from(*part.dirty));
+        split(batches.collect(), moved).into()
+    }
+
+    // Gets on with the round that is being written.
+    fn get_on(&mut self) -> Next {
+        let Some(mut writing) = self.writing.take() else {
+            return Next::Over;
+        };
+        let engine = &self.engine;
+        let (written, next) = match (&mut writing.to, &engine.row_backend, &self.given_up) {
+            (_, _, Some(error)) => (Err(error.clone()), Next::Over),
+            (Destination::Own(calls, is_again), RowBackend::Own(views), _) => {
+                let written = self.write(views.as_ref(), calls, *is_again);
+                *is_again = true;
+                (written, Next::Again(RETRY))
+            }
+            (Destination::Shared(round), RowBackend::Shared(cluster), _) => {
+                (cluster.commit(engine, round), Next::Answers)
+            }
+            _ => (Err(FlushError::Stopped), Next::Over),
+        };
+        if let Ok(false) = written {
+            self.writing = Some(writing);
+            return next;
+        }
+        let Writing {
+            round, rows, began, ..
+        } = writing;
+        self.took = (self.clock)().saturating_sub(began);
+        if written.is_ok() {
+            let upto = self.checkpoint.max(round.checkpoint.unwrap_or(0));
+            let figures = &self.engine.figures;
+            figures.flush_state(FlushState::Running);
+            if rows > 0 || upto > self.checkpoint {
+                figures.flushed(rows, upto, self.took);
+            }
+            self.checkpoint = upto;
+        }
+        self.kept(round, written.map(|_| ()));
+        Next::Over
     }
 
     // A round was written, or was not: those whom it concerns are told.
@@ -244,73 +398,32 @@ impl Flusher {
         );
     }
 
-    fn keep(&mut self, parts: Vec<Part>, checkpoint: Option<u64>) -> Result<(), FlushError> {
-        let RowBackend::Shared(cluster) = &self.engine.row_backend else {
-            let batches = parts.into_iter().map(|part| FlushBatch::from(*part.dirty));
-            return self.write(batches.collect(), checkpoint);
-        };
-        let began = Instant::now();
-        let rows = parts.iter().map(|part| part.dirty.rows()).sum();
-        cluster.commit(&self.engine, parts)?;
-        self.committed(rows, checkpoint, began);
-        Ok(())
-    }
-
-    fn committed(&mut self, rows: usize, checkpoint: Option<u64>, began: Instant) {
-        self.checkpoint = self.checkpoint.max(checkpoint.unwrap_or(0));
-        let figures = &self.engine.figures;
-        figures.flush_state(FlushState::Running);
-        figures.flushed(rows, self.checkpoint, began.elapsed());
-    }
-
-    // Writes all rows, then moves the checkpoint on. Comes back only when all is written, or when the engine stops.
+    // Writes all rows, then moves the checkpoint on, call by call. False: one has failed, and is made again.
     fn write(
-        &mut self,
-        shards: Vec<FlushBatch>,
-        checkpoint: Option<u64>,
-    ) -> Result<(), FlushError> {
-        let moved = checkpoint.filter(|upto| *upto > self.checkpoint);
-        let rows = shards.iter().map(FlushBatch::rows).sum();
-        if rows == 0 && moved.is_none() {
-            return Ok(());
+        &self,
+        views: &dyn WriteViews,
+        calls: &mut VecDeque<FlushBatch>,
+        is_again: bool,
+    ) -> Result<bool, FlushError> {
+        if is_again && let Err(again) = views.reopen() {
+            tracing::debug!(error = %again, "rows do not open yet");
         }
-        let started = Instant::now();
-        for mut part in split(shards, moved) {
-            self.write_one(&part)?;
-            let names = part.names.drain(..).collect::<Vec<_>>();
-            let names = names
-                .iter()
-                .map(|(space, id, name)| (*space, *id, name.as_str()));
+        while let Some(call) = calls.front() {
+            if let Err(error) = views.write(call)
+                && !planted::is("drop-failed-rows")
+            {
+                self.report(&error);
+                return match self.engine.is_draining() {
+                    true => Err(FlushError::Rows(error.to_string())),
+                    false => Ok(false),
+                };
+            }
+            let names = call.names.iter();
+            let names = names.map(|(space, id, name)| (*space, *id, name.as_str()));
             self.engine.names.written(names);
+            calls.pop_front();
         }
-        self.checkpoint = self.checkpoint.max(moved.unwrap_or(0));
-        self.engine
-            .figures
-            .flushed(rows, self.checkpoint, started.elapsed());
-        Ok(())
-    }
-
-    fn write_one(&self, batch: &FlushBatch) -> Result<(), FlushError> {
-        loop {
-            let RowBackend::Own(views) = &self.engine.row_backend else {
-                return Err(FlushError::Stopped);
-            };
-            let error = match views.write(batch) {
-                Ok(()) => {
-                    self.engine.figures.flush_state(FlushState::Running);
-                    return Ok(());
-                }
-                Err(error) => error,
-            };
-            self.report(&error);
-            if self.engine.is_draining() {
-                return Err(FlushError::Rows(error.to_string()));
-            }
-            std::thread::sleep(RETRY);
-            if let Err(again) = views.reopen() {
-                tracing::debug!(error = %again, "rows do not open yet");
-            }
-        }
+        Ok(true)
     }
 
     fn report(&self, error: &StoreError) {
@@ -334,7 +447,7 @@ impl Flusher {
         }
     }
 
-    fn end(&mut self) {
+    fn end(&mut self) -> Next {
         if let RowBackend::Own(views) = &self.engine.row_backend
             && let Err(error) = views.sync()
         {
@@ -343,6 +456,7 @@ impl Flusher {
         for reply in self.waiting.drain(..) {
             let _gone = reply.send(Err(FlushError::Stopped));
         }
+        Next::Ended
     }
 }
 

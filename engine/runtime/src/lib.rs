@@ -40,12 +40,14 @@ mod metrics;
 mod sketch;
 
 mod drain;
+mod driver;
 mod engine;
 mod examine;
 mod health;
 mod lock;
 mod offline;
 mod parts;
+mod planted;
 mod recovery;
 mod retry;
 mod runtime;
@@ -54,10 +56,11 @@ mod submit;
 mod sync;
 mod watched;
 
+#[cfg(feature = "testing")]
+pub mod testing;
+
 pub use chain::ChainError;
-pub use cluster::{
-    Answered, Asking, HandedOff, HandoffError, JoinError, committed_lsn_file, hand_off,
-};
+pub use cluster::{HandedOff, HandoffError, JoinError, committed_lsn_file, hand_off};
 pub use config::{
     Config, ConfigError, ConfigErrors, CqlConfig, KEYS, Key, Kind, NARROW_WINDOW_BYTES,
     NetworkConfig, Origin, PkiConfig, RawConfig, RegistryConfig, SharedConfig, WIDE_WINDOW_BYTES,
@@ -80,10 +83,7 @@ pub use query::{Query, Reply, answer as answer_from};
 pub use recovery::{LostEnd, RecoveryError, StartReport};
 pub use registry::RegistryError;
 pub use retry::{Retried, RetryAllError};
-pub use runtime::{
-    Flushed, Halt, Handle, LeftOver, Replies, Runtime, StartError, Stepped, SteppedNode,
-    SteppedParts, SteppedRows, Stream, Taken,
-};
+pub use runtime::{Handle, LeftOver, Runtime, StartError};
 pub use screen::ScreenKeyError;
 pub use stranded::{ReleaseError, Shown, Stranded, stranded};
 pub use submit::{SubmitError, Submitted, submit};

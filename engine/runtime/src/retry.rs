@@ -128,9 +128,19 @@ impl Retried {
     }
 }
 
-/// Decides everything in quarantine again. For threads that may block.
+/// Decides everything in quarantine again, and waits until it is durable. For threads that may block.
 pub(crate) fn retry_all(engine: &Engine) -> Result<Retried, RetryAllError> {
     engine.flush.flush(Duration::from_secs(30))?;
+    retry_each(engine, |durable| {
+        durable.blocking_recv().map_err(|_| RetryAllError::Down)
+    })
+}
+
+/// Decides everything again that the rows have in quarantine. What has taken effect is waited for by `barrier`.
+pub(crate) fn retry_each(
+    engine: &Engine,
+    barrier: impl Fn(oneshot::Receiver<()>) -> Result<(), RetryAllError>,
+) -> Result<Retried, RetryAllError> {
     let mut retried = Retried::default();
     for key in keys(engine.views.as_ref())? {
         let Some(asked) = question(engine, key)? else {
@@ -142,7 +152,7 @@ pub(crate) fn retry_all(engine: &Engine) -> Result<Retried, RetryAllError> {
         let answer = asked.answer.blocking_recv();
         let answer = answer.map_err(|_| RetryAllError::Down)?;
         if let Some(durable) = retried.take(answer)? {
-            durable.blocking_recv().map_err(|_| RetryAllError::Down)?;
+            barrier(durable)?;
         }
     }
     Ok(retried)

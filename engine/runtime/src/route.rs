@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, RwLock};
-use ractor::ActorRef;
 use till_core::{Counters, Violations};
 use till_protocol::code::Reason;
 use till_protocol::id::{StoreId, TerminalId};
@@ -32,22 +31,19 @@ pub(crate) struct ShardHandle {
     in_flight: AtomicUsize,
 }
 
-/// Lets a shard turn to a message, in the thread that brings it.
-pub(crate) type InHand = Box<dyn Fn(ShardMessage) -> Result<(), Down> + Send + Sync>;
+/// The way into the mailbox of a shard.
+pub(crate) type Mailbox = Box<dyn Fn(ShardMessage) -> Result<(), Down> + Send + Sync>;
 
 enum Standing {
     Starting,
-    Running(ActorRef<ShardMessage>),
-    /// No actor hosts it: whoever steps the engine does.
-    InHand(InHand),
+    Running(Mailbox),
     Parked,
 }
 
 impl Standing {
     fn send(&self, message: ShardMessage) -> Result<(), Down> {
         match self {
-            Self::Running(actor) => actor.cast(message).map_err(|_| Down),
-            Self::InHand(shard) => shard(message),
+            Self::Running(mailbox) => mailbox(message),
             Self::Starting | Self::Parked => Err(Down),
         }
     }
@@ -57,7 +53,7 @@ impl fmt::Debug for Standing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Starting => "Starting",
-            Self::Running(_) | Self::InHand(_) => "Running",
+            Self::Running(_) => "Running",
             Self::Parked => "Parked",
         })
     }
@@ -101,10 +97,7 @@ impl ShardHandle {
     }
 
     pub(crate) fn is_running(&self) -> bool {
-        matches!(
-            &*self.actor.read(),
-            Standing::Running(_) | Standing::InHand(_)
-        )
+        matches!(&*self.actor.read(), Standing::Running(_))
     }
 
     pub(crate) fn is_parked(&self) -> bool {
@@ -123,16 +116,8 @@ impl ShardHandle {
         None
     }
 
-    pub(crate) fn run(&self, actor: ActorRef<ShardMessage>) {
-        self.stand(Standing::Running(actor));
-    }
-
-    /// Runs without an actor.
-    pub(crate) fn run_in_hand(&self, shard: InHand) {
-        self.stand(Standing::InHand(shard));
-    }
-
-    fn stand(&self, now: Standing) {
+    pub(crate) fn run(&self, mailbox: Mailbox) {
+        let now = Standing::Running(mailbox);
         let mut standing = self.actor.write();
         for which in self.missed.lock().drain(..) {
             // One that has fallen already starts again, and is told again by whoever waits for it.

@@ -1,57 +1,47 @@
 //! An engine from outside: started from a configuration, asked, and stopped.
 
-mod opened;
+mod assembly;
 mod sharing;
-mod stepped;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use ractor::{Actor, ActorRef};
 use thiserror::Error;
 use till_core::Shard;
-use till_storage::journal::{JournalConfig, Lsn, SyncConfig, SyncError, Syncer};
+use till_storage::journal::{Lsn, SyncError, Syncer};
 use till_storage::views::{StoreError, Views};
-use tokio::sync::Semaphore;
 
-use crate::admission::Gate;
 use crate::clock::now;
-use crate::cluster::{JoinError, Members};
+use crate::cluster::{JoinError, Members, new_incarnation};
 use crate::config::Config;
 use crate::drain::{self, DrainError};
-use crate::durable::{Companion, DurableSink};
-use crate::engine::{Engine, Ways};
-use crate::figures::Figures;
-use crate::flush::{self, FlushError};
+use crate::driver::Threads;
+use crate::durable::Companion;
+use crate::engine::Engine;
+use crate::flush::FlushError;
 use crate::health::{Health, health};
 use crate::ingress::{Ingress, Intake};
 use crate::lock::{DirLock, Holder, LockError, Role};
 use crate::metrics::{Metrics, read};
 use crate::parts::Parts;
 use crate::query::{Query, Reply, answer};
-use crate::recovery::{Recovered, RecoveryError, RowsAt, StartReport, Target, recover};
-use crate::registry::{Registry, RegistryError};
+use crate::recovery::{RecoveryError, StartReport};
+use crate::registry::RegistryError;
 use crate::retry::{Retried, RetryAllError, retry_all};
-use crate::route::ShardHandle;
 use crate::screen::{ScreenKeyError, screen_key};
-use crate::supervisor::{Supervisor, SupervisorMessage, shard_config};
-use crate::upkeep::{RetentionError, Upkeep, retain_before};
+use crate::supervisor::{Supervisor, SupervisorMessage};
+use crate::upkeep::{RetentionError, Upkeeper, retain_before};
 
-use opened::{Opened, joined, members, shared};
-
+pub(crate) use assembly::{Assembly, Surroundings, assemble};
 pub use sharing::LeftOver;
-pub use stepped::{
-    Flushed, Halt, Replies, Stepped, SteppedNode, SteppedParts, SteppedRows, Stream, Taken,
-};
 
 /// Longest wait of a question for the flush before it.
 const QUERY_FLUSH: Duration = Duration::from_secs(30);
-/// Entries in the journal's queue that need no permit: a few for each shard, and one for each thread that may block.
-const UNPERMITTED_MAX: usize = 4_096;
 /// Threads that verify segments at the start.
 const VERIFY_THREADS: usize = 2;
 
@@ -126,7 +116,7 @@ pub(crate) struct Running {
     pub(crate) ingress: Option<Box<dyn Ingress>>,
     pub(crate) syncer: Syncer<Companion>,
     pub(crate) flusher: JoinHandle<()>,
-    pub(crate) upkeep: Upkeep,
+    pub(crate) upkeep: Upkeeper,
     pub(crate) supervisor: ActorRef<SupervisorMessage>,
     pub(crate) supervised: tokio::task::JoinHandle<()>,
     pub(crate) shards: tokio::runtime::Runtime,
@@ -165,42 +155,43 @@ impl Runtime {
             parts,
             lock,
         } = self;
-        let registry = Registry::open(&config.registry)?;
-        let key = screen_key(&config.data_dir)?;
-        let mut opened = match shared(&config, &parts)? {
-            Some(store) => joined(&config, &parts, store, (address, key)).await?,
-            None => Opened::of(recovered(&config, &parts).await?, &parts, key)?,
-        };
-        let (report, restored, jobs) = opened.take();
-        let slots = slots(&config);
-        let (rows, flush, inbox) = flush::channels(slots.len());
-        let end = opened.ground.journal.end();
-        let figures = Arc::new(Figures::since(end.get(), opened.applied));
-        let sink = DurableSink::new(
-            slots.len(),
-            Arc::clone(&figures),
-            rows,
-            parts.on_poison,
-            end,
-        );
-        let syncer = Syncer::start(opened.writer, sync_config(&config), sink)?;
-        let ways = Ways {
-            appender: syncer.appender(),
-            sync_stats: syncer.stats(),
-            flush,
-            figures,
-            slots,
-            registry,
+        let (screen, began) = (screen_key(&config.data_dir)?, Instant::now());
+        let around = Surroundings {
+            parts,
+            address: address.to_string(),
+            me: new_incarnation().map_err(JoinError::Name)?,
+            screen,
             clock: Arc::new(now),
-            by_hand: None,
+            monotonic: Arc::new(move || began.elapsed()),
+            driver: Arc::new(Threads),
+            verify_threads: VERIFY_THREADS,
         };
-        let engine = Engine::on(opened.ground, ways, config, &report.left_out);
-        let engine = Arc::new(engine);
-        let flusher = flush::start(Arc::clone(&engine), inbox).map_err(thread("the flush"))?;
-        let upkeep = Upkeep::start(Arc::clone(&engine)).map_err(thread("upkeep"))?;
+        // It reads the journal: on a thread that may block.
+        let assembling = tokio::task::spawn_blocking(move || assemble(config, around));
+        let assembled = assembling.await.map_err(|error| StartError::Thread {
+            what: "recovery",
+            cause: error.to_string(),
+        })?;
+        let Assembly {
+            engine,
+            group,
+            flusher,
+            upkeep,
+            shards: restored,
+            node,
+            report,
+        } = assembled?;
+        let syncer = Syncer::drive(group)?;
+        let flusher = flusher.start().map_err(thread("the flush"))?;
+        let upkeep = upkeep.start().map_err(thread("upkeep"))?;
         let shards = shard_runtime(&engine.config)?;
         let (supervisor, supervised) = supervise(&shards, &engine, restored).await?;
-        let members = members(jobs, &engine).map_err(thread("the cluster"))?;
+        let members = match (node, engine.row_backend.cluster()) {
+            (Some(turns), Some(cluster)) => {
+                Some(Members::start(cluster, turns).map_err(thread("the cluster"))?)
+            }
+            _ => None,
+        };
         let running = Running {
             engine,
             ingress: None,
@@ -213,7 +204,13 @@ impl Runtime {
             members,
             lock,
         };
-        Ok(Handle::of(running, address, report))
+        Ok(Handle {
+            engine: Arc::clone(&running.engine),
+            running: Mutex::new(Some(running)),
+            address,
+            identity: None,
+            report,
+        })
     }
 }
 
@@ -361,34 +358,6 @@ impl Drop for Handle {
     }
 }
 
-async fn recovered(config: &Config, parts: &Parts) -> Result<Recovered, StartError> {
-    let journal = journal_config(config);
-    let dir = config.data_dir.clone();
-    let disk = Arc::clone(&parts.disk);
-    let rows = parts.views.as_ref().map_or_else(
-        || RowsAt::Dir(rows_dir(&dir)),
-        |views| RowsAt::Given(Arc::clone(views)),
-    );
-    let count = usize::from(config.shards.max(1));
-    let shards = shard_config(config);
-    let dirty_rows = config.dirty_rows_max / count;
-    let recovering = tokio::task::spawn_blocking(move || {
-        let into = Target::Shards {
-            count,
-            config: shards,
-            dirty_rows,
-        };
-        recover(&disk, &dir, journal, (&rows, into), &mut |at, end| {
-            tracing::info!(at, end, "applying what the rows lack");
-        })
-    });
-    let recovered = recovering.await.map_err(|error| StartError::Thread {
-        what: "recovery",
-        cause: error.to_string(),
-    })?;
-    Ok(recovered?)
-}
-
 /// The folder of the rows in a data folder.
 pub(crate) fn rows_dir(data_dir: &Path) -> PathBuf {
     data_dir.join("rows")
@@ -403,53 +372,6 @@ fn note_holder(lock: &mut DirLock, config: &Config, address: SocketAddr) -> Resu
     tracing::info!(quic = %address, "taking devices in");
     lock.announce(&holder)
         .map_err(thread("writing engine.json"))
-}
-
-fn report_start(report: &StartReport) {
-    if report.is_new {
-        tracing::info!("the journal is empty");
-    } else {
-        tracing::info!(
-            replayed = report.replayed,
-            rebuilt = report.rebuilt.is_some(),
-            clean = report.closed_cleanly,
-            ms = report.took.as_millis(),
-            "the journal is verified; rows and shards hold all of it"
-        );
-    }
-}
-
-fn slots(config: &Config) -> Vec<Arc<ShardHandle>> {
-    let bytes = Arc::new(Semaphore::new(size(config.permits_bytes)));
-    let shards = usize::from(config.shards.max(1));
-    let slot = |_| {
-        let gate = Gate::new(config.permits_frames, Arc::clone(&bytes));
-        Arc::new(ShardHandle::new(
-            Arc::new(gate),
-            config.dirty_rows_max / shards,
-        ))
-    };
-    (0..shards).map(slot).collect()
-}
-
-pub(crate) const fn journal_config(config: &Config) -> JournalConfig {
-    JournalConfig {
-        segment_bytes: config.segment_bytes,
-        reserve_bytes: config.reserve_bytes,
-        durability: config.durability,
-        verify_threads: VERIFY_THREADS,
-    }
-}
-
-fn sync_config(config: &Config) -> SyncConfig {
-    let permits = size(config.permits_frames) * usize::from(config.shards.max(1));
-    SyncConfig {
-        // Every permit has two places (the first Hello of a store brings a record and a handshake), and there is room for
-        // what has none besides: rows, retries, waiting for durability. A shard never waits for the journal's queue.
-        queue_max: 2 * permits + UNPERMITTED_MAX,
-        linger_us: config.linger_us,
-        ..SyncConfig::default()
-    }
 }
 
 // Shards may wait for the disk (a late count reads facts): their threads are not those of the network.
@@ -470,9 +392,6 @@ async fn supervise(
     engine: &Arc<Engine>,
     restored: Vec<Shard>,
 ) -> Result<Supervised, StartError> {
-    for shard in &restored {
-        engine.names.hold(shard.names_to_flush());
-    }
     let start = (Arc::clone(engine), restored);
     let spawning = shards.spawn(async move { Actor::spawn(None, Supervisor, start).await });
     let failed = |cause: String| StartError::Thread {
@@ -488,10 +407,6 @@ fn thread(what: &'static str) -> impl FnOnce(std::io::Error) -> StartError {
         what,
         cause: cause.to_string(),
     }
-}
-
-fn size(bytes: u32) -> usize {
-    usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]

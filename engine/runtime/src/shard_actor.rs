@@ -175,13 +175,10 @@ impl Actor for ShardActor {
 
     async fn pre_start(
         &self,
-        myself: ActorRef<ShardMessage>,
+        _myself: ActorRef<ShardMessage>,
         arguments: ShardArguments,
     ) -> Result<ShardState, ActorProcessingErr> {
-        Ok(ShardState {
-            waiting: Mailbox::behind(myself),
-            ..ShardState::new(arguments)
-        })
+        Ok(ShardState::new(arguments))
     }
 
     async fn handle(

@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crossbeam::channel::{Receiver, Sender, bounded};
+use crossbeam::channel::{RecvTimeoutError, Sender, bounded};
 use thiserror::Error;
 use till_embedded::{EmbeddedConfig, EmbeddedViews};
 use till_storage::base::{FoldError, Pace};
 use till_storage::journal::Lsn;
 use till_storage::memory::MemoryViews;
 
-use crate::clock::now;
+use crate::clock::Monotonic;
 use crate::cluster::Cluster;
 use crate::engine::Engine;
 use crate::flush::FlushError;
@@ -46,22 +46,28 @@ pub enum RetentionError {
     Quarantined(#[from] RecoveryError),
 }
 
+/// Makes indexes, and drops what is old.
+pub(crate) struct Upkeep {
+    engine: Arc<Engine>,
+    clock: Monotonic,
+    started: Duration,
+    /// Place up to which indexes are made.
+    indexed: Lsn,
+    /// When one could not be written.
+    failed: Option<Duration>,
+    /// The first look comes with the start: an engine that is started every day would never drop anything otherwise.
+    looked: Option<Duration>,
+    pace: Pace,
+}
+
 /// The thread and the way to end it.
 #[derive(Debug)]
-pub(crate) struct Upkeep {
+pub(crate) struct Upkeeper {
     stop: Sender<()>,
     thread: JoinHandle<()>,
 }
 
-impl Upkeep {
-    pub(crate) fn start(engine: Arc<Engine>) -> std::io::Result<Self> {
-        let (stop, stopped) = bounded(1);
-        let thread = std::thread::Builder::new()
-            .name("upkeep".to_owned())
-            .spawn(move || run(&engine, &stopped))?;
-        Ok(Self { stop, thread })
-    }
-
+impl Upkeeper {
     /// Ends the thread after what it is doing.
     pub(crate) fn stop(self) {
         drop(self.stop);
@@ -71,39 +77,78 @@ impl Upkeep {
     }
 }
 
-fn run(engine: &Engine, stopped: &Receiver<()>) {
-    let mut indexed = Lsn::ZERO;
-    let mut failed: Option<Instant> = None;
-    // The first look comes with the start: an engine that is started every day would never drop anything otherwise.
-    let mut looked: Option<Instant> = None;
-    let (started, mut pace) = (Instant::now(), Pace::default());
-    while stopped
-        .recv_timeout(LOOK)
-        .is_err_and(|error| error.is_timeout())
-    {
-        if let Some(cluster) = engine.row_backend.cluster()
-            && let Err(error) = drop_committed(engine, cluster)
-        {
+impl Upkeep {
+    pub(crate) fn new(engine: Arc<Engine>, clock: Monotonic) -> Self {
+        Self {
+            engine,
+            started: clock(),
+            clock,
+            indexed: Lsn::ZERO,
+            failed: None,
+            looked: None,
+            pace: Pace::default(),
+        }
+    }
+
+    pub(crate) fn start(mut self) -> std::io::Result<Upkeeper> {
+        let (stop, stopped) = bounded::<()>(1);
+        let thread = std::thread::Builder::new()
+            .name("upkeep".to_owned())
+            .spawn(move || {
+                while stopped.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
+                    self.turn();
+                }
+            })?;
+        Ok(Upkeeper { stop, thread })
+    }
+
+    /// One look at all of it. False: an index or a segment is left for the next one.
+    pub(crate) fn turn(&mut self) -> bool {
+        let has_dropped = self.drop_committed();
+        let has_indexed = self.index();
+        self.retain();
+        has_dropped && has_indexed
+    }
+
+    fn drop_committed(&self) -> bool {
+        let Some(cluster) = self.engine.row_backend.cluster() else {
+            return true;
+        };
+        let dropped = drop_committed(&self.engine, cluster);
+        if let Err(error) = &dropped {
             tracing::warn!(%error, "segments that are in the shared store stay for now");
         }
-        let end = engine.journal.end();
-        if end != indexed && failed.is_none_or(|at| at.elapsed() >= AGAIN) {
-            match engine.facts.catch_up() {
-                Ok(_) => (indexed, failed) = (end, None),
-                Err(error) => match failed.replace(Instant::now()) {
-                    Some(_) => tracing::debug!(%error, "still without an index"),
-                    None => {
-                        tracing::warn!(%error, "an index is missing on the disk; it is tried again")
-                    }
-                },
-            }
+        dropped.is_ok()
+    }
+
+    fn index(&mut self) -> bool {
+        let (now, end) = ((self.clock)(), self.engine.journal.end());
+        let is_soon = |at: Duration| now.saturating_sub(at) < AGAIN;
+        if end == self.indexed || self.failed.is_some_and(is_soon) {
+            return self.failed.is_none();
         }
-        let is_due = looked.is_none_or(|at| at.elapsed() >= RETENTION);
-        if engine.config.retention_days.is_some() && is_due {
-            looked = Some(Instant::now());
-            if let Err(error) = retain(engine, &mut pace, started.elapsed()) {
-                tracing::warn!(%error, "old segments stay for now");
-            }
+        match self.engine.facts.catch_up() {
+            Ok(_) => (self.indexed, self.failed) = (end, None),
+            Err(error) => match self.failed.replace(now) {
+                Some(_) => tracing::debug!(%error, "still without an index"),
+                None => {
+                    tracing::warn!(%error, "an index is missing on the disk; it is tried again")
+                }
+            },
+        }
+        self.failed.is_none()
+    }
+
+    fn retain(&mut self) {
+        let now = (self.clock)();
+        let is_due = |at: Duration| now.saturating_sub(at) >= RETENTION;
+        if self.engine.config.retention_days.is_none() || !self.looked.is_none_or(is_due) {
+            return;
+        }
+        self.looked = Some(now);
+        let at = now.saturating_sub(self.started);
+        if let Err(error) = retain(&self.engine, &mut self.pace, at) {
+            tracing::warn!(%error, "old segments stay for now");
         }
     }
 }
@@ -114,7 +159,7 @@ fn retain(engine: &Engine, pace: &mut Pace, at: Duration) -> Result<(), Retentio
     let (Some(days), None) = (engine.config.retention_days, engine.row_backend.cluster()) else {
         return Ok(());
     };
-    let before = now().us().saturating_sub(i64::from(days) * DAY_US);
+    let before = engine.now().us().saturating_sub(i64::from(days) * DAY_US);
     let found = till_storage::base::old(&engine.facts, before);
     let Some(old) = found.map_err(FoldError::from)? else {
         return Ok(());
@@ -169,10 +214,7 @@ pub(crate) fn retain_before(
 
 /// Drops the segments of one of several engines whose every record is committed: they are facts of the shared store, and
 /// nothing has to stand in for them here. How long facts stay is for that store to say.
-pub(crate) fn drop_committed(
-    engine: &Engine,
-    cluster: &Cluster,
-) -> Result<Option<Lsn>, RetentionError> {
+fn drop_committed(engine: &Engine, cluster: &Cluster) -> Result<Option<Lsn>, RetentionError> {
     let _alone = engine.retention.lock();
     let is_written = cluster.is_written();
     let segments = engine.journal.segments();

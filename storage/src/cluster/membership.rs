@@ -192,8 +192,7 @@ impl Membership {
     }
 
     fn is_alive(&self, now: Duration) -> bool {
-        #[cfg(feature = "planted")]
-        if till_core::planted::is("no-lease") {
+        if crate::planted::is("no-lease") {
             return self.alive_at.is_some();
         }
         let patience = self.config.lease.saturating_sub(self.share_of_lease(10));

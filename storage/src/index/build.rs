@@ -60,8 +60,7 @@ impl Builder {
     pub(crate) fn add(&mut self, lsn: Lsn, head: &RecordHead, keys: &Keys) {
         let offset = u32::try_from(lsn.since(self.start)).unwrap_or(u32::MAX);
         self.records += 1;
-        #[cfg(feature = "planted")]
-        if till_core::planted::is("index-without-first") && self.records == 1 {
+        if crate::planted::is("index-without-first") && self.records == 1 {
             return;
         }
         self.received_us = self.received_us.max(head.received_at_us);

@@ -2,8 +2,12 @@
 
 use std::sync::Arc;
 
+use crossbeam::channel::{Receiver, bounded};
+
 use super::writer::WriteError;
-use super::{Durable, Lsn, Prepared, Queue, Sink, State, SyncConfig, SyncError, SyncStats, Writer};
+use super::{
+    Appender, Durable, Lsn, Prepared, Sink, State, SyncConfig, SyncError, SyncStats, Writer,
+};
 
 /// What waits to become durable: a record, or nothing but its place behind those before it.
 #[derive(Debug)]
@@ -25,24 +29,32 @@ pub enum Attempt {
     },
 }
 
-/// Makes groups of records durable. Whoever drives it decides when: the [`Syncer`](super::Syncer) does so on a
-/// thread of its own, a simulator step by step.
+/// A queue of records, and what makes them durable in groups, a group with each [`turn`](Self::turn). Whoever drives it decides
+/// when: the [`Syncer`](super::Syncer) does so on a thread of its own, a simulator step by step.
 #[derive(Debug)]
 pub struct GroupSync<T, S> {
+    appender: Appender<T>,
+    pub(super) queue: Receiver<Item<T>>,
     writer: Writer,
-    config: SyncConfig,
+    pub(super) config: SyncConfig,
     sink: S,
     stats: Arc<SyncStats>,
     items: Vec<Item<T>>,
     bytes: usize,
     lsns: Vec<Lsn>,
     done: Vec<(Lsn, T)>,
+    /// Bytes for which the disk had no room.
+    full: Option<u64>,
+    failed: Option<SyncError>,
 }
 
 impl<T, S: Sink<T>> GroupSync<T, S> {
     /// An empty group. `writer` comes from [`Opened`](super::Opened).
     pub fn new(writer: Writer, config: SyncConfig, sink: S) -> Self {
+        let (queue, items) = bounded(config.queue_max.max(1));
         Self {
+            appender: Appender { queue },
+            queue: items,
             writer,
             config,
             sink,
@@ -51,7 +63,14 @@ impl<T, S: Sink<T>> GroupSync<T, S> {
             bytes: 0,
             lsns: Vec::new(),
             done: Vec::new(),
+            full: None,
+            failed: None,
         }
+    }
+
+    /// A way into the queue.
+    pub fn appender(&self) -> Appender<T> {
+        self.appender.clone()
     }
 
     /// The counters and the state.
@@ -59,10 +78,42 @@ impl<T, S: Sink<T>> GroupSync<T, S> {
         Arc::clone(&self.stats)
     }
 
-    /// Replays what waits in a queue, as much as there is room for.
-    pub fn gather(&mut self, queue: &Queue<T>) {
+    /// Whether anything waits to become durable.
+    pub fn has_waiting(&self) -> bool {
+        !self.queue.is_empty() || !self.items.is_empty()
+    }
+
+    /// Makes what waits durable, as much as a group has room for, and hands it on. A full disk is no error: the group is kept,
+    /// and each turn looks whether there is room again.
+    ///
+    /// # Errors
+    /// [`SyncError::Poisoned`] when a write or sync failed, now or before: the sink has been told.
+    pub fn turn(&mut self) -> Result<Attempt, SyncError> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
+        match self.full {
+            Some(bytes) if !self.writer.has_room_again(bytes) => {
+                return Ok(Attempt::Full { bytes });
+            }
+            Some(_) => {}
+            None => self.gather(),
+        }
+        if self.items.is_empty() {
+            return Ok(Attempt::Done);
+        }
+        let committed = self.commit();
+        self.full = match &committed {
+            Ok(Attempt::Full { bytes }) => Some(*bytes),
+            _ => None,
+        };
+        self.failed = committed.as_ref().err().cloned();
+        committed
+    }
+
+    fn gather(&mut self) {
         while self.has_room() {
-            match queue.items.try_recv() {
+            match self.queue.try_recv() {
                 Ok(item) => self.add(item),
                 Err(_) => return,
             }
@@ -81,25 +132,14 @@ impl<T, S: Sink<T>> GroupSync<T, S> {
             && self.bytes < self.config.group_bytes_max
     }
 
-    /// Records in the group; markers are not counted.
-    pub(super) fn records(&self) -> usize {
-        self.items
-            .iter()
-            .filter(|item| item.entry.is_some())
-            .count()
+    /// Records that wait; of those in the group markers are not counted.
+    pub(super) fn waiting(&self) -> usize {
+        let records = self.items.iter().filter(|item| item.entry.is_some());
+        records.count() + self.queue.len()
     }
 
-    /// Whether nothing is in the group.
-    pub const fn is_empty(&self) -> bool {
-        self.items.is_empty()
-    }
-
-    /// Makes the group durable and hands it on. A full disk is no error: what was reserved for it is freed, and the group
-    /// stays.
-    ///
-    /// # Errors
-    /// [`SyncError::Poisoned`] when a write or sync failed: the sink has been told, and nothing may be committed any more.
-    pub fn commit(&mut self) -> Result<Attempt, SyncError> {
+    // What was quarantined for a full disk is freed, and the group stays.
+    fn commit(&mut self) -> Result<Attempt, SyncError> {
         self.lsns.clear();
         let items = &self.items;
         let entries: Vec<&Prepared> = items.iter().filter_map(|i| i.entry.as_ref()).collect();
@@ -138,11 +178,6 @@ impl<T, S: Sink<T>> GroupSync<T, S> {
         self.writer.free_reserve();
     }
 
-    /// Whether it is worth trying again after the disk was full.
-    pub fn has_room_again(&mut self, bytes: u64) -> bool {
-        self.writer.has_room_again(bytes)
-    }
-
     fn hand_on(&mut self) {
         let through = self.writer.at();
         let mut lsns = self.lsns.drain(..);
@@ -167,7 +202,7 @@ impl<T, S: Sink<T>> GroupSync<T, S> {
         error
     }
 
-    /// Ends the journal in good order: writes the closing mark.
+    /// Ends the journal in good order: writes the closing mark. What still waits is dropped.
     ///
     /// # Errors
     /// [`SyncError::Poisoned`] when it could not be written or synced for another reason than a full disk.

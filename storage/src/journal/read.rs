@@ -318,8 +318,7 @@ impl Iterator for Records {
                     self.next = None;
                     return None;
                 }
-                #[cfg(feature = "planted")]
-                Err(ReadError::Io { .. }) if till_core::planted::is("skip-unread") => {
+                Err(ReadError::Io { .. }) if crate::planted::is("skip-unread") => {
                     self.next = None;
                     return None;
                 }

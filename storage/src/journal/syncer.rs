@@ -106,7 +106,7 @@ pub enum QueueError<T> {
 /// Puts records into the queue of a syncer. Clones share the queue.
 #[derive(Debug)]
 pub struct Appender<T> {
-    queue: Sender<Item<T>>,
+    pub(super) queue: Sender<Item<T>>,
 }
 
 impl<T> Clone for Appender<T> {
@@ -117,26 +117,7 @@ impl<T> Clone for Appender<T> {
     }
 }
 
-/// The other end of the queue.
-#[derive(Debug)]
-pub struct Queue<T> {
-    pub(super) items: Receiver<Item<T>>,
-}
-
-impl<T> Queue<T> {
-    /// Whether nothing waits.
-    pub fn is_empty(&self) -> bool {
-        self.items.is_empty()
-    }
-}
-
 impl<T> Appender<T> {
-    /// A queue with room for so many records and markers.
-    pub fn queue(most: usize) -> (Self, Queue<T>) {
-        let (queue, items) = bounded(most.max(1));
-        (Self { queue }, Queue { items })
-    }
-
     /// Queues a record; waits while the queue is full.
     ///
     /// # Errors
@@ -209,19 +190,19 @@ impl<T: Send + 'static> Syncer<T> {
         config: SyncConfig,
         sink: impl Sink<T> + 'static,
     ) -> Result<Self, SyncError> {
-        let (appender, queue) = Appender::queue(config.queue_max);
+        Self::drive(GroupSync::new(writer, config, sink))
+    }
+
+    /// Starts the thread for a queue that is there.
+    ///
+    /// # Errors
+    /// [`SyncError::Thread`] when the system gives no thread.
+    pub fn drive(group: GroupSync<T, impl Sink<T> + 'static>) -> Result<Self, SyncError> {
         let (stop, stopped) = bounded(1);
-        let group = GroupSync::new(writer, config, sink);
-        let stats = group.stats();
-        let work = Work {
-            group,
-            config,
-            queue,
-            stopped,
-        };
+        let (appender, stats) = (group.appender(), group.stats());
         let thread = std::thread::Builder::new()
             .name("journal".to_owned())
-            .spawn(move || work.run())
+            .spawn(move || run(group, &stopped))
             .map_err(|error| SyncError::Thread(error.to_string()))?;
         Ok(Self {
             appender,
@@ -264,81 +245,44 @@ impl<T: Send + 'static> Syncer<T> {
     }
 }
 
-struct Work<T, S> {
-    group: GroupSync<T, S>,
-    config: SyncConfig,
-    queue: Queue<T>,
-    stopped: Receiver<()>,
+fn run<T, S: Sink<T>>(mut group: GroupSync<T, S>, stopped: &Receiver<()>) -> Result<(), SyncError> {
+    let mut stops = !wait_for_first(&mut group, stopped);
+    loop {
+        let attempt = group.turn()?;
+        stops = match attempt {
+            Attempt::Full { .. } if stops => {
+                let waiting = group.waiting();
+                return Err(SyncError::Full { waiting });
+            }
+            Attempt::Full { .. } => !wait_for_room(&group, stopped),
+            Attempt::Done if stops && !group.has_waiting() => return group.close(),
+            Attempt::Done => stops || !wait_for_first(&mut group, stopped),
+        };
+    }
 }
 
-impl<T, S: Sink<T>> Work<T, S> {
-    fn run(mut self) -> Result<(), SyncError> {
-        let mut stopping = false;
-        loop {
-            if !stopping {
-                stopping = !self.wait_for_first();
-            }
-            self.collect(stopping);
-            if self.group.is_empty() {
-                if stopping {
-                    return self.group.close();
-                }
-                continue;
-            }
-            self.commit()?;
+// Waits for the first item of a group, and for its company. False when it is time to stop.
+fn wait_for_first<T, S: Sink<T>>(group: &mut GroupSync<T, S>, stopped: &Receiver<()>) -> bool {
+    crossbeam::channel::select! {
+        recv(group.queue) -> item => match item {
+            Ok(item) => group.add(item),
+            Err(_) => return false,
+        },
+        recv(stopped) -> _ => return false,
+    }
+    if group.config.linger_us > 0 {
+        let until = Instant::now() + Duration::from_micros(u64::from(group.config.linger_us));
+        while group.has_room()
+            && let Ok(item) = group.queue.recv_deadline(until)
+        {
+            group.add(item);
         }
     }
+    true
+}
 
-    // Waits for the first item of a group. False when it is time to stop.
-    fn wait_for_first(&mut self) -> bool {
-        crossbeam::channel::select! {
-            recv(self.queue.items) -> item => match item {
-                Ok(item) => {
-                    self.group.add(item);
-                    true
-                }
-                Err(_) => false,
-            },
-            recv(self.stopped) -> _ => false,
-        }
-    }
-
-    // Adds what has gathered, and what comes within the linger.
-    fn collect(&mut self, stopping: bool) {
-        self.group.gather(&self.queue);
-        if self.config.linger_us == 0 || stopping {
-            return;
-        }
-        let until = Instant::now() + Duration::from_micros(u64::from(self.config.linger_us));
-        while self.group.has_room() {
-            match self.queue.items.recv_deadline(until) {
-                Ok(item) => self.group.add(item),
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
-            }
-        }
-    }
-
-    // Tries until the group is durable, or the disk stays full until the end.
-    fn commit(&mut self) -> Result<(), SyncError> {
-        while let Attempt::Full { bytes } = self.group.commit()? {
-            self.wait_for_room(bytes).map_err(|()| SyncError::Full {
-                waiting: self.group.records() + self.queue.items.len(),
-            })?;
-        }
-        Ok(())
-    }
-
-    // Returns when another try is worth it; an error when it is time to stop.
-    fn wait_for_room(&mut self, bytes: u64) -> Result<(), ()> {
-        let pause = Duration::from_millis(u64::from(self.config.full_retry_ms.max(1)));
-        loop {
-            match self.stopped.recv_timeout(pause) {
-                Err(RecvTimeoutError::Timeout) => {}
-                Ok(()) | Err(RecvTimeoutError::Disconnected) => return Err(()),
-            }
-            if self.group.has_room_again(bytes) {
-                return Ok(());
-            }
-        }
-    }
+// Waits until another look for room is worth it. False when it is time to stop.
+fn wait_for_room<T, S>(group: &GroupSync<T, S>, stopped: &Receiver<()>) -> bool {
+    let pause = Duration::from_millis(u64::from(group.config.full_retry_ms.max(1)));
+    stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout)
 }

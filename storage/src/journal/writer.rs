@@ -276,15 +276,13 @@ impl Writer {
         if self.config.durability == Durability::Os {
             return Ok(());
         }
-        #[cfg(feature = "planted")]
-        if till_core::planted::is("ack-before-sync") {
+        if crate::planted::is("ack-before-sync") {
             return Ok(());
         }
         let began = Instant::now();
         let synced = self.file.sync();
-        #[cfg(feature = "planted")]
         let synced = match synced {
-            Err(_) if till_core::planted::is("retry-failed-sync") => self.file.sync(),
+            Err(_) if crate::planted::is("retry-failed-sync") => self.file.sync(),
             other => other,
         };
         stats.count_sync(began.elapsed());

@@ -91,6 +91,7 @@ situations! {
     UnknownRefused = "a conditional write whose outcome was unknown came too late";
     LateAfterNext = "a write of an earlier owner arrived after the next one began";
     ShareAnswerLost = "a change of the shared store was made and its answer lost";
+    RowsInPart = "some rows of a commit were written and others not";
     HandedOff = "records without a commit were handed off";
     TakenIn = "records of another journal were taken in";
     Stranded = "records that were handed off had no place to the end";

@@ -233,6 +233,7 @@ impl Dice {
                 answer_lost: self.some(60_000),
                 late: self.some(60_000),
                 stale: self.some(50_000),
+                partly: self.some(60_000),
             },
             slow: self.some(20_000),
             cutoff_every: self.every(1, 5),

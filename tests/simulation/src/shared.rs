@@ -1,6 +1,8 @@
 //! A store that the engines of a world share: it refuses calls, loses answers and makes calls late, and it watches what is
 //! done to it.
 
+mod part;
+mod planted;
 mod rebuild;
 mod way;
 
@@ -16,11 +18,13 @@ use till_storage::memory::MemoryViews;
 use till_storage::testing::MemoryCluster;
 use till_storage::views::StoreError;
 
+use crate::mistake::is_planted;
 use crate::oracle::Violation;
 use crate::rng::Rng;
 
 pub(crate) use way::Way;
 
+use planted::conditions;
 use rebuild::Rebuild;
 
 /// How often calls go wrong, in a million.
@@ -34,6 +38,8 @@ pub(crate) struct ShareFaults {
     pub(crate) late: u64,
     /// A list is as it was some time ago.
     pub(crate) stale: u64,
+    /// Of the rows of a commit some are written, and its caller hears of a failure.
+    pub(crate) partly: u64,
 }
 
 /// What became of calls.
@@ -43,6 +49,7 @@ pub(crate) struct ShareCounts {
     pub(crate) answers_lost: u64,
     pub(crate) late: u64,
     pub(crate) stale: u64,
+    pub(crate) partly: u64,
     /// Conditional writes whose condition did not hold any more.
     pub(crate) fenced: u64,
     /// Of them, commits.
@@ -256,7 +263,7 @@ impl WorldStore {
             Write::DeleteLog(slot, flush) => store.delete_log(*slot, *flush)?,
             Write::Rows(commit) => {
                 let is_new = self.is_due(commit);
-                store.materialise(commit)?;
+                store.materialise(&self.stamped(commit))?;
                 if is_new {
                     self.judge_rows(commit);
                 }
@@ -281,7 +288,7 @@ impl WorldStore {
 
     fn decide(&self, constraint: &Conditional) -> Result<Decided, StoreError> {
         let before = self.store.slot(constraint.slot)?;
-        let decided = self.store.decide(constraint)?;
+        let decided = self.store.decide(&conditions(constraint, &before))?;
         if decided != Decided::Applied {
             let mut state = self.lock();
             state.counts.fenced += 1;
@@ -291,7 +298,12 @@ impl WorldStore {
             return Ok(decided);
         }
         match &constraint.change {
-            Change::Commit { .. } => self.committed(&before)?,
+            Change::Commit { .. } => {
+                self.committed(&before)?;
+                if is_planted("delete-log-early") {
+                    self.store.delete_log(constraint.slot, before.flush + 1)?;
+                }
+            }
             Change::Acquire { owner, .. } => {
                 let is_taken = before.owner.is_some_and(|before| before != *owner);
                 self.lock().counts.taken_over += u64::from(is_taken);
@@ -334,15 +346,22 @@ impl WorldStore {
 
     // Rows are those of a flush that was committed, and of no other. True: they are written for the first time.
     fn is_due(&self, commit: &Commit) -> bool {
-        let mut state = self.lock();
-        let key = (commit.slot, commit.flush);
-        if state.commits.get(&key) == Some(commit) {
+        if self.is_committed(commit) {
+            let mut state = self.lock();
             let written = state.written.entry(commit.slot).or_default();
             let is_new = commit.flush > *written;
             *written = commit.flush.max(*written);
             return is_new;
         }
-        drop(state);
+        false
+    }
+
+    // Whether rows are those of a flush that was committed.
+    fn is_committed(&self, commit: &Commit) -> bool {
+        let key = (commit.slot, commit.flush);
+        if self.lock().commits.get(&key) == Some(commit) {
+            return true;
+        }
         let what = format!(
             "rows of slot {} as of flush {} are written, and that was never committed",
             commit.slot, commit.flush

@@ -7,10 +7,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
-use crossbeam::channel::Receiver;
+use crossbeam::channel::{Receiver, RecvTimeoutError, Select};
 use thiserror::Error;
 use till_core::{Record, RecordHead, Verdict};
 use till_storage::cluster::{Handoff, NodeId, SharedStore, slot_of};
@@ -22,7 +23,9 @@ use till_storage::views::StoreError;
 use super::Cluster;
 use super::inbox::{Inbox, ReplayedHandoff};
 use crate::engine::Engine;
+use crate::flush::Wait;
 use crate::note;
+use crate::planted;
 
 /// Bytes of records that are handed off in one piece.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -30,9 +33,9 @@ const CHUNK_BYTES: usize = 1 << 20;
 /// handed off as they are.
 const HELD_BYTES: usize = 32 << 20;
 /// Time between two looks for what waits.
-pub(super) const LOOK: Duration = Duration::from_millis(500);
+const LOOK: Duration = Duration::from_millis(500);
 /// Time that a commit of what was replayed gets; it is replayed again if that is over.
-pub(super) const COMMITTED_WITHIN: Duration = Duration::from_secs(30);
+const COMMITTED_WITHIN: Duration = Duration::from_secs(30);
 /// The file that says up to where a journal is committed.
 const COMMITTED_LSN_FILE: &str = "committed";
 
@@ -189,69 +192,10 @@ impl CommittedLsnFile {
 }
 
 impl Cluster {
-    /// Hands off what the journal had at the start of this incarnation and no commit has, then replays what others hand off,
-    /// until told to stop.
-    pub(super) fn tend(&self, engine: &Arc<Engine>, tender: &mut Tender, stopped: &Receiver<()>) {
-        while stopped
-            .recv_timeout(LOOK)
-            .is_err_and(|error| error.is_timeout())
-        {
-            if let Some(taken) = self.tend_turn(engine, tender) {
-                let flushed = engine.flush.flush(COMMITTED_WITHIN);
-                self.taken_in(taken, flushed.map(|_| ()));
-            }
-        }
-        if tender.left.is_none() {
-            self.write_committed_lsn(&mut tender.committed_lsn);
-        } else {
-            self.parting.keeps.store(true, Ordering::Release);
-        }
-    }
-
-    /// One look: what was replayed, where that is anything. It is then committed, with
-    /// [`flush`](crate::flush::FlushDoor::flush), before [`Self::taken_in`].
-    pub(super) fn tend_turn(
-        &self,
-        engine: &Engine,
-        tender: &mut Tender,
-    ) -> Option<ReplayedHandoff> {
-        #[cfg(feature = "planted")]
-        if till_core::planted::is("drop-backlog") {
-            tender.left = None;
-        }
-        if let Some((range, number)) = tender.left {
-            match self.submit(engine, range, number, &|_, _, _| true) {
-                Ok(0) => tender.left = None,
-                Ok(records) => {
-                    tracing::info!(
-                        records,
-                        "what the journal had and no commit has was handed off"
-                    );
-                    tender.left = None;
-                }
-                Err(error) => {
-                    tracing::debug!(%error, "not handed off yet");
-                    return None;
-                }
-            }
-        }
-        self.write_committed_lsn(&mut tender.committed_lsn);
-        match self.take_in(engine, &mut tender.inbox) {
-            Ok(taken) => Some(taken).filter(|taken| !taken.is_empty()),
-            Err(error) => {
-                tracing::debug!(%error, "what waits for this node was not taken in yet");
-                None
-            }
-        }
-    }
-
     fn write_committed_lsn(&self, committed_lsn: &mut CommittedLsnFile) {
-        let upto = self.committed_upto();
-        #[cfg(feature = "planted")]
-        let upto = if till_core::planted::is("mark-ahead") {
-            u64::MAX
-        } else {
-            upto
+        let upto = match planted::is("mark-ahead") {
+            false => self.committed_upto(),
+            true => u64::MAX,
         };
         committed_lsn.write(upto);
         self.is_written
@@ -288,24 +232,139 @@ impl Cluster {
     }
 }
 
-/// What looks after records that are in no commit.
-pub(crate) struct Tender {
-    /// What the journal had at the start and is not handed off yet, and the number of its first chunk.
+/// What a journal had at the start, and no commit may have.
+pub(crate) struct Backlog {
+    /// What is not handed off yet, and the number of its first chunk.
     left: Option<((Lsn, Lsn), u64)>,
     committed_lsn: CommittedLsnFile,
-    inbox: Inbox,
 }
 
-impl Tender {
+impl Backlog {
     pub(super) fn new(
         cluster: &Cluster,
         range: (Lsn, Lsn),
         committed_lsn: CommittedLsnFile,
     ) -> Self {
+        let left = Some((range, cluster.numbers()));
         Self {
-            left: Some((range, cluster.numbers())),
+            left,
             committed_lsn,
+        }
+    }
+}
+
+/// Looks after records that are in no commit: hands off what the journal had at the start of this incarnation, then replays what
+/// others hand off.
+pub(crate) struct Tender {
+    engine: Arc<Engine>,
+    cluster: Arc<Cluster>,
+    backlog: Backlog,
+    inbox: Inbox,
+    /// What was replayed, the flush that commits it, and until when that is waited for.
+    taken: Option<(ReplayedHandoff, Wait, Duration)>,
+}
+
+impl Tender {
+    pub(super) fn new(engine: &Arc<Engine>, cluster: &Arc<Cluster>, backlog: Backlog) -> Self {
+        Self {
+            engine: Arc::clone(engine),
+            cluster: Arc::clone(cluster),
+            backlog,
             inbox: Inbox::default(),
+            taken: None,
+        }
+    }
+
+    /// Starts the thread. It ends when `stopped` is without its other end.
+    ///
+    /// # Errors
+    /// What the system says when it gives no thread.
+    pub(super) fn start(mut self, stopped: Receiver<()>) -> std::io::Result<JoinHandle<()>> {
+        let thread = std::thread::Builder::new().name("backlog".to_owned());
+        thread.spawn(move || {
+            while !self.wait(&stopped) {
+                self.turn();
+            }
+            self.end();
+        })
+    }
+
+    // Waits for the next look, or for the flush. True: it is time to end.
+    fn wait(&self, stopped: &Receiver<()>) -> bool {
+        let Some((_, flush, until)) = &self.taken else {
+            return stopped.recv_timeout(LOOK) != Err(RecvTimeoutError::Timeout);
+        };
+        let mut news = Select::new();
+        news.recv(&flush.0);
+        let left = until.saturating_sub(self.cluster.now());
+        // The next turn finds what has come of it, and whether it is late.
+        let _ready = news.ready_timeout(left);
+        false
+    }
+
+    /// One look; or one at the flush that commits what was replayed with the last look.
+    pub(crate) fn turn(&mut self) {
+        if let Some((taken, flush, until)) = self.taken.take() {
+            match flush.look_until(self.cluster.now() >= until, COMMITTED_WITHIN) {
+                None => self.taken = Some((taken, flush, until)),
+                Some(flushed) => self.cluster.taken_in(taken, flushed.map(|_| ())),
+            }
+            return;
+        }
+        if !self.hand_off() {
+            return;
+        }
+        self.cluster
+            .write_committed_lsn(&mut self.backlog.committed_lsn);
+        match self.cluster.take_in(&self.engine, &mut self.inbox) {
+            Ok(taken) if taken.is_empty() => {}
+            Ok(taken) => match self.engine.flush.begin(COMMITTED_WITHIN) {
+                Ok(flush) => {
+                    let until = self.cluster.now().saturating_add(COMMITTED_WITHIN);
+                    self.taken = Some((taken, flush, until));
+                }
+                Err(error) => self.cluster.taken_in(taken, Err(error)),
+            },
+            Err(error) => {
+                tracing::debug!(%error, "what waits for this node was not taken in yet");
+            }
+        }
+    }
+
+    // True: nothing is left of what the journal had at the start.
+    fn hand_off(&mut self) -> bool {
+        if planted::is("drop-backlog") {
+            self.backlog.left = None;
+        }
+        let Some((range, number)) = self.backlog.left else {
+            return true;
+        };
+        let done = self
+            .cluster
+            .submit(&self.engine, range, number, &|_, _, _| true);
+        match done {
+            Ok(0) => {}
+            Ok(records) => {
+                tracing::info!(
+                    records,
+                    "what the journal had and no commit has was handed off"
+                );
+            }
+            Err(error) => {
+                tracing::debug!(%error, "not handed off yet");
+                return false;
+            }
+        }
+        self.backlog.left = None;
+        true
+    }
+
+    fn end(&mut self) {
+        if self.backlog.left.is_none() {
+            self.cluster
+                .write_committed_lsn(&mut self.backlog.committed_lsn);
+        } else {
+            self.cluster.parting.keeps.store(true, Ordering::Release);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam::channel::{Receiver, RecvTimeoutError};
+use crossbeam::channel::{Receiver, Select, TryRecvError};
 
 use super::Cluster;
 use super::work::Job;
@@ -13,74 +13,89 @@ use super::work::Job;
 /// What is to be done again, and when.
 pub(crate) type Later = (Duration, Job);
 
-/// Starts the thread. It ends when nobody can give it anything any more, or with [`Job::Stop`].
-///
-/// # Errors
-/// What the system says when it gives no thread.
-pub(super) fn start(
-    cluster: &Arc<Cluster>,
-    inbox: Receiver<Later>,
-    tick: Duration,
-) -> std::io::Result<JoinHandle<()>> {
-    let cluster = Arc::clone(cluster);
-    std::thread::Builder::new()
-        .name("lease".to_owned())
-        .spawn(move || run(&cluster, &inbox, tick))
-}
-
-fn run(cluster: &Cluster, inbox: &Receiver<Later>, tick: Duration) {
-    let mut clock = TickClock::new(tick, cluster.now());
-    loop {
-        let pause = clock.due().saturating_sub(cluster.now());
-        match inbox.recv_timeout(pause) {
-            Ok((_, Job::Stop)) | Err(RecvTimeoutError::Disconnected) => return,
-            Ok(later) => clock.take(later),
-            Err(RecvTimeoutError::Timeout) => {}
-        }
-        clock.turn(cluster);
-    }
-}
-
 /// What comes up, and when.
-pub(super) struct TickClock {
+pub(crate) struct TickClock {
+    cluster: Arc<Cluster>,
+    inbox: Receiver<Later>,
     /// By time, and among equals in the order in which they came.
     waiting: BTreeMap<(Duration, u64), Job>,
     came: u64,
     tick: Duration,
     next: Duration,
+    has_ended: bool,
 }
 
 impl TickClock {
-    pub(super) const fn new(tick: Duration, now: Duration) -> Self {
+    pub(super) fn new(cluster: &Arc<Cluster>, inbox: Receiver<Later>, tick: Duration) -> Self {
         Self {
+            inbox,
             waiting: BTreeMap::new(),
             came: 0,
             tick,
-            next: now,
+            next: cluster.now(),
+            has_ended: false,
+            cluster: Arc::clone(cluster),
         }
     }
 
-    /// When the next turn is due.
-    pub(super) fn due(&self) -> Duration {
-        let first = self.waiting.keys().next();
-        first.map_or(self.next, |(at, _)| self.next.min(*at))
+    /// Starts the thread. It ends when nobody can give it anything any more, or with [`Job::Stop`].
+    ///
+    /// # Errors
+    /// What the system says when it gives no thread.
+    pub(super) fn start(mut self) -> std::io::Result<JoinHandle<()>> {
+        let thread = std::thread::Builder::new().name("lease".to_owned());
+        thread.spawn(move || {
+            loop {
+                self.turn();
+                let pause = self.pause();
+                if self.has_ended {
+                    return;
+                }
+                let mut news = Select::new();
+                news.recv(&self.inbox);
+                // The next turn finds what has come.
+                let _ready = news.ready_timeout(pause);
+            }
+        })
     }
 
-    /// Keeps what is to be tried again.
-    pub(super) fn take(&mut self, (at, job): Later) {
-        self.came += 1;
-        self.waiting.insert((at, self.came), job);
+    /// For how long there is nothing to do, unless something comes.
+    pub(crate) fn pause(&mut self) -> Duration {
+        self.take_all();
+        self.due().saturating_sub(self.cluster.now())
     }
 
     /// Brings up what is due now.
-    pub(super) fn turn(&mut self, cluster: &Cluster) {
-        let now = cluster.now();
+    pub(crate) fn turn(&mut self) {
+        self.take_all();
+        let now = self.cluster.now();
         if now >= self.next {
             self.next = now.saturating_add(self.tick);
-            cluster.tick();
+            self.cluster.tick();
         }
         while let Some(first) = self.waiting.first_entry().filter(|one| one.key().0 <= now) {
-            cluster.push(first.remove());
+            self.cluster.push(first.remove());
         }
+    }
+
+    fn take_all(&mut self) {
+        loop {
+            match self.inbox.try_recv() {
+                Ok((_, Job::Stop)) | Err(TryRecvError::Disconnected) => {
+                    self.has_ended = true;
+                    return;
+                }
+                Ok((at, job)) => {
+                    self.came += 1;
+                    self.waiting.insert((at, self.came), job);
+                }
+                Err(TryRecvError::Empty) => return,
+            }
+        }
+    }
+
+    fn due(&self) -> Duration {
+        let first = self.waiting.keys().next();
+        first.map_or(self.next, |(at, _)| self.next.min(*at))
     }
 }

@@ -15,6 +15,7 @@ use crate::durable::Part;
 use crate::engine::Engine;
 use crate::figures::FlushState;
 use crate::flush::FlushError;
+use crate::planted;
 
 /// Longest look at whether a round is done, without being woken.
 const LOOK: Duration = Duration::from_millis(100);
@@ -39,6 +40,15 @@ pub(crate) struct Committing {
     since: Duration,
 }
 
+impl Committing {
+    // Whether the slot that is next has something else on its way.
+    fn waits(&self, all: &mut BTreeMap<u32, Owner>) -> bool {
+        let next = self.waiting.front().map(|(tenure, _)| *tenure);
+        let next = next.or_else(|| self.begun.front().copied());
+        next.is_some_and(|tenure| matches!(finish(all, tenure), OutcomeRead::NotYet))
+    }
+}
+
 /// A round on its way out of the journal.
 #[derive(Debug)]
 struct Reading {
@@ -59,31 +69,13 @@ enum OutcomeRead {
 }
 
 impl Cluster {
-    /// Commits what shards gave: comes back when every row is written, or when the engine stops.
+    /// Commits what shards gave, as far as it goes without waiting. True: every row is written.
     ///
     /// Records of a slot that is lost meanwhile are in no commit, and stay above what is said to be committed of it.
     ///
     /// # Errors
     /// [`FlushError`] when the engine stops before the records are read back and the store answers.
-    pub(crate) fn commit(&self, engine: &Engine, parts: Vec<Part>) -> Result<(), FlushError> {
-        let mut round = self.gather(engine, parts);
-        while !self.read(engine, &mut round)? || !self.write_names(engine, &mut round)? {
-            std::thread::sleep(LOOK);
-        }
-        let mut all = self.owners.lock();
-        while !self.get_on(engine, &mut round, &mut all)? {
-            self.owners.wait(&mut all, LOOK);
-        }
-        drop(all);
-        self.committed(engine, &round);
-        Ok(())
-    }
-
-    /// Gets as far as it goes without waiting. True: every row is written.
-    ///
-    /// # Errors
-    /// See [`Self::commit`].
-    pub(crate) fn commit_turn(
+    pub(crate) fn commit(
         &self,
         engine: &Engine,
         round: &mut Committing,
@@ -97,12 +89,23 @@ impl Cluster {
         Ok(is_done)
     }
 
+    /// Waits until a round may get on, or for a while. For threads that may block.
+    pub(crate) fn wait(&self, round: &Committing) {
+        if round.reading.is_some() || !round.names.is_empty() {
+            return std::thread::sleep(LOOK);
+        }
+        let mut all = self.owners.lock();
+        // It may have been moved on since it was looked at.
+        if round.waits(&mut all) {
+            self.owners.wait(&mut all, LOOK);
+        }
+    }
+
     /// Puts together what shards gave. The records behind it are read when it gets on.
     pub(crate) fn gather(&self, engine: &Engine, parts: Vec<Part>) -> Committing {
         let standing = (self.cursors.lock().clone(), self.since());
         let uptos: Vec<(usize, u64)> = parts.iter().map(|part| (part.shard, part.upto)).collect();
-        #[cfg(feature = "planted")]
-        if till_core::planted::is("told-before-commit") {
+        if planted::is("told-before-commit") {
             for (shard, upto) in &uptos {
                 self.notify_devices(engine, *shard, *upto);
             }
@@ -166,8 +169,7 @@ impl Cluster {
                 round.since = self.now();
                 Ok(true)
             }
-            #[cfg(feature = "planted")]
-            Err(_) if till_core::planted::is("drop-names") => {
+            Err(_) if planted::is("drop-names") => {
                 round.names.clear();
                 Ok(true)
             }

@@ -147,8 +147,7 @@ impl Cluster {
                 let offers = self.offers(handoff, left.as_ref())?;
                 let payloads = offers.iter().map(|offer| offer.record.payload.len());
                 let bytes = payloads.sum();
-                #[cfg(feature = "planted")]
-                if till_core::planted::is("taken-away-early") {
+                if crate::planted::is("taken-away-early") {
                     self.store.taken_in(slot, from, number)?;
                 }
                 take_in(engine, offers)
@@ -246,8 +245,7 @@ impl Cluster {
             tracing::debug!(%error, "records that were handed off are not committed yet");
             return;
         }
-        #[cfg(feature = "planted")]
-        if till_core::planted::is("forget-taken-in") {
+        if crate::planted::is("forget-taken-in") {
             return;
         }
         let (chunks, bytes) = (taken.chunks.len(), taken.bytes);

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam::channel::Receiver;
+use crossbeam::channel::{Receiver, Select, TryRecvError};
 use till_core::Record;
 use till_storage::cluster::End;
 use till_storage::journal::Lsn;
@@ -19,15 +19,38 @@ use super::Cluster;
 use super::owners::Tenure;
 use super::round::Cursors;
 use crate::engine::Engine;
-use crate::flush::FlushError;
+use crate::flush::{FlushError, Wait};
+use crate::planted;
 use crate::route::shard_of;
 
 /// Time that the records of slots get to be committed before these are given up.
-pub(super) const LAST_COMMIT: Duration = Duration::from_secs(30);
+const LAST_COMMIT: Duration = Duration::from_secs(30);
 /// First pause before something is tried again; it doubles up to the longest.
-pub(super) const PAUSE: Duration = Duration::from_millis(20);
+const PAUSE: Duration = Duration::from_millis(20);
 /// Longest pause before something is tried again.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// Lets slots go, in turns between which it waits: for rounds of the flush, and for the shared store.
+pub(crate) struct Leaver {
+    engine: Arc<Engine>,
+    cluster: Arc<Cluster>,
+    inbox: Receiver<Leave>,
+    stage: Stage,
+    /// None leaves any more.
+    is_over: bool,
+}
+
+/// What it is at.
+enum Stage {
+    /// Nothing.
+    Idle,
+    /// Slots that have ended, whose round of the flush is not over, and those that are to be given up after them.
+    Passing(BTreeMap<Tenure, End>, Receiver<()>, BTreeSet<u32>),
+    /// Their records are on their way to the next owners; the pause before the next try.
+    Handing(Handing, BTreeSet<u32>, Duration),
+    /// Slots whose last commit is on its way, and until when that is waited for.
+    Giving(BTreeSet<u32>, Wait, Duration),
+}
 
 /// A slot that leaves.
 #[derive(Debug)]
@@ -40,37 +63,16 @@ pub(crate) enum Leave {
     Stop,
 }
 
-/// Starts the thread.
-///
-/// # Errors
-/// What the system says when it gives no thread.
-pub(super) fn start(
-    engine: &Arc<Engine>,
-    cluster: &Arc<Cluster>,
-    inbox: Receiver<Leave>,
-) -> std::io::Result<JoinHandle<()>> {
-    let leaver = Leaver::new(engine, cluster);
-    std::thread::Builder::new()
-        .name("leaver".to_owned())
-        .spawn(move || leaver.run(&inbox))
-}
-
-/// Lets slots go, in steps between which it waits: for rounds of the flush, and for the shared store.
-pub(super) struct Leaver {
-    engine: Arc<Engine>,
-    cluster: Arc<Cluster>,
-}
-
 /// What leaves together.
 #[derive(Debug, Default)]
-pub(super) struct Leaving {
-    pub(super) given: BTreeSet<u32>,
-    pub(super) ended: BTreeMap<Tenure, End>,
-    pub(super) is_over: bool,
+struct Leaving {
+    given: BTreeSet<u32>,
+    ended: BTreeMap<Tenure, End>,
+    is_over: bool,
 }
 
 impl Leaving {
-    pub(super) fn of(all: impl Iterator<Item = Leave>) -> Self {
+    fn of(all: impl Iterator<Item = Leave>) -> Self {
         let mut leaving = Self::default();
         for leave in all {
             match leave {
@@ -88,7 +90,7 @@ impl Leaving {
 }
 
 /// Records of slots that have left, on their way to the next owners.
-pub(super) struct Handing {
+struct Handing {
     ended: BTreeMap<Tenure, End>,
     standing: BTreeMap<u32, (u64, Cursors)>,
     range: (Lsn, Lsn),
@@ -97,7 +99,7 @@ pub(super) struct Handing {
 
 /// Whether records were handed on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Handed {
+enum Handed {
     Yes,
     /// The shared store does not answer: try again.
     NotYet,
@@ -106,44 +108,122 @@ pub(super) enum Handed {
 }
 
 impl Leaver {
-    pub(super) fn new(engine: &Arc<Engine>, cluster: &Arc<Cluster>) -> Self {
+    pub(super) fn new(
+        engine: &Arc<Engine>,
+        cluster: &Arc<Cluster>,
+        inbox: Receiver<Leave>,
+    ) -> Self {
         Self {
             engine: Arc::clone(engine),
             cluster: Arc::clone(cluster),
+            inbox,
+            stage: Stage::Idle,
+            is_over: false,
         }
     }
 
-    fn run(&self, inbox: &Receiver<Leave>) {
-        while let Ok(first) = inbox.recv() {
-            let leaving = Leaving::of(std::iter::once(first).chain(inbox.try_iter()));
-            if !leaving.ended.is_empty() {
-                self.part_with(leaving.ended);
+    /// Starts the thread. It ends with [`Leave::Stop`].
+    ///
+    /// # Errors
+    /// What the system says when it gives no thread.
+    pub(super) fn start(mut self) -> std::io::Result<JoinHandle<()>> {
+        let thread = std::thread::Builder::new().name("leaver".to_owned());
+        thread.spawn(move || {
+            while !(self.is_over && matches!(self.stage, Stage::Idle)) {
+                if !self.turn() {
+                    self.wait();
+                }
             }
-            if leaving.is_over {
-                return;
+        })
+    }
+
+    // Waits for what the stage waits for. The next turn finds what has come.
+    fn wait(&self) {
+        let mut news = Select::new();
+        let pause = match &self.stage {
+            Stage::Idle if self.is_over => return,
+            Stage::Idle => {
+                news.recv(&self.inbox);
+                None
             }
-            if !leaving.given.is_empty() {
-                self.give(&leaving.given);
+            Stage::Passing(_, done, _) => {
+                news.recv(done);
+                None
+            }
+            Stage::Handing(_, _, pause) => Some(*pause),
+            Stage::Giving(_, flush, until) => {
+                news.recv(&flush.0);
+                Some(until.saturating_sub(self.cluster.now()))
+            }
+        };
+        match pause {
+            None => drop(news.ready()),
+            Some(pause) => drop(news.ready_timeout(pause)),
+        }
+    }
+
+    /// Takes the next step. False: there is nothing to do, or it waits.
+    pub(crate) fn turn(&mut self) -> bool {
+        let stage = std::mem::replace(&mut self.stage, Stage::Idle);
+        let (stage, has_moved) = match stage {
+            Stage::Idle => self.begin(),
+            Stage::Passing(ended, done, given) => match done.try_recv() {
+                Err(TryRecvError::Empty) => (Stage::Passing(ended, done, given), false),
+                _ => (Stage::Handing(self.part(ended), given, PAUSE), true),
+            },
+            Stage::Handing(handing, given, pause) => self.hand_on(handing, given, pause),
+            Stage::Giving(slots, flush, until) => {
+                match flush.look_until(self.cluster.now() >= until, LAST_COMMIT) {
+                    None => (Stage::Giving(slots, flush, until), false),
+                    Some(flushed) => {
+                        self.give_up(&slots, flushed.map(|_| ()));
+                        (Stage::Idle, true)
+                    }
+                }
+            }
+        };
+        self.stage = stage;
+        has_moved
+    }
+
+    fn begin(&mut self) -> (Stage, bool) {
+        let leaving = Leaving::of(self.inbox.try_iter());
+        self.is_over |= leaving.is_over;
+        if leaving.ended.is_empty() {
+            return self.give(leaving.given);
+        }
+        self.forget(&leaving.ended);
+        // A round that is under way may hold rows of their time here.
+        let done = self.engine.flush.pass();
+        (Stage::Passing(leaving.ended, done, leaving.given), true)
+    }
+
+    // Closes slots, and has what they have committed before they are given up.
+    fn give(&self, slots: BTreeSet<u32>) -> (Stage, bool) {
+        if slots.is_empty() || self.is_over {
+            return (Stage::Idle, false);
+        }
+        self.close(&slots);
+        match self.engine.flush.begin(LAST_COMMIT) {
+            Ok(flush) => {
+                let until = self.cluster.now().saturating_add(LAST_COMMIT);
+                (Stage::Giving(slots, flush, until), true)
+            }
+            Err(error) => {
+                self.give_up(&slots, Err(error));
+                (Stage::Idle, true)
             }
         }
     }
 
-    // Closes slots, commits what they have, and gives them up.
-    fn give(&self, slots: &BTreeSet<u32>) {
-        self.close(slots);
-        let flushed = self.engine.flush.flush(LAST_COMMIT);
-        self.give_up(slots, flushed.map(|_| ()));
-    }
-
-    /// Takes nothing more for slots that are to be given up. What they have is then committed, with
-    /// [`flush`](crate::flush::FlushDoor::flush).
-    pub(super) fn close(&self, slots: &BTreeSet<u32>) {
+    // Takes nothing more for slots that are to be given up.
+    fn close(&self, slots: &BTreeSet<u32>) {
         self.cluster.close(slots);
         self.cluster.evict(&self.engine, slots);
     }
 
-    /// What closed slots had is committed, or as far as it will be.
-    pub(super) fn give_up(&self, slots: &BTreeSet<u32>, flushed: Result<(), FlushError>) {
+    // What closed slots had is committed, or as far as it will be.
+    fn give_up(&self, slots: &BTreeSet<u32>, flushed: Result<(), FlushError>) {
         // An engine that stops has flushed for the last time before this.
         if let Err(error) = flushed
             && error != FlushError::Stopped
@@ -153,27 +233,8 @@ impl Leaver {
         self.cluster.give_up(slots);
     }
 
-    // Lets go of slots whose writers have ended. The membership hears of it last, so that none of them comes back before
-    // nothing of its time here can be written any more.
-    fn part_with(&self, ended: BTreeMap<Tenure, End>) {
-        self.forget(&ended);
-        // A round that is under way may hold rows of their time here.
-        self.engine.flush.pass();
-        let handing = self.part(ended);
-        let mut pause = PAUSE;
-        loop {
-            match self.hand_on(&handing) {
-                Handed::Yes => return self.closed(handing),
-                Handed::Never => return,
-                Handed::NotYet => {}
-            }
-            std::thread::sleep(pause);
-            pause = pause.saturating_mul(2).min(PAUSE_MAX);
-        }
-    }
-
-    /// Forgets what is in memory of slots whose writers have ended. A round that is under way may hold rows of them.
-    pub(super) fn forget(&self, ended: &BTreeMap<Tenure, End>) {
+    // Forgets what is in memory of slots whose writers have ended.
+    fn forget(&self, ended: &BTreeMap<Tenure, End>) {
         let fenced = |(tenure, end): (&Tenure, &End)| match end {
             End::Fenced(_) => Some(tenure.slot),
             _ => None,
@@ -185,21 +246,15 @@ impl Leaver {
         }
         let slots = slots_of(ended);
         self.cluster.evict(&self.engine, &slots);
-        #[cfg(feature = "planted")]
-        if till_core::planted::is("remember-what-left") {
-            return;
+        if !planted::is("remember-what-left") {
+            self.cluster.forget(&self.engine, &slots);
         }
-        self.cluster.forget(&self.engine, &slots);
     }
 
-    /// That round is over: the sessions of these slots hear of nothing more. What the journal has of them, and no commit has,
-    /// is for the next owners.
-    pub(super) fn part(&self, ended: BTreeMap<Tenure, End>) -> Handing {
-        #[cfg(feature = "planted")]
-        let parts = !till_core::planted::is("tell-who-left");
-        #[cfg(not(feature = "planted"))]
-        let parts = true;
-        if parts {
+    // That round is over: the sessions of these slots hear of nothing more. What the journal has of them, and no commit has,
+    // is for the next owners.
+    fn part(&self, ended: BTreeMap<Tenure, End>) -> Handing {
+        if !planted::is("tell-who-left") {
             self.cluster.part(&self.engine, &slots_of(&ended));
         }
         let of_one = |tenure: &Tenure| Some((tenure.slot, self.cluster.owners.standing(*tenure)?));
@@ -216,8 +271,21 @@ impl Leaver {
         }
     }
 
-    /// Hands these records on.
-    pub(super) fn hand_on(&self, handing: &Handing) -> Handed {
+    // The membership hears of slots that have ended last, so that none of them comes back before nothing of its time here can
+    // be written any more.
+    fn hand_on(&self, handing: Handing, given: BTreeSet<u32>, pause: Duration) -> (Stage, bool) {
+        match self.submit(&handing) {
+            Handed::NotYet => {
+                let pause = pause.saturating_mul(2).min(PAUSE_MAX);
+                return (Stage::Handing(handing, given, pause), false);
+            }
+            Handed::Yes => self.closed(handing),
+            Handed::Never => {}
+        }
+        (self.give(given).0, true)
+    }
+
+    fn submit(&self, handing: &Handing) -> Handed {
         let shards = self.engine.slots.len();
         let wanted = |slot: u32, record: &Record, position: u64| {
             let upto = |cursors: &Cursors| {
@@ -228,8 +296,7 @@ impl Leaver {
                 .get(&slot)
                 .is_some_and(|(since, cursors)| position >= *since && position > upto(cursors))
         };
-        #[cfg(feature = "planted")]
-        if till_core::planted::is("keep-what-left") {
+        if planted::is("keep-what-left") {
             return Handed::Yes;
         }
         let (range, number) = (handing.range, handing.number);
@@ -255,8 +322,8 @@ impl Leaver {
         }
     }
 
-    /// Nothing is left of the time of these slots here.
-    pub(super) fn closed(&self, handing: Handing) {
+    // Nothing is left of the time of these slots here.
+    fn closed(&self, handing: Handing) {
         for (tenure, end) in handing.ended {
             self.cluster.closed(tenure, &end);
         }

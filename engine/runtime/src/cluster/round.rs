@@ -158,8 +158,7 @@ impl Round {
             }
         }
         for (key, row) in batch.quarantine {
-            #[cfg(feature = "planted")]
-            if key.line == u16::MAX && till_core::planted::is("drop-quarantine") {
+            if key.line == u16::MAX && crate::planted::is("drop-quarantine") {
                 continue;
             }
             if let Some(slot) = self.slot_of(of_terminal(key.terminal)) {

@@ -5,17 +5,19 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Sender, bounded};
-use till_storage::cluster::{NodeId, SharedStore};
+use crossbeam::channel::{Receiver, Sender, bounded};
+use till_storage::cluster::{Duty, NodeId, SharedStore};
 use till_storage::disk::Disk;
 use till_storage::facts::{Facts, FactsConfig};
 use till_storage::journal::{Journal, JournalConfig, Lsn, OpenError, Writer};
 
-use super::backlog::{CommittedLsnFile, Tender};
-use super::work::WORKERS;
-use super::{Cluster, ClusterStanding, Inboxes, Monotonic, clock, identity, leaver, work};
+use super::backlog::{Backlog, CommittedLsnFile, Tender};
+use super::clock::Clock;
+use super::leaver::Leaver;
+use super::work::{self, Job, WORKERS, Worker};
+use super::{Cluster, ClusterStanding, Inboxes, identity};
 use crate::chain::ChainError;
-use crate::clock::now;
+use crate::clock::{Monotonic, now};
 use crate::config::SharedConfig;
 use crate::engine::Engine;
 use crate::recovery::StartReport;
@@ -26,9 +28,10 @@ pub(crate) struct Joined {
     pub(crate) writer: Writer,
     pub(crate) facts: Arc<Facts>,
     pub(crate) cluster: Arc<Cluster>,
+    /// What its threads read.
     pub(crate) inboxes: Inboxes,
     /// What the journal had at the start and may not be committed.
-    pub(crate) backlog: Tender,
+    pub(crate) backlog: Backlog,
     /// LSN up to which the incarnation before saw everything committed.
     pub(crate) is_written: Lsn,
     pub(crate) report: StartReport,
@@ -69,7 +72,7 @@ pub(crate) fn join(
     let committed_lsn = CommittedLsnFile::of(disk, data_dir);
     let is_written = committed_lsn.read().max(opened.journal.start());
     let (cluster, inboxes) = Cluster::new(store, standing, (shards, opened.journal.end()));
-    let backlog = Tender::new(&cluster, (is_written, opened.journal.end()), committed_lsn);
+    let backlog = Backlog::new(&cluster, (is_written, opened.journal.end()), committed_lsn);
     let report = StartReport {
         cut: opened.cut,
         closed_cleanly: opened.closed_cleanly,
@@ -105,14 +108,40 @@ pub enum JoinError {
 }
 
 /// Time that slots get to be given up.
-pub(super) const RELEASED_WITHIN: Duration = Duration::from_secs(5);
+pub(crate) const RELEASED_WITHIN: Duration = Duration::from_secs(5);
 
-/// What a node's threads read, and what looks after records that may not be committed.
-pub(crate) type Jobs = (Inboxes, Tender);
+/// What a node does besides what any engine does, for threads or whoever takes their turns.
+pub(crate) struct FairQueue {
+    /// Calls to the shared store: for the membership, and for the writers of slots. Any number of them may be under way.
+    pub(crate) duties: Receiver<Duty>,
+    pub(crate) jobs: Receiver<Job>,
+    pub(crate) worker: Worker,
+    /// Ticks, and what is tried again later.
+    pub(crate) clock: Clock,
+    /// Slots that go, together.
+    pub(crate) leaver: Leaver,
+    /// Records that are in no commit.
+    pub(crate) tender: Tender,
+}
 
-/// Time between two ticks of a node's clock.
-pub(super) fn tick_of(lease: Duration) -> Duration {
-    (lease / 20).max(Duration::from_millis(10))
+impl FairQueue {
+    /// Nobody takes them yet.
+    pub(crate) fn new(
+        engine: &Arc<Engine>,
+        cluster: &Arc<Cluster>,
+        (inboxes, backlog): (Inboxes, Backlog),
+        lease: Duration,
+    ) -> Self {
+        let tick = (lease / 20).max(Duration::from_millis(10));
+        Self {
+            duties: inboxes.duties,
+            jobs: inboxes.jobs,
+            worker: Worker::new(engine, cluster),
+            clock: Clock::new(cluster, inboxes.later, tick),
+            leaver: Leaver::new(engine, cluster, inboxes.leaving),
+            tender: Tender::new(engine, cluster, backlog),
+        }
+    }
 }
 
 /// The threads of a node.
@@ -129,22 +158,13 @@ impl Members {
     ///
     /// # Errors
     /// What the system says when it gives no thread.
-    pub(crate) fn start(
-        engine: &Arc<Engine>,
-        cluster: &Arc<Cluster>,
-        (inboxes, mut backlog): Jobs,
-        lease: Duration,
-    ) -> std::io::Result<Self> {
+    pub(crate) fn start(cluster: &Arc<Cluster>, turns: FairQueue) -> std::io::Result<Self> {
         let (stop, stopped) = bounded::<()>(1);
-        let mut threads = work::start(engine, cluster, &inboxes.jobs)?;
-        threads.extend(work::members(engine, cluster, (&inboxes.duties, &stopped))?);
-        threads.push(leaver::start(engine, cluster, inboxes.leaving)?);
-        threads.push(clock::start(cluster, inboxes.later, tick_of(lease))?);
-        let (tender, owner) = (Arc::clone(cluster), Arc::clone(engine));
-        let tending = std::thread::Builder::new()
-            .name("backlog".to_owned())
-            .spawn(move || tender.tend(&owner, &mut backlog, &stopped))?;
-        threads.push(tending);
+        let mut threads = work::start(&turns.worker, &turns.jobs)?;
+        threads.extend(work::members(&turns.worker, (&turns.duties, &stopped))?);
+        threads.push(turns.leaver.start()?);
+        threads.push(turns.clock.start()?);
+        threads.push(turns.tender.start(stopped)?);
         Ok(Self {
             cluster: Arc::clone(cluster),
             threads,

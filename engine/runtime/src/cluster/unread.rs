@@ -98,6 +98,7 @@ impl Unread {
     }
 
     /// Rounds of the flush that were committed after a read for them had failed.
+    #[cfg(feature = "testing")]
     pub(crate) fn went_on(&self) -> u64 {
         self.went_on.load(Ordering::Relaxed)
     }

@@ -21,7 +21,7 @@ const MEMBERS: usize = 4;
 
 /// What a thread is to do.
 #[derive(Debug)]
-pub(super) enum Job {
+pub(crate) enum Job {
     /// For the writer of a slot.
     Command(Tenure, Command),
     /// End.
@@ -32,13 +32,9 @@ pub(super) enum Job {
 ///
 /// # Errors
 /// What the system says when it gives no thread.
-pub(super) fn start(
-    engine: &Arc<Engine>,
-    cluster: &Arc<Cluster>,
-    jobs: &Receiver<Job>,
-) -> std::io::Result<Vec<JoinHandle<()>>> {
+pub(super) fn start(worker: &Worker, jobs: &Receiver<Job>) -> std::io::Result<Vec<JoinHandle<()>>> {
     let threads = (0..WORKERS).map(|_| {
-        let (worker, jobs) = (Worker::new(engine, cluster), jobs.clone());
+        let (worker, jobs) = (worker.clone(), jobs.clone());
         let thread = std::thread::Builder::new().name("cluster".to_owned());
         thread.spawn(move || worker.run(&jobs))
     });
@@ -50,13 +46,11 @@ pub(super) fn start(
 /// # Errors
 /// What the system says when it gives no thread.
 pub(super) fn members(
-    engine: &Arc<Engine>,
-    cluster: &Arc<Cluster>,
+    worker: &Worker,
     (duties, stopped): (&Receiver<Duty>, &Receiver<()>),
 ) -> std::io::Result<Vec<JoinHandle<()>>> {
     let threads = (0..MEMBERS).map(|_| {
-        let worker = Worker::new(engine, cluster);
-        let (duties, stopped) = (duties.clone(), stopped.clone());
+        let (worker, duties, stopped) = (worker.clone(), duties.clone(), stopped.clone());
         let thread = std::thread::Builder::new().name("member".to_owned());
         thread.spawn(move || {
             loop {
@@ -75,7 +69,7 @@ pub(super) fn members(
 
 /// What is asked of the shared store.
 #[derive(Debug)]
-pub(super) enum Call {
+pub(crate) enum Call {
     /// For the membership.
     Duty(Duty),
     /// For the writer of a slot.
@@ -84,7 +78,7 @@ pub(super) enum Call {
 
 /// What became of it.
 #[derive(Debug)]
-pub(super) enum Completion {
+pub(crate) enum Completion {
     HeartbeatWritten(u64),
     Nodes(u64, Vec<NodeRow>),
     Slots(u64, Vec<SlotRow>),
@@ -97,7 +91,8 @@ pub(super) enum Completion {
 }
 
 /// Asks the shared store, and tells what it said.
-pub(super) struct Worker {
+#[derive(Clone)]
+pub(crate) struct Worker {
     engine: Arc<Engine>,
     cluster: Arc<Cluster>,
 }
@@ -117,7 +112,7 @@ impl Worker {
     }
 
     /// Asks, and waits for the answer.
-    pub(super) fn ask(&self, call: Call) -> Completion {
+    pub(crate) fn ask(&self, call: Call) -> Completion {
         match call {
             Call::Duty(duty) => self.duty(duty),
             Call::Command(tenure, command) => self.command(tenure, command),
@@ -125,7 +120,7 @@ impl Worker {
     }
 
     /// Tells what was answered to those who wait for it.
-    pub(super) fn complete(&self, completion: Completion) {
+    pub(crate) fn complete(&self, completion: Completion) {
         let cluster = &self.cluster;
         match completion {
             Completion::HeartbeatWritten(heartbeat) => {

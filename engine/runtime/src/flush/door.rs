@@ -58,15 +58,9 @@ impl FlushDoor {
         self.ask(Request::Flush, within)
     }
 
-    /// Waits until the round that is under way, if there is one, is over: nothing that a shard gave before is written after
-    /// that.
-    pub(crate) fn pass(&self) {
-        // An error means that the thread has ended: it writes nothing any more.
-        let _ended = self.begin_pass().recv();
-    }
-
-    /// Asks to be told of the end of that round, for whoever waits in another way.
-    pub(crate) fn begin_pass(&self) -> Receiver<()> {
+    /// Asks to be told when the round that is under way, if there is one, is over: nothing that a shard gave before is written
+    /// after that.
+    pub(crate) fn pass(&self) -> Receiver<()> {
         let (reply, done) = bounded(1);
         // Without the thread the other end is gone, which says the same.
         let _ended = self.requests.send(Request::Pass(reply));
@@ -75,12 +69,12 @@ impl FlushDoor {
 
     /// Flushes once more, syncs the rows and ends the thread.
     pub(crate) fn stop(&self, within: Duration) -> Result<u64, FlushError> {
-        self.ask(Request::Stop, within)?.wait(within)
+        self.begin_stop(within)?.wait(within)
     }
 
     /// Asks for that, for whoever waits in another way.
-    pub(crate) fn begin_stop(&self) -> Result<Wait, FlushError> {
-        self.ask(Request::Stop, Duration::ZERO)
+    pub(crate) fn begin_stop(&self, within: Duration) -> Result<Wait, FlushError> {
+        self.ask(Request::Stop, within)
     }
 
     /// Ends the thread without another round.
@@ -90,13 +84,12 @@ impl FlushDoor {
         }
     }
 
-    /// Returns when nothing that a shard handed off before will be written any more.
-    pub(crate) fn restart(&self, shard: usize) {
+    /// Forgets what came of a shard that starts again; tells when nothing that it handed off before will be written any more.
+    pub(crate) fn restart(&self, shard: usize) -> Receiver<()> {
         let (reply, done) = bounded(1);
-        if self.requests.send(Request::Restart(shard, reply)).is_ok() {
-            // An error means that the thread has ended: it writes nothing any more.
-            let _ended = done.recv();
-        }
+        // Without the thread the other end is gone, which says the same.
+        let _ended = self.requests.send(Request::Restart(shard, reply));
+        done
     }
 
     fn ask(
@@ -113,7 +106,7 @@ impl FlushDoor {
 
 /// A flush that was asked for.
 #[derive(Debug)]
-pub(crate) struct Wait(Receiver<Result<u64, FlushError>>);
+pub(crate) struct Wait(pub(crate) Receiver<Result<u64, FlushError>>);
 
 impl Wait {
     fn wait(&self, within: Duration) -> Result<u64, FlushError> {
@@ -122,6 +115,16 @@ impl Wait {
             Err(error) if error.is_timeout() => Err(FlushError::Late(within)),
             Err(_) => Err(FlushError::Stopped),
         }
+    }
+
+    /// How it went; `None` while it is under way and not late.
+    pub(crate) fn look_until(
+        &self,
+        is_late: bool,
+        within: Duration,
+    ) -> Option<Result<u64, FlushError>> {
+        let late = || is_late.then_some(Err(FlushError::Late(within)));
+        self.look().or_else(late)
     }
 
     /// How it went; `None` while it is under way.

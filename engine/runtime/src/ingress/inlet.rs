@@ -3,6 +3,9 @@
 //! A frame is admitted first and verified then: the permit bounds what the engine holds, and how many frames are checked side
 //! by side, before anything is spent on their bytes.
 
+#[cfg(any(test, feature = "testing"))]
+mod now;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -107,13 +110,6 @@ impl Knocking {
         self.send(permit)
     }
 
-    /// The same, if there is room now.
-    pub(crate) fn try_enter(self) -> Result<Inlet, Bye> {
-        let permit = self.inlet.slot.gate.try_enter();
-        let permit = permit.ok_or_else(|| Bye::new(Reason::Busy))?;
-        self.send(permit)
-    }
-
     fn send(self, permit: Permit) -> Result<Inlet, Bye> {
         let request = HelloRequest {
             session: Arc::clone(&self.inlet.session),
@@ -174,28 +170,6 @@ impl Inlet {
         let verified = self.verified(frames, permit, received);
         drop(turn);
         self.hand_on(verified)
-    }
-
-    /// The same, if there is room now and the handshake is out; the frames where not. Reads the disk.
-    pub(crate) fn try_submit(&self, batch: FrameBatch) -> Result<Result<(), End>, Vec<Frame>> {
-        let FrameBatch { frames, room } = batch;
-        let Some(established) = self.session.welcomed_now() else {
-            return Err(frames);
-        };
-        let Some(permit) = self.slot.gate.try_admit(room) else {
-            return Err(frames);
-        };
-        for frame in &frames {
-            if let Some((first, last)) = sent_again(&established, &frame.header) {
-                let facts = self.intake.look_ups.facts.as_ref();
-                match check::refusals(facts, established.key, first, last) {
-                    Ok(refusals) => self.session.refused(&refusals),
-                    Err(_) => self.session.bye(Reason::Internal, None),
-                }
-            }
-        }
-        let verified = self.verified(frames, permit, Instant::now());
-        Ok(self.hand_on(verified))
     }
 
     fn count(&self, frames: &[Frame], room: Room) {
@@ -296,28 +270,6 @@ impl Inlet {
         }
     }
 
-    /// The same at once. `false`: the handshake is not out, or what is asked for is in no commit; ask again. Reads the disk.
-    pub(crate) fn try_check(&self, check: &Check) -> bool {
-        let session = &self.session;
-        if session.is_over() {
-            return true;
-        }
-        if session.welcomed_now().is_none() {
-            return false;
-        }
-        let facts = self.intake.look_ups.facts.as_ref();
-        match check::answer(facts, session.terminal(), check) {
-            Ok(None) => return false,
-            Ok(Some((checked, refusals))) => {
-                if !session.checked(checked, refusals) {
-                    session.bye(Reason::Busy, None);
-                }
-            }
-            Err(_) => session.bye(Reason::Internal, None),
-        }
-        true
-    }
-
     /// What a stream's end means for its session.
     pub async fn end(&self, end: End) {
         let last = match end {
@@ -344,16 +296,6 @@ impl Inlet {
         if !matches!(ended, Some(Ok(()))) {
             self.session.bye(reason, None);
         }
-    }
-
-    /// The device says goodbye. `false`: there is no room now.
-    pub(crate) fn try_goodbye(&self) -> bool {
-        let Some(permit) = self.slot.gate.try_enter() else {
-            return false;
-        };
-        // A shard that does not run has ended its sessions.
-        let _down = self.send_end(Farewell::Silent, permit);
-        true
     }
 
     fn send_end(&self, last: Farewell, permit: Permit) -> Result<(), End> {

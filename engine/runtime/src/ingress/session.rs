@@ -143,7 +143,7 @@ impl Session {
                 .wait_for(|welcomed| *welcomed || self.is_over())
                 .await;
         }
-        self.established.get().copied().filter(|_| !self.is_over())
+        self.welcomed_now()
     }
 
     /// Takes nothing more from it; its last word is on the way.

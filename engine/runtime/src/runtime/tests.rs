@@ -13,10 +13,11 @@ use till_storage::disk::SimDisk;
 use till_storage::memory::MemoryViews;
 use till_storage::query::StoresQuery;
 
+use super::assembly::size;
 use super::*;
 use crate::crash::CRASHES_MAX;
 use crate::ingress::{FrameBatch, Inlet};
-use crate::route::shard_of;
+use crate::route::{ShardHandle, shard_of};
 use crate::shard_actor::ShardMessage;
 
 // An engine into which nothing brings devices but the test.

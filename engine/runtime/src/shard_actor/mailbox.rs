@@ -6,7 +6,6 @@
 use std::mem;
 use std::sync::Arc;
 
-use ractor::ActorRef;
 use till_core::{HelloError, RowsError};
 use till_protocol::code::Reason;
 use till_storage::cluster::Found;
@@ -67,28 +66,6 @@ pub(super) struct Mailbox {
     /// After a start whatever is said is heard alone, up to the first flush: who has crashed the shard is seen when it comes
     /// again.
     is_trusting: bool,
-    wake_up: WakeUp,
-}
-
-/// Who tells a shard that it is to hear what waits.
-#[derive(Debug, Default)]
-enum WakeUp {
-    /// Nobody: nothing waits.
-    #[default]
-    Nobody,
-    /// The end of its mailbox as it is now.
-    Mailbox(ActorRef<ShardMessage>),
-    /// Whoever turns it by hand, once.
-    Hand,
-}
-
-impl Mailbox {
-    pub(super) fn behind(wake_up: ActorRef<ShardMessage>) -> Self {
-        Self {
-            wake_up: WakeUp::Mailbox(wake_up),
-            ..Self::default()
-        }
-    }
 }
 
 impl ShardState {
@@ -96,16 +73,12 @@ impl ShardState {
     /// as it is now.
     pub(super) fn deliver(&mut self, messages: FromDevice) -> Done {
         let is_shared = self.engine.row_backend.cluster().is_some();
-        let is_together = is_shared && self.waiting.is_trusting;
-        match &self.waiting.wake_up {
-            WakeUp::Mailbox(wake_up) if is_together => {
-                if self.waiting.messages.is_empty() && wake_up.cast(ShardMessage::Hear).is_err() {
-                    // The actor ends, and whoever speaks is told with it.
-                    return Ok(());
-                }
-            }
-            WakeUp::Hand if is_together => {}
-            _ => return self.drain(vec![messages]),
+        if !is_shared || !self.waiting.is_trusting {
+            return self.drain(vec![messages]);
+        }
+        if self.waiting.messages.is_empty() && self.slot.send(ShardMessage::Hear).is_err() {
+            // The actor ends, and whoever speaks is told with it.
+            return Ok(());
         }
         self.waiting.weight += messages.weight();
         self.waiting.messages.push(messages);
@@ -120,24 +93,9 @@ impl ShardState {
         self.waiting.is_trusting = true;
     }
 
-    /// A shard that is turned by hand puts aside what is said, until it is told to hear that.
-    pub(crate) fn gather(&mut self) {
-        if matches!(self.waiting.wake_up, WakeUp::Nobody) {
-            self.waiting.wake_up = WakeUp::Hand;
-        }
-    }
-
-    /// How much waits to be heard.
-    pub(crate) const fn gathered(&self) -> usize {
-        self.waiting.messages.len()
-    }
-
     /// Hears all that waits.
     pub(super) fn drain_all(&mut self) -> Done {
         self.waiting.weight = 0;
-        if matches!(self.waiting.wake_up, WakeUp::Hand) {
-            self.waiting.wake_up = WakeUp::Nobody;
-        }
         let messages = mem::take(&mut self.waiting.messages);
         match messages.is_empty() {
             true => Ok(()),

@@ -83,13 +83,14 @@ impl ShardState {
             let hears = engine
                 .row_backend
                 .cluster()
-                .is_some_and(|one| one.is_alive() && engine.by_hand.is_none());
+                .is_some_and(|one| one.is_alive());
             // Whoever says Hello asks again.
             let may_wait = hears && has_frames(messages);
-            if !may_wait || !matches!(known, Err(Unknown::Away(_))) || began.elapsed() > PATIENCE {
+            let is_away = matches!(known, Err(Unknown::Away(_)));
+            let may_ask = may_wait && is_away && began.elapsed() <= PATIENCE;
+            if !may_ask || !engine.driver.pause(PAUSE) {
                 return known;
             }
-            std::thread::sleep(PAUSE);
         }
     }
 

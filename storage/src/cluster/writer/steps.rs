@@ -105,8 +105,7 @@ impl SlotWriter {
             return self.again(WriterState::Loading(key));
         };
         match Commit::from_parts(&key, &parts) {
-            #[cfg(feature = "planted")]
-            Ok(_) if till_core::planted::is("serve-without-rows") => self.serve(),
+            Ok(_) if crate::planted::is("serve-without-rows") => self.serve(),
             Ok(commit) => {
                 self.state = WriterState::Restoring(Arc::new(commit));
                 self.begin();
@@ -159,12 +158,8 @@ impl SlotWriter {
     fn deciding(&mut self, flush: Flush, is_asking: bool, answer: Answer) {
         match answer {
             Answer::Applied => self.committed(flush),
-            #[cfg(feature = "planted")]
-            Answer::Unknown if till_core::planted::is("trust-unknown") => self.committed(flush),
-            #[cfg(feature = "planted")]
-            Answer::Row(row)
-                if till_core::planted::is("commit-again") && row.flush > self.flush =>
-            {
+            Answer::Unknown if crate::planted::is("trust-unknown") => self.committed(flush),
+            Answer::Row(row) if crate::planted::is("commit-again") && row.flush > self.flush => {
                 self.flush = row.flush;
                 let mut commit = Commit::clone(&flush.commit);
                 commit.flush = row.flush + 1;
@@ -198,8 +193,7 @@ impl SlotWriter {
                 flush,
                 is_asking: false,
             }),
-            #[cfg(feature = "planted")]
-            (false, _) if till_core::planted::is("ignore-fence") => self.committed(flush),
+            (false, _) if crate::planted::is("ignore-fence") => self.committed(flush),
             (false, _) => self.end(End::Fenced(row)),
         }
     }

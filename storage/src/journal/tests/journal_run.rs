@@ -6,7 +6,7 @@ use std::sync::Arc;
 use till_core::Record;
 
 use super::super::testing::{SMALL, Witness, all, dir, record};
-use super::super::{Appender, Attempt, GroupSync, Journal, Prepared, Queue, SyncConfig};
+use super::super::{Attempt, GroupSync, Journal, Prepared, SyncConfig};
 use super::super::{Lsn, read_base, write_base};
 use crate::disk::{Disk, SimDisk};
 
@@ -27,8 +27,6 @@ pub(super) struct JournalRun {
 struct Running {
     journal: Journal,
     group: GroupSync<u64, Witness>,
-    appender: Appender<u64>,
-    queue: Queue<u64>,
 }
 
 /// What ended an epoch.
@@ -61,13 +59,13 @@ impl JournalRun {
 
     pub(super) fn open(&mut self) -> Result<(), Ended> {
         let opened = Journal::open(Arc::clone(&self.disk), &dir(), SMALL).map_err(|_| Ended)?;
-        let (appender, queue) = Appender::queue(QUEUE);
-        let config = SyncConfig::default();
+        let config = SyncConfig {
+            queue_max: QUEUE,
+            ..SyncConfig::default()
+        };
         self.running = Some(Running {
             journal: opened.journal,
             group: GroupSync::new(opened.writer, config, self.witness.clone()),
-            appender,
-            queue,
         });
         Ok(())
     }
@@ -79,11 +77,10 @@ impl JournalRun {
             let seq = u64::try_from(self.sent.len()).unwrap() + 1;
             let record = record(super::T, seq, *size);
             let prepared = Prepared::new(&record).unwrap();
-            running.appender.append(prepared, seq).unwrap();
+            running.group.appender().append(prepared, seq).unwrap();
             self.sent.push(record);
         }
-        running.group.gather(&running.queue);
-        match running.group.commit() {
+        match running.group.turn() {
             Ok(Attempt::Done) => {}
             Ok(Attempt::Full { .. }) => panic!("there is room"),
             Err(_) => return Err(Ended),

@@ -14,6 +14,7 @@ use till_storage::query::FactReader;
 use till_storage::views::{StoreError, Views};
 
 use super::{WorldStore, Write};
+use crate::mistake::is_planted;
 
 /// One engine's way to the store. Clones are the same way.
 #[derive(Clone)]
@@ -134,6 +135,9 @@ impl SharedStore for Way {
     }
 
     fn decide(&self, constraint: &Conditional) -> Result<Decided, StoreError> {
+        if is_planted("rows-before-commit") {
+            self.store.write_rows_early(constraint)?;
+        }
         self.write(Write::Decide(constraint.clone()))
     }
 
@@ -170,7 +174,19 @@ impl SharedStore for Way {
     }
 
     fn materialise(&self, commit: &Commit) -> Result<(), StoreError> {
-        self.done(Write::Rows(Box::new(commit.clone())))
+        let mut state = self.store.lock();
+        let (partly, is_hasty) = (state.faults.partly, is_planted("commit-before-rows"));
+        if state.rng.chance(partly) {
+            let mut rng = state.rng.fork();
+            drop(state);
+            self.store.write_partly(commit, &mut rng)?;
+            return Err(silent());
+        }
+        drop(state);
+        match self.done(Write::Rows(Box::new(commit.clone()))) {
+            Err(_) if is_hasty => Ok(()),
+            done => done,
+        }
     }
 
     fn write_names(&self, names: &[(Space, u64, String)]) -> Result<(), StoreError> {

@@ -211,7 +211,7 @@ impl World {
         while self.nodes[n]
             .engine
             .as_ref()
-            .is_some_and(till_runtime::Stepped::has_waiting)
+            .is_some_and(till_runtime::testing::Stepped::has_waiting)
         {
             self.commit(n);
             if self.nodes[n].disk.is_limited() {
@@ -389,6 +389,7 @@ impl World {
             ("store_answer_lost", counts.answers_lost),
             ("store_late", counts.late),
             ("store_stale", counts.stale),
+            ("store_wrote_partly", counts.partly),
         ] {
             self.faulted(kind, times);
         }
@@ -401,6 +402,7 @@ impl World {
             (counts.after_the_next, Sight::LateAfterNext),
             (counts.handed_off, Sight::HandedOff),
             (counts.answers_lost, Sight::ShareAnswerLost),
+            (counts.partly, Sight::RowsInPart),
         ] {
             self.coverage.saw_times(sight, times);
         }

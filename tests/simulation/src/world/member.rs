@@ -5,18 +5,15 @@ mod together;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
-use till_runtime::{Answered, Asking, Halt, SteppedNode, SteppedRows};
-use till_storage::cluster::{NodeId, SharedStore};
+use till_runtime::testing::{Answered, Asking, Flushed, Halt};
+use till_storage::cluster::NodeId;
 
 use super::{Event, World};
 use crate::coverage::Sight;
 use crate::plan::{ClusterPlan, MS, SECOND};
 
 use crate::rng::Rng;
-use crate::rows::WorldRows;
 use crate::shared::{Way, WorldStore, Write};
 
 /// What the engines of a world share.
@@ -70,10 +67,8 @@ pub(super) struct Member {
     address: String,
     /// The id of its epoch.
     me: NodeId,
-    /// What its monotonic clock shows, in us.
-    mono: Arc<AtomicU64>,
-    /// How fast that runs, in thousandths.
-    rate: u64,
+    /// How fast its monotonic clock runs, in thousandths.
+    pub(super) rate: u64,
     calls: BTreeMap<u64, Asking>,
     answers: BTreeMap<u64, Answered>,
     next: u64,
@@ -98,7 +93,6 @@ impl Member {
             way: Way::to(store),
             address: address(number),
             me: NodeId::from_bytes([0; 16]),
-            mono: Arc::default(),
             rate: rng.within(960, 1_040),
             calls: BTreeMap::new(),
             answers: BTreeMap::new(),
@@ -113,25 +107,14 @@ impl Member {
         }
     }
 
-    fn advance_time(&self, now: u64) {
-        self.mono.store(now * self.rate / 1_000, Ordering::Relaxed);
-    }
-
-    /// A new epoch.
-    fn born(&mut self, rng: &mut Rng) -> SteppedNode {
+    /// A new incarnation: its id, and where devices reach it.
+    pub(super) fn born(&mut self, rng: &mut Rng) -> (NodeId, String) {
         let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&rng.next().to_be_bytes());
         bytes[8..].copy_from_slice(&rng.next().to_be_bytes());
         self.me = NodeId::from_bytes(bytes);
         self.is_stopping = false;
-        let mono = Arc::clone(&self.mono);
-        let store: Arc<dyn SharedStore> = Arc::new(self.way.clone());
-        SteppedNode {
-            store,
-            me: self.me,
-            address: self.address.clone(),
-            clock: Arc::new(move || Duration::from_micros(mono.load(Ordering::Relaxed))),
-        }
+        (self.me, self.address.clone())
     }
 
     /// Its process has ended: the calls that were on their way.
@@ -156,22 +139,6 @@ pub(super) fn engine_at(address: &str) -> Option<usize> {
 }
 
 impl World {
-    /// Where the rows of an engine go.
-    pub(super) fn rows_of(&mut self, n: usize) -> SteppedRows {
-        let Self { nodes, rng, .. } = self;
-        let node = &mut nodes[n];
-        match &mut node.member {
-            Some(member) => SteppedRows::Shared(member.born(rng)),
-            None => SteppedRows::Own(Arc::<WorldRows>::clone(&node.rows)),
-        }
-    }
-
-    pub(super) fn advance_mono(&self, n: usize) {
-        if let Some(member) = &self.nodes[n].member {
-            member.advance_time(self.now);
-        }
-    }
-
     /// An engine among others has started.
     pub(super) fn joined(&mut self, n: usize) {
         let Some(member) = &mut self.nodes[n].member else {
@@ -230,7 +197,7 @@ impl World {
             let Some(engine) = &mut self.nodes[n].engine else {
                 return Ok(());
             };
-            let has_flushed = engine.flush_turn()?;
+            let has_flushed = engine.flush_turn()? == Flushed::Over;
             let has_left = engine.leave_turn()?;
             let call = engine.next_call()?;
             is_over |= has_flushed;
@@ -406,15 +373,12 @@ impl World {
             return;
         };
         member.is_stopping = true;
-        let begun = engine.begin_stop();
+        engine.begin_stop();
         self.saw(Sight::Cordoned);
         for conn in self.conns_of(n) {
             self.cut(conn);
         }
-        match begun {
-            Ok(()) => self.engine_moved(n),
-            Err(halt) => self.halted(n, &halt),
-        }
+        self.engine_moved(n);
     }
 
     fn look_at_stop(&mut self, n: usize) {
@@ -426,9 +390,8 @@ impl World {
             return;
         }
         match engine.stop_turn() {
-            Ok(false) => self.engine_moved(n),
-            Ok(true) => self.stop(n),
-            Err(halt) => self.halted(n, &halt),
+            false => self.engine_moved(n),
+            true => self.stop(n),
         }
     }
 

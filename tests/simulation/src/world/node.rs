@@ -4,15 +4,14 @@ mod judge;
 mod turns;
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use till_protocol::time::Timestamp;
-use till_runtime::{
-    Config, Halt, JoinError, RecoveryError, SharedConfig, StartError, Stepped, SteppedParts,
-    SteppedRows,
-};
+use till_runtime::testing::{Halt, Stepped, SteppedParts};
+use till_runtime::{Config, JoinError, Parts, RecoveryError, SharedConfig, StartError};
+use till_storage::cluster::NodeId;
 use till_storage::disk::Disk;
 use till_storage::journal::{Journal, Lsn, OpenError};
 use till_storage::views::{Fit, Views as _, check_base};
@@ -21,7 +20,8 @@ use super::member::Member;
 use super::{Event, World};
 use crate::coverage::Sight;
 use crate::disk::WorldDisk;
-use crate::plan::{MS, Plan, SECOND};
+use crate::mistake::is_planted;
+use crate::plan::{HOUR, MS, Plan, SECOND};
 use crate::rng::Rng;
 use crate::rows::WorldRows;
 
@@ -44,8 +44,10 @@ pub(super) struct Node {
     clock: Arc<AtomicI64>,
     /// By how much that is wrong.
     pub(super) leapt: i64,
-    /// What was said to be durable and would not survive.
-    watch: Arc<Mutex<Watch>>,
+    /// What its monotonic clock shows, in us.
+    mono: Arc<AtomicU64>,
+    /// Where the last two groups ended.
+    ends: [u64; 2],
     pub(super) crashes: u64,
     is_committing: bool,
     is_flushing: bool,
@@ -69,13 +71,6 @@ pub(super) struct Node {
     pub(super) retried_at: Option<Lsn>,
 }
 
-#[derive(Debug, Default)]
-struct Watch {
-    loose: Option<u64>,
-    /// Where the last two groups ended.
-    ends: [u64; 2],
-}
-
 impl Node {
     pub(super) fn new(plan: &Plan, rng: &mut Rng) -> Self {
         let mut config = Config::dev(&PathBuf::from(DIR));
@@ -86,6 +81,8 @@ impl Node {
         config.actors_max = plan.actors_max;
         config.recent_bytes = plan.recent_bytes;
         config.dirty_rows_max = 400;
+        // A round begins when the world wants one.
+        config.flush_interval = Duration::from_secs(u64::from(u32::MAX));
         config.shared = plan.cluster.map(|cluster| SharedConfig {
             lease: Duration::from_micros(cluster.lease),
             ..SharedConfig::default()
@@ -100,7 +97,8 @@ impl Node {
             config,
             clock: Arc::default(),
             leapt: 0,
-            watch: Arc::default(),
+            mono: Arc::default(),
+            ends: [0; 2],
             crashes: 0,
             is_committing: false,
             is_flushing: false,
@@ -126,7 +124,7 @@ impl Node {
     /// The disk is gone, and an empty one is in its place.
     pub(super) fn burn(&mut self, rng: &mut Rng) {
         self.disk = self.disk.replaced(rng.fork());
-        *self.watch() = Watch::default();
+        self.ends = [0; 2];
     }
 
     pub(super) fn journal_dir() -> PathBuf {
@@ -160,28 +158,31 @@ impl Node {
 
     /// Where the last group that was told begins, or before it.
     pub(super) fn last_group(&self) -> u64 {
-        self.watch().ends[0]
+        self.ends[0]
     }
 
-    fn watch(&self) -> std::sync::MutexGuard<'_, Watch> {
-        self.watch.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn parts(&self, rows: SteppedRows, lies: bool) -> SteppedParts {
-        let (disk, watch) = (self.disk.clone(), Arc::clone(&self.watch));
-        let on_durable = move |through: Lsn| {
-            let mut watch = watch.lock().unwrap_or_else(PoisonError::into_inner);
-            watch.ends = [watch.ends[1], through.get()];
-            if !lies && !disk.is_durable(&Self::journal_dir(), through.get()) {
-                watch.loose.get_or_insert_with(|| through.get());
-            }
-        };
-        let clock = Arc::clone(&self.clock);
-        SteppedParts {
+    fn parts(&mut self, rng: &mut Rng) -> SteppedParts {
+        let (clock, mono) = (Arc::clone(&self.clock), Arc::clone(&self.mono));
+        let mut parts = Parts {
             disk: Arc::new(self.disk.clone()),
-            rows,
+            on_poison: Arc::new(|_| {}),
+            ..Parts::default()
+        };
+        let mut me = NodeId::from_bytes([0; 16]);
+        let mut address = String::new();
+        match &mut self.member {
+            Some(member) => {
+                (me, address) = member.born(rng);
+                parts.shared = Some(Arc::new(member.way.clone()));
+            }
+            None => parts.views = Some(Arc::<WorldRows>::clone(&self.rows)),
+        }
+        SteppedParts {
+            parts,
             clock: Arc::new(move || Timestamp::from_us(clock.load(Ordering::Relaxed))),
-            on_durable: Box::new(on_durable),
+            monotonic: Arc::new(move || Duration::from_micros(mono.load(Ordering::Relaxed))),
+            me,
+            address,
             screen: [7; 32],
         }
     }
@@ -200,8 +201,8 @@ impl World {
         self.advance_time(n);
         self.fit_rows(n);
         self.look_at_rot(n);
-        let rows = self.rows_of(n);
-        let parts = self.nodes[n].parts(rows, self.plan.is_excused());
+        let Self { nodes, rng, .. } = self;
+        let parts = nodes[n].parts(rng);
         let unread = self.nodes[n].disk.counts().reads_failed;
         let started = Stepped::start(self.nodes[n].config.clone(), parts);
         self.note_unread(n, unread, started.is_ok());
@@ -337,8 +338,16 @@ impl World {
 
     pub(super) fn advance_time(&self, n: usize) {
         let shown = self.wall().saturating_add(self.nodes[n].leapt);
-        self.nodes[n].clock.store(shown, Ordering::Relaxed);
-        self.advance_mono(n);
+        let node = &self.nodes[n];
+        node.clock.store(shown, Ordering::Relaxed);
+        let rate = node.member.as_ref().map_or(1_000, |member| member.rate);
+        let mut mono = self.now * rate / 1_000;
+        if is_planted("lease-by-wall-clock") {
+            mono = mono
+                .saturating_add(30 * HOUR)
+                .saturating_add_signed(node.leapt);
+        }
+        node.mono.store(mono, Ordering::Relaxed);
     }
 
     /// The engine cannot go on where it stands: its process ends.

@@ -7,7 +7,7 @@ use till_client::range;
 use till_protocol::code::Reason;
 use till_protocol::codec::{Frame, FrameDecoder};
 use till_protocol::reply::Message;
-use till_runtime::{Stream, Taken};
+use till_runtime::testing::{Stream, Taken};
 
 use super::{Event, World};
 use crate::coverage::Sight;

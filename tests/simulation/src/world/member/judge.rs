@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use till_core::RecordKind;
 use till_protocol::id::StoreId;
-use till_runtime::Stepped;
+use till_runtime::testing::Stepped;
 use till_storage::cluster::{Commit, slot_of};
 use till_storage::journal::Lsn;
 

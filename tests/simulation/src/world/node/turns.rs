@@ -1,6 +1,7 @@
 //! What the threads of an engine do, turn by turn.
 
-use till_runtime::{Flushed, Stepped};
+use till_runtime::testing::{Flushed, Stepped};
+use till_storage::base::retain;
 use till_storage::journal::{Attempt, Lsn};
 use till_storage::memory::MemoryViews;
 use till_storage::views::{Views as _, WriteViews as _};
@@ -8,6 +9,7 @@ use till_storage::views::{Views as _, WriteViews as _};
 use crate::coverage::Sight;
 use crate::plan::{MS, SECOND};
 use crate::world::member::Chain;
+use crate::world::node::Node;
 use crate::world::{Event, World};
 
 impl World {
@@ -43,10 +45,7 @@ impl World {
 
     // Reads what is durable now, as anyone could after a loss of power.
     fn read_durable(&mut self, n: usize) {
-        if let Some(through) = self.nodes[n].watch().loose {
-            let what = format!("the group up to {through} counts as durable and would not survive");
-            return self.oracle.fail("ACK-1", what);
-        }
+        self.look_at_group(n);
         let Some(engine) = &self.nodes[n].engine else {
             return;
         };
@@ -78,6 +77,21 @@ impl World {
         let per_copy = self.oracle.take_per_copy();
         self.coverage.saw_times(Sight::CountedPerCopy, per_copy);
         self.look_at_segments(n);
+    }
+
+    // What counts as durable would survive.
+    fn look_at_group(&mut self, n: usize) {
+        let lies = self.plan.is_excused();
+        let node = &mut self.nodes[n];
+        let end = node.engine.as_ref().map_or(0, |e| e.journal().end().get());
+        if end <= node.ends[1] {
+            return;
+        }
+        node.ends = [node.ends[1], end];
+        if !lies && !node.disk.is_durable(&Node::journal_dir(), end) {
+            let what = format!("the group up to {end} counts as durable and would not survive");
+            self.oracle.fail("ACK-1", what);
+        }
     }
 
     fn look_at_segments(&mut self, n: usize) {
@@ -210,8 +224,8 @@ impl World {
         let Some(engine) = &mut self.nodes[n].engine else {
             return;
         };
-        match engine.write_rows() {
-            Ok(Flushed::Upto(_)) => {
+        match engine.flush_turn() {
+            Ok(Flushed::Over) => {
                 if self.rng.one_in(3) && self.nodes[n].rows.sync().is_err() {
                     self.fault("rows_not_synced");
                 }
@@ -223,10 +237,11 @@ impl World {
                 }
             }
             Ok(Flushed::Idle | Flushed::Waiting) => {}
-            Err(_) => {
+            Ok(Flushed::Failed) => {
                 self.nodes[n].is_writing = true;
                 self.after(250 * MS, Event::Write(n));
             }
+            Err(halt) => return self.halted(n, &halt),
         }
         self.engine_moved(n);
     }
@@ -238,8 +253,8 @@ impl World {
             return;
         }
         let shown = self.wall() + self.nodes[n].leapt;
-        let node = &self.nodes[n];
-        let Some(engine) = &node.engine else {
+        let node = &mut self.nodes[n];
+        let Some(engine) = &mut node.engine else {
             return;
         };
         let behind = node.rows.checkpoint().unwrap_or(0) < engine.journal().end().get();
@@ -248,7 +263,7 @@ impl World {
         if engine.journal().start() > before {
             self.saw(Sight::CommittedDropped);
         }
-        if kept_up.is_err() {
+        if !kept_up {
             self.fault("index_unwritten");
         } else if self.plan.retention.is_some() && behind {
             // The base is made where the rows end: they are brought up to the journal before.
@@ -265,8 +280,9 @@ impl World {
         let Some(engine) = &mut node.engine else {
             return;
         };
-        let scratch = MemoryViews::new();
-        match engine.retain_before(before, &scratch) {
+        let upto = Lsn::new(node.rows.checkpoint().unwrap_or(0));
+        let (journal, scratch) = (engine.journal(), MemoryViews::new());
+        match retain(journal, engine.facts(), &scratch, before, upto, &mut |_| {}) {
             Ok(Some(upto)) => {
                 node.has_base = true;
                 node.segments = engine.journal().segments().len();

@@ -6,7 +6,6 @@ use till_protocol::reply::{Check, Hello, Message};
 
 use super::{Halt, Stepped};
 use crate::ingress::{End, FrameBatch, Inlet};
-use crate::shard_actor::ShardMessage;
 
 /// One stream of a terminal.
 #[derive(Debug)]
@@ -24,7 +23,7 @@ pub enum Taken {
 
 /// What the engine has to say to a device.
 #[derive(Debug, Default)]
-pub struct Replies {
+pub struct Said {
     /// Whole frames, one after another.
     pub bytes: Bytes,
     /// Nothing follows.
@@ -71,25 +70,20 @@ impl Stepped {
     }
 
     /// From now on what devices say is put away, as by a shard that shares a store and has more in its mailbox, until
-    /// [`deliver_together`](Self::deliver_together).
-    pub fn gather(&mut self) {
-        for shard in &self.shards {
-            shard.lock().gather();
-        }
+    /// [`hear_together`](Self::hear_together).
+    pub fn gather(&self) {
+        self.shards.iter().for_each(|shard| shard.gather());
     }
 
     /// Shards hear what waits, each all of it together. Gives how many messages the one has heard that had most.
     ///
     /// # Errors
     /// [`Halt`].
-    pub fn deliver_together(&mut self) -> Result<usize, Halt> {
-        let mut most = 0;
-        for index in 0..self.shards.len() {
-            let shard = self.shards.get(index);
-            most = most.max(shard.map_or(0, |shard| shard.lock().gathered()));
-            self.deliver(index, ShardMessage::Hear)?;
-        }
-        Ok(most)
+    pub fn hear_together(&mut self) -> Result<usize, Halt> {
+        self.guarded(|this| {
+            let heard = this.shards.iter().map(|shard| shard.hear_together());
+            heard.max().unwrap_or(0)
+        })
     }
 
     /// A device asks which of its events are here. `false`: the handshake is not out, or what is asked for is in no
@@ -107,9 +101,9 @@ impl Stepped {
     }
 
     /// What there is to say to the device of a stream now.
-    pub fn say(&self, stream: &Stream) -> Replies {
+    pub fn say(&self, stream: &Stream) -> Said {
         let messages = stream.0.session().messages_now();
-        Replies {
+        Said {
             bytes: messages.bytes,
             is_last: messages.is_last,
         }
