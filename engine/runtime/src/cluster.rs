@@ -54,7 +54,7 @@ use round::Cursors;
 pub use start::JoinError;
 #[cfg(feature = "testing")]
 pub(crate) use start::RELEASED_WITHIN;
-pub(crate) use start::{FairQueue, Joined, Joiner, Members, join};
+pub(crate) use start::{Joined, Joiner, Members, NodeTurns, join};
 use unread::Unread;
 pub(crate) use work::Job;
 #[cfg(feature = "testing")]

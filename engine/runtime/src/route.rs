@@ -31,12 +31,12 @@ pub(crate) struct ShardHandle {
     in_flight: AtomicUsize,
 }
 
-/// The way into the mailbox of a shard.
-pub(crate) type Mailbox = Box<dyn Fn(ShardMessage) -> Result<(), Down> + Send + Sync>;
+/// Puts a message into the mailbox of a shard.
+pub(crate) type Deliver = Box<dyn Fn(ShardMessage) -> Result<(), Down> + Send + Sync>;
 
 enum Standing {
     Starting,
-    Running(Mailbox),
+    Running(Deliver),
     Parked,
 }
 
@@ -116,7 +116,7 @@ impl ShardHandle {
         None
     }
 
-    pub(crate) fn run(&self, mailbox: Mailbox) {
+    pub(crate) fn run(&self, mailbox: Deliver) {
         let now = Standing::Running(mailbox);
         let mut standing = self.actor.write();
         for which in self.missed.lock().drain(..) {

@@ -23,7 +23,7 @@ use till_storage::base::FoldError;
 use till_storage::cluster::NodeId;
 use till_storage::journal::{Attempt, GroupSync, SyncError};
 
-use crate::cluster::FairQueue;
+use crate::cluster::NodeTurns;
 use crate::config::Config;
 use crate::durable::{Companion, DurableSink};
 use crate::engine::Engine;
@@ -110,7 +110,7 @@ pub struct Stepped {
     group: Arc<Mutex<GroupSync<Companion, DurableSink>>>,
     flusher: Arc<Mutex<Flusher>>,
     upkeep: Upkeep,
-    node: Option<FairQueue>,
+    node: Option<NodeTurns>,
     stopping: Option<Stopping>,
     report: StartReport,
 }

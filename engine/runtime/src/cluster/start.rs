@@ -12,7 +12,7 @@ use till_storage::facts::{Facts, FactsConfig};
 use till_storage::journal::{Journal, JournalConfig, Lsn, OpenError, Writer};
 
 use super::backlog::{Backlog, CommittedLsnFile, Tender};
-use super::clock::Clock;
+use super::clock::TickClock;
 use super::leaver::Leaver;
 use super::work::{self, Job, WORKERS, Worker};
 use super::{Cluster, ClusterStanding, Inboxes, identity};
@@ -111,20 +111,20 @@ pub enum JoinError {
 pub(crate) const RELEASED_WITHIN: Duration = Duration::from_secs(5);
 
 /// What a node does besides what any engine does, for threads or whoever takes their turns.
-pub(crate) struct FairQueue {
+pub(crate) struct NodeTurns {
     /// Calls to the shared store: for the membership, and for the writers of slots. Any number of them may be under way.
     pub(crate) duties: Receiver<Duty>,
     pub(crate) jobs: Receiver<Job>,
     pub(crate) worker: Worker,
     /// Ticks, and what is tried again later.
-    pub(crate) clock: Clock,
+    pub(crate) clock: TickClock,
     /// Slots that go, together.
     pub(crate) leaver: Leaver,
     /// Records that are in no commit.
     pub(crate) tender: Tender,
 }
 
-impl FairQueue {
+impl NodeTurns {
     /// Nobody takes them yet.
     pub(crate) fn new(
         engine: &Arc<Engine>,
@@ -137,7 +137,7 @@ impl FairQueue {
             duties: inboxes.duties,
             jobs: inboxes.jobs,
             worker: Worker::new(engine, cluster),
-            clock: Clock::new(cluster, inboxes.later, tick),
+            clock: TickClock::new(cluster, inboxes.later, tick),
             leaver: Leaver::new(engine, cluster, inboxes.leaving),
             tender: Tender::new(engine, cluster, backlog),
         }
@@ -158,7 +158,7 @@ impl Members {
     ///
     /// # Errors
     /// What the system says when it gives no thread.
-    pub(crate) fn start(cluster: &Arc<Cluster>, turns: FairQueue) -> std::io::Result<Self> {
+    pub(crate) fn start(cluster: &Arc<Cluster>, turns: NodeTurns) -> std::io::Result<Self> {
         let (stop, stopped) = bounded::<()>(1);
         let mut threads = work::start(&turns.worker, &turns.jobs)?;
         threads.extend(work::members(&turns.worker, (&turns.duties, &stopped))?);

@@ -16,7 +16,7 @@ use crate::admission::Gate;
 use crate::chain::bind;
 use crate::clock::{Clock, Monotonic};
 use crate::cluster::{
-    Backlog, BothFacts, Cluster, FairQueue, Inboxes, JoinError, Joined, Joiner, has_joined, join,
+    Backlog, BothFacts, Cluster, Inboxes, JoinError, Joined, Joiner, NodeTurns, has_joined, join,
 };
 use crate::config::Config;
 use crate::driver::Driver;
@@ -63,7 +63,7 @@ pub(crate) struct Assembly {
     /// The shards, as rows and journal have them.
     pub(crate) shards: Vec<Shard>,
     /// What one of several engines does besides.
-    pub(crate) node: Option<FairQueue>,
+    pub(crate) node: Option<NodeTurns>,
     pub(crate) report: StartReport,
 }
 
@@ -105,7 +105,7 @@ pub(crate) fn assemble(config: Config, around: Surroundings) -> Result<Assembly,
     let engine = Arc::new(Engine::on(opened.ground, ways, config, left_out));
     let lease = engine.config.shared.clone().unwrap_or_default().lease;
     let node = match (opened.jobs, engine.row_backend.cluster()) {
-        (Some(jobs), Some(cluster)) => Some(FairQueue::new(&engine, cluster, jobs, lease)),
+        (Some(jobs), Some(cluster)) => Some(NodeTurns::new(&engine, cluster, jobs, lease)),
         _ => None,
     };
     let clock = around.monotonic;
@@ -179,8 +179,8 @@ impl Opened {
             ground: Ground {
                 journal: recovered.journal,
                 facts: recovered.facts,
-                reader: Arc::clone(&facts),
-                told: facts,
+                decision_facts: Arc::clone(&facts),
+                query_facts: facts,
                 views: Arc::<dyn WriteViews>::clone(&recovered.views),
                 row_backend: RowBackend::Own(recovered.views),
                 watched: None,
@@ -244,8 +244,8 @@ impl Opened {
             ground: Ground {
                 journal: joined.journal,
                 facts: joined.facts,
-                reader: Arc::new(both),
-                told: cluster.store.facts(),
+                decision_facts: Arc::new(both),
+                query_facts: cluster.store.facts(),
                 views: cluster.store.views(),
                 row_backend: RowBackend::Shared(cluster),
                 watched: Some(watched),

@@ -12,7 +12,7 @@ use super::Halt;
 use crate::driver::Driver;
 use crate::durable::{Companion, DurableSink};
 use crate::flush::{Flusher, Next};
-use crate::route::{Down, Mailbox};
+use crate::route::{Deliver, Down};
 use crate::shard_actor::{ShardMessage, ShardState};
 
 type Group = Mutex<GroupSync<Companion, DurableSink>>;
@@ -99,7 +99,7 @@ impl Hosted {
     }
 
     /// The way in.
-    pub(super) fn mailbox(self: &Arc<Self>) -> Mailbox {
+    pub(super) fn mailbox(self: &Arc<Self>) -> Deliver {
         let this = Arc::downgrade(self);
         Box::new(move |message| match this.upgrade() {
             Some(this) => this.deliver(message),
@@ -123,13 +123,13 @@ impl Hosted {
         Ok(())
     }
 
-    /// Puts aside what devices say, until [`Self::hear_together`].
+    /// Puts aside what devices say, until [`Self::deliver_together`].
     pub(super) fn gather(&self) {
         self.gathers.store(true, Ordering::Relaxed);
     }
 
     /// The mailbox is at its end: what was put away is heard. Gives how many messages that were.
-    pub(super) fn hear_together(&self) -> usize {
+    pub(super) fn deliver_together(&self) -> usize {
         self.gathers.store(false, Ordering::Relaxed);
         // A shard that ends halts the engine.
         let _ended = self.hear();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Halt, Stepped};
-use crate::cluster::{Call, Completion, FairQueue, Job, RELEASED_WITHIN};
+use crate::cluster::{Call, Completion, Job, NodeTurns, RELEASED_WITHIN};
 use crate::flush::Wait;
 
 /// A call that is about to be made to the shared store.
@@ -31,7 +31,7 @@ pub(super) enum Stopping {
 
 impl Stepped {
     // Nothing of an engine that is alone.
-    fn turn<T: Default>(&mut self, act: impl FnOnce(&mut FairQueue) -> T) -> Result<T, Halt> {
+    fn turn<T: Default>(&mut self, act: impl FnOnce(&mut NodeTurns) -> T) -> Result<T, Halt> {
         self.guarded(|this| this.node.as_mut().map(act).unwrap_or_default())
     }
 
@@ -78,8 +78,8 @@ impl Stepped {
     ///
     /// # Errors
     /// [`Halt`].
-    pub fn hear(&mut self, answered: Answered) -> Result<(), Halt> {
-        self.turn(|turns| turns.worker.hear(answered.0))
+    pub fn complete(&mut self, answered: Answered) -> Result<(), Halt> {
+        self.turn(|turns| turns.worker.complete(answered.0))
     }
 
     /// The turn of slots that leave. False: there is nothing to do, or it waits.

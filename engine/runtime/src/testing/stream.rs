@@ -70,7 +70,7 @@ impl Stepped {
     }
 
     /// From now on what devices say is put away, as by a shard that shares a store and has more in its mailbox, until
-    /// [`hear_together`](Self::hear_together).
+    /// [`deliver_together`](Self::deliver_together).
     pub fn gather(&self) {
         self.shards.iter().for_each(|shard| shard.gather());
     }
@@ -79,9 +79,9 @@ impl Stepped {
     ///
     /// # Errors
     /// [`Halt`].
-    pub fn hear_together(&mut self) -> Result<usize, Halt> {
+    pub fn deliver_together(&mut self) -> Result<usize, Halt> {
         self.guarded(|this| {
-            let heard = this.shards.iter().map(|shard| shard.hear_together());
+            let heard = this.shards.iter().map(|shard| shard.deliver_together());
             heard.max().unwrap_or(0)
         })
     }
