@@ -7,12 +7,14 @@
 //! the frame: what waits in a mailbox is heard in its order, so whoever sends little waits behind all that was let in before
 //! him. A short mailbox keeps those who send much in the line in front of it, where turns are fair.
 
+pub(crate) mod fair_queue;
+
 use std::sync::Arc;
 
 use till_protocol::header::FrameHeader;
 use tokio::sync::Semaphore;
 
-use crate::fair_queue::{FairQueue, Grant, VirtualTime};
+use crate::admission::fair_queue::{FairQueue, Grant, VirtualTime};
 use crate::sync::{AtomicBool, AtomicU64, Notify, Ordering};
 
 /// Bytes that a frame costs besides its payload: record, queue entries, session.

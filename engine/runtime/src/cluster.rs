@@ -5,20 +5,25 @@
 
 mod backlog;
 mod both;
+pub(crate) mod chain;
 mod clock;
 mod commit;
 mod identity;
 mod inbox;
 mod intake;
 mod leaver;
+pub(crate) mod note;
 mod owners;
 mod round;
 #[cfg(feature = "testing")]
 mod sight;
 mod slots;
 mod start;
+pub(crate) mod stranded;
+pub(crate) mod submit;
 mod unread;
 mod wanted;
+pub(crate) mod watched;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,7 +42,7 @@ use till_storage::cluster::{
 use till_storage::journal::Lsn;
 
 use crate::clock::Monotonic;
-use crate::placement::{Location, Placement};
+use crate::ingress::placement::{Location, Placement};
 use crate::planted;
 
 pub(crate) use backlog::Backlog;

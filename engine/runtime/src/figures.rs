@@ -1,6 +1,7 @@
 //! What the engine counts while it runs.
 
 mod ages;
+pub(crate) mod histogram;
 mod ingress;
 
 use std::collections::VecDeque;
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use crate::clock::now;
-use crate::histogram::Histogram;
+use crate::figures::histogram::Histogram;
 
 use ages::Ages;
 

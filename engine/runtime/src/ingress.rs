@@ -3,8 +3,10 @@
 //! Nothing here knows how bytes come: QUIC does it in `till-gateway`, a simulator by hand.
 
 pub(crate) mod check;
-
 mod inlet;
+pub(crate) mod placement;
+pub(crate) mod registry;
+pub(crate) mod screen;
 pub(crate) mod session;
 mod useless;
 
@@ -22,9 +24,9 @@ use till_storage::views::StoreError;
 use tokio::sync::{Semaphore, watch};
 
 use crate::figures::{Figures, IngressFigures};
-use crate::placement::{Commits, Location, Placement};
-use crate::registry::Registry;
-use crate::route::{ShardHandle, shard_of};
+use crate::ingress::placement::{Commits, Location, Placement};
+use crate::ingress::registry::Registry;
+use crate::shard::handle::{ShardHandle, shard_of};
 use session::{Farewell, RUNS_MAX};
 
 pub use self::inlet::{End, FrameBatch, Inlet, Knocking};

@@ -6,86 +6,59 @@
 //! The modules stand in the order in which an event meets them.
 
 mod clock;
-mod config;
-mod registry;
+mod driver;
+mod planted;
+mod sync;
 
 mod ingress;
-mod screen;
-
-mod placement;
 
 mod admission;
-mod crash;
-mod fair_queue;
-mod route;
-mod shard_actor;
-mod supervisor;
 
-mod durable;
-mod flush;
-mod names;
-mod row_backend;
+mod shard;
 
-mod chain;
+mod commit;
+
+mod publish;
+
 mod cluster;
-mod note;
 
-mod query;
-mod upkeep;
-mod waiting;
+mod lifecycle;
+
+mod config;
 
 mod figures;
-mod histogram;
-mod metrics;
-mod sketch;
-
-mod drain;
-mod driver;
-mod engine;
-mod examine;
-mod health;
-mod lock;
-mod offline;
-mod parts;
-mod planted;
-mod recovery;
-mod retry;
-mod runtime;
-mod stranded;
-mod submit;
-mod sync;
-mod watched;
+mod observe;
 
 #[cfg(feature = "testing")]
 pub mod testing;
 
-pub use chain::ChainError;
+pub use cluster::chain::ChainError;
+pub use cluster::stranded::{ReleaseError, Shown, Stranded, stranded};
+pub use cluster::submit::{SubmitError, Submitted, submit};
+pub use cluster::watched::{Seen, Sight};
 pub use cluster::{HandedOff, HandoffError, JoinError, committed_lsn_file, hand_off};
+pub use commit::OnPoison;
 pub use config::{
     Config, ConfigError, ConfigErrors, CqlConfig, KEYS, Key, Kind, NARROW_WINDOW_BYTES,
     NetworkConfig, Origin, PkiConfig, RawConfig, RegistryConfig, SharedConfig, WIDE_WINDOW_BYTES,
     reference,
 };
-pub use drain::DrainError;
-pub use durable::OnPoison;
-pub use examine::{ExamineError, Examined, examine};
+pub use figures::histogram::Latency;
 pub use figures::{FlushMetrics, FlushState, IngressFigures, PkiFigures, PkiMetrics, Problem};
-pub use flush::FlushError;
-pub use health::{Check, Health};
-pub use histogram::Latency;
+pub use ingress::placement::{Alone, Commits, Location, Placement};
+pub use ingress::registry::RegistryError;
+pub use ingress::screen::ScreenKeyError;
 pub use ingress::{End, FrameBatch, Ingress, Inlet, Intake, Knocking, Messages, Session, ended};
-pub use lock::{Holder, LockError, Occupant, Role, engine_of};
-pub use metrics::{JournalMetrics, Metrics, ShardMetrics};
-pub use offline::{Look, Offline, OfflineError};
-pub use parts::Parts;
-pub use placement::{Alone, Commits, Location, Placement};
-pub use query::{Query, Reply, answer as answer_from};
-pub use recovery::{LostEnd, RecoveryError, StartReport};
-pub use registry::RegistryError;
-pub use retry::{Retried, RetryAllError};
-pub use runtime::{Handle, LeftOver, Runtime, StartError};
-pub use screen::ScreenKeyError;
-pub use stranded::{ReleaseError, Shown, Stranded, stranded};
-pub use submit::{SubmitError, Submitted, submit};
-pub use upkeep::RetentionError;
-pub use watched::{Seen, Sight};
+pub use lifecycle::drain::DrainError;
+pub use lifecycle::examine::{ExamineError, Examined, examine};
+pub use lifecycle::lock::{Holder, LockError, Occupant, Role, engine_of};
+pub use lifecycle::offline::{Look, Offline, OfflineError};
+pub use lifecycle::parts::Parts;
+pub use lifecycle::recovery::{LostEnd, RecoveryError, StartReport};
+pub use lifecycle::retry::{Retried, RetryAllError};
+pub use lifecycle::runtime::{Handle, LeftOver, Runtime, StartError};
+pub use lifecycle::upkeep::RetentionError;
+pub use observe::health::{Check, Health};
+pub use observe::metrics::{JournalMetrics, Metrics, ShardMetrics};
+pub use observe::query::{Query, Reply, answer as answer_from};
+pub use publish::FlushError;

@@ -24,17 +24,17 @@ use till_storage::cluster::NodeId;
 use till_storage::journal::{Attempt, GroupSync, SyncError};
 
 use crate::cluster::NodeTurns;
+use crate::commit::{Companion, DurableSink};
 use crate::config::Config;
-use crate::durable::{Companion, DurableSink};
-use crate::engine::Engine;
-use crate::flush::{Flusher, Next};
-use crate::parts::Parts;
-use crate::recovery::StartReport;
-use crate::retry::{Retried, RetryAllError, retry_each};
-use crate::runtime::{Assembly, StartError, Surroundings, assemble};
-use crate::shard_actor::{ShardArguments, ShardState, Stop};
-use crate::supervisor::restore;
-use crate::upkeep::Upkeep;
+use crate::lifecycle::engine::Engine;
+use crate::lifecycle::parts::Parts;
+use crate::lifecycle::recovery::StartReport;
+use crate::lifecycle::retry::{Retried, RetryAllError, retry_each};
+use crate::lifecycle::runtime::{Assembly, StartError, Surroundings, assemble};
+use crate::lifecycle::upkeep::Upkeep;
+use crate::publish::{Flusher, Next};
+use crate::shard::supervisor::restore;
+use crate::shard::{ShardArguments, ShardState, Stop};
 
 use self::hand::{Hand, Hosted};
 use self::node::Stopping;

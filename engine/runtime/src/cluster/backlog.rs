@@ -22,10 +22,10 @@ use till_storage::views::StoreError;
 
 use super::Cluster;
 use super::inbox::{Inbox, ReplayedHandoff};
-use crate::engine::Engine;
-use crate::flush::Wait;
-use crate::note;
+use crate::cluster::note;
+use crate::lifecycle::engine::Engine;
 use crate::planted;
+use crate::publish::Wait;
 
 /// Bytes of records that are handed off in one piece.
 const CHUNK_BYTES: usize = 1 << 20;

@@ -15,7 +15,7 @@ use till_storage::views::StoreError;
 
 use super::Cluster;
 use super::owners::Since;
-use crate::route::shard_of;
+use crate::shard::handle::shard_of;
 
 /// Facts of the shared store, then the own ones that are not among them. Own ones come last, as they are newer.
 pub(crate) struct BothFacts {

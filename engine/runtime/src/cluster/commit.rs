@@ -11,11 +11,11 @@ use super::Cluster;
 use super::owners::{Asked, Owner, Tenure};
 use super::round::{Round, numbered};
 use super::unread::{COMMITS, pause_after};
-use crate::durable::Part;
-use crate::engine::Engine;
+use crate::commit::Part;
 use crate::figures::FlushState;
-use crate::flush::FlushError;
+use crate::lifecycle::engine::Engine;
 use crate::planted;
+use crate::publish::FlushError;
 
 /// Longest look at whether a round is done, without being woken.
 const LOOK: Duration = Duration::from_millis(100);

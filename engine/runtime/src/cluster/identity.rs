@@ -7,7 +7,7 @@ use rustls::crypto::aws_lc_rs;
 use till_storage::cluster::NodeId;
 use till_storage::disk::Disk;
 
-use crate::note;
+use crate::cluster::note;
 
 /// The file in the data folder that names the last life.
 const FILE: &str = "node";

@@ -11,9 +11,9 @@ use till_storage::views::StoreError;
 
 use super::Cluster;
 use super::owners::Tenure;
-use crate::engine::Engine;
-use crate::flush::FlushError;
-use crate::shard_actor::{Left, Offer, Waits, take_in};
+use crate::lifecycle::engine::Engine;
+use crate::publish::FlushError;
+use crate::shard::{Left, Offer, Waits, take_in};
 
 /// Bytes of records that are replayed between two commits.
 const TAKEN_BYTES: usize = 16 << 20;

@@ -18,10 +18,10 @@ use till_storage::rebuild::store_of;
 use super::Cluster;
 use super::owners::Tenure;
 use super::round::Cursors;
-use crate::engine::Engine;
-use crate::flush::{FlushError, Wait};
+use crate::lifecycle::engine::Engine;
 use crate::planted;
-use crate::route::shard_of;
+use crate::publish::{FlushError, Wait};
+use crate::shard::handle::shard_of;
 
 /// Time that the records of slots get to be committed before these are given up.
 const LAST_COMMIT: Duration = Duration::from_secs(30);

@@ -11,8 +11,8 @@ use till_storage::rebuild::store_of;
 use till_storage::views::FlushBatch;
 
 use super::owners::{Since, Tenure};
-use crate::durable::Part;
-use crate::route::shard_of;
+use crate::commit::Part;
+use crate::shard::handle::shard_of;
 
 /// How far the records of each shard have been put into commits: the LSN of the last one.
 #[derive(Clone, Debug)]

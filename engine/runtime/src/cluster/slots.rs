@@ -13,10 +13,10 @@ use till_storage::views::StoreError;
 
 use super::Cluster;
 use super::both::own_position;
-use crate::engine::Engine;
-use crate::route::shard_of;
-use crate::shard_actor::{ShardMessage, Which};
-use crate::supervisor::shard_config;
+use crate::lifecycle::engine::Engine;
+use crate::shard::handle::shard_of;
+use crate::shard::supervisor::shard_config;
+use crate::shard::{ShardMessage, Which};
 
 impl Cluster {
     fn which(&self, slots: &BTreeSet<u32>) -> Which {

@@ -16,11 +16,11 @@ use super::clock::TickClock;
 use super::leaver::Leaver;
 use super::work::{self, Job, WORKERS, Worker};
 use super::{Cluster, ClusterStanding, Inboxes, identity};
-use crate::chain::ChainError;
 use crate::clock::{Monotonic, now};
+use crate::cluster::chain::ChainError;
 use crate::config::SharedConfig;
-use crate::engine::Engine;
-use crate::recovery::StartReport;
+use crate::lifecycle::engine::Engine;
+use crate::lifecycle::recovery::StartReport;
 
 /// An engine's own part of a cluster, opened.
 pub(crate) struct Joined {

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use till_storage::journal::ReadError;
 
 use super::{Cluster, HandoffError};
-use crate::engine::Engine;
+use crate::lifecycle::engine::Engine;
 
 /// First pause before what commits need is read again; it doubles up to the longest.
 const PAUSE: Duration = Duration::from_millis(50);

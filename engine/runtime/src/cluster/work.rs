@@ -11,7 +11,7 @@ use till_storage::views::StoreError;
 
 use super::Cluster;
 use super::owners::Tenure;
-use crate::engine::Engine;
+use crate::lifecycle::engine::Engine;
 
 /// Threads for the slots. Each waits for one answer at a time; a flush has a commit per slot to make.
 pub(super) const WORKERS: usize = 16;

@@ -22,11 +22,11 @@ use tokio::time::timeout;
 use super::session::{Established, Farewell, Session};
 use super::useless::unreadable;
 use super::{Intake, check};
+use crate::admission::fair_queue::VirtualTime;
 use crate::admission::{Permit, Room};
-use crate::fair_queue::VirtualTime;
-use crate::registry::Listing;
-use crate::route::ShardHandle;
-use crate::shard_actor::{Content, FromDevice, HelloRequest, Inbound, ShardMessage};
+use crate::ingress::registry::Listing;
+use crate::shard::handle::ShardHandle;
+use crate::shard::{Content, FromDevice, HelloRequest, Inbound, ShardMessage};
 
 /// Frames that go to a shard at a time; the least that [`permits_frames`](crate::Config::permits_frames) may be.
 const BATCH_FRAMES: usize = 16;

@@ -22,7 +22,7 @@ pub(crate) use self::farewell::Farewell;
 use self::pending_refusals::PendingRefusals;
 pub(crate) use self::pending_refusals::{RUN_BYTES, RUNS_MAX};
 use self::uncommitted::Uncommitted;
-use crate::placement::Commits;
+use crate::ingress::placement::Commits;
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Notify, Ordering};
 
 /// One stream of one terminal. Shared by its reader, its writer, its shard and the journal's thread.

@@ -9,11 +9,11 @@ use parking_lot::Mutex;
 use till_storage::journal::{Attempt, GroupSync};
 
 use super::Halt;
+use crate::commit::{Companion, DurableSink};
 use crate::driver::Driver;
-use crate::durable::{Companion, DurableSink};
-use crate::flush::{Flusher, Next};
-use crate::route::{Deliver, Down};
-use crate::shard_actor::{ShardMessage, ShardState};
+use crate::publish::{Flusher, Next};
+use crate::shard::handle::{Deliver, Down};
+use crate::shard::{ShardMessage, ShardState};
 
 type Group = Mutex<GroupSync<Companion, DurableSink>>;
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Halt, Stepped};
 use crate::cluster::{Call, Completion, Job, NodeTurns, RELEASED_WITHIN};
-use crate::flush::Wait;
+use crate::publish::Wait;
 
 /// A call that is about to be made to the shared store.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use till_storage::journal::Journal;
 
 use super::Stepped;
 use crate::admission::AHEAD_MAX;
-use crate::recovery::StartReport;
+use crate::lifecycle::recovery::StartReport;
 
 impl Stepped {
     /// What the start found and did.
