@@ -16,7 +16,8 @@ use tokio::sync::oneshot;
 
 use crate::admission::Permit;
 use crate::figures::Figures;
-use crate::ingress::session::{Farewell, Session};
+use crate::ingress::session::Session;
+use crate::ingress::session::farewell::Farewell;
 
 /// What rides through the journal with a record, or as a marker behind records.
 #[derive(Debug)]

@@ -3,11 +3,11 @@
 //! A value that is not understood, out of range or in contradiction to another is an error that names the key, where its
 //! value came from, and what is allowed. Nothing is ever guessed or ignored.
 
-mod key;
+pub(crate) mod key;
 mod near;
-mod raw;
+pub(crate) mod raw;
 mod reference;
-mod shared;
+pub(crate) mod shared;
 mod variable;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -18,14 +18,13 @@ use till_core::Zone;
 use till_protocol::currency::Currency;
 use till_storage::journal::Durability;
 
-pub use key::{KEYS, Key, Kind};
-pub use raw::{ConfigError, ConfigErrors, Origin, RawConfig};
-pub use reference::reference;
-pub use shared::{CqlConfig, SharedConfig};
+use crate::config::raw::{ConfigErrors, RawConfig};
+pub use crate::config::reference::reference;
+use crate::config::shared::SharedConfig;
 
-use raw::RawReader;
+use crate::config::raw::RawReader;
 
-use crate::ingress::session::{RUN_BYTES, RUNS_MAX};
+use crate::ingress::session::pending_refusals::{RUN_BYTES, RUNS_MAX};
 
 /// What an engine runs with. Every relation between settings holds.
 #[derive(Clone, Debug)]

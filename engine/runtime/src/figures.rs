@@ -2,7 +2,7 @@
 
 mod ages;
 pub(crate) mod histogram;
-mod ingress;
+pub(crate) mod ingress;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -14,9 +14,9 @@ use parking_lot::Mutex;
 use crate::clock::now;
 use crate::figures::histogram::Histogram;
 
-use ages::Ages;
+use crate::figures::ages::Ages;
 
-pub use ingress::{IngressFigures, PkiFigures, PkiMetrics};
+use crate::figures::ingress::IngressFigures;
 
 /// Problems that are remembered.
 const PROBLEMS_MAX: usize = 32;

@@ -32,33 +32,42 @@ mod observe;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+pub use cluster::backlog::{HandedOff, HandoffError, committed_lsn_file, hand_off};
 pub use cluster::chain::ChainError;
+pub use cluster::start::JoinError;
 pub use cluster::stranded::{ReleaseError, Shown, Stranded, stranded};
 pub use cluster::submit::{SubmitError, Submitted, submit};
 pub use cluster::watched::{Seen, Sight};
-pub use cluster::{HandedOff, HandoffError, JoinError, committed_lsn_file, hand_off};
 pub use commit::OnPoison;
+pub use config::key::{KEYS, Key, Kind};
+pub use config::raw::{ConfigError, ConfigErrors, Origin, RawConfig};
+pub use config::shared::{CqlConfig, SharedConfig};
 pub use config::{
-    Config, ConfigError, ConfigErrors, CqlConfig, KEYS, Key, Kind, NARROW_WINDOW_BYTES,
-    NetworkConfig, Origin, PkiConfig, RawConfig, RegistryConfig, SharedConfig, WIDE_WINDOW_BYTES,
+    Config, NARROW_WINDOW_BYTES, NetworkConfig, PkiConfig, RegistryConfig, WIDE_WINDOW_BYTES,
     reference,
 };
 pub use figures::histogram::Latency;
-pub use figures::{FlushMetrics, FlushState, IngressFigures, PkiFigures, PkiMetrics, Problem};
+pub use figures::ingress::{IngressFigures, PkiFigures, PkiMetrics};
+pub use figures::{FlushMetrics, FlushState, Problem};
+pub use ingress::inlet::{End, FrameBatch, Inlet, Knocking};
+pub use ingress::intake::{Ingress, Intake};
 pub use ingress::placement::{Alone, Commits, Location, Placement};
 pub use ingress::registry::RegistryError;
 pub use ingress::screen::ScreenKeyError;
-pub use ingress::{End, FrameBatch, Ingress, Inlet, Intake, Knocking, Messages, Session, ended};
+pub use ingress::session::{Messages, Session};
+pub use ingress::useless::ended;
 pub use lifecycle::drain::DrainError;
 pub use lifecycle::examine::{ExamineError, Examined, examine};
 pub use lifecycle::lock::{Holder, LockError, Occupant, Role, engine_of};
 pub use lifecycle::offline::{Look, Offline, OfflineError};
 pub use lifecycle::parts::Parts;
-pub use lifecycle::recovery::{LostEnd, RecoveryError, StartReport};
+pub use lifecycle::recovery::lost::LostEnd;
+pub use lifecycle::recovery::{RecoveryError, StartReport};
 pub use lifecycle::retry::{Retried, RetryAllError};
-pub use lifecycle::runtime::{Handle, LeftOver, Runtime, StartError};
+pub use lifecycle::runtime::sharing::LeftOver;
+pub use lifecycle::runtime::{Handle, Runtime, StartError};
 pub use lifecycle::upkeep::RetentionError;
 pub use observe::health::{Check, Health};
 pub use observe::metrics::{JournalMetrics, Metrics, ShardMetrics};
 pub use observe::query::{Query, Reply, answer as answer_from};
-pub use publish::FlushError;
+pub use publish::door::FlushError;

@@ -23,24 +23,25 @@ use till_storage::base::FoldError;
 use till_storage::cluster::NodeId;
 use till_storage::journal::{Attempt, GroupSync, SyncError};
 
-use crate::cluster::NodeTurns;
+use crate::cluster::start::NodeTurns;
 use crate::commit::{Companion, DurableSink};
 use crate::config::Config;
 use crate::lifecycle::engine::Engine;
 use crate::lifecycle::parts::Parts;
 use crate::lifecycle::recovery::StartReport;
 use crate::lifecycle::retry::{Retried, RetryAllError, retry_each};
-use crate::lifecycle::runtime::{Assembly, StartError, Surroundings, assemble};
+use crate::lifecycle::runtime::StartError;
+use crate::lifecycle::runtime::assembly::{Assembly, Surroundings, assemble};
 use crate::lifecycle::upkeep::Upkeep;
-use crate::publish::{Flusher, Next};
+use crate::publish::flusher::{Flusher, Next};
+use crate::shard::state::{ShardArguments, ShardState, Stop};
 use crate::shard::supervisor::restore;
-use crate::shard::{ShardArguments, ShardState, Stop};
 
-use self::hand::{Hand, Hosted};
-use self::node::Stopping;
+use crate::testing::hand::{Hand, Hosted};
+use crate::testing::node::Stopping;
 
-pub use self::node::{Answered, Asking};
-pub use self::stream::{Said, Stream, Taken};
+pub use crate::testing::node::{Answered, Asking};
+pub use crate::testing::stream::{Said, Stream, Taken};
 
 /// What a stepped engine has of the world around it.
 pub struct SteppedParts {

@@ -20,12 +20,12 @@ use till_storage::journal::{Lsn, ReadError};
 use till_storage::rebuild::store_of;
 use till_storage::views::StoreError;
 
-use super::Cluster;
-use super::inbox::{Inbox, ReplayedHandoff};
+use crate::cluster::inbox::{Inbox, ReplayedHandoff};
+use crate::cluster::node::Cluster;
 use crate::cluster::note;
 use crate::lifecycle::engine::Engine;
 use crate::planted;
-use crate::publish::Wait;
+use crate::publish::door::Wait;
 
 /// Bytes of records that are handed off in one piece.
 const CHUNK_BYTES: usize = 1 << 20;

@@ -1,6 +1,7 @@
 //! The facts that an engine of a cluster decides with: those of the shared store, and above them those that are in its own
 //! journal alone.
 
+use crate::ingress::placement::own_position;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
@@ -13,8 +14,8 @@ use till_storage::query::{FactReader, VisitFact, run_since};
 use till_storage::rebuild::store_of;
 use till_storage::views::StoreError;
 
-use super::Cluster;
-use super::owners::Since;
+use crate::cluster::node::Cluster;
+use crate::cluster::owners::Since;
 use crate::shard::handle::shard_of;
 
 /// Facts of the shared store, then the own ones that are not among them. Own ones come last, as they are newer.
@@ -23,16 +24,6 @@ pub(crate) struct BothFacts {
     shared: Arc<dyn FactReader>,
     own: Arc<Facts>,
     shards: usize,
-}
-
-/// A place of the own journal among those of the shared store: behind all of them.
-pub(super) const fn own_position(position: u64) -> u64 {
-    (1 << 63) | position
-}
-
-/// Whether a fact lies at such an LSN: in the journal of this engine, and in no commit.
-pub(crate) const fn is_own_position(position: u64) -> bool {
-    position >> 63 == 1
 }
 
 /// What a record is known by wherever it lies.

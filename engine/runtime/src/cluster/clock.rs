@@ -1,5 +1,6 @@
 //! The clock of a node: lets time go on for its membership, and brings up what is to be tried again later.
 
+use crate::cluster::job::Later;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -7,11 +8,8 @@ use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Select, TryRecvError};
 
-use super::Cluster;
-use super::work::Job;
-
-/// What is to be done again, and when.
-pub(crate) type Later = (Duration, Job);
+use crate::cluster::job::Job;
+use crate::cluster::node::Cluster;
 
 /// What comes up, and when.
 pub(crate) struct TickClock {

@@ -7,15 +7,15 @@ use parking_lot::MutexGuard;
 use till_core::Space;
 use till_storage::cluster::{Commit, Flush};
 
-use super::Cluster;
-use super::owners::{Asked, Owner, Tenure};
-use super::round::{Round, numbered};
-use super::unread::{COMMITS, pause_after};
+use crate::cluster::node::Cluster;
+use crate::cluster::owners::{Asked, Owner, Tenure};
+use crate::cluster::round::{Round, numbered};
+use crate::cluster::unread::{COMMITS, pause_after};
 use crate::commit::Part;
 use crate::figures::FlushState;
 use crate::lifecycle::engine::Engine;
 use crate::planted;
-use crate::publish::FlushError;
+use crate::publish::door::FlushError;
 
 /// Longest look at whether a round is done, without being woken.
 const LOOK: Duration = Duration::from_millis(100);

@@ -2,18 +2,19 @@
 //! they have no place.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use till_protocol::id::Epoch;
 use till_storage::cluster::{Handoff, InboxId, NodeId};
 use till_storage::views::StoreError;
 
-use super::Cluster;
-use super::owners::Tenure;
+use crate::cluster::node::Cluster;
+use crate::cluster::owners::Tenure;
 use crate::lifecycle::engine::Engine;
-use crate::publish::FlushError;
-use crate::shard::{Left, Offer, Waits, take_in};
+use crate::publish::door::FlushError;
+use crate::shard::message::{Left, Offer, Waits};
+use crate::shard::offer::take_in;
 
 /// Bytes of records that are replayed between two commits.
 const TAKEN_BYTES: usize = 16 << 20;
@@ -62,15 +63,6 @@ impl Rest {
 /// What the owner of slots knows of chunks that were not taken in whole.
 #[derive(Debug, Default)]
 pub(super) struct Inbox(BTreeMap<Chunk, Rest>);
-
-/// What others are told of the inbox.
-#[derive(Debug, Default)]
-pub(super) struct Counts {
-    /// Records that are stranded, of slots that are served here.
-    stranded: AtomicU64,
-    /// Everything is to be looked at now.
-    now: AtomicBool,
-}
 
 /// Chunks that were taken in together: under which ownership, whose, and their numbers.
 #[derive(Debug, Default)]

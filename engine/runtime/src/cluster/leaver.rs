@@ -3,6 +3,7 @@
 //! A thread of its own does it, for all that leave together: it waits for rounds of the flush, and the threads that carry a
 //! flush out must not wait for that.
 
+use crate::cluster::job::Leave;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,12 +16,12 @@ use till_storage::cluster::End;
 use till_storage::journal::Lsn;
 use till_storage::rebuild::store_of;
 
-use super::Cluster;
-use super::owners::Tenure;
-use super::round::Cursors;
+use crate::cluster::cursors::Cursors;
+use crate::cluster::node::Cluster;
+use crate::cluster::owners::Tenure;
 use crate::lifecycle::engine::Engine;
 use crate::planted;
-use crate::publish::{FlushError, Wait};
+use crate::publish::door::{FlushError, Wait};
 use crate::shard::handle::shard_of;
 
 /// Time that the records of slots get to be committed before these are given up.
@@ -50,17 +51,6 @@ enum Stage {
     Handing(Handing, BTreeSet<u32>, Duration),
     /// Slots whose last commit is on its way, and until when that is waited for.
     Giving(BTreeSet<u32>, Wait, Duration),
-}
-
-/// A slot that leaves.
-#[derive(Debug)]
-pub(crate) enum Leave {
-    /// It is to be given up.
-    Give(u32),
-    /// Its writer has ended.
-    Ended(Tenure, End),
-    /// None leaves any more: the thread ends.
-    Stop,
 }
 
 /// What leaves together.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use till_storage::cluster::{Command, SlotRow, SlotWriter};
 
-use super::round::Cursors;
+use crate::cluster::cursors::Cursors;
 
 /// One ownership of a slot. A slot that is lost and taken again has another one: answers to the first writer, whose requests
 /// had the same numbers, and what was put together for it, are not for the second.

@@ -1,6 +1,6 @@
 //! What is seen of a node whose turns a test takes.
 
-use super::Cluster;
+use crate::cluster::node::Cluster;
 
 impl Cluster {
     /// Whether every slot has been given up.

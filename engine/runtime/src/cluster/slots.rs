@@ -11,12 +11,12 @@ use till_storage::journal::Lsn;
 use till_storage::rebuild::{FactRows, panic_text, store_of};
 use till_storage::views::StoreError;
 
-use super::Cluster;
-use super::both::own_position;
+use crate::cluster::node::Cluster;
+use crate::ingress::placement::own_position;
 use crate::lifecycle::engine::Engine;
 use crate::shard::handle::shard_of;
+use crate::shard::message::{ShardMessage, Which};
 use crate::shard::supervisor::shard_config;
-use crate::shard::{ShardMessage, Which};
 
 impl Cluster {
     fn which(&self, slots: &BTreeSet<u32>) -> Which {

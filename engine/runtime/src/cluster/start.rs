@@ -11,14 +11,17 @@ use till_storage::disk::Disk;
 use till_storage::facts::{Facts, FactsConfig};
 use till_storage::journal::{Journal, JournalConfig, Lsn, OpenError, Writer};
 
-use super::backlog::{Backlog, CommittedLsnFile, Tender};
-use super::clock::TickClock;
-use super::leaver::Leaver;
-use super::work::{self, Job, WORKERS, Worker};
-use super::{Cluster, ClusterStanding, Inboxes, identity};
 use crate::clock::{Monotonic, now};
+use crate::cluster::backlog::{Backlog, CommittedLsnFile, Tender};
 use crate::cluster::chain::ChainError;
-use crate::config::SharedConfig;
+use crate::cluster::clock::TickClock;
+use crate::cluster::identity;
+use crate::cluster::job::Job;
+use crate::cluster::leaver::Leaver;
+use crate::cluster::node::{Cluster, ClusterStanding, Inboxes};
+use crate::cluster::work;
+use crate::cluster::work::{WORKERS, Worker};
+use crate::config::shared::SharedConfig;
 use crate::lifecycle::engine::Engine;
 use crate::lifecycle::recovery::StartReport;
 

@@ -15,7 +15,8 @@ use till_storage::rebuild::FactRows;
 use till_storage::views::StoreError;
 
 use crate::lifecycle::engine::Engine;
-use crate::shard::{Waits, take_epoch};
+use crate::shard::message::Waits;
+use crate::shard::offer::take_epoch;
 
 /// Events that are shown of each side of a collision.
 const SHOWN_MAX: usize = 16;

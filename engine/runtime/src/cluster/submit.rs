@@ -10,8 +10,9 @@ use till_storage::journal::Cut;
 use till_storage::rebuild::store_of;
 use till_storage::views::StoreError;
 
+use crate::cluster::backlog::{HandoffError, committed_lsn_file, hand_off};
 use crate::cluster::chain::{ChainError, chain_of};
-use crate::cluster::{HandoffError, committed_lsn_file, hand_off, new_incarnation};
+use crate::cluster::identity::new_incarnation;
 use crate::lifecycle::offline::{Look, OfflineError};
 
 /// What was handed off.

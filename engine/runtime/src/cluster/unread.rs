@@ -8,9 +8,6 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use till_storage::journal::ReadError;
 
-use super::{Cluster, HandoffError};
-use crate::lifecycle::engine::Engine;
-
 /// First pause before what commits need is read again; it doubles up to the longest.
 const PAUSE: Duration = Duration::from_millis(50);
 /// Longest pause before it is read again. It is short against the time in which a person looks.
@@ -23,22 +20,22 @@ pub(super) const COMMITS: u64 = 0;
 #[derive(Debug, Default)]
 pub(crate) struct Unread {
     /// By what is read: [`COMMITS`], or the number of what is handed off.
-    lasting: Mutex<BTreeMap<u64, Failing>>,
+    pub(super) lasting: Mutex<BTreeMap<u64, Failing>>,
     failed: AtomicU64,
     /// Rounds that were committed after all.
     went_on: AtomicU64,
 }
 
 #[derive(Debug)]
-struct Failing {
+pub(super) struct Failing {
     text: String,
     kind: UnreadKind,
-    tries: u64,
+    pub(super) tries: u64,
 }
 
 /// What kind of trouble it is, the worst last.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-enum UnreadKind {
+pub(super) enum UnreadKind {
     /// The file system did not give the bytes.
     Passing,
     /// The bytes are of a version that is not known here.
@@ -48,7 +45,7 @@ enum UnreadKind {
 }
 
 impl UnreadKind {
-    const fn of(error: &ReadError) -> Self {
+    pub(super) const fn of(error: &ReadError) -> Self {
         match error {
             ReadError::Damaged { .. } => Self::Damaged,
             ReadError::Newer(_) => Self::Newer,
@@ -56,7 +53,7 @@ impl UnreadKind {
         }
     }
 
-    const fn hint(self) -> &'static str {
+    pub(super) const fn hint(self) -> &'static str {
         match self {
             Self::Passing => {
                 "It is read again and goes on by itself; look at the disk of the data folder and at the limit of open files."
@@ -80,7 +77,7 @@ pub(super) fn pause_after(tries: u32) -> Duration {
 
 impl Unread {
     // True: that is news.
-    fn note(&self, of: u64, error: &ReadError) -> bool {
+    pub(super) fn note(&self, of: u64, error: &ReadError) -> bool {
         self.failed.fetch_add(1, Ordering::Relaxed);
         let kind = UnreadKind::of(error);
         let mut lasting = self.lasting.lock();
@@ -119,41 +116,10 @@ impl Unread {
     }
 }
 
-const fn waiting(of: u64) -> &'static str {
+pub(super) const fn waiting(of: u64) -> &'static str {
     if of == COMMITS {
         "no commit is made, as what it needs cannot be read back"
     } else {
         "records are not handed off, as they cannot be read back"
-    }
-}
-
-impl Cluster {
-    /// A read of the own journal has failed. It is told once, and again where it turns out to be worse.
-    pub(super) fn note_unread(&self, engine: &Engine, of: u64, error: &ReadError) {
-        if !self.unread.note(of, error) {
-            return;
-        }
-        let what = waiting(of);
-        tracing::error!(%error, "{what}; it is read again, and nothing is skipped");
-        let hint = UnreadKind::of(error).hint();
-        engine.figures.problem(&format!("{what}: {error}"), hint);
-    }
-
-    /// It has worked.
-    pub(super) fn note_read(&self, of: u64) {
-        if let Some(failing) = self.unread.lasting.lock().remove(&of) {
-            let tries = failing.tries;
-            tracing::info!(tries, "what could not be read of the journal was read");
-        }
-    }
-
-    /// How a handoff of this number went, as far as its journal is concerned.
-    pub(super) fn note_handoff(&self, engine: &Engine, of: u64, done: Option<&HandoffError>) {
-        match done {
-            None => self.note_read(of),
-            Some(HandoffError::Read(error)) => self.note_unread(engine, of, error),
-            // It may have come as far as the journal goes, or not: what was said of that still holds.
-            Some(HandoffError::Store(_)) => {}
-        }
     }
 }

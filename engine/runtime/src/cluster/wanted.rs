@@ -1,6 +1,6 @@
 //! What a node should have, for people.
 
-use super::Cluster;
+use crate::cluster::node::Cluster;
 
 impl Cluster {
     /// Slots that this node should have, as far as it knows who is there and what operators want.

@@ -1,5 +1,6 @@
 //! The threads that carry out what the state machines of a cluster ask for.
 
+use crate::cluster::job::Job;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -9,8 +10,8 @@ use till_storage::cluster::{
 };
 use till_storage::views::StoreError;
 
-use super::Cluster;
-use super::owners::Tenure;
+use crate::cluster::node::Cluster;
+use crate::cluster::owners::Tenure;
 use crate::lifecycle::engine::Engine;
 
 /// Threads for the slots. Each waits for one answer at a time; a flush has a commit per slot to make.
@@ -18,15 +19,6 @@ pub(super) const WORKERS: usize = 16;
 /// Threads for the membership: a heartbeat, and looks at the nodes, at the slots and at the placement constraints may be under way
 /// together. They are its own, so that no heartbeat waits behind the work of slots.
 const MEMBERS: usize = 4;
-
-/// What a thread is to do.
-#[derive(Debug)]
-pub(crate) enum Job {
-    /// For the writer of a slot.
-    Command(Tenure, Command),
-    /// End.
-    Stop,
-}
 
 /// Starts the threads for the slots.
 ///

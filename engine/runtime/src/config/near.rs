@@ -1,6 +1,6 @@
 //! Which setting somebody meant who wrote another name.
 
-use super::key::KEYS;
+use crate::config::key::KEYS;
 
 /// The name that is nearest to one that is not known, where one is near.
 pub(super) fn nearest(name: &str) -> Option<&'static str> {

@@ -9,11 +9,12 @@ use std::time::Duration;
 use thiserror::Error;
 use till_protocol::currency::Currency;
 
-use super::Config;
-use super::key::{KEYS, Key, Kind, find};
-use super::near::nearest;
-use super::variable::{self, Meaning};
-use super::zone_name;
+use crate::config::Config;
+use crate::config::key::{KEYS, Key, Kind, find};
+use crate::config::near::nearest;
+use crate::config::variable;
+use crate::config::variable::Meaning;
+use crate::config::zone_name;
 
 /// Where a value came from.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -1,6 +1,6 @@
 //! The reference file: every setting with its default, for people.
 
-use super::key::KEYS;
+use crate::config::key::KEYS;
 
 /// The reference file: every key with its sentence, unit, cost and default.
 pub fn reference() -> String {

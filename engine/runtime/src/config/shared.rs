@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::raw::RawReader;
+use crate::config::raw::RawReader;
 
 /// How an engine takes part in a store that several share.
 #[derive(Clone, Debug)]

@@ -1,6 +1,7 @@
 use std::path::Path;
 
 use super::*;
+use crate::config::raw::Origin;
 
 fn raw(toml: &str) -> RawConfig {
     let mut raw = RawConfig::new();

@@ -1,7 +1,7 @@
 //! Environment variables: which setting a name means.
 
-use super::key::KEYS;
-use super::near::nearest;
+use crate::config::key::KEYS;
+use crate::config::near::nearest;
 
 /// What variables of ours begin with.
 const PREFIX: &str = "TILLSTREAM_";

@@ -12,7 +12,7 @@ use till_storage::facts::Fact;
 use till_storage::query::FactReader;
 use till_storage::views::StoreError;
 
-use crate::cluster::is_own_position;
+use crate::ingress::placement::is_own_position;
 
 /// Time that a commit gets before a device is sent away, to ask again.
 const COMMITTED_WITHIN: Duration = Duration::from_secs(10);

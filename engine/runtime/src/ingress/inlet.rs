@@ -6,6 +6,7 @@
 #[cfg(any(test, feature = "testing"))]
 mod now;
 
+use crate::shard::handle::shard_of;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -14,19 +15,23 @@ use till_protocol::code::Reason;
 use till_protocol::codec::Frame;
 use till_protocol::header::FrameHeader;
 use till_protocol::id::Seq;
+use till_protocol::reply::Message;
 use till_protocol::reply::{Bye, Check, Hello};
 use till_protocol::verified::Verified;
 use till_storage::query::FactReader;
+use till_storage::views::StoreError;
 use tokio::time::timeout;
 
-use super::session::{Established, Farewell, Session};
-use super::useless::unreadable;
-use super::{Intake, check};
 use crate::admission::fair_queue::VirtualTime;
 use crate::admission::{Permit, Room};
+use crate::ingress::check;
+use crate::ingress::intake::Intake;
 use crate::ingress::registry::Listing;
+use crate::ingress::session::farewell::Farewell;
+use crate::ingress::session::{Established, Session};
+use crate::ingress::useless::unreadable;
 use crate::shard::handle::ShardHandle;
-use crate::shard::{Content, FromDevice, HelloRequest, Inbound, ShardMessage};
+use crate::shard::message::{Content, FromDevice, HelloRequest, Inbound, ShardMessage};
 
 /// Frames that go to a shard at a time; the least that [`permits_frames`](crate::Config::permits_frames) may be.
 const BATCH_FRAMES: usize = 16;
@@ -80,6 +85,52 @@ impl From<Vec<Frame>> for FrameBatch {
         let rooms = frames.iter().map(|frame| Room::of(&frame.header));
         let room = rooms.fold(Room::default(), Room::and);
         Self { frames, room }
+    }
+}
+
+impl Intake {
+    /// A terminal that may speak says Hello: the way to its shard, or what it is told instead.
+    ///
+    /// # Errors
+    /// What the device is told.
+    pub fn open(self: &Arc<Self>, hello: Box<Hello>) -> Result<Knocking, Message> {
+        let bye = |reason| Message::from(Bye::new(reason));
+        if self.is_draining() {
+            return Err(bye(Reason::Draining));
+        }
+        let terminal = hello.terminal;
+        if let Some(last) = self.not_here(terminal.store()) {
+            return Err(last.into_message().unwrap_or_else(|| bye(Reason::Moved)));
+        }
+        let listing = self
+            .registry
+            .admit(terminal, hello.currency, &hello.zone)
+            .map_err(bye)?;
+        let shard = shard_of(terminal.store(), self.slots.len());
+        let slot = self.slots.get(shard).ok_or_else(|| bye(Reason::Internal))?;
+        let pending_refusals = Arc::clone(&self.sessions.pending_refusals);
+        let session = Session::new(terminal, pending_refusals, self.sessions.commits);
+        let inlet = Inlet::new(Arc::clone(self), Arc::clone(slot), Arc::new(session));
+        Ok(Knocking::new(inlet, hello, listing))
+    }
+
+    // One look-up of a stream at a time, few of all streams.
+    async fn look_up<T: Send + 'static>(
+        &self,
+        look_up: impl FnOnce(&dyn FactReader) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, End> {
+        let Ok(_turn) = self.look_ups.turns.acquire().await else {
+            return Err(End::Draining);
+        };
+        let facts = Arc::clone(&self.look_ups.facts);
+        match tokio::task::spawn_blocking(move || look_up(facts.as_ref())).await {
+            Ok(Ok(found)) => Ok(found),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "events of a terminal could not be looked up");
+                Err(End::Bye(Reason::Internal, None))
+            }
+            Err(_) => Err(End::Bye(Reason::Internal, None)),
+        }
     }
 }
 

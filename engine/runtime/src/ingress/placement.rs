@@ -53,3 +53,13 @@ impl Placement for Alone {
         true
     }
 }
+
+/// A place of the own journal among those of the shared store: behind all of them.
+pub(crate) const fn own_position(position: u64) -> u64 {
+    (1 << 63) | position
+}
+
+/// Whether a fact lies at such an LSN: in the journal of this engine, and in no commit.
+pub(crate) const fn is_own_position(position: u64) -> bool {
+    position >> 63 == 1
+}

@@ -3,8 +3,8 @@
 //! An ack speaks of what this stream has sent, never of what the engine knows besides: a device whose history is another
 //! one must not take it for its own.
 
-mod farewell;
-mod pending_refusals;
+pub(crate) mod farewell;
+pub(crate) mod pending_refusals;
 mod uncommitted;
 
 use std::mem;
@@ -18,11 +18,11 @@ use till_protocol::limits::NOTICE_BYTES_MAX;
 use till_protocol::reply::{Ack, Bye, Checked, Message, Nack, Slow, Welcome};
 use tokio::sync::{Semaphore, watch};
 
-pub(crate) use self::farewell::Farewell;
-use self::pending_refusals::PendingRefusals;
-pub(crate) use self::pending_refusals::{RUN_BYTES, RUNS_MAX};
-use self::uncommitted::Uncommitted;
 use crate::ingress::placement::Commits;
+pub(crate) use crate::ingress::session::farewell::Farewell;
+use crate::ingress::session::pending_refusals::PendingRefusals;
+pub(crate) use crate::ingress::session::pending_refusals::RUNS_MAX;
+use crate::ingress::session::uncommitted::Uncommitted;
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Notify, Ordering};
 
 /// One stream of one terminal. Shared by its reader, its writer, its shard and the journal's thread.

@@ -9,7 +9,7 @@ use till_storage::journal::SyncError;
 use tokio::time::timeout;
 
 use crate::lifecycle::runtime::Running;
-use crate::publish::FlushError;
+use crate::publish::door::FlushError;
 use crate::shard::supervisor::SupervisorMessage;
 
 /// Time that the last flush gets.

@@ -20,11 +20,11 @@ use crate::commit::Companion;
 use crate::config::Config;
 use crate::driver::Driver;
 use crate::figures::Figures;
+use crate::ingress::intake::{Intake, Shards};
 use crate::ingress::placement::{Commits, Placement};
 use crate::ingress::registry::Registry;
-use crate::ingress::session::Farewell;
-use crate::ingress::{Intake, Shards};
-use crate::publish::FlushDoor;
+use crate::ingress::session::farewell::Farewell;
+use crate::publish::door::FlushDoor;
 use crate::publish::names::NameBook;
 use crate::publish::row_backend::RowBackend;
 use crate::shard::handle::{ShardHandle, shard_of};
@@ -77,7 +77,7 @@ pub(crate) struct Ground {
     pub(crate) watched: Option<Arc<Watched>>,
     pub(crate) placement: Arc<dyn Placement>,
     pub(crate) commits: Commits,
-    pub(crate) screen: ScreenKey,
+    pub(super) screen: ScreenKey,
 }
 
 /// How its parts reach each other.
@@ -87,7 +87,7 @@ pub(crate) struct Ways {
     pub(crate) flush: FlushDoor,
     pub(crate) figures: Arc<Figures>,
     pub(crate) slots: Vec<Arc<ShardHandle>>,
-    pub(crate) registry: Registry,
+    pub(super) registry: Registry,
     pub(crate) clock: Clock,
     pub(crate) driver: Arc<dyn Driver>,
 }

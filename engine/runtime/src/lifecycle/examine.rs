@@ -10,9 +10,10 @@ use till_storage::doctor::{DoctorError, Report, doctor, salvage};
 use till_storage::journal::{Lost, Lsn};
 use till_storage::rebuild::{LostRegistration, lost_events, lost_registrations};
 
-use crate::cluster::has_joined;
+use crate::cluster::identity::has_joined;
 use crate::lifecycle::lock::{DirLock, LockError, Role};
-use crate::lifecycle::recovery::{Found, LostEnd, RecoveryError, RowsAt};
+use crate::lifecycle::recovery::lost::LostEnd;
+use crate::lifecycle::recovery::{Found, RecoveryError, RowsAt};
 use crate::lifecycle::runtime::rows_dir;
 
 /// What a journal holds, and what its rows know that it does not.

@@ -16,9 +16,10 @@ use till_storage::rebuild::FactRows;
 use till_storage::views::{FlushBatch, StoreError, Views, WriteViews};
 
 use crate::clock::now;
-use crate::cluster::has_joined;
+use crate::cluster::identity::has_joined;
 use crate::lifecycle::lock::{DirLock, LockError, Role};
-use crate::lifecycle::recovery::{LostEnd, RecoveryError, RowsAt, StartReport, Target, recover};
+use crate::lifecycle::recovery::lost::LostEnd;
+use crate::lifecycle::recovery::{RecoveryError, RowsAt, StartReport, Target, recover};
 use crate::lifecycle::retry::{Retried, RetryAllError, keys, original};
 use crate::lifecycle::runtime::rows_dir;
 use crate::observe::query::{Query, Reply, answer};

@@ -25,11 +25,11 @@ use till_storage::views::{Fit, StoreError, Views, WriteViews, check_base};
 
 use crate::shard::handle::shard_of;
 
-mod lost;
+pub(crate) mod lost;
 mod unreadable_views;
 
-pub use lost::LostEnd;
-pub(crate) use unreadable_views::{move_unreadable, stores_known};
+use crate::lifecycle::recovery::lost::LostEnd;
+pub(crate) use crate::lifecycle::recovery::unreadable_views::{move_unreadable, stores_known};
 
 /// Longest wait for the last reader of rows of an engine that has ended.
 const LOCKED_FOR: Duration = Duration::from_secs(3);

@@ -10,9 +10,9 @@ use till_storage::views::{StoreError, Views};
 use tokio::sync::oneshot;
 
 use crate::lifecycle::engine::Engine;
-use crate::publish::FlushError;
-use crate::shard::ShardMessage;
+use crate::publish::door::FlushError;
 use crate::shard::handle::shard_of;
+use crate::shard::message::ShardMessage;
 
 /// What became of the quarantine.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

@@ -1,7 +1,7 @@
 //! An engine from outside: started from a configuration, asked, and stopped.
 
-mod assembly;
-mod sharing;
+pub(crate) mod assembly;
+pub(crate) mod sharing;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -17,14 +17,16 @@ use till_storage::journal::{Lsn, SyncError, Syncer};
 use till_storage::views::{StoreError, Views};
 
 use crate::clock::now;
-use crate::cluster::{JoinError, Members, new_incarnation};
+use crate::cluster::identity::new_incarnation;
+use crate::cluster::start::{JoinError, Members};
 use crate::commit::Companion;
 use crate::config::Config;
 use crate::driver::Threads;
+use crate::ingress::intake::{Ingress, Intake};
 use crate::ingress::registry::RegistryError;
 use crate::ingress::screen::{ScreenKeyError, screen_key};
-use crate::ingress::{Ingress, Intake};
-use crate::lifecycle::drain::{self, DrainError};
+use crate::lifecycle::drain;
+use crate::lifecycle::drain::DrainError;
 use crate::lifecycle::engine::Engine;
 use crate::lifecycle::lock::{DirLock, Holder, LockError, Role};
 use crate::lifecycle::parts::Parts;
@@ -34,11 +36,10 @@ use crate::lifecycle::upkeep::{RetentionError, Upkeeper, retain_before};
 use crate::observe::health::{Health, health};
 use crate::observe::metrics::{Metrics, read};
 use crate::observe::query::{Query, Reply, answer};
-use crate::publish::FlushError;
+use crate::publish::door::FlushError;
 use crate::shard::supervisor::{Supervisor, SupervisorMessage};
 
-pub(crate) use assembly::{Assembly, Surroundings, assemble};
-pub use sharing::LeftOver;
+pub(crate) use crate::lifecycle::runtime::assembly::{Assembly, Surroundings, assemble};
 
 /// Longest wait of a question for the flush before it.
 const QUERY_FLUSH: Duration = Duration::from_secs(30);

@@ -12,10 +12,10 @@ use till_storage::journal::Lsn;
 use till_storage::memory::MemoryViews;
 
 use crate::clock::Monotonic;
-use crate::cluster::Cluster;
+use crate::cluster::node::Cluster;
 use crate::lifecycle::engine::Engine;
 use crate::lifecycle::recovery::RecoveryError;
-use crate::publish::FlushError;
+use crate::publish::door::FlushError;
 
 /// Time between two looks at what the journal has by now. A late count that asks the facts has their index made up to the
 /// present first, on the thread of its shard: it finds little to do. Under a flood of 900,000 events/s that was 100 ms for each

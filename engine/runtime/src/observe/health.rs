@@ -4,7 +4,8 @@ use till_storage::journal::State;
 
 use crate::lifecycle::engine::Engine;
 
-use crate::figures::{FlushState, PkiMetrics};
+use crate::figures::FlushState;
+use crate::figures::ingress::PkiMetrics;
 use crate::observe::metrics::read;
 
 /// One thing that must hold for the engine to be ready.

@@ -9,7 +9,8 @@ use till_storage::journal::SyncSummary;
 
 use crate::clock::now;
 use crate::figures::histogram::Latency;
-use crate::figures::{FlushMetrics, PkiMetrics, Problem};
+use crate::figures::ingress::PkiMetrics;
+use crate::figures::{FlushMetrics, Problem};
 use crate::lifecycle::engine::Engine;
 
 /// Everything the engine counts, at one moment. Plain numbers; names and units are in the fields.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use till_storage::views::WriteViews;
 
-use crate::cluster::Cluster;
+use crate::cluster::node::Cluster;
 
 /// Where an engine's rows go.
 #[derive(Clone)]

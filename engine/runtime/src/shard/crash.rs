@@ -11,7 +11,7 @@ use till_core::{Record, SessionKey};
 use till_protocol::id::{Epoch, TerminalId};
 use till_protocol::reply::Hello;
 
-use crate::shard::{FromDevice, ShardMessage};
+use crate::shard::message::{FromDevice, ShardMessage};
 
 /// Falls within [`WITHIN`] at which a shard is parked: it is not one frame then.
 pub(crate) const CRASHES_MAX: usize = 8;
@@ -89,7 +89,7 @@ impl std::fmt::Display for PoisonMessage {
 #[derive(Debug, Error)]
 #[error("{cause}")]
 pub(crate) struct Crash {
-    pub(crate) poison: Option<PoisonMessage>,
+    pub(super) poison: Option<PoisonMessage>,
     pub(crate) cause: String,
 }
 

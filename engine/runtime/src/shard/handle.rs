@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use crate::admission::Gate;
 use crate::ingress::session::Session;
-use crate::shard::{ShardMessage, Which};
+use crate::shard::message::{ShardMessage, Which};
 
 /// A shard from outside: the way in, its permits, its sessions and its figures. It outlives restarts of the actor.
 #[derive(Debug)]

@@ -1,85 +1,24 @@
 //! Records that another engine handed off: each is a resend, at its own numbers.
 
-use std::fmt;
+use crate::shard::message::Left;
+use crate::shard::message::Offer;
+use crate::shard::message::Offered;
+use crate::shard::message::Waits;
 use std::sync::Arc;
 
 use till_core::{Handled, Origin, Record, RecordKind, RowsError};
 use till_protocol::code::Reason;
-use till_protocol::id::{Epoch, TerminalId};
+use till_protocol::id::TerminalId;
 use till_storage::cluster::Found;
 use till_storage::rebuild::store_of;
 use tokio::sync::oneshot;
 
-use super::{Done, ShardMessage, ShardState, Stop};
 use crate::commit::Companion;
-use crate::lifecycle::engine::Engine;
 use crate::shard::crash::PoisonMessage;
-use crate::shard::handle::{ShardHandle, shard_of};
+use crate::shard::state::{Done, ShardState, Stop};
 
 /// Records that are decided with what was fetched for them together.
 const RECORDS_AT_ONCE: usize = 16;
-
-/// A record of the inbox.
-#[derive(Clone, Debug)]
-pub(crate) struct Offer {
-    /// Its place in the chunk that it is in.
-    pub(crate) index: u32,
-    pub(crate) record: Record,
-    /// The epoch under which it is released, where it has no position in its own.
-    pub(crate) released: Option<Epoch>,
-}
-
-/// Why a record stays in the inbox.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) enum Waits {
-    /// Events of its epoch are missing before it, from this one on.
-    Gap(u64),
-    /// Another event is here under its numbers, the first under this one.
-    Conflict(u64),
-    /// Its store is registered otherwise.
-    Registration,
-    /// Nobody knows any more how far its epoch had come.
-    Forgotten,
-    /// Its store is not registered.
-    Unregistered,
-    /// Something else: it cannot be read, or its terminal is kept out.
-    Other(String),
-}
-
-impl fmt::Display for Waits {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Gap(expected) => write!(f, "events from {expected} on are missing before it"),
-            Self::Conflict(seq) => write!(f, "another event is here under its number {seq}"),
-            Self::Registration => f.write_str("its store is registered otherwise"),
-            Self::Forgotten => f.write_str("nobody knows any more how far its epoch had come"),
-            Self::Unregistered => f.write_str("its store is not registered"),
-            Self::Other(cause) => f.write_str(cause),
-        }
-    }
-}
-
-impl Waits {
-    /// Why a record that got this answer stays; `None` where it does not.
-    pub(crate) fn of(record: &Record, handled: &Handled) -> Option<Self> {
-        match handled {
-            Handled::Journal { .. } | Handled::Known { .. } => None,
-            Handled::Gap { expected } => Some(Self::Gap(expected.get())),
-            Handled::Conflict { .. } if record.head.kind == RecordKind::StoreRegistered => {
-                Some(Self::Registration)
-            }
-            Handled::Conflict { seq } => Some(Self::Conflict(seq.get())),
-            Handled::Closed => Some(Self::Forgotten),
-            Handled::Unregistered => Some(Self::Unregistered),
-        }
-    }
-}
-
-/// Records that stay in the inbox, by their place there.
-pub(crate) type Left = Vec<(u32, Waits)>;
-
-/// The answer to records that were offered: which stay, or why nothing more can be said of them for now.
-pub(crate) type Offered = Result<Left, String>;
 
 impl ShardState {
     /// Takes records of another journal in, of stores that are served here, in their order.
@@ -186,49 +125,4 @@ impl ShardState {
             session.bye(Reason::Moved, None);
         }
     }
-}
-
-/// Gives records of another journal to the shards of their stores, in their order. For threads that may block.
-///
-/// # Errors
-/// Says why nothing is known of some of them; all may be given again.
-pub(crate) fn take_in(engine: &Engine, offers: Vec<Offer>) -> Offered {
-    let mut by_shard: Vec<Vec<Offer>> = Vec::new();
-    by_shard.resize_with(engine.slots.len(), Vec::new);
-    for offer in offers {
-        let shard = store_of(&offer.record.head).map(|store| shard_of(store, engine.slots.len()));
-        if let Some(some) = shard.and_then(|shard| by_shard.get_mut(shard)) {
-            some.push(offer);
-        }
-    }
-    let mut left = Left::new();
-    for (slot, offers) in engine.slots.iter().zip(by_shard) {
-        if !offers.is_empty() {
-            left.extend(offer(slot, offers)?);
-        }
-    }
-    left.sort_unstable_by_key(|(index, _)| *index);
-    Ok(left)
-}
-
-fn offer(slot: &ShardHandle, offers: Vec<Offer>) -> Offered {
-    let (reply, answer) = oneshot::channel();
-    let sent = slot.send(ShardMessage::TakeIn { offers, reply });
-    sent.map_err(|_| "its shard does not run".to_owned())?;
-    let offered = answer.blocking_recv();
-    offered.map_err(|_| "its shard failed".to_owned())?
-}
-
-/// Takes the next epoch of a terminal; `None` where its store is not registered. For threads that may block.
-///
-/// # Errors
-/// Says why it is not known.
-pub(crate) fn take_epoch(engine: &Engine, terminal: TerminalId) -> Result<Option<Epoch>, String> {
-    let shard = engine.slot(terminal.store()).ok_or("it has no shard")?;
-    let (reply, answer) = oneshot::channel();
-    let sent = shard.send(ShardMessage::TakeEpoch { terminal, reply });
-    sent.map_err(|_| "its shard does not run".to_owned())?;
-    let taken = answer.blocking_recv();
-    let taken = taken.map_err(|_| "its shard failed".to_owned())?;
-    taken.map_err(|error| error.to_string())
 }

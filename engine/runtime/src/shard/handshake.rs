@@ -1,41 +1,22 @@
 //! Accepts terminals, and registers stores on first sight.
 
+use crate::shard::message::HelloRequest;
 use std::sync::Arc;
 
 use till_core::{HelloError, SessionKey, Shard, ShardConfig};
 use till_protocol::code::Reason;
 use till_protocol::id::Seq;
-use till_protocol::reply::{Hello, Welcome, welcome_flag};
+use till_protocol::reply::{Welcome, welcome_flag};
 use till_storage::cluster::Found;
 use till_storage::rebuild::FactRows;
 
-use super::{Done, ShardState};
-use crate::admission::Permit;
 use crate::commit::Companion;
-use crate::ingress::registry::Listing;
-use crate::ingress::session::{Established, Session};
+use crate::ingress::session::Established;
+use crate::shard::state::Stop;
+use crate::shard::state::{Done, ShardState};
 
 /// Frames that a device may have in flight.
 const CREDIT_FRAMES: u32 = 128;
-
-/// A Hello of a terminal that may speak, on its way to its shard. Where it gets lost before it is answered (the shard
-/// crashes and its mailbox with it), the device is told to come again.
-#[derive(Debug)]
-pub(crate) struct HelloRequest {
-    pub(crate) session: Arc<Session>,
-    pub(crate) hello: Box<Hello>,
-    pub(crate) listing: Listing,
-    pub(crate) permit: Option<Permit>,
-}
-
-impl Drop for HelloRequest {
-    fn drop(&mut self) {
-        if self.session.key().is_none() {
-            // A refusal that was said before stands.
-            self.session.bye(Reason::Internal, None);
-        }
-    }
-}
 
 impl ShardState {
     pub(super) fn handshake(&mut self, mut request: HelloRequest, known: &Found) -> Done {
@@ -76,7 +57,7 @@ impl ShardState {
         &mut self,
         request: &HelloRequest,
         known: &Found,
-    ) -> Result<Option<till_core::HandshakeState>, super::Stop> {
+    ) -> Result<Option<till_core::HandshakeState>, Stop> {
         let HelloRequest { session, hello, .. } = request;
         let messages = till_core::Hello {
             terminal: hello.terminal,
@@ -118,7 +99,7 @@ impl ShardState {
     }
 
     // False: the store was refused, and the device told why.
-    fn register(&mut self, request: &HelloRequest) -> Result<bool, super::Stop> {
+    fn register(&mut self, request: &HelloRequest) -> Result<bool, Stop> {
         let HelloRequest {
             session, listing, ..
         } = request;

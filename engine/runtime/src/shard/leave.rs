@@ -1,41 +1,13 @@
 //! Stores that are served elsewhere: their devices are told so, and nothing of them is applied any more.
 
-use std::fmt;
-use std::ops::Deref;
+use crate::shard::message::Which;
 use std::sync::Arc;
 
-use till_core::{RetryError, RowsError};
-use till_protocol::id::{StoreId, TerminalId};
-
-use super::ShardState;
 use crate::admission::Permit;
 use crate::commit::Companion;
-use crate::ingress::session::{Farewell, Session};
-use crate::lifecycle::engine::Engine;
-
-/// Some stores.
-#[derive(Clone)]
-pub(crate) struct Which(Arc<dyn Fn(StoreId) -> bool + Send + Sync>);
-
-impl Which {
-    pub(crate) fn new(which: impl Fn(StoreId) -> bool + Send + Sync + 'static) -> Self {
-        Self(Arc::new(which))
-    }
-}
-
-impl Deref for Which {
-    type Target = dyn Fn(StoreId) -> bool + Send + Sync;
-
-    fn deref(&self) -> &Self::Target {
-        &*self.0
-    }
-}
-
-impl fmt::Debug for Which {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Which")
-    }
-}
+use crate::ingress::session::Session;
+use crate::ingress::session::farewell::Farewell;
+use crate::shard::state::ShardState;
 
 impl ShardState {
     /// Ends the sessions of some stores behind the last of their frames that was taken.
@@ -60,14 +32,4 @@ impl ShardState {
         session.stop();
         self.marker(Companion::Bye(Arc::clone(session), last, permit));
     }
-}
-
-/// What is said to somebody who wants a quarantined event of a store decided that is served elsewhere.
-pub(super) fn gone(engine: &Engine, terminal: u64) -> Option<RetryError> {
-    let store = TerminalId::from_u64(terminal).ok()?.store();
-    engine.moved_away(store)?;
-    Some(RetryError::Rows(RowsError {
-        table: "stores",
-        cause: format!("store {store} is served by another engine"),
-    }))
 }

@@ -3,6 +3,9 @@
 //! Where a store is shared, what a shard must know of it is some ways there and back. It asks once for all that waits in its
 //! mailbox, so how long the store takes decides how late devices are answered, and not how many are heard.
 
+use crate::shard::message::FromDevice;
+use crate::shard::message::has_frames;
+use crate::shard::message::has_hellos;
 use std::mem;
 use std::sync::Arc;
 
@@ -10,63 +13,19 @@ use till_core::{HelloError, RowsError};
 use till_protocol::code::Reason;
 use till_storage::cluster::Found;
 
-use super::prefetch::Unknown;
-use super::{Content, Done, HelloRequest, Inbound, ShardMessage, ShardState};
-use crate::admission::{Permit, Room};
+use crate::admission::Permit;
 use crate::commit::Companion;
 use crate::ingress::placement::Commits;
-use crate::ingress::session::{Farewell, Session};
+use crate::ingress::session::Session;
+use crate::ingress::session::farewell::Farewell;
 use crate::shard::crash::PoisonMessage;
+use crate::shard::message::{Inbound, ShardMessage};
+use crate::shard::prefetch::Unknown;
+use crate::shard::state::{Done, ShardState};
 
 /// How much is heard together, in events, or lines of long ones. What they ask for is a hundred thousand rows at most, some
 /// seconds of a store's work and some ten megabytes; they are far less where tills have traded for a while.
 const DRAINED_AT_ONCE: u64 = 16_384;
-/// What a device says.
-#[derive(Debug)]
-pub(crate) enum FromDevice {
-    /// A stream has said Hello, and its terminal may speak.
-    Hello(HelloRequest),
-    /// Frames of a session, in their order.
-    Frames {
-        session: Arc<Session>,
-        frames: Vec<Inbound>,
-    },
-    /// Nothing more comes from a session, and it waits for its last ack.
-    End {
-        session: Arc<Session>,
-        last: Farewell,
-        permit: Permit,
-    },
-}
-
-impl FromDevice {
-    // How much it adds to what is heard together; a Hello asks for a terminal.
-    fn weight(&self) -> u64 {
-        match self {
-            Self::Hello(_) | Self::End { .. } => 1,
-            Self::Frames { frames, .. } => frames.iter().map(|frame| frame.content.weight()).sum(),
-        }
-    }
-}
-
-impl Content {
-    fn weight(&self) -> u64 {
-        match self {
-            Self::Batch(batch) => u64::from(Room::of(&batch.frame().header).ahead),
-            Self::Unreadable { .. } => 1,
-        }
-    }
-}
-
-/// What was said and not heard.
-#[derive(Debug, Default)]
-pub(super) struct Mailbox {
-    messages: Vec<FromDevice>,
-    weight: u64,
-    /// After a start whatever is said is heard alone, up to the first flush: who has crashed the shard is seen when it comes
-    /// again.
-    is_trusting: bool,
-}
 
 impl ShardState {
     /// A device says something. It is heard at once, or with all that is said until the shard comes to the end of its mailbox
@@ -198,16 +157,4 @@ impl ShardState {
         }
         self.marker(Companion::Bye(session, last, permit));
     }
-}
-
-fn has_hellos(messages: &[FromDevice]) -> bool {
-    messages
-        .iter()
-        .any(|one| matches!(one, FromDevice::Hello(_)))
-}
-
-pub(super) fn has_frames(messages: &[FromDevice]) -> bool {
-    messages
-        .iter()
-        .any(|one| matches!(one, FromDevice::Frames { .. }))
 }

@@ -13,10 +13,11 @@ use till_protocol::reply::Hello;
 use till_storage::cluster::Found;
 use till_storage::views::StoreError;
 
-use super::mailbox::has_frames;
-use super::{FromDevice, Inbound, ShardState, live};
 use crate::lifecycle::engine::Engine;
 use crate::shard::crash::PoisonMessage;
+use crate::shard::message::has_frames;
+use crate::shard::message::{FromDevice, Inbound};
+use crate::shard::state::{ShardState, live};
 
 /// Longest time that a store that hears this node is asked what a frame needs to know: some timeouts of its driver.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -4,7 +4,7 @@ use till_core::SessionKey;
 use till_core::event::{Event, for_each};
 use till_protocol::verified::Verified;
 
-use super::{SAMPLE_FRAMES, ShardState};
+use crate::shard::state::{SAMPLE_FRAMES, ShardState};
 
 impl ShardState {
     pub(super) fn look_into(&mut self, batch: &Verified, key: SessionKey) {

@@ -15,9 +15,10 @@ use till_storage::views::WriteViews;
 use crate::config::Config;
 use crate::lifecycle::engine::Engine;
 use crate::publish::row_backend::RowBackend;
+use crate::shard::actor::ShardActor;
 use crate::shard::crash::{Crash, Crashes, PoisonMessage, Remedy};
 use crate::shard::handle::{Down, ShardHandle, shard_of};
-use crate::shard::{ShardActor, ShardArguments};
+use crate::shard::state::ShardArguments;
 
 /// What the supervisor is told.
 #[derive(Debug)]

@@ -8,12 +8,13 @@ use crossbeam::channel::Receiver;
 use parking_lot::Mutex;
 use till_storage::journal::{Attempt, GroupSync};
 
-use super::Halt;
 use crate::commit::{Companion, DurableSink};
 use crate::driver::Driver;
-use crate::publish::{Flusher, Next};
+use crate::publish::flusher::{Flusher, Next};
 use crate::shard::handle::{Deliver, Down};
-use crate::shard::{ShardMessage, ShardState};
+use crate::shard::message::ShardMessage;
+use crate::shard::state::ShardState;
+use crate::testing::Halt;
 
 type Group = Mutex<GroupSync<Companion, DurableSink>>;
 

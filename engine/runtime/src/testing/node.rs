@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use super::{Halt, Stepped};
-use crate::cluster::{Call, Completion, Job, NodeTurns, RELEASED_WITHIN};
-use crate::publish::Wait;
+use crate::cluster::job::Job;
+use crate::cluster::start::{NodeTurns, RELEASED_WITHIN};
+use crate::cluster::work::{Call, Completion};
+use crate::publish::door::Wait;
+use crate::testing::{Halt, Stepped};
 
 /// A call that is about to be made to the shared store.
 #[derive(Debug)]

@@ -4,9 +4,9 @@ use till_core::{Counters, InvariantId};
 use till_storage::facts::Facts;
 use till_storage::journal::Journal;
 
-use super::Stepped;
 use crate::admission::AHEAD_MAX;
 use crate::lifecycle::recovery::StartReport;
+use crate::testing::Stepped;
 
 impl Stepped {
     /// What the start found and did.

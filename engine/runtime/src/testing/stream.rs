@@ -4,8 +4,8 @@ use bytes::Bytes;
 use till_protocol::codec::Frame;
 use till_protocol::reply::{Check, Hello, Message};
 
-use super::{Halt, Stepped};
-use crate::ingress::{End, FrameBatch, Inlet};
+use crate::ingress::inlet::{End, FrameBatch, Inlet};
+use crate::testing::{Halt, Stepped};
 
 /// One stream of a terminal.
 #[derive(Debug)]

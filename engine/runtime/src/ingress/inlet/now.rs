@@ -7,9 +7,10 @@ use till_protocol::code::Reason;
 use till_protocol::codec::Frame;
 use till_protocol::reply::{Bye, Check};
 
-use super::{End, FrameBatch, Inlet, Knocking, check, sent_again};
 use crate::admission::{Gate, Permit, Room};
-use crate::ingress::session::Farewell;
+use crate::ingress::check;
+use crate::ingress::inlet::{End, FrameBatch, Inlet, Knocking, sent_again};
+use crate::ingress::session::farewell::Farewell;
 
 impl Knocking {
     /// Hands the Hello to its shard, if there is room now.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use till_storage::journal::Lost;
 
-use super::StartReport;
+use crate::lifecycle::recovery::StartReport;
 
 /// A journal that ends before what the rows hold.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -8,7 +8,7 @@ use till_core::StoreRow;
 use till_protocol::id::StoreId;
 use till_storage::views::{StoreError, Views};
 
-use super::{RecoveryError, open_rows, reach};
+use crate::lifecycle::recovery::{RecoveryError, open_rows, reach};
 
 /// What rows know that a journal may have lost.
 #[derive(Debug, Default)]

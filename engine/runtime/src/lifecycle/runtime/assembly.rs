@@ -11,14 +11,15 @@ use till_storage::query::FactReader;
 use till_storage::views::WriteViews;
 use tokio::sync::Semaphore;
 
-use super::{StartError, rows_dir};
 use crate::admission::Gate;
 use crate::clock::{Clock, Monotonic};
+use crate::cluster::backlog::Backlog;
+use crate::cluster::both::BothFacts;
 use crate::cluster::chain::bind;
+use crate::cluster::identity::has_joined;
+use crate::cluster::node::{Cluster, Inboxes};
+use crate::cluster::start::{JoinError, Joined, Joiner, NodeTurns, join};
 use crate::cluster::watched::Watched;
-use crate::cluster::{
-    Backlog, BothFacts, Cluster, Inboxes, JoinError, Joined, Joiner, NodeTurns, has_joined, join,
-};
 use crate::commit::{Companion, DurableSink};
 use crate::config::Config;
 use crate::driver::Driver;
@@ -28,9 +29,10 @@ use crate::ingress::registry::Registry;
 use crate::lifecycle::engine::{Engine, Ground, Ways};
 use crate::lifecycle::parts::Parts;
 use crate::lifecycle::recovery::{Recovered, RecoveryError, RowsAt, StartReport, Target, recover};
+use crate::lifecycle::runtime::{StartError, rows_dir};
 use crate::lifecycle::upkeep::Upkeep;
+use crate::publish::flusher::{self, Flusher};
 use crate::publish::row_backend::RowBackend;
-use crate::publish::{self, Flusher};
 use crate::shard::handle::ShardHandle;
 use crate::shard::supervisor::shard_config;
 
@@ -85,7 +87,7 @@ pub(crate) fn assemble(config: Config, around: Surroundings) -> Result<Assembly,
     };
     tell(&opened.report);
     let slots = slots(&config);
-    let (rows, flush, inbox) = publish::channels(slots.len());
+    let (rows, flush, inbox) = flusher::channels(slots.len());
     let end = opened.ground.journal.end();
     let figures = Arc::new(Figures::since(end.get(), opened.applied));
     let on_poison = Arc::clone(&around.parts.on_poison);

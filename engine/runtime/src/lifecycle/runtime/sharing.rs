@@ -6,11 +6,11 @@ use till_protocol::id::StoreId;
 use till_storage::cluster::InboxId;
 use till_storage::views::StoreError;
 
-use super::Handle;
 use crate::cluster::stranded::{ReleaseError, Stranded, release, stranded};
 use crate::cluster::watched::Sight;
-use crate::config::CqlConfig;
-use crate::shard::{ShardMessage, Which};
+use crate::config::shared::CqlConfig;
+use crate::lifecycle::runtime::Handle;
+use crate::shard::message::{ShardMessage, Which};
 
 /// What was acknowledged, is durable, and is in no row when an engine has drained; of one with rows of its own there is
 /// none.

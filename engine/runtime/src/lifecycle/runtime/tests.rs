@@ -13,12 +13,12 @@ use till_storage::disk::SimDisk;
 use till_storage::memory::MemoryViews;
 use till_storage::query::StoresQuery;
 
-use super::assembly::size;
 use super::*;
-use crate::ingress::{FrameBatch, Inlet};
-use crate::shard::ShardMessage;
+use crate::ingress::inlet::{FrameBatch, Inlet};
+use crate::lifecycle::runtime::assembly::size;
 use crate::shard::crash::CRASHES_MAX;
 use crate::shard::handle::{ShardHandle, shard_of};
+use crate::shard::message::ShardMessage;
 
 // An engine into which nothing brings devices but the test.
 async fn start(config: Config) -> Handle {

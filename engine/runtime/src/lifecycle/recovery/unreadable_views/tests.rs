@@ -5,7 +5,9 @@ use till_embedded::{EmbeddedConfig, EmbeddedViews};
 use till_protocol::id::StoreId;
 use till_storage::views::{FlushBatch, WriteViews as _};
 
-use super::{Holds, copies, covers, move_unreadable, stores_known};
+use crate::lifecycle::recovery::unreadable_views::{
+    Holds, copies, covers, move_unreadable, stores_known,
+};
 
 fn store(number: u32) -> StoreId {
     StoreId::new(number).unwrap()

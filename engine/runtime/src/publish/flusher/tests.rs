@@ -2,7 +2,7 @@ use till_core::{RollupKey, RollupRow, Space, StoreRow, Totals};
 use till_protocol::id::StoreId;
 use till_storage::views::FlushBatch;
 
-use super::batches::split;
+use crate::publish::batches::split;
 
 fn store(number: u32, rows: u64) -> FlushBatch {
     let row = StoreRow {
