@@ -5,6 +5,7 @@
     reason = "a test that cannot read the sources must fail"
 )]
 
+mod circle;
 mod dependencies;
 mod files;
 mod luck;
