@@ -112,6 +112,17 @@ situations! {
     PaidInParts = "a sale was paid by two tenders";
     Cancelled = "a sale was cancelled";
     SetFree = "reserved goods were set free";
+    Trained = "a sale was rung up in training";
+    Practised = "a movement was made in training";
+    CameBack = "goods came back";
+    Exchanged = "goods came back for others";
+    Unfit = "goods came back that cannot be sold again";
+    SensorRead = "a sensor read something";
+    DeviceTold = "a device told how it is";
+    BeforeChange = "something happened before the clocks of its store were changed";
+    AfterChange = "something happened after the clocks of its store were changed";
+    Released = "an operator released a record that had no place";
+    ReleasedCounts = "what was released took effect";
     Ahead = "a store's clocks were not whole hours ahead";
     CommittedDropped = "segments that the shared store holds were dropped";
 }

@@ -5,8 +5,11 @@
 
 mod acks;
 mod counts;
+mod dump;
 mod fold;
+mod handoffs;
 mod read;
+mod released;
 mod twice;
 mod verdict;
 mod violation;
@@ -14,7 +17,6 @@ mod violation;
 use std::collections::{HashMap, HashSet};
 
 use till_core::{Record, RecordKind};
-use till_storage::cluster::Handoff;
 
 pub(crate) use acks::Acknowledged;
 pub(crate) use fold::{Model, compare, same_rows};
@@ -22,7 +24,7 @@ pub(crate) use violation::Violation;
 
 use crate::workload::{Act, Truth};
 use counts::Counts;
-use read::{Fate, Read, outcome_of, places_of, read, reported};
+use read::{Fate, outcome_of, read, reported};
 
 /// What a till knows of one of its events.
 #[derive(Clone, Copy, Debug, Default)]
@@ -97,6 +99,10 @@ pub(crate) struct Oracle {
     committed: HashMap<(u64, u32, u64), Option<usize>>,
     /// Numbers under which records were handed off.
     handed_off: HashSet<(u64, u32, u64)>,
+    /// Numbers under which records may count that an operator released.
+    released: HashSet<(u64, u32, u64)>,
+    /// The numbers that these records have by themselves.
+    wanted: HashSet<(u64, u32, u64)>,
     /// The numbers under which an event counts.
     positions: HashMap<usize, Vec<(u64, u32, u64)>>,
     /// A disk of one of several engines is gone.
@@ -141,12 +147,6 @@ impl Oracle {
     /// How many events counted once more for another copy of their outbox since the last time.
     pub(crate) const fn take_per_copy(&mut self) -> u64 {
         std::mem::replace(&mut self.per_copy, 0)
-    }
-
-    /// Records are handed off.
-    pub(crate) fn hands_off(&mut self, records: &[Record]) {
-        let positions = records.iter().flat_map(places_of);
-        self.handed_off.extend(positions);
     }
 
     /// How much that was quarantined has taken effect since the last time.
@@ -262,73 +262,6 @@ impl Oracle {
         decided
             .filter_map(|(_, event)| self.by_key.get(&(head.terminal, event.at)).copied())
             .collect()
-    }
-
-    /// Records that waited for the owner of their slot were taken away: each of their events is committed.
-    pub(crate) fn taken_away(&mut self, records: &[Record]) {
-        for record in records {
-            let lost = self.truths_of(record);
-            let lost = lost.into_iter().find(|truth| self.quiesced[*truth] == 0);
-            if let Some(truth) = lost {
-                let what = format!("event {truth} was handed off, and taken away uncommitted");
-                self.fail("HND-1", what);
-            }
-        }
-    }
-
-    /// What waits for the owner of its slot is not all committed under its own numbers: that would have been taken away. And it
-    /// waits only where two things went wrong: a device has a branch, or a disk is gone.
-    pub(crate) fn none_waits_to_no_effect(&mut self, waiting: &[Handoff]) {
-        let is_there = |record: &Record| {
-            let head = &record.head;
-            let is_same = |(index, event): &(u32, Read)| {
-                let position = (
-                    head.terminal,
-                    head.epoch,
-                    head.first_seq + u64::from(*index),
-                );
-                let own = self.by_key.get(&(head.terminal, event.at)).copied();
-                self.committed.get(&position).copied().flatten() == own
-            };
-            let events = reported(record);
-            places_of(record).all(|position| self.committed.contains_key(&position))
-                && events
-                    .iter()
-                    .filter(|(index, _)| *index >= head.skip)
-                    .all(is_same)
-        };
-        let to_no_effect = |chunk: &&Handoff| chunk.records.iter().all(is_there);
-        let is_single =
-            |record: &&Record| !is_there(record) && !self.branched.contains(&record.head.terminal);
-        if !self.is_disk_lost
-            && let Some(record) = waiting.iter().flat_map(|one| &one.records).find(is_single)
-        {
-            let what = format!("{:?} is stranded, and nothing else went wrong", record.head);
-            return self.fail("HND-3", what);
-        }
-        if let Some(chunk) = waiting.iter().find(to_no_effect) {
-            let what = format!(
-                "all of piece {} for slot {} is committed, and it still waits",
-                chunk.number, chunk.slot
-            );
-            self.fail("HND-2", what);
-        }
-    }
-
-    /// What lies in a journal whose disk was not lost is committed, or waits with a reason.
-    pub(crate) fn all_handed_off(&mut self, disks: &[u64], stuck: &[Record]) {
-        let waits: Vec<usize> = stuck.iter().flat_map(|one| self.truths_of(one)).collect();
-        let left = self.journals.iter().filter(|(truth, journals)| {
-            let is_kept = |(node, disk): &(usize, u64)| disks.get(*node) == Some(disk);
-            self.quiesced[**truth] == 0 && journals.iter().any(is_kept) && !waits.contains(truth)
-        });
-        if let Some(truth) = left.map(|(truth, _)| *truth).min() {
-            let what = format!(
-                "event {truth} ({:?}) is in a journal and in no commit; {:?}",
-                self.truths[truth], self.known[truth]
-            );
-            self.fail("HND-1", what);
-        }
     }
 
     fn decided(&mut self, entry: &Entry, seq: u64, fate: Fate, truth: Option<usize>) {

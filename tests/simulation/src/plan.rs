@@ -4,16 +4,22 @@ use crate::disk::DiskFaults;
 use crate::rng::Rng;
 use crate::rows::RowFaults;
 use crate::shared::ShareFaults;
-use crate::workload::Mix;
+use crate::workload::{CHANGED, Mix, Zone};
 
 pub(crate) const MS: u64 = 1_000;
 pub(crate) const SECOND: u64 = 1_000 * MS;
 pub(crate) const HOUR: u64 = 3_600 * SECOND;
 pub(crate) const DAY: u64 = 24 * HOUR;
+/// 2026-11-21 00:00 UTC.
+const BEGAN_US: i64 = 20_778 * 86_400_000_000;
 
 /// A world. Times in us, rates in a million.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
+    /// When it begins, in us since 1970-01-01 UTC.
+    pub(crate) began_us: i64,
+    /// Clocks that are changed while there is trade; `None` where none are.
+    pub(crate) changed: Option<Zone>,
     pub(crate) stores: u64,
     pub(crate) devices: u64,
     pub(crate) shards: u16,
@@ -36,6 +42,8 @@ pub(crate) struct Plan {
     pub(crate) till: TillFaults,
     /// Time between two looks of an operator at the quarantine; 0 where nobody looks before the end.
     pub(crate) retry_every: u64,
+    /// Time between two looks of an operator at records that have no place; 0 where nobody looks.
+    pub(crate) release_every: u64,
     /// When a device's outbox is copied and used by another one as well.
     pub(crate) copied_at: Option<u64>,
     /// Segments leave when their records were received so long ago.
@@ -257,6 +265,7 @@ impl Dice {
             huge: 0,
             late_us: self.hours(2),
             range: 0,
+            is_full: false,
         }
     }
 
@@ -271,6 +280,10 @@ const CLUSTERED_ONE_IN: u64 = 3;
 const STRAY_ONE_IN: u64 = 4;
 /// What the dice of later troubles begin with.
 const LATER: u64 = 0x0dd5_ea51;
+/// One of so many worlds is full.
+const FULL_ONE_IN: u64 = 5;
+/// What the dice of full worlds begin with.
+const FULL: u64 = 0xfa11_f011;
 /// What the dice of what is sold begin with.
 const RANGE: u64 = 0x600d_5a1e;
 
@@ -282,7 +295,7 @@ impl Plan {
         } else {
             Self::alone(seed)
         };
-        plan.with_later(seed).with_range(seed)
+        plan.with_later(seed).with_range(seed).with_full(seed)
     }
 
     // These troubles came later. They have dice of their own, so that worlds of even seeds stay the worlds that they were: some
@@ -318,6 +331,30 @@ impl Plan {
         } else {
             dice.within(40, 400)
         };
+        self
+    }
+
+    // Everything that happens in a chain, over many hours, and maybe while clocks are changed: with dice of its own, in every
+    // fifth world.
+    fn with_full(mut self, seed: u64) -> Self {
+        if seed % FULL_ONE_IN != FULL_ONE_IN - 1 {
+            return self;
+        }
+        let mut dice = Rng::new(seed ^ FULL);
+        self.mix.is_full = true;
+        self.mix.range = self.mix.range.max(dice.within(2, 12));
+        if dice.one_in(2) {
+            self.mix.late_us = i64::try_from(dice.within(3, 72) * HOUR).unwrap_or(0);
+        }
+        if !dice.one_in(3) {
+            let zone = CHANGED[dice.index(CHANGED.len())];
+            self.changed = Some(zone);
+            let half = i64::try_from(self.calm_at / 2).unwrap_or(0);
+            self.began_us = zone.change_at().map_or(BEGAN_US, |at| at - half);
+        }
+        if self.cluster.is_some() {
+            self.release_every = self.calm_at / dice.within(4, 10);
+        }
         self
     }
 
@@ -384,6 +421,8 @@ impl Plan {
         node.orderly *= 2;
         let till = dice.till();
         Self {
+            began_us: BEGAN_US,
+            changed: None,
             net: dice.net(),
             disk,
             rows: RowFaults::default(),
@@ -391,6 +430,7 @@ impl Plan {
             till,
             reads: Reads::default(),
             retry_every: 0,
+            release_every: 0,
             copied_at: None,
             mix: dice.mix(),
             retention: None,
@@ -423,6 +463,8 @@ impl Plan {
         let keeps = rng.within(4, 20) * HOUR;
         let mut dice = Dice { rng, calm_at };
         Self {
+            began_us: BEGAN_US,
+            changed: None,
             net: dice.net(),
             disk: dice.disk(lies),
             rows: dice.rows(),
@@ -430,6 +472,7 @@ impl Plan {
             till: dice.till(),
             reads: Reads::default(),
             retry_every: 0,
+            release_every: 0,
             copied_at: None,
             mix: dice.mix(),
             retention: Some(keeps).filter(|_| long && !dice.rng.one_in(3)),

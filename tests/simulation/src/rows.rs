@@ -1,17 +1,44 @@
 //! Rows that lose their newest calls when the power fails, and that sometimes cannot be written.
 
+use std::borrow::Cow;
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use till_core::{
     Dim, EventIdRow, MoveKey, QuarantineKey, QuarantineRow, RollupKey, RollupRow, Rows, RowsError,
-    SkuRow, Space, StoreRow, TerminalRow,
+    SkuRow, Space, StoreRow, TerminalRow, Totals,
 };
 use till_protocol::id::{EventId, SkuId, StoreId, TerminalId};
 use till_storage::memory::MemoryViews;
 use till_storage::views::{FlushBatch, StoreError, Views, Visit, WriteViews};
 
+use crate::mistake::is_planted;
 use crate::rng::Rng;
+
+/// Hours that a store takes for old that makes a mistake.
+const OLD_US: i64 = 48 * 3_600_000_000;
+
+/// A flush as stores write it that make a mistake.
+fn mistaken(flush: &FlushBatch) -> Cow<'_, FlushBatch> {
+    let mut flush = Cow::Borrowed(flush);
+    if is_planted("training-unwritten") {
+        let stores = flush.to_mut().stores.iter_mut();
+        stores.for_each(|(_, row)| row.training = Totals::default());
+    }
+    if is_planted("returns-unwritten") {
+        let rollups = flush.to_mut().rollups.iter_mut();
+        rollups.for_each(|(_, row)| row.returns_net = 0);
+    }
+    if is_planted("old-hours-unwritten") {
+        let newest = flush.rollups.iter().map(|(key, _)| key.hour_us).max();
+        let from = newest.unwrap_or(0) - OLD_US;
+        flush
+            .to_mut()
+            .rollups
+            .retain(|(key, _)| key.hour_us >= from);
+    }
+    flush
+}
 
 /// How often the rows fail, in a million calls.
 #[derive(Clone, Copy, Debug, Default)]
@@ -157,7 +184,8 @@ impl WriteViews for WorldRows {
             state.counts.failed += 1;
             return Err(failed("the call was not made"));
         }
-        state.calls.push(flush.clone());
+        let flush = &mistaken(flush);
+        state.calls.push(flush.clone().into_owned());
         state.counts.writes += 1;
         self.rows.write(flush)?;
         if state.rng.chance(faults.answer_lost) {

@@ -10,9 +10,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use till_core::{Record, Space};
+use till_protocol::id::TerminalId;
 use till_storage::cluster::{
-    Change, Commit, Conditional, Decided, Handoff, Log, LogKey, NodeId, NodeRow, SharedStore as _,
-    SlotRow,
+    Change, Commit, Conditional, Decided, Handoff, InboxId, Log, LogKey, NodeId, NodeRow,
+    SharedStore as _, SlotRow,
 };
 use till_storage::memory::MemoryViews;
 use till_storage::testing::MemoryCluster;
@@ -201,6 +202,37 @@ impl WorldStore {
             self.store.handed_off(slot, from, number).ok().flatten()
         })
         .collect()
+    }
+
+    /// What waits and has no place, and whether it collides with something.
+    pub(crate) fn stranded(&self) -> Vec<(InboxId, Record, bool)> {
+        let found = till_runtime::stranded(&self.store).unwrap_or_default();
+        let each = found.into_iter();
+        each.filter_map(|one| {
+            let id: InboxId = one.record.parse().ok()?;
+            let chunk = self.store.handed_off(id.slot, id.from, id.number).ok()??;
+            let record = chunk.records.get(usize::try_from(id.index).ok()?)?;
+            Some((id, record.clone(), one.why.starts_with("another event")))
+        })
+        .collect()
+    }
+
+    // Another number at each look.
+    fn looked(&self) -> u32 {
+        let looked = self.lock().rng.clone().within(1, 40);
+        u32::try_from(looked).unwrap_or(1)
+    }
+
+    /// The latest epoch of a terminal that is committed.
+    pub(crate) fn latest_epoch(&self, terminal: u64) -> u32 {
+        let terminal = TerminalId::from_u64(terminal).ok();
+        let row = terminal.and_then(|one| self.store.views().terminal(one).ok().flatten());
+        row.map_or(0, |row| row.latest_epoch())
+    }
+
+    /// Releases a record; gives the epoch that it has now.
+    pub(crate) fn release(&self, id: &InboxId, epoch: u32) -> Option<u32> {
+        self.store.release(id, Some(epoch)).ok().flatten()
     }
 
     /// The records of the facts by slot and position, and those that were committed.

@@ -1,9 +1,9 @@
 //! What happens at the tills: events from a seed, and what each of them means in the plainest of words.
 
 use bytes::Bytes;
-use till_protocol::builder::{SaleBuilder, StockBuilder, event_id};
+use till_protocol::builder::{DeviceBuilder, SaleBuilder, SensorBuilder, StockBuilder, event_id};
 use till_protocol::codec::encode_frame;
-use till_protocol::family::stock::v1::{Move, kind as stock_kind};
+use till_protocol::family::stock::v1::{Move, flag as stock_flag, kind as stock_kind};
 use till_protocol::family::{Family, WHOLE_EVENT, text};
 use till_protocol::id::{EventId, Seq, SkuId};
 use till_protocol::view::TextView;
@@ -12,9 +12,14 @@ use crate::coverage::Sight;
 use crate::rng::Rng;
 
 mod sale;
+mod telemetry;
+mod zone;
 
 use sale::put_sale;
 pub(crate) use sale::{Bought, Receipt};
+pub(crate) use telemetry::{Reading, Telling};
+use telemetry::{put_reading, put_telling};
+pub(crate) use zone::{CHANGED, Zone};
 
 /// One unit of goods.
 const ONE: i64 = 100_000;
@@ -22,6 +27,8 @@ const ONE: i64 = 100_000;
 pub(crate) const SKUS: u64 = 6;
 /// Goods that come and go in quantities which no level can hold twice.
 pub(crate) const BULK: u64 = SKUS;
+/// Goods that lie on shelves with sensors, and that nobody moves: behind all others.
+const SHELVES: u64 = 1_000_000;
 const HUGE: i64 = i64::MAX - 1_000 * ONE;
 
 /// What happened, for whoever knows no engine.
@@ -35,6 +42,12 @@ pub(crate) enum Act {
     Counted(u64, i64),
     /// So much of a SKU was reserved for customers, or set free again.
     Reserved(u64, i64),
+    /// The stock of a SKU would have risen or fallen, had it not been training.
+    Practised(u64, i64),
+    /// A sensor read something.
+    Read(Reading),
+    /// A device told how it is.
+    Told(Telling),
     /// Bytes that are no event.
     Garbage,
 }
@@ -45,6 +58,9 @@ impl Act {
         match self {
             Self::Sale(receipt) => receipt.sights(),
             Self::Reserved(_, quantity) if *quantity < 0 => vec![Sight::SetFree],
+            Self::Practised(..) => vec![Sight::Practised],
+            Self::Read(_) => vec![Sight::SensorRead],
+            Self::Told(_) => vec![Sight::DeviceTold],
             _ => Vec::new(),
         }
     }
@@ -53,10 +69,12 @@ impl Act {
     pub(crate) fn all_skus(&self) -> Vec<u64> {
         match self {
             Self::Sale(receipt) => receipt.lines.iter().map(|line| line.all_skus).collect(),
-            Self::Moved(all_skus, _) | Self::Counted(all_skus, _) | Self::Reserved(all_skus, _) => {
-                vec![*all_skus]
-            }
-            Self::Garbage => Vec::new(),
+            Self::Moved(all_skus, _)
+            | Self::Counted(all_skus, _)
+            | Self::Reserved(all_skus, _)
+            | Self::Practised(all_skus, _) => vec![*all_skus],
+            Self::Read(reading) => vec![reading.sku],
+            Self::Told(_) | Self::Garbage => Vec::new(),
         }
     }
 }
@@ -70,16 +88,8 @@ pub(crate) struct Truth {
     pub(crate) act: Act,
     /// The source's own id of it.
     pub(crate) id: Option<u64>,
-    /// How far the clocks of its store are ahead of UTC, in us.
-    pub(crate) ahead: i64,
-}
-
-/// The time zone of a store, and how far it is ahead of UTC in us.
-pub(crate) const fn zone_of(store: u64) -> (&'static str, i64) {
-    match store % 3 {
-        2 => ("Asia/Kathmandu", (5 * 60 + 45) * 60_000_000),
-        _ => ("UTC", 0),
-    }
+    /// Where its store is.
+    pub(crate) zone: Zone,
 }
 
 /// The id of a SKU.
@@ -105,6 +115,8 @@ pub(crate) struct Mix {
     /// Goods beyond the usual ones; where there are some, sales have discounts, taxes and several tenders, and goods are
     /// reserved.
     pub(crate) range: u64,
+    /// Sensors and devices tell something, goods come back, and people are trained. Only with a range.
+    pub(crate) is_full: bool,
 }
 
 /// What happens next at a till: a frame's worth of one family.
@@ -136,8 +148,26 @@ pub(crate) fn happen(rng: &mut Rng, mix: &Mix, skus: &[u64]) -> Vec<Act> {
         let mut dice = rng.clone().fork();
         acts.iter_mut()
             .for_each(|act| dress(act, mix.range, &mut dice));
+        if mix.is_full {
+            let tells = dice.below(5);
+            acts.iter_mut()
+                .for_each(|act| fill(act, tells, skus, &mut dice));
+        }
     }
     acts
+}
+
+// What more there is in a full world. A frame is of one family: `tells` says what becomes of all its acts.
+fn fill(act: &mut Act, tells: u64, skus: &[u64], dice: &mut Rng) {
+    match (tells, &mut *act) {
+        (0, _) => *act = Act::Read(Reading::draw(skus, dice)),
+        (1, _) => *act = Act::Told(Telling::draw(dice)),
+        (_, Act::Sale(receipt)) => receipt.fill(dice),
+        (_, Act::Moved(all_skus, quantity)) if *all_skus != BULK && dice.one_in(6) => {
+            *act = Act::Practised(*all_skus, *quantity);
+        }
+        _ => {}
+    }
 }
 
 // Makes more of a plain act.
@@ -161,7 +191,7 @@ fn dress(act: &mut Act, range: u64, dice: &mut Rng) {
             }
         }
         Act::Counted(all_skus, _) => other(all_skus, dice),
-        Act::Reserved(..) | Act::Garbage => {}
+        Act::Reserved(..) | Act::Practised(..) | Act::Read(_) | Act::Told(_) | Act::Garbage => {}
     }
 }
 
@@ -209,7 +239,21 @@ pub(crate) fn frame(events: &[Truth], first: u64, names: bool) -> Option<Bytes> 
             }
             builder.finish(first).ok()
         }
-        Act::Moved(..) | Act::Counted(..) | Act::Reserved(..) => {
+        Act::Read(_) => {
+            let mut builder = SensorBuilder::new();
+            for event in events {
+                put_reading(&mut builder, event, names)?;
+            }
+            builder.finish(first).ok()
+        }
+        Act::Told(_) => {
+            let mut builder = DeviceBuilder::new();
+            for event in events {
+                put_telling(&mut builder, event)?;
+            }
+            builder.finish(first).ok()
+        }
+        Act::Moved(..) | Act::Counted(..) | Act::Reserved(..) | Act::Practised(..) => {
             let mut builder = StockBuilder::new();
             for event in events {
                 put_stock(&mut builder, event, names)?;
@@ -221,20 +265,26 @@ pub(crate) fn frame(events: &[Truth], first: u64, names: bool) -> Option<Bytes> 
 
 fn put_stock(builder: &mut StockBuilder, event: &Truth, names: bool) -> Option<()> {
     let (all_skus, quantity, kind) = match event.act {
-        Act::Moved(all_skus, quantity) if quantity < 0 => (all_skus, -quantity, stock_kind::WASTE),
-        Act::Moved(all_skus, quantity) => (all_skus, quantity, stock_kind::RECEIVED),
+        Act::Moved(all_skus, quantity) | Act::Practised(all_skus, quantity) if quantity < 0 => {
+            (all_skus, -quantity, stock_kind::WASTE)
+        }
+        Act::Moved(all_skus, quantity) | Act::Practised(all_skus, quantity) => {
+            (all_skus, quantity, stock_kind::RECEIVED)
+        }
         Act::Counted(all_skus, quantity) => (all_skus, quantity, stock_kind::COUNTED),
         Act::Reserved(all_skus, quantity) if quantity < 0 => {
             (all_skus, -quantity, stock_kind::RELEASED)
         }
         Act::Reserved(all_skus, quantity) => (all_skus, quantity, stock_kind::RESERVED),
-        Act::Sale(..) | Act::Garbage => return None,
+        Act::Sale(..) | Act::Read(_) | Act::Told(_) | Act::Garbage => return None,
     };
+    let is_training = matches!(event.act, Act::Practised(..));
     let record = Move {
         at: event.at,
         sku: sku(all_skus),
         quantity,
         kind,
+        flags: if is_training { stock_flag::TRAINING } else { 0 },
         ..Move::default()
     };
     let code = code(all_skus);

@@ -22,10 +22,10 @@ use node::Node;
 use tills::Till;
 use wire::Conn;
 
-/// 2026-11-21 00:00 UTC.
-const MIDNIGHT_US: i64 = 20_778 * 86_400_000_000;
 /// How long after the last trouble everything must be as if there had been none.
 const PATIENCE: u64 = 240 * SECOND;
+/// How long after the last trouble an operator releases what still has no place: devices have come by then.
+const RELEASED_AFTER: u64 = 60 * SECOND;
 /// Events of one world beyond which it runs in circles.
 const EVENTS_MAX: u64 = 400_000;
 
@@ -74,6 +74,8 @@ enum Event {
     Mend(usize),
     /// An operator wants what was quarantined decided again.
     Retry(usize),
+    /// An operator looks at records that have no place.
+    Release,
     /// Of an engine among others: its clock's turn, that of what is handed off, a call to the shared store that takes effect,
     /// and its answer.
     Clock(usize),
@@ -150,6 +152,8 @@ struct World {
     shared: Option<Shared>,
     /// Of this store alone rows made no sense to an engine that speaks now: devices of others must not suffer from it.
     spared_but: Option<u32>,
+    /// The last epoch of each terminal under which a record was released.
+    released: BTreeMap<u64, u32>,
     oracle: Oracle,
     coverage: Coverage,
     faults: BTreeMap<&'static str, u64>,
@@ -199,6 +203,7 @@ impl World {
             nodes,
             shared,
             spared_but: None,
+            released: BTreeMap::new(),
             oracle,
             coverage: Coverage::default(),
             faults: BTreeMap::new(),
@@ -294,6 +299,7 @@ impl World {
             Event::Fill(n) => self.fill(n),
             Event::Free(n) => self.free(n),
             Event::Retry(n) => self.retry(n),
+            Event::Release => self.release(),
             Event::Blind(n) => self.blind(n),
             Event::Mend(n) => self.mend(n),
             Event::Clock(n) => self.clock(n),
@@ -355,7 +361,7 @@ impl World {
 
     /// The time of day, were all clocks right.
     fn wall(&self) -> i64 {
-        MIDNIGHT_US.saturating_add_unsigned(self.now)
+        self.plan.began_us.saturating_add_unsigned(self.now)
     }
 
     // From here on every device is to reach the engine, and every event its rows.
@@ -386,6 +392,9 @@ impl World {
             let turn = u64::try_from(n).unwrap_or(0);
             self.after((1 + 3 * turn) * SECOND, Event::Crash(n));
         }
+        if self.plan.release_every > 0 {
+            self.after(RELEASED_AFTER, Event::Release);
+        }
         self.after(10 * SECOND, Event::Look);
     }
 
@@ -414,6 +423,8 @@ impl World {
 
     fn outcome(mut self) -> Outcome {
         self.count_faults();
+        let released = self.oracle.released_that_count();
+        self.coverage.saw_times(Sight::ReleasedCounts, released);
         let (log, read) = (self.oracle.log.len(), self.oracle.read_upto);
         self.note(&[u64::try_from(log).unwrap_or(0), read]);
         Outcome {

@@ -5,6 +5,8 @@
 
 use bytes::Bytes;
 use till_protocol::code::Reason;
+#[cfg(feature = "planted")]
+use till_protocol::family::Family;
 use till_protocol::id::EventId;
 
 use super::Shard;
@@ -123,6 +125,11 @@ impl Decider<'_> {
     // What is merely odd does not take effect.
     #[cfg(feature = "planted")]
     fn odd(&self, event: &TouchedEvent) -> Option<Outcome> {
+        if crate::planted::is("drop-telemetry") {
+            let family = Family::from_u8(self.arrival.head.family);
+            let is_told = matches!(family, Some(Family::Sensor | Family::Device));
+            return is_told.then_some(Outcome::Duplicate);
+        }
         let is_odd = time_flags(event.at_us, self.arrival.head.received_at_us) != 0;
         match is_odd {
             true if crate::planted::is("refuse-good") => Some(Outcome::Refused),

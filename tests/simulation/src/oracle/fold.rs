@@ -2,18 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
-use std::ops::ControlFlow;
 
-use till_core::{Dim, RollupKey, RollupRow, SkuRow, StoreRow, TerminalRow, Totals};
-use till_protocol::id::{SkuId, StoreId, TerminalId};
-use till_storage::views::{StoreError, Views};
+use till_core::{Dim, RollupKey, Totals};
+use till_storage::views::Views;
 
+use super::dump::Dump;
 use super::read::Fate;
 use super::{Oracle, Violation};
 use crate::workload::{Act, BULK, Receipt, Truth, code, sku};
-
-const HOUR_US: i64 = 3_600_000_000;
-const DAY_US: i64 = 24 * HOUR_US;
 
 /// Transactions, lines, quantity, net, net of returns, moved, discount, tax.
 type Sums = [i128; 8];
@@ -26,6 +22,8 @@ pub(crate) struct Model {
     moves: BTreeMap<(u32, u64), Vec<(i64, i128)>>,
     counts: BTreeMap<(u32, u64), (i64, i128)>,
     reserved: BTreeMap<(u32, u64), i128>,
+    /// What was rung up in training, by store.
+    training: BTreeMap<u32, Sums>,
     terminals: BTreeMap<u64, Terminal>,
     /// SKUs of which nobody can say what their level is: they were counted at a time of which the facts are gone.
     unsure: BTreeSet<(u32, u64)>,
@@ -115,7 +113,7 @@ impl Model {
                 self.moves.entry(position).or_default();
                 *self.reserved.entry(position).or_default() += i128::from(*quantity);
             }
-            Act::Garbage => {}
+            Act::Practised(..) | Act::Read(_) | Act::Told(_) | Act::Garbage => {}
         }
     }
 
@@ -124,11 +122,13 @@ impl Model {
         for line in &receipt.lines {
             self.moves.entry((store, sku(line.all_skus))).or_default();
         }
+        let whole = whole_of(receipt);
+        if receipt.is_training {
+            return add_to(self.training.entry(store).or_default(), whole);
+        }
         if receipt.is_cancelled {
             return;
         }
-        let (discount, tax) = (i128::from(receipt.discount), i128::from(receipt.tax));
-        let mut whole: Sums = [1, 0, 0, 0, 0, 0, discount, tax];
         let (mut seen, mut categories) = (BTreeSet::new(), BTreeSet::new());
         for line in receipt.lines.iter().filter(|line| !line.is_struck) {
             let (quantity, net) = (i128::from(line.quantity), i128::from(line.amount));
@@ -136,17 +136,16 @@ impl Model {
             let back = if quantity < 0 { net } else { 0 };
             let first = i128::from(seen.insert(line.all_skus));
             let sku = sku(line.all_skus);
-            let part = [first, 1, quantity, net, back, -quantity, discount, tax];
+            let moved = if line.is_unfit { 0 } else { -quantity };
+            let part = [first, 1, quantity, net, back, moved, discount, tax];
             add(&mut self.sums, key(truth, Dim::Sku, sku), part);
             let moves = self.moves.entry((store, sku)).or_default();
-            moves.push((truth.at, -quantity));
+            moves.push((truth.at, moved));
             let first = i128::from(categories.insert(line.category));
             // How what concerns the whole is shared out among categories is another check's business.
             let part = [first, 1, quantity, net, back, 0, 0, 0];
             let category = u64::from(line.category);
             add(&mut self.sums, key(truth, Dim::Category, category), part);
-            let part = [0, 1, quantity, net, back, 0, discount, tax];
-            add_to(&mut whole, part);
         }
         add(&mut self.sums, key(truth, Dim::Store, 0), whole);
         let by = key(truth, Dim::Operator, u64::from(receipt.operator));
@@ -184,14 +183,27 @@ impl Model {
     }
 }
 
+// What a sale comes to; stock is another's business.
+fn whole_of(receipt: &Receipt) -> Sums {
+    let (discount, tax) = (i128::from(receipt.discount), i128::from(receipt.tax));
+    let mut whole: Sums = [1, 0, 0, 0, 0, 0, discount, tax];
+    for line in receipt.lines.iter().filter(|line| !line.is_struck) {
+        let (quantity, net) = (i128::from(line.quantity), i128::from(line.amount));
+        let (discount, tax) = (i128::from(line.discount), i128::from(line.tax));
+        let back = if quantity < 0 { net } else { 0 };
+        add_to(&mut whole, [0, 1, quantity, net, back, 0, discount, tax]);
+    }
+    whole
+}
+
 // The row of an event's local day and hour.
 fn key(truth: &Truth, dim: Dim, key: u64) -> RollupKey {
-    let local = truth.at + truth.ahead;
+    let (day, hour_us) = truth.zone.hour(truth.at);
     RollupKey {
         store: u32::try_from(truth.terminal >> 32).unwrap_or(0),
         dim,
-        day: u16::try_from(local.div_euclid(DAY_US)).unwrap_or(0),
-        hour_us: local.div_euclid(HOUR_US) * HOUR_US - truth.ahead,
+        day,
+        hour_us,
         key,
     }
 }
@@ -206,67 +218,6 @@ fn add_to(sums: &mut Sums, part: Sums) {
     }
 }
 
-/// All rows of an engine, in order.
-#[derive(Debug, Default)]
-struct Dump {
-    stores: BTreeMap<StoreId, StoreRow>,
-    terminals: BTreeMap<u64, TerminalRow>,
-    skus: BTreeMap<(u32, u64), SkuRow>,
-    sums: BTreeMap<RollupKey, RollupRow>,
-    ids: BTreeMap<[u8; 16], String>,
-    quarantine: BTreeMap<String, String>,
-    names: BTreeMap<(u8, u64), String>,
-}
-
-impl Dump {
-    fn of(views: &dyn Views) -> Result<Self, StoreError> {
-        let mut dump = Self::default();
-        views.stores(&mut |store, row| {
-            // How far a store's rows are differs with who wrote them last; the records do not.
-            dump.stores.insert(store, StoreRow { applied: 0, ..row });
-            ControlFlow::Continue(())
-        })?;
-        let stores: Vec<StoreId> = dump.stores.keys().copied().collect();
-        for store in stores {
-            views.terminals(store, &mut |terminal: TerminalId, row| {
-                dump.terminals.insert(terminal.to_u64(), row);
-                ControlFlow::Continue(())
-            })?;
-            views.skus(store, SkuId::from_u64(0), &mut |sku, row| {
-                dump.skus.insert((store.get(), sku.get()), row);
-                ControlFlow::Continue(())
-            })?;
-            for dim in [
-                Dim::Store,
-                Dim::Sku,
-                Dim::Category,
-                Dim::Tender,
-                Dim::Operator,
-            ] {
-                views.rollups(store, dim, 0..=u16::MAX, &mut |key, row| {
-                    dump.sums.insert(key, row);
-                    ControlFlow::Continue(())
-                })?;
-            }
-        }
-        views.event_ids(&mut |id, row| {
-            dump.ids.insert(id.to_bytes(), format!("{row:?}"));
-            ControlFlow::Continue(())
-        })?;
-        views.quarantine(&mut |key, row| {
-            dump.quarantine
-                .insert(format!("{key:?}"), format!("{row:?}"));
-            ControlFlow::Continue(())
-        })?;
-        views.names(&mut |(space, id), name| {
-            dump.names
-                .insert((u8::from(space == till_core::Space::Tender), id), name);
-            ControlFlow::Continue(())
-        })?;
-        Ok(dump)
-    }
-}
-
 fn broken(id: &'static str, what: String) -> Violation {
     Violation { id, what }
 }
@@ -275,6 +226,7 @@ fn broken(id: &'static str, what: String) -> Violation {
 pub(crate) fn compare(model: &Model, views: &dyn Views) -> Result<(), Violation> {
     let dump = Dump::of(views).map_err(|error| broken("STO-1", error.to_string()))?;
     sums(model, &dump)?;
+    training(model, &dump)?;
     stock(model, &dump)?;
     terminals(model, &dump)?;
     for dim in [Dim::Tender, Dim::Category, Dim::Operator] {
@@ -298,6 +250,18 @@ fn sums(model: &Model, dump: &Dump) -> Result<(), Violation> {
     });
     let reported: BTreeMap<RollupKey, Sums> = reported.collect();
     equal("STO-1", "sums", &model.sums, &reported)
+}
+
+fn training(model: &Model, dump: &Dump) -> Result<(), Violation> {
+    for (store, row) in &dump.stores {
+        let should = model.training.get(&store.get()).unwrap_or(&NOTHING);
+        let (reported, should) = (of_totals(&row.training), of_sums(should));
+        if reported != should {
+            let what = format!("training of store {store} is {reported:?}, not {should:?}");
+            return Err(broken("LED-2", what));
+        }
+    }
+    Ok(())
 }
 
 fn stock(model: &Model, dump: &Dump) -> Result<(), Violation> {

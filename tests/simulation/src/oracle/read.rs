@@ -2,9 +2,13 @@
 
 use till_core::{Outcome, Record, RecordKind, Verdict};
 use till_protocol::codec::Frame;
-use till_protocol::family::stock::v1::kind;
+use till_protocol::family::Family;
+use till_protocol::family::device::v1::ArchivedSign;
+use till_protocol::family::sale::v1::flag as sale_flag;
+use till_protocol::family::sensor::v1::ArchivedReading;
+use till_protocol::family::stock::v1::{ArchivedMove, flag, kind};
 use till_protocol::verified::Verified;
-use till_protocol::view::View;
+use till_protocol::view::{SaleEvent, View};
 
 use crate::workload::{Act, Truth, sku};
 
@@ -21,9 +25,12 @@ pub(crate) enum Fate {
 #[derive(Clone, Debug)]
 pub(super) struct Read {
     pub(super) at: i64,
+    family: Family,
     lines: Vec<(u64, i64, i64)>,
     kind: u8,
-    operator: u32,
+    /// Whose it is: an operator, a sensor, a code of the maker's.
+    whose: u32,
+    is_training: bool,
 }
 
 impl Read {
@@ -34,10 +41,28 @@ impl Read {
                 let reported = receipt.lines.iter();
                 let reported =
                     reported.map(|line| (sku(line.all_skus), line.quantity, line.amount));
-                self.operator == receipt.operator && reported.eq(self.lines.iter().copied())
+                self.family == Family::Sale
+                    && self.whose == receipt.operator
+                    && (self.kind, self.is_training) == (receipt.kind(), receipt.is_training)
+                    && reported.eq(self.lines.iter().copied())
             }
             Act::Moved(all_skus, quantity) => {
-                self.is_one(&[kind::RECEIVED, kind::WASTE], *all_skus, *quantity)
+                !self.is_training
+                    && self.is_one(&[kind::RECEIVED, kind::WASTE], *all_skus, *quantity)
+            }
+            Act::Practised(all_skus, quantity) => {
+                self.is_training
+                    && self.is_one(&[kind::RECEIVED, kind::WASTE], *all_skus, *quantity)
+            }
+            Act::Read(reading) => {
+                self.family == Family::Sensor
+                    && (self.kind, self.whose) == (reading.kind, reading.sensor)
+                    && self.lines == [(sku(reading.sku), reading.value, 0)]
+            }
+            Act::Told(telling) => {
+                self.family == Family::Device
+                    && (self.kind, self.whose) == (telling.kind, telling.code)
+                    && self.lines == [(telling.backlog, 0, 0)]
             }
             Act::Counted(all_skus, quantity) => self.is_one(&[kind::COUNTED], *all_skus, *quantity),
             Act::Reserved(all_skus, quantity) => {
@@ -48,7 +73,9 @@ impl Read {
     }
 
     fn is_one(&self, kinds: &[u8], all_skus: u64, quantity: i64) -> bool {
-        kinds.contains(&self.kind) && self.lines == [(sku(all_skus), quantity, 0)]
+        self.family == Family::Stock
+            && kinds.contains(&self.kind)
+            && self.lines == [(sku(all_skus), quantity, 0)]
     }
 }
 
@@ -99,42 +126,69 @@ fn of_batch(record: &Record) -> Result<Vec<(u32, Read)>, String> {
     );
     let frame = frame.map_err(|error| error.to_string())?;
     let batch = Verified::from_journal(frame).map_err(|error| error.error.to_string())?;
-    let mut events = Vec::new();
-    match batch.view() {
-        View::Sale(sales) => {
-            for (index, sale) in (0..).zip(sales.events()) {
-                let lines = sale.lines.iter().map(|line| {
-                    let (quantity, amount) = (line.quantity.to_native(), line.amount.to_native());
-                    (line.sku.to_native(), quantity, amount)
-                });
-                let read = Read {
-                    at: sale.sale.at.to_native(),
-                    lines: lines.collect(),
-                    kind: 0,
-                    operator: sale.sale.operator.to_native(),
-                };
-                events.push((index, read));
-            }
+    let events: Vec<Read> = match batch.view() {
+        View::Sale(sales) => sales.events().map(|event| of_sale(&event)).collect(),
+        View::Stock(moves) => moves.events().map(|event| of_move(event.record)).collect(),
+        View::Sensor(readings) => {
+            let records = readings.events().map(|event| event.record);
+            records.map(of_reading).collect()
         }
-        View::Stock(moves) => {
-            for (index, event) in (0..).zip(moves.events()) {
-                let quantity = event.record.quantity.to_native();
-                let sign = match event.record.kind {
-                    kind::WASTE | kind::RELEASED => -1,
-                    _ => 1,
-                };
-                let read = Read {
-                    at: event.record.at.to_native(),
-                    lines: vec![(event.record.sku.to_native(), sign * quantity, 0)],
-                    kind: event.record.kind,
-                    operator: 0,
-                };
-                events.push((index, read));
-            }
-        }
-        View::Sensor(_) | View::Device(_) => return Err("of a family that nobody sends".to_owned()),
+        View::Device(signs) => signs.events().map(|event| of_sign(event.record)).collect(),
+    };
+    Ok((0..).zip(events).collect())
+}
+
+fn of_sale(event: &SaleEvent<'_>) -> Read {
+    let lines = event.lines.iter().map(|line| {
+        let (quantity, amount) = (line.quantity.to_native(), line.amount.to_native());
+        (line.sku.to_native(), quantity, amount)
+    });
+    Read {
+        at: event.sale.at.to_native(),
+        family: Family::Sale,
+        lines: lines.collect(),
+        kind: event.sale.kind,
+        whose: event.sale.operator.to_native(),
+        is_training: event.sale.flags.to_native() & sale_flag::TRAINING != 0,
     }
-    Ok(events)
+}
+
+fn of_move(record: &ArchivedMove) -> Read {
+    let sign = match record.kind {
+        kind::WASTE | kind::RELEASED => -1,
+        _ => 1,
+    };
+    let quantity = sign * record.quantity.to_native();
+    Read {
+        at: record.at.to_native(),
+        family: Family::Stock,
+        lines: vec![(record.sku.to_native(), quantity, 0)],
+        kind: record.kind,
+        whose: 0,
+        is_training: record.flags.to_native() & flag::TRAINING != 0,
+    }
+}
+
+fn of_reading(record: &ArchivedReading) -> Read {
+    Read {
+        at: record.at.to_native(),
+        family: Family::Sensor,
+        lines: vec![(record.sku.to_native(), record.value.to_native(), 0)],
+        kind: record.kind,
+        whose: record.sensor.to_native(),
+        is_training: false,
+    }
+}
+
+fn of_sign(record: &ArchivedSign) -> Read {
+    Read {
+        at: record.at.to_native(),
+        family: Family::Device,
+        lines: vec![(record.backlog.to_native(), 0, 0)],
+        kind: record.kind,
+        whose: record.code.to_native(),
+        is_training: false,
+    }
 }
 
 /// What a record says of an event: the verdict on it, else the one on all, else that it took effect.

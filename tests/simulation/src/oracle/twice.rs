@@ -27,7 +27,7 @@ impl Oracle {
 
     /// An event without an id may count twice, under two numbers of two epochs that its device sent it under: if its device was
     /// put back or copied and one of the numbers was handed off, as the engine that had journalled it was away; or if a device
-    /// was put back while another went on from a copy of its outbox.
+    /// was put back while another went on from a copy of its outbox. Never because it was released twice.
     pub(super) fn may_double(&self, truth: usize) -> bool {
         let own = &self.truths[truth];
         let positions = self.positions.get(&truth).map_or(&[][..], Vec::as_slice);
@@ -37,10 +37,12 @@ impl Oracle {
                 .iter()
                 .any(|position| self.handed_off.contains(position))
         };
+        let released = positions.iter().filter(|one| self.released.contains(one));
         let is_double_fault = self.put_back_beside.contains(&own.terminal)
             || (self.branched.contains(&own.terminal) && is_handed_off());
         own.id.is_none()
             && is_double_fault
+            && released.count() < 2
             && epochs.len() == positions.len()
             && positions
                 .iter()

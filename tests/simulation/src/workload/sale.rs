@@ -3,7 +3,7 @@
 use till_protocol::builder::{SaleBuilder, SaleParts, event_id};
 use till_protocol::family::WHOLE_EVENT;
 use till_protocol::family::sale::v1::{
-    Adjustment, Line, Sale, Tax, Tender, adjustment, kind, line_kind, tender,
+    Adjustment, Line, Sale, Tax, Tender, adjustment, flag, kind, line_flag, line_kind, tender,
 };
 use till_protocol::view::TextView;
 
@@ -25,6 +25,8 @@ pub(crate) struct Bought {
     pub(super) is_on_top: bool,
     /// It was struck out before the sale was paid.
     pub(crate) is_struck: bool,
+    /// It came back, and cannot be sold again: no stock moves.
+    pub(crate) is_unfit: bool,
 }
 
 /// A receipt.
@@ -40,6 +42,10 @@ pub(crate) struct Receipt {
     pub(super) by_card: i64,
     /// It was cancelled: nothing was sold.
     pub(crate) is_cancelled: bool,
+    /// Somebody learned it: it is summed up apart, and moves nothing.
+    pub(crate) is_training: bool,
+    /// It says what it is: a sale, goods that come back, or an exchange. Else all are sales.
+    pub(super) says_kind: bool,
 }
 
 impl Receipt {
@@ -60,6 +66,10 @@ impl Receipt {
             (is_struck, Sight::LineStruck),
             (self.by_card != 0, Sight::PaidInParts),
             (self.is_cancelled, Sight::Cancelled),
+            (self.is_training, Sight::Trained),
+            (self.kind() == kind::RETURN, Sight::CameBack),
+            (self.kind() == kind::EXCHANGE, Sight::Exchanged),
+            (lines.iter().any(|line| line.is_unfit), Sight::Unfit),
         ];
         let seen = all.into_iter().filter(|(is_so, _)| *is_so);
         seen.map(|(_, sight)| sight).collect()
@@ -110,6 +120,40 @@ impl Receipt {
         self.is_cancelled = dice.one_in(12);
     }
 
+    /// Adds what a full world has: goods that come back, alone or for others, and people who learn it.
+    pub(super) fn fill(&mut self, dice: &mut Rng) {
+        self.says_kind = true;
+        let back = match dice.below(6) {
+            0 => self.lines.len(),
+            1 => 1,
+            _ => 0,
+        };
+        for line in self.lines.iter_mut().take(back) {
+            line.quantity = -line.quantity.abs();
+            line.amount = -line.amount.abs();
+            line.discount = -line.discount.abs();
+            line.tax = -line.tax.abs();
+        }
+        for line in self.lines.iter_mut().filter(|line| line.quantity < 0) {
+            line.is_unfit = dice.one_in(3);
+        }
+        if self.by_card != 0 {
+            self.by_card = self.due() / 3;
+        }
+        self.is_training = dice.one_in(8);
+    }
+
+    /// What it says that it is.
+    pub(crate) fn kind(&self) -> u8 {
+        let back = self.lines.iter().filter(|line| line.quantity < 0).count();
+        match (self.is_cancelled, self.says_kind) {
+            (true, _) => kind::VOID,
+            (_, true) if back == self.lines.len() => kind::RETURN,
+            (_, true) if back > 0 => kind::EXCHANGE,
+            _ => kind::SALE,
+        }
+    }
+
     fn taxes(&self) -> Vec<Tax> {
         let one = |line, amount, is_on_top: bool| Tax {
             amount,
@@ -149,6 +193,10 @@ fn line(bought: &Bought) -> Line {
             (_, true) => line_kind::RETURN,
             _ => line_kind::SALE,
         },
+        flags: match bought.is_unfit {
+            true => line_flag::NO_STOCK,
+            false => 0,
+        },
         ..Line::default()
     }
 }
@@ -173,9 +221,10 @@ pub(super) fn put_sale(builder: &mut SaleBuilder, event: &Truth, names: bool) ->
             at: event.at,
             receipt: event.at.unsigned_abs() % 1_000_000_000_000,
             operator: receipt.operator,
-            kind: match receipt.is_cancelled {
-                true => kind::VOID,
-                false => kind::SALE,
+            kind: receipt.kind(),
+            flags: match receipt.is_training {
+                true => flag::TRAINING,
+                false => 0,
             },
             ..Sale::default()
         },

@@ -1,6 +1,7 @@
 //! Troubles: when they come, and what they do.
 
 mod reads;
+mod releases;
 mod retries;
 mod strays;
 
@@ -39,6 +40,7 @@ impl World {
         self.again(self.plan.net.partition_every, Event::Part);
         let cluster = self.plan.cluster;
         self.again(cluster.map_or(0, |plan| plan.damage_every), Event::Damage);
+        self.again(self.plan.release_every, Event::Release);
         self.schedule_till_crashes();
         if let Some(when) = self.plan.copied_at {
             let till = self.rng.index(self.tills.len());

@@ -145,7 +145,7 @@ async fn events_behind_a_gap_that_does_not_fill_are_stranded_and_resolve_themsel
     assert_eq!(level(&other, 3).await, "4");
     fill(&other).await;
     stranded(&other, 0).await;
-    assert!(store.waiting().unwrap().is_empty());
+    all_taken_in(&store).await;
     assert_eq!(level(&other, 3).await, "35");
     other.drain().await.unwrap();
 }

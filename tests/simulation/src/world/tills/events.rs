@@ -1,7 +1,7 @@
 //! What happens at a till, as events.
 
 use crate::coverage::Sight;
-use crate::workload::{Act, SKUS, Truth, happen, zone_of};
+use crate::workload::{Act, SKUS, Truth, Zone, happen};
 use crate::world::World;
 
 impl World {
@@ -50,19 +50,25 @@ impl World {
         while !self.times.insert(at) {
             at += 1;
         }
-        let (_, ahead) = zone_of(terminal >> 32);
+        let zone = Zone::of(terminal >> 32, self.plan.changed);
         for sight in act.sights() {
             self.saw(sight);
         }
-        if ahead != 0 {
+        if zone.is_odd() {
             self.saw(Sight::Ahead);
+        }
+        if let Some(change) = zone.change_at() {
+            self.saw(match at < change {
+                true => Sight::BeforeChange,
+                false => Sight::AfterChange,
+            });
         }
         self.oracle.happened(Truth {
             terminal,
             at,
             act,
             id,
-            ahead,
+            zone,
         })
     }
 }
