@@ -1,6 +1,6 @@
 //! What an engine does with its stores when a slot leaves it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use till_core::{Replayed, Shard};
@@ -12,6 +12,7 @@ use till_storage::rebuild::{FactRows, panic_text, store_of};
 use till_storage::views::StoreError;
 
 use crate::cluster::node::Cluster;
+use crate::cluster::owners::Since;
 use crate::ingress::placement::own_position;
 use crate::lifecycle::engine::Engine;
 use crate::shard::handle::shard_of;
@@ -85,12 +86,33 @@ impl Cluster {
 
     /// A shard as the shared rows have it, with what its stores have in the own journal above them.
     ///
+    /// The rows of a slot may be its next owner's, who has the same events from their devices: then nothing of it is replayed.
+    /// This node hears soon that the slot is gone, and hands its records off.
+    ///
     /// # Errors
     /// [`FoldError`] when rows or journal cannot be read, or a record cannot be applied.
     pub(crate) fn restore(&self, engine: &Engine, index: usize) -> Result<Shard, FoldError> {
+        let mut ours = self.since();
+        loop {
+            let misfit = match self.replayed(engine, index, &ours)? {
+                Ok(shard) => return Ok(shard),
+                Err(misfit) => misfit,
+            };
+            let row = self.store.slot(misfit.slot).map_err(FoldError::Store)?;
+            if row.owner == Some(self.me) || ours.remove(&misfit.slot).is_none() {
+                return Err(failed(misfit.lsn, "it fits nowhere"));
+            }
+        }
+    }
+
+    fn replayed(
+        &self,
+        engine: &Engine,
+        index: usize,
+        ours: &BTreeMap<u32, Since>,
+    ) -> Result<Result<Shard, Misfit>, FoldError> {
         let shards = engine.slots.len();
         let cursor = self.cursors.lock().of(index);
-        let since = self.since();
         let mut shard = Shard::new(shard_config(&engine.config));
         let rows = FactRows::new(engine.views.as_ref(), engine.decision_facts.as_ref());
         for item in engine.journal.records(Lsn::new(cursor)) {
@@ -99,28 +121,34 @@ impl Cluster {
                 continue;
             };
             let slot = slot_of(store, self.store.slots());
-            let is_ours = since
+            let is_ours = ours
                 .get(&slot)
                 .is_some_and(|since| lsn.get() >= since.position);
             if lsn.get() <= cursor || shard_of(store, shards) != index || !is_ours {
                 continue;
             }
-            // Above every place of the shared store, and rising.
+            // Above every position of the shared store, and rising.
             let position = own_position(lsn.get());
             let applied = catch_unwind(AssertUnwindSafe(|| shard.replay(position, &record, &rows)));
-            let failed = |cause: String| {
-                FoldError::Store(StoreError::Failed {
-                    table: "journal",
-                    cause: format!("record at {}: {cause}", lsn.get()),
-                })
-            };
-            let placed = applied
-                .map_err(|panic| failed(panic_text(panic.as_ref())))?
-                .map_err(|error| failed(error.to_string()))?;
-            if placed == Replayed::Nowhere {
-                return Err(failed("it fits nowhere".to_owned()));
+            let applied = applied.map_err(|panic| failed(lsn, &panic_text(panic.as_ref())))?;
+            match applied.map_err(|error| failed(lsn, &error.to_string()))? {
+                Replayed::Held => {}
+                Replayed::Nowhere => return Ok(Err(Misfit { slot, lsn })),
             }
         }
-        Ok(shard)
+        Ok(Ok(shard))
     }
+}
+
+/// A record of the own journal that does not fit on the shared rows.
+struct Misfit {
+    slot: u32,
+    lsn: Lsn,
+}
+
+fn failed(lsn: Lsn, cause: &str) -> FoldError {
+    FoldError::Store(StoreError::Failed {
+        table: "journal",
+        cause: format!("record at {}: {cause}", lsn.get()),
+    })
 }
