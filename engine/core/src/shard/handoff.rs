@@ -174,6 +174,22 @@ impl Shard {
         })
     }
 
+    /// Whether a record that was handed off has events that come next here.
+    ///
+    /// # Errors
+    /// See [`Shard::handle`].
+    pub fn has_next(&mut self, record: &Record, rows: &dyn Rows) -> Result<bool, RowsError> {
+        let is_of_events = matches!(
+            record.head.kind,
+            RecordKind::Batch | RecordKind::Tombstones | RecordKind::Duplicates
+        );
+        let fresh = record.head.count - record.head.skip;
+        Ok(is_of_events
+            && self
+                .known_part(record, rows)?
+                .is_ok_and(|known| known < fresh))
+    }
+
     /// What becomes of a record that was handed off, as far as its place says: as [`Shard::handle`], but nothing changes, and
     /// one that would be applied is [`Handled::Known`] as well.
     ///

@@ -4,6 +4,7 @@ use crate::shard::message::Left;
 use crate::shard::message::Offer;
 use crate::shard::message::Offered;
 use crate::shard::message::Waits;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use till_core::{Handled, Origin, Record, RecordKind, RowsError};
@@ -20,13 +21,20 @@ use crate::shard::state::{Done, ShardState, Stop};
 /// Records that are decided with what was fetched for them together.
 const RECORDS_AT_ONCE: usize = 16;
 
+/// Terminals and epochs of which a record collides with what is here.
+type Branches = BTreeSet<(u64, u32)>;
+
 impl ShardState {
     /// Takes records of another journal in, of stores that are served here, in their order.
+    ///
+    /// Where one collides with what is here, its terminal has branched in that epoch: its device was put back, or another has a
+    /// copy of its outbox. What lies behind it collides as well: behind the other branch it would make a device believe that the
+    /// events before it are here.
     pub(super) fn take_in(&mut self, offers: &[Offer], reply: oneshot::Sender<Offered>) -> Done {
-        let mut left = Left::new();
+        let (mut left, mut branches) = (Left::new(), Branches::new());
         let mut offered = Ok(());
         for some in offers.chunks(RECORDS_AT_ONCE) {
-            offered = self.take_some_in(some, &mut left)?;
+            offered = self.take_some_in(some, &mut branches, &mut left)?;
             if offered.is_err() {
                 break;
             }
@@ -39,6 +47,7 @@ impl ShardState {
     fn take_some_in(
         &mut self,
         offers: &[Offer],
+        branches: &mut Branches,
         left: &mut Left,
     ) -> Result<Result<(), String>, Stop> {
         let engine = Arc::clone(&self.engine);
@@ -55,7 +64,7 @@ impl ShardState {
         };
         for offer in offers {
             self.begin(PoisonMessage::record(&offer.record));
-            if let Some(waits) = self.take_one_in(offer, &known)? {
+            if let Some(waits) = self.take_one_in(offer, branches, &known)? {
                 left.push((offer.index, waits));
             }
         }
@@ -63,13 +72,26 @@ impl ShardState {
     }
 
     // Why it stays, if it does.
-    fn take_one_in(&mut self, offer: &Offer, known: &Found) -> Result<Option<Waits>, Stop> {
+    fn take_one_in(
+        &mut self,
+        offer: &Offer,
+        branches: &mut Branches,
+        known: &Found,
+    ) -> Result<Option<Waits>, Stop> {
         let record = &offer.record;
         let terminal = TerminalId::from_u64(record.head.terminal);
         if let Some(cause) = terminal.ok().and_then(|one| self.slot.why_parked(one)) {
             return Ok(Some(Waits::Other(cause)));
         }
-        let waits = match self.hand_off(record, known)? {
+        let branch = (record.head.terminal, record.head.epoch);
+        let handed_off = match branches.contains(&branch) {
+            true => self.hand_off_behind(record, known)?,
+            false => self.hand_off(record, known)?,
+        };
+        if let Ok(Some(Waits::Conflict(_))) = handed_off {
+            branches.insert(branch);
+        }
+        let waits = match handed_off {
             Ok(None) => return Ok(None),
             Ok(Some(waits)) => waits,
             Err(error) => return Ok(Some(Waits::Other(error.to_string()))),
@@ -88,6 +110,19 @@ impl ShardState {
             Err(error) => Err(error),
         };
         Ok(handed_off.unwrap_or_else(|error| Some(Waits::Other(error.to_string()))))
+    }
+
+    // A record behind one that collides: it changes nothing.
+    fn hand_off_behind(
+        &mut self,
+        record: &Record,
+        known: &Found,
+    ) -> Result<Result<Option<Waits>, RowsError>, Stop> {
+        match self.with_known(known, |shard, rows| shard.has_next(record, rows)) {
+            Ok(true) => Ok(Ok(Some(Waits::Conflict(record.head.first_seq)))),
+            Ok(false) => self.hand_off(record, known),
+            Err(error) => Ok(Err(error)),
+        }
     }
 
     fn hand_off(
