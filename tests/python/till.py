@@ -132,8 +132,9 @@ class Outbox:
             return False
         return n <= self.committed + 1 or n <= self.sent or not sale.event_id
 
-    async def compare(self, till: "Till") -> None:
-        start = self.committed + 1
+    async def compare(self, till: "Till") -> bool:
+        """Begins the epoch that is granted. False: all that the server has was found, and the own one goes on."""
+        start, dead = self.committed + 1, len(self.dead)
         for epoch in range(self.epoch or 1, min(till.latest_epoch, till.epoch - 1) + 1):
             seq = start if epoch == self.epoch else 1
             while start <= len(self.sales):
@@ -144,12 +145,17 @@ class Outbox:
                 start, seq = start + matched, seq + matched
                 if matched == len(digests):
                     continue
+                is_own = epoch == self.epoch == till.latest_epoch and self.there is not None and start == self.there + 1
+                if is_own and matched == known and len(self.dead) == dead:
+                    self.sent, self.there = self.there, None
+                    return False
                 if epoch != self.epoch or matched < known or self.there is None or start > self.there:
                     break
                 self.dead.append(self.sales[start - 1])
                 start, seq = start + 1, seq + 1
         self.epoch, self.sales = till.epoch, self.sales[start - 1:]
         self.committed, self.sent, self.there = 0, 0, None
+        return True
 
     async def deliver(self, reach) -> None:
         """Sends what is not committed. `reach(epoch)` gives a till to open a stream with."""
@@ -157,7 +163,8 @@ class Outbox:
             asked = 0 if self.there is not None else self.epoch
             async with reach(asked) as till:
                 if asked == 0:
-                    await self.compare(till)
+                    if not await self.compare(till):
+                        continue
                 elif not self.same_history(till):
                     self.there = till.next_seq - 1
                     continue

@@ -291,10 +291,10 @@ impl Session {
             }
             (Phase::Handshake, Message::Welcome(welcome)) => return self.handle_welcome(&welcome),
             (Phase::Checking(comparison), Message::Checked(checked)) => {
-                self.handle_checked(comparison, &checked)?;
+                return self.handle_checked(comparison, &checked);
             }
             (Phase::Checking(comparison), Message::Ack(ack)) => {
-                self.bury_found(&comparison, &ack.refusals)?;
+                self.bury_found(comparison, &ack.refusals)?;
             }
             (Phase::Live, Message::Ack(ack)) => self.handle_ack(&ack)?,
             (Phase::Live, Message::Nack(nack)) => self.handle_nack(now, nack.expected.get())?,

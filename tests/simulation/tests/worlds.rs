@@ -50,6 +50,12 @@ fn a_handoff_goes_on_behind_no_other_branch_of_its_epoch() {
     }
 }
 
+// A device starts again after it was sent away by one engine; the next one has less of its epoch than that has journalled.
+#[test]
+fn a_device_that_starts_again_keeps_its_epoch_while_an_engine_is_away() {
+    assert_eq!(run(options(4_740_848_228, 1)).violations, Vec::new());
+}
+
 #[test]
 fn a_seed_gives_the_same_world_again() {
     let [first, second] = [0, 1].map(|_| run(options(500, 12)).trace_hash());

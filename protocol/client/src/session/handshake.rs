@@ -3,7 +3,8 @@
 //! Where they do, what was never acknowledged is sent again under its numbers. Where they don't, a new epoch is asked for. The
 //! grant ends every other session of this terminal, so that what is at the engine then stays as it is while the events that wait
 //! are compared with it, once: under their own numbers, and at the start of each later epoch, where this device put them if the
-//! outbox is an image from before that epoch. What is found has left the outbox when the new epoch begins.
+//! outbox is an image from before that epoch. What is found has left the outbox when the new epoch begins. Where all that the
+//! engine has turns out to be this outbox's, the epoch goes on.
 //!
 //! What another device with a copy of this outbox sends between the comparison and the first ack counts once for each of the two,
 //! unless it has an event id.
@@ -41,6 +42,8 @@ pub(super) struct Comparison {
     from: u64,
     /// How many digests the open Check holds.
     asked: u16,
+    /// Nothing that was compared is a dead letter.
+    is_plain: bool,
 }
 
 impl Comparison {
@@ -138,6 +141,7 @@ impl Session {
             seq: from,
             from,
             asked: 0,
+            is_plain: true,
         })
     }
 
@@ -170,7 +174,7 @@ impl Session {
         &mut self,
         mut comparison: Comparison,
         checked: &Checked,
-    ) -> Result<(), SessionError> {
+    ) -> Result<Option<End>, SessionError> {
         let asked = comparison.asked;
         let (matched, known) = (checked.matched, checked.known);
         if checked.epoch != comparison.epoch
@@ -184,11 +188,17 @@ impl Session {
         }
         comparison.advance(u64::from(matched));
         if matched == asked {
-            return self.compare(comparison);
+            return self.compare(comparison).map(|()| None);
         }
         let own = self.outbox.standing().epoch;
-        let was_there = own == Some(comparison.epoch)
-            && self.diverged.is_some_and(|last| comparison.from <= last);
+        let is_own = own == Some(comparison.epoch);
+        if matched == known && is_own && self.is_all_found(&comparison) {
+            self.sent = comparison.from - 1;
+            self.diverged = None;
+            self.phase = Phase::Apart;
+            return Ok(Some(End::Renew));
+        }
+        let was_there = is_own && self.diverged.is_some_and(|last| comparison.from <= last);
         if matched == known && was_there {
             self.bury(comparison.from, Cause::Unknown)?;
             self.notices.extend(own.map(|epoch| Notice::Unknown {
@@ -196,23 +206,37 @@ impl Session {
                 seq: comparison.from,
             }));
             comparison.advance(1);
-            return self.compare(comparison);
+            comparison.is_plain = false;
+            return self.compare(comparison).map(|()| None);
         }
         // The first event that the engine has not here, or has otherwise.
         let Some(later) = comparison.epoch.next() else {
-            return self.begin_epoch(comparison.grant, comparison.from);
+            return self
+                .begin_epoch(comparison.grant, comparison.from)
+                .map(|()| None);
         };
         comparison.epoch = later;
         comparison.seq = 1;
-        self.compare(comparison)
+        self.compare(comparison).map(|()| None)
+    }
+
+    /// Whether every event that the engine has of this epoch, the latest one, was found equal: then it is this outbox's after
+    /// all, and goes on. An engine may lack what another one has journalled and hands off later; in a new epoch it would count
+    /// once more.
+    fn is_all_found(&self, comparison: &Comparison) -> bool {
+        comparison.is_plain
+            && comparison.epoch == comparison.latest
+            && self.diverged == Some(comparison.from - 1)
     }
 
     /// Events that were found at the engine as refused: they are dead letters before they are forgotten.
     pub(super) fn bury_found(
         &mut self,
-        comparison: &Comparison,
+        mut comparison: Comparison,
         refusals: &[(Seq, Reason)],
     ) -> Result<(), SessionError> {
+        comparison.is_plain = false;
+        self.phase = Phase::Checking(comparison);
         let mut buried = Vec::new();
         for (seq, reason) in refusals {
             let seq = seq.get().saturating_sub(comparison.seq) + comparison.from;

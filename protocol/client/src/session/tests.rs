@@ -6,6 +6,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use till_protocol::codec::Frame;
 
 mod copies;
+mod epochs;
 mod forgotten;
 mod model;
 mod uncommitted;
