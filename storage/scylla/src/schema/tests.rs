@@ -60,6 +60,20 @@ fn the_numbers_of_its_examples_are_right() {
 }
 
 #[test]
+fn no_query_of_the_page_filters() {
+    let queries: Vec<&str> = DOCUMENT.split("```cql").skip(1).collect();
+    assert!(queries.len() >= 20, "the page has lost its queries");
+    for query in queries {
+        let query = query.split("```").next().unwrap();
+        let filters = query.to_uppercase().contains("ALLOW FILTERING");
+        assert!(
+            !filters,
+            "a partition is read to find a part of it: {query}"
+        );
+    }
+}
+
+#[test]
 fn only_these_tables_have_no_question() {
     let asked: String = DOCUMENT.split("```cql").skip(1).collect();
     let silent: Vec<String> = tables()
