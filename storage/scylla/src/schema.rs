@@ -19,7 +19,7 @@ use crate::error::CqlError;
 use crate::session::Cql;
 
 /// Version of the schema that this program makes and knows.
-pub const VERSION: i32 = 2;
+pub const VERSION: i32 = 3;
 
 /// The oldest program, by its [`VERSION`], that can work with the schema that this one makes.
 pub const MIN_READER: i32 = 1;

@@ -1,3 +1,4 @@
+use std::collections::HashMap;
 use std::thread;
 
 use till_scylla::schema::{self, MIN_READER, SchemaError, SchemaRequest, State, VERSION};
@@ -138,6 +139,61 @@ fn a_schema_of_the_version_before_is_brought_up_to_date_and_keeps_what_it_has() 
     );
     assert_eq!(schema::check(&world.cql).unwrap(), 8);
     assert!(world.has(&format!("SELECT name FROM {keyspace}.names")));
+}
+
+#[test]
+fn version_2_is_brought_to_3_with_rows_that_stay_and_new_ones_that_go_by_time() {
+    let world = World::new("telemetry");
+    schema::apply(&world.cql, SMALL).unwrap();
+    let keyspace = world.keyspace();
+    // As version 2 left it.
+    world.run(&format!(
+        "ALTER TABLE {keyspace}.telemetry WITH default_time_to_live = 0 \
+         AND compaction = {{'class': 'SizeTieredCompactionStrategy'}}"
+    ));
+    world.run(&format!(
+        "ALTER TABLE {keyspace}.slot_log WITH comment = ''"
+    ));
+    world.run(&format!(
+        "UPDATE {keyspace}.schema_version SET version = 2, min_reader = 1 WHERE part = 'tables' IF EXISTS"
+    ));
+    let write = |seq| {
+        world.run(&format!(
+            "INSERT INTO {keyspace}.telemetry (terminal, day, at_us, epoch, seq, kind) \
+             VALUES (1, '2026-11-21', 5, 1, {seq}, 'door')"
+        ));
+    };
+    let stays = |seq: i64| {
+        let kept = format!(
+            "SELECT TTL(kind) FROM {keyspace}.telemetry WHERE terminal = 1 AND day = '2026-11-21' \
+             AND at_us = 5 AND epoch = 1 AND seq = {seq}"
+        );
+        world.first::<(Option<i32>,)>(&kept).unwrap().0
+    };
+    write(1);
+    schema::check(&world.cql).unwrap_err();
+    let after = schema::apply(&world.cql, SchemaRequest::default()).unwrap();
+    assert_eq!(
+        (after.state(), after.version, after.min_reader),
+        (State::Current, Some(3), Some(1))
+    );
+    write(2);
+    assert_eq!(stays(1), None);
+    let left = stays(2).unwrap();
+    assert!((34_000_000..=34_560_000).contains(&left), "{left} s");
+    let about = |table: &str| {
+        let asked = format!(
+            "SELECT comment, compaction FROM system_schema.tables \
+             WHERE keyspace_name = '{keyspace}' AND table_name = '{table}'"
+        );
+        world
+            .first::<(String, HashMap<String, String>)>(&asked)
+            .unwrap()
+    };
+    let (_, compaction) = about("telemetry");
+    assert!(compaction["class"].ends_with("TimeWindowCompactionStrategy"));
+    assert!(about("slot_log").0.starts_with("For engines only"));
+    assert_eq!(about("transactions").0, "");
 }
 
 #[test]

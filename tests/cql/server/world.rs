@@ -5,6 +5,7 @@ use std::process;
 use std::sync::Arc;
 use std::time::Duration;
 
+use scylla::deserialize::row::DeserializeRow;
 use scylla::statement::Statement;
 use till_scylla::{Cql, CqlError, ScyllaConfig, ScyllaStore, schema};
 
@@ -52,6 +53,24 @@ impl World {
             Ok::<_, CqlError>(rows.rows_num())
         });
         rows.unwrap() > 0
+    }
+
+    /// The first row that a query gives.
+    pub(crate) fn first<R>(&self, cql: &str) -> Option<R>
+    where
+        R: for<'f, 'm> DeserializeRow<'f, 'm> + Send + 'static,
+    {
+        let client = Arc::clone(self.cql.client());
+        let statement = Statement::new(cql);
+        let row = self.cql.wait(async move {
+            let answer = client.session().query_unpaged(statement, ()).await;
+            let answer = answer.map_err(|error| CqlError::statement("a test's query", error))?;
+            let rows = answer.into_rows_result();
+            let rows = rows.map_err(|error| CqlError::answer("a test's query", error))?;
+            let row = rows.maybe_first_row::<R>();
+            row.map_err(|error| CqlError::answer("a test's query", error))
+        });
+        row.unwrap()
     }
 
     /// Runs a statement that may fail.

@@ -74,6 +74,25 @@ fn no_query_of_the_page_filters() {
 }
 
 #[test]
+fn what_is_for_engines_only_is_named_so_in_the_schema_and_on_the_page() {
+    let named = |name: &str| {
+        let comment = format!("{name} WITH comment = 'For engines only: ");
+        text::MIGRATIONS
+            .iter()
+            .any(|(_, text)| text.contains(&comment))
+    };
+    let mut found = 0;
+    for section in DOCUMENT.split("\n### ").skip(1) {
+        let (name, body) = section.split_once('\n').unwrap();
+        let before_columns = body.split("\n|").next().unwrap();
+        let told = before_columns.contains("For engines only.");
+        assert_eq!(told, named(&format!(".{name}")), "{name}");
+        found += usize::from(told);
+    }
+    assert_eq!(found, 6);
+}
+
+#[test]
 fn only_these_tables_have_no_question() {
     let asked: String = DOCUMENT.split("```cql").skip(1).collect();
     let silent: Vec<String> = tables()

@@ -7,6 +7,7 @@ use crate::server::{Dialect, Server};
 pub(super) const MIGRATIONS: &[(i32, &str)] = &[
     (1, include_str!("../../schema/v1.cql")),
     (2, include_str!("../../schema/v2.cql")),
+    (3, include_str!("../../schema/v3.cql")),
 ];
 
 /// What stands for the variables of the files.
@@ -82,7 +83,7 @@ pub struct Column {
     pub kind: String,
 }
 
-/// The tables of the newest version: those that all versions together make, as none has changed one yet.
+/// The tables of the newest version: those that all versions together make, as none has changed a column yet.
 pub fn tables() -> Vec<Table> {
     MIGRATIONS
         .iter()
