@@ -5,20 +5,21 @@ mod views;
 mod write;
 
 use std::fmt;
-use std::fs::DirBuilder;
+use std::fs::{self, DirBuilder, File};
 use std::ops::ControlFlow;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
-use fjall::Readable as _;
+use fjall::{PersistMode, Readable as _};
 use till_storage::pack::{Key, Row};
 use till_storage::rebuild::panic_text;
 use till_storage::views::{StoreError, Visit};
 
 use crate::config::EmbeddedConfig;
 use crate::error::{Class, OpenError, class};
-use crate::tables::{CHECKPOINT, FORMAT, FORMAT_BROKEN, FORMAT_NOW, Open};
+use crate::tables::{CHECKPOINT, FORMAT, FORMAT_NOW, NotOpen, Open};
 
 /// Derived rows in an embedded LSM tree. Calls block: make them on threads of their own, never on a runtime's.
 pub struct EmbeddedViews {
@@ -121,49 +122,45 @@ fn open(config: &EmbeddedConfig) -> Result<Open, OpenError> {
     let mut folder = DirBuilder::new();
     let made = folder.recursive(true).mode(0o750).create(&config.dir);
     made.map_err(|cause| wrong(cause.into()))?;
+    let mut files = fs::read_dir(&config.dir).map_err(|cause| wrong(cause.into()))?;
+    let is_new = files.next().is_none();
     let damaged = |cause: String| OpenError::Damaged {
         dir: config.dir.clone(),
         cause,
     };
     // Bytes that a loss of power has mixed may make fjall panic, not fail. Nothing of it is left behind but files.
-    let opened = catch_unwind(AssertUnwindSafe(|| Open::new(config)));
+    let opened = catch_unwind(AssertUnwindSafe(|| Open::new(config, is_new)));
     let open = opened
         .map_err(|panic| damaged(format!("fjall panicked: {}", panic_text(&*panic))))?
-        .map_err(wrong)?;
+        .map_err(|error| match error {
+            NotOpen::Failed(error) => wrong(error),
+            NotOpen::Missing(table) => damaged(format!("the table {table} is missing")),
+        })?;
+    if is_new {
+        begin(&open, &config.dir).map_err(wrong)?;
+    }
     match open.digests.get(FORMAT).map_err(wrong)?.as_deref() {
-        // The format is written behind all tables: one that is made later was there, with rows that are gone.
-        Some([FORMAT_NOW]) => {
-            if let Some(table) = open.made {
-                note_broken(&open).map_err(wrong)?;
-                return Err(damaged(format!("the table {table} is missing")));
-            }
-        }
+        Some([FORMAT_NOW]) => {}
+        // The format is written last into a new folder.
+        None => return Err(damaged("the folder was never finished".to_owned())),
         Some(other) => {
             return Err(damaged(format!(
                 "rows are of format {other:?}, not {FORMAT_NOW}"
             )));
-        }
-        None => {
-            for keyspace in open.keyspaces() {
-                if !keyspace.is_empty().map_err(wrong)? {
-                    note_broken(&open).map_err(wrong)?;
-                    return Err(damaged(format!(
-                        "{:?} has rows and no format",
-                        keyspace.name()
-                    )));
-                }
-            }
-            open.digests.insert(FORMAT, [FORMAT_NOW]).map_err(wrong)?;
         }
     }
     checkpoint(&open).map_err(|error| damaged(error.to_string()))?;
     Ok(open)
 }
 
-/// Whoever opens the rows next finds every table there, and would take them for whole.
-fn note_broken(open: &Open) -> Result<(), fjall::Error> {
-    open.digests.insert(FORMAT, FORMAT_BROKEN)?;
-    open.db.persist(fjall::PersistMode::SyncAll)
+/// Ends the making of a folder. fjall syncs what is in the folders of its tables, but not their names.
+fn begin(open: &Open, dir: &Path) -> Result<(), fjall::Error> {
+    open.digests.insert(FORMAT, [FORMAT_NOW])?;
+    open.db.persist(PersistMode::SyncAll)?;
+    for folder in [&dir.join("keyspaces"), dir] {
+        File::open(folder)?.sync_all()?;
+    }
+    Ok(())
 }
 
 fn checkpoint(open: &Open) -> Result<u64, StoreError> {

@@ -16,30 +16,43 @@ pub(crate) const CHECKPOINT: &[u8] = b"checkpoint";
 pub(crate) const FORMAT: &[u8] = b"format";
 /// The one format so far: keys and rows of `till_storage::pack` with their first schema.
 pub(crate) const FORMAT_NOW: u8 = 1;
-/// The format of rows that are known not to be whole.
-pub(crate) const FORMAT_BROKEN: [u8; 1] = [0];
-
 /// An open database with its tables.
 pub(crate) struct Open {
     pub(crate) db: Database,
     pub(crate) digests: Keyspace,
     tables: [Keyspace; 7],
-    /// A table that was not there and has been made now.
-    pub(crate) made: Option<&'static str>,
+}
+
+/// Why a database is not open.
+pub(crate) enum NotOpen {
+    Failed(fjall::Error),
+    /// A table is missing in a folder that was there. It is not made again: fjall drops a table that has lost its first file,
+    /// but not the rows of it in its journal, which would come back, in the order of another history, in the new table.
+    Missing(&'static str),
+}
+
+impl From<fjall::Error> for NotOpen {
+    fn from(error: fjall::Error) -> Self {
+        Self::Failed(error)
+    }
 }
 
 impl Open {
-    pub(crate) fn new(config: &EmbeddedConfig) -> Result<Self, fjall::Error> {
+    /// Opens the tables, and makes them where the folder is new.
+    pub(crate) fn new(config: &EmbeddedConfig, is_new: bool) -> Result<Self, NotOpen> {
         let db = Database::builder(&config.dir)
             .cache_size(config.cache_bytes)
             .worker_threads(config.worker_threads.max(1))
             .max_journaling_size(config.journal_bytes.max(64 << 20))
             .open()?;
-        // fjall takes a table for unfinished that has lost its first file, and drops it.
         let known = db.list_keyspace_names();
         let is_known = |name: &str| known.iter().any(|known| **known == *name);
         let names = Table::ALL.iter().map(|table| table.name());
-        let made = names.chain([WATERMARKS]).find(|name| !is_known(name));
+        let mut names = names.chain([WATERMARKS]);
+        let missing = names.find(|name| !is_known(name));
+        if let (Some(table), false) = (missing, is_new) {
+            return Err(NotOpen::Missing(table));
+        }
         let small = config.memtable_bytes.min(1 << 20);
         let digests = db.keyspace(WATERMARKS, || options(small))?;
         let open = |table: Table| {
@@ -63,7 +76,6 @@ impl Open {
             db,
             digests,
             tables,
-            made,
         })
     }
 

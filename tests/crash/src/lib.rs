@@ -70,7 +70,7 @@ impl Options {
 ///
 /// # Errors
 /// When an engine does not come up or ends without a reason, or does not go on after a trouble. The folder is kept then, and
-/// named.
+/// named; so it is when something is lost, doubled or different.
 pub fn run(options: &Options, say: &Say<'_>) -> Result<Report> {
     let begun = Instant::now();
     let mut report = Report::new(options.seed);
@@ -90,6 +90,10 @@ pub fn run(options: &Options, say: &Say<'_>) -> Result<Report> {
                     kept.display()
                 )
             });
+        }
+        if !report.is_clean() && !options.lies {
+            report.kept = Some(folder.keep());
+            break;
         }
     }
     report.elapsed_s = begun.elapsed().as_secs_f64();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -36,6 +37,9 @@ pub struct Report {
     /// What was different.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub differences: Vec<String>,
+    /// Where the data lies that was different.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kept: Option<PathBuf>,
     #[serde(skip)]
     recoveries: Vec<u64>,
 }
@@ -117,6 +121,9 @@ impl fmt::Display for Report {
             self.recovery_ms.p50,
             self.recovery_ms.max
         )?;
+        if let Some(kept) = &self.kept {
+            writeln!(f, "the folder is kept: {}", kept.display())?;
+        }
         let verdict = if self.is_clean() {
             "everything in the engines equals it"
         } else {

@@ -197,6 +197,39 @@ fn a_table_that_has_lost_its_first_file_is_damage() {
     }
 }
 
+/// fjall drops all tables then, and makes them again when asked; the rows of the old ones lie in its journal and come back.
+#[test]
+fn tables_that_are_all_gone_are_damage_and_their_rows_do_not_come_back_in_others() {
+    let mut embedded = Embedded::new();
+    embedded.write(&sample(1).unwrap()).unwrap();
+    drop(embedded.views.take());
+    let rows = config(&embedded.dir).dir;
+    for number in 1..=8 {
+        fs::remove_dir_all(rows.join(format!("keyspaces/{number}"))).unwrap();
+    }
+    for attempt in 1..=3 {
+        let opened = EmbeddedViews::open(config(&embedded.dir));
+        assert!(
+            matches!(opened, Err(OpenError::Damaged { .. })),
+            "attempt {attempt}: {opened:?}"
+        );
+    }
+}
+
+/// Whoever died over the making of a folder may have left some tables, or all of them and no format.
+#[test]
+fn a_folder_that_was_never_finished_is_damage() {
+    let mut embedded = Embedded::new();
+    let views = embedded.views.take().unwrap();
+    behind(&views, |open| open.digests.remove(crate::tables::FORMAT));
+    drop(views);
+    let opened = EmbeddedViews::open(config(&embedded.dir));
+    assert!(
+        matches!(opened, Err(OpenError::Damaged { .. })),
+        "{opened:?}"
+    );
+}
+
 #[test]
 fn a_row_of_a_newer_schema_is_damage_and_never_guessed() {
     let embedded = Embedded::new();
