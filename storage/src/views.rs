@@ -168,17 +168,28 @@ pub enum Fit {
 /// # Errors
 /// [`StoreError`] when the rows cannot be read.
 pub fn check_base(views: &dyn Views, base: u64, end: u64) -> Result<Fit, StoreError> {
-    let mut reach = views.checkpoint()?;
-    if reach < base {
+    if views.checkpoint()? < base {
         return Ok(Fit::OlderThanBase);
     }
-    views.stores(&mut |_, row| {
-        reach = reach.max(row.applied);
-        ControlFlow::Continue(())
-    })?;
-    Ok(if reach > end {
+    Ok(if reach(views)? > end {
         Fit::NewerThanJournal
     } else {
         Fit::Good
     })
+}
+
+/// The position before which the rows hold records: a journal that ends earlier has lost some. The record at which a store's
+/// rows are is among them, and is no shorter than a byte.
+///
+/// # Errors
+/// [`StoreError`] when the rows cannot be read.
+pub fn reach(views: &dyn Views) -> Result<u64, StoreError> {
+    let mut reach = views.checkpoint()?;
+    views.stores(&mut |_, row| {
+        if row.applied > 0 {
+            reach = reach.max(row.applied.saturating_add(1));
+        }
+        ControlFlow::Continue(())
+    })?;
+    Ok(reach)
 }

@@ -44,6 +44,8 @@ pub(crate) fn open(
     let mut headers = folder.headers(disk.as_ref(), dir)?;
     check_front(&headers, base)?;
     let is_empty = headers.is_empty();
+    // A base stands in for records that were durable, too.
+    let known = base.map_or(known, |base| known.max(base));
     if is_empty && known > Lsn::ZERO {
         return Err(lost_end(Lsn::ZERO, known));
     }

@@ -396,6 +396,23 @@ fn segments_leave_only_when_a_durable_base_stands_in_for_them() {
     assert_eq!((lsn, base), (border, carried));
 }
 
+/// A disk that said it had synced, and had not, takes the end of the journal that a base was made of.
+#[test]
+fn a_journal_that_ends_before_its_base_has_lost_its_end() {
+    let disk = SimDisk::new(0);
+    append_each(open(&disk).unwrap(), &records(1, 10))
+        .1
+        .unwrap();
+    let end = open(&disk).unwrap().journal.end();
+    write_base(&disk, end.plus(1), records(2, 10)).unwrap();
+    let opened = open(&disk).map(|opened| opened.journal.end());
+    let known = end.get() + 1;
+    assert!(
+        matches!(opened, Err(OpenError::LostEnd { end: at, known: base }) if at == end.get() && base == known),
+        "{opened:?}"
+    );
+}
+
 #[test]
 fn a_damaged_base_stops_the_start() {
     let disk = SimDisk::new(0);

@@ -21,7 +21,7 @@ use till_storage::rebuild::{
     Caught, Fold, Registrations, Replay, Unapplied, catch_up, lost_events, rebuild, replay,
     replay_here,
 };
-use till_storage::views::{Fit, StoreError, Views, WriteViews, check_base};
+use till_storage::views::{Fit, StoreError, Views, WriteViews, check_base, reach};
 
 use crate::shard::handle::shard_of;
 
@@ -468,16 +468,6 @@ impl Found {
         let views = EmbeddedViews::open(EmbeddedConfig::new(&dir))?;
         Ok((Arc::new(views), Some(reason)))
     }
-}
-
-// The position up to which rows hold records of any store.
-fn reach(views: &dyn Views) -> Result<u64, StoreError> {
-    let mut reach = views.checkpoint()?;
-    views.stores(&mut |_, row| {
-        reach = reach.max(row.applied);
-        ControlFlow::Continue(())
-    })?;
-    Ok(reach)
 }
 
 // The folder is ours, so that whoever has the rows open is on its way out: a reader of an engine of this process.

@@ -62,6 +62,13 @@ impl WorldDisk {
         state.unreadable = state.names.get(path).copied();
     }
 
+    /// No read fails any more.
+    pub(crate) fn read_all(&self) {
+        let mut state = self.lock();
+        state.unreadable = None;
+        state.faults.read_fails = 0;
+    }
+
     /// Every file can be read again.
     pub(crate) fn mend(&self) {
         self.lock().unreadable = None;

@@ -14,7 +14,7 @@ use till_runtime::{Config, JoinError, Parts, RecoveryError, SharedConfig, StartE
 use till_storage::cluster::NodeId;
 use till_storage::disk::Disk;
 use till_storage::journal::{Journal, Lsn, OpenError};
-use till_storage::views::{Fit, Views as _, check_base};
+use till_storage::views::{Fit, Views as _, check_base, reach};
 
 use super::member::Member;
 use super::{Event, World};
@@ -63,8 +63,8 @@ pub(super) struct Node {
     levels: u64,
     /// Reads that failed while it started.
     pub(super) unread_at_start: u64,
-    /// Its last start could not read something.
-    pub(super) was_unread: bool,
+    /// Starts in a row that could not read something.
+    pub(super) starts_unread: u32,
     /// Its journal was found to be another than it wrote.
     pub(super) is_unlike: bool,
     /// Where the journal ended when something was decided again.
@@ -110,7 +110,7 @@ impl Node {
             is_slow: false,
             levels: 0,
             unread_at_start: 0,
-            was_unread: false,
+            starts_unread: 0,
             is_unlike: false,
             retried_at: None,
         }
@@ -273,8 +273,13 @@ impl World {
                 return;
             }
             StartError::Recovery(RecoveryError::LostEnd(_)) if lies => {
-                // What an operator does then: the rows are rebuilt from what is left.
                 self.saw(Sight::LostEnd);
+                // A base that holds what the journal has lost is found, and nothing goes on.
+                if matches!(reach(self.nodes[n].rows.as_ref()), Ok(0)) {
+                    self.is_over = true;
+                    return;
+                }
+                // What an operator does otherwise: the rows are rebuilt from what is left.
                 self.lose_rows(n);
             }
             StartError::Recovery(RecoveryError::Journal(

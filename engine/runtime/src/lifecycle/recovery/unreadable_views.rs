@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use till_core::StoreRow;
 use till_protocol::id::StoreId;
-use till_storage::views::{StoreError, Views};
+use till_storage::views::{StoreError, Views, reach};
 
-use crate::lifecycle::recovery::{RecoveryError, open_rows, reach};
+use crate::lifecycle::recovery::{RecoveryError, open_rows};
 
 /// What rows know that a journal may have lost.
 #[derive(Debug, Default)]

@@ -8,6 +8,10 @@ use crate::plan::{MS, SECOND};
 use crate::world::node::Node;
 use crate::world::{Event, World};
 
+/// Starts that fail for what they cannot read, after which an operator has put the disk right. A start of a long journal reads
+/// thousands of times, and with a failure in a few hundred reads would never come up.
+const STARTS_UNREAD_MAX: u32 = 8;
+
 impl World {
     /// A file of an engine cannot be read for a while.
     pub(in crate::world) fn blind(&mut self, n: usize) {
@@ -47,10 +51,15 @@ impl World {
     pub(in crate::world) fn note_unread(&mut self, n: usize, before: u64, is_up: bool) {
         let failed = self.nodes[n].disk.counts().reads_failed - before;
         self.nodes[n].unread_at_start += failed;
-        if !is_up {
-            self.nodes[n].was_unread |= failed > 0;
-        } else if std::mem::take(&mut self.nodes[n].was_unread) {
-            self.saw(Sight::StartUnread);
+        if is_up {
+            if std::mem::take(&mut self.nodes[n].starts_unread) > 0 {
+                self.saw(Sight::StartUnread);
+            }
+            return;
+        }
+        self.nodes[n].starts_unread += u32::from(failed > 0);
+        if self.nodes[n].starts_unread >= STARTS_UNREAD_MAX {
+            self.nodes[n].disk.read_all();
         }
     }
 }
