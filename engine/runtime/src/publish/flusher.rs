@@ -30,12 +30,13 @@ use crate::publish::rounds::{Finished, Rounds};
 /// Time between two tries when the rows cannot be written.
 const RETRY: Duration = Duration::from_millis(250);
 
-/// Longest time between two rounds, however long one takes: what a crash has to replay stays small.
+/// Longest time between two rounds into a store of the engine's own, however long one takes: what a crash has to replay
+/// stays small.
 const INTERVAL_MAX: Duration = Duration::from_secs(5);
 
-/// A round may take this part of the time: the next one begins no sooner than so many times its length after it. Under
-/// load rounds then grow apart and hot rows are written once instead of four times a second; queries flush first, so that
-/// they see no difference.
+/// A round into a store of the engine's own may take this part of the time: the next one begins no sooner than so many times
+/// its length after it. Under load rounds then grow apart and hot rows are written once instead of four times a second;
+/// queries flush first, so that they see no difference.
 const SPARING: u32 = 12;
 
 /// Ends of the channels that the flush thread reads.
@@ -238,11 +239,13 @@ impl Flusher {
 
     /// Time from the beginning of one round to that of the next.
     fn interval(&self) -> Duration {
-        let sparing = self.took.saturating_mul(SPARING);
-        self.engine
-            .config
-            .flush_interval
-            .max(sparing.min(INTERVAL_MAX))
+        let least = self.engine.config.flush_interval;
+        match &self.engine.row_backend {
+            // Devices keep what is not committed and send a window ahead of it at most: time without a round is time in
+            // which nothing comes in. A longer round makes the next one larger by itself.
+            RowBackend::Shared(_) => least,
+            RowBackend::Own(_) => least.max(self.took.saturating_mul(SPARING).min(INTERVAL_MAX)),
+        }
     }
 
     fn request(&mut self, request: Request) {
