@@ -125,6 +125,17 @@ impl Rows {
         Ok(())
     }
 
+    /// Takes in the rows of all tables that commits write, as they are.
+    pub(crate) fn add_all(&mut self, source: &Cql) -> Result<(), Box<dyn Error>> {
+        for (number, table) in tables().iter().enumerate() {
+            if !OTHERS.contains(&table.name.as_str()) {
+                let rows = read(source, table, "")?;
+                self.add(number, table, rows);
+            }
+        }
+        Ok(())
+    }
+
     fn add(&mut self, number: usize, table: &Table, rows: Vec<Raw>) {
         let key = partition_of(&table.key);
         let mut partitions: HashMap<Vec<_>, Vec<Raw>> = HashMap::new();

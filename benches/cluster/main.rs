@@ -7,6 +7,9 @@
 //! both and the ratio.
 //!
 //! Needs a server at TILL_CQL=HOST:PORT, and makes and drops the keyspaces `bench_rows` and `bench_bare` there.
+//!
+//! With TILL_CQL_KEYSPACE=NAME the rows are those that engines have left in that keyspace, and the bare loop alone is timed:
+//! `tillload replay` says what the engines took for them.
 
 #![expect(
     clippy::print_stdout,
@@ -49,6 +52,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!("TILL_CQL=HOST:PORT names no server: nothing was measured");
         return Ok(());
     };
+    if let Ok(keyspace) = std::env::var("TILL_CQL_KEYSPACE") {
+        return write_again(&address, &keyspace);
+    }
     let slots: Vec<Vec<Commit>> = (0..SLOTS).map(commits).collect::<Result<_, _>>()?;
     let events = u64::try_from(FRAMES)? * EVENTS;
     println!(
@@ -83,6 +89,23 @@ fn main() -> Result<(), Box<dyn Error>> {
     for keyspace in ["bench_rows", "bench_bare"] {
         let cql = connect(&address, keyspace)?;
         bare::run(&cql, &format!("DROP KEYSPACE IF EXISTS {keyspace}"))?;
+    }
+    Ok(())
+}
+
+// What engines have left in a keyspace, written by the bare loop.
+fn write_again(address: &str, keyspace: &str) -> Result<(), Box<dyn Error>> {
+    let mut rows = bare::Rows::default();
+    rows.add_all(&connect(address, keyspace)?)?;
+    for round in 1..=ROUNDS {
+        let target = Arc::new(fresh(address, "bench_bare")?);
+        let took = rows.write(&target)?;
+        let (rate, count) = (rate(rows.len(), took), rows.len());
+        println!(
+            "round {round}: {count} rows in {:.1} s, {rate:.0} rows/s",
+            took.as_secs_f64()
+        );
+        bare::run(&target, "DROP KEYSPACE bench_bare")?;
     }
     Ok(())
 }

@@ -26,7 +26,9 @@ use crate::wire;
 
 /// Connections to the engine.
 const LINKS: usize = 4;
-/// Terminals that have a stream at the same time; more take turns.
+/// Terminals of a connection that have a stream at the same time; more take turns. An engine gives a connection 512 by
+/// default; a terminal beyond what it gives would wait for one of those before it to leave. Fewer would make a cluster idle:
+/// there a terminal leaves when its last frame is committed, about a second after it was sent.
 const OPEN_MAX: usize = 384;
 /// Bytes of frames that may wait for their acknowledgement.
 const FLIGHT_BYTES_MAX: usize = 48 << 20;
@@ -300,6 +302,12 @@ struct Open {
     used: u64,
 }
 
+/// A connection, and the terminals that use it.
+struct Lane {
+    link: Link,
+    open: HashMap<Till, Open>,
+}
+
 struct Flight {
     progress: watch::Receiver<Progress>,
     number: u64,
@@ -309,12 +317,11 @@ struct Flight {
 
 /// From frames to acknowledgements.
 struct Router {
-    links: Vec<Link>,
+    lanes: Vec<Lane>,
     zone: String,
     currency: Currency,
     news: Arc<News>,
     named: Named,
-    open: HashMap<Till, Open>,
     flights: VecDeque<Flight>,
     bytes: usize,
     turn: u64,
@@ -326,19 +333,20 @@ impl Router {
         let identity = Identity::read(&ready.identity)?;
         let mut addrs = [&[ready.quic][..], config.target.others()].concat();
         // At least one for each engine, and each begins with another.
-        let links = (0..LINKS.max(addrs.len()))
+        let lanes = (0..LINKS.max(addrs.len()))
             .map(|_| {
                 addrs.rotate_left(1);
-                Link::open(wire::link(&addrs, &identity))
+                let link = Link::open(wire::link(&addrs, &identity))?;
+                let open = HashMap::new();
+                Ok(Lane { link, open })
             })
-            .collect::<Result<Vec<_>, _>>()?;
+            .collect::<Result<Vec<_>>>()?;
         Ok(Self {
-            links,
+            lanes,
             zone: config.zone.clone(),
             currency: config.currency,
             news: Arc::clone(news),
             named: Arc::clone(named),
-            open: HashMap::new(),
             flights: VecDeque::new(),
             bytes: 0,
             turn: 0,
@@ -350,12 +358,12 @@ impl Router {
         while let Some(outgoing) = frames.recv().await {
             self.send(outgoing).await?;
         }
-        let open: Vec<Till> = self.open.keys().copied().collect();
-        for till in open {
-            self.close(till).await?;
-        }
-        for link in &self.links {
-            link.close().await;
+        for lane in 0..self.lanes.len() {
+            let open: Vec<Till> = self.lanes[lane].open.keys().copied().collect();
+            for till in open {
+                self.close(lane, till).await?;
+            }
+            self.lanes[lane].link.close().await;
         }
         Ok(self.acked)
     }
@@ -363,19 +371,17 @@ impl Router {
     async fn send(&mut self, outgoing: Outgoing) -> Result<()> {
         self.land(FLIGHT_BYTES_MAX).await?;
         let Outgoing { till, frame, names } = outgoing;
-        if !self.open.contains_key(&till) && self.open.len() >= OPEN_MAX {
-            let idle = self
-                .open
-                .iter()
-                .min_by_key(|(_, open)| open.used)
-                .map(|(till, _)| *till);
-            if let Some(idle) = idle {
-                self.close(idle).await?;
+        let lane = usize::try_from(till.0 ^ till.1.rotate_left(7))? % self.lanes.len();
+        let open = &self.lanes[lane].open;
+        if !open.contains_key(&till) && open.len() >= OPEN_MAX {
+            let idle = open.iter().min_by_key(|(_, open)| open.used);
+            if let Some(idle) = idle.map(|(till, _)| *till) {
+                self.close(lane, idle).await?;
             }
         }
         self.turn += 1;
         let turn = self.turn;
-        let open = self.terminal(till)?;
+        let open = self.terminal(lane, till)?;
         open.used = turn;
         let (terminal, progress) = (open.terminal.clone(), open.progress.clone());
         let bytes = frame.len();
@@ -390,11 +396,10 @@ impl Router {
         Ok(())
     }
 
-    fn terminal(&mut self, till: Till) -> Result<&mut Open> {
+    fn terminal(&mut self, lane: usize, till: Till) -> Result<&mut Open> {
         let id = TerminalId::new(StoreId::new(till.0)?, TillId::new(till.1)?);
-        let place = usize::try_from(till.0 ^ till.1.rotate_left(7))? % self.links.len();
-        let link = self.links.get(place).context("no link")?;
-        Ok(self.open.entry(till).or_insert_with(|| {
+        let Lane { link, open } = &mut self.lanes[lane];
+        Ok(open.entry(till).or_insert_with(|| {
             let mut config = TerminalConfig::new(id);
             config.session.currency = Some(self.currency);
             config.session.zone.clone_from(&self.zone);
@@ -432,8 +437,8 @@ impl Router {
     }
 
     /// A terminal leaves when everything of it is acknowledged.
-    async fn close(&mut self, till: Till) -> Result<()> {
-        let Some(open) = self.open.remove(&till) else {
+    async fn close(&mut self, lane: usize, till: Till) -> Result<()> {
+        let Some(open) = self.lanes[lane].open.remove(&till) else {
             return Ok(());
         };
         open.terminal.flush().await?;
