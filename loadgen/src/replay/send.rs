@@ -303,7 +303,7 @@ struct Open {
 }
 
 /// A connection, and the terminals that use it.
-struct Lane {
+struct SharedLink {
     link: Link,
     open: HashMap<Till, Open>,
 }
@@ -317,7 +317,7 @@ struct Flight {
 
 /// From frames to acknowledgements.
 struct Router {
-    lanes: Vec<Lane>,
+    links: Vec<SharedLink>,
     zone: String,
     currency: Currency,
     news: Arc<News>,
@@ -333,16 +333,16 @@ impl Router {
         let identity = Identity::read(&ready.identity)?;
         let mut addrs = [&[ready.quic][..], config.target.others()].concat();
         // At least one for each engine, and each begins with another.
-        let lanes = (0..LINKS.max(addrs.len()))
+        let links = (0..LINKS.max(addrs.len()))
             .map(|_| {
                 addrs.rotate_left(1);
                 let link = Link::open(wire::link(&addrs, &identity))?;
                 let open = HashMap::new();
-                Ok(Lane { link, open })
+                Ok(SharedLink { link, open })
             })
             .collect::<Result<Vec<_>>>()?;
         Ok(Self {
-            lanes,
+            links,
             zone: config.zone.clone(),
             currency: config.currency,
             news: Arc::clone(news),
@@ -358,12 +358,12 @@ impl Router {
         while let Some(outgoing) = frames.recv().await {
             self.send(outgoing).await?;
         }
-        for lane in 0..self.lanes.len() {
-            let open: Vec<Till> = self.lanes[lane].open.keys().copied().collect();
+        for link_at in 0..self.links.len() {
+            let open: Vec<Till> = self.links[link_at].open.keys().copied().collect();
             for till in open {
-                self.close(lane, till).await?;
+                self.close(link_at, till).await?;
             }
-            self.lanes[lane].link.close().await;
+            self.links[link_at].link.close().await;
         }
         Ok(self.acked)
     }
@@ -371,17 +371,17 @@ impl Router {
     async fn send(&mut self, outgoing: Outgoing) -> Result<()> {
         self.land(FLIGHT_BYTES_MAX).await?;
         let Outgoing { till, frame, names } = outgoing;
-        let lane = usize::try_from(till.0 ^ till.1.rotate_left(7))? % self.lanes.len();
-        let open = &self.lanes[lane].open;
+        let link_at = usize::try_from(till.0 ^ till.1.rotate_left(7))? % self.links.len();
+        let open = &self.links[link_at].open;
         if !open.contains_key(&till) && open.len() >= OPEN_MAX {
             let idle = open.iter().min_by_key(|(_, open)| open.used);
             if let Some(idle) = idle.map(|(till, _)| *till) {
-                self.close(lane, idle).await?;
+                self.close(link_at, idle).await?;
             }
         }
         self.turn += 1;
         let turn = self.turn;
-        let open = self.terminal(lane, till)?;
+        let open = self.terminal(link_at, till)?;
         open.used = turn;
         let (terminal, progress) = (open.terminal.clone(), open.progress.clone());
         let bytes = frame.len();
@@ -396,9 +396,9 @@ impl Router {
         Ok(())
     }
 
-    fn terminal(&mut self, lane: usize, till: Till) -> Result<&mut Open> {
+    fn terminal(&mut self, link_at: usize, till: Till) -> Result<&mut Open> {
         let id = TerminalId::new(StoreId::new(till.0)?, TillId::new(till.1)?);
-        let Lane { link, open } = &mut self.lanes[lane];
+        let SharedLink { link, open } = &mut self.links[link_at];
         Ok(open.entry(till).or_insert_with(|| {
             let mut config = TerminalConfig::new(id);
             config.session.currency = Some(self.currency);
@@ -437,8 +437,8 @@ impl Router {
     }
 
     /// A terminal leaves when everything of it is acknowledged.
-    async fn close(&mut self, lane: usize, till: Till) -> Result<()> {
-        let Some(open) = self.lanes[lane].open.remove(&till) else {
+    async fn close(&mut self, link_at: usize, till: Till) -> Result<()> {
+        let Some(open) = self.links[link_at].open.remove(&till) else {
             return Ok(());
         };
         open.terminal.flush().await?;
