@@ -18,7 +18,7 @@ use till_scylla::schema::{Table, tables};
 use till_scylla::{Client, Cql, CqlError, Purpose};
 use tokio::task::JoinSet;
 
-/// As `materialise` does it.
+/// As `project` does it.
 const ROWS_MAX: usize = 200;
 const BYTES_MAX: usize = 48 << 10;
 const IN_FLIGHT: usize = 64;
@@ -30,15 +30,18 @@ const DERIVED: [(&str, &str); 4] = [
     ("levels", "moved_e5"),
     ("rollups", "moved_e5"),
 ];
-/// Tables that a commit does not write.
-const OTHERS: [&str; 7] = [
+/// Tables that no commit's rows are in.
+const OTHERS: [&str; 11] = [
     "schema_version",
     "settings",
     "slots",
     "nodes",
+    "constraints",
+    "cordoned",
     "slot_log",
-    "handover",
-    "handover_list",
+    "slot_rows",
+    "handoff",
+    "handoff_list",
 ];
 
 /// A row as its cells.

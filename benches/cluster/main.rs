@@ -138,7 +138,8 @@ fn captured(address: &str, slots: &[Vec<Commit>]) -> Result<bare::Rows, Box<dyn 
     let mut rows = bare::Rows::default();
     for number in 0..COMMITS {
         for commit in slots.iter().filter_map(|commits| commits.get(number)) {
-            again(|| store.materialise(commit))?;
+            let commits = [Arc::new(commit.clone())];
+            again(|| store.project(&commits))?;
         }
         rows.add_derived(&source, i64::try_from(number)? + 1)?;
     }
@@ -186,25 +187,27 @@ fn flush_all(
 
 fn flush_slot(store: &ScyllaStore, commits: Vec<Commit>) -> Result<Steps, StoreError> {
     let mut steps = Steps::default();
+    let mut before = None;
     for commit in commits {
         let (slot, flush) = (commit.slot, commit.flush);
         let begun = Instant::now();
-        let commit = commit.settled();
-        let log = commit.to_parts(EPOCH).expect("a commit of a usual size");
+        let commit = Arc::new(commit.settled());
+        let log = commit.to_log().expect("a commit of a usual size");
         let encoded = Instant::now();
-        again(|| store.write_log(slot, flush, EPOCH, &log))?;
+        again(|| store.write_log((slot, flush), &log, before.as_ref()))?;
         let logged = Instant::now();
         let change = Change::Commit {
             after: flush - 1,
-            parts: u32::try_from(log.parts.len()).expect("few parts"),
-            digest: log.digest,
+            applied: flush - 1,
+            seal: log.seal,
         };
         decide(store, slot, EPOCH, change)?;
         let decided = Instant::now();
-        again(|| store.materialise(&commit))?;
+        again(|| store.project(&[Arc::clone(&commit)]))?;
         let written = Instant::now();
+        before = Some(log.seal);
         if flush > 1 {
-            store.delete_log(slot, flush - 1)?;
+            store.forget_rows(slot, (flush - 1, flush - 1))?;
         }
         let times = [begun, encoded, logged, decided, written];
         for (step, pair) in steps.0.iter_mut().zip(times.windows(2)) {
@@ -265,6 +268,7 @@ fn commits(slot: u32) -> Result<Vec<Commit>, Box<dyn Error>> {
         commits.push(Commit {
             slot,
             flush,
+            epoch: EPOCH,
             records,
             rows: FlushBatch::from(dirty),
         });

@@ -8,6 +8,8 @@ mod constraints;
 mod found;
 mod log;
 mod membership;
+mod parts;
+mod rebuild;
 mod row;
 mod slot;
 mod store;
@@ -17,11 +19,14 @@ pub use chain::ChainId;
 pub use commit::{Commit, INDEX_BITS, RECORDS_MAX};
 pub use constraints::{Constraint, Constraints};
 pub use found::Found;
-pub use log::{
-    LOG_DELETE_STAMP, LOG_STAMP, Log, LogError, LogKey, PART_BYTES_MAX, PARTS_MAX, Unfit,
-};
+pub use log::{FoundLog, Log, Seal, records_of};
 pub use membership::{Duty, MemberConfig, Membership, Route};
+pub use parts::read::entry_of;
+pub use parts::{
+    LogError, PART_BYTES_MAX, PART_DELETE_STAMP, PART_STAMP, PARTS_MAX, PartSet, PartSetKey, Unfit,
+};
+pub use rebuild::{RebuildError, RebuildStep, Rebuilt, Scratch, rebuild};
 pub use row::{Change, Conditional, NodeId, NodeRow, SlotRow};
 pub use slot::{SLOTS_DEFAULT, SLOTS_MAX, slot_of};
-pub use store::{Decided, Handoff, InboxId, SharedStore, UnknownId};
+pub use store::{Decided, FlushLog, Handoff, InboxId, SharedStore, UnknownId};
 pub use writer::{Action, Answer, Command, End, Flush, NotNow, SlotWriter};

@@ -38,6 +38,16 @@ impl MemoryViews {
         Self::default()
     }
 
+    /// Drops all rows but names.
+    pub fn clear_but_names(&self) {
+        let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
+        let names = std::mem::take(&mut tables.names);
+        *tables = Tables {
+            names,
+            ..Tables::default()
+        };
+    }
+
     // A writer can't panic between two maps: inserting does not fail. So a poisoned lock still guards whole flushes.
     fn read(&self) -> RwLockReadGuard<'_, Tables> {
         self.tables.read().unwrap_or_else(PoisonError::into_inner)

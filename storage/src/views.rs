@@ -6,6 +6,7 @@
 //! journal, as long as it lost a suffix of whole calls. One that several engines share is written by commits of slots
 //! ([`cluster`](crate::cluster)).
 
+mod batches;
 mod error;
 mod flush;
 
@@ -17,6 +18,7 @@ use till_core::{
 };
 use till_protocol::id::{EventId, SkuId, StoreId, TerminalId};
 
+pub use batches::{DIMS, each_batch};
 pub use error::StoreError;
 pub use flush::FlushBatch;
 

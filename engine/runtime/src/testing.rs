@@ -223,7 +223,6 @@ impl Stepped {
             match flusher.turn() {
                 Next::Over => Flushed::Over,
                 Next::Again(_) => Flushed::Failed,
-                Next::Answers => Flushed::Waiting,
                 Next::News(_) if flusher.is_busy() => Flushed::Waiting,
                 Next::News(_) | Next::Ended => Flushed::Idle,
             }

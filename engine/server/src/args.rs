@@ -57,8 +57,8 @@ pub(crate) enum Command {
     CheckConfig(Box<CheckArgs>),
     /// Examine a data folder and say in words what state it is in
     Doctor(DoctorArgs),
-    /// Make every derived row again from the journal (the engine must be stopped)
-    Rebuild(DirArgs),
+    /// Make every derived row again from the journal, or from the log of a shared store (its engines must be stopped)
+    Rebuild(RebuildArgs),
     /// Events that are durable and could not be applied
     #[command(subcommand)]
     Quarantine(QuarantineCommand),
@@ -204,6 +204,24 @@ pub(crate) struct DirArgs {
     /// Folder that holds the data
     #[arg(long, value_name = "DIR")]
     pub(crate) data: PathBuf,
+    /// Print one JSON line to standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What is rebuilt.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("what").required(true).args(["data", "scylla"]))]
+pub(crate) struct RebuildArgs {
+    /// Folder that holds the data of an engine on its own
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// The store that engines share
+    #[command(flatten)]
+    pub(crate) shared: SharedArgs,
+    /// Folder for the rows of one slot while they are made, with --scylla; the system's folder for temporary files unless said
+    #[arg(long, value_name = "DIR", requires = "scylla")]
+    pub(crate) scratch: Option<PathBuf>,
     /// Print one JSON line to standard output
     #[arg(long)]
     pub(crate) json: bool,

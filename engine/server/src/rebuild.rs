@@ -1,63 +1,21 @@
-//! `tillstream rebuild`: every derived row again, from the base and the journal.
+//! `tillstream rebuild`: every derived row again, from what is kept of the events.
 
-use anyhow::bail;
-use serde_json::json;
+mod folder; // of one engine: from base and journal
+mod shared; // of a chain: from the log of its slots
 
-use crate::args::DirArgs;
-use crate::offline::Folder;
-use crate::{Found, output, source};
+use crate::args::RebuildArgs;
 
-/// Rebuilds the rows, and leaves the old ones aside.
+/// Rebuilds the rows of a folder, or of a shared store.
 ///
 /// # Errors
-/// When an engine has the folder open, or the journal is damaged; [`Found`] when it holds records that are in no row.
-pub(crate) fn run(args: &DirArgs) -> anyhow::Result<()> {
-    if source::running(&args.data).is_some() {
-        bail!("an engine has {} open; stop it first", args.data.display());
+/// When an engine works on them, or what they are made from is damaged; [`Found`](crate::Found) when it holds records that are
+/// in no row.
+pub(crate) fn run(args: &RebuildArgs) -> anyhow::Result<()> {
+    match (&args.data, args.shared.cluster()) {
+        (_, Some(cluster)) => shared::run(&cluster, args),
+        (Some(data), None) => folder::run(data, args.json),
+        (None, None) => {
+            Err(crate::Usage("name a folder with --data, or a shared store".to_owned()).into())
+        }
     }
-    let (folder, lost) = Folder::rebuild(&args.data)?;
-    let position = folder.journal().end().get();
-    let report = folder.report();
-    let is_whole = report.left_out.is_empty() && report.unapplied.is_empty();
-    if args.json {
-        let waiting = report.left_out.iter();
-        let waiting: Vec<_> = waiting
-            .map(|(store, records)| json!({ "store": store.get(), "records": records }))
-            .collect();
-        output::json(&json!({
-            "rebuilt": true,
-            "position": position,
-            "complete": is_whole,
-            "lost": lost.iter().map(ToString::to_string).collect::<Vec<_>>(),
-            "waiting": waiting,
-            "unapplied": report.unapplied.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        }))?;
-    } else {
-        words(&folder, position)?;
-    }
-    if is_whole { Ok(()) } else { Err(Found.into()) }
-}
-
-fn words(folder: &Folder, position: u64) -> anyhow::Result<()> {
-    let report = folder.report();
-    output::line(format!(
-        "every row was rebuilt from the journal, up to position {position}; the rows before, if there were any, stand aside in rows.aside and can be deleted"
-    ))?;
-    for (store, records) in &report.left_out {
-        output::line(format!(
-            "not in the rows: {records} records of store {store}, whose registration is lost; they wait in the journal until a \
-             terminal of it has said Hello and the engine was started again"
-        ))?;
-    }
-    for one in &report.unapplied {
-        output::line(format!("not in the rows: {one}"))?;
-    }
-    let records: u64 = report.unapplied.iter().map(|one| one.records).sum();
-    if records > 0 {
-        output::line(format!(
-            "{records} records fit nowhere: other events came under their sequence numbers before them, or a newer epoch of their \
-             terminal; they stay in the journal (`tillstream inspect journal --from POSITION`)"
-        ))?;
-    }
-    Ok(())
 }

@@ -1,6 +1,6 @@
 //! `tillstream shards`: which engine serves which slots of a shared store, and which one shall.
 
-mod fleet;
+pub(crate) mod fleet;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};

@@ -25,10 +25,11 @@ pub(crate) struct ConstraintStatements {
 
 impl ConstraintStatements {
     pub(crate) async fn prepare(client: &Client) -> Result<Self, CqlError> {
-        let (constraints, cordoned) = (client.table("wishes"), client.table("drained"));
-        let read = |cql: String| async move { client.prepare(Purpose::Read, "wishes", &cql).await };
+        let (constraints, cordoned) = (client.table("constraints"), client.table("cordoned"));
+        let read =
+            |cql: String| async move { client.prepare(Purpose::Read, "constraints", &cql).await };
         let write =
-            |cql: String| async move { client.prepare(Purpose::Ingest, "wishes", &cql).await };
+            |cql: String| async move { client.prepare(Purpose::Ingest, "constraints", &cql).await };
         Ok(Self {
             slots: read(format!(
                 "SELECT slot, address FROM {constraints} WHERE part = ?"
@@ -54,16 +55,17 @@ impl ConstraintStatements {
         })
     }
 
-    /// All wishes that stand.
+    /// All constraints that stand.
     pub(crate) async fn all(&self, client: &Client) -> Result<Constraints, CqlError> {
         let mut slots = BTreeMap::new();
         for (slot, address) in
-            rows_of::<(i32, String)>(client, "wishes", &self.slots, (ALL,)).await?
+            rows_of::<(i32, String)>(client, "constraints", &self.slots, (ALL,)).await?
         {
-            let slot = u32::try_from(slot).map_err(|error| CqlError::answer("wishes", error))?;
+            let slot =
+                u32::try_from(slot).map_err(|error| CqlError::answer("constraints", error))?;
             slots.insert(slot, address);
         }
-        let cordoned = rows_of::<(String,)>(client, "drained", &self.cordoned, (ALL,)).await?;
+        let cordoned = rows_of::<(String,)>(client, "cordoned", &self.cordoned, (ALL,)).await?;
         let cordoned: BTreeSet<String> = cordoned.into_iter().map(|(address,)| address).collect();
         Ok(Constraints { slots, cordoned })
     }
@@ -103,7 +105,7 @@ impl ConstraintStatements {
                 session.execute_unpaged(statement, values).await
             }
         };
-        done.map_err(|error| CqlError::statement("wishes", error))?;
+        done.map_err(|error| CqlError::statement("constraints", error))?;
         Ok(())
     }
 }

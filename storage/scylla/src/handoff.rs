@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 use scylla::statement::prepared::PreparedStatement;
-use till_storage::cluster::{Commit, Handoff, LogKey, NodeId};
+use till_storage::cluster::{Commit, Handoff, NodeId, PART_DELETE_STAMP, PART_STAMP, PartSetKey};
 use till_storage::views::StoreError;
 use uuid::Uuid;
 
@@ -17,8 +17,8 @@ const LIST: i32 = 0;
 
 // A chunk is written once and taken away once, and its number never has another content: a write that comes after that, as it
 // lay in a coordinator that stood still, must not put back what was replayed.
-const PUT: u64 = 1;
-const TAKEN: u64 = 2;
+const PUT: i64 = PART_STAMP;
+const TAKEN: i64 = PART_DELETE_STAMP;
 
 /// The statements, prepared.
 #[derive(Debug)]
@@ -34,11 +34,11 @@ pub(crate) struct HandoffStatements {
 
 impl HandoffStatements {
     pub(crate) async fn prepare(client: &Client) -> Result<Self, CqlError> {
-        let (body, list) = (client.table("handover"), client.table("handover_list"));
+        let (body, list) = (client.table("handoff"), client.table("handoff_list"));
         let write =
-            |cql: String| async move { client.prepare(Purpose::Ingest, "handover", &cql).await };
+            |cql: String| async move { client.prepare(Purpose::Ingest, "handoff", &cql).await };
         let read =
-            |cql: String| async move { client.prepare(Purpose::Read, "handover", &cql).await };
+            |cql: String| async move { client.prepare(Purpose::Read, "handoff", &cql).await };
         let one = "WHERE part = ? AND slot = ? AND node = ? AND number = ?";
         Ok(Self {
             write: write(format!(
@@ -71,14 +71,14 @@ impl HandoffStatements {
             records: handoff.records.clone(),
             ..Commit::default()
         };
-        let log = commit.to_parts(0).map_err(|error| StoreError::Failed {
-            table: "handover",
+        let log = commit.to_parts().map_err(|error| StoreError::Failed {
+            table: "handoff",
             cause: error.to_string(),
         })?;
         let node = Uuid::from_bytes(handoff.from.to_bytes());
         let (slot, number) = (int(handoff.slot)?, bigint(handoff.number)?);
         let session = client.session();
-        let failed = |error| CqlError::statement("handover", error);
+        let failed = |error| CqlError::statement("handoff", error);
         for (part, body) in (0_i32..).zip(&log.parts) {
             let values = (slot, node, number, part, body.as_ref());
             let done = session.execute_unpaged(&self.write, values).await;
@@ -95,11 +95,11 @@ impl HandoffStatements {
 
     /// What waits.
     pub(crate) async fn all(&self, client: &Client) -> Result<Vec<(u32, NodeId, u64)>, CqlError> {
-        let rows = rows_of::<(i32, Uuid, i64)>(client, "handover", &self.listed, (LIST,)).await?;
+        let rows = rows_of::<(i32, Uuid, i64)>(client, "handoff", &self.listed, (LIST,)).await?;
         let rows = rows.into_iter().map(|(slot, node, number)| {
-            let slot = u32::try_from(slot).map_err(|error| CqlError::answer("handover", error))?;
+            let slot = u32::try_from(slot).map_err(|error| CqlError::answer("handoff", error))?;
             let node = NodeId::from_bytes(node.into_bytes());
-            Ok((slot, node, unsigned("handover", number)?))
+            Ok((slot, node, unsigned("handoff", number)?))
         });
         rows.collect()
     }
@@ -112,17 +112,17 @@ impl HandoffStatements {
     ) -> Result<Option<Handoff>, StoreError> {
         let node = Uuid::from_bytes(from.to_bytes());
         let key = (LIST, int(slot)?, node, bigint(number)?);
-        let listed = rows_of::<(i32, Vec<u8>)>(client, "handover", &self.one, key).await?;
+        let listed = rows_of::<(i32, Vec<u8>)>(client, "handoff", &self.one, key).await?;
         let Some((parts, digest)) = listed.into_iter().next() else {
             return Ok(None);
         };
         let key = (int(slot)?, node, bigint(number)?);
-        let bodies = rows_of::<(i32, Vec<u8>)>(client, "handover", &self.read, key).await?;
+        let bodies = rows_of::<(i32, Vec<u8>)>(client, "handoff", &self.read, key).await?;
         let bodies: Vec<(u32, Bytes)> = bodies
             .into_iter()
             .filter_map(|(part, body)| Some((u32::try_from(part).ok()?, Bytes::from(body))))
             .collect();
-        let key = LogKey {
+        let key = PartSetKey {
             slot,
             flush: number,
             epoch: 0,
@@ -130,7 +130,7 @@ impl HandoffStatements {
             digest: digest.try_into().unwrap_or_default(),
         };
         let commit = Commit::from_parts(&key, &bodies).map_err(|error| StoreError::Damaged {
-            table: "handover",
+            table: "handoff",
             cause: error.to_string(),
         })?;
         Ok(Some(Handoff {
@@ -150,7 +150,7 @@ impl HandoffStatements {
         let node = Uuid::from_bytes(from.to_bytes());
         let (slot, number) = (int(slot)?, bigint(number)?);
         let session = client.session();
-        let failed = |error| CqlError::statement("handover", error);
+        let failed = |error| CqlError::statement("handoff", error);
         let listed = (LIST, slot, node, number);
         session
             .execute_unpaged(&self.unlist, listed)

@@ -12,19 +12,18 @@ use std::cmp::Ordering;
 use scylla::serialize::row::SerializeRow;
 use scylla::value::MaybeUnset;
 
-pub(crate) use cell::{Part, date, day_of_date, varint, wide};
+pub(crate) use cell::{Id64, Part, date, day_of_date, varint, wide};
 pub(crate) use commit::{RUN_BITS, Traits, facts_of};
 pub(crate) use derived::{
-    EventIdCells, LevelRow, NameRow, OUT_OF_RANGE, QuarantineCells, QuarantineGone, RollupCells,
-    RollupDayRow, SKU_BUCKETS, STORE_PARTS, StoreCells, TerminalCells, bucket_of_rollup,
-    bucket_of_sku, buckets_of, derived_of, dim_cell, part_of_store, signed, space_cell, space_of,
-    store_of,
+    EventIdCells, LevelRow, NameRow, OUT_OF_RANGE, QuarantineCells, QuarantineGone, RECEIPT_PARTS,
+    RollupCells, RollupDayRow, SKU_BUCKETS, STORE_PARTS, StoreCells, TerminalCells, bucket_of_sku,
+    derived_of, dim_cell, part_of_store, signed, space_cell, space_of,
 };
 pub(crate) use fact::{
-    AuditRow, LineRow, MoveRow, ReceiptRow, RecordHourRow, RecordRow, RunRow, TelemetryRow,
+    AuditRow, HourIndexRow, HourRow, LineRow, MoveRow, ReceiptIndexRow, RunIndexRow, TelemetryRow,
     TransactionRow,
 };
-pub(crate) use pack::{Chunk, Packer};
+pub(crate) use pack::{BYTES_MAX, Chunk, Packed, Packer, ROWS_MAX};
 
 /// A cell that is left alone where there is no value.
 pub(crate) fn set<T>(value: Option<T>) -> MaybeUnset<T> {

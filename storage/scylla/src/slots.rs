@@ -1,16 +1,11 @@
-//! Slots, heartbeats and logs of flushes: what the protocol of `till_storage::cluster` asks of a store, in CQL.
+//! Slots and heartbeats: what the protocol of `till_storage::cluster` asks of a store, in CQL.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures::StreamExt as _;
 use scylla::statement::Consistency;
 use scylla::statement::prepared::PreparedStatement;
-use till_storage::cluster::{
-    Change, Conditional, Decided, LOG_DELETE_STAMP, LOG_STAMP, Log, LogKey, NodeId, NodeRow,
-    SlotRow,
-};
+use till_storage::cluster::{Change, Conditional, Decided, NodeId, NodeRow, Seal, SlotRow};
 use uuid::Uuid;
 
 use crate::client::{Client, Purpose};
@@ -22,8 +17,6 @@ use crate::handoff::HandoffStatements;
 const NODES: i32 = 0;
 /// The setting with the chain's key.
 const CHAIN_KEY: &str = "chain_key";
-/// Parts of a log that are on their way at a time.
-const PARTS_AT_A_TIME: usize = 16;
 
 /// The statements, prepared.
 #[derive(Debug)]
@@ -35,9 +28,6 @@ pub(crate) struct Slots {
     release: PreparedStatement,
     nodes: PreparedStatement,
     heartbeat: PreparedStatement,
-    write_part: PreparedStatement,
-    read_parts: PreparedStatement,
-    delete_log: PreparedStatement,
     set: PreparedStatement,
     setting: PreparedStatement,
     pub(crate) handoff: HandoffStatements,
@@ -50,8 +40,7 @@ type SlotColumns = (
     Option<Uuid>,
     Option<String>,
     i64,
-    Option<i64>,
-    Option<i32>,
+    i64,
     Option<Vec<u8>>,
 );
 type NodeColumns = (Uuid, String, i64, i64, i64, bool, Option<i64>);
@@ -64,9 +53,8 @@ impl Slots {
     pub(crate) async fn prepare(client: &Client) -> Result<Self, CqlError> {
         let slots = client.table("slots");
         let nodes = client.table("nodes");
-        let log = client.table("slot_log");
         let settings = client.table("settings");
-        let columns = "slot, epoch, owner, address, flush, flush_epoch, parts, digest";
+        let columns = "slot, epoch, owner, address, flush, applied, seal";
         let read = |cql: String| async move { client.prepare(Purpose::Read, "slots", &cql).await };
         let change = |cql: String| async move { client.prepare(Purpose::Lwt, "slots", &cql).await };
         let write =
@@ -91,33 +79,20 @@ impl Slots {
             ))
             .await?,
             commit: change(format!(
-                "UPDATE {slots} SET flush = ?, flush_epoch = ?, parts = ?, digest = ? WHERE slot = ? IF epoch = ? AND flush = ?"
+                "UPDATE {slots} SET flush = ?, applied = ?, seal = ? WHERE slot = ? IF epoch = ? AND flush = ?"
             ))
             .await?,
             release: change(format!(
-                "UPDATE {slots} SET owner = null, address = '', epoch = ? WHERE slot = ? IF epoch = ?"
+                "UPDATE {slots} SET owner = null, address = '', epoch = ?, applied = ? WHERE slot = ? IF epoch = ?"
             ))
             .await?,
             nodes: read(format!(
-                "SELECT node, address, beat, lease_ms, started_us, is_leaving, lag_ms FROM {nodes} WHERE part = ?"
+                "SELECT node, address, heartbeat, lease_ms, started_us, is_leaving, lag_ms FROM {nodes} WHERE part = ?"
             ))
             .await?,
             heartbeat: write(format!(
-                "INSERT INTO {nodes} (part, node, address, beat, lease_ms, started_us, is_leaving, lag_ms) \
+                "INSERT INTO {nodes} (part, node, address, heartbeat, lease_ms, started_us, is_leaving, lag_ms) \
                  VALUES (?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?"
-            ))
-            .await?,
-            write_part: write(format!(
-                "INSERT INTO {log} (slot, flush, epoch, part, body) VALUES (?, ?, ?, ?, ?) \
-                 USING TIMESTAMP {LOG_STAMP}"
-            ))
-            .await?,
-            read_parts: read(format!(
-                "SELECT part, body FROM {log} WHERE slot = ? AND flush = ? AND epoch = ?"
-            ))
-            .await?,
-            delete_log: write(format!(
-                "DELETE FROM {log} USING TIMESTAMP {LOG_DELETE_STAMP} WHERE slot = ? AND flush = ?"
             ))
             .await?,
         })
@@ -204,23 +179,16 @@ impl Slots {
             }
             Change::Commit {
                 after,
-                parts,
-                digest,
+                applied,
+                seal,
             } => {
-                let after = bigint(*after)?;
-                let values = (
-                    after + 1,
-                    epoch,
-                    int(*parts)?,
-                    digest.as_slice(),
-                    slot,
-                    epoch,
-                    after,
-                );
+                let (after, applied) = (bigint(*after)?, bigint(*applied)?);
+                let seal = seal.encode();
+                let values = (after + 1, applied, seal.as_slice(), slot, epoch, after);
                 session.execute_unpaged(&self.commit, values).await
             }
-            Change::Release => {
-                let values = (epoch + 1, slot, epoch);
+            Change::Release { applied } => {
+                let values = (epoch + 1, bigint(*applied)?, slot, epoch);
                 session.execute_unpaged(&self.release, values).await
             }
         };
@@ -285,58 +253,6 @@ impl Slots {
         done.map_err(|error| CqlError::statement("nodes", error))?;
         Ok(())
     }
-
-    /// Writes the log of a flush, some parts at a time.
-    pub(crate) async fn write_log(
-        &self,
-        client: &Client,
-        (slot, flush, epoch): (u32, u64, u64),
-        log: &Log,
-    ) -> Result<(), CqlError> {
-        let (slot, flush, epoch) = (int(slot)?, bigint(flush)?, bigint(epoch)?);
-        let writes = (0_i32..).zip(&log.parts).map(|(part, body)| {
-            let values = (slot, flush, epoch, part, body.as_ref());
-            client.session().execute_unpaged(&self.write_part, values)
-        });
-        let writes: Vec<_> = writes.collect();
-        let mut writes = futures::stream::iter(writes).buffer_unordered(PARTS_AT_A_TIME);
-        while let Some(done) = writes.next().await {
-            done.map_err(|error| CqlError::statement("slot_log", error))?;
-        }
-        Ok(())
-    }
-
-    /// The parts of a log, with their numbers.
-    pub(crate) async fn read_log(
-        &self,
-        client: &Client,
-        key: &LogKey,
-    ) -> Result<Vec<(u32, Bytes)>, CqlError> {
-        let values = (int(key.slot)?, bigint(key.flush)?, bigint(key.epoch)?);
-        let rows = rows_of::<(i32, Vec<u8>)>(client, "slot_log", &self.read_parts, values).await?;
-        let rows = rows.into_iter().map(|(part, body)| {
-            let part = u32::try_from(part);
-            let part = part.map_err(|error| CqlError::answer("slot_log", error))?;
-            Ok((part, Bytes::from(body)))
-        });
-        rows.collect()
-    }
-
-    /// Deletes a log.
-    pub(crate) async fn delete_log(
-        &self,
-        client: &Client,
-        slot: u32,
-        flush: u64,
-    ) -> Result<(), CqlError> {
-        let values = (int(slot)?, bigint(flush)?);
-        let done = client
-            .session()
-            .execute_unpaged(&self.delete_log, values)
-            .await;
-        done.map_err(|error| CqlError::statement("slot_log", error))?;
-        Ok(())
-    }
 }
 
 // All rows of an answer, page by page.
@@ -363,19 +279,21 @@ where
 }
 
 fn slot_row(columns: SlotColumns) -> Result<SlotRow, CqlError> {
-    let (slot, epoch, owner, address, flush, flush_epoch, parts, digest) = columns;
-    let wrong = |error| CqlError::answer("slots", error);
+    let (slot, epoch, owner, address, flush, applied, seal) = columns;
+    let flush = unsigned("slots", flush)?;
+    let seal = match seal {
+        Some(seal) if flush > 0 => Seal::decode(&seal)
+            .ok_or_else(|| CqlError::answer("slots", format!("the seal of slot {slot} is none")))?,
+        _ => Seal::default(),
+    };
     Ok(SlotRow {
-        slot: u32::try_from(slot).map_err(wrong)?,
+        slot: u32::try_from(slot).map_err(|error| CqlError::answer("slots", error))?,
         epoch: unsigned("slots", epoch)?,
         owner: owner.map(|owner| NodeId::from_bytes(owner.into_bytes())),
         address: address.unwrap_or_default(),
-        flush: unsigned("slots", flush)?,
-        flush_epoch: unsigned("slots", flush_epoch.unwrap_or(0))?,
-        parts: u32::try_from(parts.unwrap_or(0)).map_err(wrong)?,
-        digest: digest
-            .and_then(|digest| digest.try_into().ok())
-            .unwrap_or_default(),
+        flush,
+        seal,
+        applied: unsigned("slots", applied)?,
     })
 }
 

@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use till_core::{ReadSet, Space};
 use till_storage::cluster::{
-    Commit, Conditional, Constraint, Constraints, Decided, Found, Handoff, InboxId, Log, LogKey,
-    NodeId, NodeRow, SharedStore, SlotRow,
+    Commit, Conditional, Constraint, Constraints, Decided, FlushLog, Found, Handoff, InboxId, Log,
+    NodeId, NodeRow, Seal, SharedStore, SlotRow,
 };
 use till_storage::query::FactReader;
 use till_storage::views::{FlushBatch, StoreError, Views};
@@ -35,7 +34,7 @@ impl ScyllaStore {
         let client = Arc::clone(cql.client());
         let slots = cql.wait(async move { Slots::prepare(&client).await })?;
         Ok(Self {
-            tables: Arc::new(Tables::open(cql)?),
+            tables: Arc::new(Tables::open(cql, count)?),
             slots: Arc::new(slots),
             count,
         })
@@ -128,23 +127,29 @@ impl SharedStore for ScyllaStore {
         self.run(move |slots, client| async move { slots.heartbeat(&client, &row).await })
     }
 
-    fn write_log(&self, slot: u32, flush: u64, epoch: u64, log: &Log) -> Result<(), StoreError> {
-        let log = log.clone();
-        let key = (slot, flush, epoch);
-        self.run(move |slots, client| async move { slots.write_log(&client, key, &log).await })
+    fn write_log(
+        &self,
+        of: (u32, u64),
+        log: &Log,
+        before: Option<&Seal>,
+    ) -> Result<(), StoreError> {
+        self.tables.write_log(of, log, before)
     }
 
-    fn read_log(&self, key: &LogKey) -> Result<Vec<(u32, Bytes)>, StoreError> {
-        let key = *key;
-        self.run(move |slots, client| async move { slots.read_log(&client, &key).await })
+    fn logs(&self, row: &SlotRow, flushes: (u64, u64)) -> Result<Vec<FlushLog>, StoreError> {
+        self.tables.logs(row, flushes)
     }
 
-    fn delete_log(&self, slot: u32, flush: u64) -> Result<(), StoreError> {
-        self.run(move |slots, client| async move { slots.delete_log(&client, slot, flush).await })
+    fn clear(&self) -> Result<(), StoreError> {
+        self.tables.clear()
     }
 
-    fn materialise(&self, commit: &Commit) -> Result<(), StoreError> {
-        self.tables.materialise(commit).map(|_| ())
+    fn project(&self, commits: &[Arc<Commit>]) -> Result<(), StoreError> {
+        self.tables.project(commits).map(|_| ())
+    }
+
+    fn forget_rows(&self, slot: u32, flushes: (u64, u64)) -> Result<(), StoreError> {
+        self.tables.forget_rows(slot, flushes)
     }
 
     fn write_names(&self, names: &[(Space, u64, String)]) -> Result<(), StoreError> {
@@ -155,7 +160,7 @@ impl SharedStore for ScyllaStore {
             },
             ..Commit::default()
         };
-        self.materialise(&commit)
+        self.project(&[Arc::new(commit)])
     }
 
     fn hand_off(&self, handoff: &Handoff) -> Result<(), StoreError> {

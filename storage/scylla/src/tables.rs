@@ -2,6 +2,8 @@
 
 mod facts; // records, by store and hour, receipt and sequence number
 mod gather; // rows of many tables at once
+mod group; // partitions that one request writes
+mod log; // the committed log of each slot
 mod point; // single rows
 mod read; // pages, and many partitions at once
 mod scan; // scans in the order of keys
@@ -24,6 +26,7 @@ use crate::rows::Traits;
 use crate::session::Cql;
 use statements::{Reads, Writes};
 
+pub(crate) use log::bucket_of;
 pub use write::Written;
 
 /// Statements that one connected keyspace has under way at most: enough that a few nodes are never idle.
@@ -34,6 +37,7 @@ const IN_FLIGHT: usize = 64;
 /// Reads block: what an engine reads often it keeps in memory, and what it is going to read it asks for at once.
 pub struct Tables {
     cql: Arc<Cql>,
+    slots: u32,
     writes: Writes,
     reads: Arc<Reads>,
     permits: Arc<Semaphore>,
@@ -42,11 +46,11 @@ pub struct Tables {
 }
 
 impl Tables {
-    /// The tables of a connected keyspace. They have to be there.
+    /// The tables of a connected keyspace with so many slots. They have to be there.
     ///
     /// # Errors
     /// [`CqlError::Statement`], for instance when a table is not there.
-    pub fn open(cql: Arc<Cql>) -> Result<Self, CqlError> {
+    pub fn open(cql: Arc<Cql>, slots: u32) -> Result<Self, CqlError> {
         let client = Arc::clone(cql.client());
         let prepared = cql.wait(async move {
             let writes = Writes::prepare(&client).await?;
@@ -55,6 +59,7 @@ impl Tables {
         let (writes, reads) = prepared?;
         Ok(Self {
             cql,
+            slots,
             writes,
             reads: Arc::new(reads),
             permits: Arc::new(Semaphore::new(IN_FLIGHT)),
@@ -75,13 +80,14 @@ impl Tables {
     }
 
     // What is fixed about a store: from its row in the commit, its registration there, or the table.
-    fn traits(&self, commit: &Commit, store: StoreId) -> Result<Traits, StoreError> {
+    fn traits(&self, commits: &[Arc<Commit>], store: StoreId) -> Result<Traits, StoreError> {
         // Nothing is asked of the cluster under the lock: whoever finds a store unknown at the same moment asks as well.
         let known = || self.traits.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(traits) = known().get(&store) {
             return Ok(traits.clone());
         }
-        let row = commit.rows.stores.iter().find(|(id, _)| *id == store);
+        let rows = commits.iter().flat_map(|commit| &commit.rows.stores);
+        let row = rows.into_iter().find(|(id, _)| *id == store);
         let found = match row {
             Some((_, row)) => Some(row.clone()),
             None => self.store(store)?,
@@ -90,7 +96,7 @@ impl Tables {
             currency: row.currency,
             zone: row.zone,
         });
-        let traits = found.or_else(|| registered_in(commit, store));
+        let traits = found.or_else(|| registered_in(commits, store));
         let traits = traits.ok_or_else(|| StoreError::Damaged {
             table: "stores",
             cause: format!("store {store} has events and no registration"),
@@ -100,8 +106,9 @@ impl Tables {
     }
 }
 
-fn registered_in(commit: &Commit, store: StoreId) -> Option<Traits> {
-    let record = commit.records.iter().find(|record| {
+fn registered_in(commits: &[Arc<Commit>], store: StoreId) -> Option<Traits> {
+    let mut records = commits.iter().flat_map(|commit| &commit.records);
+    let record = records.find(|record| {
         let head = &record.head;
         head.kind == RecordKind::StoreRegistered && head.terminal >> 32 == u64::from(store.get())
     })?;

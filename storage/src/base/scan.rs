@@ -2,21 +2,13 @@
 
 use std::ops::ControlFlow;
 
-use till_core::{Dim, Record};
+use till_core::Record;
 use till_protocol::id::{SkuId, StoreId};
 
 use super::FoldError;
 use super::codec::Packer;
 use crate::pack::{Key, Row, Table};
-use crate::views::{StoreError, Views};
-
-const DIMS: [Dim; 5] = [
-    Dim::Store,
-    Dim::Sku,
-    Dim::Category,
-    Dim::Tender,
-    Dim::Operator,
-];
+use crate::views::{DIMS, StoreError, Views};
 
 /// Gives all rows of views as records (about 20 bytes a row) to `take`, until it says false.
 pub(super) fn records(

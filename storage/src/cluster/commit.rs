@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use till_core::Record;
 
-use super::log::{self, Log, LogError, LogKey, Unfit};
+use super::log::{self, FoundLog, Log, Seal};
+use super::parts::{self, LogError, PartSet, PartSetKey, Unfit};
 use crate::pack::{Key, Row as _};
 use crate::views::FlushBatch;
 
@@ -22,6 +23,8 @@ pub struct Commit {
     pub slot: u32,
     /// Number of the flush; the first is 1.
     pub flush: u64,
+    /// The epoch of the owner that commits it: its log lies under it.
+    pub epoch: u64,
     /// The records since the flush before, in the order of the owner's journal.
     pub records: Vec<Record>,
     /// The rows that changed since the flush before. Without a checkpoint: the flush's number is that.
@@ -39,6 +42,16 @@ impl Commit {
         )]
         let index = index as u64;
         (flush << INDEX_BITS) | index
+    }
+
+    /// The flush of a position.
+    pub const fn flush_of(position: u64) -> u64 {
+        position >> INDEX_BITS
+    }
+
+    /// The number of the record at a position within its flush.
+    pub fn number_of(position: u64) -> u32 {
+        u32::try_from(position & ((1 << INDEX_BITS) - 1)).unwrap_or(0)
     }
 
     /// The commit with its rows in the order of their keys and each key once, the later row of two. All rows of a flush
@@ -60,22 +73,38 @@ impl Commit {
         self
     }
 
-    /// The log of this flush, as its owner in `epoch` writes it. The same commit always gives the same bytes; its rows
+    /// The log of this flush. The same commit always gives the same bytes; its rows
     /// are settled first.
     ///
     /// # Errors
     /// [`Unfit`] for a flush that is too large, or has a record that no entry of a journal could hold.
-    pub fn to_parts(&self, epoch: u64) -> Result<Log, Unfit> {
-        log::encode(self, epoch)
+    pub fn to_log(&self) -> Result<Log, Unfit> {
+        log::encode(self)
     }
 
-    /// The settled commit that a log holds. `parts` are the parts that were read, with their numbers, in any order.
+    /// The settled commit that a log of a slot and flush holds.
     ///
     /// # Errors
-    /// [`LogError`] says which part is missing, damaged, foreign or of a newer version, and when the whole is not what
-    /// was committed.
-    pub fn from_parts(key: &LogKey, parts: &[(u32, Bytes)]) -> Result<Self, LogError> {
-        log::decode(key, parts)
+    /// [`LogError`] says what is missing, damaged, foreign or of a newer version, and when the whole is not what was
+    /// committed.
+    pub fn from_log(of: (u32, u64), seal: &Seal, found: &FoundLog) -> Result<Self, LogError> {
+        log::decode(of, seal, found)
+    }
+
+    /// Records and rows in parts, as an inbox has them.
+    ///
+    /// # Errors
+    /// See [`Self::to_log`].
+    pub fn to_parts(&self) -> Result<PartSet, Unfit> {
+        parts::encode(self, &self.records)
+    }
+
+    /// The settled commit that parts hold. They come with their numbers, in any order.
+    ///
+    /// # Errors
+    /// See [`Self::from_log`].
+    pub fn from_parts(key: &PartSetKey, found: &[(u32, Bytes)]) -> Result<Self, LogError> {
+        parts::decode(key, found)
     }
 }
 

@@ -1,274 +1,231 @@
-//! A commit as the parts of its log, and back. All numbers are little-endian.
+//! A commit as its log, and back: its records, each an entry of the journal's format, and the rows after them as
+//! [parts](super::parts). The records are kept: they are the truth of the slot. The rows are there until they are projected.
 //!
-//! A part is 48 bytes of header and a chunk of the body:
+//! What a commit makes true is its **seal**, 92 bytes, all numbers little-endian:
 //!
 //! | at | bytes | what |
 //! |---|---|---|
-//! | 0 | 4 | `TLOG` |
+//! | 0 | 4 | `TSEA` |
 //! | 4 | 1 | version, 1 |
 //! | 5 | 3 | zero |
-//! | 8 | 4 | slot |
-//! | 12 | 4 | number of this part, from 0 |
-//! | 16 | 8 | flush |
-//! | 24 | 8 | epoch of the owner that wrote it |
-//! | 32 | 4 | number of parts |
-//! | 36 | 4 | bytes of the chunk |
-//! | 40 | 4 | zero |
-//! | 44 | 4 | CRC-32C of bytes 0..44 and the chunk |
+//! | 8 | 8 | epoch of the owner that wrote the log |
+//! | 16 | 4 | number of records |
+//! | 20 | 4 | number of parts of the rows |
+//! | 24 | 32 | SHA-256 over slot u32, flush u64, epoch u64, and the records in order |
+//! | 56 | 32 | SHA-256 over the parts in order; zero where there are none |
+//! | 88 | 4 | CRC-32C of bytes 0..88 |
 //!
-//! The chunks in order are the body: number of records u32, then each record as an entry of the journal (`DESIGN.md`,
-//! section 4); then, for each table that has rows, its number u8, their count u32, and the rows by key as {key bytes u16,
-//! row bytes u32, key, row} as [`crate::pack`] writes them. 0xFFFFFFFF in the place of a row's length: it is deleted.
-//!
-//! The digest is SHA-256 over all parts in order. The checksum of a part says which part is broken; the digest is what the
-//! slot's row commits to, and an owner whose conditional write has an unknown outcome knows its own commit by it. A short
-//! checksum could take other content for the same once in so many commits; this one does not.
+//! The slot's row has the seal of the last flush; those of the flushes before lie beside their records. A checksum could take
+//! other content for the same once in so many commits; an owner whose conditional write has an unknown outcome knows its own
+//! commit by the digests.
 
-mod read;
-
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use sha2::{Digest as _, Sha256};
-use thiserror::Error;
+use till_core::Record;
 
 use super::commit::{Commit, RECORDS_MAX};
-use crate::journal::{Prepared, TooLarge};
-use crate::num::{narrow, size32};
-use crate::pack::{Key, Row, Table};
+use super::parts::read::entry_of;
+use super::parts::{LogError, PartSetKey, Unfit};
+use crate::journal::Prepared;
+use crate::num::{narrow, u32_at, u64_at};
+use crate::views::FlushBatch;
 
-pub(super) use read::decode;
+/// What the row of a slot says of a flush: which log is its content.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Seal {
+    /// Epoch in which it was committed: its log lies under it.
+    pub epoch: u64,
+    /// Number of its records.
+    pub records: u32,
+    /// Number of parts of its rows.
+    pub parts: u32,
+    /// SHA-256 of the records.
+    pub records_digest: [u8; 32],
+    /// SHA-256 of the parts.
+    pub rows_digest: [u8; 32],
+}
 
-/// Most bytes of a part: one cell of the store, well below what a coordinator likes to hold.
-pub const PART_BYTES_MAX: usize = 128 << 10;
-/// Most parts of a log: 2 GiB, twice what an engine may be set to hold uncommitted, as all of that may be of one slot, with the
-/// rows that come of it. A flush that fits no log would never be committed.
-pub const PARTS_MAX: u32 = 16_384;
+impl Seal {
+    /// Bytes of an encoded seal.
+    pub const BYTES: usize = 92;
 
-/// Stamp of every write of a part. An owner writes one content under one epoch, so that no clock has to say which write
-/// of a part is the newest.
-pub const LOG_STAMP: i64 = 1;
-/// Stamp of the deletion of a log: it wins over every part, also over one that arrives later.
-pub const LOG_DELETE_STAMP: i64 = 2;
+    const MAGIC: [u8; 4] = *b"TSEA";
+    const VERSION: u8 = 1;
 
-const HEADER_BYTES: usize = 48;
-const CHUNK_BYTES_MAX: usize = PART_BYTES_MAX - HEADER_BYTES;
-const MAGIC: [u8; 4] = *b"TLOG";
-const VERSION: u8 = 1;
-// In the place of a row's length: the row goes.
-const DELETED: u32 = u32::MAX;
+    /// The seal as it stands in the store.
+    pub fn encode(&self) -> [u8; Self::BYTES] {
+        let mut out = [0_u8; Self::BYTES];
+        out[..4].copy_from_slice(&Self::MAGIC);
+        out[4] = Self::VERSION;
+        out[8..16].copy_from_slice(&self.epoch.to_le_bytes());
+        out[16..20].copy_from_slice(&self.records.to_le_bytes());
+        out[20..24].copy_from_slice(&self.parts.to_le_bytes());
+        out[24..56].copy_from_slice(&self.records_digest);
+        out[56..88].copy_from_slice(&self.rows_digest);
+        let crc = crc32c::crc32c(&out[..88]);
+        out[88..].copy_from_slice(&crc.to_le_bytes());
+        out
+    }
+
+    /// Reads a seal back; `None` for bytes that are none of this version.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let bytes: &[u8; Self::BYTES] = bytes.try_into().ok()?;
+        let is_whole = crc32c::crc32c(&bytes[..88]) == u32_at(bytes, 88);
+        if bytes[..4] != Self::MAGIC || bytes[4] != Self::VERSION || !is_whole {
+            return None;
+        }
+        let digest = |at: usize| bytes.get(at..at + 32)?.try_into().ok();
+        Some(Self {
+            epoch: u64_at(bytes, 8),
+            records: u32_at(bytes, 16),
+            parts: u32_at(bytes, 20),
+            records_digest: digest(24)?,
+            rows_digest: digest(56)?,
+        })
+    }
+}
 
 /// The log of a flush: what is written before the flush is committed.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Log {
-    /// The parts by number.
-    pub parts: Vec<Bytes>,
-    /// SHA-256 of all of them in order.
-    pub digest: [u8; 32],
+    /// The records by number.
+    pub records: Vec<Bytes>,
+    /// The parts of the rows by number.
+    pub rows: Vec<Bytes>,
+    /// What is to be committed.
+    pub seal: Seal,
 }
 
-/// Which log is read: what the slot's row says of its last commit.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct LogKey {
-    /// The slot.
-    pub slot: u32,
-    /// Number of the flush.
-    pub flush: u64,
-    /// Epoch in which it was committed.
-    pub epoch: u64,
-    /// Number of parts.
-    pub parts: u32,
-    /// Digest of all parts.
-    pub digest: [u8; 32],
+/// A log as it was found: records and parts with their numbers, in any order.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct FoundLog {
+    /// The records.
+    pub records: Vec<(u32, Bytes)>,
+    /// The parts of the rows.
+    pub rows: Vec<(u32, Bytes)>,
 }
 
-/// A commit that no log can hold.
-#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
-pub enum Unfit {
-    /// A record is too large for an entry.
-    #[error("{0}")]
-    Record(#[from] TooLarge),
-    /// More records than a flush has positions.
-    #[error("{records} records in one flush; the limit is {RECORDS_MAX}")]
-    Records {
-        /// How many.
-        records: usize,
-    },
-    /// More bytes than a log may have.
-    #[error("a flush of {bytes} bytes needs more than {PARTS_MAX} parts")]
-    Bytes {
-        /// How many.
-        bytes: usize,
-    },
-}
-
-/// Why the parts of a log are not the commit that the slot's row names.
-#[derive(Clone, Debug, Eq, Error, PartialEq)]
-#[non_exhaustive]
-pub enum LogError {
-    /// A part was not found.
-    #[error("part {part} of {parts} is missing")]
-    Missing {
-        /// Its number.
-        part: u32,
-        /// How many there should be.
-        parts: u32,
-    },
-    /// A part that the row does not know of.
-    #[error("part {part} was found; the slot's row says that there are {parts}")]
-    Surplus {
-        /// Its number.
-        part: u32,
-        /// How many there should be.
-        parts: u32,
-    },
-    /// A part was written by a newer version.
-    #[error("part {part} has version {version}; this software reads {VERSION}")]
-    Newer {
-        /// Its number.
-        part: u32,
-        /// Its version.
-        version: u8,
-    },
-    /// A part whose bytes are not those that were written.
-    #[error("part {part} is damaged")]
-    Damaged {
-        /// Its number.
-        part: u32,
-    },
-    /// A whole part of another slot, flush or epoch, or under another number.
-    #[error("part {part} says {what} {found} instead of {wanted}")]
-    Foreign {
-        /// The number under which it lay.
-        part: u32,
-        /// Which field differs.
-        what: &'static str,
-        /// What the part says.
-        found: u64,
-        /// What the slot's row says.
-        wanted: u64,
-    },
-    /// Whole parts that together are not what was committed.
-    #[error("the parts are whole, and are not what was committed")]
-    Digest,
-    /// What was committed cannot be read: an entry or row of a newer version, or a fault of the software that wrote it.
-    #[error("what was committed cannot be read: {what}, at byte {at}")]
-    Content {
-        /// What does not fit.
-        what: &'static str,
-        /// Place in the body.
-        at: usize,
-    },
-}
-
-pub(super) fn encode(commit: &Commit, epoch: u64) -> Result<Log, Unfit> {
-    let body = body_of(commit)?;
-    let parts = narrow(body.len().div_ceil(CHUNK_BYTES_MAX));
-    if parts > PARTS_MAX {
-        return Err(Unfit::Bytes { bytes: body.len() });
+impl From<Log> for FoundLog {
+    fn from(log: Log) -> Self {
+        Self {
+            records: (0..).zip(log.records).collect(),
+            rows: (0..).zip(log.rows).collect(),
+        }
     }
-    let mut key = LogKey {
-        slot: commit.slot,
-        flush: commit.flush,
-        epoch,
-        parts,
-        digest: [0; 32],
+}
+
+fn digest_of(slot: u32, flush: u64, epoch: u64) -> Sha256 {
+    Sha256::new()
+        .chain_update(slot.to_le_bytes())
+        .chain_update(flush.to_le_bytes())
+        .chain_update(epoch.to_le_bytes())
+}
+
+pub(super) fn encode(commit: &Commit) -> Result<Log, Unfit> {
+    let count = commit.records.len();
+    if count >= RECORDS_MAX {
+        return Err(Unfit::Records { records: count });
+    }
+    let mut digest = digest_of(commit.slot, commit.flush, commit.epoch);
+    let mut records = Vec::with_capacity(count);
+    for record in &commit.records {
+        let entry = Prepared::new(record)?;
+        let mut bytes = BytesMut::with_capacity(entry.bytes());
+        bytes.extend_from_slice(&entry.front);
+        bytes.extend_from_slice(&entry.payload);
+        bytes.extend_from_slice(&entry.tail);
+        digest.update(&bytes);
+        records.push(bytes.freeze());
+    }
+    let (rows, rows_digest) = match commit.rows.rows() {
+        0 => (Vec::new(), [0; 32]),
+        _ => {
+            let rows = super::parts::encode(commit, &[])?;
+            (rows.parts, rows.digest)
+        }
     };
-    let mut digest = Sha256::new();
-    let mut out = Vec::with_capacity(size32(parts));
-    for (number, chunk) in (0..parts).zip(body.chunks(CHUNK_BYTES_MAX)) {
-        let mut part = header(&key, number, chunk).to_vec();
-        part.extend_from_slice(chunk);
-        digest.update(&part);
-        out.push(Bytes::from(part));
-    }
-    key.digest = digest.finalize().into();
+    let seal = Seal {
+        epoch: commit.epoch,
+        records: narrow(count),
+        parts: narrow(rows.len()),
+        records_digest: digest.finalize().into(),
+        rows_digest,
+    };
     Ok(Log {
-        parts: out,
-        digest: key.digest,
+        records,
+        rows,
+        seal,
     })
 }
 
-fn header(key: &LogKey, number: u32, chunk: &[u8]) -> [u8; HEADER_BYTES] {
-    let mut out = [0_u8; HEADER_BYTES];
-    out[..4].copy_from_slice(&MAGIC);
-    out[4] = VERSION;
-    out[8..12].copy_from_slice(&key.slot.to_le_bytes());
-    out[12..16].copy_from_slice(&number.to_le_bytes());
-    out[16..24].copy_from_slice(&key.flush.to_le_bytes());
-    out[24..32].copy_from_slice(&key.epoch.to_le_bytes());
-    out[32..36].copy_from_slice(&key.parts.to_le_bytes());
-    out[36..40].copy_from_slice(&narrow(chunk.len()).to_le_bytes());
-    let crc = crc32c::crc32c_append(crc32c::crc32c(&out[..44]), chunk);
-    out[44..].copy_from_slice(&crc.to_le_bytes());
-    out
-}
-
-fn body_of(commit: &Commit) -> Result<Vec<u8>, Unfit> {
-    let records = &commit.records;
-    if records.len() >= RECORDS_MAX {
-        return Err(Unfit::Records {
-            records: records.len(),
+/// The records of a flush, as its seal has them.
+///
+/// # Errors
+/// [`LogError`] says what is missing or damaged.
+pub fn records_of(
+    (slot, flush): (u32, u64),
+    seal: &Seal,
+    found: &[(u32, Bytes)],
+) -> Result<Vec<Record>, LogError> {
+    let mut entries: Vec<&(u32, Bytes)> = found.iter().collect();
+    entries.sort_unstable_by_key(|(number, _)| *number);
+    let is_whole = (0..)
+        .zip(&entries)
+        .all(|(wanted, (number, _))| *number == wanted);
+    if !is_whole || narrow(entries.len()) != seal.records {
+        return Err(LogError::Records {
+            flush,
+            records: seal.records,
+            found: narrow(entries.len()),
         });
     }
-    let mut out = Vec::with_capacity(4_096);
-    out.extend(narrow(records.len()).to_le_bytes());
-    for record in records {
-        let entry = Prepared::new(record)?;
-        out.extend_from_slice(&entry.front);
-        out.extend_from_slice(&entry.payload);
-        out.extend_from_slice(&entry.tail);
-    }
-    let rows = &commit.rows;
-    put_table(&mut out, Table::Stores, packed(&rows.stores));
-    put_table(&mut out, Table::Terminals, packed(&rows.terminals));
-    put_table(&mut out, Table::Skus, packed(&rows.skus));
-    put_table(&mut out, Table::Rollups, packed(&rows.rollups));
-    put_table(&mut out, Table::EventIds, packed(&rows.event_ids));
-    let quarantine = rows.quarantine.iter().map(|(key, row)| {
-        let row = row.as_ref().map(Row::to_row);
-        ((key.to_key(), Vec::new()), row)
-    });
-    put_table(&mut out, Table::Quarantine, quarantine.collect());
-    let names = rows.names.iter().map(|(space, id, name)| {
-        let row = name.to_row();
-        (((*space, *id).to_key(), row.clone()), Some(row))
-    });
-    put_table(&mut out, Table::Names, names.collect());
-    Ok(out)
-}
-
-// The bytes of a key, and what tells two rows of one key apart: names are told apart by the name as well.
-type PackedKey = (Vec<u8>, Vec<u8>);
-
-fn packed<K: Key, R: Row>(rows: &[(K, R)]) -> Vec<(PackedKey, Option<Vec<u8>>)> {
-    let rows = rows.iter();
-    rows.map(|(key, row)| ((key.to_key(), Vec::new()), Some(row.to_row())))
-        .collect()
-}
-
-// Rows by key, of two for one the later. They mostly come in that order.
-fn put_table(out: &mut Vec<u8>, table: Table, mut rows: Vec<(PackedKey, Option<Vec<u8>>)>) {
-    if rows.is_empty() {
-        return;
-    }
-    rows.sort_by(|(a, _), (b, _)| a.cmp(b));
-    // Of two that are equal the first is kept: it takes the later row.
-    rows.dedup_by(|(later, row), (first, kept)| {
-        let is_same = later == first;
-        if is_same {
-            *kept = row.take();
+    let mut digest = digest_of(slot, flush, seal.epoch);
+    let mut records = Vec::with_capacity(entries.len());
+    for (number, bytes) in entries {
+        digest.update(bytes);
+        let wrong = |what| LogError::Content {
+            what,
+            at: crate::num::size32(*number),
+        };
+        let (record, size) = entry_of(bytes).map_err(wrong)?;
+        if size != bytes.len() {
+            return Err(wrong("an entry"));
         }
-        is_same
-    });
-    out.push(table.number());
-    out.extend(narrow(rows.len()).to_le_bytes());
-    for ((key, _), row) in rows {
-        let key_bytes = u16::try_from(key.len()).unwrap_or(u16::MAX);
-        out.extend(key_bytes.to_le_bytes());
-        let row_bytes = row.as_ref().map_or(DELETED, |row| narrow(row.len()));
-        out.extend(row_bytes.to_le_bytes());
-        out.extend(key);
-        out.extend(row.unwrap_or_default());
+        records.push(record);
     }
+    let digest: [u8; 32] = digest.finalize().into();
+    match digest == seal.records_digest {
+        true => Ok(records),
+        false => Err(LogError::Digest),
+    }
+}
+
+pub(super) fn decode(
+    (slot, flush): (u32, u64),
+    seal: &Seal,
+    found: &FoundLog,
+) -> Result<Commit, LogError> {
+    let records = records_of((slot, flush), seal, &found.records)?;
+    let rows = match seal.parts {
+        0 => FlushBatch::default(),
+        parts => {
+            let key = PartSetKey {
+                slot,
+                flush,
+                epoch: seal.epoch,
+                parts,
+                digest: seal.rows_digest,
+            };
+            super::parts::decode(&key, &found.rows)?.rows
+        }
+    };
+    Ok(Commit {
+        slot,
+        flush,
+        epoch: seal.epoch,
+        records,
+        rows,
+    })
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::log::Seal;
+
 /// One incarnation of a node's process. Rebuilt, at random, by whoever starts the process: what an earlier incarnation sent may
 /// still arrive, and must never pass for something that this one did.
 #[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -70,12 +72,10 @@ pub struct SlotRow {
     pub address: String,
     /// Number of the last committed flush; 0 before the first.
     pub flush: u64,
-    /// The epoch in which that flush was committed: its log lies under it.
-    pub flush_epoch: u64,
-    /// Number of parts of that log.
-    pub parts: u32,
-    /// Digest of that log.
-    pub digest: [u8; 32],
+    /// What was committed with it.
+    pub seal: Seal,
+    /// The last flush up to which all rows are written, as its owner knew it with the last commit. More may be.
+    pub applied: u64,
 }
 
 /// The sign of incarnation of a node. Written plainly, stamped with `heartbeat`, so that no clock decides which beat is the newest.
@@ -111,13 +111,16 @@ pub enum Change {
     Commit {
         /// Number of the flush before.
         after: u64,
-        /// Number of parts of its log.
-        parts: u32,
-        /// Digest of its log.
-        digest: [u8; 32],
+        /// The flush up to which all rows are written.
+        applied: u64,
+        /// What is committed.
+        seal: Seal,
     },
     /// Gives the slot up: no owner, and the epoch after the one asked for.
-    Release,
+    Release {
+        /// The flush up to which all rows are written.
+        applied: u64,
+    },
 }
 
 /// One conditional write: `change` happens only if the row still has `epoch` (and, for a commit, the flush before). To be
@@ -148,19 +151,19 @@ impl Conditional {
             }
             Change::Commit {
                 after: before,
-                parts,
-                digest,
+                applied,
+                seal,
             } => {
                 if row.flush != *before {
                     return None;
                 }
                 after.flush = before.checked_add(1)?;
-                after.flush_epoch = self.epoch;
-                after.parts = *parts;
-                after.digest = *digest;
+                after.applied = *applied;
+                after.seal = *seal;
             }
-            Change::Release => {
+            Change::Release { applied } => {
                 after.epoch = self.epoch.checked_add(1)?;
+                after.applied = *applied;
                 after.owner = None;
                 after.address.clear();
             }

@@ -4,12 +4,12 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use thiserror::Error;
 use till_core::{ReadSet, Record, Space};
 
 use super::{
-    Commit, Conditional, Constraint, Constraints, Found, Log, LogKey, NodeId, NodeRow, SlotRow,
+    Commit, Conditional, Constraint, Constraints, Found, FoundLog, Log, NodeId, NodeRow, Seal,
+    SlotRow,
 };
 use crate::query::FactReader;
 use crate::views::{StoreError, Views};
@@ -21,6 +21,17 @@ pub enum Decided {
     Applied,
     /// It did not, as the condition did not hold. The row as it is, where the store says so.
     Refused(Option<SlotRow>),
+}
+
+/// A committed flush, as its log was found.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct FlushLog {
+    /// Its number.
+    pub flush: u64,
+    /// What was committed.
+    pub seal: Seal,
+    /// Its log.
+    pub log: FoundLog,
 }
 
 /// Records of a node's journal that no commit holds, and that wait for whoever owns their slot now.
@@ -155,29 +166,39 @@ pub trait SharedStore: Send + Sync {
     /// See [`Self::all_slots`].
     fn heartbeat(&self, row: &NodeRow) -> Result<(), StoreError>;
 
-    /// Writes the log of a flush.
+    /// Writes the log of a flush, with the seal of the flush before it, if there is one.
     ///
     /// # Errors
     /// See [`Self::all_slots`].
-    fn write_log(&self, slot: u32, flush: u64, epoch: u64, log: &Log) -> Result<(), StoreError>;
+    fn write_log(&self, of: (u32, u64), log: &Log, before: Option<&Seal>)
+    -> Result<(), StoreError>;
 
-    /// The parts of a log, with their numbers, as far as they are there.
+    /// The logs of flushes `first` to `last` of a slot whose row is `row`, as far as they are there. A flush without a seal is
+    /// left out. All of them are held in memory.
     ///
     /// # Errors
     /// See [`Self::all_slots`].
-    fn read_log(&self, key: &LogKey) -> Result<Vec<(u32, Bytes)>, StoreError>;
+    fn logs(&self, row: &SlotRow, flushes: (u64, u64)) -> Result<Vec<FlushLog>, StoreError>;
 
-    /// Deletes the log of a flush that lies behind the last committed one.
+    /// Empties every table that is made from the log: facts, what points to records, rows, and the rows of flushes on their
+    /// way. Names stay: they are a set, and some come before their records.
     ///
     /// # Errors
-    /// See [`Self::all_slots`].
-    fn delete_log(&self, slot: u32, flush: u64) -> Result<(), StoreError>;
+    /// See [`Self::all_slots`]. Some of them may be empty then.
+    fn clear(&self) -> Result<(), StoreError>;
 
-    /// Writes the facts and rows of a committed flush. Once more changes nothing, nor does an older flush.
+    /// Writes the facts and rows of committed flushes of one slot that follow each other. Once more changes nothing, nor do
+    /// older flushes.
     ///
     /// # Errors
     /// See [`Self::all_slots`].
-    fn materialise(&self, commit: &Commit) -> Result<(), StoreError>;
+    fn project(&self, commits: &[Arc<Commit>]) -> Result<(), StoreError>;
+
+    /// Deletes what the logs of flushes `first` to `last` have of rows: these are written.
+    ///
+    /// # Errors
+    /// See [`Self::all_slots`].
+    fn forget_rows(&self, slot: u32, flushes: (u64, u64)) -> Result<(), StoreError>;
 
     /// Writes names of ids. They belong to no slot: they are written before the commits that use them, and two names of one
     /// id are both kept.

@@ -1,9 +1,10 @@
-//! The owner of one slot, as a state machine: takes the slot, commits its flushes one after another, gives it up.
+//! The owner of one slot, as a state machine: takes the slot, commits its flushes one after another, gives it up. Behind the
+//! commits, and beside them, the rows of committed flushes are written (projected), several flushes together where these wait.
 //!
 //! ```text
-//! Acquiring -> Loading -> Restoring -> Idle <-> WritingLog -> Deciding -> Materialising -> Idle
-//!     |                                  |                        |
-//!     +-> ended: lost                    +-> Releasing -> ended   +-> ended: fenced
+//! Acquiring -> Reading -> Loading -> Restoring -> Idle <-> WritingLog -> Deciding -> Idle
+//!     |                                             |                       |
+//!     +-> ended: lost                               +-> Releasing -> ended  +-> ended: fenced
 //! ```
 //!
 //! Whoever drives it carries out each [`Command`] and gives the answer back under the command's number. Answers under
@@ -11,16 +12,23 @@
 //! of the row and by nothing else. What was once written as the log of a flush in an epoch is never replaced: a second try
 //! has the same bytes, so that it does not matter which of them arrives, or when.
 
+mod projector;
 mod steps;
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use thiserror::Error;
 
 use super::commit::Commit;
-use super::log::{Log, LogError, LogKey, Unfit};
+use super::log::{Log, Seal};
+use super::parts::{LogError, Unfit};
 use super::row::{Change, Conditional, NodeId, SlotRow};
+use super::store::FlushLog;
+use projector::Projector;
+
+/// Committed flushes of a slot whose rows may wait: so many more are committed before they are written. What is behind is held
+/// in memory, and is what the next owner has to write first.
+const BEHIND_MAX: usize = 8;
 
 /// What a driver has to do, and the number under which it answers.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -36,30 +44,38 @@ pub struct Command {
 /// What a command asks for.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Action {
-    /// Write every part of a log, with [`super::LOG_STAMP`], at a quorum. Answer: [`Answer::Done`] when all are
-    /// acknowledged, else [`Answer::Failed`].
+    /// Write a log, at a quorum, with the seal of the flush before. Answer: [`Answer::Done`] when all of it is acknowledged,
+    /// else [`Answer::Failed`].
     WriteLog {
         /// Number of the flush.
         flush: u64,
-        /// Epoch of the writer.
-        epoch: u64,
-        /// The parts by number.
-        parts: Vec<Bytes>,
+        /// The log.
+        log: Arc<Log>,
+        /// What was committed with the flush before, if there was one.
+        before: Option<Seal>,
     },
     /// Send a conditional write. Answer: [`Answer::Applied`], [`Answer::NotApplied`], [`Answer::Unknown`], or
     /// [`Answer::Failed`] when it surely did not and will not happen.
     Swap(Conditional),
     /// Read the slot's row at a serial consistency. Answer: [`Answer::Row`] or [`Answer::Failed`].
     ReadSlot,
-    /// Read the parts of a log at a quorum. Answer: [`Answer::Log`] or [`Answer::Failed`].
-    ReadLog(LogKey),
-    /// Write every fact and every row of a committed flush, each row with the flush's number as its stamp, at a quorum.
+    /// Read the logs of the flushes whose rows may not be written, at a quorum. Answer: [`Answer::Logs`] or
+    /// [`Answer::Failed`].
+    ReadLogs(Box<SlotRow>),
+    /// Write every fact and every row of committed flushes, each row with its flush's number as its stamp, at a quorum.
     /// Answer: [`Answer::Done`] when all are acknowledged, else [`Answer::Failed`].
-    Materialise(Arc<Commit>),
-    /// Delete the log of a flush that is not the last one any more. No answer.
-    DeleteLog {
-        /// Number of the flush.
+    Project(Vec<Arc<Commit>>),
+    /// All rows are written up to this flush. No answer.
+    Applied {
+        /// Its number.
         flush: u64,
+    },
+    /// Delete what the logs of flushes have of rows: the slot's row says that these are written. No answer.
+    ForgetRows {
+        /// The first flush.
+        first: u64,
+        /// The last.
+        last: u64,
     },
     /// The flush is committed: its events may be told so. No answer.
     NotifyCommitted {
@@ -107,14 +123,14 @@ pub enum Answer {
     Unknown,
     /// The row, read serially.
     Row(SlotRow),
-    /// The parts of a log that were found, with their numbers.
-    Log(Vec<(u32, Bytes)>),
+    /// The logs that were found.
+    Logs(Vec<FlushLog>),
 }
 
 /// Why a flush was not begun.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum NotNow {
-    /// The rows of the flush before are not all written yet, or the slot is not owned.
+    /// A flush is on its way, the rows of too many are not written yet, or the slot is not owned.
     #[error("slot {slot} cannot begin a flush now")]
     Busy {
         /// The slot.
@@ -138,19 +154,18 @@ pub enum NotNow {
 #[derive(Clone, Debug)]
 pub struct Flush {
     commit: Arc<Commit>,
-    log: Log,
-    epoch: u64,
+    log: Arc<Log>,
 }
 
 impl Flush {
-    /// The flush of a commit, as the owner of its slot in `epoch` writes it.
+    /// The flush of a commit.
     ///
     /// # Errors
     /// [`Unfit`] when it does not fit a log.
-    pub fn new(commit: Commit, epoch: u64) -> Result<Self, Unfit> {
-        let log = commit.to_parts(epoch)?;
+    pub fn new(commit: Commit) -> Result<Self, Unfit> {
+        let log = Arc::new(commit.to_log()?);
         let commit = Arc::new(commit.settled());
-        Ok(Self { commit, log, epoch })
+        Ok(Self { commit, log })
     }
 
     /// The commit, to be made a flush of another epoch or number.
@@ -167,15 +182,17 @@ enum WriterState {
     },
     /// The row is being read for what the last owner committed.
     Reading,
-    Loading(LogKey),
-    Restoring(Arc<Commit>),
+    Loading(Box<SlotRow>),
+    /// What the last owner committed is being projected.
+    Restoring,
     Idle,
     WritingLog(Flush),
+    /// `applied`: what the slot's row says is written once it is committed.
     Deciding {
         flush: Flush,
+        applied: u64,
         is_asking: bool,
     },
-    Materialising(Arc<Commit>),
     /// Owner still, and makes sure of it with a new epoch after a suspension.
     Renewing {
         is_asking: bool,
@@ -196,7 +213,15 @@ pub struct SlotWriter {
     /// The epoch that this writer has, or had before the change that is on its way.
     epoch: u64,
     flush: u64,
+    /// What was committed last.
+    seal: Option<Seal>,
+    projector: Projector,
+    /// Up to here the slot's row says that all rows are written.
+    noted: u64,
     state: WriterState,
+    /// The number given last.
+    numbers: u64,
+    /// The number of the command of `state` that waits for its answer; 0 for none.
     request: u64,
     attempt: u32,
     is_suspended: bool,
@@ -218,7 +243,11 @@ impl SlotWriter {
             address: address.to_owned(),
             epoch: seen.epoch,
             flush: seen.flush,
+            seal: None,
+            projector: Projector::new(seen.applied),
+            noted: seen.applied,
             state: WriterState::Acquiring { is_asking: false },
+            numbers: 0,
             request: 0,
             attempt: 0,
             is_suspended: false,
@@ -247,9 +276,14 @@ impl SlotWriter {
         self.flush.saturating_add(1)
     }
 
+    /// The flush up to which all rows are written.
+    pub const fn applied(&self) -> u64 {
+        self.projector.applied()
+    }
+
     /// Whether [`Self::commit`] would begin a flush now.
-    pub const fn is_idle(&self) -> bool {
-        matches!(self.state, WriterState::Idle)
+    pub fn is_idle(&self) -> bool {
+        matches!(self.state, WriterState::Idle) && self.projector.behind() < BEHIND_MAX
     }
 
     /// Whether the writer has ended.
@@ -262,10 +296,7 @@ impl SlotWriter {
     pub const fn is_open(&self) -> bool {
         let is_owner = matches!(
             self.state,
-            WriterState::Idle
-                | WriterState::WritingLog(_)
-                | WriterState::Deciding { .. }
-                | WriterState::Materialising(_)
+            WriterState::Idle | WriterState::WritingLog(_) | WriterState::Deciding { .. }
         );
         is_owner && !self.is_suspended && !self.is_leaving
     }
@@ -289,7 +320,10 @@ impl SlotWriter {
                 flush: commit.flush,
             });
         }
-        let flush = Flush::new(commit, self.epoch)?;
+        let flush = Flush::new(Commit {
+            epoch: self.epoch,
+            ..commit
+        })?;
         self.state = WriterState::WritingLog(flush);
         self.begin();
         Ok(())
@@ -301,7 +335,7 @@ impl SlotWriter {
     /// # Errors
     /// The flush; nothing has changed then.
     pub fn commit_made(&mut self, flush: Flush) -> Result<(), Box<Flush>> {
-        let made_for = (flush.commit.slot, flush.commit.flush, flush.epoch);
+        let made_for = (flush.commit.slot, flush.commit.flush, flush.commit.epoch);
         if !self.is_idle() || made_for != (self.slot, self.next_flush(), self.epoch) {
             return Err(Box::new(flush));
         }
@@ -322,18 +356,14 @@ impl SlotWriter {
     /// and that nobody's earlier attempt to take it can succeed any more. Then the slot is open again.
     pub fn resume(&mut self) {
         self.wants_renewal = self.is_suspended;
-        if self.is_idle() {
-            self.rest();
-        }
+        self.look_up();
     }
 
-    /// Gives the slot up, after the flush that is on its way. It is closed at once; what should be committed before has
-    /// been given to [`Self::commit`].
+    /// Gives the slot up, after the flush that is on its way and all rows. It is closed at once; what should be committed
+    /// before has been given to [`Self::commit`].
     pub fn release(&mut self) {
         self.is_leaving = true;
-        if self.is_idle() {
-            self.rest();
-        }
+        self.look_up();
     }
 
     /// The row as somebody read it, however old: an epoch above that of this owner ends it.
@@ -342,10 +372,9 @@ impl SlotWriter {
             self.state,
             WriterState::Idle
                 | WriterState::WritingLog(_)
-                | WriterState::Materialising(_)
                 | WriterState::Reading
                 | WriterState::Loading(_)
-                | WriterState::Restoring(_)
+                | WriterState::Restoring
         );
         // While a conditional write is on its way, its outcome tells.
         if is_owner && row.slot == self.slot && row.epoch > self.epoch {
@@ -355,9 +384,16 @@ impl SlotWriter {
 
     /// Takes the answer to a command.
     pub fn answer(&mut self, request: u64, answer: Answer) {
-        if request != self.request || self.has_ended() {
+        if request == 0 || self.has_ended() {
             return;
         }
+        if self.projector.asked(request) {
+            return self.projected(&answer);
+        }
+        if request != self.request {
+            return;
+        }
+        self.request = 0;
         let state = std::mem::replace(&mut self.state, WriterState::Ended);
         self.step(state, answer);
     }

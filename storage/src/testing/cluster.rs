@@ -1,23 +1,23 @@
 //! A shared store in memory: the model of a cluster, for engines in one process.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use bytes::Bytes;
 use till_core::{ReadSet, Space};
 use till_protocol::id::{StoreId, TerminalId};
 
 use crate::cluster::{
-    Commit, Conditional, Constraint, Constraints, Decided, Found, Handoff, InboxId, Log, LogKey,
-    NodeId, NodeRow, SharedStore, SlotRow, slot_of,
+    Commit, Conditional, Constraint, Constraints, Decided, FlushLog, Found, FoundLog, Handoff,
+    InboxId, Log, NodeId, NodeRow, Seal, SharedStore, SlotRow, slot_of,
 };
 use crate::facts::Fact;
 use crate::journal::Lsn;
 use crate::memory::MemoryViews;
 use crate::num::narrow;
+use crate::pack::{Key, Table};
 use crate::query::{FactReader, VisitFact};
 use crate::rebuild::store_of;
 use crate::views::{FlushBatch, StoreError, Views, WriteViews as _};
@@ -55,9 +55,10 @@ pub struct Trouble {
 struct ClusterState {
     slots: BTreeMap<u32, SlotRow>,
     nodes: BTreeMap<NodeId, NodeRow>,
-    logs: BTreeMap<(u32, u64, u64), Vec<Bytes>>,
-    /// The last flush of a slot whose rows were written.
-    written: BTreeMap<u32, u64>,
+    /// By slot, flush and epoch.
+    logs: BTreeMap<(u32, u64, u64), FoundLog>,
+    seals: BTreeMap<(u32, u64), Seal>,
+    stamps: Stamps,
     chain_key: Option<[u8; 32]>,
     constraints: Constraints,
     handoffs: BTreeMap<(u32, NodeId, u64), Handoff>,
@@ -239,37 +240,65 @@ impl SharedStore for MemoryCluster {
         self.notified(())
     }
 
-    fn write_log(&self, slot: u32, flush: u64, epoch: u64, log: &Log) -> Result<(), StoreError> {
+    fn write_log(
+        &self,
+        (slot, flush): (u32, u64),
+        log: &Log,
+        before: Option<&Seal>,
+    ) -> Result<(), StoreError> {
         let mut state = self.answer()?;
         if self.trouble().refuses_commits {
             return Err(refused("logs"));
         }
-        state.logs.insert((slot, flush, epoch), log.parts.clone());
-        self.notified(())
-    }
-
-    fn read_log(&self, key: &LogKey) -> Result<Vec<(u32, Bytes)>, StoreError> {
-        let state = self.answer()?;
-        let parts = state.logs.get(&(key.slot, key.flush, key.epoch));
-        Ok((0..).zip(parts.into_iter().flatten().cloned()).collect())
-    }
-
-    fn delete_log(&self, slot: u32, flush: u64) -> Result<(), StoreError> {
-        let mut state = self.answer()?;
-        state
-            .logs
-            .retain(|(of, number, _), _| (*of, *number) != (slot, flush));
-        self.notified(())
-    }
-
-    fn materialise(&self, commit: &Commit) -> Result<(), StoreError> {
-        let mut state = self.answer()?;
-        self.facts.add(commit, self.slots);
-        let written = state.written.entry(commit.slot).or_default();
-        if commit.flush >= *written {
-            *written = commit.flush;
-            self.views.write(&commit.rows)?;
+        let key = (slot, flush, log.seal.epoch);
+        state.logs.insert(key, log.clone().into());
+        if let Some(before) = before {
+            state.seals.insert((slot, flush.saturating_sub(1)), *before);
         }
+        self.notified(())
+    }
+
+    fn logs(&self, row: &SlotRow, (first, last): (u64, u64)) -> Result<Vec<FlushLog>, StoreError> {
+        let state = self.answer()?;
+        let found = (first..=last).filter_map(|flush| {
+            let seal = match flush == row.flush {
+                true => row.seal,
+                false => *state.seals.get(&(row.slot, flush))?,
+            };
+            let log = state.logs.get(&(row.slot, flush, seal.epoch)).cloned();
+            let log = log.unwrap_or_default();
+            Some(FlushLog { flush, seal, log })
+        });
+        Ok(found.collect())
+    }
+
+    fn project(&self, commits: &[Arc<Commit>]) -> Result<(), StoreError> {
+        let mut state = self.answer()?;
+        for commit in commits {
+            self.facts.add(commit, self.slots);
+            let mut rows = commit.rows.clone();
+            state.stamps.newest(commit.flush, &mut rows);
+            self.views.write(&rows)?;
+        }
+        self.notified(())
+    }
+
+    fn forget_rows(&self, slot: u32, (first, last): (u64, u64)) -> Result<(), StoreError> {
+        let mut state = self.answer()?;
+        for ((of, flush, _), log) in &mut state.logs {
+            if *of == slot && (first..=last).contains(flush) {
+                log.rows.clear();
+            }
+        }
+        self.notified(())
+    }
+
+    fn clear(&self) -> Result<(), StoreError> {
+        let mut state = self.answer()?;
+        state.logs.values_mut().for_each(|log| log.rows.clear());
+        state.stamps = Stamps::default();
+        self.facts.clear();
+        self.views.clear_but_names();
         self.notified(())
     }
 
@@ -339,6 +368,34 @@ impl SharedStore for MemoryCluster {
     }
 }
 
+/// The flush with which each row was written last.
+#[derive(Debug, Default)]
+struct Stamps(HashMap<(Table, Vec<u8>), u64>);
+
+impl Stamps {
+    /// Leaves the rows that no later flush has written.
+    fn newest(&mut self, flush: u64, rows: &mut FlushBatch) {
+        rows.stores
+            .retain(|(key, _)| self.is_newest(Table::Stores, key, flush));
+        rows.terminals
+            .retain(|(key, _)| self.is_newest(Table::Terminals, key, flush));
+        rows.skus
+            .retain(|(key, _)| self.is_newest(Table::Skus, key, flush));
+        rows.rollups
+            .retain(|(key, _)| self.is_newest(Table::Rollups, key, flush));
+        rows.event_ids
+            .retain(|(key, _)| self.is_newest(Table::EventIds, key, flush));
+        rows.quarantine
+            .retain(|(key, _)| self.is_newest(Table::Quarantine, key, flush));
+    }
+
+    fn is_newest(&mut self, table: Table, key: &impl Key, flush: u64) -> bool {
+        let stamp = self.0.entry((table, key.to_key())).or_default();
+        *stamp = flush.max(*stamp);
+        *stamp == flush
+    }
+}
+
 /// The records of all commits by slot and position.
 #[derive(Debug, Default)]
 struct MemoryFacts {
@@ -354,6 +411,11 @@ impl MemoryFacts {
             let fact = Fact::new(Lsn::new(position), record.clone());
             records.insert((slot, position), fact);
         }
+    }
+
+    fn clear(&self) {
+        let mut records = self.records.write().unwrap_or_else(PoisonError::into_inner);
+        records.clear();
     }
 
     fn each(&self, visit: VisitFact<'_>) -> Result<(), StoreError> {

@@ -236,6 +236,7 @@ impl World {
         self.commits.push(Commit {
             slot: 0,
             flush: self.next_flush(),
+            epoch: 1,
             records: records.map(|fact| fact.record.clone()).collect(),
             rows: flush.clone(),
         });

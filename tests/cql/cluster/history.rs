@@ -116,7 +116,8 @@ where
 /// The sums that stand in the tables, and those of the lines there.
 async fn sums_in(session: &Session) -> Result<(Sums, Sums)> {
     let (mut told, mut found) = (Sums::new(), Sums::new());
-    let sums = "SELECT store, day, dim, key, lines, quantity_e5, net_minor FROM rollups";
+    let sums =
+        "SELECT store, day, dim, blobAsBigint(key), lines, quantity_e5, net_minor FROM rollups";
     type Sum = (i32, CqlDate, i8, i64, i64, CqlVarint, CqlVarint);
     every(
         session,
@@ -130,7 +131,7 @@ async fn sums_in(session: &Session) -> Result<(Sums, Sums)> {
         },
     )
     .await?;
-    let lines = "SELECT store, day, sku, quantity_e5, net_minor, counts FROM lines";
+    let lines = "SELECT store, day, blobAsBigint(sku), quantity_e5, net_minor, counts FROM lines";
     type Line = (i32, CqlDate, i64, i64, i64, bool);
     every(
         session,
@@ -214,7 +215,10 @@ fn codes_are_named(world: &World, file: &Path) -> Result<()> {
         let id = SkuId::of_code(code).get().cast_signed();
         wanted.insert((id, code.to_owned()));
     }
-    let text = format!("SELECT space, id, name FROM {}.names", world.keyspace);
+    let text = format!(
+        "SELECT space, blobAsBigint(id), name FROM {}.names",
+        world.keyspace
+    );
     let rows = world.cql.rows::<(i8, i64, String)>(&text)?;
     let skus = rows.into_iter().filter(|(space, ..)| *space == 1);
     let found: BTreeSet<_> = skus.map(|(_, id, name)| (id, name)).collect();

@@ -79,13 +79,13 @@ fn what_a_killed_engine_had_journalled_counts_once_after_it_returns_though_its_d
         had.len()
     );
     ensure!(waits > 0, "nothing was left to return with");
-    sums::come_to_equal_the_facts(&world)?;
+    sums::equal_the_facts(&world)?;
     let back = world.engine_again(1, &ports)?;
     wait_until("what its journal has is committed", || {
         Ok(had.is_subset(&sums::events(&world)?))
     })?;
     world.shared_by(&[&left, &back])?;
-    sums::come_to_equal_the_facts(&world)?;
+    sums::equal_the_facts(&world)?;
     let both = [&left, &back];
     world
         .fleet(&both, &both, Workload::of(4, 3))?
@@ -101,7 +101,7 @@ fn what_a_killed_engine_had_journalled_counts_once_after_it_returns_though_its_d
 fn sums_equal_the_facts_where_an_engine_its_disk_and_its_devices_are_gone() -> Result<()> {
     let Loss { world, left, ports } = lose("gone", 4)?;
     fs::remove_dir_all(world.data(1))?;
-    sums::come_to_equal_the_facts(&world)?;
+    sums::equal_the_facts(&world)?;
     let new = world.engine_again(1, &ports)?;
     world.shared_by(&[&left, &new])?;
     let both = [&left, &new];

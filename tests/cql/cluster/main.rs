@@ -15,6 +15,7 @@ mod lossy;
 mod nodes;
 mod operate;
 mod pauses;
+mod rebuild;
 mod snapshot;
 mod sums;
 mod world;

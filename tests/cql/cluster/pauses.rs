@@ -11,7 +11,7 @@ use crate::world::{Workload, World, has_acked};
 
 /// The heartbeats of all engines, by address.
 fn heartbeat(world: &World, address: &str) -> Result<i64> {
-    let text = format!("SELECT address, beat FROM {}.nodes", world.keyspace);
+    let text = format!("SELECT address, heartbeat FROM {}.nodes", world.keyspace);
     let nodes = world.cql.rows::<(String, i64)>(&text)?;
     let of_it = nodes.into_iter().filter(|(one, _)| one == address);
     Ok(of_it.map(|(_, heartbeat)| heartbeat).max().unwrap_or(0))

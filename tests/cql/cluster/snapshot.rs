@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 
 use crate::world::World;
 
-/// Derived rows with the flush that wrote them, and the checkpoint of each slot.
+/// Facts and derived rows, these with the flush that wrote them, and the checkpoint of each slot.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Snapshot {
     /// Table and row, as JSON.
@@ -17,22 +17,32 @@ pub(crate) struct Snapshot {
     checkpoints: BTreeMap<i32, Checkpoint>,
 }
 
-/// Flush, its epoch and its digest.
-type Checkpoint = (i64, Option<i64>, Option<Vec<u8>>);
+/// Flush and its seal.
+type Checkpoint = (i64, Option<Vec<u8>>);
 
 /// Derived tables, each with its key and a column whose write time tells that of the row.
 const STAMPED: [(&str, &str, &str); 4] = [
-    (
-        "rollups",
-        "store, dim, day, bucket, hour_us, key",
-        "net_minor",
-    ),
+    ("rollups", "store, day, dim, hour_us, key", "net_minor"),
     ("levels", "store, bucket, sku", "quantity_e5"),
     ("terminals", "store, terminal", "applied"),
     ("stores", "part, store", "applied"),
 ];
-/// Derived tables whose rows say all by being there.
-const PLAIN: [&str; 4] = ["rollup_days", "event_ids", "quarantine", "names"];
+/// Tables whose rows say all by being there: other derived ones, facts, and what points to records.
+const PLAIN: [&str; 13] = [
+    "rollup_days",
+    "event_ids",
+    "quarantine",
+    "names",
+    "transactions",
+    "lines",
+    "stock_moves",
+    "telemetry",
+    "audit",
+    "hours",
+    "hour_index",
+    "run_index",
+    "receipt_index",
+];
 
 impl Snapshot {
     pub(crate) fn take(world: &World) -> Result<Self> {
@@ -49,13 +59,10 @@ impl Snapshot {
             let found = world.cql.rows::<(String,)>(&text)?;
             stamps.extend(found.into_iter().map(|(row,)| (table, row)));
         }
-        let text = format!("SELECT slot, flush, flush_epoch, digest FROM {k}.slots");
+        let text = format!("SELECT slot, flush, seal FROM {k}.slots");
         let slots = world.cql.rows(&text)?.into_iter();
-        let checkpoints = slots.map(
-            |(slot, flush, epoch, digest): (i32, i64, Option<i64>, Option<Vec<u8>>)| {
-                (slot, (flush, epoch, digest))
-            },
-        );
+        let checkpoints =
+            slots.map(|(slot, flush, seal): (i32, i64, Option<Vec<u8>>)| (slot, (flush, seal)));
         Ok(Self {
             rows,
             stamps,
@@ -63,7 +70,7 @@ impl Snapshot {
         })
     }
 
-    /// Number of derived rows.
+    /// Number of rows.
     pub(crate) fn rows(&self) -> usize {
         self.rows.len()
     }

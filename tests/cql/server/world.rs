@@ -41,20 +41,6 @@ impl World {
         }
     }
 
-    /// Whether a query gives any row.
-    pub(crate) fn has(&self, cql: &str) -> bool {
-        let client = Arc::clone(self.cql.client());
-        let statement = Statement::new(cql);
-        let rows = self.cql.wait(async move {
-            let answer = client.session().query_unpaged(statement, ()).await;
-            let answer = answer.map_err(|error| CqlError::statement("a test's query", error))?;
-            let rows = answer.into_rows_result();
-            let rows = rows.map_err(|error| CqlError::answer("a test's query", error))?;
-            Ok::<_, CqlError>(rows.rows_num())
-        });
-        rows.unwrap() > 0
-    }
-
     /// The first row that a query gives.
     pub(crate) fn first<R>(&self, cql: &str) -> Option<R>
     where

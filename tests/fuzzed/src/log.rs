@@ -1,8 +1,8 @@
-//! The log of a commit in a shared store, as any bytes that the store may give back.
+//! What a shared store has of a commit: parts, a seal, records; as any bytes that the store may give back.
 
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
-use till_storage::cluster::{Commit, LogKey};
+use till_storage::cluster::{Commit, PartSetKey, Seal, records_of};
 
 use crate::mending::{mend_entries, narrow, u32_at};
 
@@ -16,6 +16,7 @@ pub(crate) fn log(bytes: &[u8]) {
     let Some(([form, parts], body)) = bytes.split_first_chunk() else {
         return;
     };
+    sealed(body);
     let parts = match form % 2 {
         1 => vec![Bytes::copy_from_slice(body)],
         _ => {
@@ -30,7 +31,7 @@ pub(crate) fn log(bytes: &[u8]) {
     for part in &parts {
         digest.update(part);
     }
-    let key = LogKey {
+    let key = PartSetKey {
         slot: SLOT,
         flush: FLUSH,
         epoch: EPOCH,
@@ -45,12 +46,44 @@ pub(crate) fn log(bytes: &[u8]) {
     said_again(commit.settled());
 }
 
+// Bytes as a seal, and as the only record of a log.
+fn sealed(bytes: &[u8]) {
+    if let Some(seal) = Seal::decode(bytes) {
+        assert_eq!(seal.encode(), bytes);
+    }
+    let entry = Bytes::copy_from_slice(bytes);
+    let digest = Sha256::new()
+        .chain_update(SLOT.to_le_bytes())
+        .chain_update(FLUSH.to_le_bytes())
+        .chain_update(EPOCH.to_le_bytes())
+        .chain_update(bytes);
+    let seal = Seal {
+        epoch: EPOCH,
+        records: 1,
+        records_digest: digest.finalize().into(),
+        ..Seal::default()
+    };
+    let Ok(records) = records_of((SLOT, FLUSH), &seal, &[(0, entry)]) else {
+        return;
+    };
+    let commit = Commit {
+        slot: SLOT,
+        flush: FLUSH,
+        epoch: EPOCH,
+        records,
+        ..Commit::default()
+    };
+    // An entry has one form.
+    let written = commit.to_log().map(|log| log.seal.records_digest);
+    assert_eq!(written, Ok(seal.records_digest));
+}
+
 // A commit that was read is written as a log that says the same.
 fn said_again(commit: Commit) {
-    let written = commit.to_parts(EPOCH);
+    let written = commit.to_parts();
     assert!(written.is_ok(), "what was read cannot be written");
     let Ok(written) = written else { return };
-    let key = LogKey {
+    let key = PartSetKey {
         slot: SLOT,
         flush: FLUSH,
         epoch: EPOCH,

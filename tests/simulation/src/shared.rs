@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use till_core::{Record, Space};
 use till_protocol::id::TerminalId;
 use till_storage::cluster::{
-    Change, Commit, Conditional, Decided, Handoff, InboxId, Log, LogKey, NodeId, NodeRow,
+    Change, Commit, Conditional, Decided, Handoff, InboxId, Log, NodeId, NodeRow, Seal,
     SharedStore as _, SlotRow,
 };
 use till_storage::memory::MemoryViews;
@@ -76,9 +76,9 @@ type Replayed = Vec<(u64, Record)>;
 pub(crate) enum Write {
     Decide(Conditional),
     Heartbeat(NodeRow),
-    Log(u32, u64, u64, Log),
-    DeleteLog(u32, u64),
-    Rows(Box<Commit>),
+    Log((u32, u64), Log, Option<Seal>),
+    ForgetRows(u32, (u64, u64)),
+    Rows(Vec<Arc<Commit>>),
     Names(Vec<(Space, u64, String)>),
     HandOff(Handoff),
     TakenIn(u32, NodeId, u64),
@@ -110,7 +110,7 @@ struct State {
     late: Vec<Write>,
     /// Every flush that was ever committed.
     commits: BTreeMap<(u32, u64), Commit>,
-    /// The last flush of each slot whose rows are written.
+    /// The last flush of each slot up to which all rows are written.
     written: BTreeMap<u32, u64>,
     news: Vec<News>,
     broken: Option<Violation>,
@@ -252,18 +252,16 @@ impl WorldStore {
         (kept, committed)
     }
 
-    /// All rows, rebuilt from the facts alone.
+    /// Makes all rows anew from the log. Gives those of before.
     pub(crate) fn rebuilt(&self) -> Result<MemoryViews, Violation> {
-        let (kept, _) = self.facts();
-        let made = rebuild::rebuilt(&kept, self.store.facts().as_ref());
-        made.map_err(|what| Violation { id: "REP-1", what })
+        rebuild::rebuilt(&self.store).map_err(|what| Violation { id: "REP-1", what })
     }
 
     /// Makes a change that comes late.
     pub(crate) fn make_late(&self, write: &Write) {
         let is_old = match write {
             Write::Decide(constraint) => self.is_passed(constraint.slot, constraint.epoch),
-            Write::Log(slot, _, epoch, _) => self.is_passed(*slot, *epoch),
+            Write::Log((slot, _), log, _) => self.is_passed(*slot, log.seal.epoch),
             _ => false,
         };
         self.lock().counts.after_the_next += u64::from(is_old);
@@ -291,14 +289,12 @@ impl WorldStore {
         match write {
             Write::Decide(constraint) => return self.decide(constraint),
             Write::Heartbeat(row) => store.heartbeat(row)?,
-            Write::Log(slot, flush, epoch, log) => store.write_log(*slot, *flush, *epoch, log)?,
-            Write::DeleteLog(slot, flush) => store.delete_log(*slot, *flush)?,
-            Write::Rows(commit) => {
-                let is_new = self.is_due(commit);
-                store.materialise(&self.stamped(commit))?;
-                if is_new {
-                    self.judge_rows(commit);
-                }
+            Write::Log(of, log, before) => store.write_log(*of, log, before.as_ref())?,
+            Write::ForgetRows(slot, flushes) => store.forget_rows(*slot, *flushes)?,
+            Write::Rows(commits) => {
+                let new = self.take_due(commits);
+                store.project(&self.stamped(commits))?;
+                self.judge_rows(&new);
             }
             Write::Names(names) => store.write_names(names)?,
             Write::HandOff(handoff) => {
@@ -331,61 +327,74 @@ impl WorldStore {
         }
         match &constraint.change {
             Change::Commit { .. } => {
-                self.committed(&before)?;
-                if is_planted("delete-log-early") {
-                    self.store.delete_log(constraint.slot, before.flush + 1)?;
+                self.look_at_applied(constraint.slot)?;
+                self.committed(constraint.slot)?;
+                if is_planted("rows-forgotten-early") {
+                    let last = before.flush + 1;
+                    self.store.forget_rows(constraint.slot, (last, last))?;
                 }
             }
             Change::Acquire { owner, .. } => {
                 let is_taken = before.owner.is_some_and(|before| before != *owner);
                 self.lock().counts.taken_over += u64::from(is_taken);
             }
-            Change::Release => {}
+            Change::Release { .. } => self.look_at_applied(constraint.slot)?,
         }
         Ok(decided)
     }
 
-    // A flush was committed: it can be read, and the rows of the one before were written.
-    fn committed(&self, before: &SlotRow) -> Result<(), StoreError> {
-        let row = self.store.slot(before.slot)?;
-        let key = LogKey {
-            slot: row.slot,
-            flush: row.flush,
-            epoch: row.flush_epoch,
-            parts: row.parts,
-            digest: row.digest,
-        };
-        if !self.is_whole(before) {
+    // Whoever takes the slot next writes no rows up to there.
+    fn look_at_applied(&self, slot: u32) -> Result<(), StoreError> {
+        let applied = self.store.slot(slot)?.applied;
+        let written = self.lock().written.get(&slot).copied().unwrap_or(0);
+        if applied > written {
             let what = format!(
-                "slot {}: flush {} was committed before the rows of the one before were written",
-                row.slot, row.flush
+                "slot {slot}: rows are said to be written up to flush {applied}, and are up to {written}"
             );
             self.fail("CLU-2", what);
-        }
-        match Commit::from_parts(&key, &self.store.read_log(&key)?) {
-            Ok(commit) => {
-                let mut state = self.lock();
-                state.commits.insert((row.slot, row.flush), commit.clone());
-                state.news.push(News::Committed(commit));
-            }
-            Err(error) => {
-                let what = format!("flush {} of slot {}: {error}", row.flush, row.slot);
-                self.fail("CLU-1", what);
-            }
         }
         Ok(())
     }
 
-    // Rows are those of a flush that was committed, and of no other. True: they are written for the first time.
-    fn is_due(&self, commit: &Commit) -> bool {
-        if self.is_committed(commit) {
-            let mut state = self.lock();
-            let written = state.written.entry(commit.slot).or_default();
-            let is_new = commit.flush > *written;
-            *written = commit.flush.max(*written);
-            return is_new;
+    // A flush was committed: it can be read.
+    fn committed(&self, slot: u32) -> Result<(), StoreError> {
+        let row = self.store.slot(slot)?;
+        let logs = self.store.logs(&row, (row.flush, row.flush))?;
+        let read = logs
+            .first()
+            .map(|found| Commit::from_log((slot, row.flush), &row.seal, &found.log));
+        match read {
+            Some(Ok(commit)) => {
+                let mut state = self.lock();
+                state.commits.insert((slot, row.flush), commit.clone());
+                state.news.push(News::Committed(commit));
+            }
+            Some(Err(error)) => {
+                let what = format!("flush {} of slot {slot}: {error}", row.flush);
+                self.fail("CLU-1", what);
+            }
+            None => self.fail(
+                "CLU-1",
+                format!("flush {} of slot {slot} is gone", row.flush),
+            ),
         }
-        false
+        Ok(())
+    }
+
+    // Rows are those of flushes that were committed, and of no others. Gives those that are written for the first time.
+    fn take_due(&self, commits: &[Arc<Commit>]) -> Vec<Arc<Commit>> {
+        let mut due = Vec::new();
+        for commit in commits {
+            if self.is_committed(commit) {
+                let mut state = self.lock();
+                let written = state.written.entry(commit.slot).or_default();
+                if commit.flush > *written {
+                    *written = commit.flush;
+                    due.push(Arc::clone(commit));
+                }
+            }
+        }
+        due
     }
 
     // Whether rows are those of a flush that was committed.
@@ -403,13 +412,16 @@ impl WorldStore {
     }
 
     // Rows are what their records make of the rows before.
-    fn judge_rows(&self, commit: &Commit) {
+    fn judge_rows(&self, commits: &[Arc<Commit>]) {
+        let Some(last) = commits.last() else {
+            return;
+        };
         let (facts, rows) = (self.store.facts(), self.store.views());
         if let Err(unlike) = self
             .rebuilt_views
-            .take_in(commit, facts.as_ref(), rows.as_ref())
+            .take_in(commits, facts.as_ref(), rows.as_ref())
         {
-            let what = format!("flush {} of slot {}: {unlike}", commit.flush, commit.slot);
+            let what = format!("flush {} of slot {}: {unlike}", last.flush, last.slot);
             self.fail("REP-1", what);
         }
     }

@@ -50,14 +50,13 @@ impl BothFacts {
         }
     }
 
-    // What is not in commits is looked for first, so that a commit in between shows a record twice and not never.
+    // What is not in the rows is noted first, so that rows written in between show a record twice and not never.
     fn merge(
         &self,
         shared: impl FnOnce(VisitFact<'_>) -> Result<(), StoreError>,
         own: impl FnOnce(&BTreeMap<u32, Since>, VisitFact<'_>) -> Result<(), StoreError>,
         visit: VisitFact<'_>,
     ) -> Result<(), StoreError> {
-        let cursors = self.cluster.cursors.lock().clone();
         let since = self.cluster.since();
         let mut seen = HashSet::new();
         shared(&mut |fact: &Fact| {
@@ -71,11 +70,11 @@ impl BothFacts {
             };
             let position = fact.lsn.get();
             let slot = slot_of(store, self.cluster.store.slots());
-            let is_ours = since
-                .get(&slot)
-                .is_some_and(|since| position >= since.position);
-            let is_above = position > cursors.of(shard_of(store, self.shards));
-            if !is_ours || !is_above || seen.contains(&name_of(head)) {
+            let shard = shard_of(store, self.shards);
+            let is_ours = since.get(&slot).is_some_and(|since| {
+                position >= since.position && position > since.applied.of(shard)
+            });
+            if !is_ours || seen.contains(&name_of(head)) {
                 return Ok(());
             }
             visit(&Fact {

@@ -40,8 +40,10 @@ pub(crate) struct Cluster {
     clock: Monotonic,
     pub(super) membership: Mutex<Membership>,
     pub(super) owners: Owners,
-    /// How far the records of each shard are in commits.
+    /// How far the records of each shard are gathered.
     pub(crate) cursors: Mutex<Cursors>,
+    /// When something was committed, or rows were written.
+    pub(super) got_on: Mutex<Duration>,
     /// What cannot be read of the own journal.
     pub(crate) unread: Unread,
     /// Numbers of what is handed off.
@@ -150,6 +152,7 @@ impl Cluster {
             me: standing.me,
             address: standing.address,
             membership: Mutex::new(Membership::new(config, (standing.clock)())),
+            got_on: Mutex::new((standing.clock)()),
             clock: standing.clock,
             cursors: Mutex::new(Cursors::new(shards, end)),
             inbox: Counts::default(),
@@ -247,6 +250,9 @@ impl Cluster {
                 self.leave(Leave::Ended(asked.tenure, end));
                 continue;
             }
+            if let Action::NotifyCommitted { .. } | Action::Applied { .. } = command.action {
+                self.gets_on();
+            }
             let attempt = command.attempt;
             let job = Job::Command(asked.tenure, command);
             if attempt == 0 {
@@ -337,6 +343,12 @@ impl Cluster {
         least.min(self.owners.committed_upto())
     }
 
+    /// LSN up to which nobody asks the journal any more: the next start finds it committed or handed off, and the shared store
+    /// answers for it.
+    pub(crate) fn spent_upto(&self) -> Lsn {
+        self.is_written().min(Lsn::new(self.owners.applied_upto()))
+    }
+
     /// Takes nothing more for slots.
     pub(super) fn close(&self, slots: &BTreeSet<u32>) {
         for slot in slots {
@@ -366,6 +378,7 @@ impl Cluster {
             .owners
             .change(tenure, |owner| owner.writer.answer(request, answer));
         self.change(asked);
+        self.begin(tenure);
     }
 
     /// Rows of slots as somebody read them: an owner that was passed over ends.

@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
-use till_storage::cluster::{Command, SlotRow, SlotWriter};
+use till_storage::cluster::{Action, Command, SlotRow, SlotWriter};
 
 use crate::cluster::cursors::Cursors;
+use crate::cluster::pipe::Pipe;
 
 /// One ownership of a slot. A slot that is lost and taken again has another one: answers to the first writer, whose requests
 /// had the same numbers, and what was put together for it, are not for the second.
@@ -25,16 +26,17 @@ pub(super) struct Owner {
     since: Option<u64>,
     /// It takes nothing more: it is being given up.
     is_closed: bool,
-    /// How far its records are surely in commits. It stands still once the slot is lost.
-    cursors: Cursors,
+    pub(super) pipe: Pipe,
 }
 
 /// An ownership that takes part in commits.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Since {
     pub(crate) ownership_epoch: u64,
     /// Where in the journal its records begin to be its own.
     pub(crate) position: u64,
+    /// How far they are in the rows.
+    pub(crate) applied: Cursors,
 }
 
 /// All of them.
@@ -113,7 +115,7 @@ impl Owners {
             writer,
             since: None,
             is_closed: false,
-            cursors,
+            pipe: Pipe::new(cursors.clone(), cursors),
         };
         let asked = Asked::of(&mut owner);
         self.all.lock().insert(slot, owner);
@@ -173,31 +175,48 @@ impl Owners {
         let all = self.all.lock();
         let of_one = |(slot, owner): (&u32, &Owner)| {
             let position = owner.since.filter(|_| !owner.writer.has_ended())?;
-            let ownership_epoch = owner.ownership_epoch;
-            Some((
-                *slot,
-                Since {
-                    ownership_epoch,
-                    position,
-                },
-            ))
+            let since = Since {
+                ownership_epoch: owner.ownership_epoch,
+                position,
+                applied: owner.pipe.applied().clone(),
+            };
+            Some((*slot, since))
         };
         all.iter().filter_map(of_one).collect()
     }
 
-    /// A round is committed: whoever still has a slot has it in commits up to here.
-    pub(super) fn pass(&self, cursors: &Cursors) {
-        for owner in self.all.lock().values_mut() {
-            if !owner.writer.has_ended() {
-                owner.cursors.clone_from(cursors);
-            }
-        }
+    /// Slots of which more is committed than at the last look: from where on their records are their own, and how far they are
+    /// in commits.
+    pub(super) fn take_news(&self) -> BTreeMap<u32, (u64, Cursors)> {
+        let mut all = self.all.lock();
+        let news = all.iter_mut().filter_map(|(slot, owner)| {
+            let since = owner.since.filter(|_| !owner.writer.has_ended())?;
+            Some((*slot, (since, owner.pipe.take_news()?)))
+        });
+        news.collect()
+    }
+
+    /// The first gather of which something is not written.
+    pub(super) fn oldest(&self) -> Option<u64> {
+        let all = self.all.lock();
+        let running = all.values().filter(|owner| !owner.writer.has_ended());
+        running.filter_map(|owner| owner.pipe.oldest()).min()
     }
 
     /// LSN up to which every ownership that is not forgotten has its records in commits.
     pub(super) fn committed_upto(&self) -> u64 {
         let all = self.all.lock();
-        let least = all.values().map(|owner| owner.cursors.least()).min();
+        let least = all
+            .values()
+            .map(|owner| owner.pipe.committed().least())
+            .min();
+        least.unwrap_or(u64::MAX)
+    }
+
+    /// LSN up to which every ownership that is not forgotten has its records in the rows.
+    pub(super) fn applied_upto(&self) -> u64 {
+        let all = self.all.lock();
+        let least = all.values().map(|owner| owner.pipe.applied().least()).min();
         least.unwrap_or(u64::MAX)
     }
 
@@ -207,7 +226,7 @@ impl Owners {
         let owner = all
             .get(&tenure.slot)
             .filter(|owner| owner.ownership_epoch == tenure.ownership_epoch)?;
-        Some((owner.since?, owner.cursors.clone()))
+        Some((owner.since?, owner.pipe.committed().clone()))
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, BTreeMap<u32, Owner>> {
@@ -257,13 +276,22 @@ pub(super) struct Asked {
 }
 
 impl Asked {
+    /// What its writer has told is noted on the way.
     pub(super) fn of(owner: &mut Owner) -> Self {
+        let commands: Vec<Command> = owner.writer.drain().collect();
+        for command in &commands {
+            match command.action {
+                Action::NotifyCommitted { flush } => owner.pipe.committed_upto(flush),
+                Action::Applied { flush } => owner.pipe.applied_upto(flush),
+                _ => {}
+            }
+        }
         Self {
             tenure: Tenure {
                 slot: owner.writer.slot(),
                 ownership_epoch: owner.ownership_epoch,
             },
-            commands: owner.writer.drain().collect(),
+            commands,
         }
     }
 }

@@ -68,22 +68,6 @@ impl Cluster {
         }
     }
 
-    /// Devices hear that what their stores have in the journal up to an LSN is committed.
-    pub(super) fn notify_devices(&self, engine: &Engine, shard: usize, upto: u64) {
-        let since = self.since();
-        let slots = self.store.slots();
-        let is_ours = |store: StoreId| {
-            since
-                .get(&slot_of(store, slots))
-                .is_some_and(|since| since.position <= upto)
-        };
-        if let Some(slot) = engine.slots.get(shard) {
-            for session in slot.sessions_of(&is_ours) {
-                session.committed_upto(upto);
-            }
-        }
-    }
-
     /// A shard as the shared rows have it, with what its stores have in the own journal above them.
     ///
     /// The rows of a slot may be its next owner's, who has the same events from their devices: then nothing of it is replayed.
@@ -112,19 +96,20 @@ impl Cluster {
         ours: &BTreeMap<u32, Since>,
     ) -> Result<Result<Shard, Misfit>, FoldError> {
         let shards = engine.slots.len();
-        let cursor = self.cursors.lock().of(index);
         let mut shard = Shard::new(shard_config(&engine.config));
         let rows = FactRows::new(engine.views.as_ref(), engine.decision_facts.as_ref());
-        for item in engine.journal.records(Lsn::new(cursor)) {
+        let applied = ours.values().map(|since| since.applied.of(index)).min();
+        let from = Lsn::new(applied.unwrap_or(u64::MAX).min(engine.journal.end().get()));
+        for item in engine.journal.records(from) {
             let (lsn, record) = item?;
             let Some(store) = store_of(&record.head) else {
                 continue;
             };
             let slot = slot_of(store, self.store.slots());
-            let is_ours = ours
-                .get(&slot)
-                .is_some_and(|since| lsn.get() >= since.position);
-            if lsn.get() <= cursor || shard_of(store, shards) != index || !is_ours {
+            let is_ours = ours.get(&slot).is_some_and(|since| {
+                lsn.get() >= since.position && lsn.get() > since.applied.of(index)
+            });
+            if shard_of(store, shards) != index || !is_ours {
                 continue;
             }
             // Above every position of the shared store, and rising.

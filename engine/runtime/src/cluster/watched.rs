@@ -5,12 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 use till_core::{ReadSet, Space};
 use till_storage::cluster::{
-    Commit, Conditional, Constraint, Constraints, Decided, Found, Handoff, InboxId, Log, LogKey,
-    NodeId, NodeRow, SharedStore, SlotRow,
+    Change, Commit, Conditional, Constraint, Constraints, Decided, FlushLog, Found, Handoff,
+    InboxId, Log, NodeId, NodeRow, Seal, SharedStore, SlotRow,
 };
 use till_storage::query::FactReader;
 use till_storage::views::{StoreError, Views};
@@ -33,8 +32,10 @@ pub struct Seen {
 /// What was seen of a shared store.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Sight {
-    /// From the begin of a flush of a slot to its last row.
+    /// From the begin of a flush of a slot to its commit.
     pub commit: Latency,
+    /// How long the rows of committed flushes took, several flushes of a slot together.
+    pub project: Latency,
     /// How long shards waited for rows that devices' frames and Hellos ask for.
     pub rows: Latency,
     /// Pieces of other journals that wait for the owners of their slots.
@@ -49,8 +50,9 @@ pub struct Sight {
 pub(crate) struct Watched {
     store: Arc<dyn SharedStore>,
     commit: Histogram,
+    project: Histogram,
     rows: Histogram,
-    /// When the log of a slot's flush was begun, which is not in its rows yet.
+    /// When the log of a slot's flush was begun, which is not committed yet.
     begun: Mutex<BTreeMap<u32, (u64, Instant)>>,
     waiting: AtomicU64,
     slots: Mutex<Vec<SlotRow>>,
@@ -62,6 +64,7 @@ impl Watched {
         Self {
             store,
             commit: Histogram::default(),
+            project: Histogram::default(),
             rows: Histogram::default(),
             begun: Mutex::default(),
             waiting: AtomicU64::new(0),
@@ -91,6 +94,7 @@ impl Watched {
         engines.sort_by(|one, other| one.address.cmp(&other.address));
         Sight {
             commit: self.commit.read(),
+            project: self.project.read(),
             rows: self.rows.read(),
             handoffs_waiting: self.waiting.load(Ordering::Relaxed),
             slots_free: wide(free),
@@ -145,7 +149,14 @@ impl SharedStore for Watched {
     }
 
     fn decide(&self, constraint: &Conditional) -> Result<Decided, StoreError> {
-        self.store.decide(constraint)
+        let decided = self.store.decide(constraint)?;
+        if let (Change::Commit { after, .. }, Decided::Applied) = (&constraint.change, &decided) {
+            let begun = self.begun.lock().remove(&constraint.slot);
+            if let Some((_, began)) = begun.filter(|(flush, _)| *flush == after + 1) {
+                self.commit.add(began.elapsed());
+            }
+        }
+        Ok(decided)
     }
 
     fn constraints(&self) -> Result<Constraints, StoreError> {
@@ -166,34 +177,39 @@ impl SharedStore for Watched {
         self.store.heartbeat(row)
     }
 
-    fn write_log(&self, slot: u32, flush: u64, epoch: u64, log: &Log) -> Result<(), StoreError> {
+    fn write_log(
+        &self,
+        of: (u32, u64),
+        log: &Log,
+        before: Option<&Seal>,
+    ) -> Result<(), StoreError> {
+        let (slot, flush) = of;
         let mut begun = self.begun.lock();
         // A log that is written again began when it was written first.
         if begun.get(&slot).is_none_or(|(of, _)| *of != flush) {
             begun.insert(slot, (flush, Instant::now()));
         }
         drop(begun);
-        self.store.write_log(slot, flush, epoch, log)
+        self.store.write_log(of, log, before)
     }
 
-    fn read_log(&self, key: &LogKey) -> Result<Vec<(u32, Bytes)>, StoreError> {
-        self.store.read_log(key)
+    fn logs(&self, row: &SlotRow, flushes: (u64, u64)) -> Result<Vec<FlushLog>, StoreError> {
+        self.store.logs(row, flushes)
     }
 
-    fn delete_log(&self, slot: u32, flush: u64) -> Result<(), StoreError> {
-        self.store.delete_log(slot, flush)
+    fn clear(&self) -> Result<(), StoreError> {
+        self.store.clear()
     }
 
-    fn materialise(&self, commit: &Commit) -> Result<(), StoreError> {
-        self.store.materialise(commit)?;
-        let mut begun = self.begun.lock();
-        // After a takeover somebody else's flush is materialised, which was not begun here.
-        let own = begun.remove(&commit.slot);
-        drop(begun);
-        if let Some((_, began)) = own.filter(|(flush, _)| *flush == commit.flush) {
-            self.commit.add(began.elapsed());
-        }
-        Ok(())
+    fn project(&self, commits: &[Arc<Commit>]) -> Result<(), StoreError> {
+        let began = Instant::now();
+        let done = self.store.project(commits);
+        self.project.add(began.elapsed());
+        done
+    }
+
+    fn forget_rows(&self, slot: u32, flushes: (u64, u64)) -> Result<(), StoreError> {
+        self.store.forget_rows(slot, flushes)
     }
 
     fn write_names(&self, names: &[(Space, u64, String)]) -> Result<(), StoreError> {

@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 
 use crossbeam::channel::Receiver;
 use till_storage::cluster::{
-    Action, Answer, Command, Conditional, Constraints, Decided, Duty, Log, NodeRow, SlotRow,
+    Action, Answer, Command, Conditional, Constraints, Decided, Duty, NodeRow, SlotRow,
 };
 use till_storage::views::StoreError;
 
@@ -130,7 +130,10 @@ impl Worker {
                     member.constraints_read(now, read, &constraints)
                 });
             }
-            Completion::Answer(tenure, request, answer) => cluster.answer(tenure, request, answer),
+            Completion::Answer(tenure, request, answer) => {
+                cluster.answer(tenure, request, answer);
+                self.engine.flush.look();
+            }
             Completion::Serve(tenure) => self.open(tenure),
             Completion::Nothing => {}
         }
@@ -182,34 +185,27 @@ impl Worker {
     fn command(&self, tenure: Tenure, command: Command) -> Completion {
         let (slot, store) = (tenure.slot, &self.cluster.store);
         let answer = match command.action {
-            Action::WriteLog {
-                flush,
-                epoch,
-                parts,
-            } => {
-                let log = Log {
-                    parts,
-                    digest: [0; 32],
-                };
-                done(slot, store.write_log(slot, flush, epoch, &log))
+            Action::WriteLog { flush, log, before } => {
+                done(slot, store.write_log((slot, flush), &log, before.as_ref()))
             }
             Action::Swap(constraint) => self.swap(&constraint),
             Action::ReadSlot => store
                 .slot(slot)
                 .map_or_else(|e| failed(slot, &e), Answer::Row),
-            Action::ReadLog(key) => store
-                .read_log(&key)
-                .map_or_else(|e| failed(slot, &e), Answer::Log),
-            Action::Materialise(commit) => done(slot, store.materialise(&commit)),
-            Action::DeleteLog { flush } => {
-                if let Err(error) = store.delete_log(slot, flush) {
-                    tracing::debug!(slot, flush, %error, "an old log stays until the next owner");
+            Action::ReadLogs(row) => store
+                .logs(&row, (row.applied.saturating_add(1), row.flush))
+                .map_or_else(|e| failed(slot, &e), Answer::Logs),
+            Action::Project(commits) => done(slot, store.project(&commits)),
+            Action::ForgetRows { first, last } => {
+                if let Err(error) = store.forget_rows(slot, (first, last)) {
+                    tracing::debug!(slot, last, %error, "rows of a log that are written stay there");
                 }
                 return Completion::Nothing;
             }
-            // Devices are told once the rows are written, so that what they forget is in every answer. The end of a writer
-            // goes another way.
-            Action::NotifyCommitted { .. } | Action::Stop(_) => return Completion::Nothing,
+            // Noted where they come from. The end of a writer goes another way.
+            Action::NotifyCommitted { .. } | Action::Applied { .. } | Action::Stop(_) => {
+                return Completion::Nothing;
+            }
             Action::Serve { flush, epoch } => {
                 tracing::debug!(slot, flush, epoch, "a slot is served here");
                 return Completion::Serve(tenure);

@@ -212,15 +212,15 @@ pub(crate) fn retain_before(
     Ok(kept?)
 }
 
-/// Drops the segments of one of several engines whose every record is committed: they are facts of the shared store, and
+/// Drops the segments of one of several engines whose every record is in the rows: they are facts of the shared store, and
 /// nothing has to stand in for them here. How long facts stay is for that store to say.
 fn drop_committed(engine: &Engine, cluster: &Cluster) -> Result<Option<Lsn>, RetentionError> {
     let _alone = engine.retention.lock();
-    let is_written = cluster.is_written();
+    let spent_upto = cluster.spent_upto();
     let segments = engine.journal.segments();
     let spent = segments
         .iter()
-        .filter(|one| one.sealed && one.end <= is_written);
+        .filter(|one| one.sealed && one.end <= spent_upto);
     let Some(end) = spent.map(|one| one.end).max() else {
         return Ok(None);
     };

@@ -27,10 +27,12 @@ pub enum FlushError {
 pub(super) enum Request {
     /// Flush what is durable now.
     Flush(Sender<Result<u64, FlushError>>),
-    /// Wait until the round that is under way is over.
+    /// Wait until what shards have given is dealt to those whose it is.
     Pass(Sender<()>),
-    /// A shard starts again: forget what came of it.
+    /// A shard starts again: what came of it and is in no round is forgotten; wait until the rest is written.
     Restart(usize, Sender<()>),
+    /// Something has been committed, or written.
+    Look,
     /// Flush once more and end.
     Stop(Sender<Result<u64, FlushError>>),
     /// End without another round.
@@ -58,8 +60,13 @@ impl FlushDoor {
         self.ask(Request::Flush, within)
     }
 
-    /// Asks to be told when the round that is under way, if there is one, is over: nothing that a shard gave before is written
-    /// after that.
+    /// Lets the flush look at what has been committed. It looks by itself a little later.
+    pub(crate) fn look(&self) {
+        // Where there is no room, something makes it turn already.
+        let _full = self.requests.try_send(Request::Look);
+    }
+
+    /// Asks to be told when what shards have given is dealt to the slots: nothing of it comes to a later ownership of one.
     pub(crate) fn pass(&self) -> Receiver<()> {
         let (reply, done) = bounded(1);
         // Without the thread the other end is gone, which says the same.
@@ -84,7 +91,7 @@ impl FlushDoor {
         }
     }
 
-    /// Forgets what came of a shard that starts again; tells when nothing that it handed off before will be written any more.
+    /// Forgets what came of a shard that starts again; tells when everything else that it gave before is written.
     pub(crate) fn restart(&self, shard: usize) -> Receiver<()> {
         let (reply, done) = bounded(1);
         // Without the thread the other end is gone, which says the same.

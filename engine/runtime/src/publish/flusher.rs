@@ -4,31 +4,27 @@
 //! records, so that they come out here when those are durable, and never sooner. The rows of one store are written in
 //! one call together with the position that they hold, because recovery applies what lies above it again.
 
-use crate::publish::door::FlushDoor;
-use crate::publish::door::FlushError;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Select, Sender, TryRecvError, bounded};
-use till_storage::views::{FlushBatch, StoreError, WriteViews};
 
 use crate::clock::Monotonic;
-use crate::cluster::commit::Committing;
+use crate::cluster::views::ClusterViews;
 use crate::commit::Part;
 use crate::figures::FlushState;
 use crate::lifecycle::engine::Engine;
-use crate::planted;
+use crate::publish::door::{FlushDoor, FlushError, Request};
+use crate::publish::local::LocalViews;
+use crate::publish::publisher::{Publisher, Turned};
+use crate::publish::rounds::{Finished, Rounds};
 use crate::publish::row_backend::RowBackend;
 use crate::shard::message::ShardMessage;
 
-use crate::publish::batches::split;
-use crate::publish::door::Request;
-use crate::publish::rounds::{Finished, Rounds};
-
-/// Time between two tries when the rows cannot be written.
-const RETRY: Duration = Duration::from_millis(250);
+/// Longest wait for the rest of a round, and for those that are being written.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// Longest time between two rounds into a store of the engine's own, however long one takes: what a crash has to replay
 /// stays small.
@@ -63,14 +59,12 @@ type FlushReply = Sender<Result<u64, FlushError>>;
 /// What a flush waits for between two turns.
 #[derive(Debug)]
 pub(crate) enum Next {
-    /// Nothing: a round is over, and there may be another.
+    /// Nothing: rounds are over, and there may be others.
     Over,
-    /// What shards give and others ask for, until the next round is due.
+    /// What shards give and others ask for, for so long.
     News(Duration),
-    /// The store of rows takes nothing: it is asked again after a while.
+    /// The store of rows has taken nothing: it is asked again after a while.
     Again(Duration),
-    /// Answers of the shared store.
-    Answers,
     /// Nothing any more.
     Ended,
 }
@@ -81,33 +75,29 @@ pub(crate) struct Flusher {
     clock: Monotonic,
     inbox: FlushInbox,
     rounds: Rounds<FlushReply>,
-    writing: Option<Writing>,
+    publisher: Box<dyn Publisher>,
+    /// Rounds on their way into the store of rows, oldest first.
+    under_way: VecDeque<Written>,
     checkpoint: u64,
     waiting: Vec<FlushReply>,
     last: Duration,
     /// How long the last round took.
     took: Duration,
     stop: Option<FlushReply>,
-    /// They wait for the end of the round that is under way, however it ends.
+    /// They wait until what shards have given is dealt with.
     passing: Vec<Sender<()>>,
+    /// They wait until everything that shards have given is written.
+    restarting: Vec<Sender<()>>,
     /// A round was not written. Its rows are gone from the shards, and rows of a later one would pass for them: nothing is
     /// written any more, and the next start applies the journal to what the rows hold.
     given_up: Option<FlushError>,
 }
 
-/// A round on its way into the store of rows. Nothing else is turned to meanwhile.
-struct Writing {
+/// A round on its way into the store of rows.
+struct Written {
     round: Finished<FlushReply>,
     rows: usize,
     began: Duration,
-    to: Destination,
-}
-
-enum Destination {
-    /// Calls that write into a store of the engine's own, and whether the first of them has failed before.
-    Own(VecDeque<FlushBatch>, bool),
-    /// Commits of a shared store.
-    Shared(Box<Committing>),
 }
 
 impl std::fmt::Debug for Flusher {
@@ -123,11 +113,16 @@ impl Flusher {
         inbox: FlushInbox,
         (clock, checkpoint): (Monotonic, u64),
     ) -> Self {
+        let publisher: Box<dyn Publisher> = match &engine.row_backend {
+            RowBackend::Own(views) => Box::new(LocalViews::new(&engine, views)),
+            RowBackend::Shared(cluster) => Box::new(ClusterViews::new(&engine, cluster)),
+        };
         Self {
             engine,
             inbox,
             rounds: Rounds::default(),
-            writing: None,
+            publisher,
+            under_way: VecDeque::new(),
             checkpoint,
             waiting: Vec::new(),
             last: clock(),
@@ -135,6 +130,7 @@ impl Flusher {
             took: Duration::ZERO,
             stop: None,
             passing: Vec::new(),
+            restarting: Vec::new(),
             given_up: None,
         }
     }
@@ -149,68 +145,65 @@ impl Flusher {
             loop {
                 match self.turn() {
                     Next::Ended => return,
-                    next => self.wait(&next),
+                    Next::Over => {}
+                    Next::Again(pause) => std::thread::sleep(pause),
+                    Next::News(within) => self.wait(within),
                 }
             }
         })
     }
 
-    fn wait(&self, next: &Next) {
-        match (next, &self.writing) {
-            (Next::News(within), _) => {
-                let mut news = Select::new();
-                news.recv(&self.inbox.parts);
-                news.recv(&self.inbox.requests);
-                // The next turn finds what has come.
-                let _ready = news.ready_timeout(*within);
-            }
-            (Next::Again(pause), _) => std::thread::sleep(*pause),
-            (Next::Answers, Some(writing)) => {
-                if let (Destination::Shared(round), RowBackend::Shared(cluster)) =
-                    (&writing.to, &self.engine.row_backend)
-                {
-                    cluster.wait(round);
-                }
-            }
-            _ => {}
-        }
+    fn wait(&self, within: Duration) {
+        let mut news = Select::new();
+        news.recv(&self.inbox.parts);
+        news.recv(&self.inbox.requests);
+        // The next turn finds what has come.
+        let _ready = news.ready_timeout(within);
     }
 
-    /// Turns to what has come, and gets on with a round as far as it goes without waiting.
+    /// Turns to what has come, and gets on with rounds as far as that goes without waiting.
     pub(crate) fn turn(&mut self) -> Next {
-        if self.writing.is_none() && !self.take_news() {
+        if !self.take_news() {
             return self.end();
         }
-        if self.rounds.is_complete() && self.writing.is_none() {
+        self.tell_those_who_wait();
+        let (mut is_over, mut turned) = self.publish();
+        if self.rounds.is_complete() && self.publisher.has_room() {
             self.begin_writing();
+            let (later, again) = self.publish();
+            is_over |= later;
+            turned = again;
         }
-        if self.writing.is_some() {
-            return self.get_on();
+        self.tell_those_who_wait();
+        match turned.retry {
+            _ if is_over => return Next::Over,
+            Some(pause) => return Next::Again(pause),
+            None => {}
         }
-        if !self.rounds.is_running() {
-            if self.stop.is_some() && self.waiting.is_empty() {
-                return self.end();
-            }
-            if self.due().is_zero() || !self.waiting.is_empty() {
-                self.begin();
-            }
+        let is_clear = !self.rounds.is_running() && self.publisher.has_room();
+        if self.stop.is_some() && self.waiting.is_empty() && is_clear && self.under_way.is_empty() {
+            return self.end();
         }
-        Next::News(match self.rounds.is_running() {
-            true => RETRY,
+        if is_clear && (self.due().is_zero() || !self.waiting.is_empty()) {
+            self.begin();
+        }
+        let pause = match self.rounds.is_running() || !self.publisher.has_room() {
+            true => LOOK,
             false => self.due(),
-        })
+        };
+        Next::News(turned.look.map_or(pause, |look| look.min(pause)))
     }
 
-    /// Whether a round has begun and is not over.
+    /// Whether a round has begun, and not all of it is dealt with.
     #[cfg(feature = "testing")]
-    pub(crate) const fn is_busy(&self) -> bool {
-        self.rounds.is_running() || self.is_writing()
+    pub(crate) fn is_busy(&self) -> bool {
+        self.rounds.is_running() || !self.publisher.has_room()
     }
 
     /// Whether rows are on their way into the store.
     #[cfg(feature = "testing")]
-    pub(crate) const fn is_writing(&self) -> bool {
-        self.writing.is_some()
+    pub(crate) fn is_writing(&self) -> bool {
+        !self.under_way.is_empty()
     }
 
     // False: nothing comes any more.
@@ -256,13 +249,13 @@ impl Flusher {
                 self.waiting.push(reply.clone());
                 self.stop = Some(reply);
             }
-            Request::Pass(reply) if self.rounds.is_running() => self.passing.push(reply),
-            // Whoever asked may have given up.
-            Request::Pass(reply) => drop(reply.send(())),
+            Request::Pass(reply) => self.passing.push(reply),
             Request::Restart(shard, reply) => {
                 self.rounds.restart(shard);
-                let _gone = reply.send(());
+                self.restarting.push(reply);
             }
+            // That it came is all there is to it.
+            Request::Look => {}
             // Ends the flush where it comes in.
             Request::Abandon => {}
         }
@@ -285,73 +278,63 @@ impl Flusher {
         };
         let parts = std::mem::take(&mut round.parts);
         let rows = parts.iter().map(|part| part.dirty.rows()).sum();
-        let to = match &self.engine.row_backend {
-            RowBackend::Shared(cluster) => {
-                Destination::Shared(Box::new(cluster.gather(&self.engine, parts)))
-            }
-            RowBackend::Own(_) => {
-                Destination::Own(self.calls(rows, parts, round.checkpoint), false)
-            }
-        };
-        self.writing = Some(Writing {
+        let checkpoint = round.checkpoint.filter(|upto| *upto > self.checkpoint);
+        if self.given_up.is_none() {
+            self.publisher.begin(parts, checkpoint);
+        }
+        self.under_way.push_back(Written {
             round,
             rows,
             began: (self.clock)(),
-            to,
         });
     }
 
-    fn calls(
-        &self,
-        rows: usize,
-        parts: Vec<Part>,
-        checkpoint: Option<u64>,
-    ) -> VecDeque<FlushBatch> {
-        let moved = checkpoint.filter(|upto| *upto > self.checkpoint);
-        if rows == 0 && moved.is_none() {
-            return VecDeque::new();
+    // Gets on with the rounds that are being written. Whether one is over, and what the turn has come to.
+    fn publish(&mut self) -> (bool, Turned) {
+        let turned = match &self.given_up {
+            Some(error) => Turned::failed(error.clone()),
+            None => self.publisher.turn(),
+        };
+        let before = self.under_way.len();
+        match &turned.over {
+            Ok(rounds) => {
+                let rounds = self.under_way.drain(..*rounds).collect::<Vec<_>>();
+                rounds.into_iter().for_each(|written| self.written(written));
+            }
+            Err(error) => {
+                for written in std::mem::take(&mut self.under_way) {
+                    self.kept(written.round, Err(error.clone()));
+                }
+            }
         }
-        let batches = parts.into_iter().map(|part| FlushBatch::from(*part.dirty));
-        split(batches.collect(), moved).into()
+        (self.under_way.len() < before, turned)
     }
 
-    // Gets on with the round that is being written.
-    fn get_on(&mut self) -> Next {
-        let Some(mut writing) = self.writing.take() else {
-            return Next::Over;
-        };
-        let engine = &self.engine;
-        let (written, next) = match (&mut writing.to, &engine.row_backend, &self.given_up) {
-            (_, _, Some(error)) => (Err(error.clone()), Next::Over),
-            (Destination::Own(calls, is_again), RowBackend::Own(views), _) => {
-                let written = self.write(views.as_ref(), calls, *is_again);
-                *is_again = true;
-                (written, Next::Again(RETRY))
-            }
-            (Destination::Shared(round), RowBackend::Shared(cluster), _) => {
-                (cluster.commit(engine, round), Next::Answers)
-            }
-            _ => (Err(FlushError::Stopped), Next::Over),
-        };
-        if let Ok(false) = written {
-            self.writing = Some(writing);
-            return next;
-        }
-        let Writing {
-            round, rows, began, ..
-        } = writing;
+    fn written(&mut self, written: Written) {
+        let Written { round, rows, began } = written;
         self.took = (self.clock)().saturating_sub(began);
-        if written.is_ok() {
-            let upto = self.checkpoint.max(round.checkpoint.unwrap_or(0));
-            let figures = &self.engine.figures;
-            figures.flush_state(FlushState::Running);
-            if rows > 0 || upto > self.checkpoint {
-                figures.flushed(rows, upto, self.took);
-            }
-            self.checkpoint = upto;
+        let upto = self.checkpoint.max(round.checkpoint.unwrap_or(0));
+        let figures = &self.engine.figures;
+        figures.flush_state(FlushState::Running);
+        if rows > 0 || upto > self.checkpoint {
+            figures.flushed(rows, upto, self.took);
         }
-        self.kept(round, written.map(|_| ()));
-        Next::Over
+        self.checkpoint = upto;
+        self.kept(round, Ok(()));
+    }
+
+    fn tell_those_who_wait(&mut self) {
+        if !self.rounds.is_running() && self.publisher.is_dealt() {
+            for reply in self.passing.drain(..) {
+                // Whoever asked may have given up.
+                let _gone = reply.send(());
+            }
+        }
+        if self.under_way.is_empty() {
+            for reply in self.restarting.drain(..) {
+                let _gone = reply.send(());
+            }
+        }
     }
 
     // A round was written, or was not: those whom it concerns are told.
@@ -379,9 +362,6 @@ impl Flusher {
             // Whoever waited may have given up.
             let _gone = reply.send(answer.clone());
         }
-        for reply in self.passing.drain(..) {
-            let _gone = reply.send(());
-        }
     }
 
     fn report_given_up(&self, error: &FlushError) {
@@ -397,62 +377,11 @@ impl Flusher {
         );
     }
 
-    // Writes all rows, then moves the checkpoint on, call by call. False: one has failed, and is made again.
-    fn write(
-        &self,
-        views: &dyn WriteViews,
-        calls: &mut VecDeque<FlushBatch>,
-        is_again: bool,
-    ) -> Result<bool, FlushError> {
-        if is_again && let Err(again) = views.reopen() {
-            tracing::debug!(error = %again, "rows do not open yet");
-        }
-        while let Some(call) = calls.front() {
-            if let Err(error) = views.write(call)
-                && !planted::is("drop-failed-rows")
-            {
-                self.report(&error);
-                return match self.engine.is_draining() {
-                    true => Err(FlushError::Rows(error.to_string())),
-                    false => Ok(false),
-                };
-            }
-            let names = call.names.iter();
-            let names = names.map(|(space, id, name)| (*space, *id, name.as_str()));
-            self.engine.names.written(names);
-            calls.pop_front();
-        }
-        Ok(true)
-    }
-
-    fn report(&self, error: &StoreError) {
-        let (state, hint) = match error {
-            StoreError::Full { .. } => (
-                FlushState::Full,
-                "Free some room; the flush goes on by itself.",
-            ),
-            StoreError::Damaged { .. } => (
-                FlushState::Damaged,
-                "Stop the engine and run `tillstream rebuild`; nothing that was acknowledged is lost.",
-            ),
-            _ => (
-                FlushState::Failed,
-                "The flush tries again; look at the disk.",
-            ),
-        };
-        if self.engine.figures.flush_state(state) {
-            tracing::error!(%error, "rows cannot be written; events are taken in until too many rows wait");
-            self.engine.figures.problem(&error.to_string(), hint);
-        }
-    }
-
     fn end(&mut self) -> Next {
-        if let RowBackend::Own(views) = &self.engine.row_backend
-            && let Err(error) = views.sync()
-        {
-            tracing::warn!(%error, "rows were not synced; the journal has what they lack");
-        }
-        for reply in self.waiting.drain(..) {
+        self.publisher.end();
+        let rounds = std::mem::take(&mut self.under_way);
+        let left = rounds.into_iter().flat_map(|written| written.round.waiting);
+        for reply in self.waiting.drain(..).chain(left) {
             let _gone = reply.send(Err(FlushError::Stopped));
         }
         Next::Ended

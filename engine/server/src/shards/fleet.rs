@@ -14,7 +14,7 @@ const LOOK: Duration = Duration::from_millis(100);
 const DIGITS_MIN: usize = 4;
 
 /// Nodes that show no heartbeat for longer than those that live. Takes as long as that.
-pub(super) fn silent(
+pub(crate) fn silent(
     store: &dyn SharedStore,
     first: &[NodeRow],
 ) -> anyhow::Result<BTreeSet<NodeId>> {

@@ -2,7 +2,43 @@
 
 use std::cmp::Ordering;
 
+use scylla::cluster::metadata::ColumnType;
+use scylla::deserialize::value::DeserializeValue;
+use scylla::deserialize::{DeserializationError, FrameSlice, TypeCheckError};
+use scylla::serialize::SerializationError;
+use scylla::serialize::value::SerializeValue;
+use scylla::serialize::writers::{CellWriter, WrittenCellProof};
 use scylla::value::{CqlDate, CqlVarint};
+
+/// An id of 64 bits as a blob of eight bytes, the first byte first: CQL shows it as it is typed (`0x90e8590e43010a51`), and puts
+/// ids in the order of the numbers.
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) struct Id64(pub(crate) u64);
+
+impl SerializeValue for Id64 {
+    fn serialize<'b>(
+        &self,
+        kind: &ColumnType<'_>,
+        writer: CellWriter<'b>,
+    ) -> Result<WrittenCellProof<'b>, SerializationError> {
+        self.0.to_be_bytes().as_slice().serialize(kind, writer)
+    }
+}
+
+impl<'f, 'm> DeserializeValue<'f, 'm> for Id64 {
+    fn type_check(kind: &ColumnType<'_>) -> Result<(), TypeCheckError> {
+        <&[u8] as DeserializeValue>::type_check(kind)
+    }
+
+    fn deserialize(
+        kind: &'m ColumnType<'m>,
+        value: Option<FrameSlice<'f>>,
+    ) -> Result<Self, DeserializationError> {
+        let bytes = <&[u8] as DeserializeValue>::deserialize(kind, value)?;
+        let bytes: [u8; 8] = bytes.try_into().map_err(DeserializationError::new)?;
+        Ok(Self(u64::from_be_bytes(bytes)))
+    }
+}
 
 /// A column of a partition's key. Any order does, as long as equal ones come together.
 pub(crate) trait Part {
@@ -19,7 +55,7 @@ macro_rules! part {
         })+
     };
 }
-part!(i8, i32, i64, String, Vec<u8>);
+part!(i8, i32, i64, Id64, String, Vec<u8>);
 
 impl Part for CqlDate {
     fn order(&self, other: &Self) -> Ordering {

@@ -1,9 +1,8 @@
 //! The fact rows of a commit: a pure function of it, and of what never changes about its stores.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use bytes::{BufMut, Bytes, BytesMut};
-use till_core::{Contributor, Outcome, Record, RecordKind, Registration, Verdict, Zone};
+use till_core::{Contributor, Outcome, Record, RecordKind, Registration, Zone};
 use till_protocol::code::Reason;
 use till_protocol::id::{StoreId, TerminalId};
 use till_storage::cluster::Commit;
@@ -13,15 +12,15 @@ use till_storage::query::{currency_code, each_event, receipt_of};
 use till_storage::views::StoreError;
 
 use super::cell::date_of_us;
-use super::derived::{signed, store_of};
+use super::derived::{quarter_of, signed, store_of};
 use super::event::Scribe;
 use super::fact::{
-    AuditRow, LineRow, MoveRow, ReceiptRow, RecordHourRow, RecordRow, RunRow, TelemetryRow,
+    AuditRow, HourIndexRow, HourRow, LineRow, MoveRow, ReceiptIndexRow, RunIndexRow, TelemetryRow,
     TransactionRow,
 };
 use super::{Stamped, set};
 
-/// Sequence numbers of one partition of `runs`, as a power of two. More than a record has.
+/// Sequence numbers of one partition of `run_index`, as a power of two. More than a record has.
 pub(crate) const RUN_BITS: u32 = 16;
 
 /// What never changes about a store.
@@ -36,10 +35,10 @@ pub(crate) struct Traits {
 /// Fact rows, each with its timestamp.
 #[derive(Debug, Default)]
 pub(crate) struct Facts {
-    pub(crate) records: Vec<Stamped<RecordRow>>,
-    pub(crate) hours: Vec<Stamped<RecordHourRow>>,
-    pub(crate) runs: Vec<Stamped<RunRow>>,
-    pub(crate) receipts: Vec<Stamped<ReceiptRow>>,
+    pub(crate) hours: Vec<Stamped<HourRow>>,
+    pub(crate) hour_index: Vec<Stamped<HourIndexRow>>,
+    pub(crate) runs: Vec<Stamped<RunIndexRow>>,
+    pub(crate) receipts: Vec<Stamped<ReceiptIndexRow>>,
     pub(crate) transactions: Vec<Stamped<TransactionRow>>,
     pub(crate) lines: Vec<Stamped<LineRow>>,
     pub(crate) moves: Vec<Stamped<MoveRow>>,
@@ -57,12 +56,13 @@ pub(crate) fn facts_of(
 ) -> Result<Facts, StoreError> {
     let mut out = Facts::default();
     let mut contributor = Contributor::default();
-    for (index, record) in (0_u32..).zip(&commit.records) {
-        let position = Commit::position(commit.flush, index);
+    let mut index = HourIndex::default();
+    for (number, record) in (0_u32..).zip(&commit.records) {
+        let position = Commit::position(commit.flush, number);
         let fact = Fact::new(Lsn::new(position), record.clone());
-        let hours = match record.head.kind {
+        let quarters = match record.head.kind {
             RecordKind::Batch | RecordKind::Retry => {
-                of_events(&mut out, &mut contributor, &fact, &mut traits)?
+                of_events(&mut out, (commit, &mut contributor), &fact, &mut traits)?
             }
             RecordKind::Tombstones
             | RecordKind::Duplicates
@@ -70,23 +70,46 @@ pub(crate) fn facts_of(
             | RecordKind::SkuAlias
             | RecordKind::BaseRow => BTreeSet::new(),
         };
-        of_record(&mut out, &fact, hours);
+        let stamp = record.head.received_at_us;
+        let at = match quarters.is_empty() {
+            true => BTreeSet::from([(hour_of(stamp), quarter_of(stamp))]),
+            false => quarters,
+        };
+        for (hour, quarter) in at {
+            let key = (store_of(record.head.terminal), hour, quarter);
+            let (first, numbers) = index.entry(key).or_insert((stamp, Vec::new()));
+            *first = stamp.min(*first);
+            numbers.extend(number.to_le_bytes());
+        }
+        out.runs.extend(run_of(commit.epoch, &fact));
         audit_of_record(&mut out, record);
     }
-    // Most records of a commit are of a few hours.
-    out.hours
-        .sort_unstable_by_key(|(stamp, row)| (row.store, row.hour, *stamp));
+    for ((store, hour, quarter), (stamp, numbers)) in index {
+        out.hours.push((stamp, HourRow { store, hour }));
+        let row = HourIndexRow {
+            store,
+            hour,
+            quarter,
+            flush: commit.flush.cast_signed(),
+            epoch: commit.epoch.cast_signed(),
+            numbers,
+        };
+        out.hour_index.push((stamp, row));
+    }
     out.hours.dedup_by_key(|(_, row)| (row.store, row.hour));
     Ok(out)
 }
 
-// The rows of the events that a record says something of. Gives the hours that they lie in.
+/// By store, hour and quarter: when the first of the records was received, and their numbers.
+type HourIndex = BTreeMap<(i32, i32, i8), (i64, Vec<u8>)>;
+
+// The rows of the events that a record says something of. Gives the hours and quarters that they lie in.
 fn of_events(
     out: &mut Facts,
-    contributor: &mut Contributor,
+    (commit, contributor): (&Commit, &mut Contributor),
     fact: &Fact,
     traits: &mut impl FnMut(StoreId) -> Result<Traits, StoreError>,
-) -> Result<BTreeSet<i32>, StoreError> {
+) -> Result<BTreeSet<(i32, i8)>, StoreError> {
     let damaged = |cause: String| StoreError::Damaged {
         table: "records",
         cause,
@@ -99,64 +122,35 @@ fn of_events(
         out,
         contributor,
         fact,
+        log_epoch: commit.epoch.cast_signed(),
         terminal,
         currency: currency_code(traits.currency),
         zone,
     };
-    let mut hours = BTreeSet::new();
+    let mut quarters = BTreeSet::new();
     each_event(fact, |event, fate, index| {
-        hours.insert(hour_of(event.at_us()));
+        let at_us = event.at_us();
+        quarters.insert((hour_of(at_us), quarter_of(at_us)));
         scribe.event(&event, fate, index);
         Ok(())
     })?;
-    Ok(hours)
+    Ok(quarters)
 }
 
-// The record itself, and what it is found by.
-fn of_record(out: &mut Facts, fact: &Fact, mut hours: BTreeSet<i32>) {
+// Where the sequence numbers of a record are found.
+fn run_of(log_epoch: u64, fact: &Fact) -> Option<Stamped<RunIndexRow>> {
     let head = &fact.record.head;
-    let stamp = head.received_at_us;
-    if hours.is_empty() {
-        hours.insert(hour_of(stamp));
-    }
-    let mut verdicts = BytesMut::with_capacity(fact.record.verdicts.len() * Verdict::BYTES);
-    for verdict in &fact.record.verdicts {
-        verdicts.put_slice(&verdict.encode());
-    }
-    let verdicts = verdicts.freeze();
-    let store = store_of(head.terminal);
-    let position = fact.lsn.get().cast_signed();
-    for hour in &hours {
-        let row = RecordRow {
-            store,
-            hour: *hour,
-            position,
-            terminal: head.terminal.cast_signed(),
-            epoch: signed(head.epoch),
-            first_seq: head.first_seq.cast_signed(),
-            count: signed(head.count),
-            kind: i8::try_from(head.kind.number()).unwrap_or(0),
-            head: Bytes::copy_from_slice(&head.encode()),
-            verdicts: verdicts.clone(),
-            payload: fact.record.payload.clone(),
-        };
-        out.records.push((stamp, row));
-        out.hours
-            .push((stamp, RecordHourRow { store, hour: *hour }));
-    }
-    let first_hour = hours.first().copied().unwrap_or(0);
-    if let Some((first, last)) = range_of(head) {
-        let row = RunRow {
-            terminal: head.terminal.cast_signed(),
-            epoch: signed(head.epoch),
-            bucket: (first >> RUN_BITS).cast_signed(),
-            first_seq: first.cast_signed(),
-            last_seq: last.cast_signed(),
-            hour: first_hour,
-            position,
-        };
-        out.runs.push((stamp, row));
-    }
+    let (first, last) = range_of(head)?;
+    let row = RunIndexRow {
+        terminal: head.terminal.cast_signed(),
+        epoch: signed(head.epoch),
+        bucket: (first >> RUN_BITS).cast_signed(),
+        first_seq: first.cast_signed(),
+        position: fact.lsn.get().cast_signed(),
+        last_seq: last.cast_signed(),
+        log_epoch: log_epoch.cast_signed(),
+    };
+    Some((head.received_at_us, row))
 }
 
 // What a record says beyond its events: registrations, frames that were not understood, lines that waited.

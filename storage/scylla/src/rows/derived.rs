@@ -13,12 +13,12 @@ use till_protocol::id::{EventId, SkuId, StoreId, TerminalId};
 use till_protocol::quantity::unit;
 use till_storage::query::currency_code;
 
-use super::{date, day_of_date, varint, wide};
+use super::{Id64, date, day_of_date, varint, wide};
 
 pub(crate) use flush::derived_of;
 pub(crate) use key::{
-    SKU_BUCKETS, STORE_PARTS, bucket_of_rollup, bucket_of_sku, buckets_of, dim_cell, part_of_store,
-    signed, space_cell, space_of, store_of,
+    RECEIPT_PARTS, SKU_BUCKETS, STORE_PARTS, bucket_of_sku, dim_cell, part_of_receipt,
+    part_of_store, quarter_of, signed, space_cell, space_of, store_of,
 };
 pub(crate) use tables::{
     EventIdCells, LevelRow, NameRow, QuarantineCells, QuarantineGone, RollupCells, RollupDayRow,
@@ -172,7 +172,7 @@ impl LevelRow {
         Self {
             store: signed(store.get()),
             bucket: bucket_of_sku(sku.get()),
-            sku: sku.get().cast_signed(),
+            sku: Id64(sku.get()),
             quantity_e5: level,
             is_counted: row.counted.is_some(),
             counted_at_us: key.at_us,
@@ -220,7 +220,7 @@ impl LevelRow {
                 name => unit::from_code(name)?,
             },
         };
-        Some((SkuId::from_u64(self.sku.cast_unsigned()), row))
+        Some((SkuId::from_u64(self.sku.0), row))
     }
 }
 
@@ -229,18 +229,17 @@ impl RollupCells {
         let sums = &row.totals;
         Self {
             store: signed(key.store),
-            dim: dim_cell(key.dim),
             day: date(key.day),
-            bucket: bucket_of_rollup(key.dim, key.key),
+            dim: dim_cell(key.dim),
             hour_us: key.hour_us,
-            key: key.key.cast_signed(),
+            key: Id64(key.key),
             transactions: sums.transactions.cast_signed(),
             lines: sums.lines.cast_signed(),
             quantity_e5: varint(sums.quantity),
             net_minor: varint(sums.net),
             discount_minor: varint(sums.discount),
             tax_minor: varint(sums.tax),
-            returns_net: varint(row.returns_net),
+            returns_net_minor: varint(row.returns_net),
             moved_e5: varint(row.moved),
         }
     }
@@ -251,7 +250,7 @@ impl RollupCells {
             dim: Dim::from_u8(u8::try_from(self.dim).ok()?)?,
             day: day_of_date(self.day)?,
             hour_us: self.hour_us,
-            key: self.key.cast_unsigned(),
+            key: self.key.0,
         };
         let row = RollupRow {
             totals: totals(
@@ -263,7 +262,7 @@ impl RollupCells {
                     &self.tax_minor,
                 ],
             )?,
-            returns_net: wide(&self.returns_net)?,
+            returns_net: wide(&self.returns_net_minor)?,
             moved: wide(&self.moved_e5)?,
         };
         Some((key, row))
@@ -316,7 +315,7 @@ impl QuarantineCells {
             reason: i32::from(row.reason),
             received_at_us: row.received_at_us,
             position: row.position.cast_signed(),
-            sku: row.sku.cast_signed(),
+            sku: Id64(row.sku),
             quantity_e5: row.quantity,
         }
     }
@@ -332,7 +331,7 @@ impl QuarantineCells {
             reason: u16::try_from(self.reason).ok()?,
             received_at_us: self.received_at_us,
             position: self.position.cast_unsigned(),
-            sku: self.sku.cast_unsigned(),
+            sku: self.sku.0,
             quantity: self.quantity_e5,
         };
         Some((key, row))

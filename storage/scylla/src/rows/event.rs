@@ -17,11 +17,11 @@ use till_storage::query::{
 
 use super::cell::date_of_us;
 use super::commit::{Facts, stated_receipt, took_effect, words};
-use super::derived::signed;
+use super::derived::{part_of_receipt, quarter_of, signed};
 use super::fact::{
-    AuditRow, LineRow, Maybe, MoveRow, ReceiptRow, TelemetryRow, TenderCell, TransactionRow,
+    AuditRow, LineRow, Maybe, MoveRow, ReceiptIndexRow, TelemetryRow, TenderCell, TransactionRow,
 };
-use super::{date, set, varint};
+use super::{Id64, date, set, varint};
 use scylla::value::MaybeUnset;
 
 /// Writes the events of one record down.
@@ -29,6 +29,8 @@ pub(crate) struct Scribe<'a> {
     pub(crate) out: &'a mut Facts,
     pub(crate) contributor: &'a mut Contributor,
     pub(crate) fact: &'a Fact,
+    /// The epoch of the log that the record is in.
+    pub(crate) log_epoch: i64,
     pub(crate) terminal: TerminalId,
     pub(crate) currency: String,
     pub(crate) zone: Zone,
@@ -39,6 +41,7 @@ pub(crate) struct Scribe<'a> {
 struct EventKey {
     store: i32,
     hour: i32,
+    quarter: i8,
     at_us: i64,
     terminal: i64,
     epoch: i32,
@@ -80,6 +83,7 @@ impl Scribe<'_> {
         EventKey {
             store: signed(self.terminal.store().get()),
             hour: hour_of(at_us),
+            quarter: quarter_of(at_us),
             at_us,
             terminal: head.terminal.cast_signed(),
             epoch: signed(head.epoch),
@@ -108,17 +112,20 @@ impl Scribe<'_> {
         let head = &self.fact.record.head;
         let position = self.fact.lsn.get().cast_signed();
         if let Some(receipt) = &receipt {
-            let row = ReceiptRow {
+            let row = ReceiptIndexRow {
                 receipt: receipt.clone(),
+                part: part_of_receipt(event_key.store),
                 store: event_key.store,
                 hour: event_key.hour,
                 position,
+                log_epoch: self.log_epoch,
             };
             self.out.receipts.push((event_key.stamp, row));
         }
         let row = TransactionRow {
             store: event_key.store,
             hour: event_key.hour,
+            quarter: event_key.quarter,
             at_us: event_key.at_us,
             terminal: event_key.terminal,
             epoch: event_key.epoch,
@@ -153,12 +160,13 @@ impl Scribe<'_> {
             let row = LineRow {
                 store: event_key.store,
                 hour: event_key.hour,
+                quarter: event_key.quarter,
                 at_us: event_key.at_us,
                 terminal: event_key.terminal,
                 epoch: event_key.epoch,
                 seq: event_key.seq,
                 line: number,
-                sku: line.sku.to_native().cast_signed(),
+                sku: Id64(line.sku.to_native()),
                 kind: line_kind_name(line.kind),
                 quantity_e5: line.quantity.to_native(),
                 unit: unit::name(line.unit),
@@ -176,11 +184,12 @@ impl Scribe<'_> {
         let row = MoveRow {
             store: event_key.store,
             hour: event_key.hour,
+            quarter: event_key.quarter,
             at_us: event_key.at_us,
             terminal: event_key.terminal,
             epoch: event_key.epoch,
             seq: event_key.seq,
-            sku: record.sku.to_native().cast_signed(),
+            sku: Id64(record.sku.to_native()),
             kind: move_name(record.kind),
             quantity_e5: record.quantity.to_native(),
             unit: unit::name(record.unit),
@@ -198,7 +207,7 @@ impl Scribe<'_> {
             sensor: MaybeUnset::Set(i64::from(record.sensor.to_native())),
             value_e3: MaybeUnset::Set(record.value.to_native()),
             unit: MaybeUnset::Set(unit::name(record.unit)),
-            sku: set((sku != 0).then_some(sku.cast_signed())),
+            sku: set((sku != 0).then_some(Id64(sku))),
             ..telemetry(event_key, reading_name(record.kind))
         };
         self.out.telemetry.push((event_key.stamp, row));

@@ -1,9 +1,8 @@
 //! Fact tables: what was received.
 
-use bytes::Bytes;
 use scylla::value::{CqlDate, CqlVarint, MaybeUnset};
 
-use super::table;
+use super::{Id64, table};
 
 /// A column that an event may lack. Left alone where it was never written; written empty where a retry takes it away.
 pub(crate) type Maybe<T> = MaybeUnset<Option<T>>;
@@ -12,58 +11,56 @@ pub(crate) type Maybe<T> = MaybeUnset<Option<T>>;
 pub(crate) type TenderCell = (String, i64, CqlVarint, CqlVarint, CqlVarint);
 
 table! {
-    /// A record as it was received, in every hour that one of its events has.
-    RecordRow = "records" by (store, hour) {
+    /// An hour in which a store has records.
+    HourRow = "hours" by (store) {
         store: i32,
         hour: i32,
-        position: i64,
-        terminal: i64,
-        epoch: i32,
-        first_seq: i64,
-        count: i32,
-        kind: i8,
-        head: Bytes,
-        verdicts: Bytes,
-        payload: Bytes,
     }
 }
 
 table! {
-    /// An hour in which a store has records.
-    RecordHourRow = "record_hours" by (store) {
+    /// Where the records of a quarter of an hour lie in the log: flush, its epoch, and their numbers as u32, little-endian.
+    HourIndexRow = "hour_index" by (store, hour, quarter) {
         store: i32,
         hour: i32,
+        quarter: i8,
+        flush: i64,
+        epoch: i64,
+        numbers: Vec<u8>,
     }
 }
 
 table! {
     /// Where the sequence numbers of a terminal lie.
-    RunRow = "runs" by (terminal, epoch, bucket) {
+    RunIndexRow = "run_index" by (terminal, epoch, bucket) {
         terminal: i64,
         epoch: i32,
         bucket: i64,
         first_seq: i64,
-        last_seq: i64,
-        hour: i32,
         position: i64,
+        last_seq: i64,
+        log_epoch: i64,
     }
 }
 
 table! {
     /// Where a receipt lies.
-    ReceiptRow = "receipts" by (receipt) {
+    ReceiptIndexRow = "receipt_index" by (receipt, part) {
         receipt: String,
+        part: i32,
         store: i32,
         hour: i32,
         position: i64,
+        log_epoch: i64,
     }
 }
 
 table! {
     /// A transaction.
-    TransactionRow = "transactions" by (store, hour) {
+    TransactionRow = "transactions" by (store, hour, quarter) {
         store: i32,
         hour: i32,
+        quarter: i8,
         at_us: i64,
         terminal: i64,
         epoch: i32,
@@ -92,15 +89,16 @@ table! {
 
 table! {
     /// A line of a transaction.
-    LineRow = "lines" by (store, hour) {
+    LineRow = "lines" by (store, hour, quarter) {
         store: i32,
         hour: i32,
+        quarter: i8,
         at_us: i64,
         terminal: i64,
         epoch: i32,
         seq: i64,
         line: i32,
-        sku: i64,
+        sku: Id64,
         kind: &'static str,
         quantity_e5: i64,
         unit: &'static str,
@@ -113,14 +111,15 @@ table! {
 
 table! {
     /// A stock event.
-    MoveRow = "stock_moves" by (store, hour) {
+    MoveRow = "stock_moves" by (store, hour, quarter) {
         store: i32,
         hour: i32,
+        quarter: i8,
         at_us: i64,
         terminal: i64,
         epoch: i32,
         seq: i64,
-        sku: i64,
+        sku: Id64,
         kind: &'static str,
         quantity_e5: i64,
         unit: &'static str,
@@ -142,7 +141,7 @@ table! {
         sensor: MaybeUnset<i64>,
         value_e3: MaybeUnset<i64>,
         unit: MaybeUnset<&'static str>,
-        sku: MaybeUnset<i64>,
+        sku: MaybeUnset<Id64>,
         backlog: MaybeUnset<i64>,
         uptime_ms: MaybeUnset<i64>,
         code: MaybeUnset<i64>,

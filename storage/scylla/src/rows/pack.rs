@@ -11,9 +11,9 @@ use till_storage::views::StoreError;
 use super::{Stamped, WideTable};
 
 /// Rows of one batch.
-const ROWS_MAX: usize = 200;
+pub(crate) const ROWS_MAX: usize = 200;
 /// Bytes of one batch; a row that is larger goes alone.
-const BYTES_MAX: usize = 48 << 10;
+pub(crate) const BYTES_MAX: usize = 48 << 10;
 
 /// A row as it goes over the wire: cells one after another, each with its length.
 #[derive(Clone, Debug, Default)]
@@ -53,6 +53,12 @@ impl SerializeRow for Packed {
 }
 
 const NULL: [u8; 4] = (-1_i32).to_be_bytes();
+
+impl Packed {
+    pub(crate) const fn bytes(&self) -> usize {
+        self.0.len()
+    }
+}
 
 /// Rows of one partition that are written together.
 #[derive(Debug)]

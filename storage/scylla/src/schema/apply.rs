@@ -11,7 +11,7 @@ use super::ask::settle;
 use super::error::SchemaError;
 use super::state::{self, PART, SLOTS, State, Status};
 use super::text::{Variables, statements};
-use super::{MIN_READER, VERSION};
+use super::{MIN_READER, OLDEST, VERSION};
 use crate::client::Client;
 use crate::error::CqlError;
 use crate::session::Cql;
@@ -114,6 +114,7 @@ fn may_apply(before: &Status, request: SchemaRequest) -> Result<(), SchemaError>
                 keyspace: before.keyspace.clone(),
             });
         }
+        State::Older if before.version.unwrap_or(0) < OLDEST => return Err(before.older()),
         State::Absent | State::Incomplete | State::Older | State::Current => (),
     }
     match before.slots {
@@ -178,12 +179,11 @@ async fn fill_slots(client: &Client, slots: u32) -> Result<(), CqlError> {
     let there = state::slot_rows(client).await?;
     let table = client.table("slots");
     let insert = format!(
-        "INSERT INTO {table} (slot, epoch, flush, flush_epoch, parts, digest) VALUES (?, 0, 0, 0, 0, ?) IF NOT EXISTS"
+        "INSERT INTO {table} (slot, epoch, flush, applied) VALUES (?, 0, 0, 0) IF NOT EXISTS"
     );
     let slots = i32::try_from(slots).unwrap_or(i32::MAX);
     for slot in (0..slots).filter(|slot| !there.contains(slot)) {
-        let values = (slot, Vec::<u8>::new());
-        settle(client, "give every slot its row", &insert, values).await?;
+        settle(client, "give every slot its row", &insert, (slot,)).await?;
     }
     Ok(())
 }

@@ -71,6 +71,18 @@ pub enum SchemaError {
         /// What this program needs.
         known: i32,
     },
+    /// The schema is of a time before the log was kept: another keyspace takes its place.
+    #[error(
+        "keyspace {keyspace} has schema version {found}, which cannot be brought up to {known} in place: name a new keyspace, and copy this one into it with `tillstream schema migrate --from {keyspace}`"
+    )]
+    Outdated {
+        /// The keyspace.
+        keyspace: String,
+        /// Version that it has.
+        found: i32,
+        /// What this program needs.
+        known: i32,
+    },
     /// There is no schema, or not all of it.
     #[error("keyspace {keyspace} is not ready ({what}): run `tillstream schema apply`")]
     Missing {

@@ -6,7 +6,7 @@ use scylla::value::CqlTimestamp;
 
 use super::ask::{read as reading, rows, serial_read};
 use super::error::SchemaError;
-use super::{VERSION, tables};
+use super::{OLDEST, VERSION, tables};
 use crate::client::Client;
 use crate::error::CqlError;
 use crate::server::Server;
@@ -105,11 +105,7 @@ impl Status {
         match (self.state(), self.slots) {
             (State::Foreign, _) => Err(SchemaError::Foreign { keyspace }),
             (State::Newer, _) if !readable => Err(self.newer()),
-            (State::Older, _) => Err(SchemaError::Older {
-                keyspace,
-                found: self.version.unwrap_or(0),
-                known: VERSION,
-            }),
+            (State::Older, _) => Err(self.older()),
             (State::Current | State::Newer, Some(slots)) => Ok(slots),
             _ => Err(SchemaError::Missing {
                 keyspace,
@@ -125,6 +121,24 @@ impl Status {
             found,
             min_reader: self.min_reader.unwrap_or(found),
             known: VERSION,
+        }
+    }
+
+    /// What is to be done about a schema of an earlier program.
+    pub(super) fn older(&self) -> SchemaError {
+        let (keyspace, found) = (self.keyspace.clone(), self.version.unwrap_or(0));
+        let known = VERSION;
+        match found < OLDEST {
+            true => SchemaError::Outdated {
+                keyspace,
+                found,
+                known,
+            },
+            false => SchemaError::Older {
+                keyspace,
+                found,
+                known,
+            },
         }
     }
 

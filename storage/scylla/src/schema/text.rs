@@ -4,11 +4,7 @@ use crate::config::Keyspace;
 use crate::server::{Dialect, Server};
 
 /// A file of statements and the version that they lead to, oldest first.
-pub(super) const MIGRATIONS: &[(i32, &str)] = &[
-    (1, include_str!("../../schema/v1.cql")),
-    (2, include_str!("../../schema/v2.cql")),
-    (3, include_str!("../../schema/v3.cql")),
-];
+pub(super) const MIGRATIONS: &[(i32, &str)] = &[(4, include_str!("../../schema/v4.cql"))];
 
 /// What stands for the variables of the files.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -1,92 +1,86 @@
-//! Records, found by store and hour, by receipt, and by sequence number.
+//! Records, found by store and hour, by receipt, and by sequence number. They are read where they lie: in the log of their slot.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use till_core::{Record, RecordHead, Verdict};
 use till_protocol::id::{StoreId, TerminalId};
+use till_storage::cluster::{Commit, entry_of, slot_of};
 use till_storage::facts::{Fact, hour_of};
 use till_storage::journal::Lsn;
 use till_storage::query::{FactReader, VisitFact};
 use till_storage::views::StoreError;
 
-use super::Tables;
 use super::read::{Streams, WINDOW};
-use crate::rows::{RUN_BITS, signed, store_of};
+use super::{Tables, bucket_of};
+use crate::rows::{RECEIPT_PARTS, RUN_BITS, signed};
 
-/// A record: position, head, verdicts, payload.
-type RecordCells = (i64, Bytes, Bytes, Bytes);
+/// Records of one flush that one statement asks for. ScyllaDB takes a hundred keys.
+const NUMBERS_MAX: usize = 64;
+/// Partitions of an hour.
+const QUARTERS: usize = 4;
 
-fn read((position, head, verdicts, payload): RecordCells) -> Result<Fact, StoreError> {
+/// Records of a commit: slot, flush and epoch.
+type CommitKey = (u32, i64, i64);
+
+/// Records that are to be read: by commit, their numbers.
+#[derive(Debug, Default)]
+struct Places(BTreeMap<CommitKey, Vec<i32>>);
+
+impl Places {
+    fn add(&mut self, slot: u32, position: i64, log_epoch: i64) {
+        let position = position.cast_unsigned();
+        let key = (slot, Commit::flush_of(position).cast_signed(), log_epoch);
+        let number = i32::try_from(Commit::number_of(position)).unwrap_or(i32::MAX);
+        self.0.entry(key).or_default().push(number);
+    }
+
+    /// The statements that read them, in order: each is of one commit.
+    fn asks(self) -> Vec<(CommitKey, Vec<i32>)> {
+        let mut asks = Vec::new();
+        for (key, mut numbers) in self.0 {
+            numbers.sort_unstable();
+            numbers.dedup();
+            asks.extend(numbers.chunks(NUMBERS_MAX).map(|some| (key, some.to_vec())));
+        }
+        asks
+    }
+}
+
+fn read(flush: i64, number: i32, body: &Bytes) -> Result<Fact, StoreError> {
     let broken = |cause: String| StoreError::Damaged {
-        table: "records",
+        table: "slot_log",
         cause,
     };
-    let head = RecordHead::decode(&head).map_err(|error| broken(error.to_string()))?;
-    let (verdicts, rest) = verdicts.as_chunks::<{ Verdict::BYTES }>();
-    if !rest.is_empty() {
-        return Err(broken("verdicts are cut short".to_owned()));
-    }
-    let verdicts = verdicts.iter().map(Verdict::decode);
-    let verdicts: Result<Vec<_>, _> = verdicts.collect();
-    let record = Record {
-        head,
-        payload,
-        verdicts: verdicts.map_err(|error| broken(error.to_string()))?,
-    };
-    Ok(Fact::new(Lsn::new(position.cast_unsigned()), record))
+    let position = Commit::position(flush.cast_unsigned(), number.cast_unsigned());
+    let (record, _) =
+        entry_of(body).map_err(|what| broken(format!("{what} at {position} cannot be read")))?;
+    Ok(Fact::new(Lsn::new(position), record))
 }
 
 impl Tables {
+    fn slot_of(&self, store: StoreId) -> u32 {
+        slot_of(store, self.slots)
+    }
+
     fn hours_between(&self, store: i32, from: i32, to: i32) -> Result<Vec<i32>, StoreError> {
         let asked = [(store, from, to)];
-        let found = Streams::new(self, &self.reads.hours, "record_hours", asked).all()?;
+        let found = Streams::new(self, &self.reads.hours, "hours", asked).all()?;
         Ok(found.into_iter().map(|(hour,)| hour).collect())
     }
 
-    // The records of one hour, as they come.
-    fn of_hour(&self, store: i32, hour: i32, visit: VisitFact<'_>) -> Result<(), StoreError> {
-        let asked = [(store, hour)];
-        let mut rows = Streams::new(self, &self.reads.records, "records", asked);
-        while let Some(cells) = rows.next_of(0)? {
-            visit(&read(cells)?)?;
-        }
-        Ok(())
-    }
-
-    // The records of several hours: one that lies in two of them comes once. Sixteen bytes of each are held in memory.
-    fn of_many_hours(
-        &self,
-        store: i32,
-        hours: &[i32],
-        visit: VisitFact<'_>,
-    ) -> Result<(), StoreError> {
-        let mut positions: BTreeMap<i64, i32> = BTreeMap::new();
-        for hours in hours.chunks(WINDOW) {
-            let asked = hours.iter().map(|hour| (store, *hour));
-            let mut rows = Streams::new(self, &self.reads.positions, "records", asked);
-            for (number, hour) in hours.iter().enumerate() {
-                while let Some((position,)) = rows.next_of(number)? {
-                    positions.insert(position, *hour);
+    // Single records, read side by side, by slot and position.
+    fn of_places(&self, places: Places, visit: VisitFact<'_>) -> Result<(), StoreError> {
+        for asks in places.asks().chunks(WINDOW) {
+            let asked = asks.iter().map(|((slot, flush, epoch), numbers)| {
+                let bucket = bucket_of(flush.cast_unsigned()).cast_signed();
+                (signed(*slot), bucket, *flush, *epoch, numbers.clone())
+            });
+            let mut rows = Streams::new(self, &self.reads.records, "slot_log", asked);
+            for (at, ((_, flush, _), _)) in asks.iter().enumerate() {
+                // What points to a record is written behind it.
+                while let Some((number, body)) = rows.next_of(at)? {
+                    visit(&read(*flush, number, &body)?)?;
                 }
-            }
-        }
-        let positions = positions.into_iter().map(|(at, hour)| (store, hour, at));
-        self.of_places(&positions.collect::<Vec<_>>(), visit)
-    }
-
-    // Single records, read side by side.
-    fn of_places(
-        &self,
-        positions: &[(i32, i32, i64)],
-        visit: VisitFact<'_>,
-    ) -> Result<(), StoreError> {
-        for positions in positions.chunks(WINDOW) {
-            let asked = positions.iter().copied();
-            let found = self.many::<_, RecordCells>(&self.reads.record, "records", asked)?;
-            // What points to a record is written with it, in no order.
-            for cells in found.into_iter().flatten() {
-                visit(&read(cells)?)?;
             }
         }
         Ok(())
@@ -114,26 +108,44 @@ impl FactReader for Tables {
             return Ok(());
         }
         let (from, to) = (hour_of(from_us), hour_of(to_us.saturating_sub(1)));
-        let store = signed(store.get());
-        match self.hours_between(store, from, to)?.as_slice() {
-            [] => Ok(()),
-            [hour] => self.of_hour(store, *hour, visit),
-            hours => self.of_many_hours(store, hours, visit),
+        let (slot, store) = (self.slot_of(store), signed(store.get()));
+        let hours = self.hours_between(store, from, to)?;
+        // A record lies in each hour of its events, and is read once. Four bytes of each are held in memory.
+        let mut places = Places::default();
+        for hours in hours.chunks(WINDOW / QUARTERS) {
+            let asked = hours.iter().flat_map(|hour| {
+                (0..)
+                    .take(QUARTERS)
+                    .map(|quarter: i8| (store, *hour, quarter))
+            });
+            let mut rows = Streams::new(self, &self.reads.hour_index, "hour_index", asked);
+            for at in 0..hours.len() * QUARTERS {
+                while let Some((flush, epoch, numbers)) = rows.next_of(at)? {
+                    let numbers: Bytes = numbers;
+                    let (numbers, _) = numbers.as_chunks::<4>();
+                    let numbers = numbers.iter().map(|bytes| i32::from_le_bytes(*bytes));
+                    places
+                        .0
+                        .entry((slot, flush, epoch))
+                        .or_default()
+                        .extend(numbers);
+                }
+            }
         }
+        self.of_places(places, visit)
     }
 
     fn of_receipt(&self, receipt: &str, visit: VisitFact<'_>) -> Result<(), StoreError> {
-        let asked = [(receipt.to_owned(),)];
-        let found = Streams::new(self, &self.reads.receipt, "receipts", asked).all()?;
-        // A record is listed once for each hour; positions of two stores may be equal.
-        let positions = found
-            .into_iter()
-            .map(|(store, hour, position): (i32, i32, i64)| ((position, store), hour));
-        let positions: BTreeMap<_, _> = positions.collect();
-        let positions = positions
-            .into_iter()
-            .map(|((position, store), hour)| (store, hour, position));
-        self.of_places(&positions.collect::<Vec<_>>(), visit)
+        let asked = (0..RECEIPT_PARTS).map(|part| (receipt.to_owned(), part));
+        let found = Streams::new(self, &self.reads.receipt, "receipt_index", asked).all()?;
+        let mut places = Places::default();
+        for (store, position, log_epoch) in found {
+            let store: i32 = store;
+            if let Ok(store) = StoreId::new(store.cast_unsigned()) {
+                places.add(self.slot_of(store), position, log_epoch);
+            }
+        }
+        self.of_places(places, visit)
     }
 
     fn of_run(
@@ -143,17 +155,21 @@ impl FactReader for Tables {
         (first, last): (u64, u64),
         visit: VisitFact<'_>,
     ) -> Result<(), StoreError> {
-        let mut positions = self.reaching(terminal, epoch, first)?;
+        let mut found = self.reaching(terminal, epoch, first)?;
         if first < last {
-            positions.extend(self.beginning(terminal, epoch, (first, last))?);
+            found.extend(self.beginning(terminal, epoch, (first, last))?);
         }
-        positions.sort_unstable_by_key(|(_, _, position)| *position);
-        self.of_places(&positions, visit)
+        let slot = self.slot_of(terminal.store());
+        let mut places = Places::default();
+        for (position, log_epoch) in found {
+            places.add(slot, position, log_epoch);
+        }
+        self.of_places(places, visit)
     }
 }
 
-/// Where a record lies: store, hour, position.
-type RecordKey = (i32, i32, i64);
+/// Where a record of a terminal lies: its position, and the epoch of its log.
+type RecordPlace = (i64, i64);
 
 impl Tables {
     // Records that begin at or before a number and reach it.
@@ -162,10 +178,10 @@ impl Tables {
         terminal: TerminalId,
         epoch: u32,
         seq: u64,
-    ) -> Result<Vec<RecordKey>, StoreError> {
+    ) -> Result<Vec<RecordPlace>, StoreError> {
         let key = terminal.to_u64();
         let bucket = seq >> RUN_BITS;
-        let mut positions = Vec::new();
+        let mut places = Vec::new();
         // A run may begin in the bucket before and reach into this one. Runs of an epoch lie side by side.
         for bucket in bucket.saturating_sub(1)..=bucket {
             let asked = (
@@ -174,13 +190,13 @@ impl Tables {
                 bucket.cast_signed(),
                 seq.cast_signed(),
             );
-            let found = self.few::<_, (i64, i32, i64)>(&self.reads.run, "runs", asked)?;
+            let found = self.few::<_, (i64, i64, i64)>(&self.reads.run, "run_index", asked)?;
             let reaching = found
                 .into_iter()
                 .filter(|(last, _, _)| last.cast_unsigned() >= seq);
-            positions.extend(reaching.map(|(_, hour, position)| (store_of(key), hour, position)));
+            places.extend(reaching.map(|(_, position, log_epoch)| (position, log_epoch)));
         }
-        Ok(positions)
+        Ok(places)
     }
 
     // Records that begin behind a number, up to another.
@@ -189,7 +205,7 @@ impl Tables {
         terminal: TerminalId,
         epoch: u32,
         (after, last): (u64, u64),
-    ) -> Result<Vec<RecordKey>, StoreError> {
+    ) -> Result<Vec<RecordPlace>, StoreError> {
         let key = terminal.to_u64();
         let buckets = (after >> RUN_BITS)..=(last >> RUN_BITS);
         let asked = buckets.map(|bucket| {
@@ -201,11 +217,6 @@ impl Tables {
                 last.cast_signed(),
             )
         });
-        let found = Streams::new(self, &self.reads.runs_between, "runs", asked).all()?;
-        let found: Vec<(i32, i64)> = found.into_iter().collect();
-        let positions = found
-            .into_iter()
-            .map(|(hour, position)| (store_of(key), hour, position));
-        Ok(positions.collect())
+        Streams::new(self, &self.reads.runs_between, "run_index", asked).all()
     }
 }

@@ -4,15 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use scylla::policies::load_balancing::{NodeIdentifier, SingleTargetLoadBalancingPolicy};
 use scylla::response::PagingState;
 use scylla::statement::prepared::PreparedStatement;
-use till_core::{Dim, ReadSet, RollupKey, Space};
+use till_core::{ReadSet, Space};
 use till_protocol::id::{EventId, StoreId, TerminalId};
 use till_storage::cluster::Found;
 use till_storage::views::StoreError;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::group::{Places, Replica};
 use super::read::{Asked, Cells, damaged, page};
 use super::statements::Reads;
 use super::write::finished;
@@ -20,12 +22,14 @@ use super::{IN_FLIGHT, Tables};
 use crate::client::Client;
 use crate::error::CqlError;
 use crate::rows::{
-    EventIdCells, LevelRow, NameRow, RollupCells, StoreCells, TerminalCells, bucket_of_rollup,
-    bucket_of_sku, date, dim_cell, part_of_store, signed, space_cell,
+    EventIdCells, Id64, LevelRow, NameRow, RollupCells, StoreCells, TerminalCells, bucket_of_sku,
+    date, dim_cell, part_of_store, signed, space_cell,
 };
 
 /// Keys of one partition that one statement asks for. ScyllaDB takes a hundred.
 const KEYS_MAX: usize = 64;
+/// Partitions that one statement asks for: few enough that a server reads them side by side.
+const PARTITIONS_MAX: usize = 16;
 /// Longest time in which no statement is answered. Shards wait for these rows with all of their terminals: where the store is
 /// silent, they have to know it long before a reader of tables gives a page up.
 const SILENCE: Duration = Duration::from_secs(3);
@@ -35,63 +39,63 @@ const SILENCE: Duration = Duration::from_secs(3);
 enum Ask {
     Store(StoreId),
     Terminal(TerminalId),
-    Levels(StoreId, i32, Vec<i64>),
-    Sums(SumsOf, Vec<(i64, i64)>),
-    EventId(EventId),
-    Name(Space, u64),
+    Levels(StoreId, i32, Vec<Id64>),
+    Sums(StoreDay, Vec<(i8, i64, Id64)>),
+    /// Each is a partition of its own: those of one replica are asked for together.
+    EventIds(Option<Replica>, Vec<EventId>),
+    Names(Option<Replica>, Space, Vec<u64>),
 }
 
-/// The partition of a sum.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-struct SumsOf {
-    store: u32,
-    dim: Dim,
-    day: u16,
-    bucket: i32,
-}
-
-impl SumsOf {
-    fn new(key: &RollupKey) -> Self {
-        Self {
-            store: key.store,
-            dim: key.dim,
-            day: key.day,
-            bucket: bucket_of_rollup(key.dim, key.key),
-        }
-    }
-}
+/// The partition of a sum: store and day.
+type StoreDay = (u32, u16);
 
 fn asks_of(read_set: &ReadSet) -> Vec<Ask> {
     let mut asks: Vec<Ask> = Vec::new();
     asks.extend(read_set.stores.iter().copied().map(Ask::Store));
     asks.extend(read_set.terminals.iter().copied().map(Ask::Terminal));
-    let mut levels: BTreeMap<(StoreId, i32), Vec<i64>> = BTreeMap::new();
+    let mut levels: BTreeMap<(StoreId, i32), Vec<Id64>> = BTreeMap::new();
     for (store, sku) in &read_set.skus {
         let partition = (*store, bucket_of_sku(sku.get()));
-        levels
-            .entry(partition)
-            .or_default()
-            .push(sku.get().cast_signed());
+        levels.entry(partition).or_default().push(Id64(sku.get()));
     }
     for ((store, bucket), skus) in levels {
         let some = skus.chunks(KEYS_MAX);
         asks.extend(some.map(|some| Ask::Levels(store, bucket, some.to_vec())));
     }
-    let mut sums: BTreeMap<SumsOf, Vec<(i64, i64)>> = BTreeMap::new();
+    let mut sums: BTreeMap<StoreDay, Vec<(i8, i64, Id64)>> = BTreeMap::new();
     for key in &read_set.rollups {
-        let within = (key.hour_us, key.key.cast_signed());
-        sums.entry(SumsOf::new(key)).or_default().push(within);
+        let within = (dim_cell(key.dim), key.hour_us, Id64(key.key));
+        sums.entry((key.store, key.day)).or_default().push(within);
     }
     for (of, keys) in sums {
         let some = keys.chunks(KEYS_MAX);
         asks.extend(some.map(|some| Ask::Sums(of, some.to_vec())));
     }
-    // Each is a partition of its own, maybe on another node: a statement for several would make one server gather them, past
-    // the driver's routing.
-    asks.extend(read_set.event_ids.iter().copied().map(Ask::EventId));
-    let names = read_set.names.iter();
-    asks.extend(names.map(|(space, id)| Ask::Name(*space, *id)));
     asks
+}
+
+// What is a partition of its own each, by replica.
+fn asks_by_replica(client: &Client, reads: &Reads, read_set: &ReadSet) -> Vec<Ask> {
+    let places = Places::of(client);
+    let mut ids: BTreeMap<Option<Replica>, Vec<EventId>> = BTreeMap::new();
+    for id in &read_set.event_ids {
+        let place = places.find(("event_ids", &reads.event_id), &(id.to_bytes().to_vec(),));
+        ids.entry(place.0).or_default().push(*id);
+    }
+    let mut names: BTreeMap<(Option<Replica>, Space), Vec<u64>> = BTreeMap::new();
+    for (space, id) in &read_set.names {
+        let place = places.find(("names", &reads.name), &(space_cell(*space), Id64(*id)));
+        names.entry((place.0, *space)).or_default().push(*id);
+    }
+    let ids = ids.iter().flat_map(|(replica, ids)| {
+        let some = ids.chunks(PARTITIONS_MAX);
+        some.map(|some| Ask::EventIds(*replica, some.to_vec()))
+    });
+    let names = names.iter().flat_map(|((replica, space), ids)| {
+        let some = ids.chunks(PARTITIONS_MAX);
+        some.map(|some| Ask::Names(*replica, *space, some.to_vec()))
+    });
+    ids.chain(names).collect()
 }
 
 impl Tables {
@@ -100,7 +104,8 @@ impl Tables {
     /// # Errors
     /// [`StoreError`] when one of them cannot be read.
     pub fn rows_of(&self, read_set: &ReadSet) -> Result<Found, StoreError> {
-        let asks = asks_of(read_set);
+        let mut asks = asks_of(read_set);
+        asks.extend(asks_by_replica(self.cql.client(), &self.reads, read_set));
         let found = Found::nothing_of(read_set);
         if asks.is_empty() {
             return Ok(found);
@@ -153,7 +158,7 @@ enum Rows {
     Levels(StoreId, Vec<LevelRow>),
     Sums(Vec<RollupCells>),
     EventIds(Vec<EventIdCells>),
-    Names((Space, u64), Vec<NameRow>),
+    Names(Space, Vec<NameRow>),
 }
 
 async fn answer(client: &Client, reads: &Reads, ask: Ask) -> Result<Rows, CqlError> {
@@ -172,25 +177,58 @@ async fn answer(client: &Client, reads: &Reads, ask: Ask) -> Result<Rows, CqlErr
             let rows = all(client, &reads.levels_of, "levels", keys).await?;
             Rows::Levels(store, rows)
         }
-        Ask::Sums(of, keys) => {
-            let keys = (
-                signed(of.store),
-                dim_cell(of.dim),
-                date(of.day),
-                of.bucket,
-                keys,
-            );
+        Ask::Sums((store, day), keys) => {
+            let keys = (signed(store), date(day), keys);
             Rows::Sums(all(client, &reads.rollups_of, "rollups", keys).await?)
         }
-        Ask::EventId(id) => {
-            let key = (id.to_bytes().to_vec(),);
-            Rows::EventIds(all(client, &reads.event_id, "event_ids", key).await?)
+        Ask::EventIds(replica, ids) => {
+            let keys: Vec<_> = ids.iter().map(|id| id.to_bytes().to_vec()).collect();
+            let asked = at(&reads.event_ids_of, replica);
+            match all(client, &asked, "event_ids", (keys.clone(),)).await {
+                Ok(rows) => Rows::EventIds(rows),
+                Err(_) => {
+                    let keys = keys.into_iter().map(|key| (key,));
+                    Rows::EventIds(one_by_one(client, &reads.event_id, "event_ids", keys).await?)
+                }
+            }
         }
-        Ask::Name(space, id) => {
-            let key = (space_cell(space), id.cast_signed());
-            Rows::Names((space, id), all(client, &reads.name, "names", key).await?)
+        Ask::Names(replica, space, ids) => {
+            let keys: Vec<_> = ids.into_iter().map(Id64).collect();
+            let (asked, space_key) = (at(&reads.names_of, replica), space_cell(space));
+            match all(client, &asked, "names", (space_key, keys.clone())).await {
+                Ok(rows) => Rows::Names(space, rows),
+                Err(_) => {
+                    let keys = keys.into_iter().map(|id| (space_key, id));
+                    let rows = one_by_one(client, &reads.name, "names", keys).await?;
+                    Rows::Names(space, rows)
+                }
+            }
         }
     })
+}
+
+// A statement that is sent to the node that has what it asks for.
+fn at(statement: &PreparedStatement, replica: Option<Replica>) -> PreparedStatement {
+    let mut statement = statement.clone();
+    let policy = replica.map(|(node, shard)| {
+        SingleTargetLoadBalancingPolicy::new(NodeIdentifier::HostId(node), Some(shard))
+    });
+    statement.set_load_balancing_policy(policy);
+    statement
+}
+
+// Where the node that has them does not answer, others that have them do.
+async fn one_by_one<V: Asked, R: Cells>(
+    client: &Client,
+    statement: &PreparedStatement,
+    what: &'static str,
+    keys: impl Iterator<Item = V>,
+) -> Result<Vec<R>, CqlError> {
+    let mut rows = Vec::new();
+    for key in keys {
+        rows.extend(all(client, statement, what, key).await?);
+    }
+    Ok(rows)
 }
 
 // Every page: a row that is on none of them is not there.
@@ -212,7 +250,7 @@ async fn all<V: Asked, R: Cells>(
     }
 }
 
-// Puts rows in their LSNs.
+// Puts rows in their places.
 fn put(found: &mut Found, rows: Rows) -> Result<(), StoreError> {
     match rows {
         Rows::Stores(rows) => {
@@ -245,10 +283,13 @@ fn put(found: &mut Found, rows: Rows) -> Result<(), StoreError> {
                 found.event_ids.insert(id.to_bytes(), Some(row));
             }
         }
-        // Where there are two, the smaller one, as in a single look-up.
-        Rows::Names(key, rows) => {
-            if let Some(first) = rows.into_iter().next() {
-                found.names.insert(key, Some(first.name));
+        Rows::Names(space, rows) => {
+            for row in rows {
+                let name = found.names.entry((space, row.id.0)).or_default();
+                // Where there are two, the smaller one, as in a single look-up.
+                if name.as_ref().is_none_or(|known| row.name < *known) {
+                    *name = Some(row.name);
+                }
             }
         }
     }
@@ -262,25 +303,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_statement_asks_for_two_partitions() {
-        let id = |last: u8| EventId::from_bytes([last; 16]);
+    fn no_statement_asks_for_levels_of_two_partitions() {
         let sku = |number| (StoreId::new(1).unwrap(), SkuId::from_u64(number));
         let read_set = ReadSet {
-            event_ids: (1..=40).map(id).collect(),
             skus: (0..=64).map(sku).collect(),
             ..ReadSet::default()
         };
         let asks = asks_of(&read_set);
-        let ids = asks.iter().filter(|ask| matches!(ask, Ask::EventId(_)));
-        assert_eq!(ids.count(), 40);
         let is_apart = |ask: &Ask| match ask {
-            Ask::Levels(_, bucket, skus) => skus
-                .iter()
-                .all(|sku| bucket_of_sku(sku.cast_unsigned()) == *bucket),
-            _ => true,
+            Ask::Levels(_, bucket, skus) => skus.iter().all(|sku| bucket_of_sku(sku.0) == *bucket),
+            _ => false,
         };
         assert!(asks.iter().all(is_apart), "{asks:?}");
-        assert_eq!(asks.len(), 40 + 64);
+        assert_eq!(asks.len(), 4);
     }
 
     #[test]

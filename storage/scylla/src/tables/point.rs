@@ -12,14 +12,13 @@ use till_storage::views::{StoreError, Views as _, without_facts};
 use super::Tables;
 use super::read::damaged;
 use crate::rows::{
-    EventIdCells, LevelRow, NameRow, QuarantineCells, QuarantineGone, RollupCells, StoreCells,
-    TerminalCells, bucket_of_rollup, bucket_of_sku, date, dim_cell, part_of_store, signed,
-    space_cell,
+    EventIdCells, Id64, LevelRow, NameRow, QuarantineCells, QuarantineGone, RollupCells,
+    StoreCells, TerminalCells, bucket_of_sku, date, dim_cell, part_of_store, signed, space_cell,
 };
 
 impl Tables {
     pub(super) fn find_name(&self, space: Space, id: u64) -> Result<Option<String>, StoreError> {
-        let key = (space_cell(space), id.cast_signed());
+        let key = (space_cell(space), Id64(id));
         let found = self.few::<_, NameRow>(&self.reads.name, "names", key)?;
         if found.len() > 1 {
             self.ambiguous.fetch_add(1, Ordering::Relaxed);
@@ -74,7 +73,7 @@ impl Rows for Tables {
         let key = (
             signed(store.get()),
             bucket_of_sku(sku.get()),
-            sku.get().cast_signed(),
+            Id64(sku.get()),
         );
         let found = self.first::<_, LevelRow>(&self.reads.level, "levels", key)?;
         Ok(read(found, "levels", |cells| cells.read())?)
@@ -83,11 +82,10 @@ impl Rows for Tables {
     fn rollup(&self, key: &RollupKey) -> Result<Option<RollupRow>, RowsError> {
         let asked = (
             signed(key.store),
-            dim_cell(key.dim),
             date(key.day),
-            bucket_of_rollup(key.dim, key.key),
+            dim_cell(key.dim),
             key.hour_us,
-            key.key.cast_signed(),
+            Id64(key.key),
         );
         let found = self.first::<_, RollupCells>(&self.reads.rollup, "rollups", asked)?;
         Ok(read(found, "rollups", |cells| cells.read())?)

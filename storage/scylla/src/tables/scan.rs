@@ -1,10 +1,9 @@
 //! Scans in the order of keys.
 //!
-//! A partition streams page by page. Where the order of keys goes across partitions, or unsigned numbers stand in signed
-//! columns, what has to be put in order is held in memory: the stores, one hour of one day of sums, one page of each of the
-//! 64 partitions of a store's SKUs. All names and all event ids are held whole: their scans are for tests and repairs.
+//! A partition streams page by page. Where the order of keys goes across partitions, a page of each is held in memory, and all
+//! stores. All names and all event ids are held whole: their scans are for tests and repairs.
 
-use std::ops::{ControlFlow, RangeInclusive};
+use std::ops::RangeInclusive;
 
 use scylla::value::CqlDate;
 use till_core::{
@@ -17,8 +16,8 @@ use till_storage::views::{StoreError, Views, Visit};
 use super::Tables;
 use super::read::{Streams, WINDOW, damaged};
 use crate::rows::{
-    EventIdCells, LevelRow, NameRow, QuarantineCells, RollupCells, RollupDayRow, SKU_BUCKETS,
-    STORE_PARTS, StoreCells, TerminalCells, buckets_of, date, dim_cell, signed, space_of,
+    EventIdCells, Id64, LevelRow, NameRow, QuarantineCells, RollupCells, RollupDayRow, SKU_BUCKETS,
+    STORE_PARTS, StoreCells, TerminalCells, date, dim_cell, signed, space_of,
 };
 
 impl Tables {
@@ -33,26 +32,6 @@ impl Tables {
         Ok(rows)
     }
 
-    // SKUs whose ids, as signed numbers, lie in a range: there their order is that of the unsigned ones.
-    fn skus_between(
-        &self,
-        store: StoreId,
-        (from, to): (i64, i64),
-        visit: &mut dyn FnMut(SkuId, SkuRow) -> ControlFlow<()>,
-    ) -> Result<ControlFlow<()>, StoreError> {
-        let store = signed(store.get());
-        let buckets = (0..SKU_BUCKETS).map(|bucket| (store, bucket, from, to));
-        let mut streams = Streams::new(self, &self.reads.levels, "levels", buckets);
-        let all = 0..usize::try_from(SKU_BUCKETS).unwrap_or(0);
-        while let Some(cells) = streams.next_by(all.clone(), |cells: &LevelRow| cells.sku)? {
-            let (sku, row) = cells.read().ok_or_else(|| damaged("levels"))?;
-            if visit(sku, row).is_break() {
-                return Ok(ControlFlow::Break(()));
-            }
-        }
-        Ok(ControlFlow::Continue(()))
-    }
-
     fn days_with_sums(
         &self,
         store: StoreId,
@@ -64,35 +43,6 @@ impl Tables {
         let asked = [(store, dim_cell(dim), first, last)];
         let found = Streams::new(self, &self.reads.rollup_days, "rollup_days", asked).all()?;
         Ok(found.into_iter().map(|row: RollupDayRow| row.day).collect())
-    }
-}
-
-// Sums of one day, each bucket by hour and then by key as a signed number. One hour at a time is put in order.
-fn visit_day(
-    mut rows: impl FnMut() -> Result<Option<RollupCells>, StoreError>,
-    visit: &mut dyn FnMut(RollupKey, RollupRow) -> ControlFlow<()>,
-) -> Result<ControlFlow<()>, StoreError> {
-    let mut hour: Vec<(RollupKey, RollupRow)> = Vec::new();
-    loop {
-        let next = rows()?.map(|cells| cells.read().ok_or_else(|| damaged("rollups")));
-        let next = next.transpose()?;
-        let is_same = match (hour.first(), &next) {
-            (Some((first, _)), Some((key, _))) => first.hour_us == key.hour_us,
-            (None, Some(_)) => true,
-            (_, None) => false,
-        };
-        if !is_same {
-            hour.sort_unstable_by_key(|(key, _)| key.key);
-            for (key, row) in hour.drain(..) {
-                if visit(key, row).is_break() {
-                    return Ok(ControlFlow::Break(()));
-                }
-            }
-        }
-        match next {
-            Some(row) => hour.push(row),
-            None => return Ok(ControlFlow::Continue(())),
-        }
     }
 }
 
@@ -133,17 +83,17 @@ impl Views for Tables {
         from: SkuId,
         visit: Visit<'_, SkuId, SkuRow>,
     ) -> Result<(), StoreError> {
-        let from = from.get().cast_signed();
-        // Ids from 2^63 on are negative in the table.
-        if from >= 0
-            && self
-                .skus_between(store, (from, i64::MAX), visit)?
-                .is_break()
-        {
-            return Ok(());
+        let store = signed(store.get());
+        let buckets = (0..SKU_BUCKETS).map(|bucket| (store, bucket, Id64(from.get())));
+        let mut streams = Streams::new(self, &self.reads.levels, "levels", buckets);
+        let all = 0..usize::try_from(SKU_BUCKETS).unwrap_or(0);
+        while let Some(cells) = streams.next_by(all.clone(), |cells: &LevelRow| cells.sku)? {
+            let (sku, row) = cells.read().ok_or_else(|| damaged("levels"))?;
+            if visit(sku, row).is_break() {
+                break;
+            }
         }
-        let rest = if from < 0 { from } else { i64::MIN };
-        self.skus_between(store, (rest, -1), visit).map(drop)
+        Ok(())
     }
 
     fn rollups(
@@ -157,19 +107,17 @@ impl Views for Tables {
             return Ok(());
         }
         let days = self.days_with_sums(store, dim, &days)?;
-        let (store, buckets) = (signed(store.get()), buckets_of(dim));
-        let width = usize::try_from(buckets).unwrap_or(1);
-        for days in days.chunks(WINDOW / width) {
-            let asked = days.iter().flat_map(|day| {
-                let of_bucket = |bucket| (store, dim_cell(dim), *day, bucket);
-                (0..buckets).map(of_bucket)
-            });
+        let store = signed(store.get());
+        for days in days.chunks(WINDOW) {
+            let asked = days.iter().map(|day| (store, *day, dim_cell(dim)));
             let mut rows = Streams::new(self, &self.reads.rollups, "rollups", asked);
             for number in 0..days.len() {
-                let of_day = number * width..(number + 1) * width;
-                let next = || rows.next_by(of_day.clone(), |cells: &RollupCells| cells.hour_us);
-                if visit_day(next, visit)?.is_break() {
-                    return Ok(());
+                while let Some(cells) = rows.next_of(number)? {
+                    let cells: RollupCells = cells;
+                    let (key, row) = cells.read().ok_or_else(|| damaged("rollups"))?;
+                    if visit(key, row).is_break() {
+                        return Ok(());
+                    }
                 }
             }
         }
@@ -202,7 +150,7 @@ impl Views for Tables {
         let rows = Streams::new(self, &self.reads.names, "names", [()]).all()?;
         let named = rows.into_iter().map(|row: NameRow| {
             let space = space_of(row.space).ok_or_else(|| damaged("names"))?;
-            Ok(((space, row.id.cast_unsigned()), row.name))
+            Ok(((space, row.id.0), row.name))
         });
         let mut named: Vec<_> = named.collect::<Result<_, StoreError>>()?;
         named.sort_unstable();

@@ -1,13 +1,15 @@
 //! What is prepared once.
 
 use scylla::statement::prepared::PreparedStatement;
+use till_storage::cluster::PART_DELETE_STAMP;
 
+use super::log::{LogRow, RowPartRow};
 use crate::client::{Client, Purpose};
 use crate::error::CqlError;
 use crate::rows::{
-    AuditRow, EventIdCells, LevelRow, LineRow, MoveRow, NameRow, QuarantineCells, QuarantineGone,
-    ReceiptRow, RecordHourRow, RecordRow, RollupCells, RollupDayRow, RunRow, StoreCells,
-    TelemetryRow, TerminalCells, TransactionRow, WideTable,
+    AuditRow, EventIdCells, HourIndexRow, HourRow, LevelRow, LineRow, MoveRow, NameRow,
+    QuarantineCells, QuarantineGone, ReceiptIndexRow, RollupCells, RollupDayRow, RunIndexRow,
+    StoreCells, TelemetryRow, TerminalCells, TransactionRow, WideTable,
 };
 
 /// Rows of one page. A page of the widest rows takes about half a megabyte.
@@ -18,8 +20,11 @@ const PAGE_RECORDS: i32 = 64;
 /// Statements that write, one a table.
 #[derive(Debug)]
 pub(super) struct Writes {
-    pub(super) records: PreparedStatement,
+    pub(super) log: PreparedStatement,
+    pub(super) row_parts: PreparedStatement,
+    pub(super) row_parts_gone: PreparedStatement,
     pub(super) hours: PreparedStatement,
+    pub(super) hour_index: PreparedStatement,
     pub(super) runs: PreparedStatement,
     pub(super) receipts: PreparedStatement,
     pub(super) transactions: PreparedStatement,
@@ -45,11 +50,20 @@ async fn write<T: WideTable>(client: &Client) -> Result<PreparedStatement, CqlEr
 
 impl Writes {
     pub(super) async fn prepare(client: &Client) -> Result<Self, CqlError> {
+        let rows_gone = format!(
+            "DELETE FROM {} USING TIMESTAMP {PART_DELETE_STAMP} WHERE slot = ? AND flush = ?",
+            client.table(RowPartRow::NAME)
+        );
         Ok(Self {
-            records: write::<RecordRow>(client).await?,
-            hours: write::<RecordHourRow>(client).await?,
-            runs: write::<RunRow>(client).await?,
-            receipts: write::<ReceiptRow>(client).await?,
+            log: write::<LogRow>(client).await?,
+            row_parts: write::<RowPartRow>(client).await?,
+            row_parts_gone: client
+                .prepare(Purpose::Ingest, RowPartRow::NAME, &rows_gone)
+                .await?,
+            hours: write::<HourRow>(client).await?,
+            hour_index: write::<HourIndexRow>(client).await?,
+            runs: write::<RunIndexRow>(client).await?,
+            receipts: write::<ReceiptIndexRow>(client).await?,
             transactions: write::<TransactionRow>(client).await?,
             lines: write::<LineRow>(client).await?,
             moves: write::<MoveRow>(client).await?,
@@ -84,13 +98,16 @@ pub(super) struct Reads {
     pub(super) rollup_days: PreparedStatement,
     pub(super) event_id: PreparedStatement,
     pub(super) event_ids: PreparedStatement,
+    pub(super) event_ids_of: PreparedStatement,
     pub(super) quarantined: PreparedStatement,
     pub(super) quarantine: PreparedStatement,
     pub(super) name: PreparedStatement,
     pub(super) names: PreparedStatement,
+    pub(super) names_of: PreparedStatement,
     pub(super) hours: PreparedStatement,
-    pub(super) positions: PreparedStatement,
-    pub(super) record: PreparedStatement,
+    pub(super) hour_index: PreparedStatement,
+    pub(super) log_of: PreparedStatement,
+    pub(super) row_parts: PreparedStatement,
     pub(super) records: PreparedStatement,
     pub(super) receipt: PreparedStatement,
     pub(super) run: PreparedStatement,
@@ -117,22 +134,27 @@ async fn read_rows<T: WideTable>(
     read(client, T::NAME, &T::COLUMNS.join(", "), rest).await
 }
 
+// Records of one flush.
+async fn read_log(client: &Client, some: &str) -> Result<PreparedStatement, CqlError> {
+    let rest = format!("WHERE slot = ? AND bucket = ? AND flush = ? AND epoch = ?{some}");
+    let mut prepared = read(client, LogRow::NAME, "number, body", &rest).await?;
+    prepared.set_page_size(PAGE_RECORDS);
+    Ok(prepared)
+}
+
 impl Reads {
     pub(super) async fn prepare(client: &Client) -> Result<Self, CqlError> {
-        let record = "position, head, verdicts, payload";
-        let of_hour = "WHERE store = ? AND hour = ?";
-        let one_record = format!("{of_hour} AND position = ?");
-        let mut records = read(client, "records", record, of_hour).await?;
-        records.set_page_size(PAGE_RECORDS);
-        let of_day = "WHERE store = ? AND dim = ? AND day = ? AND bucket = ?";
+        let of_quarter = "WHERE store = ? AND hour = ? AND quarter = ?";
+        let of_day = "WHERE store = ? AND day = ? AND dim = ?";
         let one_sum = format!("{of_day} AND hour_us = ? AND key = ?");
-        let of_bucket = "WHERE store = ? AND bucket = ? AND sku >= ? AND sku <= ?";
+        let of_bucket = "WHERE store = ? AND bucket = ? AND sku >= ?";
         let some_levels = "WHERE store = ? AND bucket = ? AND sku IN ?";
-        let some_sums = format!("{of_day} AND (hour_us, key) IN ?");
+        let some_sums = "WHERE store = ? AND day = ? AND (dim, hour_us, key) IN ?";
         let of_days = "WHERE store = ? AND dim = ? AND day >= ? AND day <= ?";
         let of_hours = "WHERE store = ? AND hour >= ? AND hour <= ?";
         let one_line = "WHERE store = ? AND terminal = ? AND epoch = ? AND seq = ? AND line = ?";
         let one_name = "WHERE space = ? AND id = ? LIMIT 2";
+        let some_names = "WHERE space = ? AND id IN ? PER PARTITION LIMIT 1";
         let last_run = "WHERE terminal = ? AND epoch = ? AND bucket = ? AND first_seq <= ? ORDER BY first_seq DESC, position DESC LIMIT 8";
         let runs_between =
             "WHERE terminal = ? AND epoch = ? AND bucket = ? AND first_seq > ? AND first_seq <= ?";
@@ -148,27 +170,42 @@ impl Reads {
             levels_of: read_rows::<LevelRow>(client, some_levels).await?,
             rollup: read_rows::<RollupCells>(client, &one_sum).await?,
             rollups: read_rows::<RollupCells>(client, of_day).await?,
-            rollups_of: read_rows::<RollupCells>(client, &some_sums).await?,
+            rollups_of: read_rows::<RollupCells>(client, some_sums).await?,
             rollup_days: read_rows::<RollupDayRow>(client, of_days).await?,
             event_id: read_rows::<EventIdCells>(client, "WHERE event_id = ?").await?,
             event_ids: read_rows::<EventIdCells>(client, "").await?,
+            event_ids_of: read_rows::<EventIdCells>(client, "WHERE event_id IN ?").await?,
             quarantined: read_rows::<QuarantineCells>(client, one_line).await?,
             quarantine: read_rows::<QuarantineCells>(client, "WHERE store = ?").await?,
             name: read_rows::<NameRow>(client, one_name).await?,
             names: read_rows::<NameRow>(client, "").await?,
-            hours: read(client, "record_hours", "hour", of_hours).await?,
-            positions: read(client, "records", "position", of_hour).await?,
-            record: read(client, "records", record, &one_record).await?,
-            records,
-            receipt: read(
+            names_of: read_rows::<NameRow>(client, some_names).await?,
+            hours: read(client, "hours", "hour", of_hours).await?,
+            hour_index: read(client, "hour_index", "flush, epoch, numbers", of_quarter).await?,
+            log_of: read_log(client, "").await?,
+            row_parts: read(
                 client,
-                "receipts",
-                "store, hour, position",
-                "WHERE receipt = ?",
+                "slot_rows",
+                "part, body",
+                "WHERE slot = ? AND flush = ? AND epoch = ?",
             )
             .await?,
-            run: read(client, "runs", "last_seq, hour, position", last_run).await?,
-            runs_between: read(client, "runs", "hour, position", runs_between).await?,
+            records: read_log(client, " AND number IN ?").await?,
+            receipt: read(
+                client,
+                "receipt_index",
+                "store, position, log_epoch",
+                "WHERE receipt = ? AND part = ?",
+            )
+            .await?,
+            run: read(
+                client,
+                "run_index",
+                "last_seq, position, log_epoch",
+                last_run,
+            )
+            .await?,
+            runs_between: read(client, "run_index", "position, log_epoch", runs_between).await?,
         })
     }
 }

@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
-use scylla::statement::batch::{Batch, BatchStatement, BatchType};
+use scylla::statement::prepared::PreparedStatement;
 use till_storage::cluster::Commit;
 use till_storage::views::StoreError;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet};
 
 use super::Tables;
-use crate::client::{Client, Purpose};
+use super::group::group;
+use super::read::Asked;
+use crate::client::Client;
 use crate::error::CqlError;
 use crate::rows::{Chunk, Packer, derived_of, facts_of};
 
@@ -23,27 +25,29 @@ pub struct Written {
 }
 
 impl Tables {
-    /// Writes every row of a commit. The rows are a pure function of it, each with a timestamp of its own: written again
-    /// they change nothing, and written after a later commit they change no derived row. Stores come last: whoever sees how
-    /// far a store's row is sees every other row up to there.
+    /// Writes every row of commits of a slot that follow each other. The rows are a pure function of them, each with a timestamp
+    /// of its own: written again they change nothing, and written after a later commit they change no derived row. Stores come
+    /// last: whoever sees how far a store's row is sees every other row up to there.
     ///
     /// # Errors
     /// [`StoreError::Failed`] when the cluster did not take every row; the call may be made again, by any engine.
-    /// [`StoreError::Damaged`] when a record of the commit is none that this software writes.
-    pub fn materialise(&self, commit: &Commit) -> Result<Written, StoreError> {
-        let facts = facts_of(commit, |store| self.traits(commit, store))?;
-        let derived = derived_of(commit.flush, &commit.rows);
+    /// [`StoreError::Damaged`] when a record of a commit is none that this software writes.
+    pub fn project(&self, commits: &[Arc<Commit>]) -> Result<Written, StoreError> {
         let to = &self.writes;
         let mut packer = Packer::default();
-        packer.add(&to.records, facts.records)?;
-        packer.add(&to.hours, facts.hours)?;
-        packer.add(&to.runs, facts.runs)?;
-        packer.add(&to.receipts, facts.receipts)?;
-        packer.add(&to.transactions, facts.transactions)?;
-        packer.add(&to.lines, facts.lines)?;
-        packer.add(&to.moves, facts.moves)?;
-        packer.add(&to.telemetry, facts.telemetry)?;
-        packer.add(&to.audit, facts.audit)?;
+        for commit in commits {
+            let facts = facts_of(commit, |store| self.traits(commits, store))?;
+            packer.add(&to.hours, facts.hours)?;
+            packer.add(&to.hour_index, facts.hour_index)?;
+            packer.add(&to.runs, facts.runs)?;
+            packer.add(&to.receipts, facts.receipts)?;
+            packer.add(&to.transactions, facts.transactions)?;
+            packer.add(&to.lines, facts.lines)?;
+            packer.add(&to.moves, facts.moves)?;
+            packer.add(&to.telemetry, facts.telemetry)?;
+            packer.add(&to.audit, facts.audit)?;
+        }
+        let derived = derived_of(commits);
         packer.add(&to.terminals, derived.terminals)?;
         packer.add(&to.levels, derived.levels)?;
         packer.add(&to.rollups, derived.rollups)?;
@@ -61,7 +65,24 @@ impl Tables {
         })
     }
 
-    fn put(&self, packer: Packer) -> Result<Written, StoreError> {
+    /// Deletes partitions, one after another.
+    pub(super) fn delete<V: Asked>(
+        &self,
+        statement: &PreparedStatement,
+        what: &'static str,
+        keys: impl IntoIterator<Item = V>,
+    ) -> Result<(), StoreError> {
+        for key in keys {
+            let (client, statement) = (Arc::clone(self.cql.client()), statement.clone());
+            self.cql.wait(async move {
+                let done = client.session().execute_unpaged(&statement, key).await;
+                done.map_err(|error| CqlError::statement(what, error))
+            })?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn put(&self, packer: Packer) -> Result<Written, StoreError> {
         let (chunks, rows) = packer.finish();
         let statements = u64::try_from(chunks.len()).unwrap_or(u64::MAX);
         if !chunks.is_empty() {
@@ -80,13 +101,13 @@ async fn put_all(
     chunks: Vec<Chunk>,
 ) -> Result<(), CqlError> {
     let mut under_way = JoinSet::new();
-    for chunk in chunks {
+    for group in group(&client, chunks) {
         let permit = Arc::clone(&permits).acquire_owned().await;
         let permit = permit.map_err(|_| CqlError::Stopped)?;
         let client = Arc::clone(&client);
         under_way.spawn(async move {
             let _until_done = permit;
-            put(&client, chunk).await
+            group.put(&client).await
         });
         while let Some(done) = under_way.try_join_next() {
             finished(done)?;
@@ -100,22 +121,4 @@ async fn put_all(
 
 pub(super) fn finished<T>(done: Result<Result<T, CqlError>, JoinError>) -> Result<T, CqlError> {
     done.unwrap_or(Err(CqlError::Stopped))
-}
-
-async fn put(client: &Client, chunk: Chunk) -> Result<(), CqlError> {
-    let session = client.session();
-    let done = match chunk.rows.as_slice() {
-        [row] => session
-            .execute_unpaged(&chunk.statement, row)
-            .await
-            .map(drop),
-        rows => {
-            let same = BatchStatement::from(chunk.statement);
-            let mut batch = Batch::new_with_statements(BatchType::Unlogged, vec![same; rows.len()]);
-            batch.set_is_idempotent(true);
-            batch.set_execution_profile_handle(Some(client.profile(Purpose::Ingest).clone()));
-            session.batch(&batch, rows).await.map(drop)
-        }
-    };
-    done.map_err(|error| CqlError::statement(chunk.name, error))
 }

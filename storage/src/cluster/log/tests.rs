@@ -1,222 +1,98 @@
-use std::fmt::Write as _;
-
 use bytes::Bytes;
-use proptest::prelude::*;
-use till_core::{Outcome, Record, RecordHead, RecordKind, Space, Verdict};
 
-use super::{Log, LogError, LogKey, PART_BYTES_MAX, Unfit};
-use crate::cluster::Commit;
-use crate::testing::conformance::sample;
-
-fn record(number: u64, payload: Vec<u8>) -> Record {
-    let verdicts = (0..u32::try_from(number % 3).unwrap())
-        .map(|index| Verdict {
-            index,
-            outcome: Outcome::Quarantined,
-            reason: 201,
-            flags: 1 << index,
-        })
-        .collect();
-    Record {
-        head: RecordHead {
-            kind: RecordKind::Batch,
-            family: 1,
-            version: 1,
-            terminal: number << 32 | 4,
-            epoch: 2,
-            first_seq: number,
-            count: 3,
-            skip: 0,
-            received_at_us: -1,
-            digest: !number,
-        },
-        payload: Bytes::from(payload),
-        verdicts,
-    }
-}
-
-fn commit(payloads: &[usize], rows: std::ops::Range<u32>) -> Commit {
-    let records = payloads.iter().zip(1_u64..).map(|(bytes, number)| {
-        let byte = u8::try_from(number % 251).unwrap();
-        record(number, vec![byte; *bytes])
-    });
-    let mut commit = Commit {
-        slot: 7,
-        flush: 12,
-        records: records.collect(),
-        ..Commit::default()
-    };
-    for number in rows {
-        commit.rows.append(sample(number).unwrap());
-    }
-    commit
-}
-
-fn key(commit: &Commit, log: &Log, epoch: u64) -> LogKey {
-    LogKey {
-        slot: commit.slot,
-        flush: commit.flush,
-        epoch,
-        parts: u32::try_from(log.parts.len()).unwrap(),
-        digest: log.digest,
-    }
-}
-
-fn numbered(log: &Log) -> Vec<(u32, Bytes)> {
-    (0..).zip(log.parts.iter().cloned()).collect()
-}
+use super::{FoundLog, Seal};
+use crate::cluster::parts::tests::commit;
+use crate::cluster::{Commit, LogError};
 
 #[test]
-fn a_commit_of_many_parts_reads_back_in_any_order() {
+fn a_commit_is_read_back_from_its_log_in_any_order() {
     let commit = commit(&[10, 400_000, 0, 700], 1..40);
-    let log = commit.to_parts(3).unwrap();
-    assert_eq!(log.parts.len(), 4);
-    assert!(log.parts.iter().all(|part| part.len() <= PART_BYTES_MAX));
-    let mut parts = numbered(&log);
-    parts.reverse();
-    let read = Commit::from_parts(&key(&commit, &log, 3), &parts).unwrap();
+    let log = commit.to_log().unwrap();
+    assert_eq!((log.records.len(), log.seal.records), (4, 4));
+    let seal = log.seal;
+    assert_eq!(Seal::decode(&seal.encode()), Some(seal));
+    let mut found = FoundLog::from(log);
+    found.records.reverse();
+    found.rows.reverse();
+    let read = Commit::from_log((7, 12), &seal, &found).unwrap();
     assert_eq!(read, commit.clone().settled());
-    assert_eq!(read.to_parts(3).unwrap(), log);
-    assert_ne!(commit.to_parts(4).unwrap().digest, log.digest);
+    let records = super::records_of((7, 12), &seal, &found.records).unwrap();
+    assert_eq!(records, commit.records);
+    // Another owner's log is another one, though it says the same.
+    let other = Commit { epoch: 4, ..commit };
+    let other = other.to_log().unwrap().seal;
+    assert_ne!(other.records_digest, seal.records_digest);
 }
 
 #[test]
-fn of_two_rows_for_a_key_the_later_one_is_kept_and_of_two_names_both() {
-    let mut commit = commit(&[], 1..2);
-    commit.rows.append(sample(1).unwrap());
-    commit.rows.terminals[1].1.flags = 99;
-    commit.rows.quarantine[1].1 = None;
-    commit.rows.names[1].2 = "another".to_owned();
-    let log = commit.to_parts(1).unwrap();
-    let read = Commit::from_parts(&key(&commit, &log, 1), &numbered(&log)).unwrap();
-    assert_eq!(read.rows.terminals.len(), 1);
-    assert_eq!(read.rows.terminals[0].1.flags, 99);
-    assert_eq!(read.rows.quarantine.len(), 1);
-    assert_eq!(read.rows.quarantine[0].1, None);
-    let names: Vec<&str> = read.rows.names.iter().map(|row| row.2.as_str()).collect();
-    assert_eq!(names, ["code 1", "another"]);
-    assert_eq!(read, commit.settled());
+fn a_commit_without_rows_has_no_parts() {
+    let commit = commit(&[10], 1..1);
+    let log = commit.to_log().unwrap();
+    assert_eq!((log.seal.parts, log.rows.len()), (0, 0));
+    let (seal, found) = (log.seal, FoundLog::from(log));
+    assert_eq!(Commit::from_log((7, 12), &seal, &found), Ok(commit));
 }
 
 #[test]
-fn every_flipped_byte_is_noticed_and_named() {
-    let commit = commit(&[5, 90], 1..3);
-    let log = commit.to_parts(3).unwrap();
-    let key = key(&commit, &log, 3);
-    let whole = &log.parts[0];
-    for at in 0..whole.len() {
-        let mut bytes = whole.to_vec();
-        bytes[at] ^= 0x40;
-        let error = Commit::from_parts(&key, &[(0, Bytes::from(bytes))]).unwrap_err();
-        let expected = if at == 4 {
-            LogError::Newer {
-                part: 0,
-                version: 0x41,
-            }
-        } else {
-            LogError::Damaged { part: 0 }
-        };
-        assert_eq!(error, expected, "byte {at}");
-    }
-    for cut in 0..whole.len() {
-        let error = Commit::from_parts(&key, &[(0, whole.slice(..cut))]).unwrap_err();
-        assert_eq!(error, LogError::Damaged { part: 0 }, "cut at {cut}");
-    }
-}
-
-#[test]
-fn what_is_missing_or_foreign_is_named() {
-    let commit = commit(&[300_000], 1..2);
-    let log = commit.to_parts(3).unwrap();
-    let right = key(&commit, &log, 3);
-    let parts = numbered(&log);
-    let read = |key: &LogKey, parts: &[(u32, Bytes)]| Commit::from_parts(key, parts).unwrap_err();
-    assert_eq!(
-        read(&right, &[parts[0].clone(), parts[2].clone()]),
-        LogError::Missing { part: 1, parts: 3 }
-    );
-    let fewer = LogKey { parts: 2, ..right };
-    assert_eq!(
-        read(&fewer, &parts),
-        LogError::Surplus { part: 2, parts: 2 }
-    );
-    let foreign = |what, found, wanted| LogError::Foreign {
-        part: 0,
-        what,
+fn a_record_that_is_missing_foreign_or_damaged_is_named() {
+    let commit = commit(&[10, 20, 30], 1..2);
+    let log = commit.to_log().unwrap();
+    let (seal, found) = (log.seal, FoundLog::from(log));
+    let read =
+        |records: Vec<(u32, Bytes)>| super::records_of((7, 12), &seal, &records).unwrap_err();
+    let lacks = |found| LogError::Records {
+        flush: 12,
+        records: 3,
         found,
-        wanted,
     };
-    for (key, error) in [
-        (LogKey { slot: 8, ..right }, foreign("slot", 7, 8)),
-        (LogKey { flush: 13, ..right }, foreign("flush", 12, 13)),
-        (LogKey { epoch: 4, ..right }, foreign("epoch", 3, 4)),
-    ] {
-        assert_eq!(read(&key, &parts), error);
+    let all = &found.records;
+    assert_eq!(read(all[..2].to_vec()), lacks(2));
+    assert_eq!(
+        read([&all[..], &[(3, all[0].1.clone())]].concat()),
+        lacks(4)
+    );
+    assert_eq!(
+        read([&all[1..], &[(3, all[0].1.clone())]].concat()),
+        lacks(3)
+    );
+    let swapped = vec![(1, all[0].1.clone()), (0, all[1].1.clone()), all[2].clone()];
+    assert_eq!(read(swapped), LogError::Digest);
+    for at in 0..all[1].1.len() {
+        let mut bytes = all[1].1.to_vec();
+        bytes[at] ^= 0x40;
+        let mut records = all.clone();
+        records[1].1 = Bytes::from(bytes);
+        let error = read(records);
+        assert!(
+            matches!(error, LogError::Content { at: 1, .. }),
+            "{at}: {error}"
+        );
     }
-    let swapped = [
-        (0, log.parts[1].clone()),
-        (1, log.parts[0].clone()),
-        parts[2].clone(),
-    ];
-    assert_eq!(read(&right, &swapped), foreign("number", 1, 0));
-    let other = LogKey {
-        digest: [1; 32],
-        ..right
-    };
-    assert_eq!(read(&other, &parts), LogError::Digest);
+    let other = Seal { epoch: 4, ..seal };
+    let error = super::records_of((7, 12), &other, all).unwrap_err();
+    assert_eq!(error, LogError::Digest);
 }
 
 #[test]
-fn what_does_not_fit_is_refused() {
-    let mut large = commit(&[2 << 20], 0..0);
-    assert!(matches!(large.to_parts(1), Err(Unfit::Record(_))));
-    large.records.clear();
-    let log = large.to_parts(1).unwrap();
-    assert_eq!(log.parts.len(), 1);
-    let read = Commit::from_parts(&key(&large, &log, 1), &numbered(&log)).unwrap();
-    assert_eq!(read, large);
-}
-
-#[test]
-fn the_bytes_of_a_log_are_frozen() {
-    let mut commit = commit(&[3], 1..2);
-    commit.rows.quarantine[0].1 = None;
-    let log = commit.to_parts(2).unwrap();
-    let hex = log.parts[0].iter().fold(String::new(), |mut hex, byte| {
-        write!(hex, "{byte:02x}").unwrap();
-        hex
-    });
-    assert_eq!(hex, include_str!("golden.txt").trim_end());
-    assert_eq!(log.digest[..4], DIGEST_STARTS);
-}
-
-const DIGEST_STARTS: [u8; 4] = [0x36, 0xe8, 0xaf, 0x1a];
-
-proptest! {
-    #[test]
-    fn any_commit_reads_back(
-        slot: u32,
-        flush in 1_u64..u64::MAX,
-        epoch: u64,
-        records in prop::collection::vec((0_u64..1 << 31, prop::collection::vec(any::<u8>(), 0..900)), 0..20),
-        rows in prop::collection::vec(1_u32..30, 0..12),
-        name in "[a-z]{0,12}",
-        flip: prop::sample::Index,
-    ) {
-        let records = records.into_iter().map(|(number, payload)| record(number, payload));
-        let mut commit = Commit { slot, flush, records: records.collect(), ..Commit::default() };
-        for number in rows {
-            commit.rows.append(sample(number).unwrap());
-        }
-        commit.rows.names.push((Space::Tender, 3, name));
-        let log = commit.to_parts(epoch).unwrap();
-        let key = key(&commit, &log, epoch);
-        let mut parts = numbered(&log);
-        prop_assert_eq!(Commit::from_parts(&key, &parts).unwrap(), commit.settled());
-        let mut bytes = parts[0].1.to_vec();
-        let at = flip.index(bytes.len());
-        bytes[at] ^= 1;
-        parts[0].1 = Bytes::from(bytes);
-        prop_assert!(Commit::from_parts(&key, &parts).is_err());
+fn every_flipped_byte_of_a_seal_is_noticed() {
+    let seal = commit(&[10], 1..2).to_log().unwrap().seal;
+    let bytes = seal.encode();
+    for at in 0..bytes.len() {
+        let mut flipped = bytes;
+        flipped[at] ^= 0x40;
+        assert_eq!(Seal::decode(&flipped), None, "byte {at}");
     }
+    assert_eq!(Seal::decode(&bytes[1..]), None);
+}
+
+// The bytes of a seal and of a log's records never change.
+#[test]
+fn a_seal_is_written_as_ever() {
+    let seal = commit(&[10, 20], 1..3).to_log().unwrap().seal;
+    let text: String = seal
+        .encode()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    assert_eq!(text, include_str!("golden.txt").trim());
 }

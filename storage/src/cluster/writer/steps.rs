@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use super::projector::Projector;
 use super::{
-    Action, Answer, Change, Command, Commit, Conditional, End, Flush, LogKey, SlotRow, SlotWriter,
-    WriterState,
+    Action, Answer, BEHIND_MAX, Change, Command, Commit, Conditional, End, Flush, FlushLog,
+    SlotRow, SlotWriter, WriterState,
 };
+use crate::cluster::LogError;
 
 impl SlotWriter {
     /// One step: the state that was left, and the answer that came. Answers that do not belong to a command count as
@@ -14,26 +16,25 @@ impl SlotWriter {
         match state {
             WriterState::Acquiring { is_asking } => self.acquiring(is_asking, answer),
             WriterState::Reading => self.reading(answer),
-            WriterState::Loading(key) => self.loading(key, answer),
-            WriterState::Restoring(commit) => match answer {
-                Answer::Done => self.serve(),
-                _ => self.again(WriterState::Restoring(commit)),
-            },
+            WriterState::Loading(row) => self.loading(row, answer),
+            // Its projector is asked.
+            WriterState::Restoring => self.state = WriterState::Restoring,
             WriterState::WritingLog(flush) => match answer {
                 Answer::Done => {
                     self.state = WriterState::Deciding {
                         flush,
+                        applied: self.projector.applied(),
                         is_asking: false,
                     };
                     self.begin();
                 }
                 _ => self.again(WriterState::WritingLog(flush)),
             },
-            WriterState::Deciding { flush, is_asking } => self.deciding(flush, is_asking, answer),
-            WriterState::Materialising(commit) => match answer {
-                Answer::Done => self.rest(),
-                _ => self.again(WriterState::Materialising(commit)),
-            },
+            WriterState::Deciding {
+                flush,
+                applied,
+                is_asking,
+            } => self.deciding((flush, applied), is_asking, answer),
             WriterState::Renewing {
                 is_asking,
                 suspensions,
@@ -57,7 +58,7 @@ impl SlotWriter {
                 }
             }
             Answer::Unknown => self.again(WriterState::Acquiring { is_asking: true }),
-            Answer::Done | Answer::Failed | Answer::Log(_) => {
+            Answer::Done | Answer::Failed | Answer::Logs(_) => {
                 self.again(WriterState::Acquiring { is_asking });
             }
         }
@@ -82,50 +83,83 @@ impl SlotWriter {
             return self.end(End::Fenced(row));
         }
         self.flush = row.flush;
-        if row.flush == 0 {
-            return self.serve();
+        self.seal = (row.flush > 0).then_some(row.seal);
+        self.projector = Projector::new(row.applied);
+        // The owner before may have gone before it deleted what it had noted with its last commits.
+        let behind = u64::try_from(BEHIND_MAX).unwrap_or(0);
+        self.noted = row.applied.saturating_sub(behind);
+        self.forget_rows(row.applied);
+        if row.flush == row.applied {
+            return self.opened();
         }
-        let key = LogKey {
-            slot: row.slot,
-            flush: row.flush,
-            epoch: row.flush_epoch,
-            parts: row.parts,
-            digest: row.digest,
-        };
+        if row.flush.saturating_sub(row.applied) > behind {
+            self.notify(Action::Report(LogError::Unmade {
+                flush: row.flush,
+                applied: row.applied,
+            }));
+            return self.again(WriterState::Reading);
+        }
+        let state = WriterState::Loading(Box::new(row));
         if let Some(error) = self.doubt.take() {
             self.notify(Action::Report(error));
-            return self.again(WriterState::Loading(key));
+            return self.again(state);
         }
-        self.state = WriterState::Loading(key);
+        self.state = state;
         self.begin();
     }
 
-    fn loading(&mut self, key: LogKey, answer: Answer) {
-        let Answer::Log(parts) = answer else {
-            return self.again(WriterState::Loading(key));
+    fn loading(&mut self, row: Box<SlotRow>, answer: Answer) {
+        let Answer::Logs(logs) = answer else {
+            return self.again(WriterState::Loading(row));
         };
-        match Commit::from_parts(&key, &parts) {
-            Ok(_) if crate::planted::is("serve-without-rows") => self.serve(),
-            Ok(commit) => {
-                self.state = WriterState::Restoring(Arc::new(commit));
-                self.begin();
+        match commits_of(&row, &logs) {
+            Ok(commits) => {
+                let commits = commits.into_iter().map(Arc::new);
+                commits.for_each(|commit| self.projector.push(commit));
+                self.state = WriterState::Restoring;
+                self.project();
             }
             Err(error) => {
-                // Another may have taken the slot since the row was read, and deleted the log behind the next one: nothing is
-                // wrong before the row has said that it is still this one's.
+                // Another may have taken the slot since the row was read, and gone on: nothing is wrong before the row has
+                // said that it is still this one's.
                 self.doubt = Some(error);
                 self.again(WriterState::Reading);
             }
         }
     }
 
-    fn serve(&mut self) {
-        // The owner before may have gone between its commit and the deletion.
-        if self.flush > 1 {
-            let flush = self.flush.saturating_sub(1);
-            self.notify(Action::DeleteLog { flush });
+    // Begins to write rows, if some wait and none are on their way.
+    fn project(&mut self) {
+        let request = self.numbers.saturating_add(1);
+        if let Some(commits) = self.projector.begin(request) {
+            self.numbers = request;
+            self.out.push(Command {
+                request,
+                attempt: 0,
+                action: Action::Project(commits),
+            });
         }
-        self.opened();
+    }
+
+    /// Rows were written, or not.
+    pub(super) fn projected(&mut self, answer: &Answer) {
+        if !matches!(answer, Answer::Done) {
+            self.numbers = self.numbers.saturating_add(1);
+            let (commits, attempt) = self.projector.again(self.numbers);
+            return self.out.push(Command {
+                request: self.numbers,
+                attempt,
+                action: Action::Project(commits),
+            });
+        }
+        if let Some(flush) = self.projector.done() {
+            self.notify(Action::Applied { flush });
+        }
+        self.project();
+        if matches!(self.state, WriterState::Restoring) {
+            return self.opened();
+        }
+        self.look_up();
     }
 
     fn opened(&mut self) {
@@ -141,11 +175,20 @@ impl SlotWriter {
     /// Nothing is on its way: what waited for that begins.
     pub(super) fn rest(&mut self) {
         self.state = WriterState::Idle;
-        // Whatever arrives under the old number is not for the next command.
-        self.request = self.request.saturating_add(1);
+        self.look_up();
+    }
+
+    /// What waits for a writer that has nothing on its way begins, if it has nothing on its way.
+    pub(super) fn look_up(&mut self) {
+        if !matches!(self.state, WriterState::Idle) {
+            return;
+        }
         if self.is_leaving {
-            self.state = WriterState::Releasing { is_asking: false };
-            self.begin();
+            // The next owner finds all rows.
+            if self.projector.behind() == 0 {
+                self.state = WriterState::Releasing { is_asking: false };
+                self.begin();
+            }
         } else if self.is_suspended && self.wants_renewal {
             self.state = WriterState::Renewing {
                 is_asking: false,
@@ -155,58 +198,57 @@ impl SlotWriter {
         }
     }
 
-    fn deciding(&mut self, flush: Flush, is_asking: bool, answer: Answer) {
+    fn deciding(&mut self, sent: (Flush, u64), is_asking: bool, answer: Answer) {
         match answer {
-            Answer::Applied => self.committed(flush),
-            Answer::Unknown if crate::planted::is("trust-unknown") => self.committed(flush),
-            Answer::Row(row) if crate::planted::is("commit-again") && row.flush > self.flush => {
-                self.flush = row.flush;
-                let mut commit = Commit::clone(&flush.commit);
-                commit.flush = row.flush + 1;
-                self.state = WriterState::Idle;
-                drop(self.commit(commit));
-            }
-            Answer::NotApplied(row) | Answer::Row(row) => self.judge(flush, row),
-            Answer::Unknown => self.again(WriterState::Deciding {
-                flush,
-                is_asking: true,
-            }),
-            Answer::Done | Answer::Failed | Answer::Log(_) => {
-                self.again(WriterState::Deciding { flush, is_asking });
-            }
+            Answer::Applied => self.committed(sent),
+            Answer::NotApplied(row) | Answer::Row(row) => self.judge(sent, row),
+            Answer::Unknown => self.decide_again(sent, true),
+            Answer::Done | Answer::Failed | Answer::Logs(_) => self.decide_again(sent, is_asking),
         }
     }
 
+    fn decide_again(&mut self, (flush, applied): (Flush, u64), is_asking: bool) {
+        self.again(WriterState::Deciding {
+            flush,
+            applied,
+            is_asking,
+        });
+    }
+
     // What the row says about a commit that was sent.
-    fn judge(&mut self, flush: Flush, row: SlotRow) {
-        let is_mine = row.flush == flush.commit.flush
-            && row.flush_epoch == self.epoch
-            && row.digest == flush.log.digest;
+    fn judge(&mut self, sent: (Flush, u64), row: SlotRow) {
+        let flush = &sent.0;
+        let is_mine = row.flush == flush.commit.flush && row.seal == flush.log.seal;
         match (is_mine, row.epoch == self.epoch) {
-            (true, true) => self.committed(flush),
+            (true, true) => self.committed(sent),
             // Committed, and then taken: the next owner writes the rows.
             (true, false) => {
                 self.notify(Action::NotifyCommitted { flush: row.flush });
                 self.end(End::Fenced(row));
             }
-            (false, true) if row.flush == self.flush => self.again(WriterState::Deciding {
-                flush,
-                is_asking: false,
-            }),
-            (false, _) if crate::planted::is("ignore-fence") => self.committed(flush),
+            (false, true) if row.flush == self.flush => self.decide_again(sent, false),
             (false, _) => self.end(End::Fenced(row)),
         }
     }
 
-    fn committed(&mut self, flush: Flush) {
-        let before = self.flush;
+    fn committed(&mut self, (flush, applied): (Flush, u64)) {
         self.flush = flush.commit.flush;
+        self.seal = Some(flush.log.seal);
+        self.projector.push(flush.commit);
         self.notify(Action::NotifyCommitted { flush: self.flush });
-        if before > 0 {
-            self.notify(Action::DeleteLog { flush: before });
+        self.forget_rows(applied);
+        self.project();
+        self.rest();
+    }
+
+    // The slot's row says that all rows are written up to a flush: nobody reads them in its log again.
+    fn forget_rows(&mut self, applied: u64) {
+        let first = self.noted.saturating_add(1);
+        if applied >= first {
+            self.noted = applied;
+            let last = applied;
+            self.notify(Action::ForgetRows { first, last });
         }
-        self.state = WriterState::Materialising(flush.commit);
-        self.begin();
     }
 
     fn renewing(&mut self, is_asking: bool, suspensions: u64, answer: Answer) {
@@ -228,7 +270,7 @@ impl SlotWriter {
                 is_asking: true,
                 suspensions,
             }),
-            Answer::Done | Answer::Failed | Answer::Log(_) => self.again(WriterState::Renewing {
+            Answer::Done | Answer::Failed | Answer::Logs(_) => self.again(WriterState::Renewing {
                 is_asking,
                 suspensions,
             }),
@@ -246,16 +288,20 @@ impl SlotWriter {
 
     fn releasing(&mut self, is_asking: bool, answer: Answer) {
         match answer {
-            Answer::Applied => self.end(End::Released),
+            Answer::Applied => {
+                self.forget_rows(self.projector.applied());
+                self.end(End::Released);
+            }
             Answer::NotApplied(row) | Answer::Row(row) => {
                 if row.epoch == self.epoch {
                     self.again(WriterState::Releasing { is_asking: false });
                 } else {
+                    self.forget_rows(row.applied);
                     self.end(End::Released);
                 }
             }
             Answer::Unknown => self.again(WriterState::Releasing { is_asking: true }),
-            Answer::Done | Answer::Failed | Answer::Log(_) => {
+            Answer::Done | Answer::Failed | Answer::Logs(_) => {
                 self.again(WriterState::Releasing { is_asking });
             }
         }
@@ -299,25 +345,25 @@ impl SlotWriter {
             WriterState::Acquiring { .. } | WriterState::Renewing { .. } => {
                 return self.swap(self.acquire());
             }
-            WriterState::Releasing { .. } => return self.swap(Change::Release),
-            WriterState::Deciding { flush, .. } => {
+            WriterState::Releasing { .. } => {
+                let applied = self.projector.applied();
+                return self.swap(Change::Release { applied });
+            }
+            WriterState::Deciding { flush, applied, .. } => {
                 let change = Change::Commit {
                     after: self.flush,
-                    parts: crate::num::narrow(flush.log.parts.len()),
-                    digest: flush.log.digest,
+                    applied: *applied,
+                    seal: flush.log.seal,
                 };
                 return self.swap(change);
             }
-            WriterState::Loading(key) => Action::ReadLog(*key),
-            WriterState::Restoring(commit) | WriterState::Materialising(commit) => {
-                Action::Materialise(Arc::clone(commit))
-            }
+            WriterState::Loading(row) => Action::ReadLogs(row.clone()),
             WriterState::WritingLog(flush) => Action::WriteLog {
                 flush: flush.commit.flush,
-                epoch: self.epoch,
-                parts: flush.log.parts.clone(),
+                log: Arc::clone(&flush.log),
+                before: self.seal,
             },
-            WriterState::Idle | WriterState::Ended => return,
+            WriterState::Idle | WriterState::Restoring | WriterState::Ended => return,
         };
         self.push(action);
     }
@@ -331,7 +377,8 @@ impl SlotWriter {
     }
 
     fn push(&mut self, action: Action) {
-        self.request = self.request.saturating_add(1);
+        self.numbers = self.numbers.saturating_add(1);
+        self.request = self.numbers;
         self.out.push(Command {
             request: self.request,
             attempt: self.attempt,
@@ -346,4 +393,20 @@ impl SlotWriter {
             action,
         });
     }
+}
+
+// The commits behind what is applied, in order.
+fn commits_of(row: &SlotRow, logs: &[FlushLog]) -> Result<Vec<Commit>, LogError> {
+    let mut commits = Vec::new();
+    for flush in row.applied.saturating_add(1)..=row.flush {
+        let found = logs.iter().find(|one| one.flush == flush);
+        let found = found.ok_or(LogError::Unsealed { flush })?;
+        let seal = if flush == row.flush {
+            &row.seal
+        } else {
+            &found.seal
+        };
+        commits.push(Commit::from_log((row.slot, flush), seal, &found.log)?);
+    }
+    Ok(commits)
 }

@@ -1,7 +1,9 @@
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::{Action, Answer, Command, End, Flush, NotNow, SlotWriter};
-use crate::cluster::{Change, Commit, NodeId, SlotRow};
+use crate::cluster::{Change, Commit, FlushLog, FoundLog, LogError, NodeId, Seal, SlotRow};
 use crate::testing::conformance::sample;
 
 const ME: NodeId = NodeId::from_bytes([1; 16]);
@@ -40,6 +42,31 @@ fn answer(writer: &mut SlotWriter, answer: Answer) -> Action {
     asked(writer).1
 }
 
+/// What a writer asks for and tells when an answer has come.
+fn all_after(writer: &mut SlotWriter, answer: Answer) -> Vec<Command> {
+    let request = writer.request;
+    writer.answer(request, answer);
+    commands(writer)
+}
+
+fn log_of(number: u64, epoch: u64) -> (Seal, FoundLog) {
+    let commit = Commit {
+        epoch,
+        ..flush(number)
+    };
+    let log = commit.to_log().unwrap();
+    (log.seal, log.into())
+}
+
+fn flush_log(number: u64, epoch: u64) -> FlushLog {
+    let (seal, log) = log_of(number, epoch);
+    FlushLog {
+        flush: number,
+        seal,
+        log,
+    }
+}
+
 fn owner() -> SlotWriter {
     let mut writer = SlotWriter::take_over(&row(4, None, 0), ME, "here");
     let (request, action) = asked(&mut writer);
@@ -60,6 +87,7 @@ fn flush(number: u64) -> Commit {
     Commit {
         slot: 3,
         flush: number,
+        epoch: 5,
         records: Vec::new(),
         rows: sample(1).unwrap(),
     }
@@ -68,16 +96,20 @@ fn flush(number: u64) -> Commit {
 fn deciding() -> (SlotWriter, SlotRow) {
     let mut writer = owner();
     writer.commit(flush(1)).unwrap();
-    let log = flush(1).to_parts(5).unwrap();
-    let Action::WriteLog { parts, .. } = asked(&mut writer).1 else {
-        panic!("no log");
+    let log = flush(1).to_log().unwrap();
+    let seal = log.seal;
+    let action = asked(&mut writer).1;
+    let expected = Action::WriteLog {
+        flush: 1,
+        log: Arc::new(log),
+        before: None,
     };
-    assert_eq!(parts, log.parts);
+    assert_eq!(action, expected);
     let Action::Swap(swap) = answer(&mut writer, Answer::Done) else {
         panic!("no commit");
     };
     let row = swap.applied_to(&row(5, Some(ME), 0)).unwrap();
-    assert_eq!((row.flush, row.digest), (1, log.digest));
+    assert_eq!((row.flush, row.applied, row.seal), (1, 0, seal));
     (writer, row)
 }
 
@@ -85,17 +117,21 @@ fn deciding() -> (SlotWriter, SlotRow) {
 fn a_flush_that_was_made_for_another_epoch_or_number_is_given_back() {
     let mut writer = owner();
     for (number, epoch) in [(1, 4), (2, 5)] {
-        let made = Flush::new(flush(number), epoch).unwrap();
+        let commit = Commit {
+            epoch,
+            ..flush(number)
+        };
+        let made = Flush::new(commit.clone()).unwrap();
         let back = writer.commit_made(made).unwrap_err();
-        assert_eq!(back.into_commit(), flush(number).settled());
+        assert_eq!(back.into_commit(), commit.settled());
         assert!(writer.is_idle() && commands(&mut writer).is_empty());
     }
-    let made = Flush::new(flush(1), 5).unwrap();
+    let made = Flush::new(flush(1)).unwrap();
     writer.commit_made(made.clone()).unwrap();
-    let Action::WriteLog { parts, .. } = asked(&mut writer).1 else {
-        panic!("no log");
-    };
-    assert_eq!(parts, flush(1).to_parts(5).unwrap().parts);
+    assert!(matches!(
+        asked(&mut writer).1,
+        Action::WriteLog { flush: 1, .. }
+    ));
     // Another is on its way.
     assert!(writer.commit_made(made).is_err());
 }
@@ -105,16 +141,75 @@ fn an_unknown_commit_is_read_and_found() {
     let (mut writer, row) = deciding();
     assert_eq!(answer(&mut writer, Answer::Unknown), Action::ReadSlot);
     assert_eq!(answer(&mut writer, Answer::Failed), Action::ReadSlot);
-    let request = writer.request;
-    writer.answer(request, Answer::Row(row));
-    let all = commands(&mut writer);
+    let all = all_after(&mut writer, Answer::Row(row));
     assert_eq!(all[0].action, Action::NotifyCommitted { flush: 1 });
-    assert!(matches!(all[1].action, Action::Materialise(_)));
-    assert_eq!(writer.commit(flush(2)), Err(NotNow::Busy { slot: 3 }));
-    let request = writer.request;
-    writer.answer(request, Answer::Done);
+    assert!(matches!(all[1].action, Action::Project(_)));
+    assert_eq!((writer.next_flush(), writer.applied()), (2, 0));
+    // The next one does not wait for the rows.
     assert!(writer.is_idle());
-    assert_eq!(writer.next_flush(), 2);
+    writer.answer(all[1].request, Answer::Done);
+    let applied = Action::Applied { flush: 1 };
+    assert_eq!(commands(&mut writer)[0].action, applied);
+    assert_eq!(writer.applied(), 1);
+}
+
+// Commits flush `number` of a writer that is idle; what it asks for and tells then.
+fn committed(writer: &mut SlotWriter, number: u64) -> Vec<Command> {
+    writer.commit(flush(number)).unwrap();
+    let Action::WriteLog { before, .. } = asked(writer).1 else {
+        panic!("no log");
+    };
+    let seal = |number| log_of(number, 5).0;
+    assert_eq!(before, (number > 1).then(|| seal(number - 1)));
+    assert!(matches!(answer(writer, Answer::Done), Action::Swap(_)));
+    all_after(writer, Answer::Applied)
+}
+
+fn projected(command: &Command) -> Vec<u64> {
+    let Action::Project(commits) = &command.action else {
+        panic!("{command:?}");
+    };
+    commits.iter().map(|commit| commit.flush).collect()
+}
+
+#[test]
+fn rows_follow_commits_together_and_only_so_many_may_wait() {
+    let mut writer = owner();
+    let first = committed(&mut writer, 1).pop().unwrap();
+    assert_eq!(projected(&first), [1]);
+    for number in 2..=8 {
+        let all = committed(&mut writer, number);
+        assert_eq!(all.len(), 1, "one is on its way: {all:?}");
+    }
+    assert_eq!(writer.commit(flush(9)), Err(NotNow::Busy { slot: 3 }));
+    // What was not written is written again, as it was.
+    writer.answer(first.request, Answer::Failed);
+    let again = commands(&mut writer).pop().unwrap();
+    assert_eq!((projected(&again), again.attempt), (vec![1], 1));
+    // The first answer is too late.
+    writer.answer(first.request, Answer::Done);
+    assert_eq!(commands(&mut writer), []);
+    writer.answer(again.request, Answer::Done);
+    let all = commands(&mut writer);
+    assert_eq!(all[0].action, Action::Applied { flush: 1 });
+    assert_eq!(projected(&all[1]), [2, 3, 4, 5, 6, 7, 8]);
+    writer.answer(all[1].request, Answer::Done);
+    let applied = Action::Applied { flush: 8 };
+    assert_eq!(commands(&mut writer)[0].action, applied);
+    writer.commit(flush(9)).unwrap();
+    answer_log(&mut writer);
+    let Action::Swap(swap) = answer(&mut writer, Answer::Done) else {
+        panic!("no commit");
+    };
+    let change = swap.change;
+    assert!(
+        matches!(change, Change::Commit { applied: 8, .. }),
+        "{change:?}"
+    );
+}
+
+fn answer_log(writer: &mut SlotWriter) {
+    assert!(matches!(asked(writer).1, Action::WriteLog { .. }));
 }
 
 #[test]
@@ -171,55 +266,94 @@ fn late_answers_are_not_taken_for_others() {
     assert!(!writer.is_idle());
 }
 
-#[test]
-fn a_log_that_the_next_owner_has_deleted_is_no_damage() {
-    let mut writer = SlotWriter::take_over(&row(4, Some(OTHER), 1), ME, "here");
+// Takes a slot whose last owner has left flush 1 applied and two more committed.
+fn taking() -> (SlotWriter, SlotRow) {
+    let seen = row(4, Some(OTHER), 3);
+    let mut writer = SlotWriter::take_over(&seen, ME, "here");
     commands(&mut writer);
     answer(&mut writer, Answer::Applied);
-    let read = answer(&mut writer, Answer::Row(row(5, Some(ME), 1)));
-    assert!(matches!(read, Action::ReadLog(_)));
-    assert_eq!(
-        answer(&mut writer, Answer::Log(Vec::new())),
-        Action::ReadSlot
-    );
-    let gone = row(6, Some(OTHER), 2);
-    let request = writer.request;
-    writer.answer(request, Answer::Row(gone.clone()));
+    let mut taken = row(5, Some(ME), 3);
+    (taken.applied, taken.seal) = (1, log_of(3, 2).0);
+    let all = all_after(&mut writer, Answer::Row(taken.clone()));
+    assert_eq!(all[0].action, Action::ForgetRows { first: 1, last: 1 });
+    let read = Action::ReadLogs(Box::new(taken.clone()));
+    assert_eq!(all[1].action, read);
+    (writer, taken)
+}
+
+#[test]
+fn an_owner_writes_the_rows_that_the_last_one_has_left_before_it_serves() {
+    let (mut writer, _) = taking();
+    // An older owner has committed the one before; its seal says so.
+    let logs = vec![flush_log(3, 2), flush_log(2, 1)];
+    let all = all_after(&mut writer, Answer::Logs(logs));
+    assert_eq!(projected(&all[0]), [2, 3]);
+    assert!(!writer.is_open());
+    writer.answer(all[0].request, Answer::Done);
     let all = commands(&mut writer);
+    assert_eq!(all[0].action, Action::Applied { flush: 3 });
+    assert_eq!(all[1].action, Action::Serve { flush: 3, epoch: 5 });
+    assert!(writer.is_open());
+}
+
+#[test]
+fn logs_that_the_next_owner_has_no_more_need_of_are_no_damage() {
+    let (mut writer, _) = taking();
+    let all = all_after(&mut writer, Answer::Logs(Vec::new()));
+    assert_eq!(all[0].action, Action::ReadSlot);
+    let gone = row(6, Some(OTHER), 4);
+    let all = all_after(&mut writer, Answer::Row(gone.clone()));
     assert_eq!(all.len(), 1, "{all:?}");
     assert_eq!(all[0].action, Action::Stop(End::Fenced(gone)));
 }
 
 #[test]
 fn a_log_that_cannot_be_read_is_told_and_tried_again() {
-    let mut writer = SlotWriter::take_over(&row(4, Some(OTHER), 0), ME, "here");
+    let (mut writer, taken) = taking();
+    let mut damaged = flush_log(2, 1);
+    damaged.log.rows[0].1 = Bytes::from_static(b"x");
+    let found = vec![damaged, flush_log(3, 2)];
+    // Whose the slot is now is asked first.
+    let all = all_after(&mut writer, Answer::Logs(found));
+    assert_eq!((&all[0].action, all[0].attempt), (&Action::ReadSlot, 1));
+    let all = all_after(&mut writer, Answer::Row(taken.clone()));
+    let report = Action::Report(LogError::Damaged { part: 0 });
+    assert_eq!(all[1].action, report);
+    let read = Action::ReadLogs(Box::new(taken.clone()));
+    assert_eq!((&all[2].action, all[2].attempt), (&read, 2));
+    let all = all_after(&mut writer, Answer::Logs(vec![flush_log(3, 2)]));
+    assert_eq!(all[0].action, Action::ReadSlot);
+    let all = all_after(&mut writer, Answer::Row(taken));
+    let report = Action::Report(LogError::Unsealed { flush: 2 });
+    assert_eq!(all[1].action, report);
+    let whole = vec![flush_log(2, 1), flush_log(3, 2)];
+    let all = all_after(&mut writer, Answer::Logs(whole));
+    assert_eq!(projected(&all[0]), [2, 3]);
+}
+
+#[test]
+fn a_slot_whose_rebuild_has_not_ended_is_not_served_until_it_has() {
+    let mut writer = SlotWriter::take_over(&row(4, Some(OTHER), 9), ME, "here");
     commands(&mut writer);
     answer(&mut writer, Answer::Applied);
-    let log = flush(1).to_parts(2).unwrap();
-    let mut taken = row(5, Some(ME), 1);
-    (taken.flush_epoch, taken.parts, taken.digest) = (2, 1, log.digest);
-    let read = answer(&mut writer, Answer::Row(taken.clone()));
-    assert!(matches!(read, Action::ReadLog(_)));
-    let request = writer.request;
-    writer.answer(request, Answer::Log(vec![(0, Bytes::from_static(b"x"))]));
-    // Whose the slot is now is asked first.
-    let all = commands(&mut writer);
-    assert_eq!((&all[0].action, all[0].attempt), (&Action::ReadSlot, 1));
-    let request = writer.request;
-    writer.answer(request, Answer::Row(taken));
-    let all = commands(&mut writer);
-    assert!(matches!(all[0].action, Action::Report(_)));
-    assert_eq!((&all[1].action, all[1].attempt), (&read, 2));
-    let Action::Materialise(commit) =
-        answer(&mut writer, Answer::Log(vec![(0, log.parts[0].clone())]))
-    else {
-        panic!("not restored");
+    let unmade = SlotRow {
+        applied: 0,
+        ..row(5, Some(ME), 9)
     };
-    assert_eq!(*commit, flush(1).settled());
-    assert!(!writer.is_open());
-    let request = writer.request;
-    writer.answer(request, Answer::Done);
-    assert!(writer.is_open());
+    for attempt in 1..3 {
+        let all = all_after(&mut writer, Answer::Row(unmade.clone()));
+        let (flush, applied) = (9, 0);
+        let report = Action::Report(LogError::Unmade { flush, applied });
+        assert_eq!(all[0].action, report);
+        assert_eq!(
+            (&all[1].action, all[1].attempt),
+            (&Action::ReadSlot, attempt)
+        );
+    }
+    // Its end fences this owner, who takes it again.
+    let ended = row(6, None, 9);
+    let all = all_after(&mut writer, Answer::Row(ended.clone()));
+    assert_eq!(all[0].action, Action::Stop(End::Fenced(ended)));
 }
 
 #[test]
@@ -228,11 +362,20 @@ fn a_suspended_slot_opens_under_a_new_epoch() {
     writer.suspend();
     assert!(!writer.is_open());
     writer.resume();
-    assert!(matches!(
-        answer(&mut writer, Answer::Applied),
-        Action::Materialise(_)
-    ));
-    let Action::Swap(renewal) = answer(&mut writer, Answer::Done) else {
+    // It does not wait for rows.
+    let all = all_after(&mut writer, Answer::Applied);
+    let [
+        _,
+        Command {
+            action: Action::Project(_),
+            ..
+        },
+        renewal,
+    ] = &all[..]
+    else {
+        panic!("{all:?}");
+    };
+    let Action::Swap(renewal) = &renewal.action else {
         panic!("not renewed");
     };
     assert_eq!(renewal.epoch, 5);
@@ -251,12 +394,17 @@ fn a_suspended_slot_opens_under_a_new_epoch() {
 }
 
 #[test]
-fn a_release_waits_for_the_flush_and_survives_an_unknown_outcome() {
+fn a_release_waits_for_the_flush_and_its_rows_and_survives_an_unknown_outcome() {
     let (mut writer, _) = deciding();
     writer.release();
     assert!(!writer.is_open());
-    answer(&mut writer, Answer::Applied);
-    assert!(matches!(answer(&mut writer, Answer::Done), Action::Swap(_)));
+    let all = all_after(&mut writer, Answer::Applied);
+    assert_eq!(all.len(), 2, "{all:?}");
+    writer.answer(all[1].request, Answer::Done);
+    let Action::Swap(release) = asked(&mut writer).1 else {
+        panic!("not released");
+    };
+    assert_eq!(release.change, Change::Release { applied: 1 });
     assert_eq!(answer(&mut writer, Answer::Unknown), Action::ReadSlot);
     let request = writer.request;
     writer.answer(request, Answer::Row(row(6, None, 1)));

@@ -1,5 +1,7 @@
 //! What stores that several engines share promise beyond their rows.
 
+use std::sync::Arc;
+
 use till_core::{Dim, ReadSet, RollupKey, Space};
 use till_protocol::id::{EventId, SkuId};
 
@@ -17,12 +19,12 @@ const MANY: u32 = 300;
 pub fn rows_at_once(store: &dyn SharedStore) -> Result<(), StoreError> {
     assert_eq!(store.rows_of(&ReadSet::default())?, Found::default());
     let rows = many()?;
-    store.materialise(&Commit {
+    store.project(&[Arc::new(Commit {
         slot: 0,
         flush: 1,
-        records: Vec::new(),
         rows: rows.clone(),
-    })?;
+        ..Commit::default()
+    })])?;
     store.write_names(&rows.names)?;
     let mut read_set = read_set_of(&rows);
     let written = read_set.len();

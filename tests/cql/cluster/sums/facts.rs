@@ -180,11 +180,11 @@ impl Facts {
                  day, counts FROM {k}.transactions"
             ))?,
             lines: cql.rows(&format!(
-                "SELECT store, at_us, terminal, epoch, seq, line, sku, kind, quantity_e5, net_minor, category, day, counts \
+                "SELECT store, at_us, terminal, epoch, seq, line, blobAsBigint(sku) AS sku, kind, quantity_e5, net_minor, category, day, counts \
                  FROM {k}.lines"
             ))?,
             moves: cql.rows(&format!(
-                "SELECT store, at_us, terminal, epoch, seq, sku, kind, quantity_e5, outcome, flags FROM {k}.stock_moves"
+                "SELECT store, at_us, terminal, epoch, seq, blobAsBigint(sku) AS sku, kind, quantity_e5, outcome, flags FROM {k}.stock_moves"
             ))?,
             signs: cql.rows(&format!("SELECT terminal, epoch, seq FROM {k}.telemetry"))?,
         })

@@ -1,5 +1,7 @@
 //! Rows that are written in part: a store has no transaction over them.
 
+use std::sync::Arc;
+
 use till_core::Record;
 use till_storage::cluster::{Commit, SharedStore as _};
 use till_storage::views::{FlushBatch, StoreError};
@@ -8,17 +10,22 @@ use super::WorldStore;
 use crate::rng::Rng;
 
 impl WorldStore {
-    /// Writes some of the rows of a commit, in whatever order they arrive.
+    /// Writes some of the rows of commits, in whatever order they arrive.
     ///
     /// # Errors
     /// Those of the store.
-    pub(super) fn write_partly(&self, commit: &Commit, rng: &mut Rng) -> Result<(), StoreError> {
-        // It looks whether that is a commit; the rows count as written with a call that writes all of them.
-        if !self.is_committed(commit) {
+    pub(super) fn write_partly(
+        &self,
+        commits: &[Arc<Commit>],
+        rng: &mut Rng,
+    ) -> Result<(), StoreError> {
+        // It looks whether these are commits; the rows count as written with a call that writes all of them.
+        if !commits.iter().all(|commit| self.is_committed(commit)) {
             return Ok(());
         }
         self.lock().counts.partly += 1;
-        self.store.materialise(&self.stamped(&part_of(commit, rng)))
+        let some = commits.iter().map(|commit| Arc::new(part_of(commit, rng)));
+        self.store.project(&self.stamped(&some.collect::<Vec<_>>()))
     }
 }
 
@@ -27,6 +34,7 @@ fn part_of(commit: &Commit, rng: &mut Rng) -> Commit {
     Commit {
         slot: commit.slot,
         flush: commit.flush,
+        epoch: commit.epoch,
         records: first(&commit.records, rng),
         rows: FlushBatch {
             stores: some(&rows.stores, rng),

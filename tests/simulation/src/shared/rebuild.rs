@@ -9,17 +9,17 @@
 //! * names that no record brings: they are written before the commit that uses them, which may then be another's, or nobody's
 //!   where an engine is lost with its disk and a device with what it had.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use till_core::{Record, Replayed, Rows as _, RowsError, Shard, ShardConfig, StoreRow};
-use till_storage::base::FoldError;
-use till_storage::cluster::Commit;
-use till_storage::journal::Lsn;
+use till_core::{Replayed, Rows as _, RowsError, Shard, ShardConfig, StoreRow};
+use till_storage::cluster::{self, Commit, SharedStore as _};
 use till_storage::memory::MemoryViews;
 use till_storage::query::FactReader;
-use till_storage::rebuild::{FactRows, Fold};
-use till_storage::views::{FlushBatch, Views, WriteViews as _};
+use till_storage::rebuild::FactRows;
+use till_storage::testing::MemoryCluster;
+use till_storage::views::{FlushBatch, StoreError, Views, WriteViews, each_batch};
 
 /// Why rows are not those that their records make.
 type Unlike = String;
@@ -40,34 +40,42 @@ impl Rebuild {
         }
     }
 
-    /// Takes in the records of a commit whose rows were written for the first time just now, and compares what changes.
+    /// Takes in the records of commits whose rows were written for the first time just now, and compares what changes.
     pub(super) fn take_in(
         &self,
-        commit: &Commit,
+        commits: &[Arc<Commit>],
         facts: &dyn FactReader,
         written: &dyn Views,
     ) -> Result<(), Unlike> {
-        let made = self.apply(commit, facts)?;
+        let made = self.apply(commits, facts)?;
         let mut first = First::default();
-        for rows in [&made, &commit.rows] {
+        let all = commits.iter().map(|commit| &commit.rows);
+        for rows in std::iter::once(&made).chain(all) {
             self.compare(rows, written, &mut first)
                 .map_err(|error| error.to_string())?;
         }
-        let last = commit.records.len().saturating_sub(1);
-        let last = Commit::position(commit.flush, u32::try_from(last).unwrap_or(u32::MAX));
-        for (key, _) in &commit.rows.stores {
-            let row = written.store(*key).map_err(|error| error.to_string())?;
-            first.note("marks", key, [row.map(|row| row.applied), Some(last)]);
+        let mut marks = BTreeMap::new();
+        for commit in commits {
+            let last = commit.records.len().saturating_sub(1);
+            let last = Commit::position(commit.flush, u32::try_from(last).unwrap_or(u32::MAX));
+            marks.extend(commit.rows.stores.iter().map(|(key, _)| (*key, last)));
+        }
+        for (key, last) in marks {
+            let row = written.store(key).map_err(|error| error.to_string())?;
+            first.note("marks", &key, [row.map(|row| row.applied), Some(last)]);
         }
         first.0.map_or(Ok(()), Err)
     }
 
     // Gives the rows that change.
-    fn apply(&self, commit: &Commit, facts: &dyn FactReader) -> Result<FlushBatch, Unlike> {
+    fn apply(&self, commits: &[Arc<Commit>], facts: &dyn FactReader) -> Result<FlushBatch, Unlike> {
         let mut shard = self.shard.lock().unwrap_or_else(PoisonError::into_inner);
         let rows = FactRows::new(&self.rows, facts);
-        for (index, record) in (0..).zip(&commit.records) {
-            let position = Commit::position(commit.flush, index);
+        let records = commits.iter().flat_map(|commit| {
+            let positions = (0..).map(|index| Commit::position(commit.flush, index));
+            positions.zip(&commit.records)
+        });
+        for (position, record) in records {
             match shard.replay(position, record, &rows) {
                 Ok(Replayed::Held) => {}
                 Ok(Replayed::Nowhere) => return Err(format!("{:?} fits nowhere", record.head)),
@@ -152,30 +160,22 @@ impl First {
     }
 }
 
-/// All rows of a store, from its facts alone.
-pub(super) fn rebuilt(
-    kept: &[(u64, Record)],
-    facts: &dyn FactReader,
-) -> Result<MemoryViews, Unlike> {
-    let rows = MemoryViews::new();
-    let mut fold = Fold::new(&rows, facts, ShardConfig::default());
-    for (position, record) in kept {
-        let position = Lsn::new(*position);
-        fold.apply(position, record)
-            .map_err(|error| unmade(&error))?;
-    }
-    is_whole(&fold)?;
-    fold.finish_part().map_err(|error| unmade(&error))?;
-    Ok(rows)
-}
-
-fn unmade(error: &FoldError) -> Unlike {
-    format!("no rows from records: {error}")
-}
-
-fn is_whole(fold: &Fold<'_>) -> Result<(), Unlike> {
-    match (fold.unapplied(), fold.left_out().is_empty()) {
-        ([], true) => Ok(()),
-        (unapplied, _) => Err(format!("{unapplied:?} fit nowhere, {fold:?}")),
+/// Makes all rows of a chain anew from its log, as the command does. Gives the rows as they were before.
+pub(super) fn rebuilt(store: &MemoryCluster) -> Result<MemoryViews, Unlike> {
+    let before = MemoryViews::new();
+    each_batch(store.views().as_ref(), 1_000, &mut |rows| {
+        before.write(&rows)
+    })
+    .map_err(|error| error.to_string())?;
+    let mut scratch =
+        |_| -> Result<Box<dyn WriteViews>, StoreError> { Ok(Box::new(MemoryViews::new())) };
+    let made = cluster::rebuild(store, &mut scratch, &mut |_| {});
+    let made = made.map_err(|error| format!("no rows from the log: {error}"))?;
+    match (made.unapplied.as_slice(), made.left_out.is_empty()) {
+        ([], true) => Ok(before),
+        (unapplied, _) => Err(format!(
+            "{unapplied:?} fit nowhere, {:?} wait",
+            made.left_out
+        )),
     }
 }

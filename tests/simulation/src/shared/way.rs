@@ -3,18 +3,18 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bytes::Bytes;
 use till_core::{ReadSet, Space};
 use till_protocol::id::StoreId;
 use till_storage::cluster::{
-    Commit, Conditional, Constraint, Constraints, Decided, Found, Handoff, InboxId, Log, LogKey,
-    NodeId, NodeRow, SharedStore, SlotRow,
+    Commit, Conditional, Constraint, Constraints, Decided, FlushLog, Found, Handoff, InboxId, Log,
+    NodeId, NodeRow, Seal, SharedStore, SlotRow,
 };
 use till_storage::query::FactReader;
 use till_storage::views::{StoreError, Views};
 
 use crate::mistake::is_planted;
 
+use super::planted::{as_projected, log_as_written, row_as_read, understood};
 use super::{WorldStore, Write};
 
 /// One engine's way to the store. Clones are the same way.
@@ -132,14 +132,15 @@ impl SharedStore for Way {
 
     fn slot(&self, slot: u32) -> Result<SlotRow, StoreError> {
         self.reach()?;
-        self.store.store.slot(slot)
+        self.store.store.slot(slot).map(row_as_read)
     }
 
     fn decide(&self, constraint: &Conditional) -> Result<Decided, StoreError> {
         if is_planted("rows-before-commit") {
             self.store.write_rows_early(constraint)?;
         }
-        self.write(Write::Decide(constraint.clone()))
+        let decided = self.write(Write::Decide(constraint.clone()));
+        understood(&constraint.change, decided)
     }
 
     fn constraints(&self) -> Result<Constraints, StoreError> {
@@ -161,37 +162,52 @@ impl SharedStore for Way {
         self.done(Write::Heartbeat(row.clone()))
     }
 
-    fn write_log(&self, slot: u32, flush: u64, epoch: u64, log: &Log) -> Result<(), StoreError> {
-        self.done(Write::Log(slot, flush, epoch, log.clone()))
+    fn write_log(
+        &self,
+        of: (u32, u64),
+        log: &Log,
+        before: Option<&Seal>,
+    ) -> Result<(), StoreError> {
+        let (log, before) = log_as_written(log, before);
+        self.done(Write::Log(of, log, before))
     }
 
-    fn read_log(&self, key: &LogKey) -> Result<Vec<(u32, Bytes)>, StoreError> {
+    fn logs(&self, row: &SlotRow, flushes: (u64, u64)) -> Result<Vec<FlushLog>, StoreError> {
         self.reach()?;
-        self.store.store.read_log(key)
+        self.store.store.logs(row, flushes)
     }
 
-    fn delete_log(&self, slot: u32, flush: u64) -> Result<(), StoreError> {
-        self.done(Write::DeleteLog(slot, flush))
+    fn clear(&self) -> Result<(), StoreError> {
+        self.reach()?;
+        self.store.store.clear()
     }
 
-    fn materialise(&self, commit: &Commit) -> Result<(), StoreError> {
+    fn project(&self, commits: &[Arc<Commit>]) -> Result<(), StoreError> {
+        let commits = as_projected(commits);
         let mut state = self.store.lock();
-        let (partly, is_hasty) = (state.faults.partly, is_planted("commit-before-rows"));
+        let (partly, is_hasty) = (state.faults.partly, is_planted("rows-taken-for-written"));
         if state.rng.chance(partly) {
             let mut rng = state.rng.fork();
             drop(state);
-            self.store.write_partly(commit, &mut rng)?;
+            self.store.write_partly(&commits, &mut rng)?;
             return Err(silent());
         }
         drop(state);
-        match self.done(Write::Rows(Box::new(commit.clone()))) {
+        match self.done(Write::Rows(commits)) {
             Err(_) if is_hasty => Ok(()),
             done => done,
         }
     }
 
+    fn forget_rows(&self, slot: u32, flushes: (u64, u64)) -> Result<(), StoreError> {
+        self.done(Write::ForgetRows(slot, flushes))
+    }
+
     fn write_names(&self, names: &[(Space, u64, String)]) -> Result<(), StoreError> {
-        self.done(Write::Names(names.to_vec()))
+        match self.done(Write::Names(names.to_vec())) {
+            Err(_) if is_planted("drop-names") => Ok(()),
+            done => done,
+        }
     }
 
     fn hand_off(&self, handoff: &Handoff) -> Result<(), StoreError> {

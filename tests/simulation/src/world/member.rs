@@ -3,7 +3,7 @@
 mod judge;
 mod together;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use till_runtime::testing::{Answered, Asking, Flushed, Halt};
@@ -81,8 +81,8 @@ pub(super) struct Member {
     is_gathering: bool,
     /// All records of its journal before this LSN were read.
     pub(super) read_upto: u64,
-    /// What it served when it was last looked at.
-    served: Vec<u32>,
+    /// Slots that are its own and that it has served.
+    served: BTreeSet<u32>,
     /// When each chain goes on.
     due: [u64; 3],
 }
@@ -102,7 +102,7 @@ impl Member {
             is_stopping: false,
             is_gathering: false,
             read_upto: 0,
-            served: Vec::new(),
+            served: BTreeSet::new(),
             due: [0; 3],
         }
     }

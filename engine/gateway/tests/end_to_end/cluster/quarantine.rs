@@ -106,7 +106,7 @@ fn mend(store: &MemoryCluster) {
         },
         ..Commit::default()
     };
-    store.materialise(&right).unwrap();
+    store.project(&[Arc::new(right)]).unwrap();
 }
 
 /// An event that is quarantined as a whole, and two whose movements wait.

@@ -1,7 +1,9 @@
-//! The derived rows of a flush.
+//! The derived rows of commits.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use till_storage::cluster::Commit;
 use till_storage::views::FlushBatch;
 
 use super::key::{dim_cell, signed, space_cell};
@@ -9,9 +11,9 @@ use super::tables::{
     EventIdCells, LevelRow, NameRow, QuarantineCells, QuarantineGone, RollupCells, RollupDayRow,
     StoreCells, TerminalCells,
 };
-use crate::rows::{Stamped, date};
+use crate::rows::{Id64, Stamped, date};
 
-/// The derived rows of a commit, but for the stores: each key once, the last one of it.
+/// Derived rows, each with its timestamp.
 #[derive(Debug, Default)]
 pub(crate) struct Derived {
     pub(crate) terminals: Vec<Stamped<TerminalCells>>,
@@ -26,26 +28,33 @@ pub(crate) struct Derived {
 }
 
 // Rows of one flush have one timestamp: of two with one key the server would keep the larger, not the later.
-fn last_of<K: Ord + Copy, R>(rows: &[(K, R)]) -> BTreeMap<K, &R> {
-    rows.iter().map(|(key, row)| (*key, row)).collect()
+fn last_of<'a, K: Ord + Copy + 'a, R: 'a>(
+    commits: &'a [Arc<Commit>],
+    rows: impl Fn(&'a FlushBatch) -> &'a Vec<(K, R)>,
+) -> BTreeMap<K, Stamped<&'a R>> {
+    let of_one = |commit: &'a Arc<Commit>| {
+        let stamp = commit.flush.cast_signed();
+        let rows = rows(&commit.rows).iter();
+        rows.map(move |(key, row)| (*key, (stamp, row)))
+    };
+    commits.iter().flat_map(of_one).collect()
 }
 
-/// The derived rows of a flush with this number.
-pub(crate) fn derived_of(flush: u64, rows: &FlushBatch) -> Derived {
-    let stamp = flush.cast_signed();
+/// The derived rows of commits that follow each other: each key once, as the last of them left it.
+pub(crate) fn derived_of(commits: &[Arc<Commit>]) -> Derived {
     let mut out = Derived::default();
-    for (store, row) in last_of(&rows.stores) {
+    for (store, (stamp, row)) in last_of(commits, |rows| &rows.stores) {
         out.stores.push((stamp, StoreCells::new(store, row)));
     }
-    for (terminal, row) in last_of(&rows.terminals) {
+    for (terminal, (stamp, row)) in last_of(commits, |rows| &rows.terminals) {
         out.terminals
             .push((stamp, TerminalCells::new(terminal, row)));
     }
-    for ((store, sku), row) in last_of(&rows.skus) {
+    for ((store, sku), (stamp, row)) in last_of(commits, |rows| &rows.skus) {
         out.levels.push((stamp, LevelRow::new(store, sku, row)));
     }
     let mut days = BTreeSet::new();
-    for (key, row) in last_of(&rows.rollups) {
+    for (key, (stamp, row)) in last_of(commits, |rows| &rows.rollups) {
         out.rollups.push((stamp, RollupCells::new(&key, row)));
         if days.insert((key.store, key.dim, key.day)) {
             let day = RollupDayRow {
@@ -56,12 +65,10 @@ pub(crate) fn derived_of(flush: u64, rows: &FlushBatch) -> Derived {
             out.rollup_days.push((stamp, day));
         }
     }
-    let ids = rows.event_ids.iter();
-    let ids: BTreeMap<_, _> = ids.map(|(id, row)| (id.to_bytes(), (id, row))).collect();
-    for (id, row) in ids.into_values() {
-        out.event_ids.push((stamp, EventIdCells::new(id, row)));
+    for (id, (stamp, row)) in last_of(commits, |rows| &rows.event_ids) {
+        out.event_ids.push((stamp, EventIdCells::new(&id, row)));
     }
-    for (key, row) in last_of(&rows.quarantine) {
+    for (key, (stamp, row)) in last_of(commits, |rows| &rows.quarantine) {
         match row {
             Some(row) => {
                 let cells = QuarantineCells::new(&key, row);
@@ -70,13 +77,20 @@ pub(crate) fn derived_of(flush: u64, rows: &FlushBatch) -> Derived {
             None => out.gone.push((stamp, QuarantineGone::new(&key))),
         }
     }
-    for (space, id, name) in &rows.names {
-        let row = NameRow {
-            space: space_cell(*space),
-            id: id.cast_signed(),
-            name: name.clone(),
-        };
-        out.names.push((stamp, row));
+    for commit in commits {
+        out.names.extend(names_of(commit));
     }
     out
+}
+
+fn names_of(commit: &Commit) -> impl Iterator<Item = Stamped<NameRow>> {
+    let names = commit.rows.names.iter();
+    names.map(|(space, id, name)| {
+        let row = NameRow {
+            space: space_cell(*space),
+            id: Id64(*id),
+            name: name.clone(),
+        };
+        (commit.flush.cast_signed(), row)
+    })
 }

@@ -6,34 +6,29 @@ use till_protocol::id::StoreId;
 /// Partitions that the stores are spread over.
 pub(crate) const STORE_PARTS: i32 = 16;
 /// Partitions that the SKUs of a store are spread over.
-pub(crate) const SKU_BUCKETS: i32 = 64;
-/// Partitions that a day's sums by SKU are spread over.
-pub(crate) const ROLLUP_BUCKETS: i32 = 8;
+pub(crate) const SKU_BUCKETS: i32 = 4;
+/// Partitions that the stores of a receipt are spread over: one number may be on receipts of all of them.
+pub(crate) const RECEIPT_PARTS: i32 = 16;
 
 /// The partition of a store.
 pub(crate) fn part_of_store(store: StoreId) -> i32 {
     signed(store.get()) % STORE_PARTS
 }
 
+/// The partition of a store's receipts.
+pub(crate) const fn part_of_receipt(store: i32) -> i32 {
+    store % RECEIPT_PARTS
+}
+
+/// The partition of an instant within its hour.
+pub(crate) fn quarter_of(at_us: i64) -> i8 {
+    let minute = at_us.div_euclid(60_000_000).rem_euclid(60);
+    i8::try_from(minute / 15).unwrap_or(0)
+}
+
 /// The partition of a SKU within its store.
 pub(crate) fn bucket_of_sku(sku: u64) -> i32 {
     low_bits(sku, SKU_BUCKETS)
-}
-
-/// The partition of a sum within its day.
-pub(crate) fn bucket_of_rollup(dim: Dim, key: u64) -> i32 {
-    match dim {
-        Dim::Sku => low_bits(key, ROLLUP_BUCKETS),
-        Dim::Store | Dim::Category | Dim::Tender | Dim::Operator => 0,
-    }
-}
-
-/// Buckets of a dimension.
-pub(crate) const fn buckets_of(dim: Dim) -> i32 {
-    match dim {
-        Dim::Sku => ROLLUP_BUCKETS,
-        Dim::Store | Dim::Category | Dim::Tender | Dim::Operator => 1,
-    }
 }
 
 fn low_bits(number: u64, buckets: i32) -> i32 {

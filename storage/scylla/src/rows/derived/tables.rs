@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use scylla::value::{CqlDate, CqlVarint};
 use scylla::{DeserializeRow, SerializeRow};
 
-use crate::rows::{WideTable, table};
+use crate::rows::{Id64, WideTable, table};
 
 table! {
     /// A store.
@@ -64,7 +64,7 @@ table! {
     LevelRow = "levels" by (store, bucket) {
         store: i32,
         bucket: i32,
-        sku: i64,
+        sku: Id64,
         quantity_e5: i64,
         is_counted: bool,
         counted_at_us: i64,
@@ -89,20 +89,19 @@ table! {
 table! {
     /// The sums of an hour.
     #[derive(DeserializeRow)]
-    RollupCells = "rollups" by (store, dim, day, bucket) {
+    RollupCells = "rollups" by (store, day) {
         store: i32,
-        dim: i8,
         day: CqlDate,
-        bucket: i32,
+        dim: i8,
         hour_us: i64,
-        key: i64,
+        key: Id64,
         transactions: i64,
         lines: i64,
         quantity_e5: CqlVarint,
         net_minor: CqlVarint,
         discount_minor: CqlVarint,
         tax_minor: CqlVarint,
-        returns_net: CqlVarint,
+        returns_net_minor: CqlVarint,
         moved_e5: CqlVarint,
     }
 }
@@ -141,7 +140,7 @@ table! {
         reason: i32,
         received_at_us: i64,
         position: i64,
-        sku: i64,
+        sku: Id64,
         quantity_e5: i64,
     }
 }
@@ -151,7 +150,7 @@ table! {
     #[derive(DeserializeRow)]
     NameRow = "names" by (space, id) {
         space: i8,
-        id: i64,
+        id: Id64,
         name: String,
     }
 }

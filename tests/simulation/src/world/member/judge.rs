@@ -5,7 +5,7 @@ use std::sync::Arc;
 use till_core::RecordKind;
 use till_protocol::id::StoreId;
 use till_runtime::testing::Stepped;
-use till_storage::cluster::{Commit, slot_of};
+use till_storage::cluster::{Commit, SlotRow, slot_of};
 use till_storage::journal::Lsn;
 
 use crate::coverage::Sight;
@@ -74,23 +74,29 @@ impl World {
             return;
         };
         let served = engine.served();
-        let Some(member) = &self.nodes[n].member else {
+        let Some(member) = &mut self.nodes[n].member else {
             return;
         };
-        let is_new = |slot: &u32| !member.served.contains(slot);
-        let new: Vec<u32> = served.iter().copied().filter(is_new).collect();
-        if !new.is_empty() {
-            for row in shared.store.slots() {
-                let begins = new.contains(&row.slot) && row.owner == Some(member.me);
-                if begins && !shared.store.is_whole(&row) {
-                    let what = format!("slot {} is served without its last rows", row.slot);
-                    return self.oracle.fail("CLU-3", what);
-                }
-            }
+        let rows = shared.store.slots();
+        let is_own = |slot: u32| {
+            rows.iter()
+                .any(|row| row.slot == slot && row.owner == Some(member.me))
+        };
+        // Its own goes on with rows on their way, also after it was closed for a while.
+        member.served.retain(|slot| is_own(*slot));
+        let begins = |row: &&SlotRow| {
+            let is_new = served.contains(&row.slot) && !member.served.contains(&row.slot);
+            is_new && is_own(row.slot)
+        };
+        let torn = rows
+            .iter()
+            .filter(begins)
+            .find(|row| !shared.store.is_whole(row));
+        if let Some(row) = torn {
+            let what = format!("slot {} is served without its last rows", row.slot);
+            return self.oracle.fail("CLU-3", what);
         }
-        if let Some(member) = &mut self.nodes[n].member {
-            member.served = served;
-        }
+        member.served.extend(served);
     }
 
     /// A device that is accepted is told by the owner of its slot how far it is.
@@ -176,7 +182,6 @@ impl World {
             return;
         };
         let (waiting, rows) = (shared.store.waiting(), shared.store.rows());
-        let rebuilt = shared.store.rebuilt();
         let (mut kept, mut committed) = shared.store.facts();
         kept.sort_by_key(|(position, record)| (*position, record.head.terminal));
         committed.sort_by_key(|(position, record)| (*position, record.head.terminal));
@@ -204,8 +209,11 @@ impl World {
         self.oracle.quiesced(&stuck);
         self.oracle.all_handed_off(&disks, &stuck);
         let model = Model::of(&self.oracle, i64::MIN);
-        let judged = compare(&model, rows.as_ref())
-            .and_then(|()| same_rows(&model, rows.as_ref(), &rebuilt?));
+        let written = shared.store.rebuilt();
+        let judged = written.and_then(|written| {
+            compare(&model, &written)?;
+            same_rows(&model, &written, rows.as_ref())
+        });
         if let Err(broken) = judged {
             self.oracle.fail(broken.id, broken.what);
         }

@@ -1,17 +1,20 @@
-//! The parts of a log read back: nothing is believed before it is proved.
+//! PartSet read back: nothing is believed before it is proved.
 
 use bytes::{Bytes, BytesMut};
 use sha2::{Digest as _, Sha256};
 use till_core::Record;
 
-use super::{DELETED, HEADER_BYTES, LogError, LogKey, MAGIC, VERSION};
+use super::{DELETED, HEADER_BYTES, LogError, MAGIC, PartSetKey, VERSION};
 use crate::cluster::Commit;
 use crate::journal::format::{EntryPrefix, record_of};
 use crate::num::{size32, u32_at, u64_at, wide};
 use crate::pack::{Key, Row, Table};
 use crate::views::FlushBatch;
 
-pub(in crate::cluster) fn decode(key: &LogKey, parts: &[(u32, Bytes)]) -> Result<Commit, LogError> {
+pub(in crate::cluster) fn decode(
+    key: &PartSetKey,
+    parts: &[(u32, Bytes)],
+) -> Result<Commit, LogError> {
     if let Some((part, _)) = parts.iter().find(|(part, _)| *part >= key.parts) {
         return Err(LogError::Surplus {
             part: *part,
@@ -33,7 +36,7 @@ pub(in crate::cluster) fn decode(key: &LogKey, parts: &[(u32, Bytes)]) -> Result
     if digest != key.digest {
         return Err(LogError::Digest);
     }
-    let mut reader = LogReader {
+    let mut reader = PartsReader {
         body: body.freeze(),
         at: 0,
     };
@@ -45,13 +48,14 @@ pub(in crate::cluster) fn decode(key: &LogKey, parts: &[(u32, Bytes)]) -> Result
     Ok(Commit {
         slot: key.slot,
         flush: key.flush,
+        epoch: key.epoch,
         records,
         rows,
     })
 }
 
 /// The chunk of the body in a part that proves to be the right one.
-fn chunk_of<'a>(key: &LogKey, number: u32, part: &'a [u8]) -> Result<&'a [u8], LogError> {
+fn chunk_of<'a>(key: &PartSetKey, number: u32, part: &'a [u8]) -> Result<&'a [u8], LogError> {
     let damaged = LogError::Damaged { part: number };
     let Some((head, chunk)) = part.split_first_chunk::<HEADER_BYTES>() else {
         return Err(damaged);
@@ -88,12 +92,25 @@ fn chunk_of<'a>(key: &LogKey, number: u32, part: &'a [u8]) -> Result<&'a [u8], L
     }
 }
 
-struct LogReader {
+/// The record of the entry that bytes begin with, and how many of them it is.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn entry_of(bytes: &Bytes) -> Result<(Record, usize), &'static str> {
+    let prefix = EntryPrefix::decode(bytes, wide(bytes.len()))
+        .filter(|prefix| !prefix.is_hole() && prefix.proves(bytes))
+        .ok_or("an entry")?;
+    let size = size32(prefix.bytes);
+    let record = record_of(&bytes.slice(..size), &prefix).ok_or("a record")?;
+    Ok((record, size))
+}
+
+struct PartsReader {
     body: Bytes,
     at: usize,
 }
 
-impl LogReader {
+impl PartsReader {
     fn wrong(&self, what: &'static str) -> LogError {
         LogError::Content { what, at: self.at }
     }
@@ -111,13 +128,10 @@ impl LogReader {
         let count = u32_at(&self.take(4, "the number of records")?, 0);
         let mut records = Vec::new();
         for _ in 0..count {
-            let rest = self.body.get(self.at..).unwrap_or_default();
-            let prefix = EntryPrefix::decode(rest, wide(rest.len()))
-                .filter(|prefix| !prefix.is_hole() && prefix.proves(rest))
-                .ok_or_else(|| self.wrong("an entry"))?;
-            let entry = self.body.slice(self.at..self.at + size32(prefix.bytes));
-            records.push(record_of(&entry, &prefix).ok_or_else(|| self.wrong("a record"))?);
-            self.at += size32(prefix.bytes);
+            let (record, bytes) =
+                entry_of(&self.body.slice(self.at..)).map_err(|what| self.wrong(what))?;
+            records.push(record);
+            self.at += bytes;
         }
         Ok(records)
     }

@@ -1,0 +1,142 @@
+//! The facts and rows of a chain, from the committed log of its slots.
+
+use std::path::PathBuf;
+use std::{fs, process};
+
+use anyhow::{Context, bail};
+use serde_json::json;
+use till_embedded::{EmbeddedConfig, EmbeddedViews};
+use till_storage::cluster::{NodeRow, RebuildStep, Rebuilt, SharedStore, rebuild};
+use till_storage::views::{StoreError, WriteViews};
+
+use crate::args::{ClusterArgs, RebuildArgs};
+use crate::output::{counted, note};
+use crate::shards::fleet;
+use crate::shared::Keyspace;
+use crate::{Found, output};
+
+pub(super) fn run(cluster: &ClusterArgs, args: &RebuildArgs) -> anyhow::Result<()> {
+    let store = Keyspace::open(cluster)?.into_store();
+    must_rest(store.as_ref())?;
+    let scratch = Scratch::new(args.scratch.clone())?;
+    let mut told = Told::default();
+    let rebuilt = rebuild(
+        store.as_ref(),
+        &mut |slot| scratch.of_slot(slot),
+        &mut |step| told.note(step),
+    )?;
+    let is_whole = rebuilt.left_out.is_empty() && rebuilt.unapplied.is_empty();
+    match args.json {
+        true => output::json(&as_json(&rebuilt, is_whole))?,
+        false => words(&rebuilt)?,
+    }
+    if is_whole { Ok(()) } else { Err(Found.into()) }
+}
+
+// Engines that show a heartbeat would write rows meanwhile.
+fn must_rest(store: &dyn SharedStore) -> anyhow::Result<()> {
+    let nodes = store.nodes()?;
+    let silent = fleet::silent(store, &nodes)?;
+    let lives = |node: &&NodeRow| !silent.contains(&node.node);
+    let alive: Vec<&str> = nodes
+        .iter()
+        .filter(lives)
+        .map(|node| node.address.as_str())
+        .collect();
+    if !alive.is_empty() {
+        bail!(
+            "{} of this chain {}: {}; stop every one of them first, then rebuild",
+            counted(alive.len(), "engine"),
+            if alive.len() == 1 { "runs" } else { "run" },
+            alive.join(", ")
+        );
+    }
+    Ok(())
+}
+
+/// The folder in which the rows of one slot after another are made.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(dir: Option<PathBuf>) -> anyhow::Result<Self> {
+        let dir = dir.unwrap_or_else(std::env::temp_dir);
+        let dir = dir.join(format!("tillstream-rebuild-{}", process::id()));
+        fs::create_dir_all(&dir).with_context(|| format!("folder {}", dir.display()))?;
+        Ok(Self(dir))
+    }
+
+    fn of_slot(&self, slot: u32) -> Result<Box<dyn WriteViews>, StoreError> {
+        let failed = |cause: String| StoreError::Failed {
+            table: "scratch",
+            cause,
+        };
+        // That of the slot before is not needed any more.
+        fs::remove_dir_all(&self.0).map_err(|error| failed(error.to_string()))?;
+        let dir = self.0.join(slot.to_string());
+        fs::create_dir_all(&dir).map_err(|error| failed(error.to_string()))?;
+        let rows = EmbeddedViews::open(EmbeddedConfig::new(dir));
+        Ok(Box::new(rows.map_err(|error| failed(error.to_string()))?))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What is left of it is in a folder for temporary files.
+        if let Err(error) = fs::remove_dir_all(&self.0) {
+            tracing::debug!(%error, "the scratch folder stays");
+        }
+    }
+}
+
+/// Tells how far it is, at every tenth.
+#[derive(Default)]
+struct Told(Option<(&'static str, usize)>);
+
+impl Told {
+    fn note(&mut self, step: RebuildStep) {
+        let (what, done, of) = match step {
+            RebuildStep::Read(done, of) => ("of the log read", done, of),
+            RebuildStep::Made(done, of) => ("of the slots rebuilt", done, of),
+        };
+        let tenth = done.saturating_mul(10).checked_div(of).unwrap_or(10);
+        if self.0 != Some((what, tenth)) {
+            self.0 = Some((what, tenth));
+            note(format!("{} % {what}", tenth * 10));
+        }
+    }
+}
+
+fn as_json(rebuilt: &Rebuilt, is_whole: bool) -> serde_json::Value {
+    let waiting = rebuilt.left_out.iter();
+    let waiting: Vec<_> = waiting
+        .map(|(store, records)| json!({ "store": store.get(), "records": records }))
+        .collect();
+    json!({
+        "rebuilt": true,
+        "slots": rebuilt.slots,
+        "records": rebuilt.records,
+        "rows": rebuilt.rows,
+        "complete": is_whole,
+        "waiting": waiting,
+        "unapplied": rebuilt.unapplied.iter().map(ToString::to_string).collect::<Vec<_>>(),
+    })
+}
+
+fn words(rebuilt: &Rebuilt) -> anyhow::Result<()> {
+    output::line(format!(
+        "{} rebuilt from {} of {}",
+        counted(rebuilt.rows, "row"),
+        counted(rebuilt.records, "record"),
+        counted(rebuilt.slots, "slot"),
+    ))?;
+    for (store, records) in &rebuilt.left_out {
+        let records = counted(*records, "record");
+        output::line(format!(
+            "not in the rows: {records} of store {store}, whose registration is lost"
+        ))?;
+    }
+    for one in &rebuilt.unapplied {
+        output::line(format!("not in the rows: {one}"))?;
+    }
+    Ok(())
+}

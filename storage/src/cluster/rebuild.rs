@@ -1,0 +1,238 @@
+//! Every fact and row of a chain again, from the committed log of its slots, while no engine works on it.
+//!
+//! All of the log is read before anything changes: where records of it are lost, the rows that are there are worth more than
+//! those that could be made. Then every slot is fenced with `applied` set to 0, the tables are emptied, and one slot after the
+//! other is folded in a scratch store and written. Until a slot's row says again that all its rows are written, an engine that takes
+//! it does not serve it. A rebuild that was cut short is begun anew by the next.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use thiserror::Error;
+use till_core::ShardConfig;
+use till_protocol::id::StoreId;
+
+use super::{
+    Change, Commit, Conditional, Decided, FlushLog, LogError, SharedStore, SlotRow, records_of,
+};
+use crate::base::FoldError;
+use crate::journal::Lsn;
+use crate::num::narrow;
+use crate::rebuild::{Fold, Unapplied, store_of};
+use crate::views::{FlushBatch, StoreError, WriteViews, each_batch};
+
+/// Flushes of which the records are in memory at once. Those of a busy chain have some hundred kilobytes each.
+const FLUSHES: u64 = 16;
+/// Rows that are written at once: a few megabytes.
+const ROWS: usize = 20_000;
+
+/// Why a chain could not be rebuilt.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum RebuildError {
+    /// The log of a slot is not whole.
+    #[error("the log of slot {slot} is not whole: {error}; nothing was changed")]
+    Log {
+        /// The slot.
+        slot: u32,
+        /// What is missing or damaged.
+        error: LogError,
+    },
+    /// Somebody else has changed a slot.
+    #[error(
+        "slot {slot} changed hands meanwhile: stop every engine of the chain, and rebuild again"
+    )]
+    Taken {
+        /// The slot.
+        slot: u32,
+    },
+    /// Records could not be folded, or the scratch store could not be used.
+    #[error("slot {slot}: {error}; rebuild again once that is mended")]
+    Fold {
+        /// The slot.
+        slot: u32,
+        /// Why.
+        error: FoldError,
+    },
+    /// The store did not answer.
+    #[error("{0}; rebuild again: until it has ended, engines do not serve what is not rebuilt")]
+    Store(#[from] StoreError),
+}
+
+/// What a rebuild came to.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Rebuilt {
+    /// Slots with records.
+    pub slots: u32,
+    /// Their records.
+    pub records: u64,
+    /// Rows that were made of them, facts left out.
+    pub rows: u64,
+    /// Records of stores without a registration, which are in no row.
+    pub left_out: BTreeMap<StoreId, u64>,
+    /// Records that fit nowhere.
+    pub unapplied: Vec<Unapplied>,
+}
+
+/// How far a rebuild is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum RebuildStep {
+    /// The log of so many slots of so many was read and is whole.
+    Read(usize, usize),
+    /// So many slots of so many are rebuilt.
+    Made(usize, usize),
+}
+
+/// Gives an empty store for the rows of a slot. It can be dropped afterwards.
+pub type Scratch<'a> = &'a mut dyn FnMut(u32) -> Result<Box<dyn WriteViews>, StoreError>;
+
+/// Makes every fact and row of a chain anew from its log. Names stay as they are.
+///
+/// The caller has made sure that no engine runs. One that starts meanwhile fences the rebuild, or serves nothing that is not
+/// rebuilt.
+///
+/// # Errors
+/// [`RebuildError`]. But for [`RebuildError::Log`], the chain has to be rebuilt again.
+pub fn rebuild(
+    store: &dyn SharedStore,
+    scratch: Scratch<'_>,
+    told: &mut dyn FnMut(RebuildStep),
+) -> Result<Rebuilt, RebuildError> {
+    let rows = store.all_slots()?;
+    let mut slots = Vec::new();
+    for row in rows.iter().filter(|row| row.flush > 0) {
+        // After everything that was decided of it.
+        slots.push(store.slot(row.slot)?);
+    }
+    for (done, row) in (1..).zip(&slots) {
+        each_window(store, row, &mut |_| Ok(()))?;
+        told(RebuildStep::Read(done, slots.len()));
+    }
+    for row in &mut slots {
+        *row = noted(store, row, 0)?;
+    }
+    store.clear()?;
+    let mut rebuilt = Rebuilt {
+        slots: narrow(slots.len()),
+        ..Rebuilt::default()
+    };
+    for (done, row) in (1..).zip(&slots) {
+        let rows = scratch(row.slot)?;
+        of_slot(store, row, rows.as_ref(), &mut rebuilt)?;
+        let _row = noted(store, row, row.flush)?;
+        told(RebuildStep::Made(done, slots.len()));
+    }
+    Ok(rebuilt)
+}
+
+// Fences whoever has the slot, and notes up to where its rows are written. Gives its row as it is then.
+fn noted(store: &dyn SharedStore, row: &SlotRow, applied: u64) -> Result<SlotRow, RebuildError> {
+    let release = Conditional {
+        slot: row.slot,
+        epoch: row.epoch,
+        change: Change::Release { applied },
+    };
+    let wanted = release.applied_to(row);
+    // An error leaves open whether it happened: the row tells.
+    let decided = store.decide(&release);
+    let is = store.slot(row.slot)?;
+    match (Some(&is) == wanted.as_ref(), decided) {
+        (true, _) => Ok(is),
+        (false, Err(error)) => Err(error.into()),
+        (false, Ok(Decided::Applied | Decided::Refused(_))) => {
+            Err(RebuildError::Taken { slot: row.slot })
+        }
+    }
+}
+
+// The commits of a slot without their rows, in order, some at a time.
+fn each_window(
+    store: &dyn SharedStore,
+    row: &SlotRow,
+    each: &mut dyn FnMut(Vec<Arc<Commit>>) -> Result<(), RebuildError>,
+) -> Result<(), RebuildError> {
+    let mut next = 1;
+    while next <= row.flush {
+        let last = row.flush.min(next + FLUSHES - 1);
+        let logs = store.logs(row, (next, last))?;
+        let commits = (next..=last).map(|flush| commit_of(row.slot, flush, &logs).map(Arc::new));
+        let commits: Result<Vec<_>, LogError> = commits.collect();
+        let slot = row.slot;
+        each(commits.map_err(|error| RebuildError::Log { slot, error })?)?;
+        next = last + 1;
+    }
+    Ok(())
+}
+
+fn commit_of(slot: u32, flush: u64, logs: &[FlushLog]) -> Result<Commit, LogError> {
+    let log = logs.iter().find(|one| one.flush == flush);
+    let log = log.ok_or(LogError::Unsealed { flush })?;
+    Ok(Commit {
+        slot,
+        flush,
+        epoch: log.seal.epoch,
+        records: records_of((slot, flush), &log.seal, &log.log.records)?,
+        rows: FlushBatch::default(),
+    })
+}
+
+fn of_slot(
+    store: &dyn SharedStore,
+    row: &SlotRow,
+    rows: &dyn WriteViews,
+    rebuilt: &mut Rebuilt,
+) -> Result<(), RebuildError> {
+    let failed = |error: FoldError| RebuildError::Fold {
+        slot: row.slot,
+        error,
+    };
+    let facts = store.facts();
+    let mut fold = Fold::new(rows, facts.as_ref(), ShardConfig::default());
+    let mut reach = BTreeMap::new();
+    each_window(store, row, &mut |commits| {
+        // Facts first: a count that came late is made of them.
+        store.project(&commits)?;
+        for commit in &commits {
+            for (index, record) in (0..).zip(&commit.records) {
+                let position = Lsn::new(Commit::position(commit.flush, index));
+                fold.apply(position, record).map_err(failed)?;
+            }
+            reach.extend(reached(commit));
+            rebuilt.records += u64::from(narrow(commit.records.len()));
+        }
+        Ok(())
+    })?;
+    rebuilt.left_out.extend(fold.left_out());
+    rebuilt.unapplied.extend_from_slice(fold.unapplied());
+    fold.finish_part().map_err(failed)?;
+    each_batch(rows, ROWS, &mut |mut batch| {
+        for (id, store) in &mut batch.stores {
+            store.applied = reach.get(id).copied().unwrap_or(store.applied);
+        }
+        rebuilt.rows += u64::try_from(batch.rows()).unwrap_or(u64::MAX);
+        let commit = Commit {
+            slot: row.slot,
+            flush: row.flush,
+            epoch: row.seal.epoch,
+            records: Vec::new(),
+            rows: batch,
+        };
+        store.project(&[Arc::new(commit)])
+    })?;
+    Ok(())
+}
+
+/// The stores of a commit, with the position up to which their rows then hold everything: that of its last record.
+fn reached(commit: &Commit) -> impl Iterator<Item = (StoreId, u64)> {
+    let last = narrow(commit.records.len().saturating_sub(1));
+    let last = Commit::position(commit.flush, last);
+    let stores = commit
+        .records
+        .iter()
+        .filter_map(|record| store_of(&record.head));
+    stores.map(move |store| (store, last))
+}
+
+#[cfg(test)]
+mod tests;
