@@ -11,8 +11,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::SignedDuration;
 
 pub(crate) use cluster::{
-    ApplyArgs, ClusterArgs, DrainArgs, MoveArgs, SchemaCommand, SchemaStatusArgs, ShardsCommand,
-    ShardsListArgs, SharedArgs, SubmitArgs, UntilArgs,
+    ApplyArgs, ClusterArgs, DrainArgs, MigrateArgs, MoveArgs, SchemaCommand, SchemaStatusArgs,
+    ShardsCommand, ShardsListArgs, SharedArgs, SubmitArgs, UntilArgs,
 };
 pub(crate) use pki::{IssueArgs, PkiCommand, RevokeArgs};
 

@@ -1,7 +1,7 @@
 //! `tillstream rebuild`: every derived row again, from what is kept of the events.
 
 mod folder; // of one engine: from base and journal
-mod shared; // of a chain: from the log of its slots
+pub(crate) mod shared; // of a chain: from the log of its slots
 
 use crate::args::RebuildArgs;
 

@@ -1,13 +1,17 @@
 //! `tillstream schema`: the tables of a cluster.
 
 use std::fs;
+use std::sync::Arc;
 
 use anyhow::Context;
 use jiff::Timestamp;
-use till_scylla::schema::{self, SchemaRequest, State, Status, VERSION};
+use till_scylla::migrate::Earlier;
+use till_scylla::schema::{self, OLDEST, SchemaRequest, State, Status, VERSION};
 use till_scylla::{Cql, Credentials, ScyllaConfig};
 
-use crate::args::{ApplyArgs, ClusterArgs, SchemaCommand, SchemaStatusArgs};
+use crate::args::{ApplyArgs, ClusterArgs, MigrateArgs, SchemaCommand, SchemaStatusArgs};
+use crate::rebuild::shared as rebuild;
+use crate::shared::Keyspace;
 use crate::{Found, Usage, output};
 
 /// Makes the tables, or says what is there.
@@ -19,6 +23,7 @@ pub(crate) fn run(command: &SchemaCommand) -> anyhow::Result<()> {
     match command {
         SchemaCommand::Apply(args) => apply(args),
         SchemaCommand::Status(args) => status(args),
+        SchemaCommand::Migrate(args) => migrate(args),
     }
 }
 
@@ -38,6 +43,32 @@ fn status(args: &SchemaStatusArgs) -> anyhow::Result<()> {
         true => Ok(()),
         false => Err(Found.into()),
     }
+}
+
+// The records first, then all that is made of them.
+fn migrate(args: &MigrateArgs) -> anyhow::Result<()> {
+    let from = ClusterArgs {
+        keyspace: args.from.clone(),
+        ..args.cluster.clone()
+    };
+    let from = Earlier::open(Arc::new(connect(&from)?))?;
+    let store = Keyspace::open(&args.cluster)?.into_store();
+    rebuild::must_rest(store.as_ref())?;
+    let mut tenths = 0;
+    let copied = till_scylla::migrate::migrate(&from, store.as_ref(), &mut |done, of| {
+        let tenth = done.saturating_mul(10).checked_div(of).unwrap_or(10);
+        if tenth > tenths {
+            tenths = tenth;
+            output::note(format!("{} % of the slots copied", tenth * 10));
+        }
+    })?;
+    output::note(format!(
+        "{} of {} copied from keyspace {}, which is as it was",
+        output::counted(copied.records, "record"),
+        output::counted(copied.slots, "slot"),
+        args.from
+    ));
+    rebuild::make(store.as_ref(), args.scratch.clone(), args.json)
 }
 
 /// Connects to the cluster that the command line names.
@@ -103,6 +134,10 @@ fn words(status: &Status) -> Vec<String> {
     let keyspace = &status.keyspace;
     lines.push(match status.state() {
         State::Current => format!("keyspace {keyspace}: schema version {version}, complete"),
+        State::Older if version < OLDEST => format!(
+            "keyspace {keyspace}: schema version {version} of an earlier release; apply version {VERSION} to a new keyspace with as \
+             many slots, and copy this one into it: `tillstream schema migrate --from {keyspace}`"
+        ),
         State::Older => format!(
             "keyspace {keyspace}: schema version {version}; this program needs {VERSION}: run `tillstream schema apply`"
         ),

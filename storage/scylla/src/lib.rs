@@ -5,9 +5,10 @@
 
 mod client; // a connected cluster
 mod config; // where it is
-mod constraints;
+mod constraints; // what operators want
 mod error; // what can go wrong
 mod handoff; // records that wait for an owner
+pub mod migrate; // a chain of an earlier release, copied
 mod retry; // what the driver may send again
 mod rows; // the rows of every table
 pub mod schema; // the tables
@@ -16,7 +17,7 @@ mod session; // connecting, and waiting for it
 mod slots; // who serves what, and the logs of flushes
 mod store; // all of it, as engines share it
 mod tables; // commits in, rows and facts out
-mod tls; // authorities // what operators want
+mod tls; // authorities
 
 pub use client::{Client, Purpose};
 pub use config::{CONNECT_TIMEOUT, Credentials, Keyspace, ScyllaConfig, ScyllaConfigError};

@@ -25,7 +25,7 @@ pub const VERSION: i32 = 4;
 pub const MIN_READER: i32 = 4;
 
 /// The oldest version that is brought up to date in place. What is older is copied into a new keyspace.
-const OLDEST: i32 = 4;
+pub const OLDEST: i32 = 4;
 
 /// Looks at the keyspace; changes nothing.
 ///

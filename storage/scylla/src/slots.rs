@@ -182,13 +182,13 @@ impl Slots {
                 applied,
                 seal,
             } => {
-                let (after, applied) = (bigint(*after)?, bigint(*applied)?);
+                let (after, applied) = (bigint(*after)?, applied.cast_signed());
                 let seal = seal.encode();
                 let values = (after + 1, applied, seal.as_slice(), slot, epoch, after);
                 session.execute_unpaged(&self.commit, values).await
             }
             Change::Release { applied } => {
-                let values = (epoch + 1, bigint(*applied)?, slot, epoch);
+                let values = (epoch + 1, applied.cast_signed(), slot, epoch);
                 session.execute_unpaged(&self.release, values).await
             }
         };
@@ -293,12 +293,13 @@ fn slot_row(columns: SlotColumns) -> Result<SlotRow, CqlError> {
         address: address.unwrap_or_default(),
         flush,
         seal,
-        applied: unsigned("slots", applied)?,
+        // -1: unmade.
+        applied: applied.cast_unsigned(),
     })
 }
 
 // 64 hexadecimal digits.
-fn key_of(text: &str) -> Result<[u8; 32], CqlError> {
+pub(crate) fn key_of(text: &str) -> Result<[u8; 32], CqlError> {
     let odd = || CqlError::answer("settings", "what stands for the chain's key is none");
     unhex(text).ok_or_else(odd)
 }

@@ -111,16 +111,11 @@ pub enum LogError {
         /// Its number.
         flush: u64,
     },
-    /// More flushes have no rows than an owner leaves behind: a rebuild of the chain was begun and has not ended.
+    /// The rows of the slot are to be made of its log.
     #[error(
-        "rows are written up to flush {applied} of {flush}: end the rebuild that was begun (`tillstream rebuild --scylla`)"
+        "its rows are being rebuilt, or were not to the end: run `tillstream rebuild --scylla` until that succeeds"
     )]
-    Unmade {
-        /// The last committed flush.
-        flush: u64,
-        /// The flush up to which rows are written.
-        applied: u64,
-    },
+    Unmade,
     /// Records of a flush were not found, or others than it had.
     #[error("{found} of {records} records of flush {flush} are there")]
     Records {

@@ -1,7 +1,7 @@
 //! Every fact and row of a chain again, from the committed log of its slots, while no engine works on it.
 //!
 //! All of the log is read before anything changes: where records of it are lost, the rows that are there are worth more than
-//! those that could be made. Then every slot is fenced with `applied` set to 0, the tables are emptied, and one slot after the
+//! those that could be made. Then every slot is fenced and noted as [unmade](SlotRow::UNMADE), the tables are emptied, and one slot after the
 //! other is folded in a scratch store and written. Until a slot's row says again that all its rows are written, an engine that takes
 //! it does not serve it. A rebuild that was cut short is begun anew by the next.
 
@@ -110,7 +110,7 @@ pub fn rebuild(
         told(RebuildStep::Read(done, slots.len()));
     }
     for row in &mut slots {
-        *row = noted(store, row, 0)?;
+        *row = noted(store, row, SlotRow::UNMADE)?;
     }
     store.clear()?;
     let mut rebuilt = Rebuilt {

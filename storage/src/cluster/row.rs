@@ -75,7 +75,13 @@ pub struct SlotRow {
     /// What was committed with it.
     pub seal: Seal,
     /// The last flush up to which all rows are written, as its owner knew it with the last commit. More may be.
+    /// [`SlotRow::UNMADE`] where the rows have to be rebuilt.
     pub applied: u64,
+}
+
+impl SlotRow {
+    /// In the place of `applied`: rows are being rebuilt, or have to be. Nobody serves the slot until they are.
+    pub const UNMADE: u64 = u64::MAX;
 }
 
 /// The sign of incarnation of a node. Written plainly, stamped with `heartbeat`, so that no clock decides which beat is the newest.

@@ -9,6 +9,7 @@
 mod constraints;
 mod document;
 mod handoff;
+mod migrate;
 mod rows;
 mod schema;
 mod world;

@@ -211,7 +211,7 @@ impl Worker {
                 return Completion::Serve(tenure);
             }
             Action::Report(error) => {
-                let text = format!("slot {slot} cannot be served: its last commit: {error}");
+                let text = format!("slot {slot} cannot be served: {error}");
                 tracing::error!(slot, %error, "what the last owner committed cannot be read back");
                 self.engine.figures.problem(
                     &text,

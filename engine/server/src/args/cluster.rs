@@ -144,6 +144,23 @@ pub(crate) enum SchemaCommand {
     Apply(ApplyArgs),
     /// Say what is there; exit code 1 when this program cannot work with it
     Status(SchemaStatusArgs),
+    /// Copy a chain of an earlier release into a keyspace that is new, and rebuild it there (the engines of both must be stopped)
+    Migrate(MigrateArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MigrateArgs {
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
+    /// Keyspace of the earlier release, in the same cluster; it is only read
+    #[arg(long, value_name = "KEYSPACE")]
+    pub(crate) from: String,
+    /// Folder for the rows of one slot while they are made; the system's folder for temporary files unless said
+    #[arg(long, value_name = "DIR")]
+    pub(crate) scratch: Option<PathBuf>,
+    /// Print one JSON line to standard output
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -18,23 +18,36 @@ use crate::{Found, output};
 pub(super) fn run(cluster: &ClusterArgs, args: &RebuildArgs) -> anyhow::Result<()> {
     let store = Keyspace::open(cluster)?.into_store();
     must_rest(store.as_ref())?;
-    let scratch = Scratch::new(args.scratch.clone())?;
+    make(store.as_ref(), args.scratch.clone(), args.json)
+}
+
+/// Makes all facts and rows, and says what came of it.
+///
+/// # Errors
+/// What kept them from being made; [`Found`] when some records are in no row.
+pub(crate) fn make(
+    store: &dyn SharedStore,
+    scratch: Option<PathBuf>,
+    in_json: bool,
+) -> anyhow::Result<()> {
+    let scratch = Scratch::new(scratch)?;
     let mut told = Told::default();
-    let rebuilt = rebuild(
-        store.as_ref(),
-        &mut |slot| scratch.of_slot(slot),
-        &mut |step| told.note(step),
-    )?;
+    let rebuilt = rebuild(store, &mut |slot| scratch.of_slot(slot), &mut |step| {
+        told.note(step)
+    })?;
     let is_whole = rebuilt.left_out.is_empty() && rebuilt.unapplied.is_empty();
-    match args.json {
+    match in_json {
         true => output::json(&as_json(&rebuilt, is_whole))?,
         false => words(&rebuilt)?,
     }
     if is_whole { Ok(()) } else { Err(Found.into()) }
 }
 
-// Engines that show a heartbeat would write rows meanwhile.
-fn must_rest(store: &dyn SharedStore) -> anyhow::Result<()> {
+/// Engines that show a heartbeat would write rows meanwhile.
+///
+/// # Errors
+/// When there are some, or the store does not answer.
+pub(crate) fn must_rest(store: &dyn SharedStore) -> anyhow::Result<()> {
     let nodes = store.nodes()?;
     let silent = fleet::silent(store, &nodes)?;
     let lives = |node: &&NodeRow| !silent.contains(&node.node);

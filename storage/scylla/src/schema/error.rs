@@ -73,7 +73,7 @@ pub enum SchemaError {
     },
     /// The schema is of a time before the log was kept: another keyspace takes its place.
     #[error(
-        "keyspace {keyspace} has schema version {found}, which cannot be brought up to {known} in place: name a new keyspace, and copy this one into it with `tillstream schema migrate --from {keyspace}`"
+        "keyspace {keyspace} has schema version {found}, which cannot be brought up to {known} in place: apply the schema to a new keyspace with as many slots, and copy this one into it with `tillstream schema migrate --from {keyspace}`"
     )]
     Outdated {
         /// The keyspace.

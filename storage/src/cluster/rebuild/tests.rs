@@ -161,7 +161,7 @@ fn an_engine_that_takes_a_slot_meanwhile_ends_the_rebuild() {
     assert!(matches!(error, RebuildError::Taken { slot: 0 }), "{error}");
     assert_eq!(
         store.slot(0).unwrap().applied,
-        0,
+        SlotRow::UNMADE,
         "who has it serves it not"
     );
     rebuild_of(&store).unwrap();

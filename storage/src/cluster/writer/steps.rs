@@ -82,6 +82,10 @@ impl SlotWriter {
         if row.epoch != self.epoch {
             return self.end(End::Fenced(row));
         }
+        if row.applied == SlotRow::UNMADE {
+            self.notify(Action::Report(LogError::Unmade));
+            return self.again(WriterState::Reading);
+        }
         self.flush = row.flush;
         self.seal = (row.flush > 0).then_some(row.seal);
         self.projector = Projector::new(row.applied);
@@ -91,13 +95,6 @@ impl SlotWriter {
         self.forget_rows(row.applied);
         if row.flush == row.applied {
             return self.opened();
-        }
-        if row.flush.saturating_sub(row.applied) > behind {
-            self.notify(Action::Report(LogError::Unmade {
-                flush: row.flush,
-                applied: row.applied,
-            }));
-            return self.again(WriterState::Reading);
         }
         let state = WriterState::Loading(Box::new(row));
         if let Some(error) = self.doubt.take() {

@@ -1,0 +1,198 @@
+//! A keyspace of an earlier release is copied, and rebuilt.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use till_core::Space;
+use till_scylla::ScyllaStore;
+use till_scylla::migrate::{Earlier, MigrateError, migrate};
+use till_scylla::schema::{self, SchemaError, SchemaRequest};
+use till_storage::cluster::{Commit, SharedStore, SlotRow, rebuild};
+use till_storage::memory::MemoryViews;
+use till_storage::testing::MemoryCluster;
+use till_storage::testing::suite::workload_of;
+use till_storage::views::{FlushBatch, WriteViews, each_batch};
+
+use crate::world::World;
+
+const VERSION_3: &str = include_str!("v3.cql");
+/// Hours that each record lies in, though its events may have one.
+const HOURS: [i32; 2] = [498_685, 498_686];
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold("0x".to_owned(), |mut out, byte| {
+        write!(out, "{byte:02x}").unwrap();
+        out
+    })
+}
+
+/// A keyspace as the release before has left it.
+fn earlier(test: &str, commits: &[Commit]) -> World {
+    let world = World::new(test);
+    let k = world.keyspace();
+    world.run(&format!(
+        "CREATE KEYSPACE {k} WITH replication = {{'class': 'SimpleStrategy', 'replication_factor': 1}}"
+    ));
+    let tables = VERSION_3.replace("CREATE TABLE ", &format!("CREATE TABLE {k}."));
+    for table in tables.split_inclusive(";\n") {
+        world.run(
+            table
+                .split_once("CREATE")
+                .map(|(_, rest)| format!("CREATE{rest}"))
+                .unwrap()
+                .as_str(),
+        );
+    }
+    let run = |cql: String| world.run(&cql.replace("INTO ", &format!("INTO {k}.")));
+    run("INSERT INTO schema_version (part, version, min_reader, applied_at) VALUES ('tables', 3, 1, 0)".to_owned());
+    run("INSERT INTO settings (name, value) VALUES ('slots', '1')".to_owned());
+    run(format!(
+        "INSERT INTO settings (name, value) VALUES ('chain_key', '{}')",
+        "7a".repeat(32)
+    ));
+    run("INSERT INTO slots (slot, epoch, flush) VALUES (0, 2, 9)".to_owned());
+    // Of two names of one id, one came from a device whose records were lost.
+    run("INSERT INTO names (space, id, name) VALUES (1, -5, 'spoken of')".to_owned());
+    for commit in commits {
+        for (id, _) in &commit.rows.stores {
+            let store = id.get();
+            run(format!(
+                "INSERT INTO stores (part, store) VALUES ({}, {store})",
+                store % 16
+            ));
+            for hour in HOURS {
+                run(format!(
+                    "INSERT INTO record_hours (store, hour) VALUES ({store}, {hour})"
+                ));
+            }
+        }
+        for (index, record) in (0..).zip(&commit.records) {
+            let position = Commit::position(commit.flush, index);
+            let store = record.head.terminal >> 32;
+            let verdicts: Vec<u8> = record
+                .verdicts
+                .iter()
+                .flat_map(|one| one.encode())
+                .collect();
+            let [head, verdicts, payload] =
+                [&record.head.encode()[..], &verdicts, &record.payload].map(hex);
+            for hour in HOURS {
+                run(format!(
+                    "INSERT INTO records (store, hour, position, head, verdicts, payload) \
+                     VALUES ({store}, {hour}, {position}, {head}, {verdicts}, {payload})"
+                ));
+            }
+        }
+    }
+    world
+}
+
+fn fresh(test: &str, slots: u32) -> (World, ScyllaStore) {
+    let world = World::new(test);
+    let request = SchemaRequest {
+        replication: Some(1),
+        slots: Some(slots),
+    };
+    schema::apply(&world.cql, request).unwrap();
+    let store = ScyllaStore::open(Arc::new(world.another())).unwrap();
+    (world, store)
+}
+
+/// All rows but for what depends on where records lie.
+fn rows_of(store: &dyn SharedStore) -> String {
+    let mut out = String::new();
+    each_batch(
+        store.views().as_ref(),
+        10_000,
+        &mut |mut batch: FlushBatch| {
+            batch.names.retain(|(_, _, name)| name != "spoken of");
+            batch.stores.iter_mut().for_each(|(_, row)| row.applied = 0);
+            batch.quarantine.iter_mut().for_each(|(_, row)| {
+                if let Some(row) = row {
+                    row.position = 0;
+                }
+            });
+            write!(out, "{batch:#?}").unwrap();
+            Ok(())
+        },
+    )
+    .unwrap();
+    out
+}
+
+fn remake(store: &dyn SharedStore) {
+    let rebuilt = rebuild(
+        store,
+        &mut |_| -> Result<Box<dyn WriteViews>, _> { Ok(Box::new(MemoryViews::new())) },
+        &mut |_| {},
+    );
+    assert_eq!(rebuilt.unwrap().unapplied, []);
+}
+
+#[test]
+fn a_chain_of_an_earlier_release_is_copied_and_rebuilt() {
+    let commits = workload_of(11, 60);
+    let wanted = MemoryCluster::new(1);
+    for commit in &commits {
+        wanted.project(&[Arc::new(commit.clone())]).unwrap();
+    }
+    let old = earlier("earlier", &commits);
+    let refused = schema::apply(&old.cql, SchemaRequest::default());
+    assert!(matches!(refused, Err(SchemaError::Outdated { .. })));
+
+    let (_world, store) = fresh("copied", 1);
+    let from = Earlier::open(Arc::new(old.another())).unwrap();
+    // Run once more it copies nothing twice.
+    let records: usize = commits.iter().map(|commit| commit.records.len()).sum();
+    for _ in 0..2 {
+        let copied = migrate(&from, &store, &mut |_, _| {}).unwrap();
+        assert_eq!(
+            (copied.slots, copied.records),
+            (1, u64::try_from(records).unwrap())
+        );
+        let row = store.slot(0).unwrap();
+        assert_eq!(
+            (row.flush, row.applied, row.owner),
+            (1, SlotRow::UNMADE, None)
+        );
+    }
+    remake(&store);
+    assert_eq!(rows_of(&store), rows_of(&wanted));
+    assert_eq!(store.known_chain_key().unwrap(), Some([0x7a; 32]));
+    let spoken = store.views().name(Space::Sku, (-5_i64).cast_unsigned());
+    assert_eq!(spoken.unwrap().as_deref(), Some("spoken of"));
+
+    let again = migrate(&from, &store, &mut |_, _| {}).unwrap_err();
+    assert!(matches!(again, MigrateError::InUse { slot: 0 }), "{again}");
+}
+
+#[test]
+fn what_cannot_be_copied_is_refused_before_anything_is_written() {
+    let old = earlier("earlier_empty", &[]);
+    let from = Earlier::open(Arc::new(old.another())).unwrap();
+    let (_more, two) = fresh("two_slots", 2);
+    let refused = |store: &ScyllaStore| migrate(&from, store, &mut |_, _| {}).unwrap_err();
+    let slots = refused(&two);
+    assert!(slots.to_string().contains("--slots 1"), "{slots}");
+    assert_eq!(two.known_chain_key().unwrap(), None);
+
+    let (new, one) = fresh("one_slot", 1);
+    let k = old.keyspace();
+    let owned = "UPDATE slots SET owner = 6ab09bec-e68e-48d9-a5f8-97e6fb4c9b47, address = '10.0.0.9:7878' WHERE slot = 0";
+    old.run(&owned.replace("slots", &format!("{k}.slots")));
+    let owner = refused(&one);
+    assert!(owner.to_string().contains("10.0.0.9:7878"), "{owner}");
+    old.run(&format!("UPDATE {k}.slots SET owner = null WHERE slot = 0"));
+    old.run(&format!(
+        "INSERT INTO {k}.handover_list (part, slot, node, number) VALUES (0, 0, 6ab09bec-e68e-48d9-a5f8-97e6fb4c9b47, 1)"
+    ));
+    let waiting = refused(&one);
+    assert!(waiting.to_string().contains("1 chunks"), "{waiting}");
+
+    // Of this release: nothing to copy.
+    let none = Earlier::open(Arc::new(new.another())).unwrap_err();
+    assert!(
+        matches!(none, MigrateError::Version { found: 4, .. }),
+        "{none}"
+    );
+}
