@@ -43,7 +43,7 @@ type SlotColumns = (
     i64,
     Option<Vec<u8>>,
 );
-type NodeColumns = (Uuid, String, i64, i64, i64, bool, Option<i64>);
+type NodeColumns = (Uuid, String, i64, i64, i64, bool, Option<i64>, Option<i64>);
 
 impl Slots {
     /// Prepares the statements.
@@ -87,12 +87,12 @@ impl Slots {
             ))
             .await?,
             nodes: read(format!(
-                "SELECT node, address, heartbeat, lease_ms, started_us, is_leaving, lag_ms FROM {nodes} WHERE part = ?"
+                "SELECT node, address, heartbeat, lease_ms, started_us, is_leaving, lag_ms, moves FROM {nodes} WHERE part = ?"
             ))
             .await?,
             heartbeat: write(format!(
-                "INSERT INTO {nodes} (part, node, address, heartbeat, lease_ms, started_us, is_leaving, lag_ms) \
-                 VALUES (?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?"
+                "INSERT INTO {nodes} (part, node, address, heartbeat, lease_ms, started_us, is_leaving, lag_ms, moves) \
+                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?"
             ))
             .await?,
         })
@@ -215,7 +215,7 @@ impl Slots {
     pub(crate) async fn nodes(&self, client: &Client) -> Result<Vec<NodeRow>, CqlError> {
         let rows = rows_of::<NodeColumns>(client, "nodes", &self.nodes, (NODES,)).await?;
         let rows = rows.into_iter().map(
-            |(node, address, heartbeat, lease_ms, started_us, is_leaving, lag_ms)| {
+            |(node, address, heartbeat, lease_ms, started_us, is_leaving, lag_ms, moves)| {
                 Ok(NodeRow {
                     node: NodeId::from_bytes(node.into_bytes()),
                     address,
@@ -224,6 +224,7 @@ impl Slots {
                     started_us,
                     is_leaving,
                     lag: Duration::from_millis(unsigned("nodes", lag_ms.unwrap_or(0))?),
+                    moves: unsigned("nodes", moves.unwrap_or(0))?,
                 })
             },
         );
@@ -244,6 +245,7 @@ impl Slots {
             row.started_us,
             row.is_leaving,
             lag_ms,
+            bigint(row.moves)?,
             heartbeat,
         );
         let done = client

@@ -83,6 +83,7 @@ struct Peer {
     heartbeat: u64,
     address: String,
     is_leaving: bool,
+    moves: u64,
     /// When a read that showed this beat first had ended.
     since: Duration,
     is_dead: bool,
@@ -117,6 +118,8 @@ pub struct Membership {
     born: Duration,
     now: Duration,
     heartbeat: u64,
+    /// How often a slot has come or gone.
+    moves: u64,
     /// Beats on their way: when each was begun.
     heartbeats: BTreeMap<u64, Duration>,
     /// Beginning of the last beat that was acknowledged.
@@ -139,6 +142,8 @@ pub struct Membership {
     nodes_due: Duration,
     slots_due: Duration,
     constraints_due: Duration,
+    /// When slots are looked at although nothing moves.
+    slots_stale: Duration,
     /// Until when slots are looked at more often.
     restless_until: Duration,
     /// Since when this node has had more slots than any should have.
@@ -156,6 +161,7 @@ impl Membership {
             born: now,
             now,
             heartbeat: 0,
+            moves: 0,
             heartbeats: BTreeMap::new(),
             alive_at: None,
             is_suspended: true,
@@ -172,6 +178,7 @@ impl Membership {
             heartbeat_due: now,
             nodes_due: now,
             slots_due: now,
+            slots_stale: now,
             constraints_due: now,
             restless_until: now,
             crowded_since: None,
@@ -230,10 +237,27 @@ impl Membership {
         }
         if now >= self.slots_due {
             self.slots_due = next;
-            let read = self.next_read();
-            self.slots_read = Some((read, now));
-            self.out.push(Duty::ReadSlots { read });
+            if now >= self.slots_stale || !self.is_calm() {
+                self.slots_stale = now.saturating_add(self.config.lease);
+                let read = self.next_read();
+                self.slots_read = Some((read, now));
+                self.out.push(Duty::ReadSlots { read });
+            }
         }
+    }
+
+    // Whether every slot is with an engine that lives and stays: what changes then, an engine's row tells.
+    fn is_calm(&self) -> bool {
+        let stays = |owner: NodeId| {
+            let peer = self.peers.get(&owner);
+            owner == self.config.me || peer.is_some_and(|peer| !peer.is_dead && !peer.is_leaving)
+        };
+        let known = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
+        let mut owners = self.slots.values().map(|seen| seen.row.owner);
+        !self.is_leaving
+            && self.now >= self.restless_until
+            && known == self.config.slots
+            && owners.all(|owner| owner.is_some_and(stays))
     }
 
     const fn next_read(&mut self) -> u64 {
@@ -264,6 +288,7 @@ impl Membership {
             started_us: self.config.started_us,
             is_leaving: self.is_leaving,
             lag: Duration::ZERO,
+            moves: self.moves,
         }));
     }
 
@@ -296,7 +321,11 @@ impl Membership {
             rows.iter().any(|row| row.node == *node) || slots.values().any(is_owner)
         });
         for peer in self.peers.values_mut() {
-            peer.is_dead |= begun.saturating_sub(peer.since) >= self.config.lease;
+            if !peer.is_dead && begun.saturating_sub(peer.since) >= self.config.lease {
+                peer.is_dead = true;
+                // What it took last, its row may not have told.
+                (self.slots_due, self.slots_stale) = (now, now);
+            }
             if peer.is_dead {
                 peer.dead_by = read;
             }
@@ -310,10 +339,16 @@ impl Membership {
             heartbeat: row.heartbeat,
             address: row.address.clone(),
             is_leaving: row.is_leaving,
+            // Another number than that of the row: its slots are looked at.
+            moves: row.moves.wrapping_add(1),
             since: now,
             is_dead: is_former,
             dead_by: 0,
         });
+        if peer.moves != row.moves {
+            peer.moves = row.moves;
+            (self.slots_due, self.slots_stale) = (now, now);
+        }
         peer.is_leaving = row.is_leaving;
         peer.address.clone_from(&row.address);
         if row.heartbeat > peer.heartbeat {
@@ -360,6 +395,7 @@ impl Membership {
                 heartbeat: 0,
                 address: row.address.clone(),
                 is_leaving: true,
+                moves: 0,
                 since: self.now,
                 is_dead: is_former,
                 dead_by: 0,
@@ -393,7 +429,14 @@ impl Membership {
             && *held == Held::Coming
         {
             *held = Held::Here;
+            self.moved();
         }
+    }
+
+    // The others hear of it with the next heartbeat, which comes at once.
+    fn moved(&mut self) {
+        self.moves = self.moves.saturating_add(1);
+        self.heartbeat_due = self.now;
     }
 
     /// The writer of a slot has ended; `row` is the slot's row if it was told.
@@ -409,6 +452,7 @@ impl Membership {
             seen.row.owner = None;
             seen.row.epoch = seen.row.epoch.saturating_add(1);
         }
+        self.moved();
         // Soon, so that everybody knows who has it now.
         self.look_soon();
     }
@@ -449,6 +493,7 @@ impl Membership {
     fn look_soon(&mut self) {
         let soon = self.now.saturating_add(self.share_of_lease(20));
         self.slots_due = self.slots_due.min(soon);
+        self.slots_stale = self.slots_stale.min(soon);
     }
 }
 

@@ -101,6 +101,8 @@ pub struct NodeRow {
     pub is_leaving: bool,
     /// How long the oldest event that it has journalled and not committed has waited, for people.
     pub lag: Duration,
+    /// How often slots have come to it or left it. Others look at the slots when it rises, and seldom else.
+    pub moves: u64,
 }
 
 /// What a conditional write does to a slot's row.

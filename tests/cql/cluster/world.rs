@@ -17,7 +17,7 @@ pub(crate) const SLOTS: usize = 16;
 /// How long a silent engine keeps its slots.
 const LEASE: Duration = Duration::from_secs(2);
 /// Its slots are served elsewhere so long after that.
-const TAKEOVER: Duration = Duration::from_secs(2);
+const TAKEOVER: Duration = Duration::from_secs(4);
 /// Stores of every fleet: the fewest that leave no slot without a store, so that whoever has a slot has transactions.
 const STORES: &str = "40";
 

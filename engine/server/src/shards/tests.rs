@@ -18,6 +18,7 @@ fn node(number: u8, heartbeat: u64) -> NodeRow {
         started_us: i64::from(number),
         is_leaving: false,
         lag: Duration::ZERO,
+        moves: 0,
     }
 }
 

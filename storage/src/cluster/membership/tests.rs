@@ -36,6 +36,7 @@ fn peer(number: u8, heartbeat: u64) -> NodeRow {
         started_us: 0,
         is_leaving: false,
         lag: Duration::ZERO,
+        moves: 0,
     }
 }
 
@@ -105,6 +106,36 @@ fn a_node_alone_takes_everything_that_is_free() {
     assert_eq!(member.route(2), Route::Nowhere);
     member.taken(at(10), 2);
     assert_eq!(member.route(2), Route::Here);
+}
+
+/// Ticks, and says whether the slots are read.
+fn reads_slots(member: &mut Membership, ms: u64, nodes: &[NodeRow], slots: &[SlotRow]) -> bool {
+    let before = member.slots_stale;
+    round(member, ms, nodes, slots);
+    member.slots_stale > before && member.slots_stale == at(ms) + LEASE
+}
+
+#[test]
+fn slots_are_read_seldom_while_none_moves_and_at_once_when_a_heartbeat_says_that_one_has() {
+    let mut member = member(2, None);
+    let rows = slots(&[Some(2), Some(3)]);
+    let mut peers = [peer(2, 0), peer(3, 0)];
+    let mut reads = 0;
+    for ms in (0..60_000).step_by(250) {
+        peers.iter_mut().for_each(|peer| peer.heartbeat = ms);
+        reads += u32::from(reads_slots(&mut member, ms, &peers, &rows));
+    }
+    // Of 120 looks: all while it is restless, then one a lease.
+    assert!((11..=40).contains(&reads), "{reads}");
+    peers[1].moves += 1;
+    let mut looked = (60_000..61_500).step_by(250);
+    // The node's row is read first.
+    assert!(looked.any(|ms| reads_slots(&mut member, ms, &peers, &rows)));
+    // Where a slot is nobody's, everybody looks often.
+    let free = slots(&[Some(2), None]);
+    let looked = (61_500..70_000).step_by(250);
+    let looked = looked.filter(|ms| reads_slots(&mut member, *ms, &peers, &free));
+    assert!(looked.count() >= 8);
 }
 
 #[test]
