@@ -18,7 +18,7 @@ use till_scylla::schema::{Table, tables};
 use till_scylla::{Client, Cql, CqlError, Purpose};
 use tokio::task::JoinSet;
 
-/// As `project` does it.
+/// As `project` does it, which puts partitions of one replica together besides.
 const ROWS_MAX: usize = 200;
 const BYTES_MAX: usize = 48 << 10;
 const IN_FLIGHT: usize = 64;

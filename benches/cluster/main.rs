@@ -3,8 +3,8 @@
 //! Commits of the reference mix are flushed as owners of slots do it, some slots side by side: the log is encoded and written,
 //! the slot's row decided, and facts and derived rows are worked out, put into batches and written. The same rows, those that
 //! several flushes write as often, are written by a bare loop over the driver into a second keyspace: they are encoded and
-//! dealt to partitions before its time starts, in batches as large, with as many under way. Printed are rows per second of
-//! both and the ratio.
+//! dealt to partitions before its time starts, in batches as large but of one partition each, with as many under way. Printed
+//! are rows per second of both and the ratio.
 //!
 //! Needs a server at TILL_CQL=HOST:PORT, and makes and drops the keyspaces `bench_rows` and `bench_bare` there.
 //!

@@ -234,8 +234,10 @@ pub struct ClusterFigures {
     pub slots_wanted: u64,
     /// Slots that nobody serves.
     pub slots_free: u64,
-    /// From the begin of a flush of a slot to its last row.
+    /// From the begin of a slot's log of a flush to its commit.
     pub commit: AckFigures,
+    /// How long the rows of committed flushes took, several flushes of a slot together.
+    pub project: AckFigures,
     /// How long shards waited for rows that devices' frames and Hellos ask for.
     pub rows: AckFigures,
     /// Chunks of dead engines' journals that wait for the owners of their slots.
@@ -257,7 +259,7 @@ pub struct EngineFigures {
     pub address: String,
     /// Slots that it serves.
     pub slots: u64,
-    /// Age of the oldest event that it has journalled and not committed.
+    /// Age of the oldest event that it has journalled and that is not in the rows.
     pub lag_us: u64,
     /// It gives its slots away.
     pub leaving: bool,

@@ -254,8 +254,13 @@ pub const METRICS: &[Metric] = &[
     ),
     metric(
         "tillstream_commit_seconds",
-        "Time of a commit of a slot to the shared store, from the begin of its log to its last row",
+        "Time of a commit of a slot to the shared store, from the begin of its log to the commit; rows follow it",
         Read::Histogram(|f| f.cluster.as_ref().map(|c| &c.commit)),
+    ),
+    metric(
+        "tillstream_project_seconds",
+        "Time to write the rows of committed flushes of a slot to the shared store, of all that wait together",
+        Read::Histogram(|f| f.cluster.as_ref().map(|c| &c.project)),
     ),
     metric(
         "tillstream_rows_wait_seconds",
@@ -284,7 +289,7 @@ pub const METRICS: &[Metric] = &[
     ),
     metric(
         "tillstream_engine_lag_seconds",
-        "Age of the oldest event that an engine of the shared store has journalled and not committed",
+        "Age of the oldest event that an engine of the shared store has journalled and that is not in the rows",
         Read::Gauges("engine", |f| by_engine(f, |one| seconds(one.lag_us))),
     ),
     metric(

@@ -216,7 +216,7 @@ fn freshness(freshness: Option<&Value>, is_shared: bool) -> String {
     });
     if is_shared {
         return format!(
-            "includes everything committed before the question, and nothing that an engine has only journalled{incomplete}"
+            "includes what is committed and in the rows, mostly all but the last second; nothing that an engine has only journalled{incomplete}"
         );
     }
     let position = field("applied_lsn").filter(|lsn| lsn.as_u64() != Some(0));

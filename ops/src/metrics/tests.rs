@@ -118,6 +118,12 @@ fn a_shared_store_is_shown_by_its_slots_commits_and_engines() {
             buckets: vec![(16_384, 3)],
             ..AckFigures::default()
         },
+        project: AckFigures {
+            count: 2,
+            sum_us: 20_000,
+            buckets: vec![(16_384, 2)],
+            ..AckFigures::default()
+        },
         rows: AckFigures {
             count: 7,
             sum_us: 70_000,
@@ -143,6 +149,7 @@ fn a_shared_store_is_shown_by_its_slots_commits_and_engines() {
         "tillstream_slots{state=\"wanted\"} 8.0",
         "tillstream_slots{state=\"free\"} 1.0",
         "tillstream_commit_seconds_count 3",
+        "tillstream_project_seconds_count 2",
         "tillstream_rows_wait_seconds_count 7",
         "tillstream_handoffs_waiting 2.0",
         "tillstream_stranded 41.0",

@@ -14,7 +14,7 @@ mod rows; // the rows of every table
 pub mod schema; // the tables
 mod server; // ScyllaDB or Cassandra
 mod session; // connecting, and waiting for it
-mod slots; // who serves what, and the logs of flushes
+mod slots; // who serves what
 mod store; // all of it, as engines share it
 mod tables; // commits in, rows and facts out
 mod tls; // authorities

@@ -99,7 +99,7 @@ pub struct NodeRow {
     pub started_us: i64,
     /// Whether it gives its slots away and takes none.
     pub is_leaving: bool,
-    /// How long the oldest event that it has journalled and not committed has waited, for people.
+    /// How long the oldest event that it has journalled has waited for its rows, for people.
     pub lag: Duration,
     /// How often slots have come to it or left it. Others look at the slots when it rises, and seldom else.
     pub moves: u64,

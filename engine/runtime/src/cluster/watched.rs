@@ -23,7 +23,7 @@ pub struct Seen {
     pub address: String,
     /// Slots that are its own.
     pub slots: u64,
-    /// How long the oldest event that it has journalled and not committed has waited.
+    /// How long the oldest event that it has journalled has waited for its rows.
     pub lag: Duration,
     /// Whether it gives its slots away.
     pub is_leaving: bool,

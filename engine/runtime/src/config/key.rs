@@ -438,7 +438,7 @@ pub const KEYS: &[Key] = &[
         },
         default: "256MiB",
         unit: "bytes",
-        about: "Bytes that may be journalled and not yet committed to the shared store; beyond, devices wait.",
+        about: "Bytes that may be journalled and not yet in the rows of the shared store; beyond, devices wait.",
         cost: "A commit holds them in memory twice: what a slow or absent store costs.",
     },
 ];

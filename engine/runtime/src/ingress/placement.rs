@@ -59,7 +59,7 @@ pub(crate) const fn own_position(position: u64) -> u64 {
     (1 << 63) | position
 }
 
-/// Whether a fact lies at such an LSN: in the journal of this engine, and in no commit.
+/// Whether a fact lies at such an LSN: in the journal of this engine, and not among the facts of the shared store.
 pub(crate) const fn is_own_position(position: u64) -> bool {
     position >> 63 == 1
 }

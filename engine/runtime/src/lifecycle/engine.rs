@@ -186,7 +186,7 @@ impl Engine {
         self.query_facts.as_ref()
     }
 
-    /// Whether more is journalled and not committed than there may be.
+    /// Whether more is journalled and not in the rows than there may be.
     pub(crate) fn is_behind(&self) -> bool {
         let Some(shared) = &self.config.shared else {
             return false;

@@ -154,7 +154,7 @@ impl Upkeep {
 }
 
 // Drops the segments whose every record was received long enough ago, once that is worth a base. Where several engines share a
-// store, they go with what is committed.
+// store, they go when what they hold is committed and in the rows.
 fn retain(engine: &Engine, pace: &mut Pace, at: Duration) -> Result<(), RetentionError> {
     let (Some(days), None) = (engine.config.retention_days, engine.row_backend.cluster()) else {
         return Ok(());

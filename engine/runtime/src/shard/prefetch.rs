@@ -1,6 +1,6 @@
 //! Rows of a shared store are fetched before they are asked for: one by one, each would be a way there and back.
 //!
-//! What is fetched is what is committed, and the shard asks for it only where it has nothing newer in memory. It stays right
+//! What is fetched may be behind the commits, and the shard asks for it only where it has nothing newer in memory. It stays right
 //! until the message is dealt with: the rows of a store that is served here change through this shard alone, and it drops
 //! what it has in memory on other messages only.
 

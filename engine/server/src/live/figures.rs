@@ -192,6 +192,7 @@ fn cluster(engine: &Handle) -> Option<ClusterFigures> {
         slots_wanted: u64::from(engine.wanted_slots()),
         slots_free: sight.slots_free,
         commit: times(sight.commit),
+        project: times(sight.project),
         rows: times(sight.rows),
         handoffs_waiting: sight.handoffs_waiting,
         stranded: engine.stranded(),

@@ -111,7 +111,7 @@ fn of_events(
     traits: &mut impl FnMut(StoreId) -> Result<Traits, StoreError>,
 ) -> Result<BTreeSet<(i32, i8)>, StoreError> {
     let damaged = |cause: String| StoreError::Damaged {
-        table: "records",
+        table: "slot_log",
         cause,
     };
     let terminal = TerminalId::from_u64(fact.record.head.terminal)

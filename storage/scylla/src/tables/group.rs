@@ -1,6 +1,6 @@
 //! Partitions that one request writes: those of one replica. A request costs client and server about as much as a row, and most
-//! partitions of a sparse flush have one row. Rows of several tables that have one partition key (store and hour, store and day) go
-//! together: the server writes them as one.
+//! partitions of a sparse flush have one row. Rows of several tables that have one partition key (a quarter of an hour of a store)
+//! go together: the server writes them as one.
 
 use std::sync::Arc;
 
