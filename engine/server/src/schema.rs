@@ -5,13 +5,12 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use jiff::Timestamp;
-use till_scylla::migrate::Earlier;
+use till_scylla::migrate::{Earlier, Migration};
 use till_scylla::schema::{self, OLDEST, SchemaRequest, State, Status, VERSION};
 use till_scylla::{Cql, Credentials, ScyllaConfig};
 
 use crate::args::{ApplyArgs, ClusterArgs, MigrateArgs, SchemaCommand, SchemaStatusArgs};
 use crate::rebuild::shared as rebuild;
-use crate::shared::Keyspace;
 use crate::{Found, Usage, output};
 
 /// Makes the tables, or says what is there.
@@ -52,10 +51,10 @@ fn migrate(args: &MigrateArgs) -> anyhow::Result<()> {
         ..args.cluster.clone()
     };
     let from = Earlier::open(Arc::new(connect(&from)?))?;
-    let store = Keyspace::open(&args.cluster)?.into_store();
-    rebuild::must_rest(store.as_ref())?;
+    let migration = Migration::begin(from, &Arc::new(connect(&args.cluster)?))?;
+    let store = Arc::clone(migration.store());
     let mut tenths = 0;
-    let copied = till_scylla::migrate::migrate(&from, store.as_ref(), &mut |done, of| {
+    let copied = migration.copy(&mut |done, of| {
         let tenth = done.saturating_mul(10).checked_div(of).unwrap_or(10);
         if tenth > tenths {
             tenths = tenth;
@@ -68,7 +67,9 @@ fn migrate(args: &MigrateArgs) -> anyhow::Result<()> {
         output::counted(copied.slots, "slot"),
         args.from
     ));
-    rebuild::make(store.as_ref(), args.scratch.clone(), args.json)
+    let is_whole = rebuild::make(store.as_ref(), args.scratch.clone(), args.json)?;
+    migration.end()?;
+    if is_whole { Ok(()) } else { Err(Found.into()) }
 }
 
 /// Connects to the cluster that the command line names.
@@ -108,6 +109,7 @@ fn json(status: &Status) -> serde_json::Value {
         "replication": status.replication,
         "slots": status.slots,
         "slots_missing": status.slots_missing,
+        "copied_from": status.copied_from,
         "tables_missing": status.missing,
         "server": status.server.dialect.name(),
         "server_version": status.server.version,
@@ -153,6 +155,11 @@ fn words(status: &Status) -> Vec<String> {
             status.lack()
         ),
     });
+    if let Some(from) = &status.copied_from {
+        lines.push(format!(
+            "not all of keyspace {from} is copied yet: run `tillstream schema migrate --from {from}` until it succeeds"
+        ));
+    }
     if let (Some(copies), Some(slots)) = (status.replication, status.slots) {
         let at = applied_at(status).map_or_else(String::new, |at| format!(", applied at {at}"));
         lines.push(match copies {

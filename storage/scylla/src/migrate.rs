@@ -7,6 +7,7 @@
 mod earlier;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use thiserror::Error;
 use till_core::Record;
@@ -16,12 +17,16 @@ use till_storage::cluster::{
 };
 use till_storage::views::StoreError;
 
-pub use earlier::Earlier;
-use earlier::Place;
+use crate::schema::{self, SchemaError};
+use crate::session::Cql;
+use crate::store::ScyllaStore;
 
-/// Records of one commit: some megabytes at most where payloads are as usual. Never to be changed: a copy that was cut short goes
-/// on where it stood, by counting.
-const RECORDS: usize = 1_024;
+pub use earlier::Earlier;
+use earlier::{Mark, Place};
+
+/// Records of one commit: some megabytes where their frames are large. Never to be changed: a copy that was cut short goes on where it
+/// stood, by counting.
+const RECORDS: usize = 64;
 /// Whoever copies. Two that do so at once write the same, so that they need no names of their own.
 const COPIER: NodeId = NodeId::from_bytes([0xff; 16]);
 /// Names that are written at once.
@@ -64,7 +69,8 @@ pub enum MigrateError {
     },
     /// Records of journals are on their way to owners.
     #[error(
-        "{waiting} chunks of journals wait in keyspace {keyspace}: let its engines take them in, and stop them"
+        "{waiting} chunks of journals wait in keyspace {keyspace}: let its engines take them in, release what is stranded \
+         (`tillstream quarantine list --stranded`), and stop them"
     )]
     Waiting {
         /// The keyspace.
@@ -73,11 +79,27 @@ pub enum MigrateError {
         waiting: usize,
     },
     /// Engines have worked on the new keyspace.
-    #[error("slot {slot} of the new keyspace is in use: copy into one that is new")]
+    #[error("slot {slot} of the new keyspace is in use: copy into one that no engine has used")]
     InUse {
         /// The slot.
         slot: u32,
     },
+    /// An engine was started on the new keyspace.
+    #[error(
+        "the new keyspace masks codes with a key of its own: copy into one that no engine has used"
+    )]
+    OtherKey,
+    /// An engine has worked on the keyspace that is copied.
+    #[error(
+        "an engine has worked on keyspace {keyspace} while it was copied: stop it, and copy again into a keyspace that is new"
+    )]
+    Moved {
+        /// The keyspace that is copied.
+        keyspace: String,
+    },
+    /// The new keyspace is not as it should be.
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
     /// A record fits no log.
     #[error("a record of slot {slot} cannot be copied: {error}")]
     Unfit {
@@ -100,37 +122,87 @@ pub struct Copied {
     pub records: u64,
 }
 
-/// Copies the records of a chain into the log of an empty keyspace, with the key that it masks card numbers with, and all names.
-/// Every slot is then [unmade](SlotRow::UNMADE): rebuild next. Operators' constraints are not copied.
-///
-/// # Errors
-/// [`MigrateError`].
-pub fn migrate(
-    from: &Earlier,
-    to: &dyn SharedStore,
-    told: &mut dyn FnMut(usize, usize),
-) -> Result<Copied, MigrateError> {
-    from.may_go_to(to.slots())?;
-    if let Some(key) = from.chain_key()? {
-        to.chain_key(key)?;
+/// A chain on its way into an empty keyspace. Nobody else opens that before [`end`](Self::end).
+#[derive(Debug)]
+pub struct Migration {
+    from: Earlier,
+    to: Arc<ScyllaStore>,
+    /// How far the slots of the earlier keyspace were when it began.
+    began: Vec<Mark>,
+}
+
+impl Migration {
+    /// Begins to copy, or goes on.
+    ///
+    /// # Errors
+    /// [`MigrateError`] where one keyspace has the wrong number of slots, or engines have worked on the new one. Nothing has
+    /// changed then.
+    pub fn begin(from: Earlier, to: &Arc<Cql>) -> Result<Self, MigrateError> {
+        let (slots, is_begun) = schema::copy_target(to, &from.keyspace())?;
+        let began = from.may_go_to(slots)?;
+        let store = ScyllaStore::with_slots(Arc::clone(to), slots)?;
+        if !is_begun {
+            if let Some(row) = store.all_slots()?.iter().find(|row| row.flush > 0) {
+                return Err(MigrateError::InUse { slot: row.slot });
+            }
+            let (theirs, ours) = (from.chain_key()?, store.known_chain_key()?);
+            if ours.is_some() && ours != theirs {
+                return Err(MigrateError::OtherKey);
+            }
+            schema::begin_copy(to, &from.keyspace()).map_err(StoreError::from)?;
+        }
+        Ok(Self {
+            from,
+            to: Arc::new(store),
+            began,
+        })
     }
-    for names in from.names()?.chunks(NAMES) {
-        to.write_names(names)?;
+
+    /// The new keyspace.
+    pub const fn store(&self) -> &Arc<ScyllaStore> {
+        &self.to
     }
-    let mut by_slot: BTreeMap<u32, Vec<StoreId>> = BTreeMap::new();
-    for store in from.stores()? {
-        by_slot
-            .entry(slot_of(store, to.slots()))
-            .or_default()
-            .push(store);
+
+    /// Copies the records into the log of the new keyspace, with the key that masks codes, and all names. Every slot is then
+    /// [unmade](SlotRow::UNMADE): rebuild next. Operators' constraints are not copied.
+    ///
+    /// # Errors
+    /// [`MigrateError`].
+    pub fn copy(&self, told: &mut dyn FnMut(usize, usize)) -> Result<Copied, MigrateError> {
+        let (from, to) = (&self.from, self.to.as_ref());
+        if let Some(key) = from.chain_key()? {
+            to.chain_key(key)?;
+        }
+        for names in from.names()?.chunks(NAMES) {
+            to.write_names(names)?;
+        }
+        let mut by_slot: BTreeMap<u32, Vec<StoreId>> = BTreeMap::new();
+        for store in from.stores()? {
+            let slot = slot_of(store, to.slots());
+            by_slot.entry(slot).or_default().push(store);
+        }
+        let (mut copied, slots) = (Copied::default(), by_slot.len());
+        for (done, (slot, stores)) in (1..).zip(by_slot) {
+            copied.records += Copy { from, to, slot }.run(&stores)?;
+            copied.slots += 1;
+            told(done, slots);
+        }
+        if from.may_go_to(to.slots())? != self.began {
+            return Err(MigrateError::Moved {
+                keyspace: from.keyspace(),
+            });
+        }
+        Ok(copied)
     }
-    let (mut copied, slots) = (Copied::default(), by_slot.len());
-    for (done, (slot, stores)) in (1..).zip(by_slot) {
-        copied.records += Copy { from, to, slot }.run(&stores)?;
-        copied.slots += 1;
-        told(done, slots);
+
+    /// All rows are rebuilt: engines may come.
+    ///
+    /// # Errors
+    /// [`MigrateError::Store`].
+    pub fn end(self) -> Result<(), MigrateError> {
+        schema::end_copy(self.to.tables().cql()).map_err(StoreError::from)?;
+        Ok(())
     }
-    Ok(copied)
 }
 
 /// The copy of one slot.
@@ -153,8 +225,12 @@ impl Copy<'_> {
             return Ok(0);
         }
         let mut row = self.to.slot(self.slot)?;
-        if row.applied != 0 && row.applied != SlotRow::UNMADE {
-            return Err(MigrateError::InUse { slot: self.slot });
+        let pieces = places.chunks(RECORDS);
+        let done = usize::try_from(row.flush).unwrap_or(usize::MAX);
+        let copied = u64::try_from(places.len()).unwrap_or(u64::MAX);
+        if row.applied == row.flush && done == pieces.len() {
+            // A rebuild has come by.
+            return Ok(copied);
         }
         row = self.change(
             &row,
@@ -163,8 +239,6 @@ impl Copy<'_> {
                 address: "migrate".to_owned(),
             },
         )?;
-        let pieces = places.chunks(RECORDS);
-        let done = usize::try_from(row.flush).unwrap_or(usize::MAX);
         for piece in pieces.skip(done) {
             row = self.commit(&row, piece)?;
         }
@@ -174,7 +248,7 @@ impl Copy<'_> {
                 applied: SlotRow::UNMADE,
             },
         )?;
-        Ok(u64::try_from(places.len()).unwrap_or(u64::MAX))
+        Ok(copied)
     }
 
     fn commit(&self, row: &SlotRow, piece: &[Place]) -> Result<SlotRow, MigrateError> {

@@ -6,11 +6,13 @@
 
 mod apply;
 mod ask;
+mod copied;
 mod error;
 mod state;
 mod text;
 
 pub use apply::{SchemaRequest, apply};
+pub(crate) use copied::{begin_copy, copy_target, end_copy};
 pub use error::SchemaError;
 pub use state::{State, Status};
 pub use text::{Column, Table, Variables, statements, tables};

@@ -31,6 +31,11 @@ impl ScyllaStore {
     /// [`SchemaError`] says what has to be done; [`SchemaError::Cql`] when the cluster does not answer.
     pub fn open(cql: Arc<Cql>) -> Result<Self, SchemaError> {
         let count = schema::check(&cql)?;
+        Self::with_slots(cql, count)
+    }
+
+    /// A store of a keyspace that was looked at.
+    pub(crate) fn with_slots(cql: Arc<Cql>, count: u32) -> Result<Self, SchemaError> {
         let client = Arc::clone(cql.client());
         let slots = cql.wait(async move { Slots::prepare(&client).await })?;
         Ok(Self {
@@ -138,6 +143,10 @@ impl SharedStore for ScyllaStore {
 
     fn logs(&self, row: &SlotRow, flushes: (u64, u64)) -> Result<Vec<FlushLog>, StoreError> {
         self.tables.logs(row, flushes)
+    }
+
+    fn may_clear(&self) -> Result<(), StoreError> {
+        self.tables.may_clear()
     }
 
     fn clear(&self) -> Result<(), StoreError> {

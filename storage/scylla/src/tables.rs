@@ -15,7 +15,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use till_core::{RecordKind, Registration, Rows as _};
+use till_core::{Record, RecordKind, Registration, Rows as _};
 use till_protocol::id::StoreId;
 use till_storage::cluster::Commit;
 use till_storage::views::StoreError;
@@ -79,7 +79,23 @@ impl Tables {
         self.ambiguous.load(Ordering::Relaxed)
     }
 
-    // What is fixed about a store: from its row in the commit, its registration there, or the table.
+    // Registrations are known from here on: the events of a store may come much later.
+    fn note_registrations(&self, commits: &[Arc<Commit>]) {
+        let records = commits.iter().flat_map(|commit| &commit.records);
+        let registered = records.filter_map(|record| {
+            let store = u32::try_from(record.head.terminal >> 32).ok()?;
+            Some((StoreId::new(store).ok()?, registered_by(record)?))
+        });
+        let registered: Vec<(StoreId, Traits)> = registered.collect();
+        if !registered.is_empty() {
+            let mut traits = self.traits.lock().unwrap_or_else(PoisonError::into_inner);
+            for (store, one) in registered {
+                traits.entry(store).or_insert(one);
+            }
+        }
+    }
+
+    // What is fixed about a store: from its row in the commit, or the table.
     fn traits(&self, commits: &[Arc<Commit>], store: StoreId) -> Result<Traits, StoreError> {
         // Nothing is asked of the cluster under the lock: whoever finds a store unknown at the same moment asks as well.
         let known = || self.traits.lock().unwrap_or_else(PoisonError::into_inner);
@@ -96,8 +112,7 @@ impl Tables {
             currency: row.currency,
             zone: row.zone,
         });
-        let traits = found.or_else(|| registered_in(commits, store));
-        let traits = traits.ok_or_else(|| StoreError::Damaged {
+        let traits = found.ok_or_else(|| StoreError::Damaged {
             table: "stores",
             cause: format!("store {store} has events and no registration"),
         })?;
@@ -106,12 +121,10 @@ impl Tables {
     }
 }
 
-fn registered_in(commits: &[Arc<Commit>], store: StoreId) -> Option<Traits> {
-    let mut records = commits.iter().flat_map(|commit| &commit.records);
-    let record = records.find(|record| {
-        let head = &record.head;
-        head.kind == RecordKind::StoreRegistered && head.terminal >> 32 == u64::from(store.get())
-    })?;
+fn registered_by(record: &Record) -> Option<Traits> {
+    if record.head.kind != RecordKind::StoreRegistered {
+        return None;
+    }
     let registration = Registration::decode(&record.payload)?;
     Some(Traits {
         currency: registration.currency,

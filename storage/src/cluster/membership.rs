@@ -238,7 +238,6 @@ impl Membership {
         if now >= self.slots_due {
             self.slots_due = next;
             if now >= self.slots_stale || !self.is_calm() {
-                self.slots_stale = now.saturating_add(self.config.lease);
                 let read = self.next_read();
                 self.slots_read = Some((read, now));
                 self.out.push(Duty::ReadSlots { read });
@@ -361,12 +360,12 @@ impl Membership {
     /// The rows of all slots, as a read gave them.
     pub fn slots_read(&mut self, now: Duration, read: u64, rows: &[SlotRow]) {
         self.note(now);
-        if self
-            .slots_read
-            .take_if(|(number, _)| *number == read)
-            .is_none()
-        {
+        let Some((_, begun)) = self.slots_read.take_if(|(number, _)| *number == read) else {
             return;
+        };
+        // Something may have moved since it was begun.
+        if begun >= self.slots_stale {
+            self.slots_stale = begun.saturating_add(self.config.lease);
         }
         for row in rows {
             self.see_slot(row);

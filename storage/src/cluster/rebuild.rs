@@ -13,7 +13,8 @@ use till_core::ShardConfig;
 use till_protocol::id::StoreId;
 
 use super::{
-    Change, Commit, Conditional, Decided, FlushLog, LogError, SharedStore, SlotRow, records_of,
+    Change, Commit, Conditional, Decided, FlushLog, LogError, NodeRow, SharedStore, SlotRow,
+    records_of,
 };
 use crate::base::FoldError;
 use crate::journal::Lsn;
@@ -21,8 +22,9 @@ use crate::num::narrow;
 use crate::rebuild::{Fold, Unapplied, store_of};
 use crate::views::{FlushBatch, StoreError, WriteViews, each_batch};
 
-/// Flushes of which the records are in memory at once. Those of a busy chain have some hundred kilobytes each.
-const FLUSHES: u64 = 16;
+/// Flushes of which the records are in memory at once. Those of a busy chain have some hundred kilobytes each, and tens of megabytes
+/// after an hour without the store.
+const FLUSHES: u64 = 4;
 /// Rows that are written at once: a few megabytes.
 const ROWS: usize = 20_000;
 
@@ -33,6 +35,22 @@ pub enum RebuildError {
     /// The log of a slot is not whole.
     #[error("the log of slot {slot} is not whole: {error}; nothing was changed")]
     Log {
+        /// The slot.
+        slot: u32,
+        /// What is missing or damaged.
+        error: LogError,
+    },
+    /// An engine lives.
+    #[error("the engine at {address} runs: stop every engine of the chain first")]
+    Runs {
+        /// Where devices reach it.
+        address: String,
+    },
+    /// The log of a slot was whole, and is not any more.
+    #[error(
+        "the log of slot {slot} was whole before tables were emptied, and is not any more: {error}; rebuild again once it is"
+    )]
+    Lost {
         /// The slot.
         slot: u32,
         /// What is missing or damaged.
@@ -99,20 +117,28 @@ pub fn rebuild(
     scratch: Scratch<'_>,
     told: &mut dyn FnMut(RebuildStep),
 ) -> Result<Rebuilt, RebuildError> {
-    let rows = store.all_slots()?;
+    store.may_clear()?;
+    let nodes = store.nodes()?;
     let mut slots = Vec::new();
-    for row in rows.iter().filter(|row| row.flush > 0) {
+    for slot in 0..store.slots() {
         // After everything that was decided of it.
-        slots.push(store.slot(row.slot)?);
+        slots.push(store.slot(slot)?);
     }
-    for (done, row) in (1..).zip(&slots) {
-        each_window(store, row, &mut |_| Ok(()))?;
-        told(RebuildStep::Read(done, slots.len()));
+    let with_log = slots.iter().filter(|row| row.flush > 0).count();
+    for (done, row) in (1..).zip(slots.iter().filter(|row| row.flush > 0)) {
+        each_window(store, row, &mut |_| Ok(())).map_err(unchanged)?;
+        told(RebuildStep::Read(done, with_log));
     }
+    // Those without a log as well: nobody writes rows of them either while tables are emptied.
     for row in &mut slots {
         *row = noted(store, row, SlotRow::UNMADE)?;
     }
+    none_lives(store, &nodes)?;
     store.clear()?;
+    let (empty, slots): (Vec<_>, Vec<_>) = slots.into_iter().partition(|row| row.flush == 0);
+    for row in &empty {
+        let _row = noted(store, row, 0)?;
+    }
     let mut rebuilt = Rebuilt {
         slots: narrow(slots.len()),
         ..Rebuilt::default()
@@ -124,6 +150,27 @@ pub fn rebuild(
         told(RebuildStep::Made(done, slots.len()));
     }
     Ok(rebuilt)
+}
+
+// The log was read before anything was changed.
+fn unchanged(error: RebuildError) -> RebuildError {
+    match error {
+        RebuildError::Lost { slot, error } => RebuildError::Log { slot, error },
+        other => other,
+    }
+}
+
+// Whether no engine has shown a heartbeat since the slots were read: that took a while.
+fn none_lives(store: &dyn SharedStore, before: &[NodeRow]) -> Result<(), RebuildError> {
+    for node in store.nodes()? {
+        let known = before.iter().find(|one| one.node == node.node);
+        if known.is_none_or(|known| known.heartbeat < node.heartbeat) {
+            return Err(RebuildError::Runs {
+                address: node.address,
+            });
+        }
+    }
+    Ok(())
 }
 
 // Fences whoever has the slot, and notes up to where its rows are written. Gives its row as it is then.
@@ -159,7 +206,7 @@ fn each_window(
         let commits = (next..=last).map(|flush| commit_of(row.slot, flush, &logs).map(Arc::new));
         let commits: Result<Vec<_>, LogError> = commits.collect();
         let slot = row.slot;
-        each(commits.map_err(|error| RebuildError::Log { slot, error })?)?;
+        each(commits.map_err(|error| RebuildError::Lost { slot, error })?)?;
         next = last + 1;
     }
     Ok(())

@@ -180,6 +180,12 @@ pub trait SharedStore: Send + Sync {
     /// See [`Self::all_slots`].
     fn logs(&self, row: &SlotRow, flushes: (u64, u64)) -> Result<Vec<FlushLog>, StoreError>;
 
+    /// Whether [`Self::clear`] can be done now. Asked before anything is changed.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`] says what keeps it.
+    fn may_clear(&self) -> Result<(), StoreError>;
+
     /// Empties every table that is made from the log: facts, what points to records, rows, and the rows of flushes on their
     /// way. Names stay: they are a set, and some come before their records.
     ///

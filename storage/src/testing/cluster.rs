@@ -293,6 +293,10 @@ impl SharedStore for MemoryCluster {
         self.notified(())
     }
 
+    fn may_clear(&self) -> Result<(), StoreError> {
+        self.answer().map(drop)
+    }
+
     fn clear(&self) -> Result<(), StoreError> {
         let mut state = self.answer()?;
         state.logs.values_mut().for_each(|log| log.rows.clear());

@@ -10,6 +10,7 @@ mod constraints;
 mod document;
 mod handoff;
 mod migrate;
+mod rebuild;
 mod rows;
 mod schema;
 mod world;

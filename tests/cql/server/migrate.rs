@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use till_core::Space;
 use till_scylla::ScyllaStore;
-use till_scylla::migrate::{Earlier, MigrateError, migrate};
+use till_scylla::migrate::{Earlier, MigrateError, Migration};
 use till_scylla::schema::{self, SchemaError, SchemaRequest};
 use till_storage::cluster::{Commit, SharedStore, SlotRow, rebuild};
 use till_storage::memory::MemoryViews;
@@ -87,15 +87,19 @@ fn earlier(test: &str, commits: &[Commit]) -> World {
     world
 }
 
-fn fresh(test: &str, slots: u32) -> (World, ScyllaStore) {
+fn fresh(test: &str, slots: u32) -> World {
     let world = World::new(test);
     let request = SchemaRequest {
         replication: Some(1),
         slots: Some(slots),
     };
     schema::apply(&world.cql, request).unwrap();
-    let store = ScyllaStore::open(Arc::new(world.another())).unwrap();
-    (world, store)
+    world
+}
+
+fn begun(old: &World, new: &World) -> Result<Migration, MigrateError> {
+    let from = Earlier::open(Arc::new(old.another())).unwrap();
+    Migration::begin(from, &Arc::new(new.another()))
 }
 
 /// All rows but for what depends on where records lie.
@@ -131,7 +135,7 @@ fn remake(store: &dyn SharedStore) {
 
 #[test]
 fn a_chain_of_an_earlier_release_is_copied_and_rebuilt() {
-    let commits = workload_of(11, 60);
+    let commits = workload_of(11, 240);
     let wanted = MemoryCluster::new(1);
     for commit in &commits {
         wanted.project(&[Arc::new(commit.clone())]).unwrap();
@@ -140,57 +144,94 @@ fn a_chain_of_an_earlier_release_is_copied_and_rebuilt() {
     let refused = schema::apply(&old.cql, SchemaRequest::default());
     assert!(matches!(refused, Err(SchemaError::Outdated { .. })));
 
-    let (_world, store) = fresh("copied", 1);
-    let from = Earlier::open(Arc::new(old.another())).unwrap();
-    // Run once more it copies nothing twice.
+    let new = fresh("copied", 1);
+    let open = || ScyllaStore::open(Arc::new(new.another()));
     let records: usize = commits.iter().map(|commit| commit.records.len()).sum();
+    let flushes = u64::try_from(records.div_ceil(64)).unwrap();
+    assert!(flushes > 1, "{records} records are one flush");
+    // Run once more it copies nothing twice.
     for _ in 0..2 {
-        let copied = migrate(&from, &store, &mut |_, _| {}).unwrap();
-        assert_eq!(
-            (copied.slots, copied.records),
-            (1, u64::try_from(records).unwrap())
-        );
-        let row = store.slot(0).unwrap();
-        assert_eq!(
-            (row.flush, row.applied, row.owner),
-            (1, SlotRow::UNMADE, None)
-        );
+        let migration = begun(&old, &new).unwrap();
+        let copied = migration.copy(&mut |_, _| {}).unwrap();
+        let wanted = (1, u64::try_from(records).unwrap());
+        assert_eq!((copied.slots, copied.records), wanted);
+        let row = migration.store().slot(0).unwrap();
+        let unmade = (flushes, SlotRow::UNMADE, None);
+        assert_eq!((row.flush, row.applied, row.owner), unmade);
+        // Nobody else comes before it has ended.
+        let early = open().unwrap_err().to_string();
+        assert!(early.contains("schema migrate --from"), "{early}");
     }
-    remake(&store);
+    // It was cut short in the middle of a slot: it goes on behind what is there.
+    new.run(&format!(
+        "UPDATE {}.slots SET flush = 1, applied = -1 WHERE slot = 0 IF EXISTS",
+        new.keyspace()
+    ));
+    let first = format!(
+        "SELECT body FROM {}.slot_log WHERE slot = 0 AND bucket = 0 AND flush = 1 AND epoch = 0",
+        new.keyspace()
+    );
+    let (seal,) = new.first::<(Vec<u8>,)>(&first).unwrap();
+    new.run(&format!(
+        "UPDATE {}.slots SET seal = {} WHERE slot = 0 IF EXISTS",
+        new.keyspace(),
+        hex(&seal)
+    ));
+    let migration = begun(&old, &new).unwrap();
+    migration.copy(&mut |_, _| {}).unwrap();
+    remake(migration.store().as_ref());
+    // And once all is there.
+    let migration = begun(&old, &new).unwrap();
+    migration.copy(&mut |_, _| {}).unwrap();
+    migration.end().unwrap();
+    let store = open().unwrap();
     assert_eq!(rows_of(&store), rows_of(&wanted));
     assert_eq!(store.known_chain_key().unwrap(), Some([0x7a; 32]));
     let spoken = store.views().name(Space::Sku, (-5_i64).cast_unsigned());
     assert_eq!(spoken.unwrap().as_deref(), Some("spoken of"));
 
-    let again = migrate(&from, &store, &mut |_, _| {}).unwrap_err();
+    let again = begun(&old, &new).unwrap_err();
     assert!(matches!(again, MigrateError::InUse { slot: 0 }), "{again}");
 }
 
 #[test]
 fn what_cannot_be_copied_is_refused_before_anything_is_written() {
     let old = earlier("earlier_empty", &[]);
-    let from = Earlier::open(Arc::new(old.another())).unwrap();
-    let (_more, two) = fresh("two_slots", 2);
-    let refused = |store: &ScyllaStore| migrate(&from, store, &mut |_, _| {}).unwrap_err();
-    let slots = refused(&two);
+    let two = fresh("two_slots", 2);
+    let slots = begun(&old, &two).unwrap_err();
     assert!(slots.to_string().contains("--slots 1"), "{slots}");
-    assert_eq!(two.known_chain_key().unwrap(), None);
+    let store = ScyllaStore::open(Arc::new(two.another())).unwrap();
+    assert_eq!(store.known_chain_key().unwrap(), None);
 
-    let (new, one) = fresh("one_slot", 1);
+    // Another engine has begun there, and masks codes otherwise.
+    let other = fresh("other_key", 1);
+    let store = ScyllaStore::open(Arc::new(other.another())).unwrap();
+    store.chain_key([1; 32]).unwrap();
+    let key = begun(&old, &other).unwrap_err();
+    assert!(matches!(key, MigrateError::OtherKey), "{key}");
+
+    let one = fresh("one_slot", 1);
     let k = old.keyspace();
     let owned = "UPDATE slots SET owner = 6ab09bec-e68e-48d9-a5f8-97e6fb4c9b47, address = '10.0.0.9:7878' WHERE slot = 0";
     old.run(&owned.replace("slots", &format!("{k}.slots")));
-    let owner = refused(&one);
+    let owner = begun(&old, &one).unwrap_err();
     assert!(owner.to_string().contains("10.0.0.9:7878"), "{owner}");
     old.run(&format!("UPDATE {k}.slots SET owner = null WHERE slot = 0"));
     old.run(&format!(
         "INSERT INTO {k}.handover_list (part, slot, node, number) VALUES (0, 0, 6ab09bec-e68e-48d9-a5f8-97e6fb4c9b47, 1)"
     ));
-    let waiting = refused(&one);
+    let waiting = begun(&old, &one).unwrap_err();
     assert!(waiting.to_string().contains("1 chunks"), "{waiting}");
+    old.run(&format!("TRUNCATE {k}.handover_list"));
+
+    // An engine of the earlier release goes on meanwhile.
+    let migration = begun(&old, &one).unwrap();
+    old.run(&format!("UPDATE {k}.slots SET flush = 10 WHERE slot = 0"));
+    let moved = migration.copy(&mut |_, _| {}).unwrap_err();
+    assert!(matches!(moved, MigrateError::Moved { .. }), "{moved}");
 
     // Of this release: nothing to copy.
-    let none = Earlier::open(Arc::new(new.another())).unwrap_err();
+    let none = Earlier::open(Arc::new(two.another())).unwrap_err();
     assert!(
         matches!(none, MigrateError::Version { found: 4, .. }),
         "{none}"

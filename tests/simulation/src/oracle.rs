@@ -65,6 +65,8 @@ pub(crate) struct Oracle {
     by_key: HashMap<(u64, i64), usize>,
     /// Which truth a terminal sent under a number.
     sent: HashMap<(u64, u32, u64), usize>,
+    /// Numbers under which copies of a terminal sent different events: what has no payload there names none of them.
+    sent_twice: HashSet<(u64, u32, u64)>,
     /// Numbers under which bytes were sent that are no event.
     garbage: HashSet<(u64, u32, u64)>,
     /// What happened under an id of its source's.
@@ -166,7 +168,11 @@ impl Oracle {
         if self.truths[truth].act == Act::Garbage {
             self.garbage.insert((terminal, epoch, seq));
         }
-        self.sent.insert((terminal, epoch, seq), truth);
+        let position = (terminal, epoch, seq);
+        let before = self.sent.insert(position, truth);
+        if before.is_some_and(|before| before != truth) {
+            self.sent_twice.insert(position);
+        }
     }
 
     /// A record is durable.
@@ -205,7 +211,7 @@ impl Oracle {
                     }
                     known
                 }
-                None => self.sent.get(&(head.terminal, head.epoch, seq)).copied(),
+                None => self.sent_there((head.terminal, head.epoch, seq)),
             };
             let event = found.and(truth);
             if !self.is_due((head.terminal, head.epoch, seq), fate, event) {
@@ -217,6 +223,12 @@ impl Oracle {
         }
         self.in_sequence(&entry);
         self.log.push(entry);
+    }
+
+    // The one event that was sent under a number.
+    fn sent_there(&self, position: (u64, u32, u64)) -> Option<usize> {
+        let is_one = !self.sent_twice.contains(&position);
+        self.sent.get(&position).copied().filter(|_| is_one)
     }
 
     // What was quarantined takes effect once.
@@ -367,6 +379,8 @@ impl Oracle {
                 );
                 self.fail("REF-1", what);
             }
+            // Of two copies: nobody can say whose event it was.
+            Some(Fate::Refused) if self.sent_twice.contains(&position) => {}
             Some(_) if self.quiesced[truth] == 0 => {
                 let what = format!(
                     "event {truth} is acknowledged as {seq} of {terminal}, where another one lies"

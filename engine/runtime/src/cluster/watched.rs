@@ -197,6 +197,10 @@ impl SharedStore for Watched {
         self.store.logs(row, flushes)
     }
 
+    fn may_clear(&self) -> Result<(), StoreError> {
+        self.store.may_clear()
+    }
+
     fn clear(&self) -> Result<(), StoreError> {
         self.store.clear()
     }

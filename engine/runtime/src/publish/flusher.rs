@@ -86,8 +86,8 @@ pub(crate) struct Flusher {
     stop: Option<FlushReply>,
     /// They wait until what shards have given is dealt with.
     passing: Vec<Sender<()>>,
-    /// They wait until everything that shards have given is written.
-    restarting: Vec<Sender<()>>,
+    /// Shards that start again wait for what they have given: so many rounds have to be over first.
+    restarting: Vec<(usize, Sender<()>)>,
     /// A round was not written. Its rows are gone from the shards, and rows of a later one would pass for them: nothing is
     /// written any more, and the next start applies the journal to what the rows hold.
     given_up: Option<FlushError>,
@@ -252,7 +252,7 @@ impl Flusher {
             Request::Pass(reply) => self.passing.push(reply),
             Request::Restart(shard, reply) => {
                 self.rounds.restart(shard);
-                self.restarting.push(reply);
+                self.restarting.push((self.under_way.len(), reply));
             }
             // That it came is all there is to it.
             Request::Look => {}
@@ -307,7 +307,11 @@ impl Flusher {
                 }
             }
         }
-        (self.under_way.len() < before, turned)
+        let over = before.saturating_sub(self.under_way.len());
+        for (left, _) in &mut self.restarting {
+            *left = left.saturating_sub(over);
+        }
+        (over > 0, turned)
     }
 
     fn written(&mut self, written: Written) {
@@ -330,10 +334,8 @@ impl Flusher {
                 let _gone = reply.send(());
             }
         }
-        if self.under_way.is_empty() {
-            for reply in self.restarting.drain(..) {
-                let _gone = reply.send(());
-            }
+        for (_, reply) in self.restarting.extract_if(.., |(left, _)| *left == 0) {
+            let _gone = reply.send(());
         }
     }
 

@@ -18,18 +18,19 @@ use crate::{Found, output};
 pub(super) fn run(cluster: &ClusterArgs, args: &RebuildArgs) -> anyhow::Result<()> {
     let store = Keyspace::open(cluster)?.into_store();
     must_rest(store.as_ref())?;
-    make(store.as_ref(), args.scratch.clone(), args.json)
+    let is_whole = make(store.as_ref(), args.scratch.clone(), args.json)?;
+    if is_whole { Ok(()) } else { Err(Found.into()) }
 }
 
-/// Makes all facts and rows, and says what came of it.
+/// Makes all facts and rows, and says what came of it. Gives whether every record is in a row.
 ///
 /// # Errors
-/// What kept them from being made; [`Found`] when some records are in no row.
+/// What kept them from being made.
 pub(crate) fn make(
     store: &dyn SharedStore,
     scratch: Option<PathBuf>,
     in_json: bool,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<bool> {
     let scratch = Scratch::new(scratch)?;
     let mut told = Told::default();
     let rebuilt = rebuild(store, &mut |slot| scratch.of_slot(slot), &mut |step| {
@@ -40,14 +41,11 @@ pub(crate) fn make(
         true => output::json(&as_json(&rebuilt, is_whole))?,
         false => words(&rebuilt)?,
     }
-    if is_whole { Ok(()) } else { Err(Found.into()) }
+    Ok(is_whole)
 }
 
-/// Engines that show a heartbeat would write rows meanwhile.
-///
-/// # Errors
-/// When there are some, or the store does not answer.
-pub(crate) fn must_rest(store: &dyn SharedStore) -> anyhow::Result<()> {
+// Engines that show a heartbeat would write rows meanwhile.
+fn must_rest(store: &dyn SharedStore) -> anyhow::Result<()> {
     let nodes = store.nodes()?;
     let silent = fleet::silent(store, &nodes)?;
     let lives = |node: &&NodeRow| !silent.contains(&node.node);
@@ -58,7 +56,7 @@ pub(crate) fn must_rest(store: &dyn SharedStore) -> anyhow::Result<()> {
         .collect();
     if !alive.is_empty() {
         bail!(
-            "{} of this chain {}: {}; stop every one of them first, then rebuild",
+            "{} of this chain {}: {}; stop every one of them first",
             counted(alive.len(), "engine"),
             if alive.len() == 1 { "runs" } else { "run" },
             alive.join(", ")

@@ -43,6 +43,9 @@ pub struct Earlier {
 }
 
 type RecordCells = (Bytes, Bytes, Bytes);
+type SlotCells = (i32, i64, i64, Option<Uuid>, Option<String>);
+/// How far a slot is: its number, epoch and flush.
+pub(super) type Mark = (i32, i64, i64);
 
 impl Earlier {
     /// Opens it.
@@ -89,7 +92,8 @@ impl Earlier {
         self.version
     }
 
-    fn keyspace(&self) -> String {
+    /// Its name.
+    pub(super) fn keyspace(&self) -> String {
         self.cql.client().keyspace().name().to_owned()
     }
 
@@ -116,7 +120,8 @@ impl Earlier {
     }
 
     /// Whether it may be copied into a keyspace with so many slots: its engines have committed and written all they had.
-    pub(super) fn may_go_to(&self, slots: u32) -> Result<(), MigrateError> {
+    /// Gives how far its slots are.
+    pub(super) fn may_go_to(&self, slots: u32) -> Result<Vec<Mark>, MigrateError> {
         if slots != self.slots {
             return Err(MigrateError::Slots {
                 keyspace: self.keyspace(),
@@ -124,22 +129,25 @@ impl Earlier {
                 to: slots,
             });
         }
-        let owners = format!("SELECT slot, owner, address FROM {}", self.table("slots"));
-        type Owned = (i32, Option<Uuid>, Option<String>);
-        for (slot, owner, address) in self.all::<Owned>("slots", owners, ())? {
+        let mut marks = Vec::new();
+        let slots = self.table("slots");
+        let owners = format!("SELECT slot, epoch, flush, owner, address FROM {slots}");
+        for (slot, epoch, flush, owner, address) in self.all::<SlotCells>("slots", owners, ())? {
             if owner.is_some() {
                 return Err(MigrateError::Owned {
                     address: address.unwrap_or_default(),
                     slot: slot.cast_unsigned(),
                 });
             }
+            marks.push((slot, epoch, flush));
         }
+        marks.sort_unstable();
         let list = format!(
             "SELECT slot FROM {} WHERE part = 0",
             self.table("handover_list")
         );
         match self.all::<(i32,)>("handover_list", list, ())?.len() {
-            0 => Ok(()),
+            0 => Ok(marks),
             waiting => Err(MigrateError::Waiting {
                 keyspace: self.keyspace(),
                 waiting,

@@ -68,6 +68,13 @@ pub(crate) struct Chunk {
     pub(crate) rows: Vec<Packed>,
 }
 
+impl Chunk {
+    /// Cells of a row.
+    pub(crate) fn columns(&self) -> usize {
+        self.statement.get_variable_col_specs().len()
+    }
+}
+
 /// Packs rows, table by table.
 #[derive(Debug, Default)]
 pub(crate) struct Packer {

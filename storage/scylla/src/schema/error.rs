@@ -83,6 +83,16 @@ pub enum SchemaError {
         /// What this program needs.
         known: i32,
     },
+    /// Not all of another keyspace has been copied here.
+    #[error(
+        "keyspace {keyspace} has not all of keyspace {from} yet: run `tillstream schema migrate --from {from}` until it succeeds"
+    )]
+    Copied {
+        /// The keyspace.
+        keyspace: String,
+        /// The one that is being copied.
+        from: String,
+    },
     /// There is no schema, or not all of it.
     #[error("keyspace {keyspace} is not ready ({what}): run `tillstream schema apply`")]
     Missing {

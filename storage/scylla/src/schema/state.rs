@@ -13,6 +13,8 @@ use crate::server::Server;
 
 /// The setting that holds the number of slots.
 pub(super) const SLOTS: &str = "slots";
+/// The setting that names the keyspace which is being copied into this one.
+pub(super) const COPIED_FROM: &str = "copied_from";
 /// The row of `schema_version` that speaks of the tables.
 pub(super) const PART: &str = "tables";
 
@@ -75,6 +77,8 @@ pub struct Status {
     pub slots_missing: u32,
     /// Tables that are not there, of those that this program knows.
     pub missing: Vec<String>,
+    /// The keyspace that is being copied into this one; nobody but the copy uses it meanwhile.
+    pub copied_from: Option<String>,
     /// Tables that are there.
     pub(super) present: BTreeSet<String>,
 }
@@ -102,6 +106,9 @@ impl Status {
     pub(super) fn usable(&self) -> Result<u32, SchemaError> {
         let readable = self.min_reader.is_some_and(|least| least <= VERSION);
         let keyspace = self.keyspace.clone();
+        if let Some(from) = self.copied_from.clone() {
+            return Err(SchemaError::Copied { keyspace, from });
+        }
         match (self.state(), self.slots) {
             (State::Foreign, _) => Err(SchemaError::Foreign { keyspace }),
             (State::Newer, _) if !readable => Err(self.newer()),
@@ -185,6 +192,7 @@ pub(super) async fn read(client: &Client) -> Result<Status, CqlError> {
         slots: None,
         slots_missing: 0,
         missing: Vec::new(),
+        copied_from: None,
         present,
     };
     let known = tables().into_iter().map(|table| table.name);
@@ -204,6 +212,7 @@ pub(super) async fn read(client: &Client) -> Result<Status, CqlError> {
     }
     if status.present.contains("settings") {
         status.slots = slots(client).await?;
+        status.copied_from = setting(client, COPIED_FROM).await?;
     }
     if let Some(slots) = status.slots {
         let there = match status.present.contains("slots") {
@@ -271,16 +280,21 @@ pub(super) async fn version(client: &Client) -> Result<Option<(i32, i32, CqlTime
 
 /// The number of slots that is fixed.
 pub(super) async fn slots(client: &Client) -> Result<Option<u32>, CqlError> {
-    let table = client.table("settings");
-    let ask = format!("SELECT value FROM {table} WHERE name = ?");
-    let found = rows::<(String,)>(client, "settings", serial_read(client, ask), (SLOTS,));
-    let Some((value,)) = found.await?.into_iter().next() else {
+    let Some(value) = setting(client, SLOTS).await? else {
         return Ok(None);
     };
     let slots = value
         .parse()
         .map_err(|_| CqlError::answer("settings", format!("slots = `{value}`")))?;
     Ok(Some(slots))
+}
+
+/// What a setting says.
+async fn setting(client: &Client, name: &str) -> Result<Option<String>, CqlError> {
+    let table = client.table("settings");
+    let ask = format!("SELECT value FROM {table} WHERE name = ?");
+    let found = rows::<(String,)>(client, "settings", serial_read(client, ask), (name,));
+    Ok(found.await?.into_iter().next().map(|(value,)| value))
 }
 
 /// The slots that have a row.

@@ -76,10 +76,18 @@ impl Tables {
                 (signed(*slot), bucket, *flush, *epoch, numbers.clone())
             });
             let mut rows = Streams::new(self, &self.reads.records, "slot_log", asked);
-            for (at, ((_, flush, _), _)) in asks.iter().enumerate() {
-                // What points to a record is written behind it.
+            for (at, ((slot, flush, _), numbers)) in asks.iter().enumerate() {
+                let mut left = numbers.len();
                 while let Some((number, body)) = rows.next_of(at)? {
+                    left = left.saturating_sub(1);
                     visit(&read(*flush, number, &body)?)?;
+                }
+                // What points to a record is written behind it, and the log is kept.
+                if left > 0 {
+                    return Err(StoreError::Damaged {
+                        table: "slot_log",
+                        cause: format!("{left} records of flush {flush} of slot {slot} are gone"),
+                    });
                 }
             }
         }

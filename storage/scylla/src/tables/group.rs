@@ -17,6 +17,12 @@ use crate::rows::{BYTES_MAX, Chunk, Packed, ROWS_MAX};
 /// Partitions of one batch: above it Cassandra warns that its coordinator is given too much (`unlogged_batch_across_partitions`).
 const PARTITIONS_MAX: usize = 10;
 
+/// Bytes of a batch of several partitions, as Cassandra counts them: it refuses one above 50 KiB (`batch_size_fail_threshold`) where
+/// its settings are as they come. A batch of one partition is never refused.
+const SERVER_BYTES_MAX: usize = 40 << 10;
+/// What a cell takes there beside its value. Measured on Cassandra 5 it is below.
+const CELL_BYTES: usize = 20;
+
 /// Partitions that are written together.
 #[derive(Debug, Default)]
 pub(super) struct Group {
@@ -24,6 +30,7 @@ pub(super) struct Group {
     partitions: usize,
     rows: usize,
     bytes: usize,
+    server_bytes: usize,
 }
 
 /// Where a partition's first copy lies: node and shard.
@@ -56,7 +63,7 @@ impl<'a> Places<'a> {
             return (None, 0);
         };
         let endpoints = self.state.get_token_endpoints(self.keyspace, table, token);
-        let first = endpoints.first();
+        let first = endpoints.iter().find(|(node, _)| node.is_connected());
         let replica = first.map(|(node, shard)| (node.host_id, *shard));
         (replica, token.value())
     }
@@ -77,17 +84,18 @@ pub(super) fn group(client: &Client, chunks: Vec<Chunk>) -> Vec<Group> {
     for (place, chunk) in placed {
         let rows = chunk.rows.len();
         let bytes = chunk.rows.iter().map(Packed::bytes).sum();
+        let server_bytes = bytes + rows * chunk.columns() * CELL_BYTES;
         let is_new = last != Some(place);
         let is_near = last.is_some_and(|last: Place| last.0 == place.0);
         last = Some(place);
         let partitions = usize::from(is_new);
         match groups.last_mut() {
-            Some(group) if is_near && group.has_room(partitions, rows, bytes) => {
-                group.add(chunk, partitions, bytes);
+            Some(group) if is_near && group.has_room(partitions, rows, (bytes, server_bytes)) => {
+                group.add(chunk, partitions, (bytes, server_bytes));
             }
             _ => {
                 let mut group = Group::default();
-                group.add(chunk, 1, bytes);
+                group.add(chunk, 1, (bytes, server_bytes));
                 groups.push(group);
             }
         }
@@ -96,16 +104,23 @@ pub(super) fn group(client: &Client, chunks: Vec<Chunk>) -> Vec<Group> {
 }
 
 impl Group {
-    const fn has_room(&self, partitions: usize, rows: usize, bytes: usize) -> bool {
+    const fn has_room(
+        &self,
+        partitions: usize,
+        rows: usize,
+        (bytes, server_bytes): (usize, usize),
+    ) -> bool {
         self.partitions + partitions <= PARTITIONS_MAX
             && self.rows + rows <= ROWS_MAX
             && self.bytes + bytes <= BYTES_MAX
+            && self.server_bytes + server_bytes <= SERVER_BYTES_MAX
     }
 
-    fn add(&mut self, chunk: Chunk, partitions: usize, bytes: usize) {
+    fn add(&mut self, chunk: Chunk, partitions: usize, (bytes, server_bytes): (usize, usize)) {
         self.partitions += partitions;
         self.rows += chunk.rows.len();
         self.bytes += bytes;
+        self.server_bytes += server_bytes;
         self.chunks.push(chunk);
     }
 

@@ -1,8 +1,10 @@
 //! The committed log of each slot: the records of every commit with its seal, and the rows of commits until they are projected.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use scylla::statement::Statement;
 use till_storage::cluster::{FlushLog, FoundLog, Log, PART_STAMP, Seal, SlotRow};
 use till_storage::views::StoreError;
 
@@ -16,6 +18,8 @@ const BUCKET_BITS: u32 = 6;
 /// Where the seal of a flush lies among its records: under an epoch that no owner has.
 const SEAL_EPOCH: i64 = 0;
 
+/// Time for a table to be emptied by every node: servers give themselves a minute.
+const TRUNCATE_TIMEOUT: Duration = Duration::from_secs(90);
 /// Tables that are made from the log, names left out. The rows on their way come first: nobody takes them for all rows of
 /// their flush after others are gone.
 const MADE: [&str; 20] = [
@@ -168,12 +172,33 @@ impl Tables {
         Ok(seals)
     }
 
+    /// Whether every node answers: none may miss that a table is emptied, so that servers refuse it else.
+    pub(crate) fn may_clear(&self) -> Result<(), StoreError> {
+        let state = self.cql.client().session().get_cluster_state();
+        let away = state
+            .get_nodes_info()
+            .iter()
+            .filter(|node| !node.is_connected());
+        let away: Vec<String> = away.map(|node| node.address.to_string()).collect();
+        match away.is_empty() {
+            true => Ok(()),
+            false => Err(StoreError::Failed {
+                table: "cluster",
+                cause: format!(
+                    "tables can be emptied only while every node answers, and these do not: {}",
+                    away.join(", ")
+                ),
+            }),
+        }
+    }
+
     /// Empties all tables that are made from the log.
     pub(crate) fn clear(&self) -> Result<(), StoreError> {
         for table in MADE {
             let client = Arc::clone(self.cql.client());
             self.cql.wait(async move {
-                let statement = format!("TRUNCATE {}", client.table(table));
+                let mut statement = Statement::new(format!("TRUNCATE {}", client.table(table)));
+                statement.set_request_timeout(Some(TRUNCATE_TIMEOUT));
                 let done = client.session().query_unpaged(statement, ()).await;
                 done.map_err(|error| CqlError::statement(table, error))
             })?;

@@ -35,6 +35,7 @@ impl Tables {
     pub fn project(&self, commits: &[Arc<Commit>]) -> Result<Written, StoreError> {
         let to = &self.writes;
         let mut packer = Packer::default();
+        self.note_registrations(commits);
         for commit in commits {
             let facts = facts_of(commit, |store| self.traits(commits, store))?;
             packer.add(&to.hours, facts.hours)?;

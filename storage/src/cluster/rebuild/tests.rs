@@ -166,3 +166,39 @@ fn an_engine_that_takes_a_slot_meanwhile_ends_the_rebuild() {
     );
     rebuild_of(&store).unwrap();
 }
+
+#[test]
+fn an_engine_that_shows_a_heartbeat_meanwhile_keeps_every_row() {
+    let store = chain_of(workload_of(5, 100));
+    let before = all(store.views().as_ref());
+    let mut scratch = |_| -> Result<Box<dyn WriteViews>, StoreError> {
+        panic!("nothing is made beside an engine")
+    };
+    let error = rebuild(&store, &mut scratch, &mut |_| {
+        let heartbeat = NodeRow {
+            node: NodeId::from_bytes([3; 16]),
+            address: "10.0.0.3:7880".to_owned(),
+            heartbeat: 1,
+            lease: std::time::Duration::from_secs(5),
+            started_us: 0,
+            is_leaving: false,
+            lag: std::time::Duration::ZERO,
+            moves: 0,
+        };
+        store.heartbeat(&heartbeat).unwrap();
+    });
+    let error = error.unwrap_err();
+    assert!(matches!(error, RebuildError::Runs { .. }), "{error}");
+    assert_eq!(all(store.views().as_ref()), before);
+}
+
+#[test]
+fn slots_without_a_log_are_fenced_too_and_free_at_the_end() {
+    let store = MemoryCluster::new(3);
+    let rebuilt = rebuild_of(&store).unwrap();
+    assert_eq!((rebuilt.slots, rebuilt.records), (0, 0));
+    for row in store.all_slots().unwrap() {
+        // Whoever had it, or wanted it, is two epochs behind.
+        assert_eq!((row.epoch, row.applied, row.owner), (2, 0, None));
+    }
+}

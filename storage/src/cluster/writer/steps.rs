@@ -241,7 +241,7 @@ impl SlotWriter {
     // The slot's row says that all rows are written up to a flush: nobody reads them in its log again.
     fn forget_rows(&mut self, applied: u64) {
         let first = self.noted.saturating_add(1);
-        if applied >= first {
+        if applied >= first && applied != SlotRow::UNMADE {
             self.noted = applied;
             let last = applied;
             self.notify(Action::ForgetRows { first, last });

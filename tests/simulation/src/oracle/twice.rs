@@ -26,16 +26,16 @@ impl Oracle {
     }
 
     /// An event without an id may count twice, under two numbers of two epochs that its device sent it under: if its device was
-    /// put back or copied and one of the numbers was handed off, as the engine that had journalled it was away; or if a device
-    /// was put back while another went on from a copy of its outbox. Never because it was released twice.
+    /// put back or copied and something of it was handed off, as the engine that had journalled it was away (what comes before an
+    /// event in an epoch decides its number in the next one); or if a device was put back while another went on from a copy of
+    /// its outbox. Never because it was released twice.
     pub(super) fn may_double(&self, truth: usize) -> bool {
         let own = &self.truths[truth];
         let positions = self.positions.get(&truth).map_or(&[][..], Vec::as_slice);
         let epochs: HashSet<u32> = positions.iter().map(|(_, epoch, _)| *epoch).collect();
         let is_handed_off = || {
-            positions
-                .iter()
-                .any(|position| self.handed_off.contains(position))
+            let terminals = self.handed_off.iter().map(|(terminal, ..)| *terminal);
+            terminals.into_iter().any(|one| one == own.terminal)
         };
         let released = positions.iter().filter(|one| self.released.contains(one));
         let is_double_fault = self.put_back_beside.contains(&own.terminal)

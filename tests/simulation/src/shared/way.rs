@@ -177,6 +177,11 @@ impl SharedStore for Way {
         self.store.store.logs(row, flushes)
     }
 
+    fn may_clear(&self) -> Result<(), StoreError> {
+        self.reach()?;
+        self.store.store.may_clear()
+    }
+
     fn clear(&self) -> Result<(), StoreError> {
         self.reach()?;
         self.store.store.clear()
