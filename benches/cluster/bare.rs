@@ -24,14 +24,15 @@ const BYTES_MAX: usize = 48 << 10;
 const IN_FLIGHT: usize = 64;
 
 /// Tables whose rows flushes write whole, with a column that every row has: it was written when the flush's number says.
-const DERIVED: [(&str, &str); 4] = [
+const DERIVED: [(&str, &str); 5] = [
     ("stores", "applied"),
     ("terminals", "applied"),
     ("levels", "moved_e5"),
     ("rollups", "moved_e5"),
+    ("days_due", "flush"),
 ];
 /// Tables that no commit's rows are in.
-const OTHERS: [&str; 11] = [
+const OTHERS: [&str; 12] = [
     "schema_version",
     "settings",
     "slots",
@@ -42,6 +43,8 @@ const OTHERS: [&str; 11] = [
     "slot_rows",
     "handoff",
     "handoff_list",
+    "chain_days",
+    "sku_days",
 ];
 
 /// A row as its cells.

@@ -5,6 +5,7 @@
 mod chain;
 mod commit;
 mod constraints;
+mod days;
 mod found;
 mod log;
 mod membership;
@@ -18,6 +19,7 @@ mod writer;
 pub use chain::ChainId;
 pub use commit::{Commit, INDEX_BITS, RECORDS_MAX};
 pub use constraints::{Constraint, Constraints};
+pub use days::DueDay;
 pub use found::Found;
 pub use log::{FoundLog, Log, Seal, records_of};
 pub use membership::{Duty, MemberConfig, Membership, Route};

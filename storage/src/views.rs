@@ -25,6 +25,9 @@ pub use flush::FlushBatch;
 /// What a scan does with a row: go on, or stop the scan (which is no error).
 pub type Visit<'a, K, R> = &'a mut dyn FnMut(K, R) -> ControlFlow<()>;
 
+/// What takes in a part of a sum.
+pub type VisitPart<'a> = &'a mut dyn FnMut(&RollupKey, &RollupRow);
+
 /// A store of derived rows, as readers see it.
 ///
 /// All scans stream in rising key order. In a store of one engine they see one state of it: a call of
@@ -75,6 +78,28 @@ pub trait Views: Rows + Send + Sync {
         days: RangeInclusive<u16>,
         visit: Visit<'_, RollupKey, RollupRow>,
     ) -> Result<(), StoreError>;
+
+    /// The sums of stores in one dimension over business days, in parts and in any order: those of one store, day and key add
+    /// up to what [`Self::rollups`] has of them. The hours in their keys mean nothing. A store that keeps sums of days gives
+    /// these, where they are not older than the hours.
+    ///
+    /// # Errors
+    /// See [`Self::checkpoint`].
+    fn day_parts(
+        &self,
+        stores: &[StoreId],
+        dim: Dim,
+        days: RangeInclusive<u16>,
+        visit: VisitPart<'_>,
+    ) -> Result<(), StoreError> {
+        for store in stores {
+            self.rollups(*store, dim, days.clone(), &mut |key, row| {
+                visit(&key, &row);
+                ControlFlow::Continue(())
+            })?;
+        }
+        Ok(())
+    }
 
     /// Everything in quarantine by terminal, epoch, sequence number and line.
     ///

@@ -9,6 +9,7 @@ pub(crate) mod chain;
 pub(crate) mod clock;
 pub(crate) mod commits;
 pub(crate) mod cursors;
+pub(crate) mod days;
 pub(crate) mod gather;
 pub(crate) mod identity;
 pub(crate) mod inbox;

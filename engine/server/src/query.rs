@@ -232,7 +232,7 @@ mod tests {
     fn an_answer_of_the_shared_store_speaks_of_commits_and_of_no_journal_position() {
         let none = serde_json::json!({ "applied_lsn": 0, "journal_lsn": 0 });
         let words = freshness(Some(&none), true);
-        assert!(words.contains("committed before the question"), "{words}");
+        assert!(words.contains("committed and in the rows"), "{words}");
         assert!(!words.contains("position"), "{words}");
         let hours = serde_json::json!({ "incomplete_hours": [{ "store": 1, "hour": "h" }] });
         assert!(freshness(Some(&hours), true).contains("1 hour across a bound is incomplete"));

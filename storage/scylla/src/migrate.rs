@@ -22,7 +22,7 @@ use crate::session::Cql;
 use crate::store::ScyllaStore;
 
 pub use earlier::Earlier;
-use earlier::{Mark, Place};
+use earlier::{EarlierPlace, Mark};
 
 /// Records of one commit: some megabytes where their frames are large. Never to be changed: a copy that was cut short goes on where it
 /// stood, by counting.
@@ -251,7 +251,7 @@ impl Copy<'_> {
         Ok(copied)
     }
 
-    fn commit(&self, row: &SlotRow, piece: &[Place]) -> Result<SlotRow, MigrateError> {
+    fn commit(&self, row: &SlotRow, piece: &[EarlierPlace]) -> Result<SlotRow, MigrateError> {
         let records: Vec<Record> = self.from.records(piece)?;
         let commit = Commit {
             slot: self.slot,

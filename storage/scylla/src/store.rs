@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use till_core::{ReadSet, Space};
 use till_storage::cluster::{
-    Commit, Conditional, Constraint, Constraints, Decided, FlushLog, Found, Handoff, InboxId, Log,
-    NodeId, NodeRow, Seal, SharedStore, SlotRow,
+    Commit, Conditional, Constraint, Constraints, Decided, DueDay, FlushLog, Found, Handoff,
+    InboxId, Log, NodeId, NodeRow, Seal, SharedStore, SlotRow,
 };
 use till_storage::query::FactReader;
 use till_storage::views::{FlushBatch, StoreError, Views};
@@ -155,6 +155,14 @@ impl SharedStore for ScyllaStore {
 
     fn project(&self, commits: &[Arc<Commit>]) -> Result<(), StoreError> {
         self.tables.project(commits).map(|_| ())
+    }
+
+    fn days_due(&self, slot: u32) -> Result<Vec<DueDay>, StoreError> {
+        self.tables.days_due(slot)
+    }
+
+    fn sum_day(&self, slot: u32, due: &DueDay, applied: u64) -> Result<(), StoreError> {
+        self.tables.sum_day(slot, due, applied)
     }
 
     fn forget_rows(&self, slot: u32, flushes: (u64, u64)) -> Result<(), StoreError> {

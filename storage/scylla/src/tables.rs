@@ -1,5 +1,6 @@
 //! The tables of a keyspace: commits are written to them, and rows and facts are read.
 
+mod days; // sums of days
 mod facts; // records, by store and hour, receipt and sequence number
 mod gather; // rows of many tables at once
 mod group; // partitions that one request writes

@@ -8,8 +8,8 @@ use thiserror::Error;
 use till_core::{ReadSet, Record, Space};
 
 use super::{
-    Commit, Conditional, Constraint, Constraints, Found, FoundLog, Log, NodeId, NodeRow, Seal,
-    SlotRow,
+    Commit, Conditional, Constraint, Constraints, DueDay, Found, FoundLog, Log, NodeId, NodeRow,
+    Seal, SlotRow,
 };
 use crate::query::FactReader;
 use crate::views::{StoreError, Views};
@@ -194,11 +194,29 @@ pub trait SharedStore: Send + Sync {
     fn clear(&self) -> Result<(), StoreError>;
 
     /// Writes the facts and rows of committed flushes of one slot that follow each other. Once more changes nothing, nor do
-    /// older flushes.
+    /// older flushes. Days of which hours were written are due from then on.
     ///
     /// # Errors
     /// See [`Self::all_slots`].
     fn project(&self, commits: &[Arc<Commit>]) -> Result<(), StoreError>;
+
+    /// The days of a slot's stores that are due, in order.
+    ///
+    /// # Errors
+    /// See [`Self::all_slots`].
+    fn days_due(&self, slot: u32) -> Result<Vec<DueDay>, StoreError>;
+
+    /// Makes the sums of a day from those of its hours; then it is due no more, unless a flush behind `applied` has written
+    /// hours of it. All rows of the slot were written up to `applied` before this is called.
+    ///
+    /// It may come late, from an engine that has lost the slot, and twice: all that it writes and deletes has the stamp
+    /// `applied`. Sums that somebody made of more have a higher stamp and stay, and so does a day that is due for more. Sums with
+    /// the same stamp have the same flushes in them, but for one that is on its way: that flush makes the day due again, and
+    /// the sums that are made then have a higher stamp.
+    ///
+    /// # Errors
+    /// See [`Self::all_slots`]. The day stays due then.
+    fn sum_day(&self, slot: u32, due: &DueDay, applied: u64) -> Result<(), StoreError>;
 
     /// Deletes what the logs of flushes `first` to `last` have of rows: these are written.
     ///

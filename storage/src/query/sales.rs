@@ -80,8 +80,15 @@ pub fn sales(
             ControlFlow::Continue(())
         })?,
     }
-    for (store, row) in stores {
-        let part = of_store(sources, query.by, &span, store, row)?;
+    let parts = match span.has_instants() || query.by == By::Hour {
+        true => {
+            let each = stores.into_iter();
+            let each = each.map(|(store, row)| of_store(sources, query.by, &span, store, row));
+            each.collect::<Result<Vec<_>, _>>()?
+        }
+        false => of_days(sources, query.by, &span, &stores)?,
+    };
+    for part in parts {
         for (key, totals) in part.sums {
             add(sums.entry(key).or_default(), &totals);
         }
@@ -104,6 +111,17 @@ struct SalesPart {
 }
 
 impl SalesPart {
+    fn new(by: By, store: StoreId, row: &StoreRow) -> Self {
+        Self {
+            by,
+            store,
+            currency: row.currency,
+            zone: text::zone(&row.zone),
+            sums: GroupSums::new(),
+            incomplete: Vec::new(),
+        }
+    }
+
     fn add(&mut self, key: &RollupKey, totals: &Totals) {
         if totals.lines == 0 && totals.transactions == 0 {
             return;
@@ -137,6 +155,26 @@ impl SalesPart {
     }
 }
 
+// Whole days: nothing has to be known of their hours.
+fn of_days(
+    sources: &Sources<'_>,
+    by: By,
+    span: &Span,
+    stores: &[(StoreId, StoreRow)],
+) -> Result<Vec<SalesPart>, StoreError> {
+    let ids: Vec<StoreId> = stores.iter().map(|(store, _)| *store).collect();
+    let parts = stores.iter();
+    let parts = parts.map(|(store, row)| (store.get(), SalesPart::new(by, *store, row)));
+    let mut parts: BTreeMap<u32, SalesPart> = parts.collect();
+    let (views, days) = (sources.views, span.days.clone());
+    views.day_parts(&ids, dim_of(by), days, &mut |key, row| {
+        if let Some(part) = parts.get_mut(&key.store) {
+            part.add(key, &row.totals);
+        }
+    })?;
+    Ok(parts.into_values().collect())
+}
+
 fn of_store(
     sources: &Sources<'_>,
     by: By,
@@ -146,14 +184,7 @@ fn of_store(
 ) -> Result<SalesPart, StoreError> {
     let mut attempt = 1;
     loop {
-        let mut part = SalesPart {
-            by,
-            store,
-            currency: row.currency,
-            zone: text::zone(&row.zone),
-            sums: GroupSums::new(),
-            incomplete: Vec::new(),
-        };
+        let mut part = SalesPart::new(by, store, &row);
         if !span.has_instants() {
             part.add_days(sources, span, &span.days)?;
             return Ok(part);

@@ -1,5 +1,7 @@
 //! A shared store in memory: the model of a cluster, for engines in one process.
 
+mod days;
+
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,8 +12,8 @@ use till_core::{ReadSet, Space};
 use till_protocol::id::{StoreId, TerminalId};
 
 use crate::cluster::{
-    Commit, Conditional, Constraint, Constraints, Decided, FlushLog, Found, FoundLog, Handoff,
-    InboxId, Log, NodeId, NodeRow, Seal, SharedStore, SlotRow, slot_of,
+    Commit, Conditional, Constraint, Constraints, Decided, DueDay, FlushLog, Found, FoundLog,
+    Handoff, InboxId, Log, NodeId, NodeRow, Seal, SharedStore, SlotRow, slot_of,
 };
 use crate::facts::Fact;
 use crate::journal::Lsn;
@@ -21,6 +23,7 @@ use crate::pack::{Key, Table};
 use crate::query::{FactReader, VisitFact};
 use crate::rebuild::store_of;
 use crate::views::{FlushBatch, StoreError, Views, WriteViews as _};
+use days::Days;
 
 /// Rows, facts and slots in memory, and a way to them.
 pub struct MemoryCluster {
@@ -59,6 +62,7 @@ struct ClusterState {
     logs: BTreeMap<(u32, u64, u64), FoundLog>,
     seals: BTreeMap<(u32, u64), Seal>,
     stamps: Stamps,
+    days: Days,
     chain_key: Option<[u8; 32]>,
     constraints: Constraints,
     handoffs: BTreeMap<(u32, NodeId, u64), Handoff>,
@@ -276,10 +280,21 @@ impl SharedStore for MemoryCluster {
         let mut state = self.answer()?;
         for commit in commits {
             self.facts.add(commit, self.slots);
+            state.days.touched(commit);
             let mut rows = commit.rows.clone();
             state.stamps.newest(commit.flush, &mut rows);
             self.views.write(&rows)?;
         }
+        self.notified(())
+    }
+
+    fn days_due(&self, slot: u32) -> Result<Vec<DueDay>, StoreError> {
+        Ok(self.answer()?.days.due(slot))
+    }
+
+    fn sum_day(&self, slot: u32, due: &DueDay, applied: u64) -> Result<(), StoreError> {
+        // Whoever asks for sums of days is given those of hours.
+        self.answer()?.days.summed(slot, due, applied);
         self.notified(())
     }
 
@@ -301,6 +316,7 @@ impl SharedStore for MemoryCluster {
         let mut state = self.answer()?;
         state.logs.values_mut().for_each(|log| log.rows.clear());
         state.stamps = Stamps::default();
+        state.days = Days::default();
         self.facts.clear();
         self.views.clear_but_names();
         self.notified(())

@@ -2,6 +2,7 @@
 //!
 //! A check panics where a store breaks its promise; it is called from tests.
 
+mod days;
 mod order;
 mod rows;
 mod samples;
@@ -9,6 +10,7 @@ mod shared;
 
 use crate::views::{FlushBatch, StoreError, Views};
 
+pub use days::days;
 pub use samples::{Sample, filled, sample};
 pub use shared::rows_at_once;
 

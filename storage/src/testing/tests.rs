@@ -40,3 +40,8 @@ fn the_model_passes_the_suite() {
 fn rows_that_are_asked_for_together_are_what_they_are_one_by_one() {
     conformance::rows_at_once(&MemoryCluster::new(16)).unwrap();
 }
+
+#[test]
+fn sums_of_days_are_what_their_hours_add_up_to() {
+    conformance::days(&MemoryCluster::new(1)).unwrap();
+}

@@ -7,6 +7,7 @@
 )]
 
 mod constraints;
+mod days;
 mod document;
 mod handoff;
 mod migrate;

@@ -20,17 +20,17 @@ use till_storage::views::{FlushBatch, StoreError, Views};
 use crate::world::World;
 
 /// Tables in a keyspace of their own.
-struct Cluster {
-    store: ScyllaStore,
-    views: Arc<dyn Views>,
-    facts: Arc<dyn FactReader>,
-    world: World,
+pub(crate) struct Cluster {
+    pub(crate) store: ScyllaStore,
+    pub(crate) views: Arc<dyn Views>,
+    pub(crate) facts: Arc<dyn FactReader>,
+    pub(crate) world: World,
     /// Number of the last flush.
     flush: Cell<u64>,
 }
 
 impl Cluster {
-    fn new(test: &str) -> Self {
+    pub(crate) fn new(test: &str) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let world = World::new(&format!("{test}{number}"));
@@ -50,7 +50,7 @@ impl Cluster {
     }
 
     /// Commits as an owner does, and writes the rows.
-    fn commit(&self, commit: &Commit) -> Result<(), StoreError> {
+    pub(crate) fn commit(&self, commit: &Commit) -> Result<(), StoreError> {
         let log = commit.to_log().unwrap();
         let of = (commit.slot, commit.flush);
         self.store.write_log(of, &log, None)?;
@@ -58,7 +58,7 @@ impl Cluster {
     }
 
     /// Every row of a statement.
-    fn select<R>(&self, cql: &str) -> Vec<R>
+    pub(crate) fn select<R>(&self, cql: &str) -> Vec<R>
     where
         R: for<'f> scylla::deserialize::row::DeserializeRow<'f, 'f> + Send + 'static,
     {
@@ -224,7 +224,7 @@ fn an_event_that_was_decided_again_stands_as_it_was_decided_last() {
 /// Sums by what they are of.
 type Sums = BTreeMap<(i32, u16, i64), [i128; 4]>;
 
-fn number(cell: &CqlVarint) -> i128 {
+pub(crate) fn number(cell: &CqlVarint) -> i128 {
     let bytes = cell.as_signed_bytes_be_slice();
     let sign = if bytes[0] & 0x80 == 0 { 0 } else { 0xff };
     let mut whole = [sign; 16];
@@ -232,7 +232,7 @@ fn number(cell: &CqlVarint) -> i128 {
     i128::from_be_bytes(whole)
 }
 
-fn day(date: CqlDate) -> u16 {
+pub(crate) fn day(date: CqlDate) -> u16 {
     u16::try_from(date.0 - (1 << 31)).unwrap()
 }
 

@@ -252,7 +252,7 @@ impl WorldStore {
         (kept, committed)
     }
 
-    /// Makes all rows anew from the log. Gives those of before.
+    /// Rebuilds all rows from the log. Gives those of before.
     pub(crate) fn rebuilt(&self) -> Result<MemoryViews, Violation> {
         rebuild::rebuilt(&self.store).map_err(|what| Violation { id: "REP-1", what })
     }

@@ -175,6 +175,11 @@ impl Cluster {
         self.owners.is_open(slot)
     }
 
+    /// The flush up to which all rows of a slot are written that is served here.
+    pub(super) fn applied(&self, slot: u32) -> Option<u64> {
+        self.owners.applied(slot)
+    }
+
     /// Frames cannot be taken, as the shared store does not say what they need to know.
     pub(crate) fn pause_intake(&self, cause: &str) {
         self.intake.pause(self.now(), cause);

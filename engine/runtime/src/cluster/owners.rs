@@ -104,6 +104,13 @@ impl Owners {
         })
     }
 
+    /// The flush up to which all rows of a slot are written that is served here.
+    pub(super) fn applied(&self, slot: u32) -> Option<u64> {
+        let all = self.all.lock();
+        let owner = all.get(&slot).filter(|owner| owner.is_open())?;
+        Some(owner.writer.applied())
+    }
+
     /// Begins an ownership; what its writer asks for first.
     pub(super) fn begin(&self, writer: SlotWriter, cursors: Cursors) -> Asked {
         let (slot, ownership_epoch) = (

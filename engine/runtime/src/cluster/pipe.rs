@@ -10,12 +10,12 @@ use crate::cluster::cursors::Cursors;
 #[derive(Debug)]
 struct Piece {
     commit: Commit,
-    standing: Standing,
+    standing: BegunFlush,
 }
 
 /// What is so once a piece is dealt with.
 #[derive(Clone, Debug)]
-struct Standing {
+struct BegunFlush {
     /// How far the records of each shard are then dealt with.
     upto: Cursors,
     /// The first gather that it is of.
@@ -29,7 +29,7 @@ pub(super) struct Pipe {
     /// The piece that waits is being made a flush.
     is_making: bool,
     /// Flushes that were begun and whose rows may not all be written.
-    begun: VecDeque<(u64, Standing)>,
+    begun: VecDeque<(u64, BegunFlush)>,
     committed: Cursors,
     applied: Cursors,
     is_news: bool,
@@ -68,7 +68,7 @@ impl Pipe {
                     piece.standing.upto.clone_from(upto);
                 }
                 none => {
-                    let standing = Standing {
+                    let standing = BegunFlush {
                         upto: upto.clone(),
                         first: gather,
                     };

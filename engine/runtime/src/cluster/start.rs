@@ -11,10 +11,11 @@ use till_storage::disk::Disk;
 use till_storage::facts::{Facts, FactsConfig};
 use till_storage::journal::{Journal, JournalConfig, Lsn, OpenError, Writer};
 
-use crate::clock::{Monotonic, now};
+use crate::clock::{Clock, Monotonic, now};
 use crate::cluster::backlog::{Backlog, CommittedLsnFile, Tender};
 use crate::cluster::chain::ChainError;
 use crate::cluster::clock::TickClock;
+use crate::cluster::days::DaySums;
 use crate::cluster::identity;
 use crate::cluster::job::Job;
 use crate::cluster::leaver::Leaver;
@@ -125,6 +126,8 @@ pub(crate) struct NodeTurns {
     pub(crate) leaver: Leaver,
     /// Records that are in no commit.
     pub(crate) tender: Tender,
+    /// Days that are over.
+    pub(crate) days: DaySums,
 }
 
 impl NodeTurns {
@@ -143,6 +146,7 @@ impl NodeTurns {
             clock: TickClock::new(cluster, inboxes.later, tick),
             leaver: Leaver::new(engine, cluster, inboxes.leaving),
             tender: Tender::new(engine, cluster, backlog),
+            days: DaySums::new(Clock::clone(&engine.clock), cluster),
         }
     }
 }
@@ -167,7 +171,8 @@ impl Members {
         threads.extend(work::members(&turns.worker, (&turns.duties, &stopped))?);
         threads.push(turns.leaver.start()?);
         threads.push(turns.clock.start()?);
-        threads.push(turns.tender.start(stopped)?);
+        threads.push(turns.tender.start(stopped.clone())?);
+        threads.push(turns.days.start(stopped)?);
         Ok(Self {
             cluster: Arc::clone(cluster),
             threads,

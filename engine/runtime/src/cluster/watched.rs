@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use till_core::{ReadSet, Space};
 use till_storage::cluster::{
-    Change, Commit, Conditional, Constraint, Constraints, Decided, FlushLog, Found, Handoff,
-    InboxId, Log, NodeId, NodeRow, Seal, SharedStore, SlotRow,
+    Change, Commit, Conditional, Constraint, Constraints, Decided, DueDay, FlushLog, Found,
+    Handoff, InboxId, Log, NodeId, NodeRow, Seal, SharedStore, SlotRow,
 };
 use till_storage::query::FactReader;
 use till_storage::views::{StoreError, Views};
@@ -210,6 +210,14 @@ impl SharedStore for Watched {
         let done = self.store.project(commits);
         self.project.add(began.elapsed());
         done
+    }
+
+    fn days_due(&self, slot: u32) -> Result<Vec<DueDay>, StoreError> {
+        self.store.days_due(slot)
+    }
+
+    fn sum_day(&self, slot: u32, due: &DueDay, applied: u64) -> Result<(), StoreError> {
+        self.store.sum_day(slot, due, applied)
     }
 
     fn forget_rows(&self, slot: u32, flushes: (u64, u64)) -> Result<(), StoreError> {

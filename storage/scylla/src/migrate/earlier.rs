@@ -25,7 +25,7 @@ const STORE_PARTS: i32 = 16;
 
 /// Where a record lies: by position, then by where it is found.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub(super) struct Place {
+pub(super) struct EarlierPlace {
     pub(super) position: u64,
     store: i32,
     hour: i32,
@@ -192,7 +192,7 @@ impl Earlier {
     }
 
     /// Where the records of a store lie, in no order; one that lies in two hours comes twice.
-    pub(super) fn places(&self, store: StoreId) -> Result<Vec<Place>, StoreError> {
+    pub(super) fn places(&self, store: StoreId) -> Result<Vec<EarlierPlace>, StoreError> {
         let client = Arc::clone(self.cql.client());
         let (hours, positions) = (self.hours.clone(), self.positions.clone());
         let store = signed(store.get());
@@ -203,7 +203,7 @@ impl Earlier {
                 async move {
                     let key = (store, hour);
                     let rows = rows_of::<(i64,)>(&client, "records", &positions, key).await?;
-                    let place = move |(position,): (i64,)| Place {
+                    let place = move |(position,): (i64,)| EarlierPlace {
                         position: position.cast_unsigned(),
                         store,
                         hour,
@@ -217,7 +217,7 @@ impl Earlier {
     }
 
     /// Records, in the order of their places.
-    pub(super) fn records(&self, places: &[Place]) -> Result<Vec<Record>, StoreError> {
+    pub(super) fn records(&self, places: &[EarlierPlace]) -> Result<Vec<Record>, StoreError> {
         let client = Arc::clone(self.cql.client());
         let (statement, places) = (self.record.clone(), places.to_vec());
         let found = self.cql.wait(async move {
@@ -233,7 +233,7 @@ impl Earlier {
 async fn one(
     client: Arc<Client>,
     statement: PreparedStatement,
-    place: Place,
+    place: EarlierPlace,
 ) -> Result<RecordCells, CqlError> {
     let key = (place.store, place.hour, place.position.cast_signed());
     let found = rows_of::<RecordCells>(&client, "records", &statement, key).await?;

@@ -8,7 +8,7 @@ use scylla::deserialize::{DeserializationError, FrameSlice, TypeCheckError};
 use scylla::serialize::SerializationError;
 use scylla::serialize::value::SerializeValue;
 use scylla::serialize::writers::{CellWriter, WrittenCellProof};
-use scylla::value::{CqlDate, CqlVarint};
+use scylla::value::{CqlDate, CqlVarint, CqlVarintBorrowed};
 
 /// An id of 64 bits as a blob of eight bytes, the first byte first: CQL shows it as it is typed (`0x90e8590e43010a51`), and puts
 /// ids in the order of the numbers.
@@ -37,6 +37,31 @@ impl<'f, 'm> DeserializeValue<'f, 'm> for Id64 {
         let bytes = <&[u8] as DeserializeValue>::deserialize(kind, value)?;
         let bytes: [u8; 8] = bytes.try_into().map_err(DeserializationError::new)?;
         Ok(Self(u64::from_be_bytes(bytes)))
+    }
+}
+
+/// A number of any width that is read in numbers of rows, without a buffer of its own.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Wide(pub(crate) i128);
+
+/// A number that is wider than any that we write.
+#[derive(Debug, thiserror::Error)]
+#[error("a number of {0} bytes")]
+struct TooWide(usize);
+
+impl<'f, 'm> DeserializeValue<'f, 'm> for Wide {
+    fn type_check(kind: &ColumnType<'_>) -> Result<(), TypeCheckError> {
+        <CqlVarintBorrowed<'_> as DeserializeValue>::type_check(kind)
+    }
+
+    fn deserialize(
+        kind: &'m ColumnType<'m>,
+        value: Option<FrameSlice<'f>>,
+    ) -> Result<Self, DeserializationError> {
+        let number = <CqlVarintBorrowed<'_> as DeserializeValue>::deserialize(kind, value)?;
+        let bytes = number.as_signed_bytes_be_slice();
+        let too_wide = || DeserializationError::new(TooWide(bytes.len()));
+        wide_of(bytes).map(Self).ok_or_else(too_wide)
     }
 }
 
@@ -82,7 +107,10 @@ pub(crate) fn varint(number: i128) -> CqlVarint {
 
 /// The number back; `None` for one that is wider than any that we write.
 pub(crate) fn wide(number: &CqlVarint) -> Option<i128> {
-    let bytes = number.as_signed_bytes_be_slice();
+    wide_of(number.as_signed_bytes_be_slice())
+}
+
+fn wide_of(bytes: &[u8]) -> Option<i128> {
     let first = *bytes.first()?;
     let rest = 16_usize.checked_sub(bytes.len())?;
     let sign = if first & 0x80 == 0 { 0 } else { 0xff };

@@ -24,9 +24,9 @@ type CommitKey = (u32, i64, i64);
 
 /// Records that are to be read: by commit, their numbers.
 #[derive(Debug, Default)]
-struct Places(BTreeMap<CommitKey, Vec<i32>>);
+struct RecordPlaces(BTreeMap<CommitKey, Vec<i32>>);
 
-impl Places {
+impl RecordPlaces {
     fn add(&mut self, slot: u32, position: i64, log_epoch: i64) {
         let position = position.cast_unsigned();
         let key = (slot, Commit::flush_of(position).cast_signed(), log_epoch);
@@ -69,7 +69,7 @@ impl Tables {
     }
 
     // Single records, read side by side, by slot and position.
-    fn of_places(&self, places: Places, visit: VisitFact<'_>) -> Result<(), StoreError> {
+    fn of_places(&self, places: RecordPlaces, visit: VisitFact<'_>) -> Result<(), StoreError> {
         for asks in places.asks().chunks(WINDOW) {
             let asked = asks.iter().map(|((slot, flush, epoch), numbers)| {
                 let bucket = bucket_of(flush.cast_unsigned()).cast_signed();
@@ -119,7 +119,7 @@ impl FactReader for Tables {
         let (slot, store) = (self.slot_of(store), signed(store.get()));
         let hours = self.hours_between(store, from, to)?;
         // A record lies in each hour of its events, and is read once. Four bytes of each are held in memory.
-        let mut places = Places::default();
+        let mut places = RecordPlaces::default();
         for hours in hours.chunks(WINDOW / QUARTERS) {
             let asked = hours.iter().flat_map(|hour| {
                 (0..)
@@ -146,7 +146,7 @@ impl FactReader for Tables {
     fn of_receipt(&self, receipt: &str, visit: VisitFact<'_>) -> Result<(), StoreError> {
         let asked = (0..RECEIPT_PARTS).map(|part| (receipt.to_owned(), part));
         let found = Streams::new(self, &self.reads.receipt, "receipt_index", asked).all()?;
-        let mut places = Places::default();
+        let mut places = RecordPlaces::default();
         for (store, position, log_epoch) in found {
             let store: i32 = store;
             if let Ok(store) = StoreId::new(store.cast_unsigned()) {
@@ -168,7 +168,7 @@ impl FactReader for Tables {
             found.extend(self.beginning(terminal, epoch, (first, last))?);
         }
         let slot = self.slot_of(terminal.store());
-        let mut places = Places::default();
+        let mut places = RecordPlaces::default();
         for (position, log_epoch) in found {
             places.add(slot, position, log_epoch);
         }

@@ -127,6 +127,24 @@ impl<'a, V: Asked, R: Cells> Streams<'a, V, R> {
         Ok(first.and_then(|(_, stream)| stream.rows.pop_front()))
     }
 
+    /// Every row of every partition, in any order: the next pages of all partitions come together.
+    pub(super) fn each(
+        mut self,
+        each: &mut dyn FnMut(R) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        loop {
+            self.fill()?;
+            let mut is_over = true;
+            for stream in &mut self.streams {
+                is_over &= stream.rows.is_empty();
+                stream.rows.drain(..).try_for_each(&mut *each)?;
+            }
+            if is_over {
+                return Ok(());
+            }
+        }
+    }
+
     /// Every row of every partition, one partition after another.
     pub(super) fn all(mut self) -> Result<Vec<R>, StoreError> {
         let mut rows = Vec::new();

@@ -11,7 +11,7 @@ use till_core::{
     TerminalRow,
 };
 use till_protocol::id::{EventId, SkuId, StoreId, TerminalId};
-use till_storage::views::{StoreError, Views, Visit};
+use till_storage::views::{StoreError, Views, Visit, VisitPart};
 
 use super::Tables;
 use super::read::{Streams, WINDOW, damaged};
@@ -122,6 +122,16 @@ impl Views for Tables {
             }
         }
         Ok(())
+    }
+
+    fn day_parts(
+        &self,
+        stores: &[StoreId],
+        dim: Dim,
+        days: RangeInclusive<u16>,
+        visit: VisitPart<'_>,
+    ) -> Result<(), StoreError> {
+        self.parts_of_days(stores, dim, &days, visit)
     }
 
     fn quarantine(&self, visit: Visit<'_, QuarantineKey, QuarantineRow>) -> Result<(), StoreError> {

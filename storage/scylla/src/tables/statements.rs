@@ -7,13 +7,16 @@ use super::log::{LogRow, RowPartRow};
 use crate::client::{Client, Purpose};
 use crate::error::CqlError;
 use crate::rows::{
-    AuditRow, EventIdCells, HourIndexRow, HourRow, LevelRow, LineRow, MoveRow, NameRow,
-    QuarantineCells, QuarantineGone, ReceiptIndexRow, RollupCells, RollupDayRow, RunIndexRow,
-    StoreCells, TelemetryRow, TerminalCells, TransactionRow, WideTable,
+    AuditRow, ChainDayCells, ChainDayRow, DueCells, DueGone, EventIdCells, HourIndexRow, HourRow,
+    LevelRow, LineRow, MoveRow, NameRow, QuarantineCells, QuarantineGone, ReceiptIndexRow,
+    RollupCells, RollupDayRow, RunIndexRow, SkuDayCells, StoreCells, TelemetryRow, TerminalCells,
+    TransactionRow, WideTable,
 };
 
 /// Rows of one page. A page of the widest rows takes about half a megabyte.
 const PAGE_ROWS: i32 = 1_000;
+/// Rows of one page of sums of days: they are small, and a year has millions.
+const PAGE_DAYS: i32 = 5_000;
 /// Records of one page: a payload has up to a megabyte.
 const PAGE_RECORDS: i32 = 64;
 
@@ -41,6 +44,10 @@ pub(super) struct Writes {
     pub(super) quarantine: PreparedStatement,
     pub(super) gone: PreparedStatement,
     pub(super) names: PreparedStatement,
+    pub(super) chain_days: PreparedStatement,
+    pub(super) sku_days: PreparedStatement,
+    pub(super) days_due: PreparedStatement,
+    pub(super) due_gone: PreparedStatement,
 }
 
 async fn write<T: WideTable>(client: &Client) -> Result<PreparedStatement, CqlError> {
@@ -78,6 +85,10 @@ impl Writes {
             quarantine: write::<QuarantineCells>(client).await?,
             gone: write::<QuarantineGone>(client).await?,
             names: write::<NameRow>(client).await?,
+            chain_days: write::<ChainDayCells>(client).await?,
+            sku_days: write::<SkuDayCells>(client).await?,
+            days_due: write::<DueCells>(client).await?,
+            due_gone: write::<DueGone>(client).await?,
         })
     }
 }
@@ -95,7 +106,10 @@ pub(super) struct Reads {
     pub(super) rollup: PreparedStatement,
     pub(super) rollups: PreparedStatement,
     pub(super) rollups_of: PreparedStatement,
+    pub(super) rollups_day: PreparedStatement,
     pub(super) rollup_days: PreparedStatement,
+    pub(super) chain_days: PreparedStatement,
+    pub(super) days_due: PreparedStatement,
     pub(super) event_id: PreparedStatement,
     pub(super) event_ids: PreparedStatement,
     pub(super) event_ids_of: PreparedStatement,
@@ -132,6 +146,13 @@ async fn read_rows<T: WideTable>(
     rest: &str,
 ) -> Result<PreparedStatement, CqlError> {
     read(client, T::NAME, &T::COLUMNS.join(", "), rest).await
+}
+
+async fn read_days(client: &Client) -> Result<PreparedStatement, CqlError> {
+    let rest = "WHERE day = ? AND dim = ?";
+    let mut prepared = read(client, ChainDayCells::NAME, ChainDayRow::COLUMNS, rest).await?;
+    prepared.set_page_size(PAGE_DAYS);
+    Ok(prepared)
 }
 
 // Records of one flush.
@@ -171,6 +192,9 @@ impl Reads {
             rollup: read_rows::<RollupCells>(client, &one_sum).await?,
             rollups: read_rows::<RollupCells>(client, of_day).await?,
             rollups_of: read_rows::<RollupCells>(client, some_sums).await?,
+            rollups_day: read_rows::<RollupCells>(client, "WHERE store = ? AND day = ?").await?,
+            chain_days: read_days(client).await?,
+            days_due: read_rows::<DueCells>(client, "WHERE slot = ?").await?,
             rollup_days: read_rows::<RollupDayRow>(client, of_days).await?,
             event_id: read_rows::<EventIdCells>(client, "WHERE event_id = ?").await?,
             event_ids: read_rows::<EventIdCells>(client, "").await?,

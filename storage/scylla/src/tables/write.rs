@@ -53,6 +53,7 @@ impl Tables {
         packer.add(&to.levels, derived.levels)?;
         packer.add(&to.rollups, derived.rollups)?;
         packer.add(&to.rollup_days, derived.rollup_days)?;
+        packer.add(&to.days_due, derived.days_due)?;
         packer.add(&to.event_ids, derived.event_ids)?;
         packer.add(&to.quarantine, derived.quarantine)?;
         packer.add(&to.gone, derived.gone)?;

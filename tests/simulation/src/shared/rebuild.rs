@@ -160,7 +160,7 @@ impl First {
     }
 }
 
-/// Makes all rows of a chain anew from its log, as the command does. Gives the rows as they were before.
+/// Rebuilds all rows of a chain from its log, as the command does. Gives the rows as they were before.
 pub(super) fn rebuilt(store: &MemoryCluster) -> Result<MemoryViews, Unlike> {
     let before = MemoryViews::new();
     each_batch(store.views().as_ref(), 1_000, &mut |rows| {

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use till_core::{ReadSet, Space};
 use till_protocol::id::StoreId;
 use till_storage::cluster::{
-    Commit, Conditional, Constraint, Constraints, Decided, FlushLog, Found, Handoff, InboxId, Log,
-    NodeId, NodeRow, Seal, SharedStore, SlotRow,
+    Commit, Conditional, Constraint, Constraints, Decided, DueDay, FlushLog, Found, Handoff,
+    InboxId, Log, NodeId, NodeRow, Seal, SharedStore, SlotRow,
 };
 use till_storage::query::FactReader;
 use till_storage::views::{StoreError, Views};
@@ -202,6 +202,16 @@ impl SharedStore for Way {
             Err(_) if is_hasty => Ok(()),
             done => done,
         }
+    }
+
+    fn days_due(&self, slot: u32) -> Result<Vec<DueDay>, StoreError> {
+        self.reach()?;
+        self.store.store.days_due(slot)
+    }
+
+    fn sum_day(&self, slot: u32, due: &DueDay, applied: u64) -> Result<(), StoreError> {
+        self.reach()?;
+        self.store.store.sum_day(slot, due, applied)
     }
 
     fn forget_rows(&self, slot: u32, flushes: (u64, u64)) -> Result<(), StoreError> {

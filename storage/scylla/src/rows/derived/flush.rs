@@ -11,7 +11,7 @@ use super::tables::{
     EventIdCells, LevelRow, NameRow, QuarantineCells, QuarantineGone, RollupCells, RollupDayRow,
     StoreCells, TerminalCells,
 };
-use crate::rows::{Id64, Stamped, date};
+use crate::rows::{DueCells, Id64, Stamped, date};
 
 /// Derived rows, each with its timestamp.
 #[derive(Debug, Default)]
@@ -20,6 +20,7 @@ pub(crate) struct Derived {
     pub(crate) levels: Vec<Stamped<LevelRow>>,
     pub(crate) rollups: Vec<Stamped<RollupCells>>,
     pub(crate) rollup_days: Vec<Stamped<RollupDayRow>>,
+    pub(crate) days_due: Vec<Stamped<DueCells>>,
     pub(crate) event_ids: Vec<Stamped<EventIdCells>>,
     pub(crate) quarantine: Vec<Stamped<QuarantineCells>>,
     pub(crate) gone: Vec<Stamped<QuarantineGone>>,
@@ -65,6 +66,7 @@ pub(crate) fn derived_of(commits: &[Arc<Commit>]) -> Derived {
             out.rollup_days.push((stamp, day));
         }
     }
+    out.days_due = due_of(commits);
     for (id, (stamp, row)) in last_of(commits, |rows| &rows.event_ids) {
         out.event_ids.push((stamp, EventIdCells::new(&id, row)));
     }
@@ -81,6 +83,21 @@ pub(crate) fn derived_of(commits: &[Arc<Commit>]) -> Derived {
         out.names.extend(names_of(commit));
     }
     out
+}
+
+// Each day of which hours are written, as the last commit with some leaves it.
+fn due_of(commits: &[Arc<Commit>]) -> Vec<Stamped<DueCells>> {
+    let mut last = BTreeMap::new();
+    for commit in commits {
+        for (key, _) in &commit.rows.rollups {
+            last.insert((commit.slot, (key.store, key.day)), commit.flush);
+        }
+    }
+    let rows = last.into_iter().map(|((slot, day), flush)| {
+        let row = DueCells::new(slot, day, flush);
+        (flush.cast_signed(), row)
+    });
+    rows.collect()
 }
 
 fn names_of(commit: &Commit) -> impl Iterator<Item = Stamped<NameRow>> {

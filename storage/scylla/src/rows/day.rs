@@ -1,0 +1,277 @@
+//! Sums of days, and which of them are due.
+
+use std::cmp::Ordering;
+
+use scylla::value::{CqlDate, CqlVarint};
+use scylla::{DeserializeRow, SerializeRow};
+use till_core::{Dim, RollupKey, RollupRow, Totals};
+use till_protocol::id::StoreId;
+use till_protocol::time::Day;
+use till_storage::cluster::DueDay;
+
+use super::cell::Wide;
+use super::{Id64, RollupCells, WideTable, date, day_of_date, signed, table};
+
+table! {
+    /// The sums of a day of a store, but for those of SKUs.
+    ChainDayCells = "chain_days" by (day, dim) {
+        day: CqlDate,
+        dim: i8,
+        store: i32,
+        key: Id64,
+        currency_code: String,
+        transactions: i64,
+        lines: i64,
+        quantity_e5: CqlVarint,
+        net_minor: CqlVarint,
+        discount_minor: CqlVarint,
+        tax_minor: CqlVarint,
+        returns_net_minor: CqlVarint,
+        moved_e5: CqlVarint,
+    }
+}
+
+table! {
+    /// The sums of a day of a SKU in a store.
+    SkuDayCells = "sku_days" by (sku, year) {
+        sku: Id64,
+        year: i32,
+        day: CqlDate,
+        store: i32,
+        currency_code: String,
+        transactions: i64,
+        lines: i64,
+        quantity_e5: CqlVarint,
+        net_minor: CqlVarint,
+        discount_minor: CqlVarint,
+        tax_minor: CqlVarint,
+        returns_net_minor: CqlVarint,
+        moved_e5: CqlVarint,
+    }
+}
+
+table! {
+    /// A day whose sums are to be made.
+    #[derive(DeserializeRow)]
+    DueCells = "days_due" by (slot) {
+        slot: i32,
+        store: i32,
+        day: CqlDate,
+        flush: i64,
+    }
+}
+
+/// A day whose sums are made.
+#[derive(Clone, Debug, SerializeRow)]
+pub(crate) struct DueGone {
+    pub(crate) slot: i32,
+    pub(crate) store: i32,
+    pub(crate) day: CqlDate,
+}
+
+impl WideTable for DueGone {
+    const NAME: &'static str = "days_due";
+    const COLUMNS: &'static [&'static str] = &["slot", "store", "day"];
+    const STAMP_FIRST: bool = true;
+
+    fn write_statement(table: &str) -> String {
+        let key = Self::COLUMNS.join(" = ? AND ");
+        format!("DELETE FROM {table} USING TIMESTAMP ? WHERE {key} = ?")
+    }
+
+    fn partition(&self, other: &Self) -> Ordering {
+        self.slot.cmp(&other.slot)
+    }
+}
+
+impl DueGone {
+    pub(crate) fn new(slot: u32, due: &DueDay) -> Self {
+        Self {
+            slot: signed(slot),
+            store: signed(due.store.get()),
+            day: date(due.day),
+        }
+    }
+}
+
+impl DueCells {
+    pub(crate) fn new(slot: u32, (store, day): (u32, u16), flush: u64) -> Self {
+        Self {
+            slot: signed(slot),
+            store: signed(store),
+            day: date(day),
+            flush: flush.cast_signed(),
+        }
+    }
+
+    pub(crate) fn read(&self) -> Option<DueDay> {
+        Some(DueDay {
+            store: StoreId::new(self.store.cast_unsigned()).ok()?,
+            day: day_of_date(self.day)?,
+            flush: self.flush.cast_unsigned(),
+        })
+    }
+}
+
+/// The row of the sums of a day: one of a SKU stands in a table of its own.
+pub(crate) enum DayCells {
+    Chain(ChainDayCells),
+    Sku(SkuDayCells),
+}
+
+impl DayCells {
+    /// The row of hours that were added up; the hour of the key means nothing.
+    pub(crate) fn new(key: &RollupKey, row: &RollupRow, currency_code: &str) -> Self {
+        let sum = RollupCells::new(key, row);
+        let currency_code = currency_code.to_owned();
+        if key.dim != Dim::Sku {
+            return Self::Chain(ChainDayCells {
+                day: sum.day,
+                dim: sum.dim,
+                store: sum.store,
+                key: sum.key,
+                currency_code,
+                transactions: sum.transactions,
+                lines: sum.lines,
+                quantity_e5: sum.quantity_e5,
+                net_minor: sum.net_minor,
+                discount_minor: sum.discount_minor,
+                tax_minor: sum.tax_minor,
+                returns_net_minor: sum.returns_net_minor,
+                moved_e5: sum.moved_e5,
+            });
+        }
+        let (year, ..) = Day::new(key.day).civil();
+        Self::Sku(SkuDayCells {
+            sku: sum.key,
+            year: i32::try_from(year).unwrap_or(0),
+            day: sum.day,
+            store: sum.store,
+            currency_code,
+            transactions: sum.transactions,
+            lines: sum.lines,
+            quantity_e5: sum.quantity_e5,
+            net_minor: sum.net_minor,
+            discount_minor: sum.discount_minor,
+            tax_minor: sum.tax_minor,
+            returns_net_minor: sum.returns_net_minor,
+            moved_e5: sum.moved_e5,
+        })
+    }
+}
+
+/// What is read of the sums of a day of a store: a question about a year reads millions.
+#[derive(Clone, Copy, Debug, DeserializeRow)]
+pub(crate) struct ChainDayRow {
+    pub(crate) day: CqlDate,
+    pub(crate) dim: i8,
+    pub(crate) store: i32,
+    pub(crate) key: Id64,
+    pub(crate) transactions: i64,
+    pub(crate) lines: i64,
+    pub(crate) quantity_e5: Wide,
+    pub(crate) net_minor: Wide,
+    pub(crate) discount_minor: Wide,
+    pub(crate) tax_minor: Wide,
+    pub(crate) returns_net_minor: Wide,
+    pub(crate) moved_e5: Wide,
+}
+
+impl ChainDayRow {
+    /// Its columns.
+    pub(crate) const COLUMNS: &'static str = "day, dim, store, key, transactions, lines, quantity_e5, net_minor, discount_minor, \
+         tax_minor, returns_net_minor, moved_e5";
+
+    /// The sums, as those of one hour are read.
+    pub(crate) fn read(&self) -> Option<(RollupKey, RollupRow)> {
+        let key = RollupKey {
+            store: self.store.cast_unsigned(),
+            dim: Dim::from_u8(u8::try_from(self.dim).ok()?)?,
+            day: day_of_date(self.day)?,
+            hour_us: 0,
+            key: self.key.0,
+        };
+        let row = RollupRow {
+            totals: Totals {
+                transactions: self.transactions.cast_unsigned(),
+                lines: self.lines.cast_unsigned(),
+                quantity: self.quantity_e5.0,
+                net: self.net_minor.0,
+                discount: self.discount_minor.0,
+                tax: self.tax_minor.0,
+            },
+            returns_net: self.returns_net_minor.0,
+            moved: self.moved_e5.0,
+        };
+        Some((key, row))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rows::wide;
+
+    fn key(dim: Dim) -> RollupKey {
+        let day = Day::from_civil(2026, 12, 31).unwrap();
+        RollupKey {
+            store: 17,
+            dim,
+            day: day.get(),
+            hour_us: 0,
+            key: u64::MAX,
+        }
+    }
+
+    fn sums() -> RollupRow {
+        RollupRow {
+            totals: Totals {
+                transactions: 1,
+                lines: 2,
+                quantity: -3,
+                net: i128::MAX,
+                discount: 4,
+                tax: -5,
+            },
+            returns_net: i128::MIN,
+            moved: 6,
+        }
+    }
+
+    #[test]
+    fn all_but_skus_have_a_row_in_the_table_of_the_chain() {
+        for dim in [Dim::Store, Dim::Category, Dim::Tender, Dim::Operator] {
+            let DayCells::Chain(cells) = DayCells::new(&key(dim), &sums(), "EUR") else {
+                panic!("{dim:?} has no table of its own");
+            };
+            assert_eq!(cells.currency_code, "EUR");
+            assert_eq!((cells.store, cells.key.0), (17, u64::MAX));
+            assert_eq!(wide(&cells.net_minor), Some(i128::MAX));
+        }
+    }
+
+    #[test]
+    fn a_sku_has_a_partition_for_each_year() {
+        let DayCells::Sku(cells) = DayCells::new(&key(Dim::Sku), &sums(), "EUR") else {
+            panic!("SKUs have a table of their own");
+        };
+        assert_eq!((cells.sku.0, cells.year), (u64::MAX, 2026));
+        assert_eq!((cells.lines, cells.store), (2, 17));
+    }
+
+    #[test]
+    fn a_day_that_is_due_comes_back_as_it_was() {
+        let due = DueDay {
+            store: StoreId::new(u32::MAX / 2).unwrap(),
+            day: u16::MAX,
+            flush: 7,
+        };
+        let cells = DueCells::new(3, (due.store.get(), due.day), due.flush);
+        assert_eq!(cells.read(), Some(due));
+        let gone = DueGone::new(3, &due);
+        assert_eq!(
+            (gone.slot, gone.store, gone.day),
+            (cells.slot, cells.store, cells.day)
+        );
+    }
+}
