@@ -364,7 +364,7 @@ impl Membership {
             return;
         };
         // Something may have moved since it was begun.
-        if begun >= self.slots_stale {
+        if begun > self.slots_stale {
             self.slots_stale = begun.saturating_add(self.config.lease);
         }
         for row in rows {

@@ -110,9 +110,23 @@ fn a_node_alone_takes_everything_that_is_free() {
 
 /// Ticks, and says whether the slots are read.
 fn reads_slots(member: &mut Membership, ms: u64, nodes: &[NodeRow], slots: &[SlotRow]) -> bool {
-    let before = member.slots_stale;
-    round(member, ms, nodes, slots);
-    member.slots_stale > before && member.slots_stale == at(ms) + LEASE
+    member.tick(at(ms));
+    let duties: Vec<Duty> = member.drain().collect();
+    let is_read = |duty: &Duty| matches!(duty, Duty::ReadSlots { .. });
+    let reads = duties.iter().any(is_read);
+    for duty in duties {
+        match duty {
+            Duty::Heartbeat(row) => member.heartbeat_written(at(ms), row.heartbeat),
+            Duty::ReadNodes { read } => member.nodes_read(at(ms), read, nodes),
+            Duty::ReadSlots { read } => member.slots_read(at(ms), read, slots),
+            Duty::ReadConstraints { read } => {
+                member.constraints_read(at(ms), read, &Constraints::default());
+            }
+            _ => {}
+        }
+    }
+    drop(member.drain());
+    reads
 }
 
 #[test]
@@ -127,13 +141,18 @@ fn slots_are_read_seldom_while_none_moves_and_at_once_when_a_heartbeat_says_that
     }
     // Of 120 looks: all while it is restless, then one a lease.
     assert!((11..=40).contains(&reads), "{reads}");
+    // Right behind one of these, so that no other is due.
+    let mut looks = (60_000..).step_by(250);
+    let last = looks
+        .find(|ms| reads_slots(&mut member, *ms, &peers, &rows))
+        .unwrap();
     peers[1].moves += 1;
-    let mut looked = (60_000..61_500).step_by(250);
+    let mut looked = (last + 250..last + 1_500).step_by(250);
     // The node's row is read first.
     assert!(looked.any(|ms| reads_slots(&mut member, ms, &peers, &rows)));
     // Where a slot is nobody's, everybody looks often.
     let free = slots(&[Some(2), None]);
-    let looked = (61_500..70_000).step_by(250);
+    let looked = (last + 1_500..last + 10_000).step_by(250);
     let looked = looked.filter(|ms| reads_slots(&mut member, *ms, &peers, &free));
     assert!(looked.count() >= 8);
 }
