@@ -325,6 +325,13 @@ impl WorldStore {
             drop(state);
             return Ok(decided);
         }
+        if constraint.epoch != before.epoch {
+            let what = format!(
+                "slot {} has epoch {}, and what its owner of epoch {} wanted came to pass",
+                constraint.slot, before.epoch, constraint.epoch
+            );
+            self.fail("FEN-2", what);
+        }
         match &constraint.change {
             Change::Commit { .. } => {
                 self.look_at_applied(constraint.slot)?;
