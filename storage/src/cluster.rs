@@ -30,5 +30,5 @@ pub use parts::{
 pub use rebuild::{RebuildError, RebuildStep, Rebuilt, Scratch, rebuild};
 pub use row::{Change, Conditional, NodeId, NodeRow, SlotRow};
 pub use slot::{SLOTS_DEFAULT, SLOTS_MAX, slot_of};
-pub use store::{Decided, FlushLog, Handoff, InboxId, SharedStore, UnknownId};
+pub use store::{Decided, FlushLog, Handoff, InboxId, SharedStore, UnknownId, change_slot};
 pub use writer::{Action, Answer, Command, End, Flush, NotNow, SlotWriter};

@@ -8,7 +8,7 @@ use till_runtime::{LostEnd, Offline, Query, Reply, StartReport};
 use till_storage::journal::{Journal, Lost};
 
 use crate::answer::{Knows, answer};
-use crate::output::note;
+use crate::output::{Tenths, note};
 
 /// An open folder; its lock is held while it is.
 #[derive(Debug)]
@@ -31,14 +31,8 @@ impl Folder {
     /// As [`Self::open`].
     pub(crate) fn rebuild(dir: &Path) -> anyhow::Result<(Self, Vec<Lost>)> {
         must_hold_data(dir)?;
-        let mut notes = 0;
-        let mut progress = |at: u64, end: u64| {
-            let percent = at.saturating_mul(100).checked_div(end).unwrap_or(100);
-            if percent >= notes + 10 {
-                notes = percent;
-                note(format!("{percent} % of the journal"));
-            }
-        };
+        let mut tenths = Tenths::default();
+        let mut progress = |at: u64, end: u64| tenths.note("of the journal", at, end);
         let mut lost = Vec::new();
         let mut accepting = |end: &LostEnd| {
             note(format!(

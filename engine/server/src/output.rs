@@ -40,3 +40,18 @@ pub(crate) fn counted(count: impl TryInto<u64>, thing: &str) -> String {
 pub(crate) fn note(text: impl AsRef<str>) {
     eprintln!("{}", text.as_ref());
 }
+
+/// Tells how far something is, at every tenth of it.
+#[derive(Debug, Default)]
+pub(crate) struct Tenths(Option<(&'static str, u64)>);
+
+impl Tenths {
+    /// So much of all is done of `what`.
+    pub(crate) fn note(&mut self, what: &'static str, done: u64, of: u64) {
+        let tenth = done.saturating_mul(10).checked_div(of).unwrap_or(10);
+        if tenth > 0 && self.0 != Some((what, tenth)) {
+            self.0 = Some((what, tenth));
+            note(format!("{} % {what}", tenth * 10));
+        }
+    }
+}

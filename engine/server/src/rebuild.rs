@@ -3,6 +3,10 @@
 mod folder; // of one engine: from base and journal
 pub(crate) mod shared; // of a chain: from the log of its slots
 
+use serde_json::json;
+use till_protocol::id::StoreId;
+use till_storage::rebuild::Unapplied;
+
 use crate::args::RebuildArgs;
 
 /// Rebuilds the rows of a folder, or of a shared store.
@@ -18,4 +22,15 @@ pub(crate) fn run(args: &RebuildArgs) -> anyhow::Result<()> {
             Err(crate::Usage("name a folder with --data, or a shared store".to_owned()).into())
         }
     }
+}
+
+// What is in no row: records that wait for their store's registration, and those that fit nowhere.
+fn left_json(
+    left_out: impl Iterator<Item = (StoreId, u64)>,
+    unapplied: &[Unapplied],
+) -> (Vec<serde_json::Value>, Vec<String>) {
+    let waiting =
+        left_out.map(|(store, records)| json!({ "store": store.get(), "records": records }));
+    let unapplied = unapplied.iter().map(ToString::to_string);
+    (waiting.collect(), unapplied.collect())
 }

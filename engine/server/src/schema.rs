@@ -10,6 +10,7 @@ use till_scylla::schema::{self, OLDEST, SchemaRequest, State, Status, VERSION};
 use till_scylla::{Cql, Credentials, ScyllaConfig};
 
 use crate::args::{ApplyArgs, ClusterArgs, MigrateArgs, SchemaCommand, SchemaStatusArgs};
+use crate::output::Tenths;
 use crate::rebuild::shared as rebuild;
 use crate::{Found, Usage, output};
 
@@ -53,14 +54,8 @@ fn migrate(args: &MigrateArgs) -> anyhow::Result<()> {
     let from = Earlier::open(Arc::new(connect(&from)?))?;
     let migration = Migration::begin(from, &Arc::new(connect(&args.cluster)?))?;
     let store = Arc::clone(migration.store());
-    let mut tenths = 0;
-    let copied = migration.copy(&mut |done, of| {
-        let tenth = done.saturating_mul(10).checked_div(of).unwrap_or(10);
-        if tenth > tenths {
-            tenths = tenth;
-            output::note(format!("{} % of the slots copied", tenth * 10));
-        }
-    })?;
+    let mut tenths = Tenths::default();
+    let copied = migration.copy(&mut |done, of| tenths.note("of the slots copied", done, of))?;
     output::note(format!(
         "{} of {} copied from keyspace {}, which is as it was",
         output::counted(copied.records, "record"),

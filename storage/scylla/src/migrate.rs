@@ -13,7 +13,7 @@ use thiserror::Error;
 use till_core::Record;
 use till_protocol::id::StoreId;
 use till_storage::cluster::{
-    Change, Commit, Conditional, Decided, NodeId, SharedStore, SlotRow, Unfit, slot_of,
+    Change, Commit, NodeId, SharedStore, SlotRow, Unfit, change_slot, slot_of,
 };
 use till_storage::views::StoreError;
 
@@ -168,7 +168,7 @@ impl Migration {
     ///
     /// # Errors
     /// [`MigrateError`].
-    pub fn copy(&self, told: &mut dyn FnMut(usize, usize)) -> Result<Copied, MigrateError> {
+    pub fn copy(&self, told: &mut dyn FnMut(u64, u64)) -> Result<Copied, MigrateError> {
         let (from, to) = (&self.from, self.to.as_ref());
         if let Some(key) = from.chain_key()? {
             to.chain_key(key)?;
@@ -181,7 +181,10 @@ impl Migration {
             let slot = slot_of(store, to.slots());
             by_slot.entry(slot).or_default().push(store);
         }
-        let (mut copied, slots) = (Copied::default(), by_slot.len());
+        let (mut copied, slots) = (
+            Copied::default(),
+            u64::try_from(by_slot.len()).unwrap_or(u64::MAX),
+        );
         for (done, (slot, stores)) in (1..).zip(by_slot) {
             copied.records += Copy { from, to, slot }.run(&stores)?;
             copied.slots += 1;
@@ -273,21 +276,8 @@ impl Copy<'_> {
         self.change(row, change)
     }
 
-    // Whatever became of it, the row tells.
     fn change(&self, row: &SlotRow, change: Change) -> Result<SlotRow, MigrateError> {
-        let wanted = Conditional {
-            slot: self.slot,
-            epoch: row.epoch,
-            change,
-        };
-        let decided = self.to.decide(&wanted);
-        let is = self.to.slot(self.slot)?;
-        match (wanted.applied_to(row).as_ref() == Some(&is), decided) {
-            (true, _) => Ok(is),
-            (false, Err(error)) => Err(error.into()),
-            (false, Ok(Decided::Applied | Decided::Refused(_))) => {
-                Err(MigrateError::InUse { slot: self.slot })
-            }
-        }
+        let is = change_slot(self.to, row, change)?;
+        is.ok_or(MigrateError::InUse { slot: self.slot })
     }
 }

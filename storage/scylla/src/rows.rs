@@ -77,3 +77,31 @@ macro_rules! table {
     };
 }
 pub(crate) use table;
+
+/// Declares the deletion of a table's rows: its name, the columns that make its partition, and those of its primary key. Its stamp is
+/// that of the rows that it covers.
+macro_rules! gone {
+    ($(#[$meta:meta])* $name:ident = $table:literal by ($($key:ident),+) { $($column:ident: $type:ty,)+ }) => {
+        $(#[$meta])*
+        #[derive(Clone, Debug, scylla::SerializeRow)]
+        pub(crate) struct $name {
+            $(pub(crate) $column: $type,)+
+        }
+
+        impl crate::rows::WideTable for $name {
+            const NAME: &'static str = $table;
+            const COLUMNS: &'static [&'static str] = &[$(stringify!($column)),+];
+            const STAMP_FIRST: bool = true;
+
+            fn write_statement(table: &str) -> String {
+                let key = Self::COLUMNS.join(" = ? AND ");
+                format!("DELETE FROM {table} USING TIMESTAMP ? WHERE {key} = ?")
+            }
+
+            fn partition(&self, other: &Self) -> std::cmp::Ordering {
+                std::cmp::Ordering::Equal$(.then_with(|| crate::rows::Part::order(&self.$key, &other.$key)))+
+            }
+        }
+    };
+}
+pub(crate) use gone;

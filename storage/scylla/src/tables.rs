@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use till_core::{Record, RecordKind, Registration, Rows as _};
 use till_protocol::id::StoreId;
 use till_storage::cluster::Commit;
+use till_storage::rebuild::store_of;
 use till_storage::views::StoreError;
 use tokio::sync::Semaphore;
 
@@ -83,10 +84,8 @@ impl Tables {
     // Registrations are known from here on: the events of a store may come much later.
     fn note_registrations(&self, commits: &[Arc<Commit>]) {
         let records = commits.iter().flat_map(|commit| &commit.records);
-        let registered = records.filter_map(|record| {
-            let store = u32::try_from(record.head.terminal >> 32).ok()?;
-            Some((StoreId::new(store).ok()?, registered_by(record)?))
-        });
+        let registered =
+            records.filter_map(|record| Some((store_of(&record.head)?, registered_by(record)?)));
         let registered: Vec<(StoreId, Traits)> = registered.collect();
         if !registered.is_empty() {
             let mut traits = self.traits.lock().unwrap_or_else(PoisonError::into_inner);

@@ -13,8 +13,7 @@ use till_core::ShardConfig;
 use till_protocol::id::StoreId;
 
 use super::{
-    Change, Commit, Conditional, Decided, FlushLog, LogError, NodeRow, SharedStore, SlotRow,
-    records_of,
+    Change, Commit, FlushLog, LogError, NodeRow, SharedStore, SlotRow, change_slot, records_of,
 };
 use crate::base::FoldError;
 use crate::journal::Lsn;
@@ -97,9 +96,9 @@ pub struct Rebuilt {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum RebuildStep {
     /// The log of so many slots of so many was read and is whole.
-    Read(usize, usize),
+    Read(u64, u64),
     /// So many slots of so many are rebuilt.
-    Made(usize, usize),
+    Made(u64, u64),
 }
 
 /// Gives an empty store for the rows of a slot. It can be dropped afterwards.
@@ -124,7 +123,7 @@ pub fn rebuild(
         // After everything that was decided of it.
         slots.push(store.slot(slot)?);
     }
-    let with_log = slots.iter().filter(|row| row.flush > 0).count();
+    let with_log = u64::from(narrow(slots.iter().filter(|row| row.flush > 0).count()));
     for (done, row) in (1..).zip(slots.iter().filter(|row| row.flush > 0)) {
         each_window(store, row, &mut |_| Ok(())).map_err(unchanged)?;
         told(RebuildStep::Read(done, with_log));
@@ -147,7 +146,7 @@ pub fn rebuild(
         let rows = scratch(row.slot)?;
         of_slot(store, row, rows.as_ref(), &mut rebuilt)?;
         let _row = noted(store, row, row.flush)?;
-        told(RebuildStep::Made(done, slots.len()));
+        told(RebuildStep::Made(done, with_log));
     }
     Ok(rebuilt)
 }
@@ -175,22 +174,8 @@ fn none_lives(store: &dyn SharedStore, before: &[NodeRow]) -> Result<(), Rebuild
 
 // Fences whoever has the slot, and notes up to where its rows are written. Gives its row as it is then.
 fn noted(store: &dyn SharedStore, row: &SlotRow, applied: u64) -> Result<SlotRow, RebuildError> {
-    let release = Conditional {
-        slot: row.slot,
-        epoch: row.epoch,
-        change: Change::Release { applied },
-    };
-    let wanted = release.applied_to(row);
-    // An error leaves open whether it happened: the row tells.
-    let decided = store.decide(&release);
-    let is = store.slot(row.slot)?;
-    match (Some(&is) == wanted.as_ref(), decided) {
-        (true, _) => Ok(is),
-        (false, Err(error)) => Err(error.into()),
-        (false, Ok(Decided::Applied | Decided::Refused(_))) => {
-            Err(RebuildError::Taken { slot: row.slot })
-        }
-    }
+    let is = change_slot(store, row, Change::Release { applied })?;
+    is.ok_or(RebuildError::Taken { slot: row.slot })
 }
 
 // The commits of a slot without their rows, in order, some at a time.

@@ -8,8 +8,8 @@ use thiserror::Error;
 use till_core::{ReadSet, Record, Space};
 
 use super::{
-    Commit, Conditional, Constraint, Constraints, DueDay, Found, FoundLog, Log, NodeId, NodeRow,
-    Seal, SlotRow,
+    Change, Commit, Conditional, Constraint, Constraints, DueDay, Found, FoundLog, Log, NodeId,
+    NodeRow, Seal, SlotRow,
 };
 use crate::query::FactReader;
 use crate::views::{StoreError, Views};
@@ -271,4 +271,30 @@ pub trait SharedStore: Send + Sync {
     /// # Errors
     /// See [`Self::all_slots`].
     fn rows_of(&self, read_set: &ReadSet) -> Result<Found, StoreError>;
+}
+
+/// Changes a slot's row from `row`, and reads what came of it: the row after the change, or `None` where it did not happen. An error
+/// leaves it open.
+///
+/// For commands, which wait: an engine's [`SlotWriter`](super::SlotWriter) does the same in steps.
+///
+/// # Errors
+/// See [`SharedStore::all_slots`].
+pub fn change_slot(
+    store: &dyn SharedStore,
+    row: &SlotRow,
+    change: Change,
+) -> Result<Option<SlotRow>, StoreError> {
+    let wanted = Conditional {
+        slot: row.slot,
+        epoch: row.epoch,
+        change,
+    };
+    // An error leaves open whether it happened: the row tells.
+    let decided = store.decide(&wanted);
+    let is = store.slot(row.slot)?;
+    match wanted.applied_to(row).as_ref() == Some(&is) {
+        true => Ok(Some(is)),
+        false => decided.map(|_| None),
+    }
 }

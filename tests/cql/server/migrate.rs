@@ -7,13 +7,11 @@ use till_core::Space;
 use till_scylla::ScyllaStore;
 use till_scylla::migrate::{Earlier, MigrateError, Migration};
 use till_scylla::schema::{self, SchemaError, SchemaRequest};
-use till_storage::cluster::{Commit, SharedStore, SlotRow, rebuild};
-use till_storage::memory::MemoryViews;
+use till_storage::cluster::{Commit, SharedStore as _, SlotRow};
 use till_storage::testing::MemoryCluster;
 use till_storage::testing::suite::workload_of;
-use till_storage::views::{FlushBatch, WriteViews, each_batch};
 
-use crate::world::World;
+use crate::world::{World, applied, remake, rows_of};
 
 const VERSION_3: &str = include_str!("v3.cql");
 /// Hours that each record lies in, though its events may have one.
@@ -87,50 +85,9 @@ fn earlier(test: &str, commits: &[Commit]) -> World {
     world
 }
 
-fn fresh(test: &str, slots: u32) -> World {
-    let world = World::new(test);
-    let request = SchemaRequest {
-        replication: Some(1),
-        slots: Some(slots),
-    };
-    schema::apply(&world.cql, request).unwrap();
-    world
-}
-
 fn begun(old: &World, new: &World) -> Result<Migration, MigrateError> {
     let from = Earlier::open(Arc::new(old.another())).unwrap();
     Migration::begin(from, &Arc::new(new.another()))
-}
-
-/// All rows but for what depends on where records lie.
-fn rows_of(store: &dyn SharedStore) -> String {
-    let mut out = String::new();
-    each_batch(
-        store.views().as_ref(),
-        10_000,
-        &mut |mut batch: FlushBatch| {
-            batch.names.retain(|(_, _, name)| name != "spoken of");
-            batch.stores.iter_mut().for_each(|(_, row)| row.applied = 0);
-            batch.quarantine.iter_mut().for_each(|(_, row)| {
-                if let Some(row) = row {
-                    row.position = 0;
-                }
-            });
-            write!(out, "{batch:#?}").unwrap();
-            Ok(())
-        },
-    )
-    .unwrap();
-    out
-}
-
-fn remake(store: &dyn SharedStore) {
-    let rebuilt = rebuild(
-        store,
-        &mut |_| -> Result<Box<dyn WriteViews>, _> { Ok(Box::new(MemoryViews::new())) },
-        &mut |_| {},
-    );
-    assert_eq!(rebuilt.unwrap().unapplied, []);
 }
 
 #[test]
@@ -140,11 +97,13 @@ fn a_chain_of_an_earlier_release_is_copied_and_rebuilt() {
     for commit in &commits {
         wanted.project(&[Arc::new(commit.clone())]).unwrap();
     }
+    let spoken = (Space::Sku, (-5_i64).cast_unsigned(), "spoken of".to_owned());
+    wanted.write_names(&[spoken]).unwrap();
     let old = earlier("earlier", &commits);
     let refused = schema::apply(&old.cql, SchemaRequest::default());
     assert!(matches!(refused, Err(SchemaError::Outdated { .. })));
 
-    let new = fresh("copied", 1);
+    let new = applied("copied", 1);
     let open = || ScyllaStore::open(Arc::new(new.another()));
     let records: usize = commits.iter().map(|commit| commit.records.len()).sum();
     let flushes = u64::try_from(records.div_ceil(64)).unwrap();
@@ -187,9 +146,6 @@ fn a_chain_of_an_earlier_release_is_copied_and_rebuilt() {
     let store = open().unwrap();
     assert_eq!(rows_of(&store), rows_of(&wanted));
     assert_eq!(store.known_chain_key().unwrap(), Some([0x7a; 32]));
-    let spoken = store.views().name(Space::Sku, (-5_i64).cast_unsigned());
-    assert_eq!(spoken.unwrap().as_deref(), Some("spoken of"));
-
     let again = begun(&old, &new).unwrap_err();
     assert!(matches!(again, MigrateError::InUse { slot: 0 }), "{again}");
 }
@@ -197,20 +153,20 @@ fn a_chain_of_an_earlier_release_is_copied_and_rebuilt() {
 #[test]
 fn what_cannot_be_copied_is_refused_before_anything_is_written() {
     let old = earlier("earlier_empty", &[]);
-    let two = fresh("two_slots", 2);
+    let two = applied("two_slots", 2);
     let slots = begun(&old, &two).unwrap_err();
     assert!(slots.to_string().contains("--slots 1"), "{slots}");
-    let store = ScyllaStore::open(Arc::new(two.another())).unwrap();
+    let store = two.store();
     assert_eq!(store.known_chain_key().unwrap(), None);
 
     // Another engine has begun there, and masks codes otherwise.
-    let other = fresh("other_key", 1);
-    let store = ScyllaStore::open(Arc::new(other.another())).unwrap();
+    let other = applied("other_key", 1);
+    let store = other.store();
     store.chain_key([1; 32]).unwrap();
     let key = begun(&old, &other).unwrap_err();
     assert!(matches!(key, MigrateError::OtherKey), "{key}");
 
-    let one = fresh("one_slot", 1);
+    let one = applied("one_slot", 1);
     let k = old.keyspace();
     let owned = "UPDATE slots SET owner = 6ab09bec-e68e-48d9-a5f8-97e6fb4c9b47, address = '10.0.0.9:7878' WHERE slot = 0";
     old.run(&owned.replace("slots", &format!("{k}.slots")));

@@ -1,20 +1,12 @@
 //! A chain is rebuilt from its log, by a program that has not seen it before.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use till_scylla::ScyllaStore;
-use till_scylla::schema::{self, SchemaRequest};
-use till_storage::cluster::{Change, Commit, Conditional, Decided, NodeId, SharedStore, rebuild};
-use till_storage::memory::MemoryViews;
+use till_storage::cluster::{Change, Commit, Conditional, Decided, NodeId, SharedStore as _};
 use till_storage::testing::suite::workload_of;
-use till_storage::views::{WriteViews, each_batch};
 
-use crate::world::World;
-
-fn store_of(world: &World) -> ScyllaStore {
-    ScyllaStore::open(Arc::new(world.another())).unwrap()
-}
+use crate::world::{applied, remake, rows_of};
 
 /// Commits as an owner does, without their rows.
 fn commit_all(store: &ScyllaStore, commits: &[Commit]) {
@@ -51,25 +43,9 @@ fn commit_all(store: &ScyllaStore, commits: &[Commit]) {
     }
 }
 
-fn rows_of(store: &dyn SharedStore) -> String {
-    let mut out = String::new();
-    each_batch(store.views().as_ref(), 10_000, &mut |mut batch| {
-        batch.stores.iter_mut().for_each(|(_, row)| row.applied = 0);
-        write!(out, "{batch:#?}").unwrap();
-        Ok(())
-    })
-    .unwrap();
-    out
-}
-
 #[test]
 fn stores_are_known_by_registrations_that_lie_far_before_their_events() {
-    let world = World::new("rebuilt");
-    let request = SchemaRequest {
-        replication: Some(1),
-        slots: Some(1),
-    };
-    schema::apply(&world.cql, request).unwrap();
+    let world = applied("rebuilt", 1);
     // Registrations alone, then nothing for a long time, then events.
     let commits = workload_of(21, 120);
     let (first, rest) = commits.split_first().unwrap();
@@ -86,21 +62,15 @@ fn stores_are_known_by_registrations_that_lie_far_before_their_events() {
         ..first.clone()
     };
     let spread: Vec<Commit> = [first].into_iter().chain(quiet).chain(late).collect();
-    let writer = store_of(&world);
+    let writer = world.store();
     commit_all(&writer, &spread);
     for commit in &spread {
         writer.project(&[Arc::new(commit.clone())]).unwrap();
     }
     let before = rows_of(&writer);
 
-    let store = store_of(&world);
-    let rebuilt = rebuild(
-        &store,
-        &mut |_| -> Result<Box<dyn WriteViews>, _> { Ok(Box::new(MemoryViews::new())) },
-        &mut |_| {},
-    )
-    .unwrap();
-    assert_eq!((rebuilt.slots, rebuilt.unapplied.len()), (1, 0));
+    let store = world.store();
+    remake(&store);
     assert_eq!(rows_of(&store), before);
     let row = store.slot(0).unwrap();
     assert_eq!((row.applied, row.owner), (row.flush, None));

@@ -1,6 +1,7 @@
 //! A keyspace of its own for each test.
 
 use std::env;
+use std::fmt::Write as _;
 use std::process;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +9,9 @@ use std::time::Duration;
 use scylla::deserialize::row::DeserializeRow;
 use scylla::statement::Statement;
 use till_scylla::{Cql, CqlError, ScyllaConfig, ScyllaStore, schema};
+use till_storage::cluster::{SharedStore, rebuild};
+use till_storage::memory::MemoryViews;
+use till_storage::views::{WriteViews, each_batch};
 
 /// A connected cluster and the name of a keyspace that nobody else uses; the keyspace goes when the test ends.
 pub(crate) struct World {
@@ -28,6 +32,11 @@ impl World {
     /// Another connection to the same keyspace.
     pub(crate) fn another(&self) -> Cql {
         connect(self.keyspace())
+    }
+
+    /// A store of its own on this keyspace: it knows nothing that another has read.
+    pub(crate) fn store(&self) -> ScyllaStore {
+        ScyllaStore::open(Arc::new(self.another())).unwrap()
     }
 
     pub(crate) fn keyspace(&self) -> &str {
@@ -88,14 +97,47 @@ fn connect(keyspace: &str) -> Cql {
     Cql::connect(&config).unwrap()
 }
 
+/// A keyspace of so many slots.
+pub(crate) fn applied(name: &str, slots: u32) -> World {
+    let world = World::new(name);
+    let request = schema::SchemaRequest {
+        replication: Some(1),
+        slots: Some(slots),
+    };
+    schema::apply(&world.cql, request).unwrap();
+    world
+}
+
 /// A keyspace of eight slots, and a store of it.
 pub(crate) fn opened(name: &str) -> (World, ScyllaStore) {
-    let world = World::new(name);
-    let small = schema::SchemaRequest {
-        replication: Some(1),
-        slots: Some(8),
-    };
-    schema::apply(&world.cql, small).unwrap();
-    let store = ScyllaStore::open(Arc::new(world.another())).unwrap();
+    let world = applied(name, 8);
+    let store = world.store();
     (world, store)
+}
+
+/// All rows of a chain, but for what depends on where records lie.
+pub(crate) fn rows_of(store: &dyn SharedStore) -> String {
+    let mut out = String::new();
+    each_batch(store.views().as_ref(), 10_000, &mut |mut batch| {
+        batch.stores.iter_mut().for_each(|(_, row)| row.applied = 0);
+        let waiting = batch.quarantine.iter_mut();
+        waiting
+            .flat_map(|(_, row)| row)
+            .for_each(|row| row.position = 0);
+        write!(out, "{batch:#?}").unwrap();
+        Ok(())
+    })
+    .unwrap();
+    out
+}
+
+/// Rebuilds a chain; every record must come into a row.
+pub(crate) fn remake(store: &dyn SharedStore) {
+    let rebuilt = rebuild(
+        store,
+        &mut |_| -> Result<Box<dyn WriteViews>, _> { Ok(Box::new(MemoryViews::new())) },
+        &mut |_| {},
+    );
+    let rebuilt = rebuilt.unwrap();
+    assert_eq!((rebuilt.slots, rebuilt.unapplied), (1, Vec::new()));
 }

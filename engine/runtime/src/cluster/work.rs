@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 
 use crossbeam::channel::Receiver;
 use till_storage::cluster::{
-    Action, Answer, Command, Conditional, Constraints, Decided, Duty, NodeRow, SlotRow,
+    Action, Answer, Command, Conditional, Constraints, Decided, Duty, LogError, NodeRow, SlotRow,
 };
 use till_storage::views::StoreError;
 
@@ -212,11 +212,8 @@ impl Worker {
             }
             Action::Report(error) => {
                 let text = format!("slot {slot} cannot be served: {error}");
-                tracing::error!(slot, %error, "what the last owner committed cannot be read back");
-                self.engine.figures.problem(
-                    &text,
-                    "It is tried again; look at the shared store's health and repair it.",
-                );
+                tracing::error!(slot, %error, "a slot cannot be served");
+                self.engine.figures.problem(&text, hint_of(&error));
                 return Completion::Nothing;
             }
         };
@@ -251,4 +248,12 @@ fn done(slot: u32, result: Result<(), StoreError>) -> Answer {
 fn failed(slot: u32, error: &StoreError) -> Answer {
     tracing::debug!(slot, %error, "the shared store did not do what was asked");
     Answer::Failed
+}
+
+// What an operator does about a slot that cannot be served.
+const fn hint_of(error: &LogError) -> &'static str {
+    match error {
+        LogError::Unmade => "Stop every engine of the chain and rebuild; then start them again.",
+        _ => "It is tried again; look at the shared store's health and repair it.",
+    }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::bail;
 use serde_json::json;
 
+use super::left_json;
 use crate::offline::Folder;
 use crate::{Found, output, source};
 
@@ -21,17 +22,14 @@ pub(super) fn run(data: &Path, as_json: bool) -> anyhow::Result<()> {
     let report = folder.report();
     let is_whole = report.left_out.is_empty() && report.unapplied.is_empty();
     if as_json {
-        let waiting = report.left_out.iter();
-        let waiting: Vec<_> = waiting
-            .map(|(store, records)| json!({ "store": store.get(), "records": records }))
-            .collect();
+        let (waiting, unapplied) = left_json(report.left_out.iter().copied(), &report.unapplied);
         output::json(&json!({
             "rebuilt": true,
             "position": position,
             "complete": is_whole,
             "lost": lost.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "waiting": waiting,
-            "unapplied": report.unapplied.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "unapplied": unapplied,
         }))?;
     } else {
         words(&folder, position)?;

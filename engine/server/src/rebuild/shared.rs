@@ -9,8 +9,9 @@ use till_embedded::{EmbeddedConfig, EmbeddedViews};
 use till_storage::cluster::{NodeRow, RebuildStep, Rebuilt, SharedStore, rebuild};
 use till_storage::views::{StoreError, WriteViews};
 
+use super::left_json;
 use crate::args::{ClusterArgs, RebuildArgs};
-use crate::output::{counted, note};
+use crate::output::{Tenths, counted};
 use crate::shards::fleet;
 use crate::shared::Keyspace;
 use crate::{Found, output};
@@ -32,9 +33,13 @@ pub(crate) fn make(
     in_json: bool,
 ) -> anyhow::Result<bool> {
     let scratch = Scratch::new(scratch)?;
-    let mut told = Told::default();
+    let mut tenths = Tenths::default();
     let rebuilt = rebuild(store, &mut |slot| scratch.of_slot(slot), &mut |step| {
-        told.note(step)
+        let (what, done, of) = match step {
+            RebuildStep::Read(done, of) => ("of the log read", done, of),
+            RebuildStep::Made(done, of) => ("of the slots rebuilt", done, of),
+        };
+        tenths.note(what, done, of);
     })?;
     let is_whole = rebuilt.left_out.is_empty() && rebuilt.unapplied.is_empty();
     match in_json {
@@ -99,29 +104,10 @@ impl Drop for Scratch {
     }
 }
 
-/// Tells how far it is, at every tenth.
-#[derive(Default)]
-struct Told(Option<(&'static str, usize)>);
-
-impl Told {
-    fn note(&mut self, step: RebuildStep) {
-        let (what, done, of) = match step {
-            RebuildStep::Read(done, of) => ("of the log read", done, of),
-            RebuildStep::Made(done, of) => ("of the slots rebuilt", done, of),
-        };
-        let tenth = done.saturating_mul(10).checked_div(of).unwrap_or(10);
-        if self.0 != Some((what, tenth)) {
-            self.0 = Some((what, tenth));
-            note(format!("{} % {what}", tenth * 10));
-        }
-    }
-}
-
 fn as_json(rebuilt: &Rebuilt, is_whole: bool) -> serde_json::Value {
-    let waiting = rebuilt.left_out.iter();
-    let waiting: Vec<_> = waiting
-        .map(|(store, records)| json!({ "store": store.get(), "records": records }))
-        .collect();
+    let left_out = rebuilt.left_out.iter();
+    let left_out = left_out.map(|(store, records)| (*store, *records));
+    let (waiting, unapplied) = left_json(left_out, &rebuilt.unapplied);
     json!({
         "rebuilt": true,
         "slots": rebuilt.slots,
@@ -129,7 +115,7 @@ fn as_json(rebuilt: &Rebuilt, is_whole: bool) -> serde_json::Value {
         "rows": rebuilt.rows,
         "complete": is_whole,
         "waiting": waiting,
-        "unapplied": rebuilt.unapplied.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "unapplied": unapplied,
     })
 }
 

@@ -1,16 +1,14 @@
 //! Sums of days, and which of them are due.
 
-use std::cmp::Ordering;
-
+use scylla::DeserializeRow;
 use scylla::value::{CqlDate, CqlVarint};
-use scylla::{DeserializeRow, SerializeRow};
 use till_core::{Dim, RollupKey, RollupRow, Totals};
 use till_protocol::id::StoreId;
 use till_protocol::time::Day;
 use till_storage::cluster::DueDay;
 
 use super::cell::Wide;
-use super::{Id64, RollupCells, WideTable, date, day_of_date, signed, table};
+use super::{Id64, RollupCells, date, day_of_date, gone, signed, table};
 
 table! {
     /// The sums of a day of a store, but for those of SKUs.
@@ -61,26 +59,12 @@ table! {
     }
 }
 
-/// A day whose sums are made.
-#[derive(Clone, Debug, SerializeRow)]
-pub(crate) struct DueGone {
-    pub(crate) slot: i32,
-    pub(crate) store: i32,
-    pub(crate) day: CqlDate,
-}
-
-impl WideTable for DueGone {
-    const NAME: &'static str = "days_due";
-    const COLUMNS: &'static [&'static str] = &["slot", "store", "day"];
-    const STAMP_FIRST: bool = true;
-
-    fn write_statement(table: &str) -> String {
-        let key = Self::COLUMNS.join(" = ? AND ");
-        format!("DELETE FROM {table} USING TIMESTAMP ? WHERE {key} = ?")
-    }
-
-    fn partition(&self, other: &Self) -> Ordering {
-        self.slot.cmp(&other.slot)
+gone! {
+    /// A day whose sums are made.
+    DueGone = "days_due" by (slot) {
+        slot: i32,
+        store: i32,
+        day: CqlDate,
     }
 }
 

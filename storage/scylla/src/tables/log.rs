@@ -127,17 +127,22 @@ impl Tables {
         row: &SlotRow,
         flushes: (u64, u64),
     ) -> Result<Vec<FlushLog>, StoreError> {
-        let mut found = Vec::new();
-        for (flush, seal) in self.seals_of(row, flushes)? {
-            let (slot, epoch) = (signed(row.slot), seal.epoch.cast_signed());
-            let bucket = bucket_of(flush).cast_signed();
-            let asked = [(slot, bucket, flush.cast_signed(), epoch)];
-            let records = Streams::new(self, &self.reads.log_of, "slot_log", asked).all()?;
-            let asked = [(slot, flush.cast_signed(), epoch)];
-            let rows = Streams::new(self, &self.reads.row_parts, "slot_rows", asked).all()?;
+        let seals = self.seals_of(row, flushes)?;
+        let slot = signed(row.slot);
+        // All of them at once: a round trip for each flush would be most of what a rebuild waits for.
+        let records = seals.iter().map(|(flush, seal)| {
+            let bucket = bucket_of(*flush).cast_signed();
+            (slot, bucket, flush.cast_signed(), seal.epoch.cast_signed())
+        });
+        let mut records = Streams::new(self, &self.reads.log_of, "slot_log", records);
+        let rows = seals.iter();
+        let rows = rows.map(|(flush, seal)| (slot, flush.cast_signed(), seal.epoch.cast_signed()));
+        let mut rows = Streams::new(self, &self.reads.row_parts, "slot_rows", rows);
+        let mut found = Vec::with_capacity(seals.len());
+        for (at, (flush, seal)) in seals.into_iter().enumerate() {
             let log = FoundLog {
-                records: numbered(records),
-                rows: numbered(rows),
+                records: numbered(records.all_of(at)?),
+                rows: numbered(rows.all_of(at)?),
             };
             found.push(FlushLog { flush, seal, log });
         }

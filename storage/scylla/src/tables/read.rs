@@ -145,13 +145,20 @@ impl<'a, V: Asked, R: Cells> Streams<'a, V, R> {
         }
     }
 
+    /// The rows of one partition that are left.
+    pub(super) fn all_of(&mut self, number: usize) -> Result<Vec<R>, StoreError> {
+        let mut rows = Vec::new();
+        while let Some(row) = self.next_of(number)? {
+            rows.push(row);
+        }
+        Ok(rows)
+    }
+
     /// Every row of every partition, one partition after another.
     pub(super) fn all(mut self) -> Result<Vec<R>, StoreError> {
         let mut rows = Vec::new();
         for number in 0..self.streams.len() {
-            while let Some(row) = self.next_of(number)? {
-                rows.push(row);
-            }
+            rows.extend(self.all_of(number)?);
         }
         Ok(rows)
     }

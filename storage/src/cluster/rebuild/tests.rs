@@ -1,5 +1,5 @@
 use super::*;
-use crate::cluster::NodeId;
+use crate::cluster::{Conditional, Decided, NodeId};
 use crate::memory::MemoryViews;
 use crate::testing::MemoryCluster;
 use crate::testing::suite::{retry_of, workload_of};

@@ -332,6 +332,24 @@ fn a_log_that_cannot_be_read_is_told_and_tried_again() {
 }
 
 #[test]
+fn an_owner_that_finds_a_rebuild_in_its_place_deletes_no_rows() {
+    let mut writer = owner();
+    writer.release();
+    let all = commands(&mut writer);
+    assert!(matches!(all[0].action, Action::Swap(_)), "{all:?}");
+    answer(&mut writer, Answer::Unknown);
+    let unmade = SlotRow {
+        applied: SlotRow::UNMADE,
+        ..row(9, None, 3)
+    };
+    let all = all_after(&mut writer, Answer::Row(unmade));
+    let [only] = all.as_slice() else {
+        panic!("{all:?}");
+    };
+    assert_eq!(only.action, Action::Stop(End::Released));
+}
+
+#[test]
 fn a_slot_whose_rebuild_has_not_ended_is_not_served_until_it_has() {
     let mut writer = SlotWriter::take_over(&row(4, Some(OTHER), 9), ME, "here");
     commands(&mut writer);

@@ -1,11 +1,9 @@
 //! Derived tables, column by column.
 
-use std::cmp::Ordering;
-
+use scylla::DeserializeRow;
 use scylla::value::{CqlDate, CqlVarint};
-use scylla::{DeserializeRow, SerializeRow};
 
-use crate::rows::{Id64, WideTable, table};
+use crate::rows::{Id64, gone, table};
 
 table! {
     /// A store.
@@ -155,27 +153,13 @@ table! {
     }
 }
 
-/// A row that leaves the quarantine.
-#[derive(Clone, Debug, SerializeRow)]
-pub(crate) struct QuarantineGone {
-    pub(crate) store: i32,
-    pub(crate) terminal: i64,
-    pub(crate) epoch: i32,
-    pub(crate) seq: i64,
-    pub(crate) line: i32,
-}
-
-impl WideTable for QuarantineGone {
-    const NAME: &'static str = "quarantine";
-    const COLUMNS: &'static [&'static str] = &["store", "terminal", "epoch", "seq", "line"];
-    const STAMP_FIRST: bool = true;
-
-    fn write_statement(table: &str) -> String {
-        let key = Self::COLUMNS.join(" = ? AND ");
-        format!("DELETE FROM {table} USING TIMESTAMP ? WHERE {key} = ?")
-    }
-
-    fn partition(&self, other: &Self) -> Ordering {
-        self.store.cmp(&other.store)
+gone! {
+    /// A row that leaves the quarantine.
+    QuarantineGone = "quarantine" by (store) {
+        store: i32,
+        terminal: i64,
+        epoch: i32,
+        seq: i64,
+        line: i32,
     }
 }
