@@ -432,7 +432,7 @@ impl Membership {
         }
     }
 
-    // The others hear of it with the next heartbeat, which comes at once.
+    // The others hear of it with the next heartbeat.
     fn moved(&mut self) {
         self.moves = self.moves.saturating_add(1);
         self.heartbeat_due = self.now;
@@ -456,11 +456,11 @@ impl Membership {
         self.look_soon();
     }
 
-    /// Begins to give every slot away and takes none any more.
+    /// Begins to give every slot away and takes none any more, and says so first: others give slots to a node that has none.
     pub fn leave(&mut self, now: Duration) {
         self.is_leaving = true;
-        self.heartbeat_due = now;
         self.note(now);
+        self.heartbeat_now(now);
         self.decide();
     }
 

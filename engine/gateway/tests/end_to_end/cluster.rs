@@ -98,7 +98,7 @@ pub(crate) async fn send(engines: &[Arc<Handle>], store: u64, epoch: u32, upto: 
         }
         // A session that is ended meanwhile is one of a slot that changes hands: the device comes again.
         let sent = device.send.write_all(&teas(next, upto + 1 - next)).await;
-        if let Some(refused) = device.acked_unless_ended(upto).await {
+        if let Ok(refused) = device.acked_unless_ended(upto).await {
             assert!(sent.is_ok() && refused.is_empty(), "{refused:?}");
             return epoch;
         }
@@ -131,6 +131,19 @@ pub(crate) async fn share(engines: &[Arc<Handle>]) {
     share_of(engines, SLOTS).await;
 }
 
+/// Waits until all engines have their rows written: rows follow what devices are told is committed, and an engine that is asked of
+/// another one's stores answers from these.
+pub(crate) async fn written(engines: &[Arc<Handle>]) {
+    for engine in engines {
+        until_it("rows are written", async || {
+            let engine = Arc::clone(engine);
+            let flushed = tokio::task::spawn_blocking(move || engine.flush_now());
+            flushed.await.unwrap().is_ok()
+        })
+        .await;
+    }
+}
+
 async fn share_of(engines: &[Arc<Handle>], slots: u32) {
     let slots = usize::try_from(slots).unwrap();
     until("every slot is served, by all alike", || {
@@ -156,6 +169,7 @@ async fn engines_share_the_stores_and_answer_for_all_of_them() {
     for (number, epoch) in STORES.zip(epochs) {
         send(&engines, number, epoch, 9).await;
     }
+    written(&engines).await;
     for engine in &engines {
         for number in 1..=12 {
             assert_eq!(level(engine, number).await, "9", "store {number}");
@@ -215,6 +229,19 @@ async fn a_drain_commits_everything_and_gives_the_slots_up() {
     share(std::slice::from_ref(&second)).await;
     assert_eq!(level(&second, 3).await, "200");
     second.drain().await.unwrap();
+}
+
+/// To the others, an engine that is alive and has no slots is one to give some to: they would lie for a lease.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_that_has_drained_has_said_in_its_row_that_it_leaves() {
+    let dir = folder();
+    let store = Arc::new(MemoryCluster::new(SLOTS));
+    let engine = node_with(dir.path(), &store, Duration::from_secs(600)).await;
+    share(std::slice::from_ref(&engine)).await;
+    engine.drain().await.unwrap();
+    let nodes = store.nodes().unwrap();
+    assert!(nodes.iter().all(|node| node.is_leaving), "{nodes:?}");
+    assert_eq!(nodes.len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

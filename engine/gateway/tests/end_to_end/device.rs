@@ -129,11 +129,14 @@ impl Device {
     /// Reads acks until everything up to `upto` is durable; gives the refusals.
     pub(crate) async fn acked(&mut self, upto: u64) -> Vec<(Seq, Reason)> {
         let acked = self.acked_unless_ended(upto).await;
-        acked.unwrap_or_else(|| panic!("the session ended with no ack up to {upto}"))
+        acked.unwrap_or_else(|end| panic!("the session ended with no ack up to {upto}: {end:?}"))
     }
 
-    /// As [`Self::acked`]; `None` when the session is sent elsewhere, or its stream ends.
-    pub(crate) async fn acked_unless_ended(&mut self, upto: u64) -> Option<Vec<(Seq, Reason)>> {
+    /// As [`Self::acked`]; what ended the session when it is sent elsewhere, or its stream ends.
+    pub(crate) async fn acked_unless_ended(
+        &mut self,
+        upto: u64,
+    ) -> Result<Vec<(Seq, Reason)>, Option<Message>> {
         let mut refused = Vec::new();
         loop {
             match self.next().await {
@@ -144,11 +147,11 @@ impl Device {
                 })) => {
                     refused.extend(refusals);
                     if committed.is_some_and(|seq| seq.get() >= upto) {
-                        return Some(refused);
+                        return Ok(refused);
                     }
                 }
                 Some(Message::Slow(_)) => {}
-                Some(Message::Redirect(_) | Message::Bye(_)) | None => return None,
+                end @ (Some(Message::Redirect(_) | Message::Bye(_)) | None) => return Err(end),
                 other => panic!("no ack up to {upto}: {other:?}"),
             }
         }

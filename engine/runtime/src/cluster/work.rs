@@ -51,7 +51,7 @@ pub(super) fn members(
                         Ok(duty) => worker.complete(worker.ask(Call::Duty(duty))),
                         Err(_) => return,
                     },
-                    recv(stopped) -> _ => return,
+                    recv(stopped) -> _ => return worker.last_words(&duties),
                 }
             }
         })
@@ -100,6 +100,15 @@ impl Worker {
     fn run(&self, jobs: &Receiver<Job>) {
         while let Ok(Job::Command(tenure, command)) = jobs.recv() {
             self.complete(self.ask(Call::Command(tenure, command)));
+        }
+    }
+
+    // That this node leaves is still to be said.
+    fn last_words(&self, duties: &Receiver<Duty>) {
+        for duty in duties.try_iter() {
+            if let Duty::Heartbeat(_) = duty {
+                self.complete(self.ask(Call::Duty(duty)));
+            }
         }
     }
 

@@ -130,6 +130,7 @@ async fn names_are_in_the_shared_store_for_whoever_serves_next_and_are_written_o
         sells(&engines, number, (0, 1), true).await;
     }
     // What is said to be committed has its names in the rows, whoever asks.
+    written(&engines).await;
     for engine in &engines {
         assert_eq!(names_in(engine.views()), names_of(STORES));
         for number in STORES {

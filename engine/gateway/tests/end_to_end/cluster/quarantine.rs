@@ -198,6 +198,7 @@ async fn each_engine_decides_what_was_quarantined_in_the_stores_that_it_serves()
     assert_eq!(here + there, 2 * 12);
     assert_eq!(retry(&engines[1]).await, (0, there));
     assert_eq!(retry(&engines[0]).await, (there, 0));
+    written(&engines).await;
     for engine in &engines {
         assert_eq!(listed(engine).await, BTreeSet::new());
     }

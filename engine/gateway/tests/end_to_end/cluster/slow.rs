@@ -32,6 +32,8 @@ async fn sold_events(
         assert_eq!(next, 2);
         devices.push((number, device, connection));
     }
+    // A shard that has just started hears everybody alone, until it has flushed once.
+    written(std::slice::from_ref(&engine)).await;
     (engine, devices)
 }
 

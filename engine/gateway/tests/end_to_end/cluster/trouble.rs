@@ -112,6 +112,7 @@ async fn nothing_committed_is_lost(seed: u64) {
         way.set_trouble(Trouble::default(), 0);
     }
     share(&engines).await;
+    written(&engines).await;
     for engine in engines.iter() {
         for (number, count) in (1..).zip(&sold_events) {
             let level = level(engine, number).await;
@@ -155,6 +156,7 @@ async fn many_slots_change_hands_while_devices_send() {
     share_of(&engines, MANY).await;
     for (number, one) in (1..).zip(selling) {
         let sold_events = one.await.unwrap();
+        written(&engines).await;
         assert_eq!(level(&engines[1], number).await, sold_events.to_string());
     }
     for engine in engines.iter() {
