@@ -17,6 +17,7 @@ use till_protocol::id::{StoreId, TerminalId};
 
 pub use error::FoldError;
 pub use pace::{Old, Pace, old};
+pub(crate) use scan::records as each_record;
 
 use crate::disk::Disk;
 use crate::facts::Facts;
@@ -33,11 +34,14 @@ const ROWS_PER_FLUSH: usize = 10_000;
 ///
 /// # Errors
 /// [`FoldError`] when a record is no row of a base, or the views cannot be written.
-pub fn load(
+pub fn load<E>(
     views: &dyn WriteViews,
     lsn: Lsn,
-    records: impl IntoIterator<Item = Result<Record, crate::journal::BaseError>>,
-) -> Result<(), FoldError> {
+    records: impl IntoIterator<Item = Result<Record, E>>,
+) -> Result<(), FoldError>
+where
+    FoldError: From<E>,
+{
     let mut flush = FlushBatch::default();
     for record in records {
         codec::decode(&record?, &mut flush)?;

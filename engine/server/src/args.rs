@@ -11,8 +11,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::SignedDuration;
 
 pub(crate) use cluster::{
-    ApplyArgs, ClusterArgs, DrainArgs, MigrateArgs, MoveArgs, SchemaCommand, SchemaStatusArgs,
-    ShardsCommand, ShardsListArgs, SharedArgs, SubmitArgs, UntilArgs,
+    ApplyArgs, ClusterArgs, DrainArgs, MigrateArgs, MoveArgs, RetainArgs, SchemaCommand,
+    SchemaStatusArgs, ShardsCommand, ShardsListArgs, SharedArgs, SubmitArgs, UntilArgs,
 };
 pub(crate) use pki::{IssueArgs, PkiCommand, RevokeArgs};
 
@@ -59,6 +59,8 @@ pub(crate) enum Command {
     Doctor(DoctorArgs),
     /// Make every derived row again from the journal, or from the log of a shared store (its engines must be stopped)
     Rebuild(RebuildArgs),
+    /// Drop records of a shared store that were received long ago; sums, levels and event ids stay (engines may run)
+    Retain(RetainArgs),
     /// Events that are durable and could not be applied
     #[command(subcommand)]
     Quarantine(QuarantineCommand),

@@ -18,7 +18,8 @@ mod pki; // identities of devices
 mod ports; // addresses that may be busy
 mod query; // questions
 mod ready; // where the engine is reached
-mod rebuild; // every derived row again
+mod rebuild;
+mod retain; // every derived row again
 mod schema; // the tables of a cluster
 mod serve; // the engine
 mod shards; // who serves what, and who shall
@@ -104,6 +105,7 @@ fn command(cli: Cli) -> anyhow::Result<()> {
         Command::CheckConfig(args) => check::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Rebuild(args) => rebuild::run(&args),
+        Command::Retain(args) => retain::run(&args),
         Command::Quarantine(command) => query::quarantine(command),
         Command::Inspect(InspectCommand::Journal(args)) => inspect::run(&args),
         Command::Query(command) => query::run(command),

@@ -6,6 +6,7 @@ mod day; // sums of days
 mod derived; // derived tables
 mod event; // the rows of one event
 mod fact; // fact tables
+mod kept; // where a log begins, and what is deleted before that
 mod pack; // rows into batches
 
 use std::cmp::Ordering;
@@ -24,6 +25,10 @@ pub(crate) use derived::{
 pub(crate) use fact::{
     AuditRow, HourIndexRow, HourRow, LineRow, MoveRow, ReceiptIndexRow, RunIndexRow, TelemetryRow,
     TransactionRow,
+};
+pub(crate) use kept::{
+    AuditGone, BaseGone, BaseRow, HourGone, HourIndexGone, LinesGone, LogGone, MovesGone,
+    ReceiptGone, RunGone, StartBase, StartCleared, StartDropped, TransactionsGone,
 };
 pub(crate) use pack::{BYTES_MAX, Chunk, Packed, Packer, ROWS_MAX};
 

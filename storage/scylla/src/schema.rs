@@ -21,10 +21,10 @@ use crate::error::CqlError;
 use crate::session::Cql;
 
 /// Version of the schema that this program makes and knows.
-pub const VERSION: i32 = 4;
+pub const VERSION: i32 = 5;
 
 /// The oldest program, by its [`VERSION`], that can work with the schema that this one makes.
-pub const MIN_READER: i32 = 4;
+pub const MIN_READER: i32 = 5;
 
 /// The oldest version that is brought up to date in place. What is older is copied into a new keyspace.
 pub const OLDEST: i32 = 4;

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use till_core::{ReadSet, Space};
 use till_storage::cluster::{
     Commit, Conditional, Constraint, Constraints, Decided, DueDay, FlushLog, Found, Handoff,
-    InboxId, Log, NodeId, NodeRow, Seal, SharedStore, SlotRow,
+    InboxId, Log, LogNote, LogStart, Maintenance, NodeId, NodeRow, Seal, SharedStore, SlotBase,
+    SlotRow,
 };
 use till_storage::query::FactReader;
 use till_storage::views::{FlushBatch, StoreError, Views};
@@ -145,14 +147,6 @@ impl SharedStore for ScyllaStore {
         self.tables.logs(row, flushes)
     }
 
-    fn may_clear(&self) -> Result<(), StoreError> {
-        self.tables.may_clear()
-    }
-
-    fn clear(&self) -> Result<(), StoreError> {
-        self.tables.clear()
-    }
-
     fn project(&self, commits: &[Arc<Commit>]) -> Result<(), StoreError> {
         self.tables.project(commits).map(|_| ())
     }
@@ -216,5 +210,48 @@ impl SharedStore for ScyllaStore {
 
     fn rows_of(&self, read_set: &ReadSet) -> Result<Found, StoreError> {
         self.tables.rows_of(read_set)
+    }
+}
+
+impl Maintenance for ScyllaStore {
+    fn may_clear(&self) -> Result<(), StoreError> {
+        self.tables.may_clear()
+    }
+
+    fn clear(&self) -> Result<(), StoreError> {
+        self.tables.clear()
+    }
+
+    fn log_start(&self, slot: u32) -> Result<LogStart, StoreError> {
+        self.tables.log_start(slot)
+    }
+
+    fn note(&self, slot: u32, note: &LogNote) -> Result<(), StoreError> {
+        self.tables.note_start(slot, note)
+    }
+
+    fn put_base(&self, base: &SlotBase, from: u32, records: &[Bytes]) -> Result<(), StoreError> {
+        self.tables.put_base(base, from, records)
+    }
+
+    fn base_records(
+        &self,
+        base: &SlotBase,
+        from: u32,
+        count: u32,
+    ) -> Result<Vec<Bytes>, StoreError> {
+        self.tables.base_records(base, from, count)
+    }
+
+    fn forget_base(&self, base: &SlotBase) -> Result<(), StoreError> {
+        self.tables.forget_base(base)
+    }
+
+    fn forget_facts(&self, commits: &[Arc<Commit>], before_us: i64) -> Result<(), StoreError> {
+        self.tables.forget_facts(commits, before_us)
+    }
+
+    fn forget_log(&self, slot: u32, flushes: (u64, u64)) -> Result<(), StoreError> {
+        self.tables.forget_log(slot, flushes)
     }
 }

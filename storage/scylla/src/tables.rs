@@ -7,6 +7,7 @@ mod group; // partitions that one request writes
 mod log; // the committed log of each slot
 mod point; // single rows
 mod read; // pages, and many partitions at once
+mod retain; // where logs begin
 mod scan; // scans in the order of keys
 mod statements; // what is prepared
 mod write; // commits
@@ -26,6 +27,7 @@ use tokio::sync::Semaphore;
 use crate::error::CqlError;
 use crate::rows::Traits;
 use crate::session::Cql;
+use retain::Retention;
 use statements::{Reads, Writes};
 
 pub(crate) use log::bucket_of;
@@ -45,6 +47,7 @@ pub struct Tables {
     permits: Arc<Semaphore>,
     traits: Mutex<HashMap<StoreId, Traits>>,
     ambiguous: AtomicU64,
+    retention: Retention,
 }
 
 impl Tables {
@@ -67,6 +70,7 @@ impl Tables {
             permits: Arc::new(Semaphore::new(IN_FLIGHT)),
             traits: Mutex::default(),
             ambiguous: AtomicU64::new(0),
+            retention: Retention::default(),
         })
     }
 

@@ -11,7 +11,7 @@ use crate::pack::{Key, Row, Table};
 use crate::views::{DIMS, StoreError, Views};
 
 /// Gives all rows of views as records (about 20 bytes a row) to `take`, until it says false.
-pub(super) fn records(
+pub(crate) fn records(
     views: &dyn Views,
     take: &mut dyn FnMut(Record) -> bool,
 ) -> Result<(), FoldError> {

@@ -6,24 +6,19 @@
 //! it does not serve it. A rebuild that was cut short is begun anew by the next.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use thiserror::Error;
-use till_core::ShardConfig;
 use till_protocol::id::StoreId;
 
-use super::{
-    Change, Commit, FlushLog, LogError, NodeRow, SharedStore, SlotRow, change_slot, records_of,
-};
+use super::fold::{BaseRecords, ReadError, SlotFold, each_window};
+use super::{Change, Commit, LogError, Maintenance, NodeRow, SharedStore, SlotRow, change_slot};
 use crate::base::FoldError;
-use crate::journal::Lsn;
 use crate::num::narrow;
-use crate::rebuild::{Fold, Unapplied, store_of};
-use crate::views::{FlushBatch, StoreError, WriteViews, each_batch};
+use crate::rebuild::Unapplied;
+use crate::views::{StoreError, WriteViews, each_batch};
 
-/// Flushes of which the records are in memory at once. Those of a busy chain have some hundred kilobytes each, and tens of megabytes
-/// after an hour without the store.
-const FLUSHES: u64 = 4;
 /// Rows that are written at once: a few megabytes.
 const ROWS: usize = 20_000;
 
@@ -39,6 +34,9 @@ pub enum RebuildError {
         /// What is missing or damaged.
         error: LogError,
     },
+    /// The base of a slot is not whole.
+    #[error("{0}; nothing was changed")]
+    Base(StoreError),
     /// An engine lives.
     #[error("the engine at {address} runs: stop every engine of the chain first")]
     Runs {
@@ -112,7 +110,7 @@ pub type Scratch<'a> = &'a mut dyn FnMut(u32) -> Result<Box<dyn WriteViews>, Sto
 /// # Errors
 /// [`RebuildError`]. But for [`RebuildError::Log`], the chain has to be rebuilt again.
 pub fn rebuild(
-    store: &dyn SharedStore,
+    store: &dyn Maintenance,
     scratch: Scratch<'_>,
     told: &mut dyn FnMut(RebuildStep),
 ) -> Result<Rebuilt, RebuildError> {
@@ -125,7 +123,7 @@ pub fn rebuild(
     }
     let with_log = u64::from(narrow(slots.iter().filter(|row| row.flush > 0).count()));
     for (done, row) in (1..).zip(slots.iter().filter(|row| row.flush > 0)) {
-        each_window(store, row, &mut |_| Ok(())).map_err(unchanged)?;
+        read_all(store, row)?;
         told(RebuildStep::Read(done, with_log));
     }
     // Those without a log as well: nobody writes rows of them either while tables are emptied.
@@ -151,14 +149,6 @@ pub fn rebuild(
     Ok(rebuilt)
 }
 
-// The log was read before anything was changed.
-fn unchanged(error: RebuildError) -> RebuildError {
-    match error {
-        RebuildError::Lost { slot, error } => RebuildError::Log { slot, error },
-        other => other,
-    }
-}
-
 // Whether no engine has shown a heartbeat since the slots were read: that took a while.
 fn none_lives(store: &dyn SharedStore, before: &[NodeRow]) -> Result<(), RebuildError> {
     for node in store.nodes()? {
@@ -178,73 +168,61 @@ fn noted(store: &dyn SharedStore, row: &SlotRow, applied: u64) -> Result<SlotRow
     is.ok_or(RebuildError::Taken { slot: row.slot })
 }
 
-// The commits of a slot without their rows, in order, some at a time.
-fn each_window(
-    store: &dyn SharedStore,
-    row: &SlotRow,
-    each: &mut dyn FnMut(Vec<Arc<Commit>>) -> Result<(), RebuildError>,
-) -> Result<(), RebuildError> {
-    let mut next = 1;
-    while next <= row.flush {
-        let last = row.flush.min(next + FLUSHES - 1);
-        let logs = store.logs(row, (next, last))?;
-        let commits = (next..=last).map(|flush| commit_of(row.slot, flush, &logs).map(Arc::new));
-        let commits: Result<Vec<_>, LogError> = commits.collect();
-        let slot = row.slot;
-        each(commits.map_err(|error| RebuildError::Lost { slot, error })?)?;
-        next = last + 1;
+// Reads everything that rows are made of, and makes nothing.
+fn read_all(store: &dyn Maintenance, row: &SlotRow) -> Result<(), RebuildError> {
+    let start = store.log_start(row.slot)?;
+    if let Some(base) = &start.base {
+        let mut records = BaseRecords::new(store, base);
+        records
+            .try_for_each(|record| record.map(drop))
+            .map_err(RebuildError::Base)?;
     }
-    Ok(())
-}
-
-fn commit_of(slot: u32, flush: u64, logs: &[FlushLog]) -> Result<Commit, LogError> {
-    let log = logs.iter().find(|one| one.flush == flush);
-    let log = log.ok_or(LogError::Unsealed { flush })?;
-    Ok(Commit {
-        slot,
-        flush,
-        epoch: log.seal.epoch,
-        records: records_of((slot, flush), &log.seal, &log.log.records)?,
-        rows: FlushBatch::default(),
+    let flushes = (start.dropped + 1, row.flush);
+    let read = each_window(store, row, flushes, &mut |_| Ok(true));
+    read.map_err(|error| match failed(row.slot)(error) {
+        RebuildError::Lost { slot, error } => RebuildError::Log { slot, error },
+        other => other,
     })
 }
 
+fn failed(slot: u32) -> impl Fn(ReadError) -> RebuildError {
+    move |error| match error {
+        ReadError::Log(error) => RebuildError::Lost { slot, error },
+        ReadError::Store(error) => RebuildError::Store(error),
+        ReadError::Fold(error) => RebuildError::Fold { slot, error },
+    }
+}
+
 fn of_slot(
-    store: &dyn SharedStore,
+    store: &dyn Maintenance,
     row: &SlotRow,
     rows: &dyn WriteViews,
     rebuilt: &mut Rebuilt,
 ) -> Result<(), RebuildError> {
-    let failed = |error: FoldError| RebuildError::Fold {
-        slot: row.slot,
-        error,
-    };
+    let slot = row.slot;
+    let unfolded = |error: FoldError| RebuildError::Fold { slot, error };
     let facts = store.facts();
-    let mut fold = Fold::new(rows, facts.as_ref(), ShardConfig::default());
-    let mut reach = BTreeMap::new();
-    each_window(store, row, &mut |commits| {
+    let start = store.log_start(slot)?;
+    let mut fold = SlotFold::begin(store, &start, (rows, facts.as_ref())).map_err(unfolded)?;
+    known_stores(store, row, rows)?;
+    let flushes = (start.dropped + 1, row.flush);
+    let read = each_window(store, row, flushes, &mut |commits| {
         // Facts first: a count that came late is made of them.
         store.project(&commits)?;
         for commit in &commits {
-            for (index, record) in (0..).zip(&commit.records) {
-                let position = Lsn::new(Commit::position(commit.flush, index));
-                fold.apply(position, record).map_err(failed)?;
-            }
-            reach.extend(reached(commit));
+            fold.apply(commit)?;
             rebuilt.records += u64::from(narrow(commit.records.len()));
         }
-        Ok(())
-    })?;
-    rebuilt.left_out.extend(fold.left_out());
-    rebuilt.unapplied.extend_from_slice(fold.unapplied());
-    fold.finish_part().map_err(failed)?;
-    each_batch(rows, ROWS, &mut |mut batch| {
-        for (id, store) in &mut batch.stores {
-            store.applied = reach.get(id).copied().unwrap_or(store.applied);
-        }
+        Ok(true)
+    });
+    read.map_err(failed(slot))?;
+    let folded = fold.finish().map_err(unfolded)?;
+    rebuilt.left_out.extend(folded.left_out);
+    rebuilt.unapplied.extend(folded.unapplied);
+    each_batch(rows, ROWS, &mut |batch| {
         rebuilt.rows += u64::try_from(batch.rows()).unwrap_or(u64::MAX);
         let commit = Commit {
-            slot: row.slot,
+            slot,
             flush: row.flush,
             epoch: row.seal.epoch,
             records: Vec::new(),
@@ -255,16 +233,23 @@ fn of_slot(
     Ok(())
 }
 
-/// The stores of a commit, with the position up to which their rows then hold everything: that of its last record.
-fn reached(commit: &Commit) -> impl Iterator<Item = (StoreId, u64)> {
-    let last = narrow(commit.records.len().saturating_sub(1));
-    let last = Commit::position(commit.flush, last);
-    let stores = commit
-        .records
-        .iter()
-        .filter_map(|record| store_of(&record.head));
-    stores.map(move |store| (store, last))
+// Facts are written in a store's currency and time zone, and the record that registered it may be dropped.
+fn known_stores(
+    store: &dyn SharedStore,
+    row: &SlotRow,
+    rows: &dyn WriteViews,
+) -> Result<(), StoreError> {
+    let mut commit = Commit {
+        slot: row.slot,
+        epoch: row.seal.epoch,
+        ..Commit::default()
+    };
+    rows.stores(&mut |id, row| {
+        commit.rows.stores.push((id, row));
+        ControlFlow::Continue(())
+    })?;
+    store.project(&[Arc::new(commit)])
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

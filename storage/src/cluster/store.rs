@@ -180,19 +180,6 @@ pub trait SharedStore: Send + Sync {
     /// See [`Self::all_slots`].
     fn logs(&self, row: &SlotRow, flushes: (u64, u64)) -> Result<Vec<FlushLog>, StoreError>;
 
-    /// Whether [`Self::clear`] can be done now. Asked before anything is changed.
-    ///
-    /// # Errors
-    /// [`StoreError::Failed`] says what keeps it.
-    fn may_clear(&self) -> Result<(), StoreError>;
-
-    /// Empties every table that is made from the log: facts, what points to records, rows, and the rows of flushes on their
-    /// way. Names stay: they are a set, and some come before their records.
-    ///
-    /// # Errors
-    /// See [`Self::all_slots`]. Some of them may be empty then.
-    fn clear(&self) -> Result<(), StoreError>;
-
     /// Writes the facts and rows of committed flushes of one slot that follow each other. Once more changes nothing, nor do
     /// older flushes. Days of which hours were written are due from then on.
     ///

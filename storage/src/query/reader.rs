@@ -18,8 +18,18 @@ pub trait FactReader: Send + Sync {
     /// Where the durable journal ends.
     fn end(&self) -> u64;
 
-    /// Where the facts start: everything below was dropped by retention. 0 when nothing was.
+    /// Where the facts start: everything below was dropped by retention. 0 when nothing was, and where stores have no journal in
+    /// common.
     fn start(&self) -> u64;
+
+    /// Whether retention has dropped no record of a store that was received since a time, in microseconds since 1970 UTC. May say
+    /// no where it has not.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it cannot be read, as for all methods.
+    fn is_whole(&self, _store: StoreId, _since_us: i64) -> Result<bool, StoreError> {
+        Ok(self.start() == 0)
+    }
 
     /// Records of a store that may hold events with `from_us <= event time < to_us`, by position.
     ///

@@ -175,7 +175,9 @@ impl FactRows<'_> {
         if let Some(barrier) = self.barrier {
             barrier();
         }
-        if self.facts.start() == 0 {
+        let counted_at = counts.iter().map(|(_, after)| after.at_us).min();
+        // What moved after a count was received after it, by a clock that is right.
+        if self.facts.is_whole(store, counted_at.unwrap_or(i64::MAX))? {
             let mut late = LateCounts::new(counts, |_| 0);
             self.of_facts(store, &mut late, before, |_, _| None)?;
             return Ok(late.into_moved());

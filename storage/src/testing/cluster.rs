@@ -1,6 +1,7 @@
 //! A shared store in memory: the model of a cluster, for engines in one process.
 
 mod days;
+mod maintenance;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -8,12 +9,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
+use bytes::Bytes;
 use till_core::{ReadSet, Space};
 use till_protocol::id::{StoreId, TerminalId};
 
 use crate::cluster::{
     Commit, Conditional, Constraint, Constraints, Decided, DueDay, FlushLog, Found, FoundLog,
-    Handoff, InboxId, Log, NodeId, NodeRow, Seal, SharedStore, SlotRow, slot_of,
+    Handoff, InboxId, Log, LogStart, NodeId, NodeRow, Seal, SharedStore, SlotRow, slot_of,
 };
 use crate::facts::Fact;
 use crate::journal::Lsn;
@@ -67,6 +69,9 @@ struct ClusterState {
     constraints: Constraints,
     handoffs: BTreeMap<(u32, NodeId, u64), Handoff>,
     released: BTreeMap<InboxId, u32>,
+    log_starts: BTreeMap<u32, LogStart>,
+    /// Records of bases, by slot and id.
+    bases: BTreeMap<(u32, [u8; 16]), BTreeMap<u32, Bytes>>,
 }
 
 impl fmt::Debug for MemoryCluster {
@@ -308,20 +313,6 @@ impl SharedStore for MemoryCluster {
         self.notified(())
     }
 
-    fn may_clear(&self) -> Result<(), StoreError> {
-        self.answer().map(drop)
-    }
-
-    fn clear(&self) -> Result<(), StoreError> {
-        let mut state = self.answer()?;
-        state.logs.values_mut().for_each(|log| log.rows.clear());
-        state.stamps = Stamps::default();
-        state.days = Days::default();
-        self.facts.clear();
-        self.views.clear_but_names();
-        self.notified(())
-    }
-
     fn write_names(&self, names: &[(Space, u64, String)]) -> Result<(), StoreError> {
         let _answers = self.answer()?;
         if self.trouble().refuses_names {
@@ -420,6 +411,8 @@ impl Stamps {
 #[derive(Debug, Default)]
 struct MemoryFacts {
     records: RwLock<BTreeMap<(u32, u64), Fact>>,
+    /// Of stores of which records were dropped: up to when they were received.
+    dropped: RwLock<BTreeMap<StoreId, i64>>,
 }
 
 impl MemoryFacts {
@@ -453,6 +446,12 @@ impl FactReader for MemoryFacts {
 
     fn start(&self) -> u64 {
         0
+    }
+
+    fn is_whole(&self, store: StoreId, since_us: i64) -> Result<bool, StoreError> {
+        let dropped = self.dropped.read().unwrap_or_else(PoisonError::into_inner);
+        let before_us = dropped.get(&store).copied().unwrap_or(i64::MIN);
+        Ok(since_us >= before_us)
     }
 
     fn of_hours(

@@ -24,7 +24,7 @@ use crate::testing::world::{MINUTE_US, World, WorldLog};
 use crate::views::{StoreError, Views, WriteViews};
 
 pub use ask::answers;
-pub use plays::{retry_of, workload_of};
+pub use plays::{retry_of, timely_workload_of, workload_of};
 
 /// A store under test.
 pub trait Stand {

@@ -12,6 +12,7 @@ mod document;
 mod handoff;
 mod migrate;
 mod rebuild;
+mod retain;
 mod rows;
 mod schema;
 mod world;

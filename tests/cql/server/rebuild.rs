@@ -9,7 +9,7 @@ use till_storage::testing::suite::workload_of;
 use crate::world::{applied, remake, rows_of};
 
 /// Commits as an owner does, without their rows.
-fn commit_all(store: &ScyllaStore, commits: &[Commit]) {
+pub(crate) fn commit_all(store: &ScyllaStore, commits: &[Commit]) {
     let decide = |epoch, change| {
         let wanted = Conditional {
             slot: 0,

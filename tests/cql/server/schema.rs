@@ -114,6 +114,32 @@ fn a_newer_schema_is_left_alone() {
 }
 
 #[test]
+fn version_4_is_brought_up_to_date_in_place() {
+    let world = World::new("fourth");
+    schema::apply(&world.cql, SMALL).unwrap();
+    let keyspace = world.keyspace();
+    for table in ["log_start", "slot_base"] {
+        world.run(&format!("DROP TABLE {keyspace}.{table}"));
+    }
+    world.run(&format!(
+        "UPDATE {keyspace}.schema_version SET version = 4, min_reader = 4 WHERE part = 'tables' IF EXISTS"
+    ));
+    let status = schema::status(&world.cql).unwrap();
+    assert_eq!((status.state(), status.version), (State::Older, Some(4)));
+    let error = schema::check(&world.cql).unwrap_err();
+    assert!(matches!(error, SchemaError::Older { .. }), "{error}");
+    let status = schema::apply(&world.cql, SchemaRequest::default()).unwrap();
+    assert_eq!(
+        (status.state(), status.version),
+        (State::Current, Some(VERSION))
+    );
+    world.run(&format!(
+        "SELECT dropped FROM {keyspace}.log_start WHERE slot = 0"
+    ));
+    world.store();
+}
+
+#[test]
 fn a_schema_of_the_time_before_the_log_was_kept_is_left_alone() {
     let world = World::new("outdated");
     schema::apply(&world.cql, SMALL).unwrap();

@@ -9,7 +9,7 @@ use std::time::Duration;
 use scylla::deserialize::row::DeserializeRow;
 use scylla::statement::Statement;
 use till_scylla::{Cql, CqlError, ScyllaConfig, ScyllaStore, schema};
-use till_storage::cluster::{SharedStore, rebuild};
+use till_storage::cluster::{Maintenance, SharedStore, rebuild};
 use till_storage::memory::MemoryViews;
 use till_storage::views::{WriteViews, each_batch};
 
@@ -132,7 +132,7 @@ pub(crate) fn rows_of(store: &dyn SharedStore) -> String {
 }
 
 /// Rebuilds a chain; every record must come into a row.
-pub(crate) fn remake(store: &dyn SharedStore) {
+pub(crate) fn remake(store: &dyn Maintenance) {
     let rebuilt = rebuild(
         store,
         &mut |_| -> Result<Box<dyn WriteViews>, _> { Ok(Box::new(MemoryViews::new())) },

@@ -94,6 +94,10 @@ impl FactReader for BothFacts {
         self.shared.start()
     }
 
+    fn is_whole(&self, store: StoreId, since_us: i64) -> Result<bool, StoreError> {
+        self.shared.is_whole(store, since_us)
+    }
+
     fn of_hours(
         &self,
         store: StoreId,

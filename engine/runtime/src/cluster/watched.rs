@@ -197,14 +197,6 @@ impl SharedStore for Watched {
         self.store.logs(row, flushes)
     }
 
-    fn may_clear(&self) -> Result<(), StoreError> {
-        self.store.may_clear()
-    }
-
-    fn clear(&self) -> Result<(), StoreError> {
-        self.store.clear()
-    }
-
     fn project(&self, commits: &[Arc<Commit>]) -> Result<(), StoreError> {
         let began = Instant::now();
         let done = self.store.project(commits);

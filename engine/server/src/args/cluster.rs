@@ -164,6 +164,21 @@ pub(crate) struct MigrateArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct RetainArgs {
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
+    /// Days since they were received for which records are kept
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=36_500))]
+    pub(crate) days: u32,
+    /// Folder for the rows of one slot while they are made; the system's folder for temporary files unless said
+    #[arg(long, value_name = "DIR")]
+    pub(crate) scratch: Option<PathBuf>,
+    /// Print one JSON line to standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct ApplyArgs {
     #[command(flatten)]
     pub(crate) cluster: ClusterArgs,

@@ -6,7 +6,7 @@ use std::{fs, process};
 use anyhow::{Context, bail};
 use serde_json::json;
 use till_embedded::{EmbeddedConfig, EmbeddedViews};
-use till_storage::cluster::{NodeRow, RebuildStep, Rebuilt, SharedStore, rebuild};
+use till_storage::cluster::{Maintenance, NodeRow, RebuildStep, Rebuilt, SharedStore, rebuild};
 use till_storage::views::{StoreError, WriteViews};
 
 use super::left_json;
@@ -28,7 +28,7 @@ pub(super) fn run(cluster: &ClusterArgs, args: &RebuildArgs) -> anyhow::Result<(
 /// # Errors
 /// What kept them from being made.
 pub(crate) fn make(
-    store: &dyn SharedStore,
+    store: &dyn Maintenance,
     scratch: Option<PathBuf>,
     in_json: bool,
 ) -> anyhow::Result<bool> {
@@ -71,17 +71,17 @@ fn must_rest(store: &dyn SharedStore) -> anyhow::Result<()> {
 }
 
 /// The folder in which the rows of one slot after another are made.
-struct Scratch(PathBuf);
+pub(crate) struct Scratch(PathBuf);
 
 impl Scratch {
-    fn new(dir: Option<PathBuf>) -> anyhow::Result<Self> {
+    pub(crate) fn new(dir: Option<PathBuf>) -> anyhow::Result<Self> {
         let dir = dir.unwrap_or_else(std::env::temp_dir);
-        let dir = dir.join(format!("tillstream-rebuild-{}", process::id()));
+        let dir = dir.join(format!("tillstream-rows-{}", process::id()));
         fs::create_dir_all(&dir).with_context(|| format!("folder {}", dir.display()))?;
         Ok(Self(dir))
     }
 
-    fn of_slot(&self, slot: u32) -> Result<Box<dyn WriteViews>, StoreError> {
+    pub(crate) fn of_slot(&self, slot: u32) -> Result<Box<dyn WriteViews>, StoreError> {
         let failed = |cause: String| StoreError::Failed {
             table: "scratch",
             cause,

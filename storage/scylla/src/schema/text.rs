@@ -4,7 +4,10 @@ use crate::config::Keyspace;
 use crate::server::{Dialect, Server};
 
 /// A file of statements and the version that they lead to, oldest first.
-pub(super) const MIGRATIONS: &[(i32, &str)] = &[(4, include_str!("../../schema/v4.cql"))];
+pub(super) const MIGRATIONS: &[(i32, &str)] = &[
+    (4, include_str!("../../schema/v4.cql")),
+    (5, include_str!("../../schema/v5.cql")),
+];
 
 /// What stands for the variables of the files.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -161,7 +161,7 @@ impl Tables {
     }
 
     // Every row of many partitions, a window of them side by side.
-    fn each_row<V: Asked, R: Cells>(
+    pub(super) fn each_row<V: Asked, R: Cells>(
         &self,
         statement: &PreparedStatement,
         what: &'static str,

@@ -105,6 +105,10 @@ impl FactReader for Tables {
         0
     }
 
+    fn is_whole(&self, store: StoreId, since_us: i64) -> Result<bool, StoreError> {
+        self.has_all_since(store, since_us)
+    }
+
     fn of_hours(
         &self,
         store: StoreId,

@@ -18,7 +18,7 @@ const PAGE_ROWS: i32 = 1_000;
 /// Rows of one page of sums of days: they are small, and a year has millions.
 const PAGE_DAYS: i32 = 5_000;
 /// Records of one page: a payload has up to a megabyte.
-const PAGE_RECORDS: i32 = 64;
+pub(super) const PAGE_RECORDS: i32 = 64;
 
 /// Statements that write, one a table.
 #[derive(Debug)]
@@ -120,6 +120,7 @@ pub(super) struct Reads {
     pub(super) names_of: PreparedStatement,
     pub(super) hours: PreparedStatement,
     pub(super) hour_index: PreparedStatement,
+    pub(super) log_start: PreparedStatement,
     pub(super) log_of: PreparedStatement,
     pub(super) row_parts: PreparedStatement,
     pub(super) records: PreparedStatement,
@@ -153,6 +154,11 @@ async fn read_days(client: &Client) -> Result<PreparedStatement, CqlError> {
     let mut prepared = read(client, ChainDayCells::NAME, ChainDayRow::COLUMNS, rest).await?;
     prepared.set_page_size(PAGE_DAYS);
     Ok(prepared)
+}
+
+async fn read_start(client: &Client) -> Result<PreparedStatement, CqlError> {
+    let columns = "dropped, before_us, cleared, base";
+    read(client, "log_start", columns, "WHERE slot = ?").await
 }
 
 // Records of one flush.
@@ -206,6 +212,7 @@ impl Reads {
             names_of: read_rows::<NameRow>(client, some_names).await?,
             hours: read(client, "hours", "hour", of_hours).await?,
             hour_index: read(client, "hour_index", "flush, epoch, numbers", of_quarter).await?,
+            log_start: read_start(client).await?,
             log_of: read_log(client, "").await?,
             row_parts: read(
                 client,

@@ -1,4 +1,5 @@
 use super::*;
+use crate::cluster::fold::reached;
 use crate::cluster::{Conditional, Decided, NodeId};
 use crate::memory::MemoryViews;
 use crate::testing::MemoryCluster;
@@ -6,7 +7,7 @@ use crate::testing::suite::{retry_of, workload_of};
 use crate::views::Views;
 
 /// A chain of one slot in which these were committed, and whose rows are written.
-fn chain_of(commits: Vec<Commit>) -> MemoryCluster {
+pub(in crate::cluster) fn chain_of(commits: Vec<Commit>) -> MemoryCluster {
     let store = MemoryCluster::new(1);
     let owner = NodeId::from_bytes([7; 16]);
     let decide = |epoch, change| {
@@ -51,7 +52,7 @@ fn chain_of(commits: Vec<Commit>) -> MemoryCluster {
     store
 }
 
-fn all(views: &dyn Views) -> String {
+pub(in crate::cluster) fn all(views: &dyn Views) -> String {
     let mut out = String::new();
     each_batch(views, 1_000, &mut |batch| {
         out.push_str(&format!("{batch:#?}"));
@@ -61,7 +62,7 @@ fn all(views: &dyn Views) -> String {
     out
 }
 
-fn rebuild_of(store: &MemoryCluster) -> Result<Rebuilt, RebuildError> {
+pub(in crate::cluster) fn rebuild_of(store: &MemoryCluster) -> Result<Rebuilt, RebuildError> {
     let mut scratch =
         |_| -> Result<Box<dyn WriteViews>, StoreError> { Ok(Box::new(MemoryViews::new())) };
     rebuild(store, &mut scratch, &mut |_| {})

@@ -8,7 +8,7 @@ use till_core::{Dim, RollupKey, RollupRow};
 use till_protocol::id::StoreId;
 
 use super::samples::{rollup_key, rollup_row, store_id, store_row};
-use crate::cluster::{Commit, DueDay, SharedStore};
+use crate::cluster::{Commit, DueDay, Maintenance, SharedStore};
 use crate::views::{FlushBatch, StoreError};
 
 /// All dimensions.
@@ -29,7 +29,7 @@ const HOUR_US: i64 = 3_600_000_000;
 ///
 /// # Errors
 /// What the store says.
-pub fn days(store: &dyn SharedStore) -> Result<(), StoreError> {
+pub fn days(store: &dyn Maintenance) -> Result<(), StoreError> {
     project(store, 1, first()?)?;
     let mut expected = Vec::new();
     for number in STORES {
@@ -75,7 +75,7 @@ pub fn days(store: &dyn SharedStore) -> Result<(), StoreError> {
 }
 
 // Rows that are made from the log again have one flush for all: what was deleted before does not hide that.
-fn made_again(store: &dyn SharedStore) -> Result<(), StoreError> {
+fn made_again(store: &dyn Maintenance) -> Result<(), StoreError> {
     store.clear()?;
     project(store, 2, first()?)?;
     let all = store.days_due(0)?;

@@ -38,6 +38,11 @@ pub fn workload_of(seed: u64, events: u32) -> Vec<Commit> {
     workload(seed, events, true).commits
 }
 
+/// As [`workload_of`], with every event in its time: no count comes late.
+pub fn timely_workload_of(seed: u64, events: u32) -> Vec<Commit> {
+    workload(seed, events, false).commits
+}
+
 /// A sale that is quarantined, and applied by the last of three commits.
 pub fn retry_of() -> Vec<Commit> {
     retried().commits

@@ -69,7 +69,8 @@ impl World {
             } else {
                 workload.start_us + i64::from(number) * MINUTE_US * 3
             };
-            self.now_us = self.now_us.max(at);
+            // Each is received behind the one before.
+            self.now_us = at.max(self.now_us + 1);
             let terminal = till(
                 u32::try_from(1 + dice.below(3)).unwrap(),
                 u32::try_from(1 + dice.below(3)).unwrap(),

@@ -177,16 +177,6 @@ impl SharedStore for Way {
         self.store.store.logs(row, flushes)
     }
 
-    fn may_clear(&self) -> Result<(), StoreError> {
-        self.reach()?;
-        self.store.store.may_clear()
-    }
-
-    fn clear(&self) -> Result<(), StoreError> {
-        self.reach()?;
-        self.store.store.clear()
-    }
-
     fn project(&self, commits: &[Arc<Commit>]) -> Result<(), StoreError> {
         let commits = as_projected(commits);
         let mut state = self.store.lock();
