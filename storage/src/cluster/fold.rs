@@ -25,7 +25,7 @@ const FLUSHES: u64 = 4;
 pub(super) const BASE_RECORDS: u32 = 64;
 
 /// Why a log was not read to its end.
-pub(super) enum ReadError {
+pub(super) enum WindowError {
     /// It is not whole.
     Log(LogError),
     /// The store did not answer.
@@ -40,13 +40,13 @@ pub(super) fn each_window(
     row: &SlotRow,
     (first, last): (u64, u64),
     each: &mut dyn FnMut(Vec<Arc<Commit>>) -> Result<bool, FoldError>,
-) -> Result<(), ReadError> {
+) -> Result<(), WindowError> {
     let mut next = first;
     while next <= last {
         let upto = last.min(next + FLUSHES - 1);
         let commits = window(store, row, (next, upto))?.into_iter();
         let commits: Result<Vec<_>, LogError> = commits.collect();
-        if !each(commits.map_err(ReadError::Log)?).map_err(ReadError::Fold)? {
+        if !each(commits.map_err(WindowError::Log)?).map_err(WindowError::Fold)? {
             return Ok(());
         }
         next = upto + 1;
@@ -60,7 +60,7 @@ pub(super) fn each_left(
     row: &SlotRow,
     (first, last): (u64, u64),
     each: &mut dyn FnMut(Vec<Arc<Commit>>) -> Result<(), FoldError>,
-) -> Result<(), ReadError> {
+) -> Result<(), WindowError> {
     let mut next = first;
     while next <= last {
         let upto = last.min(next + FLUSHES - 1);
@@ -73,7 +73,7 @@ pub(super) fn each_left(
         };
         let left = commits.filter(|commit| !commit.as_ref().is_err_and(is_gone));
         let left: Result<Vec<_>, LogError> = left.collect();
-        each(left.map_err(ReadError::Log)?).map_err(ReadError::Fold)?;
+        each(left.map_err(WindowError::Log)?).map_err(WindowError::Fold)?;
         next = upto + 1;
     }
     Ok(())
@@ -83,8 +83,8 @@ fn window(
     store: &dyn SharedStore,
     row: &SlotRow,
     (first, last): (u64, u64),
-) -> Result<Vec<Result<Arc<Commit>, LogError>>, ReadError> {
-    let logs = store.logs(row, (first, last)).map_err(ReadError::Store)?;
+) -> Result<Vec<Result<Arc<Commit>, LogError>>, WindowError> {
+    let logs = store.logs(row, (first, last)).map_err(WindowError::Store)?;
     let commits = (first..=last).map(|flush| commit_of(row.slot, flush, &logs).map(Arc::new));
     Ok(commits.collect())
 }
@@ -102,7 +102,7 @@ fn commit_of(slot: u32, flush: u64, logs: &[FlushLog]) -> Result<Commit, LogErro
 }
 
 /// The records of a base in order, some at a time in memory. What is not as its digest has it is found behind the last.
-pub(super) struct BaseRecords<'a> {
+pub(super) struct SlotBaseRecords<'a> {
     store: &'a dyn Maintenance,
     base: SlotBase,
     next: u32,
@@ -111,7 +111,7 @@ pub(super) struct BaseRecords<'a> {
     has_ended: bool,
 }
 
-impl<'a> BaseRecords<'a> {
+impl<'a> SlotBaseRecords<'a> {
     pub(super) fn new(store: &'a dyn Maintenance, base: &SlotBase) -> Self {
         Self {
             store,
@@ -158,7 +158,7 @@ impl<'a> BaseRecords<'a> {
     }
 }
 
-impl Iterator for BaseRecords<'_> {
+impl Iterator for SlotBaseRecords<'_> {
     type Item = Result<Record, StoreError>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -196,7 +196,7 @@ impl<'a> SlotFold<'a> {
     ) -> Result<Self, FoldError> {
         if let Some(base) = &start.base {
             let end = Lsn::new(Commit::position(base.flush + 1, 0));
-            base::load(rows, end, BaseRecords::new(store, base))?;
+            base::load(rows, end, SlotBaseRecords::new(store, base))?;
         }
         Ok(Self {
             fold: Fold::new(rows, facts, ShardConfig::default()),

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use thiserror::Error;
 use till_protocol::id::StoreId;
 
-use super::fold::{BaseRecords, ReadError, SlotFold, each_window};
+use super::fold::{SlotBaseRecords, SlotFold, WindowError, each_window};
 use super::{Change, Commit, LogError, Maintenance, NodeRow, SharedStore, SlotRow, change_slot};
 use crate::base::FoldError;
 use crate::num::narrow;
@@ -172,7 +172,7 @@ fn noted(store: &dyn SharedStore, row: &SlotRow, applied: u64) -> Result<SlotRow
 fn read_all(store: &dyn Maintenance, row: &SlotRow) -> Result<(), RebuildError> {
     let start = store.log_start(row.slot)?;
     if let Some(base) = &start.base {
-        let mut records = BaseRecords::new(store, base);
+        let mut records = SlotBaseRecords::new(store, base);
         records
             .try_for_each(|record| record.map(drop))
             .map_err(RebuildError::Base)?;
@@ -185,11 +185,11 @@ fn read_all(store: &dyn Maintenance, row: &SlotRow) -> Result<(), RebuildError> 
     })
 }
 
-fn failed(slot: u32) -> impl Fn(ReadError) -> RebuildError {
+fn failed(slot: u32) -> impl Fn(WindowError) -> RebuildError {
     move |error| match error {
-        ReadError::Log(error) => RebuildError::Lost { slot, error },
-        ReadError::Store(error) => RebuildError::Store(error),
-        ReadError::Fold(error) => RebuildError::Fold { slot, error },
+        WindowError::Log(error) => RebuildError::Lost { slot, error },
+        WindowError::Store(error) => RebuildError::Store(error),
+        WindowError::Fold(error) => RebuildError::Fold { slot, error },
     }
 }
 

@@ -12,7 +12,7 @@ use thiserror::Error;
 use till_core::Record;
 use till_protocol::id::StoreId;
 
-use super::fold::{BASE_RECORDS, BaseRecords, ReadError, SlotFold, each_left, each_window};
+use super::fold::{BASE_RECORDS, SlotBaseRecords, SlotFold, WindowError, each_left, each_window};
 use super::{LogError, LogNote, LogStart, Maintenance, Scratch, SlotBase, SlotRow};
 use crate::base::{FoldError, each_record};
 use crate::journal::Prepared;
@@ -174,12 +174,12 @@ impl OfSlot<'_> {
         }
     }
 
-    fn failed(&self, error: ReadError) -> RetainError {
+    fn failed(&self, error: WindowError) -> RetainError {
         let slot = self.row.slot;
         match error {
-            ReadError::Log(error) => RetainError::Log { slot, error },
-            ReadError::Store(error) => RetainError::Store(error),
-            ReadError::Fold(error) => RetainError::Fold { slot, error },
+            WindowError::Log(error) => RetainError::Log { slot, error },
+            WindowError::Store(error) => RetainError::Store(error),
+            WindowError::Fold(error) => RetainError::Fold { slot, error },
         }
     }
 
@@ -259,7 +259,7 @@ impl OfSlot<'_> {
         written?;
         let bytes = writing.bytes;
         let base = writing.finish()?;
-        for record in BaseRecords::new(self.store, &base) {
+        for record in SlotBaseRecords::new(self.store, &base) {
             let _whole = record?;
         }
         Ok((base, bytes))
