@@ -10,6 +10,9 @@
 //!
 //! With TILL_CQL_KEYSPACE=NAME the rows are those that engines have left in that keyspace, and the bare loop alone is timed:
 //! `tillload replay` says what the engines took for them.
+//!
+//! With TILL_CQL_YEAR=NAME questions about a year of a chain are timed instead, on a keyspace that is kept: it is made and
+//! filled where it is not there.
 
 #![expect(
     clippy::print_stdout,
@@ -18,6 +21,7 @@
 )]
 
 mod bare;
+mod year;
 
 use std::error::Error;
 use std::sync::Arc;
@@ -54,6 +58,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     if let Ok(keyspace) = std::env::var("TILL_CQL_KEYSPACE") {
         return write_again(&address, &keyspace);
+    }
+    if let Ok(keyspace) = std::env::var("TILL_CQL_YEAR") {
+        return year::ask(&address, &keyspace);
     }
     let slots: Vec<Vec<Commit>> = (0..SLOTS).map(commits).collect::<Result<_, _>>()?;
     let events = u64::try_from(FRAMES)? * EVENTS;
