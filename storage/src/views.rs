@@ -14,7 +14,7 @@ use std::ops::{ControlFlow, RangeInclusive};
 
 use till_core::{
     Dim, EventIdRow, QuarantineKey, QuarantineRow, RollupKey, RollupRow, Rows, RowsError, SkuRow,
-    Space, StoreRow, TerminalRow,
+    Space, StoreRow, TerminalRow, Totals,
 };
 use till_protocol::id::{EventId, SkuId, StoreId, TerminalId};
 
@@ -25,8 +25,8 @@ pub use flush::FlushBatch;
 /// What a scan does with a row: go on, or stop the scan (which is no error).
 pub type Visit<'a, K, R> = &'a mut dyn FnMut(K, R) -> ControlFlow<()>;
 
-/// What takes in a part of a sum.
-pub type VisitPart<'a> = &'a mut dyn FnMut(&RollupKey, &RollupRow);
+/// What takes in a part of a sum of sales.
+pub type VisitPart<'a> = &'a mut dyn FnMut(&RollupKey, &Totals);
 
 /// A store of derived rows, as readers see it.
 ///
@@ -79,9 +79,9 @@ pub trait Views: Rows + Send + Sync {
         visit: Visit<'_, RollupKey, RollupRow>,
     ) -> Result<(), StoreError>;
 
-    /// The sums of stores in one dimension over business days, in parts and in any order: those of one store, day and key add
-    /// up to what [`Self::rollups`] has of them. The hours in their keys mean nothing. A store that keeps sums of days gives
-    /// these, where they are not older than the hours.
+    /// The sums of sales of stores in one dimension over business days, in parts and in any order: those of one store, day and
+    /// key add up to what [`Self::rollups`] has of them. The hours in their keys mean nothing. Where nothing was sold there may
+    /// be no part. A store that keeps sums of days gives these, where they are not older than the hours.
     ///
     /// # Errors
     /// See [`Self::checkpoint`].
@@ -94,7 +94,7 @@ pub trait Views: Rows + Send + Sync {
     ) -> Result<(), StoreError> {
         for store in stores {
             self.rollups(*store, dim, days.clone(), &mut |key, row| {
-                visit(&key, &row);
+                visit(&key, &row.totals);
                 ControlFlow::Continue(())
             })?;
         }

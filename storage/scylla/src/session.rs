@@ -54,6 +54,19 @@ impl Cql {
         &self.client
     }
 
+    /// Runs a future on this cluster's threads, beside the caller.
+    ///
+    /// # Errors
+    /// [`CqlError::Stopped`] when the threads have ended.
+    pub(crate) fn start(
+        &self,
+        future: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<(), CqlError> {
+        let runtime = self.runtime.as_ref().ok_or(CqlError::Stopped)?;
+        drop(runtime.spawn(future));
+        Ok(())
+    }
+
     /// Runs a future on this cluster's threads and blocks until it has ended. May be called on any thread but those.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 mod days; // sums of days
 mod facts; // records, by store and hour, receipt and sequence number
+mod flow; // all rows of many partitions
 mod gather; // rows of many tables at once
 mod group; // partitions that one request writes
 mod log; // the committed log of each slot

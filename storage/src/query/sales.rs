@@ -7,7 +7,7 @@ mod edge;
 mod row;
 mod span;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::{ControlFlow, RangeInclusive};
 
 use jiff::tz::TimeZone;
@@ -165,11 +165,11 @@ fn of_days(
     let ids: Vec<StoreId> = stores.iter().map(|(store, _)| *store).collect();
     let parts = stores.iter();
     let parts = parts.map(|(store, row)| (store.get(), SalesPart::new(by, *store, row)));
-    let mut parts: BTreeMap<u32, SalesPart> = parts.collect();
+    let mut parts: HashMap<u32, SalesPart> = parts.collect();
     let (views, days) = (sources.views, span.days.clone());
-    views.day_parts(&ids, dim_of(by), days, &mut |key, row| {
+    views.day_parts(&ids, dim_of(by), days, &mut |key, totals| {
         if let Some(part) = parts.get_mut(&key.store) {
-            part.add(key, &row.totals);
+            part.add(key, totals);
         }
     })?;
     Ok(parts.into_values().collect())

@@ -44,7 +44,7 @@ impl<'f, 'm> DeserializeValue<'f, 'm> for Id64 {
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Wide(pub(crate) i128);
 
-/// A number that is wider than any that we write.
+/// No number, or one that is wider than any that we write.
 #[derive(Debug, thiserror::Error)]
 #[error("a number of {0} bytes")]
 struct TooWide(usize);
@@ -55,11 +55,10 @@ impl<'f, 'm> DeserializeValue<'f, 'm> for Wide {
     }
 
     fn deserialize(
-        kind: &'m ColumnType<'m>,
+        _: &'m ColumnType<'m>,
         value: Option<FrameSlice<'f>>,
     ) -> Result<Self, DeserializationError> {
-        let number = <CqlVarintBorrowed<'_> as DeserializeValue>::deserialize(kind, value)?;
-        let bytes = number.as_signed_bytes_be_slice();
+        let bytes = value.map_or(&[][..], |value| value.as_slice());
         let too_wide = || DeserializationError::new(TooWide(bytes.len()));
         wide_of(bytes).map(Self).ok_or_else(too_wide)
     }

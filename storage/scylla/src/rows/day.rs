@@ -144,50 +144,49 @@ impl DayCells {
     }
 }
 
-/// What is read of the sums of a day of a store: a question about a year reads millions.
+/// What is read of the sums of a day of the chain: a question about a year reads millions.
 #[derive(Clone, Copy, Debug, DeserializeRow)]
+#[scylla(flavor = "enforce_order")]
 pub(crate) struct ChainDayRow {
-    pub(crate) day: CqlDate,
-    pub(crate) dim: i8,
     pub(crate) store: i32,
     pub(crate) key: Id64,
-    pub(crate) transactions: i64,
-    pub(crate) lines: i64,
-    pub(crate) quantity_e5: Wide,
-    pub(crate) net_minor: Wide,
-    pub(crate) discount_minor: Wide,
-    pub(crate) tax_minor: Wide,
-    pub(crate) returns_net_minor: Wide,
-    pub(crate) moved_e5: Wide,
+    transactions: i64,
+    lines: i64,
+    quantity_e5: Wide,
+    net_minor: Wide,
+    discount_minor: Wide,
+    tax_minor: Wide,
 }
 
 impl ChainDayRow {
     /// Its columns.
-    pub(crate) const COLUMNS: &'static str = "day, dim, store, key, transactions, lines, quantity_e5, net_minor, discount_minor, \
-         tax_minor, returns_net_minor, moved_e5";
+    pub(crate) const COLUMNS: &'static str =
+        "store, key, transactions, lines, quantity_e5, net_minor, discount_minor, tax_minor";
 
-    /// The sums, as those of one hour are read.
-    pub(crate) fn read(&self) -> Option<(RollupKey, RollupRow)> {
-        let key = RollupKey {
-            store: self.store.cast_unsigned(),
-            dim: Dim::from_u8(u8::try_from(self.dim).ok()?)?,
-            day: day_of_date(self.day)?,
-            hour_us: 0,
-            key: self.key.0,
-        };
-        let row = RollupRow {
-            totals: Totals {
-                transactions: self.transactions.cast_unsigned(),
-                lines: self.lines.cast_unsigned(),
-                quantity: self.quantity_e5.0,
-                net: self.net_minor.0,
-                discount: self.discount_minor.0,
-                tax: self.tax_minor.0,
-            },
-            returns_net: self.returns_net_minor.0,
-            moved: self.moved_e5.0,
-        };
-        Some((key, row))
+    /// The sums of sales.
+    pub(crate) fn totals(&self) -> Totals {
+        totals(
+            [self.transactions, self.lines],
+            [
+                self.quantity_e5,
+                self.net_minor,
+                self.discount_minor,
+                self.tax_minor,
+            ],
+        )
+    }
+}
+
+fn totals(counts: [i64; 2], sums: [Wide; 4]) -> Totals {
+    let [transactions, lines] = counts.map(i64::cast_unsigned);
+    let [quantity, net, discount, tax] = sums.map(|sum| sum.0);
+    Totals {
+        transactions,
+        lines,
+        quantity,
+        net,
+        discount,
+        tax,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
-use scylla::statement::prepared::PreparedStatement;
+use scylla::value::CqlDate;
 use till_core::{Dim, RollupKey, RollupRow};
 use till_protocol::id::StoreId;
 use till_storage::cluster::{DueDay, slot_of};
@@ -11,7 +11,7 @@ use till_storage::query::currency_code;
 use till_storage::views::{StoreError, VisitPart};
 
 use super::Tables;
-use super::read::{Asked, Cells, Streams, WINDOW, damaged};
+use super::read::damaged;
 use crate::rows::{
     ChainDayRow, DayCells, DueCells, DueGone, Packer, RollupCells, RollupDayRow, date, day_of_date,
     dim_cell, signed,
@@ -19,6 +19,9 @@ use crate::rows::{
 
 /// A day of a store.
 type DayKey = (StoreId, u16);
+
+/// Days that are asked for one by one, whether they have sums or not: of more it is asked first which have.
+const DAYS_ASKED: usize = 1_100;
 
 impl Tables {
     /// The days of a slot that are due, in order.
@@ -34,8 +37,8 @@ impl Tables {
         each: &mut dyn FnMut(DueDay),
     ) -> Result<(), StoreError> {
         let asked = slots.into_iter().map(|slot| (signed(slot),));
-        let asked: Vec<_> = asked.collect();
-        self.each_row(&self.reads.days_due, "days_due", &asked, &mut |cells| {
+        let asked = asked.collect();
+        self.each_row(&self.reads.days_due, "days_due", asked, &mut |_, cells| {
             let cells: DueCells = cells;
             each(cells.read().ok_or_else(|| damaged("days_due"))?);
             Ok(())
@@ -66,20 +69,25 @@ impl Tables {
 
     fn hours_added_up(&self, due: &DueDay) -> Result<BTreeMap<RollupKey, RollupRow>, StoreError> {
         let mut sums: BTreeMap<RollupKey, RollupRow> = BTreeMap::new();
-        let asked = [(signed(due.store.get()), date(due.day))];
-        self.each_row(&self.reads.rollups_day, "rollups", &asked, &mut |cells| {
-            let cells: RollupCells = cells;
-            let (key, row) = cells.read().ok_or_else(|| damaged("rollups"))?;
-            sums.entry(RollupKey { hour_us: 0, ..key })
-                .or_default()
-                .add(&row);
-            Ok(())
-        })?;
+        let asked = vec![(signed(due.store.get()), date(due.day))];
+        self.each_row(
+            &self.reads.rollups_day,
+            "rollups",
+            asked,
+            &mut |_, cells| {
+                let cells: RollupCells = cells;
+                let (key, row) = cells.read().ok_or_else(|| damaged("rollups"))?;
+                sums.entry(RollupKey { hour_us: 0, ..key })
+                    .or_default()
+                    .add(&row);
+                Ok(())
+            },
+        )?;
         Ok(sums)
     }
 
-    /// Sums of stores over days: days that are not due from the sums of days, the others from their hours. Which days there
-    /// are is read first, then which are due, then sums: a day whose hours change meanwhile is as it was before, or due.
+    /// Sums of stores over days: days that are not due from the sums of days, the others from their hours. Which days are due is
+    /// read before sums: a day whose hours change meanwhile is as it was before, or due.
     pub(super) fn parts_of_days(
         &self,
         stores: &[StoreId],
@@ -87,28 +95,74 @@ impl Tables {
         days: &RangeInclusive<u16>,
         visit: VisitPart<'_>,
     ) -> Result<(), StoreError> {
-        let mut left = self.days_of(stores, dim, days)?;
         // Sums of days by SKU lie by SKU: all of them are more partitions than there are stores and days. And of one store the
         // hours of a day are one partition, as a day of the chain is.
-        if dim != Dim::Sku && stores.len() > 1 {
-            let mut due = BTreeSet::new();
-            let slots: BTreeSet<u32> = stores.iter().map(|one| slot_of(*one, self.slots)).collect();
-            self.each_due(slots, &mut |one| {
-                due.insert((one.store, one.day));
-            })?;
-            let (hours, whole) = left.into_iter().partition(|one| due.contains(one));
-            left = hours;
-            self.whole_days(&whole, dim, visit)?;
+        if dim == Dim::Sku || stores.len() < 2 {
+            return self.hours_of(&self.days_of(stores, dim, days)?, dim, visit);
         }
-        let asked = left.iter();
+        let summed: BTreeSet<u16> = match days.len() <= DAYS_ASKED {
+            true => days.clone().collect(),
+            false => {
+                let traded = self.days_of(stores, dim, days)?;
+                traded.into_iter().map(|(_, day)| day).collect()
+            }
+        };
+        let whole = self.whole_of(stores, days)?;
+        let asked = summed.into_iter().map(|day| (date(day), dim_cell(dim)));
+        let asked = asked.collect();
+        let mut last = (None, false);
+        self.each_row(
+            &self.reads.chain_days,
+            "chain_days",
+            asked,
+            &mut |(date, _), cells| {
+                let cells: ChainDayRow = cells;
+                let of = day_key(cells.store, *date).ok_or_else(|| damaged("chain_days"))?;
+                // The rows of one store follow each other.
+                if last.0 != Some(of) {
+                    last = (Some(of), whole.has(of));
+                }
+                if last.1 {
+                    visit(&key_of(dim, of, cells.key.0), &cells.totals());
+                }
+                Ok(())
+            },
+        )?;
+        self.hours_of(&whole.due, dim, visit)
+    }
+
+    // Sums of the hours of days.
+    fn hours_of<'a>(
+        &self,
+        days: impl IntoIterator<Item = &'a DayKey>,
+        dim: Dim,
+        visit: VisitPart<'_>,
+    ) -> Result<(), StoreError> {
+        let asked = days.into_iter();
         let asked = asked.map(|(store, day)| (signed(store.get()), date(*day), dim_cell(dim)));
-        let asked: Vec<_> = asked.collect();
-        self.each_row(&self.reads.rollups, "rollups", &asked, &mut |cells| {
+        let asked = asked.collect();
+        self.each_row(&self.reads.rollups, "rollups", asked, &mut |_, cells| {
             let cells: RollupCells = cells;
             let (key, row) = cells.read().ok_or_else(|| damaged("rollups"))?;
-            visit(&key, &row);
+            visit(&key, &row.totals);
             Ok(())
         })
+    }
+
+    fn whole_of(
+        &self,
+        stores: &[StoreId],
+        days: &RangeInclusive<u16>,
+    ) -> Result<Whole, StoreError> {
+        let stores: BTreeSet<StoreId> = stores.iter().copied().collect();
+        let slots: BTreeSet<u32> = stores.iter().map(|one| slot_of(*one, self.slots)).collect();
+        let mut due = BTreeSet::new();
+        self.each_due(slots, &mut |one| {
+            if stores.contains(&one.store) && days.contains(&one.day) {
+                due.insert((one.store, one.day));
+            }
+        })?;
+        Ok(Whole { stores, due })
     }
 
     fn days_of(
@@ -124,53 +178,47 @@ impl Tables {
         let (first, last) = (date(*days.start()), date(*days.end()));
         let asked = stores.iter();
         let asked = asked.map(|store| (signed(store.get()), dim_cell(dim), first, last));
-        let asked: Vec<_> = asked.collect();
-        self.each_row(&self.reads.rollup_days, "rollup_days", &asked, &mut |row| {
-            let row: RollupDayRow = row;
-            let store = StoreId::new(row.store.cast_unsigned()).ok();
-            let day = store.zip(day_of_date(row.day));
-            found.insert(day.ok_or_else(|| damaged("rollup_days"))?);
-            Ok(())
-        })?;
+        let asked = asked.collect();
+        self.each_row(
+            &self.reads.rollup_days,
+            "rollup_days",
+            asked,
+            &mut |_, row| {
+                let row: RollupDayRow = row;
+                let of = day_key(row.store, row.day);
+                found.insert(of.ok_or_else(|| damaged("rollup_days"))?);
+                Ok(())
+            },
+        )?;
         Ok(found)
     }
+}
 
-    fn whole_days(
-        &self,
-        whole: &BTreeSet<DayKey>,
-        dim: Dim,
-        visit: VisitPart<'_>,
-    ) -> Result<(), StoreError> {
-        let days: BTreeSet<u16> = whole.iter().map(|(_, day)| *day).collect();
-        let asked = days.iter().map(|day| (date(*day), dim_cell(dim)));
-        let asked: Vec<_> = asked.collect();
-        let mut last = ((0, 0), false);
-        self.each_row(&self.reads.chain_days, "chain_days", &asked, &mut |cells| {
-            let cells: ChainDayRow = cells;
-            let (key, row) = cells.read().ok_or_else(|| damaged("chain_days"))?;
-            // The rows of one store follow each other.
-            if last.0 != (key.store, key.day) {
-                let store = StoreId::new(key.store).map_err(|_| damaged("chain_days"))?;
-                last = ((key.store, key.day), whole.contains(&(store, key.day)));
-            }
-            if last.1 {
-                visit(&key, &row);
-            }
-            Ok(())
-        })
+/// Which sums of days are those of stores that were asked for, and not older than their hours.
+struct Whole {
+    stores: BTreeSet<StoreId>,
+    /// Days of these stores that are due, of those that were asked for.
+    due: BTreeSet<DayKey>,
+}
+
+impl Whole {
+    fn has(&self, of: DayKey) -> bool {
+        self.stores.contains(&of.0) && !self.due.contains(&of)
     }
+}
 
-    // Every row of many partitions, a window of them side by side.
-    pub(super) fn each_row<V: Asked, R: Cells>(
-        &self,
-        statement: &PreparedStatement,
-        what: &'static str,
-        asked: &[V],
-        each: &mut dyn FnMut(R) -> Result<(), StoreError>,
-    ) -> Result<(), StoreError> {
-        for some in asked.chunks(WINDOW) {
-            Streams::new(self, statement, what, some.iter().cloned()).each(each)?;
-        }
-        Ok(())
+fn day_key(store: i32, date: CqlDate) -> Option<DayKey> {
+    let store = StoreId::new(store.cast_unsigned()).ok()?;
+    Some((store, day_of_date(date)?))
+}
+
+// The key of a sum of a day.
+const fn key_of(dim: Dim, (store, day): DayKey, key: u64) -> RollupKey {
+    RollupKey {
+        store: store.get(),
+        dim,
+        day,
+        hour_us: 0,
+        key,
     }
 }

@@ -127,24 +127,6 @@ impl<'a, V: Asked, R: Cells> Streams<'a, V, R> {
         Ok(first.and_then(|(_, stream)| stream.rows.pop_front()))
     }
 
-    /// Every row of every partition, in any order: the next pages of all partitions come together.
-    pub(super) fn each(
-        mut self,
-        each: &mut dyn FnMut(R) -> Result<(), StoreError>,
-    ) -> Result<(), StoreError> {
-        loop {
-            self.fill()?;
-            let mut is_over = true;
-            for stream in &mut self.streams {
-                is_over &= stream.rows.is_empty();
-                stream.rows.drain(..).try_for_each(&mut *each)?;
-            }
-            if is_over {
-                return Ok(());
-            }
-        }
-    }
-
     /// The rows of one partition that are left.
     pub(super) fn all_of(&mut self, number: usize) -> Result<Vec<R>, StoreError> {
         let mut rows = Vec::new();

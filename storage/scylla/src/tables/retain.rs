@@ -195,14 +195,14 @@ impl Tables {
         let mut found: BTreeMap<i32, Bytes> = BTreeMap::new();
         for bucket in (from >> BASE_BITS)..=(end.saturating_sub(1) >> BASE_BITS) {
             let (from, end) = (signed(from), signed(end));
-            let asked = [(
+            let asked = vec![(
                 signed(base.slot),
                 base.id.to_vec(),
                 signed(bucket),
                 from,
                 end,
             )];
-            self.each_row(statement, "slot_base", &asked, &mut |(number, body)| {
+            self.each_row(statement, "slot_base", asked, &mut |_, (number, body)| {
                 found.insert(number, body);
                 Ok(())
             })?;

@@ -16,7 +16,7 @@ use crate::rows::{
 /// Rows of one page. A page of the widest rows takes about half a megabyte.
 const PAGE_ROWS: i32 = 1_000;
 /// Rows of one page of sums of days: they are small, and a year has millions.
-const PAGE_DAYS: i32 = 5_000;
+const PAGE_DAYS: i32 = 2_000;
 /// Records of one page: a payload has up to a megabyte.
 pub(super) const PAGE_RECORDS: i32 = 64;
 
@@ -149,11 +149,20 @@ async fn read_rows<T: WideTable>(
     read(client, T::NAME, &T::COLUMNS.join(", "), rest).await
 }
 
-async fn read_days(client: &Client) -> Result<PreparedStatement, CqlError> {
-    let rest = "WHERE day = ? AND dim = ?";
-    let mut prepared = read(client, ChainDayCells::NAME, ChainDayRow::COLUMNS, rest).await?;
+// Sums of days: pages of their own size.
+async fn read_days(
+    client: &Client,
+    (table, columns): (&'static str, &str),
+    rest: &str,
+) -> Result<PreparedStatement, CqlError> {
+    let mut prepared = read(client, table, columns, rest).await?;
     prepared.set_page_size(PAGE_DAYS);
     Ok(prepared)
+}
+
+async fn read_chain_days(client: &Client) -> Result<PreparedStatement, CqlError> {
+    let of = (ChainDayCells::NAME, ChainDayRow::COLUMNS);
+    read_days(client, of, "WHERE day = ? AND dim = ?").await
 }
 
 async fn read_start(client: &Client) -> Result<PreparedStatement, CqlError> {
@@ -199,7 +208,7 @@ impl Reads {
             rollups: read_rows::<RollupCells>(client, of_day).await?,
             rollups_of: read_rows::<RollupCells>(client, some_sums).await?,
             rollups_day: read_rows::<RollupCells>(client, "WHERE store = ? AND day = ?").await?,
-            chain_days: read_days(client).await?,
+            chain_days: read_chain_days(client).await?,
             days_due: read_rows::<DueCells>(client, "WHERE slot = ?").await?,
             rollup_days: read_rows::<RollupDayRow>(client, of_days).await?,
             event_id: read_rows::<EventIdCells>(client, "WHERE event_id = ?").await?,

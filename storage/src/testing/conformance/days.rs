@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use till_core::{Dim, RollupKey, RollupRow};
+use till_core::{Dim, RollupKey, RollupRow, Totals};
 use till_protocol::id::StoreId;
 
 use super::samples::{rollup_key, rollup_row, store_id, store_row};
@@ -135,9 +135,13 @@ fn hours(store: u32, day: u16, salt: u64) -> Vec<(RollupKey, RollupRow)> {
 
 type ByDay = BTreeMap<RollupKey, RollupRow>;
 
-fn add(sums: &mut ByDay, key: &RollupKey, row: &RollupRow) {
+fn add(sums: &mut ByDay, key: &RollupKey, totals: &Totals) {
     let day = RollupKey { hour_us: 0, ..*key };
-    sums.entry(day).or_default().add(row);
+    let row = RollupRow {
+        totals: *totals,
+        ..RollupRow::default()
+    };
+    sums.entry(day).or_default().add(&row);
 }
 
 fn same_sums(store: &dyn SharedStore, when: &str) -> Result<(), StoreError> {
@@ -151,15 +155,15 @@ fn same_sums(store: &dyn SharedStore, when: &str) -> Result<(), StoreError> {
             let mut expected = ByDay::new();
             for one in &stores {
                 views.rollups(*one, dim, days.clone(), &mut |key, row| {
-                    add(&mut expected, &key, &row);
+                    add(&mut expected, &key, &row.totals);
                     ControlFlow::Continue(())
                 })?;
             }
             assert!(!expected.is_empty(), "{when}: {dim:?} has no hour");
             for some in [stores.as_slice(), &stores[1..], &stores[..1]] {
                 let mut found = ByDay::new();
-                views.day_parts(some, dim, days.clone(), &mut |key, row| {
-                    add(&mut found, key, row);
+                views.day_parts(some, dim, days.clone(), &mut |key, totals| {
+                    add(&mut found, key, totals);
                 })?;
                 let mut expected = expected.clone();
                 expected.retain(|key, _| some.iter().any(|one| one.get() == key.store));
