@@ -69,10 +69,17 @@ pub(crate) fn ask(address: &str, keyspace: &str) -> Result<(), Box<dyn Error>> {
         fill(&cql, &store)?;
         println!("a year written in {:.0} s", started.elapsed().as_secs_f64());
     }
+    let asked = [
+        (By::Category, None),
+        (By::Store, None),
+        (By::Day, None),
+        (By::Store, Some(SKU)),
+    ];
     for round in 1..=ROUNDS {
-        for by in [By::Category, By::Store, By::Day] {
-            let (rows, took) = time(&store, by)?;
-            println!("round {round}: by {}: {rows} rows, {took:.2} s", by.name());
+        for (by, sku) in asked {
+            let (rows, took) = time(&store, by, sku)?;
+            let (by, of) = (by.name(), sku.unwrap_or("all SKUs"));
+            println!("round {round}: {of} by {by}: {rows} rows, {took:.2} s");
         }
         let (rows, took) = bare_categories(&cql)?;
         let took = took.as_secs_f64();
@@ -81,7 +88,7 @@ pub(crate) fn ask(address: &str, keyspace: &str) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn time(store: &ScyllaStore, by: By) -> Result<(usize, f64), Box<dyn Error>> {
+fn time(store: &ScyllaStore, by: By, sku: Option<&str>) -> Result<(usize, f64), Box<dyn Error>> {
     let (views, facts) = (store.views(), store.facts());
     let sources = Sources {
         views: views.as_ref(),
@@ -94,6 +101,7 @@ fn time(store: &ScyllaStore, by: By) -> Result<(usize, f64), Box<dyn Error>> {
         to,
         by,
         store: None,
+        sku: sku.map(SkuId::of_code),
     };
     let started = Instant::now();
     let answer = sales(&sources, &query)?;

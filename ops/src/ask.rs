@@ -41,7 +41,7 @@ impl Topic {
     /// The parameters that it takes.
     pub const fn parameters(self) -> &'static [&'static str] {
         match self {
-            Self::Sales => &["by", "from", "to", "store"],
+            Self::Sales => &["by", "from", "to", "store", "sku"],
             Self::Stock => &["store", "sku"],
             Self::Transactions => &["receipt", "store", "terminal", "day"],
             Self::Terminals => &["store", "terminal"],
@@ -107,6 +107,8 @@ pub enum Question {
         to: Option<When>,
         /// One store only.
         store: Option<u32>,
+        /// One SKU only, by its code.
+        sku: Option<String>,
     },
     /// Levels of a store.
     Stock {
@@ -285,6 +287,15 @@ fn sales(given: &Given<'_>) -> Result<Question, ParamError> {
                 )
             })?,
     };
+    // Sums are kept by one key at a time.
+    if given.text("sku").is_some() && matches!(by, By::Tender | By::Category | By::Operator) {
+        let word = given.text("by").unwrap_or_default();
+        return Err(bad(
+            "by",
+            word,
+            "total, store, day, hour or sku for one SKU",
+        ));
+    }
     let (from, to) = (given.when("from")?, given.when("to")?);
     let backwards = match (from, to) {
         (Some(When::Instant(from)), Some(When::Instant(to))) => to <= from,
@@ -303,6 +314,7 @@ fn sales(given: &Given<'_>) -> Result<Question, ParamError> {
         from,
         to,
         store: given.number("store")?,
+        sku: given.text("sku").map(str::to_owned),
     })
 }
 

@@ -55,6 +55,9 @@ pub enum EngineError {
     /// It stops, or has not started.
     #[error("the engine is not running: {0}")]
     NotRunning(String),
+    /// The question is about something that nobody has told it of.
+    #[error("{0}")]
+    Unknown(String),
     /// Rows or facts could not be read or written.
     #[error("{0}")]
     Failed(String),

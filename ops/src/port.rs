@@ -149,9 +149,13 @@ impl IntoResponse for EngineError {
     fn into_response(self) -> Response {
         let (status, code) = match &self {
             Self::NotRunning(_) => (StatusCode::SERVICE_UNAVAILABLE, "not_running"),
+            Self::Unknown(_) => (StatusCode::NOT_FOUND, "unknown"),
             Self::Failed(_) => (StatusCode::INTERNAL_SERVER_ERROR, "failed"),
         };
-        warn!(error = %self, "question not answered");
+        // A wrong code is no trouble of the engine.
+        if !matches!(self, Self::Unknown(_)) {
+            warn!(error = %self, "question not answered");
+        }
         refusal(status, code, None, &self.to_string())
     }
 }

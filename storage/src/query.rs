@@ -21,7 +21,7 @@ pub use reader::{FactReader, VisitFact, each_event, run_since};
 pub use sales::{SalesQuery, SalesRow, sales};
 pub use state::{
     EpochState, StockQuery, StockRow, StoreState, StoresQuery, Sums, TerminalQuery, TerminalState,
-    stock, stores, terminals,
+    knows_sku, stock, stores, terminals,
 };
 pub use text::{currency as currency_code, sku_id};
 pub use transaction::{

@@ -101,6 +101,54 @@ pub trait Views: Rows + Send + Sync {
         Ok(())
     }
 
+    /// The sums of sales of one SKU in stores over business days, as [`Self::day_parts`] gives sums.
+    ///
+    /// # Errors
+    /// See [`Self::checkpoint`].
+    fn sku_parts(
+        &self,
+        stores: &[StoreId],
+        sku: SkuId,
+        days: RangeInclusive<u16>,
+        visit: VisitPart<'_>,
+    ) -> Result<(), StoreError> {
+        for store in stores {
+            self.sku_hours(*store, sku, days.clone(), visit)?;
+        }
+        Ok(())
+    }
+
+    /// The sums of sales of one SKU in a store over business days, by hour and in any order. Where nothing was sold there may be
+    /// no sum.
+    ///
+    /// # Errors
+    /// See [`Self::checkpoint`].
+    fn sku_hours(
+        &self,
+        store: StoreId,
+        sku: SkuId,
+        days: RangeInclusive<u16>,
+        visit: VisitPart<'_>,
+    ) -> Result<(), StoreError> {
+        // All SKUs of an hour are thousands of rows; the hours of a store are few, and of one SKU each is a single row.
+        let mut hours = Vec::new();
+        self.rollups(store, Dim::Store, days, &mut |key, _| {
+            hours.push(key);
+            ControlFlow::Continue(())
+        })?;
+        for key in hours {
+            let key = RollupKey {
+                dim: Dim::Sku,
+                key: sku.get(),
+                ..key
+            };
+            if let Some(row) = self.rollup(&key)? {
+                visit(&key, &row.totals);
+            }
+        }
+        Ok(())
+    }
+
     /// Everything in quarantine by terminal, epoch, sequence number and line.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use till_protocol::time::Day;
 use till_runtime::{Query, Reply};
 use till_storage::query::{
     self, Bound, QuarantineQuery, SalesQuery, StockQuery, StoresQuery, TerminalQuery,
-    TransactionQuery,
+    TransactionQuery, sku_id,
 };
 
 /// Who knows rows and facts: a running engine, or an open folder.
@@ -30,7 +30,8 @@ pub(crate) trait Knows {
 /// Answers a question.
 ///
 /// # Errors
-/// Returns [`EngineError::Failed`] when rows or facts cannot be read.
+/// Returns [`EngineError::Failed`] when rows or facts cannot be read, and [`EngineError::Unknown`] for a SKU that nobody has told
+/// of.
 pub(crate) fn answer(knows: &impl Knows, question: &Question) -> Result<Answer, EngineError> {
     let query = match question {
         Question::Sales {
@@ -38,12 +39,17 @@ pub(crate) fn answer(knows: &impl Knows, question: &Question) -> Result<Answer, 
             from,
             to,
             store: one,
-        } => Query::Sales(SalesQuery {
-            by: grouping(*by),
-            from: from.map(bound),
-            to: to.map(bound),
-            store: one.map(store).transpose()?,
-        }),
+            sku,
+        } => {
+            let query = SalesQuery {
+                by: grouping(*by),
+                from: from.map(bound),
+                to: to.map(bound),
+                store: one.map(store).transpose()?,
+                sku: sku.as_deref().map(sku_id),
+            };
+            return sales(knows, query, sku.as_deref());
+        }
         Question::Stock { store: of, sku } => Query::Stock(StockQuery {
             store: store(*of)?,
             sku: sku.clone(),
@@ -73,7 +79,31 @@ pub(crate) fn answer(knows: &impl Knows, question: &Question) -> Result<Answer, 
         Reply::Terminal(answer) => shown(&answer),
         Reply::Stores(answer) => shown(&answer),
         Reply::Quarantine(answer) => shown(&answer),
+        Reply::Sku(_) => Err(another()),
     }
+}
+
+/// Sales, and where there are none of a SKU, whether there is such a SKU.
+fn sales(knows: &impl Knows, query: SalesQuery, code: Option<&str>) -> Result<Answer, EngineError> {
+    let reply = knows.ask(&Query::Sales(query));
+    let Reply::Sales(answer) = reply.map_err(EngineError::Failed)? else {
+        return Err(another());
+    };
+    if let (Some(sku), Some(code), []) = (query.sku, code, answer.rows.as_slice()) {
+        // As fresh as the sales.
+        let reply = knows.ask_again(&Query::Sku(sku));
+        if let Reply::Sku(false) = reply.map_err(EngineError::Failed)? {
+            let code: String = code.chars().take(80).collect();
+            return Err(EngineError::Unknown(format!(
+                "SKU {code:?} is unknown: nothing with that code was ever sold, moved or counted"
+            )));
+        }
+    }
+    shown(&answer)
+}
+
+fn another() -> EngineError {
+    EngineError::Failed("another question was answered".to_owned())
 }
 
 /// Terminals of one store, or of every store.
@@ -86,9 +116,7 @@ fn terminals(
     let one = |store| Query::Terminal(TerminalQuery { store, terminal });
     let answered = |reply| match reply {
         Ok(Reply::Terminal(answer)) => Ok(answer),
-        Ok(_) => Err(EngineError::Failed(
-            "another question was answered".to_owned(),
-        )),
+        Ok(_) => Err(another()),
         Err(error) => Err(EngineError::Failed(error)),
     };
     if let Some(of) = of {

@@ -335,6 +335,9 @@ pub(crate) enum QueryCommand {
         /// One store only
         #[arg(long, value_name = "N")]
         store: Option<String>,
+        /// One SKU only, by total, store, day or hour
+        #[arg(long, value_name = "CODE")]
+        sku: Option<String>,
         #[command(flatten)]
         ask: AskArgs,
     },

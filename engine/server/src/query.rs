@@ -30,6 +30,7 @@ fn parts(command: QueryCommand) -> (Topic, Pairs, AskArgs) {
             from,
             to,
             store,
+            sku,
             ask,
         } => {
             let pairs = vec![
@@ -37,6 +38,7 @@ fn parts(command: QueryCommand) -> (Topic, Pairs, AskArgs) {
                 ("from", from),
                 ("to", to),
                 ("store", store),
+                ("sku", sku),
             ];
             (Topic::Sales, pairs, ask)
         }

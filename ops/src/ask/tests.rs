@@ -19,11 +19,13 @@ fn a_question_without_parameters_asks_for_the_total() {
         from,
         to,
         store,
+        sku,
     } = question
     else {
         panic!("{question:?}");
     };
     assert_eq!((by, from, to, store), (By::Total, None, None, None));
+    assert_eq!(sku, None);
 }
 
 #[test]
@@ -67,6 +69,7 @@ fn every_wrong_value_names_its_parameter() {
         (Topic::Sales, &[("store", "2147483648")], "store"),
         (Topic::Sales, &[("store", "1"), ("store", "2")], "store"),
         (Topic::Sales, &[("to", "tomorrow")], "to"),
+        (Topic::Sales, &[("sku", "tea"), ("by", "tender")], "by"),
         (
             Topic::Sales,
             &[("from", "2026-03-02"), ("to", "2026-03-01")],

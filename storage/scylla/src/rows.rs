@@ -16,7 +16,9 @@ use scylla::value::MaybeUnset;
 
 pub(crate) use cell::{Id64, Part, date, day_of_date, varint, wide};
 pub(crate) use commit::{RUN_BITS, Traits, facts_of};
-pub(crate) use day::{ChainDayCells, ChainDayRow, DayCells, DueCells, DueGone, SkuDayCells};
+pub(crate) use day::{
+    ChainDayCells, ChainDayRow, DayCells, DueCells, DueGone, SkuDayCells, SkuDayRow,
+};
 pub(crate) use derived::{
     EventIdCells, LevelRow, NameRow, OUT_OF_RANGE, QuarantineCells, QuarantineGone, RECEIPT_PARTS,
     RollupCells, RollupDayRow, SKU_BUCKETS, STORE_PARTS, StoreCells, TerminalCells, bucket_of_sku,

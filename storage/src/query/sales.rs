@@ -12,7 +12,7 @@ use std::ops::{ControlFlow, RangeInclusive};
 
 use jiff::tz::TimeZone;
 use till_core::{Dim, RollupKey, StoreRow, Totals};
-use till_protocol::id::StoreId;
+use till_protocol::id::{SkuId, StoreId};
 
 use super::{Bound, By, IncompleteHour, QueryAnswer, Sources, text};
 use crate::views::StoreError;
@@ -31,6 +31,26 @@ pub struct SalesQuery {
     pub by: By,
     /// Of one store; `None` for all.
     pub store: Option<StoreId>,
+    /// Of one SKU; `None` for all. Sums of a SKU are not kept by tender, category or operator: by these there is no row.
+    pub sku: Option<SkuId>,
+}
+
+impl SalesQuery {
+    // Sums are kept by one key at a time.
+    const fn dim(&self) -> Dim {
+        match self.by {
+            _ if self.sku.is_some() => Dim::Sku,
+            By::Total | By::Store | By::Day | By::Hour => Dim::Store,
+            By::Sku => Dim::Sku,
+            By::Tender => Dim::Tender,
+            By::Category => Dim::Category,
+            By::Operator => Dim::Operator,
+        }
+    }
+
+    const fn has_sums(&self) -> bool {
+        self.sku.is_none() || !matches!(self.by, By::Tender | By::Category | By::Operator)
+    }
 }
 
 /// What a row of the answer stands for, before ids become names.
@@ -51,16 +71,6 @@ type GroupSums = BTreeMap<(SalesGroup, u16), Totals>;
 /// Attempts to see a store between two flushes, where the answer needs rows and facts of one state.
 const ATTEMPTS: u32 = 8;
 
-const fn dim_of(by: By) -> Dim {
-    match by {
-        By::Total | By::Store | By::Day | By::Hour => Dim::Store,
-        By::Sku => Dim::Sku,
-        By::Tender => Dim::Tender,
-        By::Category => Dim::Category,
-        By::Operator => Dim::Operator,
-    }
-}
-
 /// Sales, summed: one row for every key and currency that has a sale, sorted by key.
 ///
 /// # Errors
@@ -74,6 +84,7 @@ pub fn sales(
     let mut sums = GroupSums::new();
     let mut stores: Vec<(StoreId, StoreRow)> = Vec::new();
     match query.store {
+        _ if !query.has_sums() => {}
         Some(store) => stores.extend(sources.views.store(store)?.map(|row| (store, row))),
         None => sources.views.stores(&mut |store, row| {
             stores.push((store, row));
@@ -83,10 +94,10 @@ pub fn sales(
     let parts = match span.has_instants() || query.by == By::Hour {
         true => {
             let each = stores.into_iter();
-            let each = each.map(|(store, row)| of_store(sources, query.by, &span, store, row));
+            let each = each.map(|(store, row)| of_store(sources, query, &span, store, row));
             each.collect::<Result<Vec<_>, _>>()?
         }
-        false => of_days(sources, query.by, &span, &stores)?,
+        false => of_days(sources, query, &span, &stores)?,
     };
     for part in parts {
         for (key, totals) in part.sums {
@@ -102,7 +113,7 @@ pub fn sales(
 
 /// What one store adds to an answer.
 struct SalesPart {
-    by: By,
+    query: SalesQuery,
     store: StoreId,
     currency: u16,
     zone: TimeZone,
@@ -111,9 +122,9 @@ struct SalesPart {
 }
 
 impl SalesPart {
-    fn new(by: By, store: StoreId, row: &StoreRow) -> Self {
+    fn new(query: &SalesQuery, store: StoreId, row: &StoreRow) -> Self {
         Self {
-            by,
+            query: *query,
             store,
             currency: row.currency,
             zone: text::zone(&row.zone),
@@ -126,7 +137,7 @@ impl SalesPart {
         if totals.lines == 0 && totals.transactions == 0 {
             return;
         }
-        let group = match self.by {
+        let group = match self.query.by {
             By::Total => SalesGroup::Total,
             By::Store => SalesGroup::Store(key.store),
             By::Day => SalesGroup::Day(key.day),
@@ -143,48 +154,57 @@ impl SalesPart {
         span: &Span,
         days: &RangeInclusive<u16>,
     ) -> Result<(), StoreError> {
-        let (store, dim) = (self.store, dim_of(self.by));
-        sources
-            .views
-            .rollups(store, dim, days.clone(), &mut |key, row| {
-                if span.has_whole(key.hour_us) {
-                    self.add(&key, &row.totals);
-                }
+        let (store, days, views) = (self.store, days.clone(), sources.views);
+        let (sku, dim) = (self.query.sku, self.query.dim());
+        let mut add = |key: &RollupKey, totals: &Totals| {
+            if span.has_whole(key.hour_us) {
+                self.add(key, totals);
+            }
+        };
+        match sku {
+            Some(sku) => views.sku_hours(store, sku, days, &mut add),
+            None => views.rollups(store, dim, days, &mut |key, row| {
+                add(&key, &row.totals);
                 ControlFlow::Continue(())
-            })
+            }),
+        }
     }
 }
 
 // Whole days: nothing has to be known of their hours.
 fn of_days(
     sources: &Sources<'_>,
-    by: By,
+    query: &SalesQuery,
     span: &Span,
     stores: &[(StoreId, StoreRow)],
 ) -> Result<Vec<SalesPart>, StoreError> {
     let ids: Vec<StoreId> = stores.iter().map(|(store, _)| *store).collect();
     let parts = stores.iter();
-    let parts = parts.map(|(store, row)| (store.get(), SalesPart::new(by, *store, row)));
+    let parts = parts.map(|(store, row)| (store.get(), SalesPart::new(query, *store, row)));
     let mut parts: HashMap<u32, SalesPart> = parts.collect();
     let (views, days) = (sources.views, span.days.clone());
-    views.day_parts(&ids, dim_of(by), days, &mut |key, totals| {
+    let mut add = |key: &RollupKey, totals: &Totals| {
         if let Some(part) = parts.get_mut(&key.store) {
             part.add(key, totals);
         }
-    })?;
+    };
+    match query.sku {
+        Some(sku) => views.sku_parts(&ids, sku, days, &mut add)?,
+        None => views.day_parts(&ids, query.dim(), days, &mut add)?,
+    }
     Ok(parts.into_values().collect())
 }
 
 fn of_store(
     sources: &Sources<'_>,
-    by: By,
+    query: &SalesQuery,
     span: &Span,
     store: StoreId,
     mut row: StoreRow,
 ) -> Result<SalesPart, StoreError> {
     let mut attempt = 1;
     loop {
-        let mut part = SalesPart::new(by, store, &row);
+        let mut part = SalesPart::new(query, store, &row);
         if !span.has_instants() {
             part.add_days(sources, span, &span.days)?;
             return Ok(part);

@@ -3,13 +3,13 @@
 use std::ops::ControlFlow;
 
 use serde::Serialize;
-use till_core::{SkuRow, StoreRow, TerminalRow, Totals, flag};
+use till_core::{SkuRow, Space, StoreRow, TerminalRow, Totals, flag};
 use till_protocol::id::{SkuId, StoreId, TerminalId, TillId};
 use till_protocol::quantity::unit;
 use till_protocol::time::Day;
 
 use super::{QueryAnswer, Sources, text};
-use crate::views::StoreError;
+use crate::views::{StoreError, Views};
 
 /// Which stock to show.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -18,6 +18,28 @@ pub struct StockQuery {
     pub store: StoreId,
     /// Of which SKU, by code; `None` for all.
     pub sku: Option<String>,
+}
+
+/// Whether a SKU has a name, or any store has sold, moved or counted it.
+///
+/// # Errors
+/// [`StoreError`] when the rows cannot be read.
+pub fn knows_sku(views: &dyn Views, sku: SkuId) -> Result<bool, StoreError> {
+    if views.name(Space::Sku, sku.get())?.is_some() {
+        return Ok(true);
+    }
+    // What came without a name has a level.
+    let mut stores = Vec::new();
+    views.stores(&mut |store, _| {
+        stores.push(store);
+        ControlFlow::Continue(())
+    })?;
+    for store in stores {
+        if views.sku(store, sku)?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The stock of a SKU in a store.

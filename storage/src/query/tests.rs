@@ -1,13 +1,13 @@
 mod naive;
 
-use till_protocol::builder::SaleParts;
+use till_protocol::builder::{SaleParts, StockBuilder};
 use till_protocol::family::sale::v1::{Adjustment, Sale, Tax, adjustment, kind};
 use till_protocol::family::stock::v1::{Move, kind as stock_kind};
-use till_protocol::id::SkuId;
+use till_protocol::id::{Seq, SkuId};
 
 use super::{
     Bound, By, QuarantineQuery, SalesQuery, StockQuery, StoresQuery, TerminalQuery,
-    TransactionQuery, quarantine, sales, stock, stores, terminals, transactions,
+    TransactionQuery, knows_sku, quarantine, sales, stock, stores, terminals, transactions,
 };
 use crate::testing::world::{
     MIDNIGHT_US, MINUTE_US, World, card, cash, line, named, sale_at, store, till,
@@ -151,6 +151,49 @@ fn no_data_is_an_empty_list() {
 }
 
 #[test]
+fn one_sku_is_split_by_what_its_sums_are_kept_by() {
+    let world = small_chain();
+    let of = |by, code: &str| {
+        let query = SalesQuery {
+            by,
+            sku: Some(SkuId::of_code(code)),
+            ..SalesQuery::default()
+        };
+        let rows = sales(&world.sources(), &query).unwrap().rows;
+        let rows = rows.into_iter().map(|row| (row.store, row.net_minor));
+        rows.collect::<Vec<_>>()
+    };
+    assert_eq!(of(By::Store, "milk"), [(Some(1), 500), (Some(2), 199)]);
+    assert_eq!(of(By::Total, "bread"), [(None, 151)]);
+    assert_eq!(of(By::Hour, "bread").len(), 2);
+    for by in [By::Tender, By::Category, By::Operator] {
+        assert_eq!(of(by, "milk"), [], "by {}", by.name());
+    }
+    assert_eq!(of(By::Sku, "cheese"), []);
+}
+
+#[test]
+fn a_sku_is_known_by_its_name_or_by_its_level() {
+    let mut world = small_chain();
+    let moved = SkuId::of_code("cheese");
+    let knows = |world: &World, sku| knows_sku(world.views.as_ref(), sku).unwrap();
+    assert!(knows(&world, SkuId::of_code("milk")));
+    assert!(!knows(&world, moved));
+    let nameless = Move {
+        at: MIDNIGHT_US,
+        sku: moved.get(),
+        quantity: 100_000,
+        kind: stock_kind::RECEIVED,
+        ..Move::default()
+    };
+    let mut builder = StockBuilder::new();
+    builder.push(&nameless, &[], &[]).unwrap();
+    world.send(till(2, 2), builder.finish_frame(Seq::FIRST).unwrap());
+    world.flush();
+    assert!(knows(&world, moved), "it has a level and no name");
+}
+
+#[test]
 fn bounds_within_an_hour_are_exact() {
     let world = small_chain();
     let query = |from: &str, to: &str| {
@@ -161,6 +204,7 @@ fn bounds_within_an_hour_are_exact() {
                 to: Some(to.parse().unwrap()),
                 by: By::Total,
                 store: Some(store(1)),
+                sku: None,
             },
         );
         rows.unwrap().rows.first().map_or(0, |row| row.net_minor)

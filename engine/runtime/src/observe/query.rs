@@ -1,9 +1,10 @@
 //! Questions, answered from rows and facts.
 
+use till_protocol::id::SkuId;
 use till_storage::query::{
     FactReader, QuarantineQuery, QuarantineState, QueryAnswer, SalesQuery, SalesRow, Sources,
     StockQuery, StockRow, StoreState, StoresQuery, TerminalQuery, TerminalState, TransactionQuery,
-    TransactionState, quarantine, sales, stock, stores, terminals, transactions,
+    TransactionState, knows_sku, quarantine, sales, stock, stores, terminals, transactions,
 };
 use till_storage::views::{StoreError, Views};
 
@@ -22,6 +23,8 @@ pub enum Query {
     Stores(StoresQuery),
     /// What was quarantined.
     Quarantine(QuarantineQuery),
+    /// Whether a SKU is known.
+    Sku(SkuId),
 }
 
 /// The answer to a [`Query`] of the same name.
@@ -39,6 +42,8 @@ pub enum Reply {
     Stores(QueryAnswer<StoreState>),
     /// What was quarantined.
     Quarantine(QueryAnswer<QuarantineState>),
+    /// Whether a SKU is known.
+    Sku(bool),
 }
 
 /// Answers a question from rows and facts as they are.
@@ -62,5 +67,6 @@ pub fn answer(
         Query::Terminal(query) => Reply::Terminal(terminals(&sources, query)?),
         Query::Stores(query) => Reply::Stores(stores(&sources, *query)?),
         Query::Quarantine(query) => Reply::Quarantine(quarantine(&sources, *query)?),
+        Query::Sku(sku) => Reply::Sku(knows_sku(views, *sku)?),
     })
 }

@@ -11,3 +11,4 @@ mod demo;
 mod losses;
 mod nostore;
 mod serve;
+mod sku;

@@ -158,10 +158,43 @@ pub(crate) struct ChainDayRow {
     tax_minor: Wide,
 }
 
+/// What is read of the sums of a year of a SKU.
+#[derive(Clone, Copy, Debug, DeserializeRow)]
+#[scylla(flavor = "enforce_order")]
+pub(crate) struct SkuDayRow {
+    pub(crate) store: i32,
+    pub(crate) day: CqlDate,
+    transactions: i64,
+    lines: i64,
+    quantity_e5: Wide,
+    net_minor: Wide,
+    discount_minor: Wide,
+    tax_minor: Wide,
+}
+
 impl ChainDayRow {
     /// Its columns.
     pub(crate) const COLUMNS: &'static str =
         "store, key, transactions, lines, quantity_e5, net_minor, discount_minor, tax_minor";
+
+    /// The sums of sales.
+    pub(crate) fn totals(&self) -> Totals {
+        totals(
+            [self.transactions, self.lines],
+            [
+                self.quantity_e5,
+                self.net_minor,
+                self.discount_minor,
+                self.tax_minor,
+            ],
+        )
+    }
+}
+
+impl SkuDayRow {
+    /// Its columns.
+    pub(crate) const COLUMNS: &'static str =
+        "store, day, transactions, lines, quantity_e5, net_minor, discount_minor, tax_minor";
 
     /// The sums of sales.
     pub(crate) fn totals(&self) -> Totals {

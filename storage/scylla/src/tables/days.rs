@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
 use scylla::value::CqlDate;
-use till_core::{Dim, RollupKey, RollupRow};
-use till_protocol::id::StoreId;
+use till_core::{Dim, ReadSet, RollupKey, RollupRow};
+use till_protocol::id::{SkuId, StoreId};
+use till_protocol::time::Day;
 use till_storage::cluster::{DueDay, slot_of};
 use till_storage::query::currency_code;
 use till_storage::views::{StoreError, VisitPart};
@@ -13,8 +14,8 @@ use till_storage::views::{StoreError, VisitPart};
 use super::Tables;
 use super::read::damaged;
 use crate::rows::{
-    ChainDayRow, DayCells, DueCells, DueGone, Packer, RollupCells, RollupDayRow, date, day_of_date,
-    dim_cell, signed,
+    ChainDayRow, DayCells, DueCells, DueGone, Id64, Packer, RollupCells, RollupDayRow, SkuDayRow,
+    date, day_of_date, dim_cell, signed,
 };
 
 /// A day of a store.
@@ -22,6 +23,9 @@ type DayKey = (StoreId, u16);
 
 /// Days that are asked for one by one, whether they have sums or not: of more it is asked first which have.
 const DAYS_ASKED: usize = 1_100;
+
+/// Days of stores whose hours of a SKU are read together: some fifty thousand rows.
+const SKU_DAYS: usize = 4_096;
 
 impl Tables {
     /// The days of a slot that are due, in order.
@@ -131,6 +135,60 @@ impl Tables {
         self.hours_of(&whole.due, dim, visit)
     }
 
+    /// Sums of a SKU in stores over days, as [`Self::parts_of_days`] has those of others.
+    pub(super) fn parts_of_sku(
+        &self,
+        stores: &[StoreId],
+        sku: SkuId,
+        days: &RangeInclusive<u16>,
+        visit: VisitPart<'_>,
+    ) -> Result<(), StoreError> {
+        if days.is_empty() {
+            return Ok(());
+        }
+        let whole = self.whole_of(stores, days)?;
+        let (first, last) = (*days.start(), *days.end());
+        let years = year_of(first)..=year_of(last);
+        let asked = years.map(|year| (Id64(sku.get()), year, date(first), date(last)));
+        let asked = asked.collect();
+        self.each_row(&self.reads.sku_days, "sku_days", asked, &mut |_, cells| {
+            let cells: SkuDayRow = cells;
+            let of = day_key(cells.store, cells.day).ok_or_else(|| damaged("sku_days"))?;
+            if whole.has(of) {
+                visit(&key_of(Dim::Sku, of, sku.get()), &cells.totals());
+            }
+            Ok(())
+        })?;
+        let due: Vec<DayKey> = whole.due.into_iter().collect();
+        self.hours_of_sku(&due, sku, visit)
+    }
+
+    /// Sums of a SKU in hours of days.
+    pub(super) fn hours_of_sku(
+        &self,
+        days: &[DayKey],
+        sku: SkuId,
+        visit: VisitPart<'_>,
+    ) -> Result<(), StoreError> {
+        for some in days.chunks(SKU_DAYS) {
+            // The hours in which the store sold anything; of one SKU each is a single row.
+            let mut wanted = ReadSet::default();
+            self.hours_of(some, Dim::Store, &mut |key, _| {
+                wanted.rollups.push(RollupKey {
+                    dim: Dim::Sku,
+                    key: sku.get(),
+                    ..*key
+                });
+            })?;
+            for (key, row) in self.rows_of(&wanted)?.rollups {
+                if let Some(row) = row {
+                    visit(&key, &row.totals);
+                }
+            }
+        }
+        Ok(())
+    }
+
     // Sums of the hours of days.
     fn hours_of<'a>(
         &self,
@@ -165,7 +223,8 @@ impl Tables {
         Ok(Whole { stores, due })
     }
 
-    fn days_of(
+    /// The days on which stores have sums.
+    pub(super) fn days_of(
         &self,
         stores: &[StoreId],
         dim: Dim,
@@ -221,4 +280,9 @@ const fn key_of(dim: Dim, (store, day): DayKey, key: u64) -> RollupKey {
         hour_us: 0,
         key,
     }
+}
+
+fn year_of(day: u16) -> i32 {
+    let (year, ..) = Day::new(day).civil();
+    i32::try_from(year).unwrap_or(0)
 }

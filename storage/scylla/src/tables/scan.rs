@@ -134,6 +134,30 @@ impl Views for Tables {
         self.parts_of_days(stores, dim, &days, visit)
     }
 
+    fn sku_parts(
+        &self,
+        stores: &[StoreId],
+        sku: SkuId,
+        days: RangeInclusive<u16>,
+        visit: VisitPart<'_>,
+    ) -> Result<(), StoreError> {
+        self.parts_of_sku(stores, sku, &days, visit)
+    }
+
+    fn sku_hours(
+        &self,
+        store: StoreId,
+        sku: SkuId,
+        days: RangeInclusive<u16>,
+        visit: VisitPart<'_>,
+    ) -> Result<(), StoreError> {
+        let days: Vec<_> = self
+            .days_of(&[store], Dim::Store, &days)?
+            .into_iter()
+            .collect();
+        self.hours_of_sku(&days, sku, visit)
+    }
+
     fn quarantine(&self, visit: Visit<'_, QuarantineKey, QuarantineRow>) -> Result<(), StoreError> {
         let stores = self.stores_in_order()?;
         for stores in stores.chunks(WINDOW) {

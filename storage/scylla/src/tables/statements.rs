@@ -9,8 +9,8 @@ use crate::error::CqlError;
 use crate::rows::{
     AuditRow, ChainDayCells, ChainDayRow, DueCells, DueGone, EventIdCells, HourIndexRow, HourRow,
     LevelRow, LineRow, MoveRow, NameRow, QuarantineCells, QuarantineGone, ReceiptIndexRow,
-    RollupCells, RollupDayRow, RunIndexRow, SkuDayCells, StoreCells, TelemetryRow, TerminalCells,
-    TransactionRow, WideTable,
+    RollupCells, RollupDayRow, RunIndexRow, SkuDayCells, SkuDayRow, StoreCells, TelemetryRow,
+    TerminalCells, TransactionRow, WideTable,
 };
 
 /// Rows of one page. A page of the widest rows takes about half a megabyte.
@@ -109,6 +109,7 @@ pub(super) struct Reads {
     pub(super) rollups_day: PreparedStatement,
     pub(super) rollup_days: PreparedStatement,
     pub(super) chain_days: PreparedStatement,
+    pub(super) sku_days: PreparedStatement,
     pub(super) days_due: PreparedStatement,
     pub(super) event_id: PreparedStatement,
     pub(super) event_ids: PreparedStatement,
@@ -165,6 +166,16 @@ async fn read_chain_days(client: &Client) -> Result<PreparedStatement, CqlError>
     read_days(client, of, "WHERE day = ? AND dim = ?").await
 }
 
+async fn read_sku_days(client: &Client) -> Result<PreparedStatement, CqlError> {
+    let of = (SkuDayCells::NAME, SkuDayRow::COLUMNS);
+    read_days(
+        client,
+        of,
+        "WHERE sku = ? AND year = ? AND day >= ? AND day <= ?",
+    )
+    .await
+}
+
 async fn read_start(client: &Client) -> Result<PreparedStatement, CqlError> {
     let columns = "dropped, before_us, cleared, base";
     read(client, "log_start", columns, "WHERE slot = ?").await
@@ -209,6 +220,7 @@ impl Reads {
             rollups_of: read_rows::<RollupCells>(client, some_sums).await?,
             rollups_day: read_rows::<RollupCells>(client, "WHERE store = ? AND day = ?").await?,
             chain_days: read_chain_days(client).await?,
+            sku_days: read_sku_days(client).await?,
             days_due: read_rows::<DueCells>(client, "WHERE slot = ?").await?,
             rollup_days: read_rows::<RollupDayRow>(client, of_days).await?,
             event_id: read_rows::<EventIdCells>(client, "WHERE event_id = ?").await?,

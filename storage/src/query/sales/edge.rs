@@ -9,7 +9,7 @@ use till_core::zone::Zone;
 use till_core::{Dim, Outcome, RollupKey, StoreRow, Totals};
 
 use super::span::{HOUR_US, Span};
-use super::{SalesPart, add, dim_of};
+use super::{SalesPart, add};
 use crate::query::reader::each_event;
 use crate::query::{IncompleteHour, Sources, text};
 use crate::views::StoreError;
@@ -67,7 +67,8 @@ fn add_edge(
         table: "stores",
         cause: error.to_string(),
     })?;
-    let dim = dim_of(part.by);
+    let (dim, sku) = (part.query.dim(), part.query.sku);
+    let is_asked = |key: &RollupKey| key.dim == dim && sku.is_none_or(|sku| key.key == sku.get());
     let store_id = part.store;
     let mut contributor = Contributor::default();
     let mut seen: BTreeMap<u16, Totals> = BTreeMap::new();
@@ -92,7 +93,7 @@ fn add_edge(
                     if key.dim == Dim::Store {
                         add(seen.entry(key.day).or_default(), &row.totals);
                     }
-                    if in_span && key.dim == dim && span.days.contains(&key.day) {
+                    if in_span && is_asked(key) && span.days.contains(&key.day) {
                         part.add(key, &row.totals);
                     }
                 };

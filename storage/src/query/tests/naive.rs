@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use till_core::event::Event;
 use till_protocol::family::WHOLE_EVENT;
 use till_protocol::family::sale::v1::{adjustment, kind, line_kind, tender};
-use till_protocol::id::StoreId;
+use till_protocol::id::{SkuId, StoreId};
 use till_protocol::view::SaleEvent;
 
 use crate::query::reader::each_event;
@@ -25,6 +25,9 @@ struct Sum {
     discount: i128,
     tax: i128,
 }
+
+/// One of the SKUs of the trade.
+const SKU: &str = "milk";
 
 type Book = BTreeMap<(String, String), Sum>;
 
@@ -232,7 +235,19 @@ fn book(world: &World, query: &SalesQuery) -> Book {
             if skipped || !in_span(query, sale.sale.at.to_native(), day) {
                 return Ok(());
             }
+            let key = match query.by {
+                By::Store => number.to_string(),
+                By::Day => Day::new(day).to_string(),
+                By::Hour => hour.clone(),
+                By::Sku => SKU.to_owned(),
+                _ => String::new(),
+            };
             let parts: Vec<(String, Sum)> = match query.by {
+                By::Tender | By::Category | By::Operator if query.sku.is_some() => Vec::new(),
+                _ if query.sku.is_some() => {
+                    let sum = by_sku(&sale).remove(SKU);
+                    sum.map(|sum| (key, sum)).into_iter().collect()
+                }
                 By::Total => vec![(String::new(), whole(&sale))],
                 By::Store => vec![(number.to_string(), whole(&sale))],
                 By::Day => vec![(Day::new(day).to_string(), whole(&sale))],
@@ -328,8 +343,11 @@ proptest! {
         world.workload(Workload { seed, events, start_us, late: true });
         for by in By::ALL.into_iter().filter(|by| *by != By::Category) {
             let store = store.map(|number| StoreId::new(number).unwrap());
-            let query = SalesQuery { from, to, by, store };
-            prop_assert_eq!(answered(&world, &query), book(&world, &query), "by {}", by.name());
+            for sku in [None, Some(SkuId::of_code(SKU))] {
+                let query = SalesQuery { from, to, by, store, sku };
+                let (answered, book) = (answered(&world, &query), book(&world, &query));
+                prop_assert_eq!(answered, book, "by {} of {:?}", by.name(), sku);
+            }
         }
     }
 }

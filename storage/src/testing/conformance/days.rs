@@ -1,15 +1,15 @@
 //! Sums of days.
 
-use std::collections::BTreeMap;
-use std::ops::ControlFlow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::{ControlFlow, RangeInclusive};
 use std::sync::Arc;
 
 use till_core::{Dim, RollupKey, RollupRow, Totals};
-use till_protocol::id::StoreId;
+use till_protocol::id::{SkuId, StoreId};
 
 use super::samples::{rollup_key, rollup_row, store_id, store_row};
 use crate::cluster::{Commit, DueDay, Maintenance, SharedStore};
-use crate::views::{FlushBatch, StoreError};
+use crate::views::{FlushBatch, StoreError, Views};
 
 /// All dimensions.
 const DIMS: [Dim; 5] = [
@@ -168,8 +168,41 @@ fn same_sums(store: &dyn SharedStore, when: &str) -> Result<(), StoreError> {
                 let mut expected = expected.clone();
                 expected.retain(|key, _| some.iter().any(|one| one.get() == key.store));
                 assert_eq!(found, expected, "{when}: {dim:?} of {some:?} on {days:?}");
+                if dim == Dim::Sku {
+                    same_skus(views.as_ref(), some, &days, &expected, when)?;
+                }
             }
         }
+    }
+    Ok(())
+}
+
+// Each SKU, and one that there is not.
+fn same_skus(
+    views: &dyn Views,
+    stores: &[StoreId],
+    days: &RangeInclusive<u16>,
+    expected: &ByDay,
+    when: &str,
+) -> Result<(), StoreError> {
+    let skus: BTreeSet<u64> = expected.keys().map(|key| key.key).chain([7]).collect();
+    for sku in skus {
+        let mut of_sku = expected.clone();
+        of_sku.retain(|key, _| key.key == sku);
+        let id = SkuId::from_u64(sku);
+        let mut parts = ByDay::new();
+        views.sku_parts(stores, id, days.clone(), &mut |key, totals| {
+            add(&mut parts, key, totals);
+        })?;
+        assert_eq!(parts, of_sku, "{when}: {sku} of {stores:?} on {days:?}");
+        let mut hours = ByDay::new();
+        for store in stores {
+            views.sku_hours(*store, id, days.clone(), &mut |key, totals| {
+                assert_eq!(key.hour_us / HOUR_US / 24, i64::from(key.day), "{when}");
+                add(&mut hours, key, totals);
+            })?;
+        }
+        assert_eq!(hours, of_sku, "{when}: hours of {sku} on {days:?}");
     }
     Ok(())
 }

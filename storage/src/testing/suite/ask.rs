@@ -1,7 +1,7 @@
 //! Every question, and its answer as JSON.
 
 use serde::Serialize;
-use till_protocol::id::{StoreId, TillId};
+use till_protocol::id::{SkuId, StoreId, TillId};
 use till_protocol::time::Day;
 
 use super::plays::START_US;
@@ -14,7 +14,8 @@ use crate::views::StoreError;
 
 type Answers = Vec<(String, String)>;
 
-/// The rows of every query: sales by every grouping over several spans, some of which begin and end within an hour; stock,
+/// The rows of every query: sales by every grouping, of all SKUs and of one, over several spans, some of which begin and end within
+/// an hour; stock,
 /// transactions by receipt, terminals, quarantine, stores.
 ///
 /// # Errors
@@ -26,13 +27,16 @@ pub fn answers(sources: &Sources<'_>) -> Result<Answers, StoreError> {
     for (from, to) in spans() {
         for by in By::ALL {
             for store in numbers.map(of) {
-                let query = SalesQuery {
-                    from,
-                    to,
-                    by,
-                    store,
-                };
-                put(&mut out, &query, sales(sources, &query)?);
+                for sku in [None, Some("milk"), Some("no such code")] {
+                    let query = SalesQuery {
+                        from,
+                        to,
+                        by,
+                        store,
+                        sku: sku.map(SkuId::of_code),
+                    };
+                    put(&mut out, &query, sales(sources, &query)?);
+                }
             }
         }
     }
