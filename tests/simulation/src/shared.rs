@@ -112,6 +112,8 @@ struct State {
     commits: BTreeMap<(u32, u64), Commit>,
     /// The last flush of each slot up to which all rows are written.
     written: BTreeMap<u32, u64>,
+    /// Who took each slot under each epoch.
+    owners: BTreeMap<(u32, u64), NodeId>,
     news: Vec<News>,
     broken: Option<Violation>,
     slots: Vec<SlotRow>,
@@ -128,6 +130,7 @@ impl WorldStore {
             late: Vec::new(),
             commits: BTreeMap::new(),
             written: BTreeMap::new(),
+            owners: BTreeMap::new(),
             news: Vec::new(),
             broken: None,
             slots: Vec::new(),
@@ -192,6 +195,18 @@ impl WorldStore {
     /// Whether the rows of a slot hold its last flush.
     pub(crate) fn is_whole(&self, row: &SlotRow) -> bool {
         self.lock().written.get(&row.slot).copied().unwrap_or(0) == row.flush
+    }
+
+    /// Whether the owner of a slot has what was committed: the rows hold it, or the owner has had the slot since the first flush
+    /// that they lack.
+    pub(crate) fn has_all(&self, row: &SlotRow) -> bool {
+        let state = self.lock();
+        let written = state.written.get(&row.slot).copied().unwrap_or(0);
+        match state.commits.get(&(row.slot, written + 1)) {
+            None => written == row.flush,
+            Some(lacking) => (lacking.epoch..=row.epoch)
+                .all(|epoch| state.owners.get(&(row.slot, epoch)) == row.owner.as_ref()),
+        }
     }
 
     /// What waits for the owners of slots.
@@ -343,7 +358,11 @@ impl WorldStore {
             }
             Change::Acquire { owner, .. } => {
                 let is_taken = before.owner.is_some_and(|before| before != *owner);
-                self.lock().counts.taken_over += u64::from(is_taken);
+                let mut state = self.lock();
+                state.counts.taken_over += u64::from(is_taken);
+                state
+                    .owners
+                    .insert((constraint.slot, before.epoch + 1), *owner);
             }
             Change::Release { .. } => self.look_at_applied(constraint.slot)?,
         }

@@ -3,7 +3,7 @@
 mod judge;
 mod together;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use till_runtime::testing::{Answered, Asking, Flushed, Halt};
@@ -81,8 +81,6 @@ pub(super) struct Member {
     is_gathering: bool,
     /// All records of its journal before this LSN were read.
     pub(super) read_upto: u64,
-    /// Slots that are its own and that it has served.
-    served: BTreeSet<u32>,
     /// When each chain goes on.
     due: [u64; 3],
 }
@@ -102,7 +100,6 @@ impl Member {
             is_stopping: false,
             is_gathering: false,
             read_upto: 0,
-            served: BTreeSet::new(),
             due: [0; 3],
         }
     }
@@ -122,7 +119,6 @@ impl Member {
         self.answers.clear();
         self.is_gathering = false;
         self.clock_at = None;
-        self.served.clear();
         std::mem::take(&mut self.calls).into_values().collect()
     }
 }

@@ -68,35 +68,24 @@ impl World {
         has_committed
     }
 
-    // What an engine begins to serve is its own, and whole.
+    // What an engine serves of its own is whole.
     pub(super) fn look_at_slots(&mut self, n: usize) {
-        let (Some(shared), Some(engine)) = (&self.shared, &self.nodes[n].engine) else {
+        let node = &self.nodes[n];
+        let (Some(shared), Some(engine), Some(member)) = (&self.shared, &node.engine, &node.member)
+        else {
             return;
         };
         let served = engine.served();
-        let Some(member) = &mut self.nodes[n].member else {
-            return;
-        };
         let rows = shared.store.slots();
-        let is_own = |slot: u32| {
-            rows.iter()
-                .any(|row| row.slot == slot && row.owner == Some(member.me))
-        };
-        // Its own goes on with rows on their way, also after it was closed for a while.
-        member.served.retain(|slot| is_own(*slot));
-        let begins = |row: &&SlotRow| {
-            let is_new = served.contains(&row.slot) && !member.served.contains(&row.slot);
-            is_new && is_own(row.slot)
-        };
+        let is_own = |row: &&SlotRow| served.contains(&row.slot) && row.owner == Some(member.me);
         let torn = rows
             .iter()
-            .filter(begins)
-            .find(|row| !shared.store.is_whole(row));
+            .filter(is_own)
+            .find(|row| !shared.store.has_all(row));
         if let Some(row) = torn {
             let what = format!("slot {} is served without its last rows", row.slot);
-            return self.oracle.fail("CLU-3", what);
+            self.oracle.fail("CLU-3", what);
         }
-        member.served.extend(served);
     }
 
     /// A device that is accepted is told by the owner of its slot how far it is.
