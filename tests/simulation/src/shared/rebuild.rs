@@ -190,7 +190,7 @@ pub(super) fn rebuilt(store: &MemoryCluster) -> Result<MemoryViews, Unlike> {
 
 // In every second world the older half of the records is dropped first: what a base stands in for is made of it. Retention is
 // longer than anything comes late, and than clocks of devices are wrong: what is behind the bases is of a later time than all that
-// goes. Nor is anything behind them decided again: a level that left its range is made anew from its count on, and movements in the
+// goes. Nor is anything behind them decided again: a level that left its range is counted again from its count on, and movements in the
 // hour of that count may be among what goes.
 fn old_before(store: &MemoryCluster) -> Result<Option<i64>, Unlike> {
     let mut events = Vec::new();
