@@ -8,11 +8,12 @@ use till_protocol::code::Reason;
 #[cfg(feature = "planted")]
 use till_protocol::family::Family;
 use till_protocol::id::EventId;
+use till_protocol::view::View;
 
 use super::Shard;
 use super::prefetch::{Arrival, is_same, reason_of};
-use super::touch::{Touched, TouchedEvent, TouchedId};
-use crate::event::time_flags;
+use super::touch::{Exception, Touched, TouchedEvent, TouchedId};
+use crate::event::{Event, time_flags, visit};
 use crate::flag;
 use crate::hash::Map;
 use crate::record::{Outcome, Record, RecordKind, Verdict};
@@ -23,16 +24,64 @@ use crate::shard::tally::compress;
 type Conclusion = (Outcome, Option<Reason>);
 
 impl Shard {
-    /// Decides the events that were asked about. Those without a verdict take effect, without flags.
-    pub(super) fn decide(&self, arrival: &Arrival<'_>) -> Vec<Verdict> {
-        let mut decider = Decider {
+    /// Lists the events that do not take effect, so that what the batch touches is what takes effect.
+    pub(super) fn find_exceptions(&mut self, arrival: &Arrival<'_>, view: &View<'_>) {
+        let mut found = std::mem::take(&mut self.touched.exceptions);
+        let mut screen = Screen {
             arrival,
             touched: &self.touched,
             in_batch: Map::default(),
         };
+        if screen.may_find_some() {
+            visit(view, |index, event| {
+                if arrival.asks_about(index) {
+                    let exception = screen.exception(index, &event);
+                    found.extend(exception.map(|(outcome, reason)| Exception {
+                        index,
+                        outcome,
+                        reason,
+                    }));
+                }
+            });
+        }
+        self.touched.exceptions = found;
+    }
+
+    /// Decides the events that were asked about. Those without a verdict take effect, without flags.
+    pub(super) fn decide(&self, arrival: &Arrival<'_>) -> Vec<Verdict> {
         let events = self.touched.events.iter();
         let asked = events.filter(|event| arrival.asks_about(event.index));
-        asked.filter_map(|event| decider.event(event)).collect()
+        asked
+            .filter_map(|event| self.verdict(arrival, event))
+            .collect()
+    }
+
+    // `None`: it takes effect, without flags.
+    fn verdict(&self, arrival: &Arrival<'_>, event: &TouchedEvent) -> Option<Verdict> {
+        let index = event.index;
+        let mut flags = event.flags | flags_of_receipt(arrival, event);
+        let (outcome, reason) = match self.touched.exception_of(index) {
+            None if flags == 0 => return None,
+            None => (Outcome::Applied, None),
+            Some(exception) => {
+                flags &= !flag::UNNAMED_SKU;
+                let brings = self
+                    .touched
+                    .collided_at(index)
+                    .is_some_and(|one| one.brings)
+                    || arrival.screened.collided.binary_search(&index).is_ok();
+                if exception.outcome != Outcome::Refused && brings {
+                    flags |= flag::UNNAMED_SKU;
+                }
+                (exception.outcome, exception.reason)
+            }
+        };
+        Some(Verdict {
+            index,
+            outcome,
+            reason: reason.map_or(0, Reason::code),
+            flags,
+        })
     }
 
     /// The record of what was decided. Events that are all known by their ids need no payload, unless it brings names.
@@ -67,41 +116,32 @@ impl Shard {
     }
 }
 
-/// Decides the events of one batch, one after another.
-struct Decider<'d> {
+/// Finds the events of one batch that do not take effect, one after another.
+struct Screen<'d> {
     arrival: &'d Arrival<'d>,
     touched: &'d Touched,
     /// Event ids of this batch.
     in_batch: Map<[u8; 16], EventIdRow>,
 }
 
-impl Decider<'_> {
-    // `None`: it takes effect, without flags.
-    fn event(&mut self, event: &TouchedEvent) -> Option<Verdict> {
-        let index = event.index;
-        let mut flags = event.flags | self.flags_of_receipt(event);
-        let (outcome, reason) = match self.exception(event) {
-            None if flags == 0 => return None,
-            None => (Outcome::Applied, None),
-            Some(exception) => {
-                flags &= !flag::UNNAMED_SKU;
-                if exception.0 != Outcome::Refused && self.brings_collision(index) {
-                    flags |= flag::UNNAMED_SKU;
-                }
-                exception
-            }
-        };
-        Some(Verdict {
-            index,
-            outcome,
-            reason: reason.map_or(0, Reason::code),
-            flags,
-        })
+impl Screen<'_> {
+    // Nothing was found out about most batches that could keep an event back.
+    fn may_find_some(&self) -> bool {
+        let screened = &self.arrival.screened;
+        cfg!(feature = "planted")
+            || !screened.refusals.is_empty()
+            || !screened.duplicates.is_empty()
+            || !screened.quarantined.is_empty()
+            || !self.touched.ids.is_empty()
+            || !self.touched.collided.is_empty()
     }
 
     // Why an event does not take effect.
-    fn exception(&mut self, event: &TouchedEvent) -> Option<Conclusion> {
-        let index = event.index;
+    #[cfg_attr(
+        not(feature = "planted"),
+        expect(unused_variables, reason = "only a planted mistake looks at the event")
+    )]
+    fn exception(&mut self, index: u32, event: &Event<'_>) -> Option<Conclusion> {
         let screened = &self.arrival.screened;
         if let Some(reason) = reason_of(screened.refusals, index) {
             return Some((Outcome::Refused, Some(reason)));
@@ -124,13 +164,13 @@ impl Decider<'_> {
 
     // What is merely odd does not take effect.
     #[cfg(feature = "planted")]
-    fn odd(&self, event: &TouchedEvent) -> Option<Outcome> {
+    fn odd(&self, event: &Event<'_>) -> Option<Outcome> {
         if crate::planted::is("drop-telemetry") {
             let family = Family::from_u8(self.arrival.head.family);
             let is_told = matches!(family, Some(Family::Sensor | Family::Device));
             return is_told.then_some(Outcome::Duplicate);
         }
-        let is_odd = time_flags(event.at_us, self.arrival.head.received_at_us) != 0;
+        let is_odd = time_flags(event.at_us(), self.arrival.head.received_at_us) != 0;
         match is_odd {
             true if crate::planted::is("refuse-good") => Some(Outcome::Refused),
             true if crate::planted::is("aside-good") => Some(Outcome::Quarantined),
@@ -177,22 +217,16 @@ impl Decider<'_> {
             Space::Tender => Reason::TenderCollision,
         })
     }
+}
 
-    fn brings_collision(&self, index: u32) -> bool {
-        let here = self.touched.collided_at(index);
-        here.is_some_and(|one| one.brings)
-            || self.arrival.screened.collided.binary_search(&index).is_ok()
+// Flags that follow from the receipt of an event and its session.
+fn flags_of_receipt(arrival: &Arrival<'_>, event: &TouchedEvent) -> u32 {
+    let mut flags = time_flags(event.at_us, arrival.head.received_at_us);
+    if arrival.session.clock_suspect {
+        flags |= flag::CLOCK_SUSPECT;
     }
-
-    // Flags that follow from the receipt of an event and its session.
-    fn flags_of_receipt(&self, event: &TouchedEvent) -> u32 {
-        let mut flags = time_flags(event.at_us, self.arrival.head.received_at_us);
-        if self.arrival.session.clock_suspect {
-            flags |= flag::CLOCK_SUSPECT;
-        }
-        if self.arrival.screened.masked.contains(&event.index) {
-            flags |= flag::CARD_MASKED;
-        }
-        flags
+    if arrival.screened.masked.contains(&event.index) {
+        flags |= flag::CARD_MASKED;
     }
+    flags
 }

@@ -173,8 +173,9 @@ impl Shard {
             }
         }
         self.look_up_names(arrival, view, ask.names)?;
+        self.find_exceptions(arrival, view);
         let skip = arrival.head.skip;
-        self.walk(&scope, view, skip, true, |index| arrival.may_count(index));
+        self.walk(&scope, view, skip, true, |index| arrival.asks_about(index));
         self.activate(&scope, ask.rows)?;
         self.flag_unnamed(ask.names)?;
         self.sum_after_counts(&scope, arrival.head.first_seq, u64::MAX, ask.rows)

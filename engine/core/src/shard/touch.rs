@@ -3,6 +3,7 @@
 //! From the list that the walk leaves, the read set names what is to be fetched, activation brings it into memory, and apply makes
 //! the changes. There is no second account of what an event touches that could differ.
 
+use till_protocol::code::Reason;
 use till_protocol::family::sale::v1::kind as sale_kind;
 use till_protocol::family::stock::v1 as stock;
 use till_protocol::id::{EventId, StoreId};
@@ -13,8 +14,8 @@ use crate::contribution::{Contributor, movement_of};
 use crate::event::{Event, Sides, visit};
 use crate::flag;
 use crate::ledger::{self, Balance};
-use crate::record::RecordHead;
-use crate::row::{Dim, EventIdRow, MoveKey, RollupKey, Space, Totals};
+use crate::record::{Outcome, RecordHead};
+use crate::row::{EventIdRow, MoveKey, RollupKey, RollupRow, Space, Totals};
 use crate::sku::{Part, SkuKey};
 use crate::table::NO_SLOT;
 use crate::zone::{LocalHour, Zone};
@@ -59,14 +60,6 @@ impl Scope {
 pub(crate) enum Change {
     /// A training sale.
     Training { totals: Box<Totals> },
-    /// A part of a sum by store, category, tender or operator.
-    Sum {
-        /// Which of [`Touched::sums`].
-        sum: usize,
-        part: Part,
-        /// Its business day, where it is the sum of a sale by store: the terminal's totals take it too.
-        sale_of: Option<u16>,
-    },
     /// A line of a sale: a part of its SKU's sums, and a movement of stock where its part moves some.
     Line { line: u16, unit: u8, part: Part },
     /// A movement of stock.
@@ -99,12 +92,22 @@ impl TouchedSku {
     }
 }
 
-/// A sum that events touch.
+/// A sum by store, category, tender or operator, with what the batch adds to it. Its events mostly touch the same few, so that each
+/// is written once.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TouchedSum {
     pub(crate) key: RollupKey,
+    pub(crate) part: RollupRow,
     /// Its actor, once it is brought in.
     pub(crate) table_index: u32,
+}
+
+/// An event that does not take effect.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Exception {
+    pub(crate) index: u32,
+    pub(crate) outcome: Outcome,
+    pub(crate) reason: Option<Reason>,
 }
 
 /// An event of the batch. What it touches begins where that of the event before ends.
@@ -165,6 +168,8 @@ pub(crate) struct Touched {
     /// Ids whose names collide in this session, sorted.
     pub(crate) collided_ids: Vec<u64>,
     pub(crate) collided: Vec<Collided>,
+    /// Events that do not take effect: nothing of them is among the changes and sums.
+    pub(crate) exceptions: Vec<Exception>,
     /// Of a retry: what a line waits for, with its SKU's actor.
     pub(crate) waiting: Option<(u32, Waiting)>,
 }
@@ -184,12 +189,21 @@ impl Touched {
         self.has_new_name = false;
         self.collided_ids.clear();
         self.collided.clear();
+        self.exceptions.clear();
         self.waiting = None;
     }
 
-    /// Whether an event may take effect, as far as its id says.
+    /// Whether an event takes effect. Before exceptions are known: whether it may, as far as its id says.
     pub(crate) fn may_count(&self, index: u32) -> bool {
-        self.id_of(index).is_none_or(|one| !one.is_taken)
+        self.exception_of(index).is_none() && self.id_of(index).is_none_or(|one| !one.is_taken)
+    }
+
+    /// Why an event does not take effect.
+    pub(crate) fn exception_of(&self, index: u32) -> Option<&Exception> {
+        let at = self
+            .exceptions
+            .binary_search_by_key(&index, |one| one.index);
+        at.ok().and_then(|at| self.exceptions.get(at))
     }
 
     /// The id of an event, if it has one.
@@ -227,22 +241,22 @@ impl Touched {
     }
 
     #[inline]
-    fn touch_sum(&mut self, key: &RollupKey) -> usize {
+    fn touch_sum(&mut self, key: &RollupKey, part: &RollupRow) {
         let dim = usize::from(key.dim.number());
         let last = self.last_sum.get(dim).copied().unwrap_or(usize::MAX);
-        if self.sums.get(last).is_some_and(|sum| sum.key == *key) {
-            return last;
+        if let Some(sum) = self.sums.get_mut(last)
+            && sum.key == *key
+        {
+            return sum.part.add(part);
         }
-        let sum = self.sums.len();
-        let table_index = NO_SLOT;
+        if let Some(last) = self.last_sum.get_mut(dim) {
+            *last = self.sums.len();
+        }
         self.sums.push(TouchedSum {
             key: *key,
-            table_index,
+            part: *part,
+            table_index: NO_SLOT,
         });
-        if let Some(last) = self.last_sum.get_mut(dim) {
-            *last = sum;
-        }
-        sum
     }
 }
 
@@ -294,13 +308,10 @@ impl Walk<'_> {
         let touched = &mut *self.touched;
         self.contributor
             .of_sale(self.store, local, sale, &mut |key, part, line| {
-                let part = Part::new(part);
                 let Some(line) = line else {
-                    let sum = touched.touch_sum(key);
-                    let sale_of = (key.dim == Dim::Store).then_some(key.day);
-                    touched.changes.push(Change::Sum { sum, part, sale_of });
-                    return;
+                    return touched.touch_sum(key, part);
                 };
+                let part = Part::new(part);
                 let hour = LocalHour {
                     hour_us: key.hour_us,
                     day: key.day,

@@ -5,7 +5,7 @@ use till_protocol::code::Reason;
 use crate::flag;
 use crate::record::{Outcome, Record};
 use crate::rollup::add_totals;
-use crate::row::{MoveKey, QuarantineKey, QuarantineRow};
+use crate::row::{Dim, MoveKey, QuarantineKey, QuarantineRow};
 use crate::shard::Shard;
 use crate::shard::touch::{Change, Scope, Touched, TouchedSku};
 use crate::sku::{Effect, Level, Part};
@@ -63,15 +63,6 @@ impl Shard {
                             add_totals(&mut store.row.training, totals);
                         }
                     }
-                    Change::Sum { sum, part, sale_of } => {
-                        let part = part.row();
-                        if let Some(sum) = touched.sums.get(*sum) {
-                            self.actors.add_to_sum(sum.table_index, &part);
-                        }
-                        if let Some(day) = sale_of {
-                            terminal.add_sale(*day, &part.totals);
-                        }
-                    }
                     Change::Line { line, unit, part } => {
                         self.movement(&touched.named, now, skus.next(), (*line, *unit, part));
                     }
@@ -85,6 +76,12 @@ impl Shard {
                         }
                     }
                 }
+            }
+        }
+        for sum in &touched.sums {
+            self.actors.add_to_sum(sum.table_index, &sum.part);
+            if sum.key.dim == Dim::Store {
+                terminal.add_sale(sum.key.day, &sum.part.totals);
             }
         }
         if let Some(actor) = self.actors.terminals.get_mut(&scope.terminal) {
@@ -130,10 +127,7 @@ impl Shard {
                 let effect = self.level(table_index, |level| level.reserve(*change, *unit));
                 self.wait(effect, table_index, key, *change, now.received_at_us);
             }
-            Change::Training { .. }
-            | Change::Sum { .. }
-            | Change::Line { .. }
-            | Change::Move { .. } => {}
+            Change::Training { .. } | Change::Line { .. } | Change::Move { .. } => {}
         }
     }
 
@@ -254,7 +248,7 @@ fn moved_in_batch(
             Change::Line { line, part, .. } => Some((*line, part.moved())),
             Change::Move { quantity, .. } => Some((0, *quantity)),
             Change::Count { .. } | Change::Reserve { .. } => Some((0, 0)),
-            Change::Training { .. } | Change::Sum { .. } => None,
+            Change::Training { .. } => None,
         });
         for (sku, (line, moved)) in of.iter().zip(of_skus) {
             let key = MoveKey {
