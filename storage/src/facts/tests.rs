@@ -161,10 +161,9 @@ fn compare(facts: &Facts) {
             let (from_us, to_us) = (from * HOUR, to * HOUR);
             let found = facts.by_store_hours(store, from_us, to_us).unwrap();
             let wanted = walk(&journal, |record| {
-                let times = keys_of(record).unwrap().at_us;
-                let inside =
-                    |at: &i64| from_us < to_us && hour_of(from_us) <= hour_of(*at) && *at < to_us;
-                record.head.terminal >> 32 == u64::from(store) && times.iter().any(inside)
+                let hours = keys_of(record).unwrap().hours;
+                let inside = |hour: &i32| (hour_of(from_us)..hour_of(to_us)).contains(hour);
+                record.head.terminal >> 32 == u64::from(store) && hours.iter().any(inside)
             });
             assert_eq!(found.lsns(), wanted, "store {store} {from} to {to}");
         }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use till_core::{RecordHead, RecordKind};
 
+use super::Filter;
 use super::keys::Keys;
-use super::{Filter, hour_of};
 use crate::journal::Lsn;
 use crate::journal::range_of;
 use crate::num::narrow;
@@ -66,10 +66,10 @@ impl Builder {
         self.received_us = self.received_us.max(head.received_at_us);
         self.add_sequence(offset, head);
         let store = u32::try_from(head.terminal >> 32).unwrap_or(u32::MAX);
-        for at_us in &keys.at_us {
-            self.first_at_us = self.first_at_us.min(*at_us);
-            self.last_at_us = self.last_at_us.max(*at_us);
-            let entries = self.hours.entry((store, hour_of(*at_us))).or_default();
+        self.first_at_us = self.first_at_us.min(keys.first_at_us);
+        self.last_at_us = self.last_at_us.max(keys.last_at_us);
+        for hour in &keys.hours {
+            let entries = self.hours.entry((store, *hour)).or_default();
             if entries.last() != Some(&offset) {
                 entries.push(offset);
             }

@@ -7,16 +7,41 @@ use till_protocol::header::FrameHeader;
 use till_protocol::verified::Verified;
 use till_protocol::view::{SaleEvent, View};
 
-use super::receipt_hash;
+use super::{hour_of, receipt_hash};
 use crate::num::narrow;
 
 /// Times and receipts of the events of a record.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Keys {
-    /// Event times in us, one per event.
-    pub(crate) at_us: Vec<i64>,
+    /// Hours of the events, as [`hour_of`] counts them. The hour of an event of the same hour as the one before is left out: most
+    /// records have one.
+    pub(crate) hours: Vec<i32>,
+    /// The earliest event time in us.
+    pub(crate) first_at_us: i64,
+    /// The latest event time in us.
+    pub(crate) last_at_us: i64,
     /// Hashes of receipts.
     pub(crate) receipts: Vec<u32>,
+}
+
+impl Keys {
+    const fn new() -> Self {
+        Self {
+            hours: Vec::new(),
+            first_at_us: i64::MAX,
+            last_at_us: i64::MIN,
+            receipts: Vec::new(),
+        }
+    }
+
+    fn add_time(&mut self, at_us: i64) {
+        self.first_at_us = self.first_at_us.min(at_us);
+        self.last_at_us = self.last_at_us.max(at_us);
+        let hour = hour_of(at_us);
+        if self.hours.last() != Some(&hour) {
+            self.hours.push(hour);
+        }
+    }
 }
 
 /// The events of a record, checked once more; `None` when it has none. An error says that this software does not
@@ -44,7 +69,7 @@ pub(crate) fn verified_of(record: &Record) -> Option<Result<Verified, String>> {
 /// Reads the keys of a record's events. Records without events have none, nor have retries: they are few, and what they are
 /// found by is kept in memory.
 pub(crate) fn keys_of(record: &Record) -> Result<Keys, String> {
-    let mut keys = Keys::default();
+    let mut keys = Keys::new();
     if record.head.kind != RecordKind::Batch {
         return Ok(keys);
     }
@@ -54,22 +79,25 @@ pub(crate) fn keys_of(record: &Record) -> Result<Keys, String> {
     match verified.view() {
         View::Sale(view) => {
             for event in view.events() {
-                keys.at_us.push(event.sale.at.to_native());
+                keys.add_time(event.sale.at.to_native());
                 let hash = with_receipt(&event, |receipt| receipt_hash(receipt.as_bytes()));
                 keys.receipts.extend(hash);
             }
         }
         View::Stock(view) => {
-            let times = view.records().iter().map(|one| one.at.to_native());
-            keys.at_us.extend(times);
+            for record in view.records() {
+                keys.add_time(record.at.to_native());
+            }
         }
         View::Sensor(view) => {
-            let times = view.records().iter().map(|one| one.at.to_native());
-            keys.at_us.extend(times);
+            for record in view.records() {
+                keys.add_time(record.at.to_native());
+            }
         }
         View::Device(view) => {
-            let times = view.records().iter().map(|one| one.at.to_native());
-            keys.at_us.extend(times);
+            for record in view.records() {
+                keys.add_time(record.at.to_native());
+            }
         }
     }
     Ok(keys)
@@ -82,6 +110,6 @@ pub(crate) fn with_receipt<R>(event: &SaleEvent<'_>, show: impl FnOnce(&str) -> 
     }
     match event.sale.receipt.to_native() {
         0 => None,
-        number => Some(show(&number.to_string())),
+        number => Some(show(itoa::Buffer::new().format(number))),
     }
 }
