@@ -177,6 +177,8 @@ pub struct Records {
     to: Lsn,
     // Place of the next group.
     next: Option<Lsn>,
+    // Where a group may begin that is the first one asked for: what lies before it in its segment is not read then.
+    hint: Option<Lsn>,
     body: Bytes,
     body_at: Lsn,
     at: usize,
@@ -206,6 +208,7 @@ impl Records {
             shared,
             from,
             to,
+            hint: next.filter(|first| *first < from).and(Some(from)),
             next,
             body: Bytes::new(),
             body_at: Lsn::ZERO,
@@ -269,13 +272,23 @@ impl Records {
                 return Ok(at_lsn < self.to);
             }
         }
-        let (Some(reader), Some(at_lsn)) = (self.reader.as_mut(), self.next) else {
+        let (Some(reader), Some(mut at_lsn)) = (self.reader.as_mut(), self.next) else {
             return Ok(false);
         };
         if at_lsn >= self.to {
             return Ok(false);
         }
-        let Some(group) = reader.group(at_lsn).map_err(io)? else {
+        // Whoever reads what has come since the last time asks from the start of a group. Only its header says so: no sender
+        // knows the salt of a segment, so that no payload looks like one.
+        let mut group = None;
+        if let Some(from) = self.hint.take().filter(|from| *from < reader.end) {
+            group = reader.group(from).map_err(io)?;
+            at_lsn = if group.is_some() { from } else { at_lsn };
+        }
+        if group.is_none() {
+            group = reader.group(at_lsn).map_err(io)?;
+        }
+        let Some(group) = group else {
             return Err(damaged(&reader.segment, at_lsn));
         };
         self.next = Some(group.head.end());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use till_core::Record;
 
-use super::super::testing::{SMALL, all, dir, open, segment};
+use super::super::testing::{SMALL, all, dir, open, record, segment, write_groups};
 use super::super::{Cut, Journal, Lsn, OpenError, Opened, ReadError, SegmentInfo, segment_name};
 use super::journal_run::JournalRun;
 use crate::disk::SimDisk;
@@ -381,4 +381,25 @@ fn a_first_group_that_the_disk_put_into_another_file_is_not_read_for_what_was_th
         }
     }
     assert!(overlaid >= sample.segments.len(), "{overlaid}");
+}
+
+// The index of the segment that grows is brought up to date several times a second: it once read the segment from its start each time.
+#[test]
+fn records_from_the_start_of_a_group_are_found_without_what_lies_before_it() {
+    let disk = SimDisk::new(0);
+    let groups: Vec<Record> = (1..=6).map(|seq| record(1, seq, 300)).collect();
+    let groups: Vec<&[Record]> = groups.chunks(2).collect();
+    let starts = write_groups(&disk, &groups);
+    let journal = open(&disk).unwrap().journal;
+    let path = segment(0);
+    disk.flip_bit(&path, 8 * (usize::try_from(starts[0].get()).unwrap() + 200));
+    let found = |from: Lsn| -> Vec<u64> {
+        let records = journal.records(from).map_while(Result::ok);
+        records.map(|(_, record)| record.head.first_seq).collect()
+    };
+    assert_eq!(found(starts[1]), [3, 4, 5, 6]);
+    assert_eq!(found(starts[2]), [5, 6]);
+    let none: [u64; 0] = [];
+    assert_eq!(found(starts[1].plus(1)), none, "no group begins there");
+    assert_eq!(found(starts[0]), none);
 }
