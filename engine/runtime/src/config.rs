@@ -62,7 +62,7 @@ pub struct Config {
     pub reserve_bytes: u64,
     /// Days after receipt for which facts are kept; `None` for ever.
     pub retention_days: Option<u32>,
-    /// Time that a group waits for company, in us.
+    /// Time from the beginning of a group of several records to that of the next, in us.
     pub linger_us: u32,
     /// Time between two flushes.
     pub flush_interval: Duration,

@@ -48,7 +48,8 @@ pub struct SyncConfig {
     pub group_records_max: usize,
     /// Bytes after which a group takes no further record.
     pub group_bytes_max: usize,
-    /// Time that a group waits for company, in us. 0 lets it form while the sync before it runs.
+    /// Time from the beginning of a group that had several records to that of the next, in us. 0: a group begins when the one before
+    /// it is durable.
     pub linger_us: u32,
     /// Time between two looks for room on a full disk, in ms.
     pub full_retry_ms: u32,
@@ -246,8 +247,13 @@ impl<T: Send + 'static> Syncer<T> {
 }
 
 fn run<T, S: Sink<T>>(mut group: GroupSync<T, S>, stopped: &Receiver<()>) -> Result<(), SyncError> {
-    let mut stops = !wait_for_first(&mut group, stopped);
+    let mut pace = Pace {
+        linger: Duration::from_micros(u64::from(group.config.linger_us)),
+        not_before: None,
+    };
+    let mut stops = !wait_for_first(&mut group, &pace, stopped);
     loop {
+        pace.begin(group.waiting());
         let attempt = group.turn()?;
         stops = match attempt {
             Attempt::Full { .. } if stops => {
@@ -256,13 +262,37 @@ fn run<T, S: Sink<T>>(mut group: GroupSync<T, S>, stopped: &Receiver<()>) -> Res
             }
             Attempt::Full { .. } => !wait_for_room(&group, stopped),
             Attempt::Done if stops && !group.has_waiting() => return group.close(),
-            Attempt::Done => stops || !wait_for_first(&mut group, stopped),
+            Attempt::Done => stops || !wait_for_first(&mut group, &pace, stopped),
         };
     }
 }
 
-// Waits for the first item of a group, and for its company. False when it is time to stop.
-fn wait_for_first<T, S: Sink<T>>(group: &mut GroupSync<T, S>, stopped: &Receiver<()>) -> bool {
+// When groups begin. Each wakes this thread, the disk, and those who are acknowledged. Where records come together anyway, they are
+// let gather; one that comes alone is not held up.
+struct Pace {
+    linger: Duration,
+    not_before: Option<Instant>,
+}
+
+impl Pace {
+    fn begin(&mut self, records: usize) {
+        self.not_before = (records > 1).then(|| Instant::now() + self.linger);
+    }
+
+    fn rest(&self) -> Duration {
+        let rest = self
+            .not_before
+            .map(|at| at.saturating_duration_since(Instant::now()));
+        rest.unwrap_or_default()
+    }
+}
+
+// Waits for the first item of a group, and until it may begin. False when it is time to stop.
+fn wait_for_first<T, S: Sink<T>>(
+    group: &mut GroupSync<T, S>,
+    pace: &Pace,
+    stopped: &Receiver<()>,
+) -> bool {
     crossbeam::channel::select! {
         recv(group.queue) -> item => match item {
             Ok(item) => group.add(item),
@@ -270,15 +300,10 @@ fn wait_for_first<T, S: Sink<T>>(group: &mut GroupSync<T, S>, stopped: &Receiver
         },
         recv(stopped) -> _ => return false,
     }
-    if group.config.linger_us > 0 {
-        let until = Instant::now() + Duration::from_micros(u64::from(group.config.linger_us));
-        while group.has_room()
-            && let Ok(item) = group.queue.recv_deadline(until)
-        {
-            group.add(item);
-        }
-    }
-    true
+    let rest = pace.rest();
+    // It sleeps, and is not woken by each that comes.
+    let may_wait = !rest.is_zero() && group.has_room() && !group.queue.is_full();
+    !may_wait || stopped.recv_timeout(rest) == Err(RecvTimeoutError::Timeout)
 }
 
 // Waits until another look for room is worth it. False when it is time to stop.

@@ -3,7 +3,7 @@ use std::path::Path;
 use till_core::{Record, RecordHead, RecordKind, StoreRow, Totals};
 use till_protocol::id::StoreId;
 use till_storage::disk::SimDisk;
-use till_storage::journal::{Journal, JournalConfig, Prepared, SyncConfig, Syncer};
+use till_storage::journal::{Attempt, GroupSync, Journal, JournalConfig, Prepared, SyncConfig};
 
 use super::*;
 
@@ -55,13 +55,8 @@ fn rows_claim_the_records_before_them_and_no_later_one() {
     let (parts, arrived) = crossbeam::channel::bounded(8);
     let figures = Arc::new(Figures::new());
     let sink = DurableSink::new(2, figures, parts, Arc::new(|_| {}), opened.end);
-    let config = SyncConfig {
-        // Long enough that everything below is one group.
-        linger_us: 200_000,
-        ..SyncConfig::default()
-    };
-    let syncer = Syncer::start(opened.writer, config, sink).unwrap();
-    let appender = syncer.appender();
+    let mut group = GroupSync::new(opened.writer, SyncConfig::default(), sink);
+    let appender = group.appender();
     let registered = |shard| Companion::Registered { shard };
     appender.append(record(1), registered(0)).unwrap();
     appender.append(record(2), registered(1)).unwrap();
@@ -69,9 +64,10 @@ fn rows_claim_the_records_before_them_and_no_later_one() {
     appender.append(record(3), registered(0)).unwrap();
     appender.append(record(4), registered(1)).unwrap();
     appender.marker(rows(1, 1)).unwrap();
-    let first = arrived.recv().unwrap();
-    let second = arrived.recv().unwrap();
-    syncer.close().unwrap();
+    assert_eq!(group.turn(), Ok(Attempt::Done));
+    let first = arrived.try_recv().unwrap();
+    let second = arrived.try_recv().unwrap();
+    group.close().unwrap();
     let lsns: Vec<u64> = opened
         .journal
         .records(Lsn::ZERO)

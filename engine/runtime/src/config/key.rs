@@ -256,10 +256,10 @@ pub const KEYS: &[Key] = &[
             min: 0,
             max: 100_000,
         },
-        default: "0",
+        default: "1000",
         unit: "microseconds",
-        about: "Time that a group of frames waits for company; 0 lets it form while the sync before it runs.",
-        cost: "Ack latency, one for one; buys fewer syncs on slow disks.",
+        about: "Time from the beginning of a group of several frames to that of the next; 0 begins one when the one before is durable. A frame that comes alone never waits.",
+        cost: "Ack latency under load, up to as much; buys fewer syncs and wake-ups.",
     },
     Key {
         name: "flush.interval_ms",
