@@ -278,6 +278,7 @@ impl Records {
         if at_lsn >= self.to {
             return Ok(false);
         }
+        self.body = Bytes::new();
         // Whoever reads what has come since the last time asks from the start of a group. Only its header says so: no sender
         // knows the salt of a segment, so that no payload looks like one.
         let mut group = None;

@@ -88,8 +88,9 @@ pub(crate) fn group_at(
     at: Lsn,
 ) -> io::Result<GroupFound> {
     let offset = at.since(start);
-    let head = window.get(offset, size(GROUP_HEADER_BYTES))?;
-    let Some(head) = header(&head, salt, at) else {
+    // Nothing of the window is held when it reads on: else it would need new room each time.
+    let head = header(&window.get(offset, size(GROUP_HEADER_BYTES))?, salt, at);
+    let Some(head) = head else {
         return Ok(GroupFound::Nothing(None));
     };
     let body = window.get(offset + GROUP_HEADER_BYTES, size32(head.body_bytes))?;
