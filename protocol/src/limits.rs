@@ -76,3 +76,6 @@ const _: () = assert!(
 // Each line can be named, and no index of a line or an event is WHOLE_EVENT.
 const _: () = assert!(wide(LINES_PER_SALE_MAX) < TEXTS_PER_EVENT_MAX);
 const _: () = assert!(LINES_PER_SALE_MAX < u16::MAX && FRAME_EVENTS_MAX < wide(u16::MAX));
+/// Largest UDP payload that an engine takes, in bytes. Ten such packets fit one call of segmentation offload (64 KiB). Devices search
+/// for what their path carries (RFC 8899): loopback and networks with jumbo frames carry this, most others 1,452.
+pub const UDP_PAYLOAD_MAX: u16 = 6_500;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use quinn::{Connection, Endpoint, EndpointConfig, Incoming, Runtime as _, TokioRuntime, VarInt};
+use quinn::{Connection, Endpoint, Incoming, Runtime as _, TokioRuntime, VarInt};
 use till_runtime::{Handle, Ingress, WIDE_WINDOW_BYTES};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
@@ -47,8 +47,8 @@ impl Gateway {
         let socket = TokioRuntime.wrap_udp_socket(door.socket).map_err(failed)?;
         let figures = Arc::clone(hall.intake.figures());
         let socket = LimitedSocket::new(socket, ids.clone(), figures);
-        let mut own = EndpointConfig::default();
-        own.cid_generator(move || Box::new(ids.clone()));
+        let own = transport::endpoint_config(ids);
+        let own = own.map_err(|error| failed(std::io::Error::other(error)))?;
         let endpoint = Endpoint::new_with_abstract_socket(
             own,
             Some(server.clone()),

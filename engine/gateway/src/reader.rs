@@ -19,8 +19,9 @@ use crate::hello::{begins_hello, understood};
 use crate::patience::{Holding, Patience};
 use crate::unfinished::Held;
 
-/// Chunks that are taken from QUIC at a time.
-const CHUNKS: usize = 32;
+/// Chunks that are taken from QUIC at a time. A chunk is what a packet brought: of the largest packets these are 50 KiB, by which a
+/// stream may go beyond its room.
+const CHUNKS: usize = 8;
 /// Bytes of an unfinished frame that every stream may hold; more comes out of the room that all share.
 const FREE_BYTES: usize = 2 << 10;
 /// Bytes of an unfinished frame above which room for the largest is waited for.

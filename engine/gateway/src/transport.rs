@@ -3,8 +3,11 @@
 use std::sync::Arc;
 
 use quinn::crypto::rustls::QuicServerConfig;
-use quinn::{IdleTimeout, ServerConfig, TransportConfig, VarInt};
+use quinn::{ConfigError, EndpointConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt};
+use till_protocol::limits::UDP_PAYLOAD_MAX;
 use till_runtime::{NARROW_WINDOW_BYTES, NetworkConfig};
+
+use crate::initial_limiter::Ids;
 
 /// Window of one stream, in bytes: a stream that nobody reads holds no more.
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
@@ -16,6 +19,14 @@ const INCOMING_MAX: usize = 1_024;
 const INCOMING_BYTES: u64 = 32 << 10;
 /// The same for all connections.
 const INCOMING_BYTES_TOTAL: u64 = 16 << 20;
+
+pub(crate) fn endpoint_config(ids: Ids) -> Result<EndpointConfig, ConfigError> {
+    let mut own = EndpointConfig::default();
+    own.cid_generator(move || Box::new(ids.clone()));
+    // quinn keeps room for 2,048 packets of this size: 13 MiB, 3 of which it would keep anyway.
+    own.max_udp_payload_size(UDP_PAYLOAD_MAX)?;
+    Ok(own)
+}
 
 pub(crate) fn server_config(tls: QuicServerConfig, network: &NetworkConfig) -> ServerConfig {
     let mut transport = TransportConfig::default();

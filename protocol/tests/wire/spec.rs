@@ -61,6 +61,7 @@ fn limits_are_those_of_the_code() {
         ($($name:ident),*) => { BTreeMap::from([$((stringify!($name), i128::try_from(limits::$name).unwrap())),*]) };
     }
     let expected = limits![
+        UDP_PAYLOAD_MAX,
         FRAME_BYTES_MAX,
         FRAME_EVENTS_MAX,
         SESSION_BYTES_MAX,
