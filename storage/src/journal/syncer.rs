@@ -247,13 +247,13 @@ impl<T: Send + 'static> Syncer<T> {
 }
 
 fn run<T, S: Sink<T>>(mut group: GroupSync<T, S>, stopped: &Receiver<()>) -> Result<(), SyncError> {
-    let mut pace = Pace {
-        linger: Duration::from_micros(u64::from(group.config.linger_us)),
+    let mut linger = Linger {
+        time: Duration::from_micros(u64::from(group.config.linger_us)),
         not_before: None,
     };
-    let mut stops = !wait_for_first(&mut group, &pace, stopped);
+    let mut stops = !wait_for_first(&mut group, &linger, stopped);
     loop {
-        pace.begin(group.waiting());
+        linger.begin(group.waiting());
         let attempt = group.turn()?;
         stops = match attempt {
             Attempt::Full { .. } if stops => {
@@ -262,21 +262,21 @@ fn run<T, S: Sink<T>>(mut group: GroupSync<T, S>, stopped: &Receiver<()>) -> Res
             }
             Attempt::Full { .. } => !wait_for_room(&group, stopped),
             Attempt::Done if stops && !group.has_waiting() => return group.close(),
-            Attempt::Done => stops || !wait_for_first(&mut group, &pace, stopped),
+            Attempt::Done => stops || !wait_for_first(&mut group, &linger, stopped),
         };
     }
 }
 
 // When groups begin. Each wakes this thread, the disk, and those who are acknowledged. Where records come together anyway, they are
 // let gather; one that comes alone is not held up.
-struct Pace {
-    linger: Duration,
+struct Linger {
+    time: Duration,
     not_before: Option<Instant>,
 }
 
-impl Pace {
+impl Linger {
     fn begin(&mut self, records: usize) {
-        self.not_before = (records > 1).then(|| Instant::now() + self.linger);
+        self.not_before = (records > 1).then(|| Instant::now() + self.time);
     }
 
     fn rest(&self) -> Duration {
@@ -290,7 +290,7 @@ impl Pace {
 // Waits for the first item of a group, and until it may begin. False when it is time to stop.
 fn wait_for_first<T, S: Sink<T>>(
     group: &mut GroupSync<T, S>,
-    pace: &Pace,
+    linger: &Linger,
     stopped: &Receiver<()>,
 ) -> bool {
     crossbeam::channel::select! {
@@ -300,7 +300,7 @@ fn wait_for_first<T, S: Sink<T>>(
         },
         recv(stopped) -> _ => return false,
     }
-    let rest = pace.rest();
+    let rest = linger.rest();
     // It sleeps, and is not woken by each that comes.
     let may_wait = !rest.is_zero() && group.has_room() && !group.queue.is_full();
     !may_wait || stopped.recv_timeout(rest) == Err(RecvTimeoutError::Timeout)

@@ -1,7 +1,9 @@
 //! The verdicts on a batch: for each event, refused, known, quarantined, or taken with its flags. In this order; the first that
 //! holds wins.
 //!
-//! A pure function of what came and of what prefetch has found out about it: it asks nobody, changes nothing and cannot fail.
+//! A pure function of what came and of what prefetch has found out about it: it asks nobody and cannot fail. In two steps: what keeps
+//! events back is known before the batch is walked, so that the walk lists what takes effect and nothing else; flags need the SKUs that
+//! the walk has found.
 
 use bytes::Bytes;
 use till_protocol::code::Reason;
