@@ -58,9 +58,14 @@ impl World {
         if end <= from {
             return;
         }
+        // The segment that grows is read from its start: a write that strayed may have landed on what was read before.
+        let segments = engine.journal().segments();
+        let begun = segments.iter().rfind(|segment| segment.start <= from);
+        let begun = begun.map_or(from, |segment| segment.start);
         let look = self.nodes[n].disk.look();
-        for item in engine.journal().records_between(from, end) {
+        for item in engine.journal().records_between(begun, end) {
             match item {
+                Ok((position, _)) if position < from => {}
                 Ok((position, record)) => self.oracle.durable(position.get(), &record),
                 Err(error) => {
                     drop(look);
