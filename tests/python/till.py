@@ -134,25 +134,27 @@ class Outbox:
 
     async def compare(self, till: "Till") -> bool:
         """Begins the epoch that is granted. False: all that the server has was found, and the own one goes on."""
-        start, dead = self.committed + 1, len(self.dead)
+        start, is_plain = self.committed + 1, True
         for epoch in range(self.epoch or 1, min(till.latest_epoch, till.epoch - 1) + 1):
             seq = start if epoch == self.epoch else 1
             while start <= len(self.sales):
                 digests = [sale.mark() for sale in self.sales[start - 1:start + CHECK_MARKS_MAX - 1]]
                 _, _, matched, known = await till.check(digests, epoch, seq)
-                self.dead += [self.sales[start + refused - seq - 1] for refused, _ in till.refusals]
+                refused = [start + number - seq for number, _ in till.refusals]
+                self.dead += [self.sales[number - 1] for number in refused]
+                is_plain = is_plain and self.there not in refused
                 till.refusals.clear()
                 start, seq = start + matched, seq + matched
                 if matched == len(digests):
                     continue
                 is_own = epoch == self.epoch == till.latest_epoch and self.there is not None and start == self.there + 1
-                if is_own and matched == known and len(self.dead) == dead:
+                if is_own and matched == known and is_plain:
                     self.sent, self.there = self.there, None
                     return False
                 if epoch != self.epoch or matched < known or self.there is None or start > self.there:
                     break
                 self.dead.append(self.sales[start - 1])
-                start, seq = start + 1, seq + 1
+                start, seq, is_plain = start + 1, seq + 1, False
         self.epoch, self.sales = till.epoch, self.sales[start - 1:]
         self.committed, self.sent, self.there = 0, 0, None
         return True

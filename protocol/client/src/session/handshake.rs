@@ -42,7 +42,7 @@ pub(super) struct Comparison {
     from: u64,
     /// How many digests the open Check holds.
     asked: u16,
-    /// Nothing that was compared is a dead letter.
+    /// No event became a dead letter because nobody can tell whether the engine has it, nor did the last one that it has.
     is_plain: bool,
 }
 
@@ -235,14 +235,15 @@ impl Session {
         mut comparison: Comparison,
         refusals: &[(Seq, Reason)],
     ) -> Result<(), SessionError> {
-        comparison.is_plain = false;
-        self.phase = Phase::Checking(comparison);
         let mut buried = Vec::new();
         for (seq, reason) in refusals {
             let seq = seq.get().saturating_sub(comparison.seq) + comparison.from;
             self.bury(seq, Cause::Refused(*reason))?;
+            // The engine's last event is what it shows for the history of the epoch.
+            comparison.is_plain &= self.diverged != Some(seq);
             buried.push((seq, *reason));
         }
+        self.phase = Phase::Checking(comparison);
         let standing = self.outbox.standing();
         self.notices
             .extend(standing.epoch.map(|epoch| Notice::Acked {
