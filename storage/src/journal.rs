@@ -237,7 +237,8 @@ impl Journal {
 
     /// All records from an LSN on, up to what is durable now, in order.
     ///
-    /// `from` may be any place from [`start`](Self::start) on: records that begin before it are left out. Where a segment was
+    /// `from` may be any place from [`start`](Self::start) on: records that begin before it are left out, and where a group begins there,
+    /// damage before it is not met. Where a segment was
     /// dropped, before or meanwhile, the records end with [`ReadError::NotThere`] and never early.
     pub fn records(&self, from: Lsn) -> Records {
         Records::new(Arc::clone(&self.shared), from, self.end())

@@ -272,7 +272,7 @@ impl Records {
                 return Ok(at_lsn < self.to);
             }
         }
-        let (Some(reader), Some(mut at_lsn)) = (self.reader.as_mut(), self.next) else {
+        let (Some(reader), Some(at_lsn)) = (self.reader.as_mut(), self.next) else {
             return Ok(false);
         };
         if at_lsn >= self.to {
@@ -281,22 +281,16 @@ impl Records {
         self.body = Bytes::new();
         // Whoever reads what has come since the last time asks from the start of a group. Only its header says so: no sender
         // knows the salt of a segment, so that no payload looks like one.
-        let mut group = None;
-        if let Some(from) = self.hint.take().filter(|from| *from < reader.end) {
-            group = reader.group(from).map_err(io)?;
-            at_lsn = if group.is_some() { from } else { at_lsn };
+        for at_lsn in self.hint.take().into_iter().chain([at_lsn]) {
+            if let Some(group) = reader.group(at_lsn).map_err(io)? {
+                self.next = Some(group.head.end());
+                self.body_at = at_lsn.plus(GROUP_HEADER_BYTES);
+                self.body = group.body;
+                self.at = 0;
+                return Ok(true);
+            }
         }
-        if group.is_none() {
-            group = reader.group(at_lsn).map_err(io)?;
-        }
-        let Some(group) = group else {
-            return Err(damaged(&reader.segment, at_lsn));
-        };
-        self.next = Some(group.head.end());
-        self.body_at = at_lsn.plus(GROUP_HEADER_BYTES);
-        self.body = group.body;
-        self.at = 0;
-        Ok(true)
+        Err(damaged(&reader.segment, at_lsn))
     }
 }
 

@@ -268,7 +268,7 @@ fn run<T, S: Sink<T>>(mut group: GroupSync<T, S>, stopped: &Receiver<()>) -> Res
 }
 
 // When groups begin. Each wakes this thread, the disk, and those who are acknowledged. Where records come together anyway, they are
-// let gather; one that comes alone is not held up.
+// let gather; behind a group of one nothing is held up.
 struct Linger {
     time: Duration,
     not_before: Option<Instant>,

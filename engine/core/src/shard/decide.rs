@@ -130,8 +130,14 @@ impl Screen<'_> {
     // Nothing was found out about most batches that could keep an event back.
     fn may_find_some(&self) -> bool {
         let screened = &self.arrival.screened;
-        cfg!(feature = "planted")
-            || !screened.refusals.is_empty()
+        #[cfg(feature = "planted")]
+        if ["drop-telemetry", "refuse-good", "aside-good"]
+            .map(crate::planted::is)
+            .contains(&true)
+        {
+            return true;
+        }
+        !screened.refusals.is_empty()
             || !screened.duplicates.is_empty()
             || !screened.quarantined.is_empty()
             || !self.touched.ids.is_empty()

@@ -122,11 +122,6 @@ impl<'a> Arrival<'a> {
     pub(super) fn may_name(&self, index: u32) -> bool {
         self.is_asked(index) && reason_of(self.screened.quarantined, index).is_none()
     }
-
-    // Whether it may take effect, as far as can be said without its event id.
-    fn may_count(&self, index: u32) -> bool {
-        self.may_name(index) && self.needs_id(index)
-    }
 }
 
 /// The reason that stands beside an index, if there is one.
@@ -212,7 +207,7 @@ impl Shard {
         view: &View<'_>,
         skip: u32,
         with_flags: bool,
-        may_count: impl Fn(u32) -> bool,
+        which: impl Fn(u32) -> bool,
     ) {
         if let Some(actor) = self.actors.stores.get_mut(&scope.store.get()) {
             let mut walk = Walk {
@@ -222,7 +217,7 @@ impl Shard {
                 touched: &mut self.touched,
                 with_flags,
             };
-            walk.events(view, skip, may_count);
+            walk.events(view, skip, which);
         }
     }
 
@@ -360,7 +355,6 @@ fn list_ids(
             content,
             row,
             with_content: None,
-            is_taken: other.is_some(),
         });
         Ok(())
     })

@@ -135,8 +135,6 @@ pub(crate) struct TouchedId {
     pub(crate) row: Option<EventIdRow>,
     /// What the pair stands for.
     pub(crate) with_content: Option<EventIdRow>,
-    /// The id is another event's.
-    pub(crate) is_taken: bool,
 }
 
 /// An event that cannot be told from one of another name: it brings a name whose id has another, or uses such an id.
@@ -191,11 +189,6 @@ impl Touched {
         self.collided.clear();
         self.exceptions.clear();
         self.waiting = None;
-    }
-
-    /// Whether an event takes effect. Before exceptions are known: whether it may, as far as its id says.
-    pub(crate) fn may_count(&self, index: u32) -> bool {
-        self.exception_of(index).is_none() && self.id_of(index).is_none_or(|one| !one.is_taken)
     }
 
     /// Why an event does not take effect.
@@ -272,12 +265,12 @@ pub(crate) struct Walk<'w> {
 
 impl Walk<'_> {
     /// Lists the events from `skip` on, and what those of them touch that may take effect.
-    pub(crate) fn events(&mut self, view: &View<'_>, skip: u32, may_count: impl Fn(u32) -> bool) {
+    pub(crate) fn events(&mut self, view: &View<'_>, skip: u32, which: impl Fn(u32) -> bool) {
         visit(view, |index, event| {
             if index < skip {
                 return;
             }
-            if may_count(index) && self.touched.may_count(index) {
+            if which(index) && self.touched.exception_of(index).is_none() {
                 self.event(&event);
             }
             let flags = if self.with_flags { flags_of(&event) } else { 0 };

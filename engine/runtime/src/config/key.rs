@@ -258,7 +258,7 @@ pub const KEYS: &[Key] = &[
         },
         default: "1000",
         unit: "microseconds",
-        about: "Time from the beginning of a group of several frames to that of the next; 0 begins one when the one before is durable. A frame that comes alone never waits.",
+        about: "Time from the beginning of a group of several frames to that of the next; 0 begins one when the one before is durable. Behind a group of one frame nothing waits.",
         cost: "Ack latency under load, up to as much; buys fewer syncs and wake-ups.",
     },
     Key {

@@ -122,7 +122,10 @@ impl Shard {
                     Ok::<(), std::convert::Infallible>(())
                 });
             }
-            self.walk(&scope, view, first, false, |index| arrival.may_count(index));
+            self.find_exceptions(arrival, view);
+            self.walk(&scope, view, first, false, |index| {
+                arrival.asks_about(index)
+            });
             self.read_actors(&scope, read_set);
             Ok(())
         })
